@@ -1,0 +1,108 @@
+"""Differentiable siamese augmentation (DSA) as batched tensor operations, in network-input space.
+
+Zhao and Bilen, "Dataset Condensation with Differentiable Siamese Augmentation", ICML 2021, arXiv:2102.08259, with the
+strengths that the trajectory-matching family and arXiv:2312.08912 use. One operation is drawn per batch, its magnitude
+per image; `siamese=True` gives the whole batch one magnitude, so that two batches can be moved alike.
+Shapes: B images, C H W image; every draw u is uniform in [0, 1), shape (B,).
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ddhub.recipe import DSA_OPERATIONS
+
+CROP, CUTOUT, SCALE, ROTATE_DEGREES = 0.125, 0.5, 1.2, 15.0
+
+
+def augment(images: Tensor, strategy: str, generator: torch.Generator, *, siamese: bool = False) -> Tensor:
+    """Apply one randomly drawn operation to a batch.
+
+    Args:
+        images: (B, C, H, W) network inputs, H equal to W.
+        strategy: `dsa`, `none`, or operations joined by underscores.
+        generator: a CPU generator; the same state gives the same draws on every device.
+        siamese: one magnitude for the whole batch.
+    """
+    if strategy == "none":
+        return images
+    operations = DSA_OPERATIONS if strategy == "dsa" else tuple(strategy.split("_"))
+    name = operations[int(torch.randint(len(operations), (), generator=generator))]
+    draws = torch.rand(3, 1 if siamese else len(images), generator=generator)
+    draws = draws.expand(3, len(images)).to(images.device)
+    return FORMULAS[name](images, draws)
+
+
+def color(x: Tensor, u: Tensor) -> Tensor:
+    """Brightness x + (u - 1/2), then saturation about the channel mean, then contrast about the image mean."""
+    brightness, saturation, contrast = u.view(3, -1, 1, 1, 1)
+    x = x + (brightness - 0.5)
+    grey = x.mean(1, keepdim=True)
+    x = (x - grey) * (2 * saturation) + grey
+    mean = x.mean((1, 2, 3), keepdim=True)
+    return (x - mean) * (contrast + 0.5) + mean
+
+
+def crop(x: Tensor, u: Tensor) -> Tensor:
+    """Shift by up to an eighth of the side in each direction; zeros come in."""
+    side = x.shape[-1]
+    reach = int(side * CROP + 0.5)
+    shift = (u[:2] * (2 * reach + 1)).long().clamp(max=2 * reach)  # (2, B), 0..2*reach into the padded image
+    steps = torch.arange(side, device=x.device)
+    rows = shift[0].view(-1, 1, 1) + steps.view(1, -1, 1)
+    columns = shift[1].view(-1, 1, 1) + steps.view(1, 1, -1)
+    batch = torch.arange(len(x), device=x.device).view(-1, 1, 1)
+    padded = F.pad(x, (reach, reach, reach, reach)).permute(0, 2, 3, 1)
+    return padded[batch, rows, columns].permute(0, 3, 1, 2)
+
+
+def cutout(x: Tensor, u: Tensor) -> Tensor:
+    """Zero a square of half the side, its centre anywhere, clipped at the border."""
+    side = x.shape[-1]
+    size = int(side * CUTOUT + 0.5)
+    start = (u[:2] * (side + 1 - size % 2)).long() - size // 2  # (2, B)
+    steps = torch.arange(side, device=x.device)
+    inside = (steps >= start.unsqueeze(-1)) & (steps < start.unsqueeze(-1) + size)  # (2, B, side)
+    hole = inside[0].unsqueeze(-1) & inside[1].unsqueeze(-2)  # (B, H, W)
+    return x * (~hole).unsqueeze(1)
+
+
+def flip(x: Tensor, u: Tensor) -> Tensor:
+    """Mirror left and right with probability 1/2."""
+    return torch.where((u[0] < 0.5).view(-1, 1, 1, 1), x.flip(3), x)
+
+
+def scale(x: Tensor, u: Tensor) -> Tensor:
+    """Stretch the sampling grid by sx and sy, drawn apart from [1/1.2, 1.2]."""
+    low = 1 / SCALE
+    factors = u[:2] * (SCALE - low) + low
+    zero = torch.zeros_like(factors[0])
+    return _sample(x, [factors[0], zero, zero, factors[1]])
+
+
+def rotate(x: Tensor, u: Tensor) -> Tensor:
+    """Rotate by up to 7.5 degrees either way."""
+    angle = (u[0] - 0.5) * math.radians(ROTATE_DEGREES)
+    return _sample(x, [angle.cos(), -angle.sin(), angle.sin(), angle.cos()])
+
+
+def _sample(x: Tensor, matrix: list[Tensor]) -> Tensor:
+    """Bilinear sampling through a 2x2 matrix per image, zeros outside; `matrix` is row by row, each entry (B,)."""
+    zero = torch.zeros_like(matrix[0])
+    theta = torch.stack([matrix[0], matrix[1], zero, matrix[2], matrix[3], zero], dim=1).view(-1, 2, 3).to(x.dtype)
+    grid = F.affine_grid(theta, list(x.shape), align_corners=True)
+    return F.grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=True)
+
+
+FORMULAS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "color": color,
+    "crop": crop,
+    "cutout": cutout,
+    "flip": flip,
+    "scale": scale,
+    "rotate": rotate,
+}
+assert tuple(FORMULAS) == DSA_OPERATIONS

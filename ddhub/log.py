@@ -1,0 +1,60 @@
+"""What people see while a command works (stderr), and what scripts read afterwards (one JSON line per interval)."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from ddhub.files import disk_errors
+
+
+def say(text: str) -> None:
+    """One line for people, on stderr, at once."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: `42s`, `5m20s`, `3h05m`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02d}s"
+    return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+
+
+def size(count: float) -> str:
+    """Bytes as people say them: `1.3 MB`."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000 or unit == "GB":
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    raise AssertionError("unreachable")
+
+
+class Metrics:
+    """A metrics.jsonl file: one JSON object per line, cut back to the checkpoint when a run resumes."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def append(self, **values: Any) -> None:
+        """Add one line."""
+        with disk_errors(self.path, "logging"):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(values) + "\n")
+
+    def rewind(self, phase: str, step: int) -> None:
+        """Drop the lines of `phase` past `step`, and a last line torn by a kill: they will be written again."""
+        if not self.path.exists():
+            return
+        kept = []
+        for line in self.path.read_text(encoding="utf-8").splitlines():
+            try:
+                entry = json.loads(line)
+            except json.JSONDecodeError:
+                continue
+            if entry.get("phase") != phase or entry["step"] <= step:
+                kept.append(line + "\n")
+        self.path.write_text("".join(kept), encoding="utf-8")

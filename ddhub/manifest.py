@@ -1,0 +1,148 @@
+"""The manifest (`ddhub.json`): what nobody can guess about a distilled set afterwards. Validated on read."""
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from ddhub.errors import UserError
+from ddhub.schema import Strict, check
+
+Fraction = Field(ge=0, le=1)
+
+
+class Protocol(Strict):
+    """How a network is trained on a set; families with their own optimiser and rate keep them (nets.FAMILIES)."""
+
+    loss: Literal["l1_logits", "ce"]
+    augment: str = "dsa"
+    optimizer: str = "sgd"
+    lr: float = Field(gt=0)
+    epochs: int = Field(gt=0)
+    batch: int = Field(default=256, gt=1)
+
+
+class SourceRecord(Strict):
+    """Which real data the set was made from."""
+
+    dataset: str
+    revision: str | None
+    fingerprint: str
+    image: str
+    label: str
+    train: str
+    test: str
+    validation: float
+    split_seed: int
+    resolution: int
+    channels: Literal[1, 3]
+    license: str | None
+
+
+class PreprocessRecord(Strict):
+    """How pixels become network inputs: (x - mean) / std, or the whitening in the file named by `zca`."""
+
+    mean: list[float]
+    std: list[float]
+    zca: str | None = None
+    pixels_space: Literal["input"] | None = None  # the space of column `pixels`, where there is one
+    clipped: float = Fraction  # share of values that 8-bit pixels clip
+
+
+class LabelRecord(Strict):
+    """What column `soft_label` holds."""
+
+    form: Literal["logits", "hard"]
+    temperature: float = 1.0
+    teachers: Literal["mean", "one"] | None = None
+
+
+class TeacherRecord(Strict):
+    """One shipped teacher."""
+
+    arch: str
+    file: str
+    validation_top1: float = Fraction
+
+
+class Packaging(Strict):
+    """Validation accuracy of the set before and after packaging, mean over `seeds` networks."""
+
+    arch: str
+    seeds: int
+    validation_top1_float: float = Fraction
+    validation_top1_packaged: float = Fraction
+
+
+class Made(Strict):
+    """Where, with what and how fast the set was made."""
+
+    ddhub: str
+    torch: str
+    device: str
+    seconds: float
+    phases: dict[str, float]  # seconds of each; teachers as they took when they were trained
+    peak_bytes: int
+    recipe_hash: str
+    overrides: list[str]
+    decisions: dict[str, Any]
+
+
+class FileRecord(Strict):
+    """Hash and size of one payload file."""
+
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    bytes: int = Field(ge=0)
+
+
+class ByteCounts(Strict):
+    """Storage by purpose, in bytes."""
+
+    images: int
+    labels: int
+    preprocess: int
+    teachers: int
+
+
+class Manifest(Strict):
+    """The whole manifest, format 1."""
+
+    format: Literal[1] = 1
+    name: str
+    ipc: int = Field(gt=0)
+    classes: list[str] = Field(min_length=1)
+    wnids: list[str] | None = None
+    source: SourceRecord
+    preprocess: PreprocessRecord
+    labels: LabelRecord
+    teachers: list[TeacherRecord]
+    protocol: Protocol
+    method: dict[str, Any]
+    seed: int
+    init: str | None
+    groups: int
+    packaging: Packaging
+    made: Made
+    files: dict[str, FileRecord]
+    bytes: ByteCounts
+
+
+def read(folder: Path) -> Manifest:
+    """Read and validate the manifest of an artifact folder.
+
+    Raises:
+        UserError: where there is none, or with every fault in it.
+    """
+    path = folder / "ddhub.json"
+    if not path.is_file():
+        what = "holds no ddhub.json, so it is no ddhub artifact" if folder.is_dir() else "no such folder"
+        raise UserError(f"{folder}: {what}", next="ddhub distill RECIPE makes one")
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as fault:
+        raise UserError(f"{path}: not readable as JSON: {fault}") from fault
+    manifest, faults = check(Manifest, data)
+    if manifest is None:
+        raise UserError("\n".join(f"{path}: {fault}" for fault in faults))
+    return manifest

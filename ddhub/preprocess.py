@@ -1,0 +1,121 @@
+"""From uint8 pixels to network inputs and back: mean and standard deviation per channel, or ZCA whitening.
+
+ZCA as the field fits it: on training images in [0, 1], eps 0.1 (arXiv:2312.08912 and the codes it builds on); a whitened
+input is W (x - m), with no further normalisation.
+Shapes: N images, C H W image, D = C*H*W.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+
+ZCA_EPS = 0.1
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """The map between pixels and network inputs, fitted on the training part of a source."""
+
+    mean: tuple[float, ...]  # per channel, of pixels in [0, 1]
+    std: tuple[float, ...]
+    zca_mean: Tensor | None = None  # (D,)
+    zca: Tensor | None = None  # (D, D), symmetric
+
+    @property
+    def dewhitening(self) -> Tensor:
+        """The inverse of the whitening matrix, (D, D)."""
+        assert self.zca is not None
+        return torch.linalg.inv(self.zca.double()).float()
+
+    def inputs(self, images: Tensor) -> Tensor:
+        """uint8 pixels (N, C, H, W) to float32 network inputs of the same shape."""
+        return self.inputs_from_unit(images.float() / 255)
+
+    def inputs_from_unit(self, unit: Tensor) -> Tensor:
+        """Float pixels in [0, 1] (N, C, H, W) to network inputs."""
+        if self.zca is not None and self.zca_mean is not None:
+            flat = unit.flatten(1) - self.zca_mean.to(unit.device)
+            return (flat @ self.zca.to(unit.device)).view_as(unit)
+        mean, std = self._statistics(unit)
+        return (unit - mean) / std
+
+    def unit(self, inputs: Tensor) -> Tensor:
+        """Network inputs (N, C, H, W) to float pixels, where [0, 1] can be displayed and the rest is clipped later."""
+        if self.zca is not None and self.zca_mean is not None:
+            flat = inputs.flatten(1) @ self.dewhitening.to(inputs.device) + self.zca_mean.to(inputs.device)
+            return flat.view_as(inputs)
+        mean, std = self._statistics(inputs)
+        return inputs * std + mean
+
+    def project(self, inputs: Tensor) -> Tensor:
+        """The displayable inputs nearest to `inputs`, channel by channel; whitened inputs go through pixels."""
+        return self.inputs_from_unit(self.unit(inputs).clamp(0, 1))
+
+    def pixels(self, inputs: Tensor) -> tuple[Tensor, float]:
+        """Network inputs as uint8 pixels, and the share of values that had to be clipped into [0, 1]."""
+        unit = self.unit(inputs)
+        half = 0.5 / 255  # what rounds into the range is not clipped
+        clipped = ((unit < -half) | (unit > 1 + half)).float().mean().item()
+        return (unit.clamp(0, 1) * 255).round().to(torch.uint8), clipped
+
+    def _statistics(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        shape = (1, -1, 1, 1)
+        return like.new_tensor(self.mean).view(shape), like.new_tensor(self.std).view(shape)
+
+    def to_bytes(self) -> bytes:
+        """The whitening as a safetensors file: `mean` (D,) and `matrix` (D, D)."""
+        assert self.zca is not None and self.zca_mean is not None
+        return bytes(save({"mean": self.zca_mean, "matrix": self.zca}))
+
+
+def fit(images: Tensor, index: Tensor, *, zca: bool) -> Preprocess:
+    """Fit on the uint8 images (N, C, H, W) at `index`: exact channel statistics, and the whitening where asked for."""
+    mean, std = _channel_statistics(images, index)
+    if not zca:
+        return Preprocess(mean, std)
+    zca_mean, matrix = _whitening(images, index)
+    return Preprocess(mean, std, zca_mean, matrix)
+
+
+def load_whitening(path: Path) -> tuple[Tensor, Tensor]:
+    """Read `preprocess.safetensors`: mean (D,) and matrix (D, D)."""
+    tensors = load_file(path)
+    return tensors["mean"], tensors["matrix"]
+
+
+def _chunks(images: Tensor, index: Tensor) -> Iterator[Tensor]:
+    for part in index.split(4096):
+        yield images[part]
+
+
+def _channel_statistics(images: Tensor, index: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    # Integer sums: exact and the same in any order.
+    channels, side = images.shape[1], images.shape[2]
+    total, squares = torch.zeros(channels, dtype=torch.int64), torch.zeros(channels, dtype=torch.int64)
+    for chunk in _chunks(images, index):
+        wide = chunk.long()
+        total += wide.sum((0, 2, 3))
+        squares += (wide * wide).sum((0, 2, 3))
+    count = len(index) * side * side
+    mean = total.double() / count
+    std = (squares.double() / count - mean * mean).clamp(min=0).sqrt()
+    return tuple((mean / 255).tolist()), tuple((std / 255).clamp(min=1e-6).tolist())
+
+
+def _whitening(images: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+    size = images[0].numel()
+    total, products = torch.zeros(size, dtype=torch.float64), torch.zeros(size, size, dtype=torch.float64)
+    for chunk in _chunks(images, index):
+        flat = chunk.flatten(1).double() / 255
+        total += flat.sum(0)
+        products += flat.T @ flat
+    mean = total / len(index)
+    covariance = products / len(index) - mean.outer(mean)
+    values, vectors = torch.linalg.eigh(covariance)
+    scale = (values.clamp(min=0) + ZCA_EPS).rsqrt()
+    return mean.float(), ((vectors * scale) @ vectors.T).float().contiguous()

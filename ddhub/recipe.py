@@ -1,0 +1,259 @@
+"""Recipes: all that is needed to repeat a run, as strict YAML with a content hash."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, Field, model_validator
+
+from ddhub import plugins
+from ddhub.errors import UserError
+from ddhub.files import digest, shipped
+from ddhub.schema import Strict, check, did_you_mean
+
+# The operations of differentiable siamese augmentation; ddhub/augment.py holds their formulas.
+DSA_OPERATIONS = ("color", "crop", "cutout", "flip", "scale", "rotate")
+
+
+class SourceSpec(Strict):
+    """Where the real images come from and how they are read."""
+
+    dataset: str = Field(min_length=1)  # Hub id, `digits`, or a folder that datasets.load_dataset reads
+    path: str | None = None  # a local copy to read instead; never recorded in an artifact
+    revision: str | None = None  # commit of the Hub repo; null resolves the newest and records it
+    image: str | None = None  # column names; null finds them
+    label: str | None = None
+    train: str = "train"
+    test: str = "test"
+    validation: float = Field(default=0.1, gt=0, lt=0.9)  # stratified share held out of train
+    split_seed: int = 0  # draws that share; apart from `seed`, so that runs with several seeds share their teachers
+    resolution: int | None = Field(default=None, ge=4)  # side in pixels; null keeps the source's own
+    channels: Literal[1, 3] | None = None  # null: 1 where every probed image is grey, otherwise 3
+
+
+class PreprocessSpec(Strict):
+    """How pixels become network inputs."""
+
+    zca: bool = False
+
+
+class TeacherSpec(Strict):
+    """The networks trained on real data, whose predictions are matched."""
+
+    arch: str = "convnet"
+    count: int = Field(default=1, ge=0)
+    epochs: int = Field(default=100, gt=0)
+    lr: float = Field(default=0.05, gt=0)
+    batch: int = Field(default=256, gt=1)
+
+
+class LabelSpec(Strict):
+    """What the set ships beside the hard class: logits of one teacher or the mean of all, or nothing."""
+
+    form: Literal["logits", "hard"] = "logits"
+    teachers: Literal["mean", "one"] = "mean"
+
+
+class EvaluateSpec(Strict):
+    """The set's own training protocol, the one that `native` repeats."""
+
+    protocol: Literal["native"] = "native"
+    epochs: int = Field(default=1000, gt=0)
+    lr: float = Field(default=0.02, gt=0)
+    batch: int = Field(default=256, gt=1)
+    seeds: int = Field(default=5, gt=0)
+    packaging_seeds: int = Field(default=3, gt=0)  # networks that measure, on validation, what packaging costs
+
+
+class PublishSpec(Strict):
+    """What the dataset card says of licence and name."""
+
+    license: str | None = None
+    pretty_name: str | None = None
+
+
+class Recipe(Strict):
+    """A whole recipe; `method` holds the validated Config of the method's own file."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=96)
+    seed: int = Field(default=0, ge=0)
+    ipc: int = Field(gt=0)
+    source: SourceSpec
+    preprocess: PreprocessSpec = PreprocessSpec()
+    augment: str = "dsa"  # dsa, none, or some of its operations: color_crop_cutout_scale_rotate
+    teachers: TeacherSpec = TeacherSpec()
+    method: dict[str, Any]
+    labels: LabelSpec = LabelSpec()
+    groups: Literal[1] = 1  # independently made groups are not there yet
+    memory: None = None  # nor is a memory budget
+    evaluate: EvaluateSpec = EvaluateSpec()
+    publish: PublishSpec = PublishSpec()
+    expected: dict[str, float | str | None] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _soft_labels_need_teachers(self) -> "Recipe":
+        if self.labels.form == "logits" and self.teachers.count == 0:
+            raise ValueError("labels.form 'logits' needs teachers.count of 1 or more (or labels.form: hard)")
+        return self
+
+    def content(self) -> dict[str, Any]:
+        """The recipe as plain values, as published: a local path is nobody else's business."""
+        content = self.model_dump(mode="json")
+        content["source"]["path"] = None
+        return content
+
+    @property
+    def hash(self) -> str:
+        """Identity of what the recipe makes: all of its content but the local path and what only the card shows."""
+        return digest({key: value for key, value in self.content().items() if key not in ("publish", "expected")})
+
+    def yaml(self) -> str:
+        """The resolved recipe as YAML; reading it back gives the same hash."""
+        return str(yaml.safe_dump(self.content(), sort_keys=False, allow_unicode=True))
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML with duplicate keys and aliases refused, and `3e-4` read as the number it is."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError(f"line {self.peek_event().start_mark.line + 1}: aliases (*name) are not used here")
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str):
+                raise yaml.YAMLError(f"line {key_node.start_mark.line + 1}: key {key!r} is not a plain word")
+            if key in seen:
+                raise yaml.YAMLError(f"line {key_node.start_mark.line + 1}: key '{key}' is there twice")
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)$"),
+    list("-+.0123456789"),
+)
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """Read one YAML document strictly.
+
+    Raises:
+        UserError: naming `where` and the line, for malformed YAML, duplicate keys and aliases.
+    """
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except (yaml.YAMLError, ValueError, RecursionError) as fault:
+        raise UserError(f"{where}: not readable as YAML: {' '.join(str(fault).split())}") from fault
+
+
+def names() -> list[str]:
+    """The names of the shipped recipes, sorted."""
+    return sorted(file.stem for file in shipped("recipes").glob("*.yaml"))
+
+
+def find(reference: str) -> Path:
+    """The file of a recipe given by path or by the bare name of a shipped one, from any folder.
+
+    Raises:
+        UserError: when there is no such file.
+    """
+    path = Path(reference)
+    if path.is_file():
+        return path
+    stem = path.name.removesuffix(".yaml")
+    # `recipes/NAME.yaml` as the README writes it works outside a checkout too.
+    if stem in names() and reference in (stem, f"{stem}.yaml", f"recipes/{stem}.yaml"):
+        return shipped("recipes") / f"{stem}.yaml"
+    kind = "is a folder, not a recipe" if path.is_dir() else f"no such recipe{did_you_mean(stem, names())}"
+    raise UserError(f"{reference}: {kind}", next="ddhub recipes")
+
+
+def read(reference: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Read, override and validate a recipe.
+
+    Args:
+        reference: a path, or the name of a shipped recipe.
+        overrides: `a.b=value` strings, the value read as YAML.
+
+    Raises:
+        UserError: with every fault of the file at once.
+    """
+    path = find(reference)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as fault:
+        raise UserError(f"{path}: cannot be read: {fault}") from fault
+    data = parse_yaml(text, str(path))
+    if data is None:
+        raise UserError(f"{path}: the file is empty", next="ddhub recipes")
+    if not isinstance(data, dict):
+        raise UserError(f"{path}: expected keys and values, as in the shipped recipes", next="ddhub recipes")
+    override(data, overrides)
+    return validate(data, str(path), next=f"ddhub distill {reference} --dry-run")
+
+
+def override(data: dict[str, Any], overrides: Sequence[str]) -> None:
+    """Apply `a.b=value` strings to nested keys in place; a changed `method.name` starts from that method's defaults.
+
+    Raises:
+        UserError: for a string without `=`, or a path through something that has no keys.
+    """
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise UserError(f"--set {text}: expected KEY=VALUE, as in --set method.iterations=10")
+        *parents, last = key.strip().split(".")
+        target: Any = data
+        for depth, parent in enumerate(parents, 1):
+            target = target.setdefault(parent, {})
+            if not isinstance(target, dict):
+                raise UserError(f"--set {text}: '{'.'.join(parents[:depth])}' has no keys below it")
+        parsed = parse_yaml(value, f"--set {text}")
+        if parents == ["method"] and last == "name" and target.get("name") != parsed:
+            target.clear()
+        target[last] = parsed
+
+
+def validate(data: dict[str, Any], where: str, next: str | None = None) -> Recipe:
+    """Validate a recipe's values, the method's own Config included.
+
+    Raises:
+        UserError: with every fault at once, each line `where: key.path: fault`.
+    """
+    recipe, faults = check(Recipe, data)
+    method, method_faults = _check_method(data.get("method"))
+    faults += method_faults + _check_augment(data.get("augment", "dsa"))
+    if faults or recipe is None:
+        raise UserError("\n".join(f"{where}: {fault}" for fault in faults), next=next)
+    return recipe.model_copy(update={"method": method})
+
+
+def _check_method(data: Any) -> tuple[dict[str, Any], list[str]]:
+    """The method's values with its defaults filled in, and the faults."""
+    if not isinstance(data, dict):
+        return {}, []  # the recipe's own check has said so
+    name = data.get("name")
+    if not isinstance(name, str) or name not in plugins.names("methods"):
+        return {}, [f"method.name: no method {name!r}{did_you_mean(str(name), plugins.names('methods'))}"]
+    config, faults = check(config_of(name), {key: value for key, value in data.items() if key != "name"}, "method.")
+    return ({"name": name, **config.model_dump(mode="json")} if config else {}), faults
+
+
+def config_of(method: str) -> type[BaseModel]:
+    """The Config model of a method's file."""
+    config: type[BaseModel] = plugins.load("methods", method).Config
+    return config
+
+
+def _check_augment(value: Any) -> list[str]:
+    if not isinstance(value, str) or value in ("dsa", "none"):
+        return []
+    unknown = [word for word in value.split("_") if word not in DSA_OPERATIONS]
+    return [f"augment: no operation '{word}'{did_you_mean(word, list(DSA_OPERATIONS))}" for word in unknown]

@@ -1,0 +1,63 @@
+"""Strict models of YAML and JSON files: every fault at once, each with its key path and a guess at what was meant."""
+
+import difflib
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class Strict(BaseModel):
+    """A frozen model that refuses unknown keys and silent conversions."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+def did_you_mean(word: str, choices: list[str]) -> str:
+    """`; did you mean 'x'?` where a choice is near, otherwise the choices, unless they are too many to read."""
+    near = difflib.get_close_matches(word, choices, n=1, cutoff=0.6)
+    if near:
+        return f"; did you mean '{near[0]}'?"
+    return f"; choose from: {', '.join(sorted(choices))}" if 0 < len(choices) <= 40 else ""
+
+
+def check(model: type[Model], data: Any, prefix: str = "") -> tuple[Model | None, list[str]]:
+    """Validate `data`: the model and no faults, or None and one line per fault, each opening with its key path."""
+    if not isinstance(data, dict):
+        where = prefix.rstrip(".") or "the whole file"
+        return None, [f"{where}: expected keys and values, got {_short(data)}"]
+    try:
+        return model.model_validate(data), []
+    except ValidationError as error:
+        faults = [_fault(model, problem, prefix) for problem in error.errors(include_url=False)]
+        return None, list(dict.fromkeys(faults))
+
+
+def _fault(model: type[BaseModel], problem: Any, prefix: str) -> str:
+    """One pydantic problem as a line: `key.path: what is wrong, what was given`."""
+    # Branches of unions put type names into the location; real keys and list positions are what the file shows.
+    path = [part for part in problem["loc"] if isinstance(part, int) or str(part).isidentifier()]
+    path = [part for part in path if part not in ("int", "float", "str", "none")]
+    where = prefix + ".".join(str(part) for part in path)
+    if problem["type"] == "extra_forbidden":
+        return f"{where}: unknown key{did_you_mean(str(path[-1]), _keys(model, path[:-1]))}"
+    if problem["type"] == "missing":
+        return f"{where}: missing"
+    return f"{where}: {problem['msg'][0].lower()}{problem['msg'][1:]}, got {_short(problem['input'])}"
+
+
+def _keys(model: type[BaseModel], path: list[Any]) -> list[str]:
+    """The keys that `model` knows at `path`."""
+    for part in path:
+        field = model.model_fields.get(str(part))
+        annotation = field.annotation if field else None
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return []
+        model = annotation
+    return list(model.model_fields)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,319 @@
+"""Real images: any Hub id or folder that `datasets.load_dataset` reads, decoded once into a memory-mapped uint8 array.
+
+The train split and the test split have separate doors. `load_train` never opens the test split; `load_test` is called
+by evaluation alone (a test holds both).
+Shapes: N images, C channels, H W sides (equal).
+"""
+
+import hashlib
+import io
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ddhub import files, seeds
+from ddhub.errors import UserError
+from ddhub.log import say
+from ddhub.recipe import SourceSpec
+from ddhub.schema import did_you_mean
+
+GATED = {
+    "ILSVRC/imagenet-1k": "accept the terms at https://huggingface.co/datasets/ILSVRC/imagenet-1k, then: hf auth login"
+}
+DECODING = 2  # version of the decoding rules below; a change makes new cache files
+
+
+@dataclass(frozen=True)
+class Split:
+    """Decoded images of one split."""
+
+    images: Tensor  # uint8 (N, C, H, W), memory-mapped from the cache
+    labels: Tensor  # int64 (N,)
+    classes: tuple[str, ...]  # names, in label order
+    fingerprint: str  # `sha256:...` of pixels, labels and class names
+    spec: SourceSpec  # with revision, columns, resolution and channels filled in
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def subset(self, index: Tensor) -> "Split":
+        """The images at `index`, copied into memory."""
+        return replace(self, images=self.images[index], labels=self.labels[index])
+
+
+def load_train(spec: SourceSpec) -> tuple[Split, Tensor, Tensor]:
+    """The whole train split, and the indices of its training part and of its held-out validation part.
+
+    Raises:
+        UserError: when the source cannot be read as labelled images; says what is missing.
+    """
+    split = _load(spec, spec.train)
+    training, validation = hold_out(split.labels, spec.validation, spec.split_seed)
+    return split, training, validation
+
+
+def load_test(spec: SourceSpec) -> Split:
+    """The test split; for evaluation only."""
+    return _load(spec, spec.test)
+
+
+def hold_out(labels: Tensor, share: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Stratified split of indices: (kept, held out), both sorted; every class holds out at least one image."""
+    held = []
+    for label in labels.unique().tolist():
+        members = (labels == label).nonzero().flatten()
+        order = torch.randperm(len(members), generator=seeds.generator(seed, "validation", label))
+        held.append(members[order[: max(1, round(share * len(members)))]])
+    validation = torch.cat(held).sort().values
+    keep = torch.ones(len(labels), dtype=torch.bool)
+    keep[validation] = False
+    return keep.nonzero().flatten(), validation
+
+
+def stratified(labels: Tensor, classes: tuple[str, ...], ipc: int, seed: int, *purpose: str | int) -> Tensor:
+    """Indices of `ipc` random images of every class, class by class.
+
+    Raises:
+        UserError: when a class has fewer than `ipc`.
+    """
+    chosen = []
+    for label, name in enumerate(classes):
+        members = (labels == label).nonzero().flatten()
+        if len(members) < ipc:
+            raise UserError(
+                f"ipc: {ipc} images per class asked for, but class '{name}' has {len(members)} in the training part",
+                next=f"set ipc to {len(members)} or less (--set ipc={len(members)})",
+            )
+        order = torch.randperm(len(members), generator=seeds.generator(seed, "real", *purpose, label))
+        chosen.append(members[order[:ipc]])
+    return torch.cat(chosen)
+
+
+def _load(spec: SourceSpec, split: str) -> Split:
+    if spec.dataset == "digits" and spec.path is None:
+        return _digits(spec, split)
+    dataset, revision = _open(spec, split)
+    spec = spec.model_copy(update={"revision": revision, **_columns(spec, dataset)})
+    features = dataset.features
+    spec = spec.model_copy(update=_shape(spec, dataset))
+    folder = files.home() / "images" / _cache_key(spec, split, dataset)
+    with files.locked(folder.with_suffix(".lock")):
+        if not (folder / "meta.json").exists():
+            _decode(dataset, spec, folder, *_labels(dataset, spec, features[spec.label]))
+    meta = json.loads((folder / "meta.json").read_text())
+    # Copy-on-write mapping: pages are read on demand and never written back.
+    images = torch.from_numpy(np.load(folder / "images.npy", mmap_mode="c"))
+    labels = torch.from_numpy(np.load(folder / "labels.npy"))
+    return Split(images, labels, tuple(meta["classes"]), meta["fingerprint"], spec)
+
+
+def _digits(spec: SourceSpec, split: str) -> Split:
+    """scikit-learn's digits: 1,797 grey 8x8 images, of which a fixed stratified fifth is the test split."""
+    from sklearn.datasets import load_digits
+
+    if split not in ("train", "test"):
+        raise UserError(f"source: digits has no split '{split}'; it has train and test")
+    data = load_digits()
+    images = torch.from_numpy((data.images * (255 / 16)).round().astype(np.uint8)).unsqueeze(1)
+    labels = torch.from_numpy(data.target.astype(np.int64))
+    train, test = hold_out(labels, 0.2, seed=0)
+    index = train if split == "train" else test
+    images, labels = images[index], labels[index]
+    classes = tuple(str(name) for name in data.target_names)
+    if spec.resolution not in (None, 8) or spec.channels == 3:
+        raise UserError("source: digits are 8x8 with one channel and are kept so; drop resolution and channels")
+    found = spec.model_copy(update={"resolution": 8, "channels": 1, "image": "image", "label": "label"})
+    return Split(images, labels, classes, _fingerprint(images.numpy(), labels.numpy(), classes), found)
+
+
+def _open(spec: SourceSpec, split: str) -> tuple[Any, str | None]:
+    """The `datasets.Dataset` of one split, and the resolved revision of a Hub repo."""
+    import datasets
+
+    where = spec.path or spec.dataset
+    local = Path(where).expanduser()
+    if spec.path is not None or local.is_dir() or where.startswith((".", "/", "~")):
+        if not local.is_dir():
+            raise UserError(f"source: {where}: no such folder", next=f"ls {local.parent}")
+        arguments: dict[str, Any] = {"path": str(local)}
+        revision = spec.revision
+    else:
+        revision = _resolve_revision(where, spec.revision)
+        arguments = {"path": where, "revision": revision}
+    try:
+        with _quiet(datasets):
+            return datasets.load_dataset(**arguments, split=split), revision
+    except ValueError as fault:
+        raise UserError(f"source: {where}: {_one_line(fault)}", next=f"check source.train and source.test ({split})") from fault
+    except (OSError, datasets.exceptions.DatasetsError) as fault:
+        raise UserError(f"source: {where}: cannot be read: {_one_line(fault)}", next=_advice(where)) from fault
+
+
+def _resolve_revision(name: str, revision: str | None) -> str:
+    """The commit that a Hub dataset's revision stands for now."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+    try:
+        return str(HfApi().dataset_info(name, revision=revision).sha)
+    except (HfHubHTTPError, OfflineModeIsEnabled, OSError, ValueError) as fault:
+        if revision is not None:
+            return revision  # already cached, perhaps; load_dataset will say if not
+        raise UserError(f"source: {name}: the Hub does not answer for it: {_one_line(fault)}", next=_advice(name)) from fault
+
+
+def _advice(name: str) -> str:
+    return GATED.get(name, "check source.dataset, or read a local copy with --set source.path=FOLDER")
+
+
+def _one_line(fault: BaseException) -> str:
+    return " ".join(str(fault).split())[:300] or type(fault).__name__
+
+
+def _columns(spec: SourceSpec, dataset: Any) -> dict[str, str]:
+    """The image and label columns: those given, checked, or the only ones that fit."""
+    import datasets
+
+    features = dataset.features
+    images = [name for name, kind in features.items() if isinstance(kind, datasets.Image)]
+    kinds = {name: kind for name, kind in features.items() if name not in images}
+    labels = [name for name, kind in kinds.items() if isinstance(kind, datasets.ClassLabel)]
+    labels = labels or [name for name in ("label", "labels", "class_id", "class", "fine_label") if name in kinds]
+    found = {}
+    for key, given, fitting in (("image", spec.image, images), ("label", spec.label, labels)):
+        if given is not None and given not in features:
+            raise UserError(f"source.{key}: no column '{given}'{did_you_mean(given, list(features))}")
+        if given is None and len(fitting) != 1:
+            candidates = ", ".join(fitting or features)
+            raise UserError(
+                f"source.{key}: cannot tell which column it is ({candidates})",
+                next=f"--set source.{key}=NAME",
+            )
+        found[key] = given or fitting[0]
+    if found["image"] not in images:
+        raise UserError(f"source.image: column '{found['image']}' holds no images{did_you_mean(found['image'], images)}")
+    return found
+
+
+def _labels(dataset: Any, spec: SourceSpec, kind: Any) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Integer labels (N,) and the class names."""
+    column = dataset[spec.label][:]
+    if hasattr(kind, "names"):
+        labels, names = np.asarray(column, dtype=np.int64), tuple(kind.names)
+    else:  # plain integers or strings: the classes are the values seen, in order
+        values, labels = np.unique(np.asarray(column), return_inverse=True)
+        names = tuple(str(value) for value in values.tolist())
+    if len(labels) == 0:
+        raise UserError(f"source: {spec.dataset}: the split is empty")
+    if labels.min() < 0:
+        raise UserError(f"source: {spec.dataset}: the split has no labels (they are all hidden); choose another split")
+    return labels.astype(np.int64), names
+
+
+def _shape(spec: SourceSpec, dataset: Any) -> dict[str, int]:
+    """Resolution and channels: those given, or what a probe of the first images shows."""
+    probe = [dataset[index][spec.image] for index in range(min(32, len(dataset)))]
+    if not probe:
+        raise UserError(f"source: {spec.dataset}: the split is empty")
+    grey = all(image.mode in ("1", "L", "LA", "I", "I;16", "F") for image in probe)
+    sides = {image.size for image in probe}
+    side = spec.resolution
+    if side is None:
+        if len(sides) > 1 or len(set(*sides)) > 1:
+            raise UserError(
+                f"source.resolution: images have different sizes or are not square, {sorted(sides)[:3]}...",
+                next="--set source.resolution=64 (images are resized to a square by a box filter)",
+            )
+        side = sides.pop()[0]
+    return {"resolution": side, "channels": spec.channels or (1 if grey else 3)}
+
+
+def _cache_key(spec: SourceSpec, split: str, dataset: Any) -> str:
+    """Changes whenever the files behind the split, or the rules of decoding, do."""
+    stats = [(entry["filename"], Path(entry["filename"]).stat()) for entry in dataset.cache_files]
+    return files.digest(
+        [
+            DECODING,
+            spec.dataset,
+            split,
+            spec.image,
+            spec.label,
+            spec.resolution,
+            spec.channels,
+            [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats],
+        ]
+    )[:32]
+
+
+def _decode(dataset: Any, spec: SourceSpec, folder: Path, labels: np.ndarray, names: tuple[str, ...]) -> None:
+    """Decode every image into `folder`: images.npy, labels.npy and, last, meta.json."""
+    import datasets
+
+    side, channels = spec.resolution, spec.channels
+    raw = dataset.select_columns([spec.image]).cast_column(spec.image, datasets.Image(decode=False))
+    say(f"decoding {len(raw)} images of {spec.dataset} to {side}x{side}, once; cached in {folder}")
+    with files.disk_errors(folder, f"decoding {spec.dataset}"):
+        folder.mkdir(parents=True, exist_ok=True)
+        shape = (len(raw), channels, side, side)
+        images = np.lib.format.open_memmap(folder / "images.npy", mode="w+", dtype=np.uint8, shape=shape)
+        with ThreadPoolExecutor() as pool:  # PIL lets go of the interpreter while it decodes
+            position = 0
+            for batch in _batches(raw, spec.image):
+                for pixels in pool.map(lambda item: _pixels(item, side, channels, spec), batch):
+                    images[position] = pixels
+                    position += 1
+        images.flush()
+        np.save(folder / "labels.npy", labels)
+        fingerprint = _fingerprint(images, labels, names)
+    files.write_json(folder / "meta.json", {"classes": names, "fingerprint": fingerprint})
+
+
+def _batches(raw: Any, column: str) -> Iterator[list[dict[str, Any]]]:
+    for batch in raw.iter(1024):
+        yield batch[column]
+
+
+def _pixels(item: dict[str, Any], side: int | None, channels: int | None, spec: SourceSpec) -> np.ndarray:
+    """One encoded image as uint8 (C, H, W); a box filter resizes, as in the downsampled-ImageNet release."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(io.BytesIO(item["bytes"]) if item["bytes"] is not None else item["path"]) as image:
+            if image.mode.startswith("I"):  # 16-bit grey: PIL would clip it
+                image = Image.fromarray((np.asarray(image, dtype=np.float64) / 257).round().clip(0, 255).astype(np.uint8))
+            image = image.convert("L" if channels == 1 else "RGB")
+            if image.size != (side, side):
+                image = image.resize((side, side), Image.Resampling.BOX)
+            pixels = np.asarray(image)
+    except (UnidentifiedImageError, OSError, SyntaxError) as fault:
+        raise UserError(f"source: {spec.dataset}: an image cannot be decoded: {_one_line(fault)}") from fault
+    return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
+
+
+def _fingerprint(images: np.ndarray, labels: np.ndarray, names: tuple[str, ...]) -> str:
+    """`sha256:...` of pixels, labels and class names; the same however the images were stored."""
+    state = hashlib.sha256(json.dumps([list(names), list(images.shape)]).encode())
+    for start in range(0, len(images), 4096):
+        state.update(np.ascontiguousarray(images[start : start + 4096]))
+    state.update(np.ascontiguousarray(labels.astype("<i8")))
+    return f"sha256:{state.hexdigest()}"
+
+
+class _quiet:
+    """Silence the progress bars of datasets while the body runs; ddhub says what it does in its own lines."""
+
+    def __init__(self, datasets: Any) -> None:
+        self.datasets = datasets
+
+    def __enter__(self) -> None:
+        self.datasets.disable_progress_bars()
+
+    def __exit__(self, *_: object) -> None:
+        self.datasets.enable_progress_bars()

@@ -1,0 +1,87 @@
+"""Everything that a method may see while it distills: the training part, the validation part, teachers. No test data.
+
+Shapes: N real images, M synthetic images, C H W image, K classes.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ddhub import fast, seeds, sources, train
+from ddhub.errors import UserError
+from ddhub.manifest import Protocol
+from ddhub.preprocess import Preprocess
+from ddhub.recipe import Recipe
+from ddhub.sources import Split
+from ddhub.synset import SyntheticSet
+from ddhub.teachers import Teachers
+
+
+@dataclass(frozen=True)
+class Task:
+    """One distillation, as a method sees it."""
+
+    recipe: Recipe
+    config: Any  # the method's own Config
+    source: Split  # the train split
+    training: Tensor  # (N,) rows of `source` to distill
+    validation: Tensor  # rows held out of it, for every choice that is made
+    preprocess: Preprocess
+    teachers: Teachers | None
+    protocol: Protocol  # how the finished set is meant to be trained on
+    decisions: fast.Decisions
+
+    def network(self, arch: str) -> fast.Network:
+        """The network of an architecture for this source."""
+        channels, side = self.source.images.shape[1:3]
+        return fast.network(arch, len(self.source.classes), channels, side, self.decisions)
+
+    @property
+    def home_arch(self) -> str:
+        """The architecture that validation scores are taken with: the teachers'."""
+        return self.recipe.teachers.arch
+
+    def real(self, ipc: int, *purpose: str | int) -> tuple[Tensor, Tensor]:
+        """`ipc` random real images per class as network inputs (M, C, H, W), and their labels (M,)."""
+        labels = self.source.labels[self.training]
+        rows = self.training[sources.stratified(labels, self.source.classes, ipc, self.recipe.seed, *purpose)]
+        return self.preprocess.inputs(self.source.images[rows]), self.source.labels[rows]
+
+    def start(self, init: str) -> tuple[Tensor, Tensor]:
+        """Initial images and labels: `real` images, or Gaussian `noise` of the inputs' spread, class by class."""
+        images, labels = self.real(self.recipe.ipc, "init")
+        if init == "noise":
+            images = torch.randn(images.shape, generator=seeds.generator(self.recipe.seed, "noise"))
+        return images.to(self.decisions.device), labels.to(self.decisions.device)
+
+    def soft_labels(self, images: Tensor) -> Tensor | None:
+        """What the recipe ships as soft labels of network inputs: mean or one teacher's logits (M, K), or None."""
+        if self.recipe.labels.form == "hard":
+            return None
+        assert self.teachers is not None
+        return self.teachers.label(images, None if self.recipe.labels.teachers == "mean" else 0)
+
+    def validation_examples(self) -> train.Examples:
+        """The held-out part, as pixels."""
+        return train.Examples(self.source.images, self.source.labels, self.preprocess, index=self.validation)
+
+    def validate(self, synthetic: SyntheticSet, *, seed: int, epochs: int | None = None) -> float:
+        """Validation accuracy of a fresh network trained on a set under its own protocol."""
+        network = self.network(self.home_arch)
+        protocol = self.protocol.model_copy(update={"epochs": epochs or self.protocol.epochs})
+        examples = train.Examples(synthetic.images, synthetic.labels, targets=synthetic.soft_labels)
+        score_seed = seeds.derive(self.recipe.seed, "validate", seed)
+        weights = train.fit(network, examples, protocol, score_seed)[-1]
+        return train.accuracy(network, weights, self.validation_examples())
+
+    def need_teachers(self) -> Teachers:
+        """The teachers, for methods that cannot do without.
+
+        Raises:
+            UserError: when the recipe trains none.
+        """
+        if not self.teachers:
+            raise UserError(f"method.name: {self.recipe.method['name']} needs teachers", next="--set teachers.count=1")
+        return self.teachers

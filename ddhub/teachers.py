@@ -1,0 +1,138 @@
+"""Teachers: networks trained once on the training part of a source, cached by content, shipped with the set.
+
+Nothing here sees test data, and no teacher is chosen: each one trains to its last epoch, and its accuracy on the
+held-out validation part is recorded.
+Shapes: B images, C H W image, K classes.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from ddhub import fast, files, jobs, train
+from ddhub.errors import UserError
+from ddhub.fast import Network, Weights
+from ddhub.log import duration, say
+from ddhub.manifest import Protocol
+from ddhub.recipe import TeacherSpec
+from ddhub.run import Run
+
+TRAINING = 1  # version of the rules below; a change makes new cache files
+
+
+@dataclass(frozen=True)
+class Teachers:
+    """Trained networks of one architecture, frozen."""
+
+    network: Network
+    weights: Sequence[Weights]
+    files: Sequence[Path]
+    validation_top1: Sequence[float]
+    seconds: Sequence[float]  # of training, when they were trained
+
+    def __len__(self) -> int:
+        return len(self.weights)
+
+    def logits(self, inputs: Tensor, which: int | None = None) -> Tensor:
+        """Logits (B, K) of network inputs (B, C, H, W): one teacher's, or the mean of all; differentiable in inputs."""
+        if which is not None:
+            return self.network.forward(self.weights[which], inputs)
+        return torch.stack([self.network.forward(weights, inputs) for weights in self.weights]).mean(0)
+
+    def label(self, inputs: Tensor, which: int | None = None, batch: int = 500) -> Tensor:
+        """Like `logits`, without gradients and in batches, for sets of any size."""
+        device = self.network.decisions.device
+        with torch.no_grad():
+            return torch.cat([self.logits(part.to(device), which) for part in inputs.split(batch)])
+
+
+def obtain(
+    spec: TeacherSpec,
+    network: Network,
+    training: train.Examples,
+    validation: train.Examples,
+    *,
+    augment: str,
+    identity: Any,
+    checkpoint_seconds: float = 120,
+) -> Teachers:
+    """Train the teachers that are not in the cache yet, and load all of them.
+
+    Args:
+        training: the training part, pixels and hard labels.
+        validation: the held-out part; scored once, after training.
+        identity: whatever else makes these teachers what they are (source, split, preprocessing); part of the cache's key.
+    """
+    protocol = Protocol(loss="ce", augment=augment, lr=spec.lr, epochs=spec.epochs, batch=spec.batch)
+    key = files.digest([TRAINING, spec.arch, network.classes, protocol.model_dump(), identity])[:24]
+    folder = files.home() / "teachers"
+    paths = [folder / f"{key}-{index:02d}.safetensors" for index in range(spec.count)]
+
+    def job(index: int) -> jobs.Job:
+        def make(path: Path) -> None:
+            phase = f"teacher {index + 1} of {spec.count}"
+            run = Run(
+                folder / f"{key}-{index:02d}.run",
+                phase.replace(" ", "_"),
+                device=network.decisions.device,
+                checkpoint_seconds=checkpoint_seconds,
+            )
+            weights = train.fit(network, training, protocol, seed=index, run=run)[-1]
+            top1 = train.accuracy(network, weights, validation)
+            write(path, network, weights, top1, run.seconds)
+            run.remove()
+            say(f"{phase}: {100 * top1:.1f}% on validation, {duration(run.seconds)}")
+
+        return make
+
+    jobs.run_all({path: job(index) for index, path in enumerate(paths)})
+    return load(paths, network)
+
+
+def write(path: Path, network: Network, weights: Weights, validation_top1: float, seconds: float) -> None:
+    """Write one teacher as safetensors, its dimensions and validation accuracy in the metadata."""
+    facts = {
+        "arch": network.arch,
+        "classes": network.classes,
+        "channels": network.channels,
+        "side": network.side,
+        "validation_top1": validation_top1,
+        "seconds": round(seconds, 1),
+    }
+    tensors = {name: value.contiguous().cpu() for name, value in weights.items()}
+    files.write_bytes(path, save(tensors, {"ddhub": json.dumps(facts)}))
+
+
+def load(paths: Sequence[Path], network: Network | None = None, decisions: fast.Decisions | None = None) -> Teachers:
+    """Load teachers of one architecture; without a `network`, make the one that their files name.
+
+    Raises:
+        UserError: naming the file that is no teacher, or not of the same kind as the others.
+    """
+    weights, scores, seconds = [], [], []
+    for path in paths:
+        try:
+            with safe_open(path, "pt") as file:
+                facts = json.loads((file.metadata() or {})["ddhub"])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except (OSError, SafetensorError, KeyError, ValueError) as fault:
+            raise UserError(f"{path}: not a teacher's file: {fault}") from fault
+        if network is None:
+            assert decisions is not None
+            sizes = (facts["classes"], facts["channels"], facts["side"])
+            network = fast.network(facts["arch"], *sizes, decisions)
+        expected = {name: value.shape for name, value in network.skeleton.state_dict().items()}
+        if {name: value.shape for name, value in tensors.items()} != expected:
+            raise UserError(f"{path}: its weights are not those of a {network.arch} for {network.side} px")
+        weights.append(network.place(tensors))
+        scores.append(float(facts["validation_top1"]))
+        seconds.append(float(facts["seconds"]))
+    assert network is not None, "teachers need at least one file or a network"
+    return Teachers(network, weights, list(paths), scores, seconds)

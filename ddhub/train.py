@@ -1,0 +1,190 @@
+"""Training one network on real or synthetic images, and scoring it. The same loop makes teachers, students and scores.
+
+Shapes: N images, B batch, C H W image, K classes.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from math import ceil, cos, pi
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ddhub import seeds
+from ddhub.augment import augment
+from ddhub.errors import UserError
+from ddhub.fast import Network, Weights
+from ddhub.manifest import Protocol
+from ddhub.preprocess import Preprocess
+from ddhub.run import Run
+
+MOMENTUM = 0.9
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Images to learn from or to be scored on; uint8 pixels stay where they are until a batch is drawn."""
+
+    images: Tensor  # uint8 pixels or float32 network inputs, (N, C, H, W)
+    labels: Tensor  # int64 (N,)
+    preprocess: Preprocess | None = None  # None: images are network inputs already
+    targets: Tensor | None = None  # float32 (N, K), what soft losses learn
+    index: Tensor | None = None  # the rows that count, where not all do
+
+    def __len__(self) -> int:
+        return len(self.labels if self.index is None else self.index)
+
+    def batch(self, chosen: Tensor, device: str) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Inputs (B, C, H, W), labels (B,) and targets (B, K) of the chosen rows, on the device."""
+        rows = chosen if self.index is None else self.index[chosen]
+        rows = rows.to(self.images.device)
+        images = self.images[rows].to(device)
+        inputs = images if self.preprocess is None else self.preprocess.inputs(images)
+        targets = None if self.targets is None else self.targets[rows].to(device)
+        return inputs, self.labels[rows].to(device), targets
+
+
+def l1_logits(logits: Tensor, labels: Tensor, targets: Tensor | None) -> Tensor:
+    """Mean absolute difference to the target logits, over batch and classes (arXiv:2312.08912, section 3)."""
+    assert targets is not None
+    return (logits - targets).abs().mean()
+
+
+def cross_entropy(logits: Tensor, labels: Tensor, targets: Tensor | None) -> Tensor:
+    """Cross-entropy with the hard classes."""
+    return F.cross_entropy(logits, labels)
+
+
+LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor | None], Tensor]] = {"l1_logits": l1_logits, "ce": cross_entropy}
+
+
+def fit(
+    network: Network,
+    examples: Examples,
+    protocol: Protocol,
+    seed: int,
+    *,
+    keep: Iterable[int] = (),
+    run: Run | None = None,
+    teach: Callable[[Tensor], Tensor] | None = None,
+) -> list[Weights]:
+    """Train a fresh network; the optimiser and schedule are its family's (nets.FAMILIES).
+
+    Args:
+        protocol: loss, augmentation, epochs, batch, and the rate of families that leave it to the protocol.
+        seed: of the initial weights, the order and the augmentation.
+        keep: numbers of finished epochs after which to keep a snapshot.
+        run: makes the training resumable, epoch by epoch.
+        teach: gives the targets of each augmented batch of inputs, in place of stored ones (dynamic labels).
+
+    Returns:
+        The snapshots in order, then the final weights.
+
+    Raises:
+        UserError: when training diverges.
+    """
+    device = network.decisions.device
+    steps, size = _batching(len(examples), protocol.batch)
+    carry = {"weights": network.init(seed), "optimizer": None}
+    learner, snapshots, loss = None, [], torch.zeros(())
+    wanted = set(keep)
+    for epoch in run.steps(protocol.epochs, carry) if run else range(protocol.epochs):
+        learner = learner or _Learner(network, protocol, carry)
+        for number, chosen in enumerate(_order(len(examples), size, seed, epoch)):
+            step = epoch * steps + number
+            inputs, labels, targets = examples.batch(chosen, device)
+            inputs = augment(inputs, protocol.augment, seeds.generator(seed, "augment", step))
+            if teach is not None:
+                targets = teach(inputs)
+            logits = network.forward(learner.weights, inputs, train=True)
+            loss = LOSSES[protocol.loss](logits, labels, targets)
+            learner.step(loss, step, steps)
+        if run:
+            run.log(loss=loss)
+            carry.update(learner.state())
+        if epoch + 1 in wanted:
+            snapshots.append(network.place(learner.snapshot()))
+    if not loss.isfinite():
+        raise UserError(f"training {network.arch} diverged: its loss is {loss.item()}", next="lower the learning rate")
+    return [*snapshots, network.place(learner.weights if learner else carry["weights"])]
+
+
+class _Learner:
+    """Weights with the optimiser and schedule of their family."""
+
+    def __init__(self, network: Network, protocol: Protocol, carry: dict) -> None:
+        self.family, self.epochs = network.family, protocol.epochs
+        self.rate = self.family.lr if self.family.lr is not None else protocol.lr
+        self.weights = network.place(carry["weights"])
+        parameters = [self.weights[name].requires_grad_() for name in network.trainable]
+        self.optimizer: torch.optim.Optimizer
+        if self.family.optimizer == "adamw":
+            self.optimizer = torch.optim.AdamW(parameters, lr=self.rate, weight_decay=self.family.weight_decay)
+        else:
+            decay = self.family.weight_decay
+            self.optimizer = torch.optim.SGD(parameters, lr=self.rate, momentum=MOMENTUM, weight_decay=decay)
+        if carry["optimizer"] is not None:
+            self.optimizer.load_state_dict(carry["optimizer"])
+
+    def step(self, loss: Tensor, step: int, steps_per_epoch: int) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate * _schedule(self.family.schedule, step, steps_per_epoch, self.epochs)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+
+    def snapshot(self) -> Weights:
+        return {name: value.detach().clone() for name, value in self.weights.items()}
+
+    def state(self) -> dict:
+        return {"weights": self.weights, "optimizer": self.optimizer.state_dict()}
+
+
+def _schedule(name: str, step: int, steps_per_epoch: int, epochs: int) -> float:
+    """The factor on the learning rate at one step."""
+    if name == "half":
+        return 1.0 if step // steps_per_epoch < (epochs + 1) // 2 else 0.1
+    total = steps_per_epoch * epochs
+    warm_up = max(1, total // 10)
+    if step < warm_up:
+        return (step + 1) / warm_up
+    return 0.5 * (1 + cos(pi * (step - warm_up) / max(1, total - warm_up)))
+
+
+def _batching(examples: int, batch: int) -> tuple[int, int]:
+    """Steps per epoch and batch size: as few batches as fit, all of one size.
+
+    One size means one compiled program; at most steps - 1 images, other ones each epoch, sit an epoch out.
+    """
+    steps = ceil(examples / batch)
+    return steps, examples // steps
+
+
+def _order(examples: int, size: int, seed: int, epoch: int) -> Iterator[Tensor]:
+    """The batches of one epoch as indices, each of `size`."""
+    if size == examples:
+        yield torch.arange(examples)
+        return
+    order = torch.randperm(examples, generator=seeds.generator(seed, "order", epoch))
+    yield from (part for part in order.split(size) if len(part) == size)
+
+
+def predict(network: Network, weights: Weights, examples: Examples, batch: int = 500) -> Iterator[tuple[Tensor, Tensor]]:
+    """Logits (B, K) and labels (B,) of every example in order, without gradients.
+
+    Every batch has the same size, the last one filled up by repetition and cut, so that one program serves all.
+    """
+    size = min(batch, len(examples))
+    with torch.no_grad():
+        for start in range(0, len(examples), size):
+            chosen = torch.arange(start, start + size).clamp(max=len(examples) - 1)
+            inputs, labels, _ = examples.batch(chosen, network.decisions.device)
+            count = min(size, len(examples) - start)
+            yield network.forward(weights, inputs)[:count], labels[:count]
+
+
+def accuracy(network: Network, weights: Weights, examples: Examples) -> float:
+    """Top-1 accuracy as a fraction."""
+    hits = sum((logits.argmax(1) == labels).sum() for logits, labels in predict(network, weights, examples))
+    return float(hits) / len(examples)
