@@ -19,6 +19,7 @@ from ddhub import files, manifest
 from ddhub.errors import UserError
 from ddhub.manifest import ByteCounts, FileRecord, Manifest
 from ddhub.preprocess import Preprocess, load_whitening
+from ddhub.sources import quiet
 
 SHARD_ROWS = 10_000
 PAYLOAD = ("data/*.parquet", "preprocess.safetensors", "teachers/*.safetensors", "recipe.yaml")
@@ -79,7 +80,8 @@ def write_data(
             if pixels is not None:
                 columns["pixels"] = list(pixels[rows].half().cpu().numpy())
             table = datasets.Dataset.from_dict(columns, features=datasets.Features(features))
-            table.to_parquet(folder / "data" / f"train-{shard:05d}-of-{shards:05d}.parquet")
+            with quiet():
+                table.to_parquet(folder / "data" / f"train-{shard:05d}-of-{shards:05d}.parquet")
 
 
 def png(image: Tensor) -> bytes:
@@ -133,18 +135,18 @@ def read(folder: Path) -> Artifact:
 
 
 def read_data(folder: Path, classes: int) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-    """Images, labels, soft labels and pixels, by plain `datasets.load_dataset`, as anybody would read them."""
+    """Images, labels, soft labels and pixels from `data/*.parquet`, through `datasets`.
+
+    The files are named, so that a README gone astray cannot make `datasets` look at something else.
+    """
     import datasets
 
-    bars = datasets.utils.are_progress_bars_disabled()
+    shards = sorted(str(path) for path in (folder / "data").glob("train-*.parquet"))
     try:
-        datasets.disable_progress_bars()
-        table = datasets.load_dataset(str(folder), split="train")
+        with quiet():
+            table = datasets.load_dataset("parquet", data_files={"train": shards}, split="train")
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as fault:
         raise UserError(f"{folder}/data: cannot be read: {' '.join(str(fault).split())[:300]}") from fault
-    finally:
-        if not bars:
-            datasets.enable_progress_bars()
     arrays = [np.asarray(image) for image in table["image"]]
     images = torch.from_numpy(np.stack([a[None] if a.ndim == 2 else a.transpose(2, 0, 1) for a in arrays]))
     labels = torch.tensor(table["label"][:], dtype=torch.int64)

@@ -8,7 +8,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -64,7 +64,9 @@ def make(
         # The loop's own clock survives interruptions; what a method does outside it is added here.
         seconds["distill"] = max(run.seconds, time.monotonic() - begun)
         if not synthetic.images.isfinite().all():
-            raise UserError(f"{recipe.name}: the images are not finite", next="--set method.lr_images=... and another --out")
+            raise UserError(
+                f"{recipe.name}: the images are not finite", next="--set method.lr_images=... and another --out"
+            )
         package(task, synthetic, out, seconds, overrides)
     return out
 
@@ -101,7 +103,9 @@ def _differences(old: Any, new: Any, path: str = "") -> list[str]:
     return [] if old == new else [path.rstrip(".")]
 
 
-def prepare(recipe: Recipe, out: Path, asked: dict[str, Any], checkpoint_seconds: float) -> tuple[Task, dict[str, float]]:
+def prepare(
+    recipe: Recipe, out: Path, asked: dict[str, Any], checkpoint_seconds: float
+) -> tuple[Task, dict[str, float]]:
     """Everything that comes before the method: source, split, preprocessing, decisions, teachers; seconds of each."""
     begun = time.monotonic()
     source, training, validation = sources.load_train(recipe.source)
@@ -109,7 +113,9 @@ def prepare(recipe: Recipe, out: Path, asked: dict[str, Any], checkpoint_seconds
     decisions = _frozen_decisions(recipe, source, out, asked)
     fitted = preprocess.fit(source.images, training, zca=recipe.preprocess.zca)
     seconds = {"source": time.monotonic() - begun}
-    say(f"{recipe.name}: {len(training)} training and {len(validation)} validation images of {len(source.classes)} classes")
+    say(
+        f"{recipe.name}: {len(training)} training and {len(validation)} validation images of {len(source.classes)} classes"
+    )
     spec = recipe.teachers
     channels, side = source.images.shape[1:3]
     teachers = None
@@ -126,14 +132,12 @@ def prepare(recipe: Recipe, out: Path, asked: dict[str, Any], checkpoint_seconds
         )
         seconds["teachers"] = sum(teachers.seconds)
     config = config_of(recipe.method["name"]).model_validate({k: v for k, v in recipe.method.items() if k != "name"})
-    task = Task(
-        recipe, config, source, training, validation, fitted, teachers, _protocol(recipe), decisions
-    )
+    task = Task(recipe, config, source, training, validation, fitted, teachers, _protocol(recipe), decisions)
     return task, seconds
 
 
 def _protocol(recipe: Recipe) -> Protocol:
-    loss = "l1_logits" if recipe.labels.form == "logits" else "ce"
+    loss: Literal["l1_logits", "ce"] = "l1_logits" if recipe.labels.form == "logits" else "ce"
     spec = recipe.evaluate
     return Protocol(loss=loss, augment=recipe.augment, lr=spec.lr, epochs=spec.epochs, batch=spec.batch)
 

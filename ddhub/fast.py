@@ -36,7 +36,9 @@ class Decisions:
         return asdict(self)
 
 
-def decide(device: str | None = None, threads: int | None = None, compile: bool | None = None, flops: float = 0) -> Decisions:
+def decide(
+    device: str | None = None, threads: int | None = None, compile: bool | None = None, flops: float = 0
+) -> Decisions:
     """Decide once how to run.
 
     Args:

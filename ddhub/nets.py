@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import timm
 import torch
@@ -21,6 +22,7 @@ from ddhub.errors import UserError
 from ddhub.schema import did_you_mean
 
 SMALL = 64  # sides up to this get a low-resolution stem
+CONVNETS = {"convnet": None, **{f"convnet{depth}": depth for depth in range(2, 7)}}  # depth; None: from the side
 CONVNET_DEPTH = {8: 2, 16: 2, 32: 3, 64: 4, 128: 5, 224: 6, 256: 6}
 
 
@@ -81,7 +83,7 @@ def _instance_norm(width: int, **_: object) -> nn.Module:
 
 
 def _resnet18(classes: int, channels: int, side: int, norm: Callable[..., nn.Module] | None = None) -> nn.Module:
-    extra = {} if norm is None else {"norm_layer": norm}
+    extra: dict[str, Any] = {} if norm is None else {"norm_layer": norm}
     net = timm.create_model("resnet18", num_classes=classes, in_chans=channels, **extra)
     if side <= SMALL:
         net.conv1 = nn.Conv2d(channels, 64, 3, stride=1, padding=1, bias=False)
@@ -90,11 +92,11 @@ def _resnet18(classes: int, channels: int, side: int, norm: Callable[..., nn.Mod
     return net
 
 
-def _vgg11(classes: int, channels: int, side: int, norm: Callable[..., nn.Module] = nn.BatchNorm2d) -> nn.Module:
+def _vgg11(classes: int, channels: int, side: int, norm: Any = nn.BatchNorm2d) -> nn.Module:
     if side > SMALL:
         return timm.create_model("vgg11_bn", num_classes=classes, in_chans=channels)
     # A small image leaves VGG's 7x7 fully connected head nothing to read: one global pool and a linear layer instead.
-    net = VGG(cfgs["vgg11"], num_classes=classes, in_chans=channels, norm_layer=norm, mlp_ratio=1 / 4096)
+    net: Any = VGG(cfgs["vgg11"], num_classes=classes, in_chans=channels, norm_layer=norm, mlp_ratio=1 / 4096)
     net.pre_logits = nn.Identity()
     net.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, classes))
     pools = [index for index, layer in enumerate(net.features) if isinstance(layer, nn.MaxPool2d)]
@@ -111,9 +113,7 @@ def _vit_tiny(classes: int, channels: int, side: int) -> nn.Module:
     return timm.create_model(name, num_classes=classes, in_chans=channels, img_size=side, patch_size=patch)
 
 
-def _convnet(
-    classes: int, channels: int, side: int, depth: int | None = None, width: int = 128
-) -> nn.Module:
+def _convnet(classes: int, channels: int, side: int, depth: int | None = None, width: int = 128) -> nn.Module:
     if depth is None:
         if side not in CONVNET_DEPTH:
             raise ValueError(f"no usual depth for {side} pixels; name it, as in convnet3")
@@ -124,8 +124,7 @@ def _convnet(
 Build = Callable[[int, int, int], nn.Module]  # (classes, channels, side) -> network with random weights
 
 TABLE: dict[str, Build] = {
-    "convnet": _convnet,
-    **{f"convnet{depth}": partial(_convnet, depth=depth) for depth in range(2, 7)},
+    **{name: partial(_convnet, depth=depth) for name, depth in CONVNETS.items()},
     "resnet18": _resnet18,
     "resnet18_in": partial(_resnet18, norm=_instance_norm),
     "alexnet_in": AlexNet,
@@ -162,7 +161,7 @@ def resolve(arch: str) -> Build:
         return TABLE[arch]
     width = re.fullmatch(r"(convnet[2-6]?)_w([1-9][0-9]{0,4})", arch)
     if width:
-        return partial(TABLE[width[1]], width=int(width[2]))
+        return partial(_convnet, depth=CONVNETS[width[1]], width=int(width[2]))
     if arch.startswith("timm:"):
         name = arch.removeprefix("timm:")
         if not timm.is_model(name):
@@ -170,12 +169,14 @@ def resolve(arch: str) -> Build:
         return partial(_timm, name)
     if timm.is_model(arch):
         raise UserError(f"arch '{arch}': not one of ddhub's own names, but timm has it", next=f"write timm:{arch}")
-    raise UserError(f"arch '{arch}': unknown{did_you_mean(arch, list(TABLE))}", next="--archs convnet,resnet18,vit_tiny")
+    raise UserError(
+        f"arch '{arch}': unknown{did_you_mean(arch, list(TABLE))}", next="--archs convnet,resnet18,vit_tiny"
+    )
 
 
 def _timm(name: str, classes: int, channels: int, side: int) -> nn.Module:
     """timm's model as timm builds it; told the image's size where it takes one."""
-    arguments = {"num_classes": classes, "in_chans": channels}
+    arguments: dict[str, Any] = {"num_classes": classes, "in_chans": channels}
     try:
         return timm.create_model(name, **arguments, img_size=side)
     except TypeError:  # a model that does not take a size works at any

@@ -1,7 +1,7 @@
 """From uint8 pixels to network inputs and back: mean and standard deviation per channel, or ZCA whitening.
 
-ZCA as the field fits it: on training images in [0, 1], eps 0.1 (arXiv:2312.08912 and the codes it builds on); a whitened
-input is W (x - m), with no further normalisation.
+ZCA as the field fits it (arXiv:2312.08912): on training images in [0, 1], eps 0.1; a whitened input is W (x - m), with
+no further normalisation.
 Shapes: N images, C H W image, D = C*H*W.
 """
 
@@ -12,7 +12,6 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
-
 
 ZCA_EPS = 0.1
 

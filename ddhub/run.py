@@ -5,10 +5,10 @@
         ...
         run.log(loss=loss)
 
-The iterator fills `state` from the newest whole checkpoint, saves it every few minutes, and writes one JSON line and one
-progress line per interval. Together with randomness made from (seed, purpose, step), a resumed run ends with the bits of
-an unbroken one. State holds tensors, numbers, strings, None, and lists and dicts of them; a true `stop` in it ends the
-loop early.
+The iterator fills `state` from the newest whole checkpoint, saves it every few minutes, and writes one JSON line and
+one progress line per interval. Together with randomness made from (seed, purpose, step), a resumed run ends with the
+bits of an unbroken one. State holds tensors, numbers, strings, None, and lists and dicts of them; a true `stop` in it
+ends the loop early.
 """
 
 import math
@@ -94,7 +94,7 @@ class Run:
                     self._pending.clear()
                     raise UserError(
                         f"{self.phase}: step {step}: {name} is {number}; the last good state is kept in {self.folder}",
-                        next="lower the learning rate (--set method.lr_images=..., teachers.lr=...) and use another --out",
+                        next="lower its learning rate with --set, and use another --out",
                     )
                 newest[name] = number
         self._pending.clear()

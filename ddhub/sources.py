@@ -5,6 +5,7 @@ by evaluation alone (a test holds both).
 Shapes: N images, C channels, H W sides (equal).
 """
 
+import contextlib
 import hashlib
 import io
 import json
@@ -148,10 +149,12 @@ def _open(spec: SourceSpec, split: str) -> tuple[Any, str | None]:
         revision = _resolve_revision(where, spec.revision)
         arguments = {"path": where, "revision": revision}
     try:
-        with _quiet(datasets):
+        with quiet():
             return datasets.load_dataset(**arguments, split=split), revision
     except ValueError as fault:
-        raise UserError(f"source: {where}: {_one_line(fault)}", next=f"check source.train and source.test ({split})") from fault
+        raise UserError(
+            f"source: {where}: {_one_line(fault)}", next=f"check source.train and source.test ({split})"
+        ) from fault
     except (OSError, datasets.exceptions.DatasetsError) as fault:
         raise UserError(f"source: {where}: cannot be read: {_one_line(fault)}", next=_advice(where)) from fault
 
@@ -166,7 +169,9 @@ def _resolve_revision(name: str, revision: str | None) -> str:
     except (HfHubHTTPError, OfflineModeIsEnabled, OSError, ValueError) as fault:
         if revision is not None:
             return revision  # already cached, perhaps; load_dataset will say if not
-        raise UserError(f"source: {name}: the Hub does not answer for it: {_one_line(fault)}", next=_advice(name)) from fault
+        raise UserError(
+            f"source: {name}: the Hub does not answer for it: {_one_line(fault)}", next=_advice(name)
+        ) from fault
 
 
 def _advice(name: str) -> str:
@@ -198,7 +203,9 @@ def _columns(spec: SourceSpec, dataset: Any) -> dict[str, str]:
             )
         found[key] = given or fitting[0]
     if found["image"] not in images:
-        raise UserError(f"source.image: column '{found['image']}' holds no images{did_you_mean(found['image'], images)}")
+        raise UserError(
+            f"source.image: column '{found['image']}' holds no images{did_you_mean(found['image'], images)}"
+        )
     return found
 
 
@@ -287,7 +294,9 @@ def _pixels(item: dict[str, Any], side: int | None, channels: int | None, spec: 
     try:
         with Image.open(io.BytesIO(item["bytes"]) if item["bytes"] is not None else item["path"]) as image:
             if image.mode.startswith("I"):  # 16-bit grey: PIL would clip it
-                image = Image.fromarray((np.asarray(image, dtype=np.float64) / 257).round().clip(0, 255).astype(np.uint8))
+                image = Image.fromarray(
+                    (np.asarray(image, dtype=np.float64) / 257).round().clip(0, 255).astype(np.uint8)
+                )
             image = image.convert("L" if channels == 1 else "RGB")
             if image.size != (side, side):
                 image = image.resize((side, side), Image.Resampling.BOX)
@@ -306,14 +315,15 @@ def _fingerprint(images: np.ndarray, labels: np.ndarray, names: tuple[str, ...])
     return f"sha256:{state.hexdigest()}"
 
 
-class _quiet:
-    """Silence the progress bars of datasets while the body runs; ddhub says what it does in its own lines."""
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Silence the progress bars of datasets while the body runs; ddhub says what it does in lines of its own."""
+    import datasets
 
-    def __init__(self, datasets: Any) -> None:
-        self.datasets = datasets
-
-    def __enter__(self) -> None:
-        self.datasets.disable_progress_bars()
-
-    def __exit__(self, *_: object) -> None:
-        self.datasets.enable_progress_bars()
+    shown = not datasets.utils.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            datasets.enable_progress_bars()

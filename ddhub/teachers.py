@@ -68,7 +68,7 @@ def obtain(
     Args:
         training: the training part, pixels and hard labels.
         validation: the held-out part; scored once, after training.
-        identity: whatever else makes these teachers what they are (source, split, preprocessing); part of the cache's key.
+        identity: what else makes these teachers what they are (source, split, preprocessing); part of the cache's key.
     """
     protocol = Protocol(loss="ce", augment=augment, lr=spec.lr, epochs=spec.epochs, batch=spec.batch)
     key = files.digest([TRAINING, spec.arch, network.classes, protocol.model_dump(), identity])[:24]

@@ -6,6 +6,7 @@ Shapes: N images, B batch, C H W image, K classes.
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from math import ceil, cos, pi
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -86,7 +87,7 @@ def fit(
     """
     device = network.decisions.device
     steps, size = _batching(len(examples), protocol.batch)
-    carry = {"weights": network.init(seed), "optimizer": None}
+    carry: dict[str, Any] = {"weights": network.init(seed), "optimizer": None}
     learner, snapshots, loss = None, [], torch.zeros(())
     wanted = set(keep)
     for epoch in run.steps(protocol.epochs, carry) if run else range(protocol.epochs):
@@ -113,7 +114,7 @@ def fit(
 class _Learner:
     """Weights with the optimiser and schedule of their family."""
 
-    def __init__(self, network: Network, protocol: Protocol, carry: dict) -> None:
+    def __init__(self, network: Network, protocol: Protocol, carry: dict[str, Any]) -> None:
         self.family, self.epochs = network.family, protocol.epochs
         self.rate = self.family.lr if self.family.lr is not None else protocol.lr
         self.weights = network.place(carry["weights"])
@@ -137,7 +138,7 @@ class _Learner:
     def snapshot(self) -> Weights:
         return {name: value.detach().clone() for name, value in self.weights.items()}
 
-    def state(self) -> dict:
+    def state(self) -> dict[str, Any]:
         return {"weights": self.weights, "optimizer": self.optimizer.state_dict()}
 
 
@@ -170,7 +171,9 @@ def _order(examples: int, size: int, seed: int, epoch: int) -> Iterator[Tensor]:
     yield from (part for part in order.split(size) if len(part) == size)
 
 
-def predict(network: Network, weights: Weights, examples: Examples, batch: int = 500) -> Iterator[tuple[Tensor, Tensor]]:
+def predict(
+    network: Network, weights: Weights, examples: Examples, batch: int = 500
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Logits (B, K) and labels (B,) of every example in order, without gradients.
 
     Every batch has the same size, the last one filled up by repetition and cut, so that one program serves all.

@@ -18,7 +18,7 @@ from torch import Tensor
 from ddhub import seeds, train
 from ddhub.fast import Network, Weights
 from ddhub.manifest import Protocol
-from ddhub.run import Run
+from ddhub.run import Run, State
 from ddhub.schema import Strict
 from ddhub.synset import SyntheticSet
 from ddhub.task import Task
@@ -69,7 +69,7 @@ def distill(task: Task, run: Run) -> SyntheticSet:
     config: Config = task.config
     images, labels = task.start(config.init)
     student = task.network(config.student.arch)
-    state = {
+    state: State = {
         "images": images,  # (M, C, H, W)
         "velocity": torch.zeros_like(images),
         "lr": config.lr_images,
@@ -101,7 +101,7 @@ def distill(task: Task, run: Run) -> SyntheticSet:
     return SyntheticSet(chosen, labels, task.soft_labels(chosen))
 
 
-def refresh(state: dict, student: Network, labels: Tensor, task: Task, step: int) -> None:
+def refresh(state: State, student: Network, labels: Tensor, task: Task, step: int) -> None:
     """Draw a batch and a teacher, and train a fresh student on the batch with the teacher's logits."""
     config, seed, teachers = task.config, task.recipe.seed, task.need_teachers()
     total = len(labels)
@@ -115,9 +115,7 @@ def refresh(state: dict, student: Network, labels: Tensor, task: Task, step: int
     images = state["images"][rows]
     examples = train.Examples(images, labels[rows], targets=teachers.label(images, which))
     spec = config.student
-    protocol = Protocol(
-        loss="l1_logits", augment=task.recipe.augment, lr=spec.lr, epochs=spec.epochs, batch=spec.batch
-    )
+    protocol = Protocol(loss="l1_logits", augment=task.recipe.augment, lr=spec.lr, epochs=spec.epochs, batch=spec.batch)
     kept = [round(spec.epochs * (k + 1) / config.snapshots) for k in range(config.snapshots)]
     snapshots = train.fit(student, examples, protocol, seeds.derive(seed, "student", step), keep=kept)
     state.update(rows=rows, teacher=which, snapshots=snapshots[:-1])
@@ -132,7 +130,9 @@ def adversarial_gradient(
     """
     config, teachers = task.config, task.need_teachers()
     pieces, disagreement = [], torch.zeros((), device=images.device)
-    for part, target in zip(images.split(chunk_size(config, images)), labels.split(chunk_size(config, images)), strict=True):
+    for part, target in zip(
+        images.split(chunk_size(config, images)), labels.split(chunk_size(config, images)), strict=True
+    ):
         part = part.detach().requires_grad_()
         teacher = teachers.logits(part, which)
         gaps = [(student.forward(weights, part) - teacher).abs().mean(1).sum() for weights in snapshots]
@@ -150,14 +150,14 @@ def chunk_size(config: Config, images: Tensor) -> int:
     return 100 if images.shape[-1] >= 64 else 500
 
 
-def update(state: dict, rows: Tensor, gradient: Tensor, config: Config) -> None:
+def update(state: State, rows: Tensor, gradient: Tensor, config: Config) -> None:
     """SGD with momentum on the batch's images; images outside the batch rest."""
     velocity = config.momentum * state["velocity"][rows] + gradient
     state["velocity"][rows] = velocity
     state["images"][rows] -= state["lr"] * velocity
 
 
-def choose(state: dict, labels: Tensor, task: Task, step: int) -> None:
+def choose(state: State, labels: Tensor, task: Task, step: int) -> None:
     """Score the set on validation data; keep the best, decay from it on a plateau, stop after the last decay."""
     config, stopping = task.config, task.config.stopping
     candidate = SyntheticSet(state["images"], labels, task.soft_labels(state["images"]))

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ddhub import seeds
 from ddhub.augment import augment
-from ddhub.run import Run
+from ddhub.run import Run, State
 from ddhub.schema import Strict
 from ddhub.synset import SyntheticSet
 from ddhub.task import Task
@@ -36,7 +36,7 @@ def distill(task: Task, run: Run) -> SyntheticSet:
     config: Config = task.config
     images, labels = task.start(config.init)
     network = task.network(config.arch)
-    state = {"images": images, "velocity": torch.zeros_like(images)}
+    state: State = {"images": images, "velocity": torch.zeros_like(images)}
     for step in run.steps(config.iterations, state):
         weights = network.init(seeds.derive(task.recipe.seed, "network", step))
         pixels = state["images"].detach().requires_grad_()

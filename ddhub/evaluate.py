@@ -1,0 +1,322 @@
+"""The evaluator: train architectures on what was read back from an artifact, test them, one JSON file per row.
+
+The only file that opens test data. It knows no methods; nothing that it finds flows back into a set, and nothing is
+selected: every row is the last epoch of one training.
+"""
+
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ddhub import artifact, fast, files, jobs, seeds, sources, train
+from ddhub import teachers as teaching
+from ddhub.artifact import Artifact
+from ddhub.errors import UserError
+from ddhub.fast import Decisions
+from ddhub.log import duration, say
+from ddhub.manifest import Protocol
+from ddhub.recipe import SourceSpec
+from ddhub.schema import did_you_mean
+from ddhub.sources import Split
+
+FORMAT = 1
+PROTOCOLS = {
+    "native": "the set's own: stored labels, the manifest's loss and epochs",
+    "dynamic": "the same epochs, but the mean of the shipped teachers labels every augmented view on the fly",
+}
+BASELINES = {
+    "random": "random real images, as many per class, labelled by the same teachers, under the same protocol",
+    "full": "the whole train split with hard labels, 100 epochs as teachers are trained",
+}
+# Full data is trained as the paper trains its teachers (arXiv:2312.08912): hard labels, rate .05, 100 epochs.
+FULL = {"loss": "ce", "lr": 0.05, "epochs": 100, "batch": 256}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One row to be: an architecture trained on some data under a protocol, from one seed."""
+
+    arch: str
+    protocol: str
+    data: str  # distilled, random or full
+    seed: int
+
+
+@dataclass(frozen=True)
+class Bench:
+    """All that the rows of one evaluation share."""
+
+    set: Artifact
+    test: Split
+    train: Split | None  # the real training data, where a baseline asks for it
+    training: torch.Tensor | None  # rows of `train` that the set was distilled from
+    teachers: teaching.Teachers | None
+    protocols: dict[str, Protocol]  # by name, `full` included
+    decisions: dict[str, Decisions]  # by architecture
+
+
+def evaluate(
+    folder: Path,
+    archs: Sequence[str],
+    *,
+    protocols: Sequence[str] = ("native",),
+    baselines: Sequence[str] = ("random",),
+    seeds: int | None = None,
+    test: str | None = None,
+    source_path: str | None = None,
+    device: str | None = None,
+    threads: int | None = None,
+    compile: bool | None = None,
+) -> list[dict[str, Any]]:
+    """Run every row that has no file yet, and return all rows of this evaluation.
+
+    Args:
+        archs: names as nets.resolve takes them; empty means the architecture of the set's teachers.
+        protocols: of PROTOCOLS; baselines: of BASELINES.
+        seeds: rows per architecture, protocol and data; None takes 5.
+        test: a Hub id or folder whose test split to use instead of the source's.
+        source_path: a local copy of the source.
+
+    Raises:
+        UserError: before any training, for whatever cannot be evaluated; after it, for rows that failed.
+    """
+    _check_names("protocol", protocols, PROTOCOLS)
+    _check_names("baseline", baselines, BASELINES)
+    found = artifact.read(folder)
+    cells = _cells(found, archs, protocols, baselines, 5 if seeds is None else seeds)
+    bench = _bench(found, cells, test, source_path, {"device": device, "threads": threads, "compile": compile})
+    paths = {_path(bench, cell): cell for cell in cells}
+    missing = [path for path in paths if not path.exists()]
+    say(f"{found.manifest.name}: {len(paths)} rows, {len(paths) - len(missing)} done already")
+
+    def job(cell: Cell) -> jobs.Job:
+        return lambda path: _work(bench, cell, path)
+
+    jobs.run_all({path: job(cell) for path, cell in paths.items()})
+    return [read_row(path) for path in paths]
+
+
+def read_row(path: Path) -> dict[str, Any]:
+    """Read one row.
+
+    Raises:
+        UserError: naming a file that is not one.
+    """
+    try:
+        row: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        float(row["top1"]), row["arch"], row["protocol"], row["data"], row["seed"]
+    except (OSError, ValueError, KeyError, TypeError) as fault:
+        raise UserError(f"{path}: not an evaluation row ({fault})", next=f"rm {path}, then evaluate again") from fault
+    return row
+
+
+def read_rows(folder: Path) -> list[dict[str, Any]]:
+    """All rows kept in an artifact that belong to its payload as it is now."""
+    identity = _identity(artifact.manifest.read(folder).files)
+    rows = [read_row(path) for path in sorted((folder / "evaluation").glob("*.json"))]
+    return [row for row in rows if row.get("payload") == identity]
+
+
+def _check_names(kind: str, given: Sequence[str], known: dict[str, str]) -> None:
+    for name in given:
+        if name not in known:
+            raise UserError(f"{kind} '{name}': unknown{did_you_mean(name, list(known))}")
+
+
+def _cells(
+    found: Artifact, archs: Sequence[str], protocols: Sequence[str], baselines: Sequence[str], seeds: int
+) -> list[Cell]:
+    record = found.manifest
+    if "dynamic" in protocols and not record.teachers:
+        raise UserError(
+            f"{found.folder}: ships no teachers, so nothing can label on the fly", next="--protocols native"
+        )
+    if seeds < 1:
+        raise UserError("--seeds: at least 1")
+    home = record.teachers[0].arch if record.teachers else record.packaging.arch
+    data = ["distilled", *(name for name in baselines if name != "full")]
+    grid = [(protocol, name) for protocol in protocols for name in data]
+    if "full" in baselines:
+        grid.append(("full", "full"))
+    return [
+        Cell(arch, protocol, name, seed)
+        for arch in dict.fromkeys(archs or [home])
+        for protocol, name in dict.fromkeys(grid)
+        for seed in range(seeds)
+    ]
+
+
+def _bench(
+    found: Artifact, cells: list[Cell], test: str | None, source_path: str | None, asked: dict[str, Any]
+) -> Bench:
+    """Load what the rows need and check that every architecture runs, before any of them starts."""
+    record = found.manifest
+    needs = {cell.data for cell in cells} & {"random", "full"}
+    spec = _source_spec(found, source_path)
+    test_spec = spec if test is None else spec.model_copy(update=_elsewhere(test))
+    test_split = sources.load_test(test_spec)
+    _check_classes(found, test_split, f"the test split of {test_spec.path or test_spec.dataset}")
+    real, training = None, None
+    if needs:
+        real, training, _ = sources.load_train(spec)
+        _check_classes(found, real, f"the train split of {spec.path or spec.dataset}")
+    protocols = {name: record.protocol for name in PROTOCOLS}
+    if found.manifest.teachers:
+        # Teachers on the fly teach by logits whatever labels the set stores.
+        protocols["dynamic"] = record.protocol.model_copy(update={"loss": "l1_logits"})
+    protocols["full"] = record.protocol.model_copy(update=FULL)
+    decisions = {arch: _decide(found, arch, cells, protocols, real, asked) for arch in {cell.arch for cell in cells}}
+    classes, channels, side = len(record.classes), record.source.channels, record.source.resolution
+    for arch, decision in decisions.items():
+        fast.network(arch, classes, channels, side, decision)
+    # Teachers label the random baseline and the views of `dynamic`; where neither is asked for, they stay on the disk.
+    soft = record.labels.form == "logits" and "random" in needs
+    wanted = record.teachers and (soft or any(cell.protocol == "dynamic" for cell in cells))
+    loaded = teaching.load(found.teacher_files, decisions=next(iter(decisions.values()))) if wanted else None
+    if soft and loaded is None:
+        raise UserError(f"{found.folder}: ships no teachers to label random images", next="--baselines none")
+    return Bench(found, test_split, real, training, loaded, protocols, decisions)
+
+
+def _source_spec(found: Artifact, source_path: str | None) -> SourceSpec:
+    """Where the set's own source is read from here: as told, as the run that made it was told, or the Hub."""
+    known = found.manifest.source.model_dump(include=set(SourceSpec.model_fields))
+    local = found.folder / ".ddhub" / "run.json"
+    remembered = json.loads(local.read_text()).get("source_path") if source_path is None and local.exists() else None
+    return SourceSpec.model_validate({**known, "path": source_path or remembered})
+
+
+def _elsewhere(test: str) -> dict[str, Any]:
+    """A spec's changes that read the test split from another Hub id or folder, its columns found anew."""
+    local = Path(test).is_dir() or test.startswith((".", "/", "~"))
+    where = {"path": test} if local else {"dataset": test, "path": None, "revision": None}
+    return {**where, "image": None, "label": None}
+
+
+def _check_classes(found: Artifact, split: Split, what: str) -> None:
+    if list(split.classes) != found.manifest.classes:
+        pairs = zip(found.manifest.classes, split.classes, strict=False)
+        first = next((f"'{a}' against '{b}'" for a, b in pairs if a != b), "another number of classes")
+        raise UserError(f"{what}: its classes are not those of the set, in its order ({first})")
+
+
+def _decide(
+    found: Artifact,
+    arch: str,
+    cells: list[Cell],
+    protocols: dict[str, Protocol],
+    real: Split | None,
+    asked: dict[str, Any],
+) -> Decisions:
+    """How to run one architecture, from the work of the whole grid, so that a resumed grid decides the same."""
+    sizes = {"distilled": len(found.labels), "random": len(found.labels), "full": 0 if real is None else len(real)}
+    images = sum(protocols[cell.protocol].epochs * sizes[cell.data] for cell in cells if cell.arch == arch)
+    source = found.manifest.source
+    return fast.decide(**asked, flops=fast.training_flops(arch, source.channels, source.resolution, images))
+
+
+def _identity(records: dict[str, artifact.FileRecord]) -> str:
+    """What a row was measured on: the payload's hashes."""
+    return files.digest({name: record.sha256 for name, record in records.items()})
+
+
+def _key(bench: Bench, cell: Cell) -> dict[str, Any]:
+    """Everything that a row's number depends on but the machine."""
+    return {
+        "format": FORMAT,
+        "payload": _identity(bench.set.manifest.files),
+        "arch": cell.arch,
+        "protocol": cell.protocol,
+        "data": cell.data,
+        "seed": cell.seed,
+        "settings": bench.protocols[cell.protocol].model_dump(),
+        "test": bench.test.fingerprint,
+        "train": bench.train.fingerprint if bench.train and cell.data != "distilled" else None,
+    }
+
+
+def _path(bench: Bench, cell: Cell) -> Path:
+    arch = cell.arch.replace(":", "_")
+    name = f"{arch}-{cell.protocol}-{cell.data}-s{cell.seed}-{files.digest(_key(bench, cell))[:8]}.json"
+    return bench.set.folder / "evaluation" / name
+
+
+def _work(bench: Bench, cell: Cell, path: Path) -> None:
+    """Train, test, write the row."""
+    decisions = bench.decisions[cell.arch]
+    fast.apply(decisions)
+    record = bench.set.manifest
+    network = fast.network(cell.arch, len(record.classes), record.source.channels, record.source.resolution, decisions)
+    protocol = bench.protocols[cell.protocol]
+    begun = time.monotonic()
+    # Paired: one seed gives one initialisation and one order of augmentations to all the data it is compared on.
+    seed = seeds.derive(cell.seed, "evaluate")
+    weights = train.fit(network, _examples(bench, cell), protocol, seed, teach=_teach(bench, cell))[-1]
+    seconds = time.monotonic() - begun
+    tested = train.Examples(bench.test.images, bench.test.labels, bench.set.preprocess)
+    top1 = train.accuracy(network, weights, tested)
+    row = {
+        **_key(bench, cell),
+        "set": record.name,
+        "top1": top1,
+        "test_images": len(bench.test),
+        "train_images": len(_examples(bench, cell)),
+        "epochs": protocol.epochs,
+        "lr": network.family.lr if network.family.lr is not None else protocol.lr,
+        "optimizer": network.family.optimizer,
+        "seconds": round(seconds, 2),
+        "device": decisions.device,
+        "hardware": fast.hardware(decisions.device),
+        "versions": {"torch": torch.__version__},
+        "decisions": decisions.record(),
+    }
+    files.write_json(path, row)
+    say(f"{cell.arch} {cell.protocol} {cell.data} seed {cell.seed}: {100 * top1:.1f}% in {duration(seconds)}")
+
+
+def _examples(bench: Bench, cell: Cell) -> train.Examples:
+    """The data of one row; hard or soft labels as the set's protocol wants them."""
+    record = bench.set.manifest
+    if cell.data == "distilled":
+        return train.Examples(bench.set.inputs, bench.set.labels, targets=bench.set.soft_labels)
+    assert bench.train is not None and bench.training is not None
+    if cell.data == "full":
+        return train.Examples(bench.train.images, bench.train.labels, bench.set.preprocess)
+    labels = bench.train.labels[bench.training]
+    rows = bench.training[sources.stratified(labels, bench.train.classes, record.ipc, cell.seed, "baseline")]
+    inputs, targets = bench.set.preprocess.inputs(bench.train.images[rows]), None
+    if record.labels.form == "logits":
+        assert bench.teachers is not None
+        targets = bench.teachers.label(inputs, None if record.labels.teachers == "mean" else 0).half().float()
+    return train.Examples(inputs, bench.train.labels[rows], targets=targets)
+
+
+def _teach(bench: Bench, cell: Cell) -> Callable[[torch.Tensor], torch.Tensor] | None:
+    if cell.protocol != "dynamic":
+        return None
+    assert bench.teachers is not None
+    return bench.teachers.label
+
+
+def summarise(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Mean, sample standard deviation, n and 95% interval (Student's t) per architecture, protocol and data."""
+    from scipy import stats
+
+    groups: dict[tuple[str, str, str], list[float]] = {}
+    for row in rows:
+        groups.setdefault((row["arch"], row["protocol"], row["data"]), []).append(row["top1"])
+    summary = []
+    for (arch, protocol, data), values in groups.items():
+        n, mean = len(values), sum(values) / len(values)
+        std = math.sqrt(sum((value - mean) ** 2 for value in values) / (n - 1)) if n > 1 else None
+        half = None if std is None else float(stats.t.ppf(0.975, n - 1)) * std / math.sqrt(n)
+        interval = None if half is None else [mean - half, mean + half]
+        group = {"arch": arch, "protocol": protocol, "data": data, "mean": mean, "std": std, "n": n, "ci95": interval}
+        summary.append(group)
+    return summary

@@ -1,0 +1,135 @@
+"""From rows to what people read: report.json, a terminal table, Markdown, and pictures."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ddhub import evaluate, files
+from ddhub.artifact import Artifact
+
+DATA = ("distilled", "random", "full")
+TITLES = {"distilled": "distilled", "random": "random real", "full": "full data"}
+
+
+def build(name: str, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The report of `ddhub evaluate --json`: rows and their summary."""
+    ordered = sorted(rows, key=lambda r: (r["arch"], r["protocol"], r["data"], r["seed"]))
+    return {"format": evaluate.FORMAT, "set": name, "rows": ordered, "summary": evaluate.summarise(ordered)}
+
+
+def save(folder: Path, name: str) -> dict[str, Any]:
+    """Write report.json from every kept row of an artifact, and return it."""
+    report = build(name, evaluate.read_rows(folder))
+    files.write_json(folder / "report.json", report)
+    return report
+
+
+def table(report: dict[str, Any]) -> list[dict[str, str]]:
+    """One line per architecture and protocol: accuracy of each kind of data, and the gap to random, as text."""
+    groups: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
+    full: dict[str, dict[str, Any]] = {}
+    for entry in report["summary"]:
+        if entry["data"] == "full":
+            full[entry["arch"]] = entry
+        else:
+            groups.setdefault((entry["arch"], entry["protocol"]), {})[entry["data"]] = entry
+    for arch in full:  # full data alone, with nothing beside it yet
+        if not any(key[0] == arch for key in groups):
+            groups[arch, "-"] = {}
+    lines = []
+    for (arch, protocol), found in groups.items():
+        cells = {**found, **({"full": full[arch]} if arch in full else {})}
+        line = {"arch": arch, "protocol": protocol}
+        line |= {data: accuracy(cells[data]) if data in cells else "-" for data in DATA}
+        line["gap"] = _difference(cells, "distilled", "random")
+        line["share"] = _share(cells)
+        lines.append(line)
+    return lines
+
+
+def accuracy(entry: dict[str, Any]) -> str:
+    """`48.5 ± 0.4 (n=5)` in per cent; without a spread where n is 1."""
+    spread = "" if entry["std"] is None else f" ± {100 * entry['std']:.1f}"
+    return f"{100 * entry['mean']:.1f}{spread} (n={entry['n']})"
+
+
+def _difference(cells: dict[str, dict[str, Any]], a: str, b: str) -> str:
+    return f"{100 * (cells[a]['mean'] - cells[b]['mean']):+.1f}" if a in cells and b in cells else "-"
+
+
+def _share(cells: dict[str, dict[str, Any]]) -> str:
+    if "full" not in cells or "distilled" not in cells:
+        return "-"
+    return f"{100 * cells['distilled']['mean'] / cells['full']['mean']:.1f}%"
+
+
+HEADINGS = {
+    "arch": "architecture",
+    "protocol": "protocol",
+    **TITLES,
+    "gap": "over random",
+    "share": "share of full",
+}
+
+
+def columns(lines: Sequence[dict[str, str]]) -> list[str]:
+    """The columns of a table that say something."""
+    return [key for key in HEADINGS if key in ("arch", "protocol") or any(line[key] != "-" for line in lines)]
+
+
+def markdown(report: dict[str, Any]) -> str:
+    """The table as Markdown."""
+    lines = table(report)
+    keys = columns(lines)
+    head = ["| " + " | ".join(HEADINGS[key] for key in keys) + " |", "|" + " --- |" * len(keys)]
+    return "\n".join(head + ["| " + " | ".join(line[key] for key in keys) + " |" for line in lines])
+
+
+def show(report: dict[str, Any], *, stderr: bool = False) -> None:
+    """Print the table for people."""
+    from rich.console import Console
+    from rich.table import Table
+
+    lines = table(report)
+    shown = Table(title=f"{report['set']}: test accuracy in per cent, mean ± standard deviation", title_justify="left")
+    for key in columns(lines):
+        shown.add_column(HEADINGS[key], justify="left" if key in ("arch", "protocol") else "right", no_wrap=True)
+    for line in lines:
+        shown.add_row(*(line[key] for key in columns(lines)))
+    console = Console(stderr=stderr)
+    # A pipe has no width; a cut table would lose numbers.
+    Console(stderr=stderr, width=max(console.width, 110)).print(shown)
+
+
+def image_grid(found: Artifact, path: Path, per_class: int = 10, classes: int = 20) -> None:
+    """Write a PNG of the first synthetic images: a row per class, class names at the left."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+    import numpy as np
+
+    names = found.manifest.classes[:classes]
+    count = min(per_class, found.manifest.ipc)
+    side = found.images.shape[-1]
+    canvas = np.full((len(names) * (side + 1) - 1, count * (side + 1) - 1, found.images.shape[1]), 255, np.uint8)
+    for row in range(len(names)):
+        chosen = found.images[found.labels == row][:count]
+        for column, image in enumerate(chosen):
+            top, left = row * (side + 1), column * (side + 1)
+            canvas[top : top + side, left : left + side] = image.permute(1, 2, 0).numpy()
+    cell = 0.55  # inches a picture
+    size = (cell * count + 1.6, cell * len(names) + 0.2)
+    figure, axes = plt.subplots(figsize=size, dpi=110)
+    axes.imshow(canvas.squeeze(-1) if canvas.shape[-1] == 1 else canvas, cmap="gray", vmin=0, vmax=255, aspect="equal")
+    # Names come from strangers' files; a dollar sign must not start a formula.
+    axes.set_yticks([row * (side + 1) + side / 2 for row in range(len(names))], [n.replace("$", r"\$") for n in names])
+    axes.set_xticks([])
+    axes.tick_params(length=0)
+    for edge in axes.spines.values():
+        edge.set_visible(False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    files.write_atomic(
+        path, lambda file: figure.savefig(file, format="png", bbox_inches="tight", metadata={"Software": None})
+    )
+    plt.close(figure)
