@@ -57,7 +57,7 @@ def evaluation(
     threads: int | None = None,
     compile: bool | None = None,
 ) -> dict[str, Any]:
-    """Evaluate an artifact folder; returns this evaluation's rows and summary, and refreshes the set's report and card."""
+    """Evaluate an artifact folder: returns its rows and their summary, and refreshes the set's report and card."""
     folder = Path(reference)
     rows = evaluate.evaluate(
         folder,

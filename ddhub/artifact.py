@@ -1,7 +1,7 @@
 """The artifact: a folder that is already a Hub dataset repo, written once, checked on every read.
 
-What is read back here is what everything downstream uses: a number that ddhub prints has 8-bit pixels, label storage and
-packaging inside it.
+What is read back here is what everything downstream uses: a number that ddhub prints has 8-bit pixels, label storage
+and packaging inside it.
 Shapes: M synthetic images, C H W image, K classes.
 """
 

@@ -123,7 +123,7 @@ def evaluate(
     as_json: bool,
     **how: Any,
 ) -> None:
-    """Train architectures on the artifact in folder SET and test them, beside random real images. Done rows are kept."""
+    """Train architectures on the artifact in folder SET and test them beside random real images; done rows are kept."""
     from ddhub import api, report
 
     found = api.evaluation(
@@ -140,6 +140,7 @@ def evaluate(
         click.echo(json.dumps(found, indent=1))
     else:
         report.show(found)
+        click.echo(f"picture: {set_}/assets/images.png\nfolder:  {set_}")
 
 
 def _names(text: str) -> list[str]:

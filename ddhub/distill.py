@@ -26,7 +26,7 @@ from ddhub.manifest import (
     SourceRecord,
     TeacherRecord,
 )
-from ddhub.recipe import Recipe, config_of
+from ddhub.recipe import Recipe, SourceSpec, config_of
 from ddhub.run import Run
 from ddhub.synset import SyntheticSet
 from ddhub.task import Task
@@ -108,14 +108,13 @@ def prepare(
 ) -> tuple[Task, dict[str, float]]:
     """Everything that comes before the method: source, split, preprocessing, decisions, teachers; seconds of each."""
     begun = time.monotonic()
-    source, training, validation = sources.load_train(recipe.source)
+    source, training, validation = sources.load_train(_pinned(recipe.source, out))
     sources.stratified(source.labels[training], source.classes, recipe.ipc, recipe.seed, "init")  # enough images?
     decisions = _frozen_decisions(recipe, source, out, asked)
     fitted = preprocess.fit(source.images, training, zca=recipe.preprocess.zca)
     seconds = {"source": time.monotonic() - begun}
-    say(
-        f"{recipe.name}: {len(training)} training and {len(validation)} validation images of {len(source.classes)} classes"
-    )
+    counts = f"{len(training)} training and {len(validation)} validation images"
+    say(f"{recipe.name}: {counts} of {len(source.classes)} classes")
     spec = recipe.teachers
     channels, side = source.images.shape[1:3]
     teachers = None
@@ -134,6 +133,14 @@ def prepare(
     config = config_of(recipe.method["name"]).model_validate({k: v for k, v in recipe.method.items() if k != "name"})
     task = Task(recipe, config, source, training, validation, fitted, teachers, _protocol(recipe), decisions)
     return task, seconds
+
+
+def _pinned(spec: SourceSpec, out: Path) -> SourceSpec:
+    """The source at the revision that a run began with: the Hub may move on between a kill and its resume."""
+    path = out / STATE / "run.json"
+    if spec.revision is not None or not path.exists():
+        return spec
+    return spec.model_copy(update={"revision": json.loads(path.read_text())["revision"]})
 
 
 def _protocol(recipe: Recipe) -> Protocol:
@@ -161,6 +168,7 @@ def _frozen_decisions(recipe: Recipe, source: sources.Split, out: Path, asked: d
             "recipe_hash": recipe.hash,
             "recipe": recipe.content(),
             "source_path": str(Path(recipe.source.path).absolute()) if recipe.source.path else None,
+            "revision": source.spec.revision,
             "decisions": decisions.record(),
         },
     )
@@ -209,7 +217,7 @@ def measure(task: Task, synthetic: SyntheticSet, staging: Path) -> dict[str, lis
 
 
 def worth_floats(scores: dict[str, list[float]]) -> bool:
-    """Whether 8 bits cost accuracy beyond doubt: at least half a point, and over twice the standard error of the mean."""
+    """Whether 8 bits cost accuracy beyond doubt: half a point or more, and over twice the standard error of the mean."""
     gaps = torch.tensor([a - b for a, b in zip(scores["float"], scores["packaged"], strict=True)])
     if len(gaps) < 2:
         return False

@@ -9,11 +9,11 @@ import contextlib
 import hashlib
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -131,7 +131,7 @@ def _digits(spec: SourceSpec, split: str) -> Split:
     if spec.resolution not in (None, 8) or spec.channels == 3:
         raise UserError("source: digits are 8x8 with one channel and are kept so; drop resolution and channels")
     found = spec.model_copy(update={"resolution": 8, "channels": 1, "image": "image", "label": "label"})
-    return Split(images, labels, classes, _fingerprint(images.numpy(), labels.numpy(), classes), found)
+    return Split(images, labels, classes, _fingerprint([images.numpy()], images.shape, labels.numpy(), classes), found)
 
 
 def _open(spec: SourceSpec, split: str) -> tuple[Any, str | None]:
@@ -263,55 +263,61 @@ def _decode(dataset: Any, spec: SourceSpec, folder: Path, labels: np.ndarray, na
     """Decode every image into `folder`: images.npy, labels.npy and, last, meta.json."""
     import datasets
 
-    side, channels = spec.resolution, spec.channels
+    assert spec.image and spec.resolution and spec.channels
     raw = dataset.select_columns([spec.image]).cast_column(spec.image, datasets.Image(decode=False))
-    say(f"decoding {len(raw)} images of {spec.dataset} to {side}x{side}, once; cached in {folder}")
+    shape = (len(raw), spec.channels, spec.resolution, spec.resolution)
+    say(f"decoding {len(raw)} images of {spec.dataset} to {shape[2]}x{shape[3]}, once; cached in {folder}")
     with files.disk_errors(folder, f"decoding {spec.dataset}"):
         folder.mkdir(parents=True, exist_ok=True)
-        shape = (len(raw), channels, side, side)
-        images = np.lib.format.open_memmap(folder / "images.npy", mode="w+", dtype=np.uint8, shape=shape)
-        with ThreadPoolExecutor() as pool:  # PIL lets go of the interpreter while it decodes
-            position = 0
-            for batch in _batches(raw, spec.image):
-                for pixels in pool.map(lambda item: _pixels(item, side, channels, spec), batch):
-                    images[position] = pixels
-                    position += 1
-        images.flush()
+        with (folder / "images.npy").open("wb") as file:
+            # Written as a stream: a full disk is then an error to report, where a memory map would kill the process.
+            np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+            fingerprint = _fingerprint(_written(_decoded(raw, spec), file), shape, labels, names)
         np.save(folder / "labels.npy", labels)
-        fingerprint = _fingerprint(images, labels, names)
     files.write_json(folder / "meta.json", {"classes": names, "fingerprint": fingerprint})
 
 
-def _batches(raw: Any, column: str) -> Iterator[list[dict[str, Any]]]:
-    for batch in raw.iter(1024):
-        yield batch[column]
+def _decoded(raw: Any, spec: SourceSpec) -> Iterator[np.ndarray]:
+    """Decoded images in batches, uint8 (B, C, H, W); PIL lets go of the interpreter while it decodes."""
+    with ThreadPoolExecutor() as pool:
+        for batch in raw.iter(1024):
+            yield np.stack(list(pool.map(lambda item: _pixels(item, spec), batch[spec.image])))
 
 
-def _pixels(item: dict[str, Any], side: int | None, channels: int | None, spec: SourceSpec) -> np.ndarray:
+def _written(batches: Iterator[np.ndarray], file: IO[bytes]) -> Iterator[np.ndarray]:
+    for batch in batches:
+        file.write(batch.tobytes())
+        yield batch
+
+
+def _pixels(item: dict[str, Any], spec: SourceSpec) -> np.ndarray:
     """One encoded image as uint8 (C, H, W); a box filter resizes, as in the downsampled-ImageNet release."""
     from PIL import Image, UnidentifiedImageError
 
+    side, grey = (spec.resolution, spec.resolution), spec.channels == 1
     try:
-        with Image.open(io.BytesIO(item["bytes"]) if item["bytes"] is not None else item["path"]) as image:
+        with Image.open(io.BytesIO(item["bytes"]) if item["bytes"] is not None else item["path"]) as opened:
+            image: Any = opened
             if image.mode.startswith("I"):  # 16-bit grey: PIL would clip it
-                image = Image.fromarray(
-                    (np.asarray(image, dtype=np.float64) / 257).round().clip(0, 255).astype(np.uint8)
-                )
-            image = image.convert("L" if channels == 1 else "RGB")
-            if image.size != (side, side):
-                image = image.resize((side, side), Image.Resampling.BOX)
+                wide = np.asarray(image, dtype=np.float64) / 257
+                image = Image.fromarray(wide.round().clip(0, 255).astype(np.uint8))
+            image = image.convert("L" if grey else "RGB")
+            if image.size != side:
+                image = image.resize(side, Image.Resampling.BOX)
             pixels = np.asarray(image)
     except (UnidentifiedImageError, OSError, SyntaxError) as fault:
         raise UserError(f"source: {spec.dataset}: an image cannot be decoded: {_one_line(fault)}") from fault
-    return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
+    return pixels[None] if grey else pixels.transpose(2, 0, 1)
 
 
-def _fingerprint(images: np.ndarray, labels: np.ndarray, names: tuple[str, ...]) -> str:
-    """`sha256:...` of pixels, labels and class names; the same however the images were stored."""
-    state = hashlib.sha256(json.dumps([list(names), list(images.shape)]).encode())
-    for start in range(0, len(images), 4096):
-        state.update(np.ascontiguousarray(images[start : start + 4096]))
-    state.update(np.ascontiguousarray(labels.astype("<i8")))
+def _fingerprint(
+    batches: Iterable[np.ndarray], shape: tuple[int, ...], labels: np.ndarray, names: tuple[str, ...]
+) -> str:
+    """`sha256:...` of pixels (batches of uint8 images), labels and class names; the same however they were stored."""
+    state = hashlib.sha256(json.dumps([list(names), list(shape)]).encode())
+    for batch in batches:
+        state.update(batch.tobytes())
+    state.update(labels.astype("<i8").tobytes())
     return f"sha256:{state.hexdigest()}"
 
 

@@ -1,0 +1,37 @@
+# make demo   distill ten digits and evaluate them, on a fresh machine
+# make test   the tests
+# make check  what CI runs before the tests: format, lint, types, wheel
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+DEMO := distilled/digits_ipc1
+
+.PHONY: demo test check lint types wheel clean
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $@
+
+demo: $(VENV)/.installed
+	$(BIN)/ddhub distill digits_ipc1 --out $(DEMO)
+	$(BIN)/ddhub evaluate $(DEMO) --archs convnet,resnet18,vit_tiny --seeds 2
+
+test: $(VENV)/.installed
+	$(BIN)/python -m pytest
+
+check: lint types wheel
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(VENV)/.installed
+	$(BIN)/mypy
+
+wheel: $(VENV)/.installed
+	$(BIN)/python -m build --wheel --outdir dist
+	$(BIN)/python tests/check_wheel.py dist
+
+clean:
+	rm -rf $(VENV) dist distilled .pytest_cache .mypy_cache .ruff_cache
