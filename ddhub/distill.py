@@ -217,7 +217,7 @@ def measure(task: Task, synthetic: SyntheticSet, staging: Path) -> dict[str, lis
 
 
 def worth_floats(scores: dict[str, list[float]]) -> bool:
-    """Whether 8 bits cost accuracy beyond doubt: half a point or more, and over twice the standard error of the mean."""
+    """Whether 8 bits cost accuracy beyond doubt: half a point or more, and over twice the mean's standard error."""
     gaps = torch.tensor([a - b for a, b in zip(scores["float"], scores["packaged"], strict=True)])
     if len(gaps) < 2:
         return False

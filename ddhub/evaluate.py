@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from ddhub import artifact, fast, files, jobs, seeds, sources, train
+from ddhub import artifact, fast, files, jobs, recipe, seeds, sources, train
 from ddhub import teachers as teaching
 from ddhub.artifact import Artifact
 from ddhub.errors import UserError
@@ -32,10 +32,10 @@ PROTOCOLS = {
 }
 BASELINES = {
     "random": "random real images, as many per class, labelled by the same teachers, under the same protocol",
-    "full": "the whole train split with hard labels, 100 epochs as teachers are trained",
+    "full": "the whole train split with hard labels, trained as the paper trains its teachers",
 }
-# Full data is trained as the paper trains its teachers (arXiv:2312.08912): hard labels, rate .05, 100 epochs.
-FULL = {"loss": "ce", "lr": 0.05, "epochs": 100, "batch": 256}
+# Full data is trained as the paper trains its teachers (arXiv:2312.08912), for the recipe's `evaluate.full_epochs`.
+FULL = {"loss": "ce", "lr": 0.05, "batch": 256}
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,8 @@ def _bench(
     if found.manifest.teachers:
         # Teachers on the fly teach by logits whatever labels the set stores.
         protocols["dynamic"] = record.protocol.model_copy(update={"loss": "l1_logits"})
-    protocols["full"] = record.protocol.model_copy(update=FULL)
+    full_epochs = recipe.read(str(found.folder / "recipe.yaml")).evaluate.full_epochs
+    protocols["full"] = record.protocol.model_copy(update={**FULL, "epochs": full_epochs})
     decisions = {arch: _decide(found, arch, cells, protocols, real, asked) for arch in {cell.arch for cell in cells}}
     classes, channels, side = len(record.classes), record.source.channels, record.source.resolution
     for arch, decision in decisions.items():

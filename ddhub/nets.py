@@ -82,9 +82,11 @@ def _instance_norm(width: int, **_: object) -> nn.Module:
     return nn.GroupNorm(width, width)
 
 
-def _resnet18(classes: int, channels: int, side: int, norm: Callable[..., nn.Module] | None = None) -> nn.Module:
+def _resnet(
+    classes: int, channels: int, side: int, name: str, norm: Callable[..., nn.Module] | None = None
+) -> nn.Module:
     extra: dict[str, Any] = {} if norm is None else {"norm_layer": norm}
-    net = timm.create_model("resnet18", num_classes=classes, in_chans=channels, **extra)
+    net = timm.create_model(name, num_classes=classes, in_chans=channels, **extra)
     if side <= SMALL:
         net.conv1 = nn.Conv2d(channels, 64, 3, stride=1, padding=1, bias=False)
         nn.init.kaiming_normal_(net.conv1.weight, mode="fan_out", nonlinearity="relu")
@@ -125,8 +127,8 @@ Build = Callable[[int, int, int], nn.Module]  # (classes, channels, side) -> net
 
 TABLE: dict[str, Build] = {
     **{name: partial(_convnet, depth=depth) for name, depth in CONVNETS.items()},
-    "resnet18": _resnet18,
-    "resnet18_in": partial(_resnet18, norm=_instance_norm),
+    "resnet18": partial(_resnet, name="resnet18"),
+    "resnet18_in": partial(_resnet, name="resnet18", norm=_instance_norm),
     "alexnet_in": AlexNet,
     "vgg11": _vgg11,
     "vgg11_in": partial(_vgg11, norm=_instance_norm),

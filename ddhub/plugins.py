@@ -1,16 +1,17 @@
 """Plug-ins by file name: `method: {name: apm}` is `ddhub/methods/apm.py`; nothing else has to be edited."""
 
 import importlib
+import pkgutil
 from types import ModuleType
 
 from ddhub.errors import UserError
-from ddhub.files import PACKAGE
 from ddhub.schema import did_you_mean
 
 
 def names(kind: str) -> list[str]:
     """The plug-ins of a kind (`methods`), sorted: the file names in its folder."""
-    return sorted(file.stem for file in (PACKAGE / kind).glob("*.py") if not file.stem.startswith("_"))
+    folder = importlib.import_module(f"ddhub.{kind}").__path__
+    return sorted(module.name for module in pkgutil.iter_modules(folder) if not module.name.startswith("_"))
 
 
 def load(kind: str, name: str) -> ModuleType:
@@ -20,5 +21,5 @@ def load(kind: str, name: str) -> ModuleType:
         UserError: for a name that has no file; says which there are.
     """
     if name not in names(kind):
-        raise UserError(f"{kind}: no '{name}'{did_you_mean(name, names(kind))}", next=f"ls {PACKAGE / kind}")
+        raise UserError(f"{kind}: no '{name}'{did_you_mean(name, names(kind))}")
     return importlib.import_module(f"ddhub.{kind}.{name}")

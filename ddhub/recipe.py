@@ -64,6 +64,7 @@ class EvaluateSpec(Strict):
     lr: float = Field(default=0.02, gt=0)
     batch: int = Field(default=256, gt=1)
     seeds: int = Field(default=5, gt=0)
+    full_epochs: int = Field(default=100, gt=0)  # of the full-data baseline, trained as the paper trains teachers
     packaging_seeds: int = Field(default=3, gt=0)  # networks that measure, on validation, what packaging costs
 
 
@@ -111,7 +112,7 @@ class Recipe(Strict):
 
     def yaml(self) -> str:
         """The resolved recipe as YAML; reading it back gives the same hash."""
-        return str(yaml.safe_dump(self.content(), sort_keys=False, allow_unicode=True))
+        return str(yaml.dump(self.content(), Dumper=_Dumper, sort_keys=False, allow_unicode=True))
 
 
 class _Loader(yaml.SafeLoader):
@@ -134,11 +135,16 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)$"),
-    list("-+.0123456789"),
-)
+class _Dumper(yaml.SafeDumper):
+    """YAML that quotes the texts which `_Loader` would read as numbers."""
+
+
+for _yaml in (_Loader, _Dumper):
+    _yaml.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"^[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)$"),
+        list("-+.0123456789"),
+    )
 
 
 def parse_yaml(text: str, where: str) -> Any:

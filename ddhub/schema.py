@@ -39,9 +39,14 @@ def _fault(model: type[BaseModel], problem: Any, prefix: str) -> str:
     # Branches of unions put type names into the location; real keys and list positions are what the file shows.
     path = [part for part in problem["loc"] if isinstance(part, int) or str(part).isidentifier()]
     path = [part for part in path if part not in ("int", "float", "str", "none")]
-    where = prefix + ".".join(str(part) for part in path)
     if problem["type"] == "extra_forbidden":
-        return f"{where}: unknown key{did_you_mean(str(path[-1]), _keys(model, path[:-1]))}"
+        key = str(problem["loc"][-1])  # whatever was typed, be it no identifier
+        known = path[:-1] if path and path[-1] == key else path
+        where = prefix + ".".join([*map(str, known), key or "''"])
+        return f"{where}: unknown key{did_you_mean(key, _keys(model, known))}"
+    where = prefix + ".".join(str(part) for part in path)
+    if problem["type"] == "value_error":  # a check of ours, which names its keys itself
+        return f"{where}: {problem['ctx']['error']}".removeprefix(": ")
     if problem["type"] == "missing":
         return f"{where}: missing"
     return f"{where}: {problem['msg'][0].lower()}{problem['msg'][1:]}, got {_short(problem['input'])}"

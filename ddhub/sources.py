@@ -212,15 +212,14 @@ def _columns(spec: SourceSpec, dataset: Any) -> dict[str, str]:
 def _labels(dataset: Any, spec: SourceSpec, kind: Any) -> tuple[np.ndarray, tuple[str, ...]]:
     """Integer labels (N,) and the class names."""
     column = dataset[spec.label][:]
+    values = set(column)
+    if None in values or values == {-1} or (hasattr(kind, "names") and -1 in values):
+        raise UserError(f"source: {spec.dataset}: the split has no labels (they are hidden); choose another split")
     if hasattr(kind, "names"):
         labels, names = np.asarray(column, dtype=np.int64), tuple(kind.names)
     else:  # plain integers or strings: the classes are the values seen, in order
-        values, labels = np.unique(np.asarray(column), return_inverse=True)
-        names = tuple(str(value) for value in values.tolist())
-    if len(labels) == 0:
-        raise UserError(f"source: {spec.dataset}: the split is empty")
-    if labels.min() < 0:
-        raise UserError(f"source: {spec.dataset}: the split has no labels (they are all hidden); choose another split")
+        seen, labels = np.unique(np.asarray(column), return_inverse=True)
+        names = tuple(str(value) for value in seen.tolist())
     return labels.astype(np.int64), names
 
 

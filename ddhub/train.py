@@ -86,13 +86,13 @@ def fit(
         UserError: when training diverges.
     """
     device = network.decisions.device
-    steps, size = _batching(len(examples), protocol.batch)
+    steps = ceil(len(examples) / protocol.batch)  # per epoch: as few batches as fit
     carry: dict[str, Any] = {"weights": network.init(seed), "optimizer": None}
     learner, snapshots, loss = None, [], torch.zeros(())
     wanted = set(keep)
     for epoch in run.steps(protocol.epochs, carry) if run else range(protocol.epochs):
         learner = learner or _Learner(network, protocol, carry)
-        for number, chosen in enumerate(_order(len(examples), size, seed, epoch)):
+        for number, chosen in enumerate(_order(len(examples), steps, seed, epoch)):
             step = epoch * steps + number
             inputs, labels, targets = examples.batch(chosen, device)
             inputs = augment(inputs, protocol.augment, seeds.generator(seed, "augment", step))
@@ -153,22 +153,17 @@ def _schedule(name: str, step: int, steps_per_epoch: int, epochs: int) -> float:
     return 0.5 * (1 + cos(pi * (step - warm_up) / max(1, total - warm_up)))
 
 
-def _batching(examples: int, batch: int) -> tuple[int, int]:
-    """Steps per epoch and batch size: as few batches as fit, all of one size.
+def _order(examples: int, steps: int, seed: int, epoch: int) -> Iterator[Tensor]:
+    """The batches of one epoch as indices, `steps` of them, all of one size.
 
     One size means one compiled program; at most steps - 1 images, other ones each epoch, sit an epoch out.
     """
-    steps = ceil(examples / batch)
-    return steps, examples // steps
-
-
-def _order(examples: int, size: int, seed: int, epoch: int) -> Iterator[Tensor]:
-    """The batches of one epoch as indices, each of `size`."""
-    if size == examples:
+    if steps == 1:
         yield torch.arange(examples)
         return
+    size = examples // steps
     order = torch.randperm(examples, generator=seeds.generator(seed, "order", epoch))
-    yield from (part for part in order.split(size) if len(part) == size)
+    yield from order[: steps * size].split(size)
 
 
 def predict(

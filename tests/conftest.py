@@ -1,0 +1,110 @@
+"""What every test shares: temporary caches, no network, one thread, and a small local dataset of images."""
+
+import os
+import tempfile
+from pathlib import Path
+
+# Libraries read these when they are imported, so they are set before any of them is.
+_SESSION = tempfile.TemporaryDirectory(prefix="ddhub-tests-")
+os.environ["HF_HOME"] = f"{_SESSION.name}/huggingface"
+os.environ["HF_DATASETS_CACHE"] = f"{_SESSION.name}/datasets"
+os.environ["DDHUB_HOME"] = f"{_SESSION.name}/ddhub"
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+for _name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_ENDPOINT", "XDG_CACHE_HOME"):
+    os.environ.pop(_name, None)
+
+import io  # noqa: E402
+import socket  # noqa: E402
+from collections.abc import Callable, Sequence  # noqa: E402
+from typing import Any  # noqa: E402
+
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+import torch  # noqa: E402
+from PIL import Image  # noqa: E402
+
+COLOURS = {"red": (200, 40, 40), "green": (40, 200, 40), "blue": (40, 40, 200)}
+MakeFolder = Callable[..., Path]
+
+
+@pytest.fixture(autouse=True)
+def sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache of its own for every test, one thread, and no way out to the network (this machine is allowed)."""
+    monkeypatch.setenv("DDHUB_HOME", str(tmp_path / "ddhub-home"))
+    torch.set_num_threads(1)
+    connect = socket.socket.connect
+
+    def local_only(self: socket.socket, address: Any) -> None:
+        if self.family != socket.AF_UNIX and address[0] not in ("127.0.0.1", "::1", "localhost"):
+            raise AssertionError(f"a test tried to reach {address}")
+        connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", local_only)
+
+
+def encode(image: Image.Image) -> dict[str, Any]:
+    """A PIL image as datasets stores it, in the file format that keeps its mode."""
+    file = io.BytesIO()
+    image.save(file, format="PNG")
+    return {"bytes": file.getvalue(), "path": None}
+
+
+def write_folder(
+    folder: Path,
+    splits: dict[str, tuple[Sequence[Image.Image], Sequence[Any]]],
+    names: Sequence[str] | None = ("red", "green", "blue"),
+    columns: tuple[str, str] = ("image", "label"),
+    extra: dict[str, Any] | None = None,
+) -> Path:
+    """Write a folder that `datasets.load_dataset` reads: one parquet file per split.
+
+    Args:
+        splits: name -> (images, labels).
+        names: of the classes; None stores the labels as plain values.
+        columns: names of the image and the label column.
+        extra: more features, name -> feature, filled with nulls.
+    """
+    import datasets
+
+    for split, (images, labels) in splits.items():
+        features: dict[str, Any] = {columns[0]: datasets.Image()}
+        content: dict[str, list[Any]] = {columns[0]: [encode(image) for image in images]}
+        if names is not None:
+            features[columns[1]] = datasets.ClassLabel(names=list(names))
+        else:
+            features[columns[1]] = datasets.Value("string" if isinstance(labels[0], str) else "int64")
+        content[columns[1]] = list(labels)
+        for name, feature in (extra or {}).items():
+            features[name], content[name] = feature, [None] * len(images)
+        (folder / "data").mkdir(parents=True, exist_ok=True)
+        rows = datasets.Dataset.from_dict(content, features=datasets.Features(features))
+        rows.to_parquet(folder / "data" / f"{split}-00000-of-00001.parquet")
+    return folder
+
+
+def coloured(count: int, seed: int, side: int = 12) -> tuple[list[Image.Image], list[int]]:
+    """`count` noisy RGB images of three classes that their colour tells apart, and their labels."""
+    noise = np.random.default_rng(seed)
+    labels = [index % 3 for index in range(count)]
+    base = [np.array(list(COLOURS.values())[label]) for label in labels]
+    pixels = [noise.integers(-35, 36, (side, side, 3)) + colour for colour in base]
+    return [Image.fromarray(image.clip(0, 255).astype(np.uint8)) for image in pixels], labels
+
+
+@pytest.fixture(scope="session")
+def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three classes told apart by colour, 12x12 RGB: 60 training and 30 test images. Not to be written to."""
+    folder = tmp_path_factory.mktemp("images") / "colours"
+    return write_folder(folder, {"train": coloured(60, 0), "test": coloured(30, 1)})
+
+
+@pytest.fixture
+def make_folder(tmp_path: Path) -> MakeFolder:
+    """A function (splits, ...) -> folder with the given images; see write_folder."""
+
+    def make(splits: dict[str, Any], name: str = "source", **options: Any) -> Path:
+        return write_folder(tmp_path / name, splits, **options)
+
+    return make
