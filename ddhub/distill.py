@@ -26,7 +26,7 @@ from ddhub.manifest import (
     SourceRecord,
     TeacherRecord,
 )
-from ddhub.recipe import Recipe, SourceSpec, config_of
+from ddhub.recipe import Recipe, SourceSpec, config_of, public_override
 from ddhub.run import Run
 from ddhub.synset import SyntheticSet
 from ddhub.task import Task
@@ -290,8 +290,7 @@ def _manifest(
             phases={name: round(value, 1) for name, value in seconds.items()},
             peak_bytes=fast.peak_bytes(task.decisions.device),
             recipe_hash=recipe.hash,
-            # A local path is nobody else's business; that a copy was read is.
-            overrides=["source.path=(a local copy)" if o.startswith("source.path=") else o for o in overrides],
+            overrides=[public_override(text) for text in overrides],
             decisions=task.decisions.record(),
         ),
         files=records,

@@ -227,6 +227,18 @@ def override(data: dict[str, Any], overrides: Sequence[str]) -> None:
         target[last] = parsed
 
 
+def public_override(text: str) -> str:
+    """An override as an artifact records it: a local path is nobody else's business, that a copy was read is."""
+    key, _, value = text.partition("=")
+    if key.strip() == "source.path":
+        return "source.path=(a local copy)"
+    parsed = parse_yaml(value, text)
+    if key.strip() == "source" and isinstance(parsed, dict) and parsed.get("path"):
+        shown = yaml.safe_dump({**parsed, "path": "(a local copy)"}, default_flow_style=True, width=1000).strip()
+        return f"source={shown}"
+    return text
+
+
 def validate(data: dict[str, Any], where: str, next: str | None = None) -> Recipe:
     """Validate a recipe's values, the method's own Config included.
 

@@ -12,6 +12,7 @@ ends the loop early.
 """
 
 import math
+import pickle
 import shutil
 import time
 from collections.abc import Iterator
@@ -115,13 +116,13 @@ class Run:
         """Fill `state` from the newest checkpoint that can be read; returns its step, 0 where there is none."""
         for path in reversed(self._checkpoints()):
             try:
-                content = torch.load(path, map_location=self.device, weights_only=True)
-            except Exception as fault:  # whatever a damaged file raises, the one before it is still good
+                content = torch.load(path, map_location="cpu", weights_only=True)
+            except (RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as fault:
                 say(f"{path}: damaged ({type(fault).__name__}), going back to the checkpoint before it")
                 path.unlink()
                 continue
             state.clear()
-            state.update(content["state"])
+            state.update(_moved(content["state"], self.device))
             self.seconds = content["seconds"]
             self.metrics.rewind(self.phase, content["step"])
             if content["step"]:
@@ -133,6 +134,15 @@ class Run:
     def remove(self) -> None:
         """Remove this phase's folder, once its result is a file of its own."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _moved(value: Any, device: str) -> Any:
+    """A checkpoint's value with its tensors on the device."""
+    if isinstance(value, Tensor):
+        return value.to(device)
+    if isinstance(value, dict):
+        return {key: _moved(item, device) for key, item in value.items()}
+    return [_moved(item, device) for item in value] if isinstance(value, list) else value
 
 
 def duration_ms(seconds: float) -> str:

@@ -85,6 +85,7 @@ def fit(
     Raises:
         UserError: when training diverges.
     """
+    assert run is None or not keep, "a resumed training has lost its earlier snapshots"
     device = network.decisions.device
     steps = ceil(len(examples) / protocol.batch)  # per epoch: as few batches as fit
     carry: dict[str, Any] = {"weights": network.init(seed), "optimizer": None}

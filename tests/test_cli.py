@@ -1,4 +1,4 @@
-"""The command line: exit codes, clean stdout under --json, and errors that end in a next command, never in a traceback."""
+"""The command line: exit codes, clean stdout under --json, errors that end in a next command, never a traceback."""
 
 import json
 

@@ -81,7 +81,7 @@ def test_a_method_resumes_bit_exactly_after_kill_9(name, tmp_path):
     until = time.monotonic() + 120
     while process.poll() is None and time.monotonic() < until:
         steps = [int(path.stem.split("-")[1]) for path in (broken / ".ddhub").glob("distill-*.pt")]
-        if (steps and max(steps) >= 5) or name == "random" and (broken / ".ddhub" / "run.json").exists():
+        if (steps and max(steps) >= 5) or (name == "random" and (broken / ".ddhub" / "run.json").exists()):
             os.kill(process.pid, signal.SIGKILL)
         time.sleep(0.01)
     assert process.wait() == -signal.SIGKILL
