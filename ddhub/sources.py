@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import io
 import json
+import sys
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -155,23 +156,30 @@ def _open(spec: SourceSpec, split: str) -> tuple[Any, str | None]:
         raise UserError(
             f"source: {where}: {_one_line(fault)}", next=f"check source.train and source.test ({split})"
         ) from fault
-    except (OSError, datasets.exceptions.DatasetsError) as fault:
+    except (*hub_faults(), datasets.exceptions.DatasetsError) as fault:
         raise UserError(f"source: {where}: cannot be read: {_one_line(fault)}", next=_advice(where)) from fault
 
 
 def _resolve_revision(name: str, revision: str | None) -> str:
     """The commit that a Hub dataset's revision stands for now."""
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
     try:
         return str(HfApi().dataset_info(name, revision=revision).sha)
-    except (HfHubHTTPError, OfflineModeIsEnabled, OSError, ValueError) as fault:
+    except (*hub_faults(), ValueError) as fault:
         if revision is not None:
             return revision  # already cached, perhaps; load_dataset will say if not
         raise UserError(
             f"source: {name}: the Hub does not answer for it: {_one_line(fault)}", next=_advice(name)
         ) from fault
+
+
+def hub_faults() -> tuple[type[Exception], ...]:
+    """What the Hub's client raises when the Hub refuses or is out of reach; its HTTP library has two names."""
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+    transports = [sys.modules[name].HTTPError for name in ("httpx", "httpx2") if name in sys.modules]
+    return (HfHubHTTPError, OfflineModeIsEnabled, OSError, *transports)
 
 
 def _advice(name: str) -> str:
