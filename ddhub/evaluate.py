@@ -8,7 +8,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,7 @@ class Bench:
 
     set: Artifact
     test: Split
+    test_set: str  # what people call it
     train: Split | None  # the real training data, where a baseline asks for it
     training: torch.Tensor | None  # rows of `train` that the set was distilled from
     teachers: teaching.Teachers | None
@@ -110,7 +111,7 @@ def read_row(path: Path) -> dict[str, Any]:
     """
     try:
         row: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        float(row["top1"]), row["arch"], row["protocol"], row["data"], row["seed"]
+        float(row["top1"]), row["arch"], row["protocol"], row["data"], row["seed"], row["test_set"]
     except (OSError, ValueError, KeyError, TypeError) as fault:
         raise UserError(f"{path}: not an evaluation row ({fault})", next=f"rm {path}, then evaluate again") from fault
     return row
@@ -172,17 +173,23 @@ def _bench(
         protocols["dynamic"] = record.protocol.model_copy(update={"loss": "l1_logits"})
     full_epochs = recipe.read(str(found.folder / "recipe.yaml")).evaluate.full_epochs
     protocols["full"] = record.protocol.model_copy(update={**FULL, "epochs": full_epochs})
-    decisions = {arch: _decide(found, arch, cells, protocols, real, asked) for arch in {cell.arch for cell in cells}}
+    decisions = {
+        arch: _decide(found, arch, cells, protocols, real, asked) for arch in dict.fromkeys(cell.arch for cell in cells)
+    }
     classes, channels, side = len(record.classes), record.source.channels, record.source.resolution
     for arch, decision in decisions.items():
         fast.network(arch, classes, channels, side, decision)
     # Teachers label the random baseline and the views of `dynamic`; where neither is asked for, they stay on the disk.
     soft = record.labels.form == "logits" and "random" in needs
     wanted = record.teachers and (soft or any(cell.protocol == "dynamic" for cell in cells))
-    loaded = teaching.load(found.teacher_files, decisions=next(iter(decisions.values()))) if wanted else None
+    # They are compiled where any row is: the work is there to pay for it, and the choice does not hang on an order.
+    how = replace(next(iter(decisions.values())), compile=any(decision.compile for decision in decisions.values()))
+    loaded = teaching.load(found.teacher_files, decisions=how) if wanted else None
     if soft and loaded is None:
         raise UserError(f"{found.folder}: ships no teachers to label random images", next="--baselines none")
-    return Bench(found, test_split, real, training, loaded, protocols, decisions)
+    where = test_spec.dataset if test_spec.path == spec.path else Path(str(test)).name
+    name = f"{where} {spec.test}"
+    return Bench(found, test_split, name, real, training, loaded, protocols, decisions)
 
 
 def _source_spec(found: Artifact, source_path: str | None) -> SourceSpec:
@@ -266,6 +273,7 @@ def _work(bench: Bench, cell: Cell, path: Path) -> None:
         **_key(bench, cell),
         "set": record.name,
         "top1": top1,
+        "test_set": bench.test_set,
         "test_images": len(bench.test),
         "train_images": len(_examples(bench, cell)),
         "epochs": protocol.epochs,
@@ -306,18 +314,18 @@ def _teach(bench: Bench, cell: Cell) -> Callable[[torch.Tensor], torch.Tensor] |
 
 
 def summarise(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Mean, sample standard deviation, n and 95% interval (Student's t) per architecture, protocol and data."""
+    """Mean, sample standard deviation, n and 95% interval (Student's t) per architecture, protocol, data, test."""
     from scipy import stats
 
-    groups: dict[tuple[str, str, str], list[float]] = {}
+    groups: dict[tuple[str, ...], list[float]] = {}
     for row in rows:
-        groups.setdefault((row["arch"], row["protocol"], row["data"]), []).append(row["top1"])
+        groups.setdefault(tuple(row[name] for name in ("arch", "protocol", "data", "test_set")), []).append(row["top1"])
     summary = []
-    for (arch, protocol, data), values in groups.items():
+    for (arch, protocol, data, test_set), values in groups.items():
         n, mean = len(values), sum(values) / len(values)
         std = math.sqrt(sum((value - mean) ** 2 for value in values) / (n - 1)) if n > 1 else None
         half = None if std is None else float(stats.t.ppf(0.975, n - 1)) * std / math.sqrt(n)
         interval = None if half is None else [mean - half, mean + half]
-        group = {"arch": arch, "protocol": protocol, "data": data, "mean": mean, "std": std, "n": n, "ci95": interval}
-        summary.append(group)
+        group = {"arch": arch, "protocol": protocol, "data": data, "test_set": test_set}
+        summary.append({**group, "mean": mean, "std": std, "n": n, "ci95": interval})
     return summary

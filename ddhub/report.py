@@ -25,21 +25,22 @@ def save(folder: Path, name: str) -> dict[str, Any]:
 
 
 def table(report: dict[str, Any]) -> list[dict[str, str]]:
-    """One line per architecture and protocol: accuracy of each kind of data, and the gap to random, as text."""
-    groups: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
-    full: dict[str, dict[str, Any]] = {}
+    """One line per architecture, test set and protocol: accuracy of each kind of data and how they compare, as text."""
+    groups: dict[tuple[str, str, str], dict[str, dict[str, Any]]] = {}
+    full: dict[tuple[str, str], dict[str, Any]] = {}
     for entry in report["summary"]:
         if entry["data"] == "full":
-            full[entry["arch"]] = entry
+            full[entry["arch"], entry["test_set"]] = entry
         else:
-            groups.setdefault((entry["arch"], entry["protocol"]), {})[entry["data"]] = entry
-    for arch in full:  # full data alone, with nothing beside it yet
-        if not any(key[0] == arch for key in groups):
-            groups[arch, "-"] = {}
+            groups.setdefault((entry["arch"], entry["test_set"], entry["protocol"]), {})[entry["data"]] = entry
+    for arch, test_set in full:  # full data alone, with nothing beside it yet
+        if not any(key[:2] == (arch, test_set) for key in groups):
+            groups[arch, test_set, "-"] = {}
+    several = len({test_set for _, test_set, _ in groups}) > 1
     lines = []
-    for (arch, protocol), found in groups.items():
-        cells = {**found, **({"full": full[arch]} if arch in full else {})}
-        line = {"arch": arch, "protocol": protocol}
+    for (arch, test_set, protocol), found in groups.items():
+        cells = {**found, **({"full": full[arch, test_set]} if (arch, test_set) in full else {})}
+        line = {"arch": arch, "test_set": test_set if several else "-", "protocol": protocol}
         line |= {data: accuracy(cells[data]) if data in cells else "-" for data in DATA}
         line["gap"] = _difference(cells, "distilled", "random")
         line["share"] = _share(cells)
@@ -65,6 +66,7 @@ def _share(cells: dict[str, dict[str, Any]]) -> str:
 
 HEADINGS = {
     "arch": "architecture",
+    "test_set": "test set",
     "protocol": "protocol",
     **TITLES,
     "gap": "over random",

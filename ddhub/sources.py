@@ -149,6 +149,7 @@ def _open(spec: SourceSpec, split: str) -> tuple[Any, str | None]:
     else:
         revision = _resolve_revision(where, spec.revision)
         arguments = {"path": where, "revision": revision}
+    unreadable = hub_faults()
     try:
         with quiet():
             return datasets.load_dataset(**arguments, split=split), revision
@@ -156,7 +157,7 @@ def _open(spec: SourceSpec, split: str) -> tuple[Any, str | None]:
         raise UserError(
             f"source: {where}: {_one_line(fault)}", next=f"check source.train and source.test ({split})"
         ) from fault
-    except (*hub_faults(), datasets.exceptions.DatasetsError) as fault:
+    except unreadable as fault:
         raise UserError(f"source: {where}: cannot be read: {_one_line(fault)}", next=_advice(where)) from fault
 
 
@@ -166,7 +167,7 @@ def _resolve_revision(name: str, revision: str | None) -> str:
 
     try:
         return str(HfApi().dataset_info(name, revision=revision).sha)
-    except (*hub_faults(), ValueError) as fault:
+    except hub_faults() as fault:
         if revision is not None:
             return revision  # already cached, perhaps; load_dataset will say if not
         raise UserError(
@@ -175,11 +176,12 @@ def _resolve_revision(name: str, revision: str | None) -> str:
 
 
 def hub_faults() -> tuple[type[Exception], ...]:
-    """What the Hub's client raises when the Hub refuses or is out of reach; its HTTP library has two names."""
+    """What the Hub's clients raise when the Hub refuses or is out of reach; their HTTP library has two names."""
+    from datasets.exceptions import DatasetsError
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
     transports = [sys.modules[name].HTTPError for name in ("httpx", "httpx2") if name in sys.modules]
-    return (HfHubHTTPError, OfflineModeIsEnabled, OSError, *transports)
+    return (HfHubHTTPError, OfflineModeIsEnabled, DatasetsError, OSError, ValueError, *transports)
 
 
 def _advice(name: str) -> str:

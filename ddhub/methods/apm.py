@@ -61,6 +61,7 @@ class Config(Strict):
     teacher: Literal["random", "mean"] = "random"  # whom one student learns from: one drawn teacher, or all
     init: Literal["real", "noise"] = "real"
     project: bool = False  # keep images displayable, so that 8-bit pixels lose nothing but rounding
+    average: float = Field(default=0.0, ge=0, lt=1)  # ships a moving average of the images with this decay; 0: the last
     stopping: Stopping | None = None  # null: decay at half of the iterations, ship the last set
 
 
@@ -71,6 +72,7 @@ def distill(task: Task, run: Run) -> SyntheticSet:
     student = task.network(config.student.arch)
     state: State = {
         "images": images,  # (M, C, H, W)
+        "average": images.clone(),  # what is scored and shipped; the images themselves where `average` is 0
         "velocity": torch.zeros_like(images),
         "lr": config.lr_images,
         "rows": None,  # (B,) the batch of this refresh
@@ -91,13 +93,14 @@ def distill(task: Task, run: Run) -> SyntheticSet:
         update(state, rows, gradient, config)
         if config.project:
             state["images"] = task.preprocess.project(state["images"])
+        state["average"] = state["average"].lerp(state["images"], 1 - config.average)
         run.log(disagreement=disagreement, lr=state["lr"], best=max(state["best_top1"], 0.0))
         if config.stopping is not None:
             if (step + 1) % config.stopping.every == 0 or step + 1 == config.iterations:
                 choose(state, labels, task, step)
         elif step + 1 == (config.iterations + 1) // 2:
             state["lr"] *= config.decay
-    chosen = state["images"] if state["best"] is None else state["best"]
+    chosen = state["average"] if state["best"] is None else state["best"]
     return SyntheticSet(chosen, labels, task.soft_labels(chosen))
 
 
@@ -160,14 +163,16 @@ def update(state: State, rows: Tensor, gradient: Tensor, config: Config) -> None
 def choose(state: State, labels: Tensor, task: Task, step: int) -> None:
     """Score the set on validation data; keep the best, decay from it on a plateau, stop after the last decay."""
     config, stopping = task.config, task.config.stopping
-    candidate = SyntheticSet(state["images"], labels, task.soft_labels(state["images"]))
+    candidate = SyntheticSet(state["average"], labels, task.soft_labels(state["average"]))
     scores = [task.validate(candidate, seed=k, epochs=stopping.epochs) for k in range(stopping.networks)]
     top1 = sum(scores) / len(scores)
     if top1 > state["best_top1"]:
-        state.update(best=state["images"].clone(), best_top1=top1, bad=0)
+        state.update(best=state["average"].clone(), best_top1=top1, bad=0)
         return
     state["bad"] += 1
     if state["bad"] >= stopping.patience:
-        state.update(images=state["best"].clone(), lr=state["lr"] * config.decay, decays=state["decays"] + 1, bad=0)
+        best = state["best"]
+        state.update(images=best.clone(), average=best.clone(), lr=state["lr"] * config.decay)
+        state.update(decays=state["decays"] + 1, bad=0)
         state["velocity"].zero_()
         state["stop"] = state["decays"] > stopping.decays
