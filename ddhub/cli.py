@@ -1,7 +1,6 @@
 """The command line: parse, call one function of api, print. Heavy imports wait inside the commands."""
 
 import json
-import os
 import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -33,8 +32,6 @@ class Group(click.Group):
 @click.version_option(__version__, prog_name="ddhub")
 def main() -> None:
     """Distilled image-classification datasets as shareable artifacts: distill, package, evaluate."""
-    # A GPU build of torch on a machine without one complains on import; it runs on the CPU all the same.
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 
 def _common(function: Function) -> Function:

@@ -5,6 +5,7 @@ or not, threads, device) changes the last bits of results, so decisions are froz
 """
 
 import functools
+import logging
 import shutil
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -86,6 +87,9 @@ class Network:
         # Toggling the mode of a network that has none would only make the compiler work twice.
         self._modal = any(isinstance(layer, _MODAL) for layer in self.skeleton.modules())
         compiled = decisions.compile and isinstance(self.skeleton, nets.ConvNet)
+        if compiled:
+            # A GPU build of torch on a machine without one warns at every start; there is nothing to be done about it.
+            logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
         self._call = torch.compile(self._plain, dynamic=False) if compiled else self._plain
 
     def init(self, seed: int) -> Weights:
