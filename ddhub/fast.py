@@ -4,6 +4,7 @@ Everything else calls `Network.forward(weights, images)`, a plain function of pl
 or not, threads, device) changes the last bits of results, so decisions are frozen into runs and rows and replayed.
 """
 
+import ctypes
 import functools
 import logging
 import shutil
@@ -70,6 +71,21 @@ def apply(decisions: Decisions) -> None:
     torch.set_num_threads(decisions.threads)
 
 
+@functools.cache
+def keep_freed_memory() -> bool:
+    """Tell glibc to keep freed memory for the next step instead of giving it back to the kernel.
+
+    Every training step frees and takes the same tens of megabytes; fresh pages from the kernel each time, zeroed by it,
+    cost up to a third of the speed on a CPU (benchmarks/README.md). Elsewhere than on glibc, nothing happens.
+    """
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+    except OSError:
+        return False
+    trim_threshold, mmap_threshold = -1, -3
+    return bool(libc.mallopt(mmap_threshold, 32 << 20)) and bool(libc.mallopt(trim_threshold, 1 << 30))
+
+
 def has_compiler() -> bool:
     """Whether torch.compile can build CPU kernels here."""
     return any(shutil.which(name) for name in ("g++", "clang++"))
@@ -81,6 +97,7 @@ class Network:
     def __init__(self, arch: str, classes: int, channels: int, side: int, decisions: Decisions) -> None:
         self.arch, self.classes, self.channels, self.side = arch, classes, channels, side
         self.decisions = decisions
+        keep_freed_memory()
         self.skeleton = nets.try_out(arch, classes, channels, side).to(decisions.device)
         self.family = nets.FAMILIES[nets.family(self.skeleton)]
         self.trainable = [name for name, _ in self.skeleton.named_parameters()]

@@ -72,7 +72,7 @@ def distill(task: Task, run: Run) -> SyntheticSet:
     student = task.network(config.student.arch)
     state: State = {
         "images": images,  # (M, C, H, W)
-        "average": images.clone(),  # what is scored and shipped; the images themselves where `average` is 0
+        "average": images.clone() if config.average else None,
         "velocity": torch.zeros_like(images),
         "lr": config.lr_images,
         "rows": None,  # (B,) the batch of this refresh
@@ -93,14 +93,15 @@ def distill(task: Task, run: Run) -> SyntheticSet:
         update(state, rows, gradient, config)
         if config.project:
             state["images"] = task.preprocess.project(state["images"])
-        state["average"] = state["average"].lerp(state["images"], 1 - config.average)
+        if config.average:
+            state["average"] = state["average"].lerp(state["images"], 1 - config.average)
         run.log(disagreement=disagreement, lr=state["lr"], best=max(state["best_top1"], 0.0))
         if config.stopping is not None:
             if (step + 1) % config.stopping.every == 0 or step + 1 == config.iterations:
-                choose(state, labels, task, step)
+                choose(state, labels, task)
         elif step + 1 == (config.iterations + 1) // 2:
             state["lr"] *= config.decay
-    chosen = state["average"] if state["best"] is None else state["best"]
+    chosen = candidate(state) if state["best"] is None else state["best"]
     return SyntheticSet(chosen, labels, task.soft_labels(chosen))
 
 
@@ -160,19 +161,25 @@ def update(state: State, rows: Tensor, gradient: Tensor, config: Config) -> None
     state["images"][rows] -= state["lr"] * velocity
 
 
-def choose(state: State, labels: Tensor, task: Task, step: int) -> None:
+def candidate(state: State) -> Tensor:
+    """The images as they would be shipped now: their moving average, or as they are where none is kept."""
+    images: Tensor = state["images"] if state["average"] is None else state["average"]
+    return images
+
+
+def choose(state: State, labels: Tensor, task: Task) -> None:
     """Score the set on validation data; keep the best, decay from it on a plateau, stop after the last decay."""
-    config, stopping = task.config, task.config.stopping
-    candidate = SyntheticSet(state["average"], labels, task.soft_labels(state["average"]))
-    scores = [task.validate(candidate, seed=k, epochs=stopping.epochs) for k in range(stopping.networks)]
+    config, stopping, images = task.config, task.config.stopping, candidate(state)
+    synthetic = SyntheticSet(images, labels, task.soft_labels(images))
+    scores = [task.validate(synthetic, seed=k, epochs=stopping.epochs) for k in range(stopping.networks)]
     top1 = sum(scores) / len(scores)
     if top1 > state["best_top1"]:
-        state.update(best=state["average"].clone(), best_top1=top1, bad=0)
+        state.update(best=images.clone(), best_top1=top1, bad=0)
         return
     state["bad"] += 1
     if state["bad"] >= stopping.patience:
         best = state["best"]
-        state.update(images=best.clone(), average=best.clone(), lr=state["lr"] * config.decay)
-        state.update(decays=state["decays"] + 1, bad=0)
+        state.update(images=best.clone(), average=best.clone() if config.average else None, bad=0)
+        state.update(lr=state["lr"] * config.decay, decays=state["decays"] + 1)
         state["velocity"].zero_()
         state["stop"] = state["decays"] > stopping.decays
