@@ -59,19 +59,23 @@ def evaluation(
 ) -> dict[str, Any]:
     """Evaluate an artifact folder: returns its rows and their summary, and refreshes the set's report and card."""
     folder = Path(reference)
-    rows = evaluate.evaluate(
-        folder,
-        archs,
-        protocols=protocols,
-        baselines=baselines,
-        seeds=seeds,
-        test=test,
-        source_path=source_path,
-        device=device,
-        threads=threads,
-        compile=compile,
-    )
-    write_card(folder)
+    try:
+        rows = evaluate.evaluate(
+            folder,
+            archs,
+            protocols=protocols,
+            baselines=baselines,
+            seeds=seeds,
+            test=test,
+            source_path=source_path,
+            device=device,
+            threads=threads,
+            compile=compile,
+        )
+    finally:
+        # Rows that were finished count, whatever became of the others.
+        if (folder / "ddhub.json").is_file() and (folder / "evaluation").is_dir():
+            write_card(folder)
     say(f"rows: {folder / 'evaluation'}; card: {folder / 'README.md'}")
     return report.build(artifact.manifest.read(folder).name, rows)
 

@@ -8,6 +8,7 @@ Shapes: M synthetic images, C H W image, K classes.
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ class Artifact:
     pixels: Tensor | None  # float32 (M, C, H, W) network inputs, where 8 bits were not enough
     preprocess: Preprocess
 
-    @property
+    @cached_property
     def inputs(self) -> Tensor:
         """What a network is trained on: float32 (M, C, H, W)."""
         return self.preprocess.inputs(self.images) if self.pixels is None else self.pixels

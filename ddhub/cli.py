@@ -103,7 +103,7 @@ def _dry_run(reference: str, overrides: tuple[str, ...], as_json: bool) -> None:
 @click.option("--archs", default="", help="Architectures, comma-separated. [default: the teachers']")
 @click.option("--protocols", default="native", show_default=True, help="native, dynamic, or both.")
 @click.option("--baselines", default="random", show_default=True, help="random, full, both, or none.")
-@click.option("--seeds", type=click.IntRange(1), default=5, show_default=True, help="Trainings per number.")
+@click.option("--seeds", type=click.IntRange(1), help="Trainings per number. [default: the recipe's, often 5]")
 @click.option("--test", help="A Hub id or folder whose test split to use. [default: the source's]")
 @click.option(
     "--set", "overrides", multiple=True, metavar="source.path=FOLDER", help="Read the source from a local copy."
@@ -114,7 +114,7 @@ def evaluate(
     archs: str,
     protocols: str,
     baselines: str,
-    seeds: int,
+    seeds: int | None,
     test: str | None,
     overrides: tuple[str, ...],
     as_json: bool,
@@ -133,10 +133,10 @@ def evaluate(
         source_path=_source_path(overrides),
         **how,
     )
+    report.show(found, stderr=as_json)
     if as_json:
         click.echo(json.dumps(found, indent=1))
     else:
-        report.show(found)
         click.echo(f"picture: {set_}/assets/images.png\nfolder:  {set_}")
 
 

@@ -14,7 +14,7 @@ import torch
 
 from ddhub import __version__, artifact, fast, files, plugins, preprocess, sources, train
 from ddhub import teachers as teaching
-from ddhub.errors import UserError
+from ddhub.errors import UserError, memory_errors
 from ddhub.log import duration, say
 from ddhub.manifest import (
     LabelRecord,
@@ -60,15 +60,26 @@ def make(
         task, seconds = prepare(recipe, out, decisions or {}, checkpoint_seconds)
         run = Run(out / STATE, "distill", device=task.decisions.device, checkpoint_seconds=checkpoint_seconds)
         begun = time.monotonic()
-        synthetic = plugins.load("methods", recipe.method["name"]).distill(task, run)
+        with memory_errors(recipe.name):
+            synthetic = plugins.load("methods", recipe.method["name"]).distill(task, run)
         # The loop's own clock survives interruptions; what a method does outside it is added here.
         seconds["distill"] = max(run.seconds, time.monotonic() - begun)
+        synthetic = _checked(synthetic, task)
         if not synthetic.images.isfinite().all():
             raise UserError(
                 f"{recipe.name}: the images are not finite", next="--set method.lr_images=... and another --out"
             )
         package(task, synthetic, out, seconds, overrides)
     return out
+
+
+def _checked(synthetic: SyntheticSet, task: Task) -> SyntheticSet:
+    """What a method returned, on the task's device; the assertions are for the authors of methods."""
+    device, soft = task.decisions.device, synthetic.soft_labels
+    assert synthetic.images.shape[1:] == task.source.images.shape[1:], "a method returns images of the source's shape"
+    assert len(synthetic.images) == len(synthetic.labels), "a method returns a label for every image"
+    moved = None if soft is None else soft.to(device)
+    return SyntheticSet(synthetic.images.to(device), synthetic.labels.to(device), moved)
 
 
 def _refuse_strangers(out: Path) -> None:
@@ -117,6 +128,8 @@ def prepare(
     say(f"{recipe.name}: {counts} of {len(source.classes)} classes")
     spec = recipe.teachers
     channels, side = source.images.shape[1:3]
+    for arch in sorted(_architectures(recipe.method)):  # a network that cannot run is found before hours of teachers
+        fast.network(arch, len(source.classes), channels, side, decisions)
     teachers = None
     if spec.count:
         split = recipe.source
@@ -129,10 +142,16 @@ def prepare(
             identity=[source.fingerprint, split.validation, split.split_seed, recipe.preprocess.zca],
             checkpoint_seconds=checkpoint_seconds,
         )
-        seconds["teachers"] = sum(teachers.seconds)
+        seconds["teachers"] = teaching.seconds(teachers)
     config = config_of(recipe.method["name"]).model_validate({k: v for k, v in recipe.method.items() if k != "name"})
     task = Task(recipe, config, source, training, validation, fitted, teachers, _protocol(recipe), decisions)
     return task, seconds
+
+
+def _architectures(method: dict[str, Any]) -> set[str]:
+    """The architectures that a method's settings name, at any depth."""
+    found = {str(method["arch"])} if "arch" in method else set()
+    return found.union(*(_architectures(value) for value in method.values() if isinstance(value, dict)))
 
 
 def _pinned(spec: SourceSpec, out: Path) -> SourceSpec:
@@ -153,8 +172,16 @@ def _frozen_decisions(recipe: Recipe, source: sources.Split, out: Path, asked: d
     """Decide how to run, once; write it down with the recipe, and replay it on every resume."""
     path = out / STATE / "run.json"
     if path.exists():
-        decisions = fast.Decisions(**json.loads(path.read_text())["decisions"])
+        begun = json.loads(path.read_text())
+        if begun["fingerprint"] != source.fingerprint:
+            raise UserError(
+                f"{out}: begun with other images than {recipe.source.dataset} holds now",
+                next=f"bring the source back as it was, or start over with: rm -r {out}",
+            )
+        decisions = fast.Decisions(**begun["decisions"])
         fast.apply(decisions)
+        if {**decisions.record(), **{k: v for k, v in asked.items() if v is not None}} != decisions.record():
+            say(f"{out}: goes on as it was begun ({decisions}); other choices need another --out")
         return decisions
     channels, side = source.images.shape[1:3]
     images = recipe.teachers.count * recipe.teachers.epochs * len(source)
@@ -169,6 +196,7 @@ def _frozen_decisions(recipe: Recipe, source: sources.Split, out: Path, asked: d
             "recipe": recipe.content(),
             "source_path": str(Path(recipe.source.path).absolute()) if recipe.source.path else None,
             "revision": source.spec.revision,
+            "fingerprint": source.fingerprint,
             "decisions": decisions.record(),
         },
     )
@@ -190,30 +218,32 @@ def package(
     # Labels are the teachers' word on what is shipped, not on the images before rounding.
     soft = task.soft_labels(task.preprocess.inputs(pixels))
     artifact.write_data(staging, pixels, synthetic.labels, task.source.classes, soft, None)
-    scores = measure(task, synthetic, staging)
+    scores = {"float": measure(task, synthetic), "packaged": measure(task, _packaged(task, staging))}
     keep_floats = worth_floats(scores)
     if keep_floats:
         exact = synthetic.images.half().float()
         soft = task.soft_labels(exact)
         artifact.write_data(staging, pixels, synthetic.labels, task.source.classes, soft, exact)
-        scores["packaged"] = measure(task, synthetic, staging)["packaged"]
+        scores["packaged"] = measure(task, _packaged(task, staging))
     seconds["packaging"] = time.monotonic() - begun
     record = _manifest(task, staging, teacher_records, seconds, overrides, scores, clipped, soft, keep_floats)
     _install(staging, out, record)
     say(f"{out}: {task.recipe.name} made in {duration(sum(seconds.values()))}")
 
 
-def measure(task: Task, synthetic: SyntheticSet, staging: Path) -> dict[str, list[float]]:
-    """Validation accuracy of the floats in memory and of the set read back from its files, with paired seeds."""
+def _packaged(task: Task, staging: Path) -> SyntheticSet:
+    """The set as anybody would read it back from its files."""
     images, labels, soft, pixels = artifact.read_data(staging, len(task.source.classes))
-    inputs = task.preprocess.inputs(images) if pixels is None else pixels
-    device = task.decisions.device
-    packaged = SyntheticSet(inputs.to(device), labels.to(device), None if soft is None else soft.to(device))
-    seeds = range(task.recipe.evaluate.packaging_seeds)
-    return {
-        "float": [task.validate(synthetic, seed=seed) for seed in seeds],
-        "packaged": [task.validate(packaged, seed=seed) for seed in seeds],
-    }
+    return _checked(SyntheticSet(task.preprocess.inputs(images) if pixels is None else pixels, labels, soft), task)
+
+
+def measure(task: Task, synthetic: SyntheticSet) -> list[float]:
+    """Validation accuracy of networks trained on a set; the same seeds whenever it is asked."""
+    scores = []
+    for seed in range(task.recipe.evaluate.packaging_seeds):
+        scores.append(task.validate(synthetic, seed=seed))
+        say(f"validation accuracy of a network trained on the set: {100 * scores[-1]:.1f}%")
+    return scores
 
 
 def worth_floats(scores: dict[str, list[float]]) -> bool:
@@ -274,7 +304,7 @@ def _manifest(
         protocol=task.protocol,
         method=recipe.method,
         seed=recipe.seed,
-        init=recipe.method.get("init", "real"),
+        init=recipe.method.get("init"),
         groups=recipe.groups,
         packaging=Packaging(
             arch=task.home_arch,

@@ -21,8 +21,8 @@ from ddhub.errors import UserError
 from ddhub.fast import Decisions
 from ddhub.log import duration, say
 from ddhub.manifest import Protocol
-from ddhub.recipe import SourceSpec
-from ddhub.schema import did_you_mean
+from ddhub.recipe import EvaluateSpec, SourceSpec
+from ddhub.schema import check, did_you_mean
 from ddhub.sources import Split
 
 FORMAT = 1
@@ -80,7 +80,7 @@ def evaluate(
     Args:
         archs: names as nets.resolve takes them; empty means the architecture of the set's teachers.
         protocols: of PROTOCOLS; baselines: of BASELINES.
-        seeds: rows per architecture, protocol and data; None takes 5.
+        seeds: rows per architecture, protocol and data; None takes the recipe's.
         test: a Hub id or folder whose test split to use instead of the source's.
         source_path: a local copy of the source.
 
@@ -90,7 +90,7 @@ def evaluate(
     _check_names("protocol", protocols, PROTOCOLS)
     _check_names("baseline", baselines, BASELINES)
     found = artifact.read(folder)
-    cells = _cells(found, archs, protocols, baselines, 5 if seeds is None else seeds)
+    cells = _cells(found, archs, protocols, baselines, _own_settings(found).seeds if seeds is None else seeds)
     bench = _bench(found, cells, test, source_path, {"device": device, "threads": threads, "compile": compile})
     paths = {_path(bench, cell): cell for cell in cells}
     missing = [path for path in paths if not path.exists()]
@@ -111,7 +111,7 @@ def read_row(path: Path) -> dict[str, Any]:
     """
     try:
         row: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        float(row["top1"]), row["arch"], row["protocol"], row["data"], row["seed"], row["test_set"]
+        float(row["top1"]), row["arch"], row["protocol"], row["data"], row["seed"], row["test_set"], row["test"]
     except (OSError, ValueError, KeyError, TypeError) as fault:
         raise UserError(f"{path}: not an evaluation row ({fault})", next=f"rm {path}, then evaluate again") from fault
     return row
@@ -171,8 +171,7 @@ def _bench(
     if found.manifest.teachers:
         # Teachers on the fly teach by logits whatever labels the set stores.
         protocols["dynamic"] = record.protocol.model_copy(update={"loss": "l1_logits"})
-    full_epochs = recipe.read(str(found.folder / "recipe.yaml")).evaluate.full_epochs
-    protocols["full"] = record.protocol.model_copy(update={**FULL, "epochs": full_epochs})
+    protocols["full"] = record.protocol.model_copy(update={**FULL, "epochs": _own_settings(found).full_epochs})
     decisions = {
         arch: _decide(found, arch, cells, protocols, real, asked) for arch in dict.fromkeys(cell.arch for cell in cells)
     }
@@ -187,9 +186,19 @@ def _bench(
     loaded = teaching.load(found.teacher_files, decisions=how) if wanted else None
     if soft and loaded is None:
         raise UserError(f"{found.folder}: ships no teachers to label random images", next="--baselines none")
-    where = test_spec.dataset if test_spec.path == spec.path else Path(str(test)).name
+    where = Path(str(test)).name if test is not None and test_spec.path else test_spec.dataset
     name = f"{where} {spec.test}"
     return Bench(found, test_split, name, real, training, loaded, protocols, decisions)
+
+
+def _own_settings(found: Artifact) -> EvaluateSpec:
+    """The `evaluate` section of the set's recipe; what it says of its method is none of our business."""
+    path = found.folder / "recipe.yaml"
+    data = recipe.parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    settings, faults = check(EvaluateSpec, data.get("evaluate", {}) if isinstance(data, dict) else data, "evaluate.")
+    if settings is None:
+        raise UserError("\n".join(f"{path}: {fault}" for fault in faults))
+    return settings
 
 
 def _source_spec(found: Artifact, source_path: str | None) -> SourceSpec:
@@ -265,7 +274,8 @@ def _work(bench: Bench, cell: Cell, path: Path) -> None:
     begun = time.monotonic()
     # Paired: one seed gives one initialisation and one order of augmentations to all the data it is compared on.
     seed = seeds.derive(cell.seed, "evaluate")
-    weights = train.fit(network, _examples(bench, cell), protocol, seed, teach=_teach(bench, cell))[-1]
+    examples = _examples(bench, cell)
+    weights = train.fit(network, examples, protocol, seed, teach=_teach(bench, cell))[-1]
     seconds = time.monotonic() - begun
     tested = train.Examples(bench.test.images, bench.test.labels, bench.set.preprocess)
     top1 = train.accuracy(network, weights, tested)
@@ -275,7 +285,7 @@ def _work(bench: Bench, cell: Cell, path: Path) -> None:
         "top1": top1,
         "test_set": bench.test_set,
         "test_images": len(bench.test),
-        "train_images": len(_examples(bench, cell)),
+        "train_images": len(examples),
         "epochs": protocol.epochs,
         "lr": network.family.lr if network.family.lr is not None else protocol.lr,
         "optimizer": network.family.optimizer,
@@ -319,9 +329,11 @@ def summarise(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
     groups: dict[tuple[str, ...], list[float]] = {}
     for row in rows:
-        groups.setdefault(tuple(row[name] for name in ("arch", "protocol", "data", "test_set")), []).append(row["top1"])
+        groups.setdefault(tuple(row[name] for name in ("arch", "protocol", "data", "test_set", "test")), []).append(
+            row["top1"]
+        )
     summary = []
-    for (arch, protocol, data, test_set), values in groups.items():
+    for (arch, protocol, data, test_set, _), values in groups.items():
         n, mean = len(values), sum(values) / len(values)
         std = math.sqrt(sum((value - mean) ** 2 for value in values) / (n - 1)) if n > 1 else None
         half = None if std is None else float(stats.t.ppf(0.975, n - 1)) * std / math.sqrt(n)

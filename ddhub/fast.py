@@ -67,8 +67,12 @@ def decide(
 
 
 def apply(decisions: Decisions) -> None:
-    """Replay the thread count of frozen decisions."""
-    torch.set_num_threads(decisions.threads)
+    """Replay frozen decisions.
+
+    Raises:
+        UserError: when the device or the compiler that they need is not here.
+    """
+    decide(decisions.device, decisions.threads, decisions.compile)
 
 
 @functools.cache
@@ -107,6 +111,10 @@ class Network:
         if compiled:
             # A GPU build of torch on a machine without one warns at every start; there is nothing to be done about it.
             logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+            # Every network, batch size and kind of gradient is a program of its own; past torch's limit of 8 it would
+            # go on uncompiled, against what the row says.
+            torch._dynamo.config.recompile_limit = 256
+            torch._dynamo.config.accumulated_recompile_limit = 1024
         self._call = torch.compile(self._plain, dynamic=False) if compiled else self._plain
 
     def init(self, seed: int) -> Weights:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ddhub import files
-from ddhub.errors import UserError
+from ddhub.errors import UserError, memory_errors
 from ddhub.log import say
 
 Job = Callable[[Path], None]  # writes the file that it is given, atomically
@@ -27,7 +27,8 @@ def run_all(jobs: Mapping[Path, Job]) -> None:
         with files.locked(lock):
             try:
                 if not path.exists():  # another process may have finished it while we waited
-                    job(path)
+                    with memory_errors(path.stem):
+                        job(path)
             except UserError as fault:
                 say(f"failed: {path.name}: {fault}")
                 faults.append(fault)

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ddhub.files import disk_errors
+from ddhub.files import disk_errors, write_bytes
 
 
 def say(text: str) -> None:
@@ -57,4 +57,4 @@ class Metrics:
                 continue
             if entry.get("phase") != phase or entry["step"] <= step:
                 kept.append(line + "\n")
-        self.path.write_text("".join(kept), encoding="utf-8")
+        write_bytes(self.path, "".join(kept).encode())

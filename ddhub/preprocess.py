@@ -7,6 +7,7 @@ Shapes: N images, C H W image, D = C*H*W.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -25,7 +26,7 @@ class Preprocess:
     zca_mean: Tensor | None = None  # (D,)
     zca: Tensor | None = None  # (D, D), symmetric
 
-    @property
+    @cached_property
     def dewhitening(self) -> Tensor:
         """The inverse of the whitening matrix, (D, D)."""
         assert self.zca is not None

@@ -206,7 +206,10 @@ def read(reference: str, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def override(data: dict[str, Any], overrides: Sequence[str]) -> None:
-    """Apply `a.b=value` strings to nested keys in place; a changed `method.name` starts from that method's defaults.
+    """Apply `a.b=value` strings to nested keys in place.
+
+    A changed `method.name` starts from that method's defaults. What a recipe says for its card and expects holds for
+    its own source and method, so another source or method drops it unless it is set too.
 
     Raises:
         UserError: for a string without `=`, or a path through something that has no keys.
@@ -218,13 +221,22 @@ def override(data: dict[str, Any], overrides: Sequence[str]) -> None:
         *parents, last = key.strip().split(".")
         target: Any = data
         for depth, parent in enumerate(parents, 1):
-            target = target.setdefault(parent, {})
+            if target.get(parent) is None:
+                target[parent] = {}
+            target = target[parent]
             if not isinstance(target, dict):
                 raise UserError(f"--set {text}: '{'.'.join(parents[:depth])}' has no keys below it")
         parsed = parse_yaml(value, f"--set {text}")
         if parents == ["method"] and last == "name" and target.get("name") != parsed:
             target.clear()
         target[last] = parsed
+    changed = {text.partition("=")[0].strip() for text in overrides}
+    if changed & {"source", "source.dataset", "method", "method.name"}:
+        data["expected"] = {}
+        if "publish" in data and not any(key.split(".")[0] == "publish" for key in changed):
+            # The licence is the source's; the pretty name speaks of source and method.
+            kept = {} if changed & {"source", "source.dataset"} else {"license": (data["publish"] or {}).get("license")}
+            data["publish"] = kept
 
 
 def public_override(text: str) -> str:

@@ -11,6 +11,7 @@ bits of an unbroken one. State holds tensors, numbers, strings, None, and lists 
 ends the loop early.
 """
 
+import io
 import math
 import pickle
 import shutil
@@ -108,7 +109,9 @@ class Run:
         """Write a checkpoint atomically and keep the newest two."""
         content = {"step": self._step, "seconds": self.seconds, "state": state}
         path = self.folder / f"{self.phase}-{self._step:08d}.pt"
-        files.write_atomic(path, lambda file: torch.save(content, file))
+        buffer = io.BytesIO()  # torch's own writer reports a full disk as something else
+        torch.save(content, buffer)
+        files.write_atomic(path, lambda file: file.write(buffer.getbuffer()))
         for old in self._checkpoints()[:-2]:
             old.unlink()
 
@@ -119,7 +122,7 @@ class Run:
                 content = torch.load(path, map_location="cpu", weights_only=True)
             except (RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as fault:
                 say(f"{path}: damaged ({type(fault).__name__}), going back to the checkpoint before it")
-                path.unlink()
+                path.rename(path.with_suffix(".damaged"))
                 continue
             state.clear()
             state.update(_moved(content["state"], self.device))

@@ -10,9 +10,9 @@ import hashlib
 import io
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -44,10 +44,6 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.labels)
-
-    def subset(self, index: Tensor) -> "Split":
-        """The images at `index`, copied into memory."""
-        return replace(self, images=self.images[index], labels=self.labels[index])
 
 
 def load_train(spec: SourceSpec) -> tuple[Split, Tensor, Tensor]:
@@ -91,7 +87,7 @@ def stratified(labels: Tensor, classes: tuple[str, ...], ipc: int, seed: int, *p
         if len(members) < ipc:
             raise UserError(
                 f"ipc: {ipc} images per class asked for, but class '{name}' has {len(members)} in the training part",
-                next=f"set ipc to {len(members)} or less (--set ipc={len(members)})",
+                next=f"--set ipc={max(1, len(members))}, or a smaller source.validation",
             )
         order = torch.randperm(len(members), generator=seeds.generator(seed, "real", *purpose, label))
         chosen.append(members[order[:ipc]])
@@ -235,11 +231,13 @@ def _labels(dataset: Any, spec: SourceSpec, kind: Any) -> tuple[np.ndarray, tupl
 
 def _shape(spec: SourceSpec, dataset: Any) -> dict[str, int]:
     """Resolution and channels: those given, or what a probe of the first images shows."""
-    probe = [dataset[index][spec.image] for index in range(min(32, len(dataset)))]
+    assert spec.image
+    first = _encoded(dataset.select(range(min(32, len(dataset)))), spec.image)[spec.image]
+    probe = [_opened(item, spec, lambda image: (image.mode, image.size)) for item in first]
     if not probe:
         raise UserError(f"source: {spec.dataset}: the split is empty")
-    grey = all(image.mode in ("1", "L", "LA", "I", "I;16", "F") for image in probe)
-    sides = {image.size for image in probe}
+    grey = all(mode in ("1", "L", "LA", "I", "I;16", "F") for mode, _ in probe)
+    sides = {size for _, size in probe}
     side = spec.resolution
     if side is None:
         if len(sides) > 1 or len(set(*sides)) > 1:
@@ -270,10 +268,8 @@ def _cache_key(spec: SourceSpec, split: str, dataset: Any) -> str:
 
 def _decode(dataset: Any, spec: SourceSpec, folder: Path, labels: np.ndarray, names: tuple[str, ...]) -> None:
     """Decode every image into `folder`: images.npy, labels.npy and, last, meta.json."""
-    import datasets
-
     assert spec.image and spec.resolution and spec.channels
-    raw = dataset.select_columns([spec.image]).cast_column(spec.image, datasets.Image(decode=False))
+    raw = _encoded(dataset, spec.image)
     shape = (len(raw), spec.channels, spec.resolution, spec.resolution)
     say(f"decoding {len(raw)} images of {spec.dataset} to {shape[2]}x{shape[3]}, once; cached in {folder}")
     with files.disk_errors(folder, f"decoding {spec.dataset}"):
@@ -299,23 +295,42 @@ def _written(batches: Iterator[np.ndarray], file: IO[bytes]) -> Iterator[np.ndar
         yield batch
 
 
-def _pixels(item: dict[str, Any], spec: SourceSpec) -> np.ndarray:
+def _encoded(dataset: Any, column: str) -> Any:
+    """A dataset of the images alone, as encoded bytes."""
+    import datasets
+
+    return dataset.select_columns([column]).cast_column(column, datasets.Image(decode=False))
+
+
+def _opened(item: dict[str, Any] | None, spec: SourceSpec, use: Callable[[Any], Any]) -> Any:
+    """Open one encoded image and use it; whatever is wrong with the file is said in one sentence."""
+    from PIL import Image
+
+    if item is None:
+        raise UserError(f"source: {spec.dataset}: a row has no image in column '{spec.image}'")
+    try:
+        with Image.open(io.BytesIO(item["bytes"]) if item["bytes"] is not None else item["path"]) as image:
+            return use(image)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as fault:
+        raise UserError(f"source: {spec.dataset}: an image cannot be decoded: {_one_line(fault)}") from fault
+
+
+def _pixels(item: dict[str, Any] | None, spec: SourceSpec) -> np.ndarray:
     """One encoded image as uint8 (C, H, W); a box filter resizes, as in the downsampled-ImageNet release."""
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     side, grey = (spec.resolution, spec.resolution), spec.channels == 1
-    try:
-        with Image.open(io.BytesIO(item["bytes"]) if item["bytes"] is not None else item["path"]) as opened:
-            image: Any = opened
-            if image.mode.startswith("I"):  # 16-bit grey: PIL would clip it
-                wide = np.asarray(image, dtype=np.float64) / 257
-                image = Image.fromarray(wide.round().clip(0, 255).astype(np.uint8))
-            image = image.convert("L" if grey else "RGB")
-            if image.size != side:
-                image = image.resize(side, Image.Resampling.BOX)
-            pixels = np.asarray(image)
-    except (UnidentifiedImageError, OSError, SyntaxError) as fault:
-        raise UserError(f"source: {spec.dataset}: an image cannot be decoded: {_one_line(fault)}") from fault
+
+    def decode(image: Any) -> np.ndarray:
+        if image.mode.startswith("I"):  # 16-bit grey: PIL would clip it
+            wide = np.asarray(image, dtype=np.float64) / 257
+            image = Image.fromarray(wide.round().clip(0, 255).astype(np.uint8))
+        image = image.convert("L" if grey else "RGB")
+        if image.size != side:
+            image = image.resize(side, Image.Resampling.BOX)
+        return np.asarray(image)
+
+    pixels = _opened(item, spec, decode)
     return pixels[None] if grey else pixels.transpose(2, 0, 1)
 
 

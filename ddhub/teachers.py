@@ -35,7 +35,6 @@ class Teachers:
     weights: Sequence[Weights]
     files: Sequence[Path]
     validation_top1: Sequence[float]
-    seconds: Sequence[float]  # of training, when they were trained
 
     def __len__(self) -> int:
         return len(self.weights)
@@ -79,14 +78,15 @@ def obtain(
         def make(path: Path) -> None:
             phase = f"teacher {index + 1} of {spec.count}"
             run = Run(
-                folder / f"{key}-{index:02d}.run",
+                folder / f"{key}-{index:02d}-{files.digest(network.decisions.record())[:6]}.run",
                 phase.replace(" ", "_"),
                 device=network.decisions.device,
                 checkpoint_seconds=checkpoint_seconds,
             )
             weights = train.fit(network, training, protocol, seed=index, run=run)[-1]
             top1 = train.accuracy(network, weights, validation)
-            write(path, network, weights, top1, run.seconds)
+            files.write_json(_seconds(path), round(run.seconds, 1))
+            write(path, network, weights, top1)
             run.remove()
             say(f"{phase}: {100 * top1:.1f}% on validation, {duration(run.seconds)}")
 
@@ -96,7 +96,16 @@ def obtain(
     return load(paths, network)
 
 
-def write(path: Path, network: Network, weights: Weights, validation_top1: float, seconds: float) -> None:
+def seconds(teachers: Teachers) -> float:
+    """How long cached teachers took to train; kept beside their files, since a clock inside would change bytes."""
+    return sum(float(_seconds(path).read_text()) for path in teachers.files if _seconds(path).exists())
+
+
+def _seconds(path: Path) -> Path:
+    return path.with_suffix(".seconds.json")
+
+
+def write(path: Path, network: Network, weights: Weights, validation_top1: float) -> None:
     """Write one teacher as safetensors, its dimensions and validation accuracy in the metadata."""
     facts = {
         "arch": network.arch,
@@ -104,7 +113,6 @@ def write(path: Path, network: Network, weights: Weights, validation_top1: float
         "channels": network.channels,
         "side": network.side,
         "validation_top1": validation_top1,
-        "seconds": round(seconds, 1),
     }
     tensors = {name: value.contiguous().cpu() for name, value in weights.items()}
     files.write_bytes(path, save(tensors, {"ddhub": json.dumps(facts)}))
@@ -116,7 +124,7 @@ def load(paths: Sequence[Path], network: Network | None = None, decisions: fast.
     Raises:
         UserError: naming the file that is no teacher, or not of the same kind as the others.
     """
-    weights, scores, seconds = [], [], []
+    weights, scores = [], []
     for path in paths:
         try:
             with safe_open(path, "pt") as file:
@@ -133,6 +141,5 @@ def load(paths: Sequence[Path], network: Network | None = None, decisions: fast.
             raise UserError(f"{path}: its weights are not those of a {network.arch} for {network.side} px")
         weights.append(network.place(tensors))
         scores.append(float(facts["validation_top1"]))
-        seconds.append(float(facts["seconds"]))
     assert network is not None, "teachers need at least one file or a network"
-    return Teachers(network, weights, list(paths), scores, seconds)
+    return Teachers(network, weights, list(paths), scores)

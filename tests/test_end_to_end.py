@@ -66,28 +66,59 @@ def test_a_method_makes_a_set_that_anybody_can_load(name, tmp_path):
     assert np.asarray(rows["soft_label"][:]).shape == (10, 10)
 
 
+def kill_when(command: list[str], home: Path, reached) -> None:
+    """Start a process with a cache of its own and kill it (-9) as soon as `reached()` is true."""
+    process = subprocess.Popen(command, env={**os.environ, "DDHUB_HOME": str(home)}, stderr=subprocess.DEVNULL)
+    until = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < until:
+        if reached():
+            os.kill(process.pid, signal.SIGKILL)
+        time.sleep(0.005)
+    assert process.wait() == -signal.SIGKILL
+
+
 @pytest.mark.parametrize("name", METHODS)
-def test_a_method_resumes_bit_exactly_after_kill_9(name, tmp_path):
-    """Killed in the middle and started again by the same command, it ends with the bytes of an unbroken run."""
-    overrides = [*METHODS[name], *(["method.iterations=60"] if name != "random" else [])]
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
+def test_a_method_resumes_bit_exactly_after_kill_9(name, tmp_path, monkeypatch):
+    """Killed among its teachers and again in its loop, the same command ends with the bytes of an unbroken run."""
+    overrides = [*METHODS[name], "teachers.epochs=30", *(["method.iterations=60"] if name != "random" else [])]
+    whole, broken, home = tmp_path / "whole", tmp_path / "broken", tmp_path / "home"
+    monkeypatch.setenv("DDHUB_HOME", str(tmp_path / "another home"))
     api.distill("digits_ipc1", out=whole, overrides=overrides, threads=1)
     code = (
         "import sys; from ddhub import api;"
         "api.distill('digits_ipc1', out=sys.argv[1], overrides=sys.argv[2:], threads=1, checkpoint_seconds=0)"
     )
     command = [sys.executable, "-c", code, str(broken), *overrides]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    until = time.monotonic() + 120
-    while process.poll() is None and time.monotonic() < until:
-        steps = [int(path.stem.split("-")[1]) for path in (broken / ".ddhub").glob("distill-*.pt")]
-        if (steps and max(steps) >= 5) or (name == "random" and (broken / ".ddhub" / "run.json").exists()):
-            os.kill(process.pid, signal.SIGKILL)
-        time.sleep(0.01)
-    assert process.wait() == -signal.SIGKILL
+    kill_when(command, home, lambda: any((home / "teachers").glob("*.run/teacher_*-*05.pt")))
+    assert not list((home / "teachers").glob("*.safetensors"))
+    if name != "random":
+        kill_when(command, home, lambda: any((broken / ".ddhub").glob("distill-*5.pt")))
+        assert list((home / "teachers").glob("*.safetensors"))
     assert not (broken / "ddhub.json").exists()
-    subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+    subprocess.run(command, check=True, env={**os.environ, "DDHUB_HOME": str(home)}, stderr=subprocess.DEVNULL)
     assert payload(broken) == payload(whole)
+
+
+def test_a_resume_refuses_a_source_that_changed(image_folder, tmp_path, monkeypatch):
+    """Other images under the same name are not mixed into a run that was begun."""
+    settings = [*APM, "source={dataset: tests/colours}", "augment=dsa", f"source.path={image_folder}"]
+    out = tmp_path / "set"
+    api.distill("digits_ipc1", out=out, overrides=settings, threads=1)
+    begun = json.loads((out / ".ddhub" / "run.json").read_text())
+    (out / ".ddhub" / "run.json").write_text(json.dumps({**begun, "fingerprint": "sha256:other"}))
+    (out / "ddhub.json").unlink()
+    with pytest.raises(UserError, match="begun with other images"):
+        api.distill("digits_ipc1", out=out, overrides=settings, threads=1)
+
+
+def test_another_source_or_method_does_not_inherit_what_the_card_says(tmp_path):
+    """A set of other images made from a shipped recipe carries neither its name nor its licence."""
+    from ddhub import recipe
+
+    assert recipe.read("digits_ipc1", ["source={dataset: me/leaves}"]).publish == recipe.PublishSpec()
+    assert recipe.read("digits_ipc1", ["method.name=random"]).publish == recipe.PublishSpec(license="bsd-3-clause")
+    kept = recipe.read("digits_ipc1", ["source={dataset: me/leaves}", "publish={license: mit}"]).publish
+    assert kept.license == "mit"
 
 
 def test_a_set_does_not_depend_on_test_data(image_folder, tmp_path, monkeypatch):

@@ -4,15 +4,16 @@ Chen, Huang, Lu, Li, Wang, Cheng, Wang, "Dataset Distillation via Adversarial Pr
 section 3. Single-level: students are trained, never differentiated through.
 Differs from the authors' code: teachers and the final set are chosen by nothing, or by validation, never by test data;
 a teacher is asked once per update, not once per snapshot, and no weight gradients are computed; the images updated
-between two refreshes are those that the students were trained on; iterations count exactly.
+between two refreshes are those that the students were trained on, and one optimiser holds all of them, so that images
+outside the batch go on moving on their decaying momentum, as the authors' do; iterations count exactly.
 Shapes: M synthetic images, B of them in a batch, C H W image, K classes, S snapshots.
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from ddhub import seeds, train
@@ -50,7 +51,7 @@ class Config(Strict):
 
     iterations: int = Field(default=2500, ge=0)  # updates of the images
     batch: int | None = Field(default=None, gt=0)  # images that a student learns and that its updates move; null: all
-    chunk: int | Literal["auto"] = "auto"  # images whose gradient is computed at once
+    chunk: Annotated[int, Field(gt=0)] | Literal["auto"] = "auto"  # images whose gradient is computed at once
     refresh_every: int = Field(default=3, gt=0)  # updates between two fresh students
     snapshots: int = Field(default=5, gt=0)  # of a student, at equal distances of its training
     student: Student = Student()
@@ -63,6 +64,12 @@ class Config(Strict):
     project: bool = False  # keep images displayable, so that 8-bit pixels lose nothing but rounding
     average: float = Field(default=0.0, ge=0, lt=1)  # ships a moving average of the images with this decay; 0: the last
     stopping: Stopping | None = None  # null: decay at half of the iterations, ship the last set
+
+    @model_validator(mode="after")
+    def _snapshots_are_apart(self) -> "Config":
+        if self.snapshots > self.student.epochs:
+            raise ValueError(f"snapshots: {self.snapshots} of a student of {self.student.epochs} epochs")
+        return self
 
 
 def distill(task: Task, run: Run) -> SyntheticSet:
@@ -95,7 +102,8 @@ def distill(task: Task, run: Run) -> SyntheticSet:
             state["images"] = task.preprocess.project(state["images"])
         if config.average:
             state["average"] = state["average"].lerp(state["images"], 1 - config.average)
-        run.log(disagreement=disagreement, lr=state["lr"], best=max(state["best_top1"], 0.0))
+        # The largest value speaks for all images: a step that spoilt them must not be saved as a good one.
+        run.log(disagreement=disagreement, largest=state["images"].abs().max(), lr=state["lr"])
         if config.stopping is not None:
             if (step + 1) % config.stopping.every == 0 or step + 1 == config.iterations:
                 choose(state, labels, task)
@@ -155,10 +163,10 @@ def chunk_size(config: Config, images: Tensor) -> int:
 
 
 def update(state: State, rows: Tensor, gradient: Tensor, config: Config) -> None:
-    """SGD with momentum on the batch's images; images outside the batch rest."""
-    velocity = config.momentum * state["velocity"][rows] + gradient
-    state["velocity"][rows] = velocity
-    state["images"][rows] -= state["lr"] * velocity
+    """SGD with momentum; images outside the batch have no gradient and move on what momentum they have."""
+    state["velocity"] *= config.momentum
+    state["velocity"][rows] += gradient
+    state["images"] = state["images"] - state["lr"] * state["velocity"]
 
 
 def candidate(state: State) -> Tensor:
