@@ -219,7 +219,7 @@ def package(
     soft = task.soft_labels(task.preprocess.inputs(pixels))
     artifact.write_data(staging, pixels, synthetic.labels, task.source.classes, soft, None)
     scores = {"float": measure(task, synthetic), "packaged": measure(task, _packaged(task, staging))}
-    keep_floats = worth_floats(scores)
+    scores["8bit"], keep_floats = scores["packaged"], worth_floats(scores)
     if keep_floats:
         exact = synthetic.images.half().float()
         soft = task.soft_labels(exact)
@@ -310,6 +310,7 @@ def _manifest(
             arch=task.home_arch,
             seeds=len(scores["float"]),
             validation_top1_float=sum(scores["float"]) / len(scores["float"]),
+            validation_top1_8bit=sum(scores["8bit"]) / len(scores["8bit"]),
             validation_top1_packaged=sum(scores["packaged"]) / len(scores["packaged"]),
         ),
         made=Made(

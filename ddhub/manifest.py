@@ -71,8 +71,9 @@ class Packaging(Strict):
 
     arch: str
     seeds: int
-    validation_top1_float: float = Fraction
-    validation_top1_packaged: float = Fraction
+    validation_top1_float: float = Fraction  # the floats in memory
+    validation_top1_8bit: float | None = Field(default=None, ge=0, le=1)  # 8-bit pixels alone
+    validation_top1_packaged: float = Fraction  # what is shipped: those, or column `pixels`
 
 
 class Made(Strict):

@@ -7,11 +7,9 @@ Shapes: N images, C channels, H W sides (equal).
 
 import contextlib
 import hashlib
-import io
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -20,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ddhub import files, seeds
+from ddhub import decoding, files, seeds
 from ddhub.errors import UserError
 from ddhub.log import say
 from ddhub.recipe import SourceSpec
@@ -232,8 +230,8 @@ def _labels(dataset: Any, spec: SourceSpec, kind: Any) -> tuple[np.ndarray, tupl
 def _shape(spec: SourceSpec, dataset: Any) -> dict[str, int]:
     """Resolution and channels: those given, or what a probe of the first images shows."""
     assert spec.image
-    first = _encoded(dataset.select(range(min(32, len(dataset)))), spec.image)[spec.image]
-    probe = [_opened(item, spec, lambda image: (image.mode, image.size)) for item in first]
+    first = decoding.encoded(dataset.select(range(min(32, len(dataset)))), spec.image)[spec.image]
+    probe = [decoding.opened(item, spec, lambda image: (image.mode, image.size)) for item in first]
     if not probe:
         raise UserError(f"source: {spec.dataset}: the split is empty")
     grey = all(mode in ("1", "L", "LA", "I", "I;16", "F") for mode, _ in probe)
@@ -269,7 +267,7 @@ def _cache_key(spec: SourceSpec, split: str, dataset: Any) -> str:
 def _decode(dataset: Any, spec: SourceSpec, folder: Path, labels: np.ndarray, names: tuple[str, ...]) -> None:
     """Decode every image into `folder`: images.npy, labels.npy and, last, meta.json."""
     assert spec.image and spec.resolution and spec.channels
-    raw = _encoded(dataset, spec.image)
+    raw = decoding.encoded(dataset, spec.image)
     shape = (len(raw), spec.channels, spec.resolution, spec.resolution)
     say(f"decoding {len(raw)} images of {spec.dataset} to {shape[2]}x{shape[3]}, once; cached in {folder}")
     with files.disk_errors(folder, f"decoding {spec.dataset}"):
@@ -277,61 +275,15 @@ def _decode(dataset: Any, spec: SourceSpec, folder: Path, labels: np.ndarray, na
         with (folder / "images.npy").open("wb") as file:
             # Written as a stream: a full disk is then an error to report, where a memory map would kill the process.
             np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
-            fingerprint = _fingerprint(_written(_decoded(raw, spec), file), shape, labels, names)
+            fingerprint = _fingerprint(_written(decoding.decoded(raw, spec), file), shape, labels, names)
         np.save(folder / "labels.npy", labels)
     files.write_json(folder / "meta.json", {"classes": names, "fingerprint": fingerprint})
-
-
-def _decoded(raw: Any, spec: SourceSpec) -> Iterator[np.ndarray]:
-    """Decoded images in batches, uint8 (B, C, H, W); PIL lets go of the interpreter while it decodes."""
-    with ThreadPoolExecutor() as pool:
-        for batch in raw.iter(1024):
-            yield np.stack(list(pool.map(lambda item: _pixels(item, spec), batch[spec.image])))
 
 
 def _written(batches: Iterator[np.ndarray], file: IO[bytes]) -> Iterator[np.ndarray]:
     for batch in batches:
         file.write(batch.tobytes())
         yield batch
-
-
-def _encoded(dataset: Any, column: str) -> Any:
-    """A dataset of the images alone, as encoded bytes."""
-    import datasets
-
-    return dataset.select_columns([column]).cast_column(column, datasets.Image(decode=False))
-
-
-def _opened(item: dict[str, Any] | None, spec: SourceSpec, use: Callable[[Any], Any]) -> Any:
-    """Open one encoded image and use it; whatever is wrong with the file is said in one sentence."""
-    from PIL import Image
-
-    if item is None:
-        raise UserError(f"source: {spec.dataset}: a row has no image in column '{spec.image}'")
-    try:
-        with Image.open(io.BytesIO(item["bytes"]) if item["bytes"] is not None else item["path"]) as image:
-            return use(image)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as fault:
-        raise UserError(f"source: {spec.dataset}: an image cannot be decoded: {_one_line(fault)}") from fault
-
-
-def _pixels(item: dict[str, Any] | None, spec: SourceSpec) -> np.ndarray:
-    """One encoded image as uint8 (C, H, W); a box filter resizes, as in the downsampled-ImageNet release."""
-    from PIL import Image
-
-    side, grey = (spec.resolution, spec.resolution), spec.channels == 1
-
-    def decode(image: Any) -> np.ndarray:
-        if image.mode.startswith("I"):  # 16-bit grey: PIL would clip it
-            wide = np.asarray(image, dtype=np.float64) / 257
-            image = Image.fromarray(wide.round().clip(0, 255).astype(np.uint8))
-        image = image.convert("L" if grey else "RGB")
-        if image.size != side:
-            image = image.resize(side, Image.Resampling.BOX)
-        return np.asarray(image)
-
-    pixels = _opened(item, spec, decode)
-    return pixels[None] if grey else pixels.transpose(2, 0, 1)
 
 
 def _fingerprint(

@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "ddhub"
 LAYERS = [
     {"errors", "files", "log", "schema", "seeds", "__init__"},
     {"recipe", "plugins", "jobs", "manifest"},
-    {"sources", "nets", "augment", "preprocess", "synset", "artifact"},
+    {"sources", "decoding", "nets", "augment", "preprocess", "synset", "artifact"},
     {"fast", "run", "train", "teachers", "task"},
     {"methods"},
     {"distill", "evaluate"},

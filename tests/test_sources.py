@@ -37,8 +37,6 @@ def test_an_image_folder_loads_with_its_columns_found(image_folder):
     assert (len(training), len(validation)) == (54, 6)
     test = sources.load_test(spec(image_folder))
     assert len(test) == 30 and test.fingerprint != split.fingerprint
-    part = split.subset(torch.tensor([4, 1]))
-    assert part.labels.tolist() == [1, 1] and torch.equal(part.images[0], split.images[4])
 
 
 def test_given_columns_are_taken(make_folder):

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor
 
 from ddhub import seeds, train
@@ -53,7 +53,7 @@ class Config(Strict):
     batch: int | None = Field(default=None, gt=0)  # images that a student learns and that its updates move; null: all
     chunk: Annotated[int, Field(gt=0)] | Literal["auto"] = "auto"  # images whose gradient is computed at once
     refresh_every: int = Field(default=3, gt=0)  # updates between two fresh students
-    snapshots: int = Field(default=5, gt=0)  # of a student, at equal distances of its training
+    snapshots: int = Field(default=5, gt=0)  # of a student, at equal distances of its training; at most one an epoch
     student: Student = Student()
     lr_images: float = Field(default=1.0, gt=0)  # SGD rate of the images, in network-input space
     momentum: float = Field(default=0.5, ge=0, lt=1)
@@ -64,12 +64,6 @@ class Config(Strict):
     project: bool = False  # keep images displayable, so that 8-bit pixels lose nothing but rounding
     average: float = Field(default=0.0, ge=0, lt=1)  # ships a moving average of the images with this decay; 0: the last
     stopping: Stopping | None = None  # null: decay at half of the iterations, ship the last set
-
-    @model_validator(mode="after")
-    def _snapshots_are_apart(self) -> "Config":
-        if self.snapshots > self.student.epochs:
-            raise ValueError(f"snapshots: {self.snapshots} of a student of {self.student.epochs} epochs")
-        return self
 
 
 def distill(task: Task, run: Run) -> SyntheticSet:
@@ -128,7 +122,7 @@ def refresh(state: State, student: Network, labels: Tensor, task: Task, step: in
     examples = train.Examples(images, labels[rows], targets=teachers.label(images, which))
     spec = config.student
     protocol = Protocol(loss="l1_logits", augment=task.recipe.augment, lr=spec.lr, epochs=spec.epochs, batch=spec.batch)
-    kept = [round(spec.epochs * (k + 1) / config.snapshots) for k in range(config.snapshots)]
+    kept = {max(1, round(spec.epochs * (k + 1) / config.snapshots)) for k in range(config.snapshots)}
     snapshots = train.fit(student, examples, protocol, seeds.derive(seed, "student", step), keep=kept)
     state.update(rows=rows, teacher=which, snapshots=snapshots[:-1])
 
