@@ -17,7 +17,7 @@ from ddhub import fast, train
 from ddhub.manifest import Protocol
 from ddhub.preprocess import Preprocess
 
-ARCH, BATCH, STEPS, REPEATS = "convnet3_w32", 128, 60, 5
+ARCH, BATCH, STEPS, REPEATS = "convnet3_w32", 128, 40, 3
 
 
 def measure(keep: bool) -> dict:
