@@ -37,7 +37,7 @@ def write_card(folder: Path) -> dict[str, Any]:
     found = artifact.read(folder)
     grid = folder / "assets" / "images.png"
     report.image_grid(found, grid)
-    summary = report.save(folder, found.manifest.name)
+    summary = report.save(found.manifest, folder / "evaluation", folder / "report.json")
     resolved = recipe.parse_yaml((folder / "recipe.yaml").read_text(encoding="utf-8"), str(folder / "recipe.yaml"))
     text = card.render(found.manifest, resolved, summary, len(found.labels))
     files.write_bytes(folder / "README.md", text.encode())
@@ -59,9 +59,11 @@ def evaluation(
 ) -> dict[str, Any]:
     """Evaluate an artifact folder: returns its rows and their summary, and refreshes the set's report and card."""
     folder = Path(reference)
+    found = artifact.read(folder)
     try:
         rows = evaluate.evaluate(
-            folder,
+            found,
+            folder / "evaluation",
             archs,
             protocols=protocols,
             baselines=baselines,
@@ -77,7 +79,7 @@ def evaluation(
         if (folder / "ddhub.json").is_file() and (folder / "evaluation").is_dir():
             write_card(folder)
     say(f"rows: {folder / 'evaluation'}; card: {folder / 'README.md'}")
-    return report.build(artifact.manifest.read(folder).name, rows)
+    return report.build(found.manifest.name, rows)
 
 
 def recipes() -> list[dict[str, Any]]:

@@ -5,24 +5,19 @@ and packaging inside it.
 Shapes: M synthetic images, C H W image, K classes.
 """
 
-import io
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from ddhub import files, manifest
+from ddhub import files, manifest, parquet
 from ddhub.errors import UserError
 from ddhub.manifest import ByteCounts, FileRecord, Manifest
+from ddhub.parquet import Rows
 from ddhub.preprocess import Preprocess, load_whitening
-from ddhub.sources import quiet
 
-SHARD_ROWS = 10_000
 PAYLOAD = ("data/*.parquet", "preprocess.safetensors", "teachers/*.safetensors", "recipe.yaml")
 
 
@@ -49,50 +44,19 @@ class Artifact:
         return [self.folder / teacher.file for teacher in self.manifest.teachers]
 
 
-def write_data(
-    folder: Path, images: Tensor, labels: Tensor, classes: Sequence[str], soft: Tensor | None, pixels: Tensor | None
-) -> None:
-    """Write `data/train-*.parquet`.
+def keep_top(soft: Tensor, top_k: int) -> tuple[Tensor, Tensor, float]:
+    """The `top_k` largest soft labels of each image, the classes they belong to, and what the others count as.
 
     Args:
-        images: uint8 (M, C, H, W).
-        labels: int64 (M,).
-        soft: (M, K) logits, stored as float16; or None.
-        pixels: (M, C, H, W) network inputs, stored as float16; or None.
+        soft: (M, K).
+
+    Returns:
+        Values (M, T), int16 or int32 classes (M, T), and the mean of all that is left out.
     """
-    import datasets
-
-    features: dict[str, Any] = {"image": datasets.Image(), "label": datasets.ClassLabel(names=list(classes))}
-    if soft is not None:
-        features["soft_label"] = datasets.List(datasets.Value("float16"), length=soft.shape[1])
-    if pixels is not None:
-        features["pixels"] = datasets.Array3D(shape=tuple(pixels.shape[1:]), dtype="float16")
-    shards = -(-len(images) // SHARD_ROWS)
-    with files.disk_errors(folder, "writing the set"):
-        (folder / "data").mkdir(parents=True, exist_ok=True)
-        for shard in range(shards):
-            rows = slice(shard * SHARD_ROWS, (shard + 1) * SHARD_ROWS)
-            columns: dict[str, Any] = {
-                "image": [{"bytes": png(image), "path": None} for image in images[rows]],
-                "label": labels[rows].tolist(),
-            }
-            if soft is not None:
-                columns["soft_label"] = list(soft[rows].half().cpu().numpy())
-            if pixels is not None:
-                columns["pixels"] = list(pixels[rows].half().cpu().numpy())
-            table = datasets.Dataset.from_dict(columns, features=datasets.Features(features))
-            with quiet():
-                table.to_parquet(folder / "data" / f"train-{shard:05d}-of-{shards:05d}.parquet")
-
-
-def png(image: Tensor) -> bytes:
-    """One uint8 image (C, H, W) with one or three channels as PNG bytes."""
-    from PIL import Image
-
-    array = image.cpu().numpy()
-    buffer = io.BytesIO()
-    Image.fromarray(array[0] if len(array) == 1 else array.transpose(1, 2, 0)).save(buffer, "PNG", optimize=True)
-    return buffer.getvalue()
+    values, index = soft.topk(top_k, dim=1)
+    left_out = soft.numel() - values.numel()
+    rest = float((soft.double().sum() - values.double().sum()) / left_out) if left_out else 0.0
+    return values, index.to(torch.int16 if soft.shape[1] <= 2**15 else torch.int32), rest
 
 
 def file_records(folder: Path) -> dict[str, FileRecord]:
@@ -104,9 +68,9 @@ def file_records(folder: Path) -> dict[str, FileRecord]:
     }
 
 
-def byte_counts(records: dict[str, FileRecord], soft: Tensor | None) -> ByteCounts:
-    """Storage by purpose; soft labels count as float16 and are taken out of the parquet files' size."""
-    labels = 0 if soft is None else soft.numel() * 2
+def byte_counts(records: dict[str, FileRecord], rows: Rows) -> ByteCounts:
+    """Storage by purpose; soft labels count as their type's bytes and are taken out of the parquet files' size."""
+    labels = sum(column.nbytes for column in (rows.soft, rows.index) if column is not None)
     total = {"data": 0, "teachers": 0, "preprocess.safetensors": 0}
     for name, record in records.items():
         part = name.split("/")[0]
@@ -132,33 +96,57 @@ def read(folder: Path) -> Artifact:
     if record.preprocess.zca:
         zca_mean, zca = load_whitening(folder / record.preprocess.zca)
     preprocess = Preprocess(tuple(record.preprocess.mean), tuple(record.preprocess.std), zca_mean, zca)
-    return Artifact(folder, record, *read_data(folder, len(record.classes)), preprocess)
+    side = record.source.resolution
+    rows = read_data(folder, (record.source.channels, side, side), len(record.classes), record.labels.rest)
+    return Artifact(folder, record, rows.images, rows.labels, rows.soft, rows.pixels, preprocess)
 
 
-def read_data(folder: Path, classes: int) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-    """Images, labels, soft labels and pixels from `data/*.parquet`, through `datasets`.
+def read_data(folder: Path, shape: tuple[int, int, int], classes: int, rest: float | None = None) -> Rows:
+    """All rows of a set's data files, soft labels as float32 (M, K) and pixels as float32.
 
-    The files are named, so that a README gone astray cannot make `datasets` look at something else.
+    Args:
+        shape: (C, H, W) of every image.
+        rest: what classes without a stored soft label count as; needed where `soft_index` is there.
+
+    Raises:
+        UserError: naming the file, row or column that is not what a set of this shape holds.
     """
-    import datasets
+    whole, start = None, 0
+    for part in parquet.read(folder, shape):
+        part = _dense(part, folder, classes, rest)
+        whole = whole or _empty(part, parquet.count(folder))
+        for kept, new in zip(whole.columns(), part.columns(), strict=True):
+            if (kept is None) != (new is None):
+                raise UserError(f"{folder}/data: the files do not have the same columns")
+            if kept is not None and new is not None:
+                kept[start : start + len(part)] = new
+        start += len(part)
+    if whole is None:
+        raise UserError(f"{folder}/data: holds no images", next=f"ddhub verify {folder}")
+    return whole
 
-    shards = sorted(str(path) for path in (folder / "data").glob("train-*.parquet"))
-    try:
-        with quiet():
-            table = datasets.load_dataset("parquet", data_files={"train": shards}, split="train")
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as fault:
-        raise UserError(f"{folder}/data: cannot be read: {' '.join(str(fault).split())[:300]}") from fault
-    arrays = [np.asarray(image) for image in table["image"]]
-    images = torch.from_numpy(np.stack([a[None] if a.ndim == 2 else a.transpose(2, 0, 1) for a in arrays]))
-    labels = torch.tensor(table["label"][:], dtype=torch.int64)
-    soft = pixels = None
-    if "soft_label" in table.features:
-        soft = torch.from_numpy(np.asarray(table["soft_label"][:], dtype=np.float32))
-        if soft.shape != (len(labels), classes) or not soft.isfinite().all():
-            raise UserError(f"{folder}/data: soft_label is not {classes} finite numbers per image")
-    if "pixels" in table.features:
-        pixels = torch.from_numpy(np.asarray(table["pixels"][:], dtype=np.float32))
-    return images, labels, soft, pixels
+
+def _dense(part: Rows, folder: Path, classes: int, rest: float | None) -> Rows:
+    """Rows with a soft label for every class, floats as float32."""
+    if part.labels.min() < 0 or part.labels.max() >= classes:
+        raise UserError(f"{folder}/data: column 'label' has values outside 0..{classes - 1}")
+    soft = None if part.soft is None else part.soft.float()
+    if soft is not None and part.index is not None:
+        index = part.index.long()
+        if rest is None or index.shape != soft.shape or index.min() < 0 or index.max() >= classes:
+            raise UserError(f"{folder}/data: soft_index does not name {soft.shape[1]} classes for each soft_label")
+        soft = torch.full((len(part), classes), rest).scatter_(1, index, soft)
+    if soft is not None and (soft.shape != (len(part), classes) or not soft.isfinite().all()):
+        raise UserError(f"{folder}/data: soft_label is not {classes} finite numbers per image")
+    pixels = None if part.pixels is None else part.pixels.float()
+    if pixels is not None and not pixels.isfinite().all():
+        raise UserError(f"{folder}/data: pixels holds values that are not finite")
+    return Rows(part.images, part.labels, soft, None, pixels)
+
+
+def _empty(like: Rows, rows: int) -> Rows:
+    """Room for `rows` rows with the columns of `like`."""
+    return Rows(*(None if c is None else torch.empty((rows, *c.shape[1:]), dtype=c.dtype) for c in like.columns()))  # type: ignore[arg-type]
 
 
 def check_files(folder: Path, record: Manifest) -> None:

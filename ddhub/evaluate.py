@@ -5,16 +5,15 @@ selected: every row is the last epoch of one training.
 """
 
 import json
-import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ddhub import artifact, fast, files, jobs, recipe, seeds, sources, train
+from ddhub import artifact, fast, files, jobs, recipe, rows, seeds, sources, train
 from ddhub import teachers as teaching
 from ddhub.artifact import Artifact
 from ddhub.errors import UserError
@@ -25,7 +24,6 @@ from ddhub.recipe import EvaluateSpec, SourceSpec
 from ddhub.schema import check, did_you_mean
 from ddhub.sources import Split
 
-FORMAT = 1
 PROTOCOLS = {
     "native": "the set's own: stored labels, the manifest's loss and epochs",
     "dynamic": "the same epochs, but the mean of the shipped teachers labels every augmented view on the fly",
@@ -63,7 +61,8 @@ class Bench:
 
 
 def evaluate(
-    folder: Path,
+    found: Artifact,
+    out: Path,
     archs: Sequence[str],
     *,
     protocols: Sequence[str] = ("native",),
@@ -78,6 +77,7 @@ def evaluate(
     """Run every row that has no file yet, and return all rows of this evaluation.
 
     Args:
+        out: the folder that holds the rows.
         archs: names as nets.resolve takes them; empty means the architecture of the set's teachers.
         protocols: of PROTOCOLS; baselines: of BASELINES.
         seeds: rows per architecture, protocol and data; None takes the recipe's.
@@ -89,10 +89,9 @@ def evaluate(
     """
     _check_names("protocol", protocols, PROTOCOLS)
     _check_names("baseline", baselines, BASELINES)
-    found = artifact.read(folder)
     cells = _cells(found, archs, protocols, baselines, _own_settings(found).seeds if seeds is None else seeds)
     bench = _bench(found, cells, test, source_path, {"device": device, "threads": threads, "compile": compile})
-    paths = {_path(bench, cell): cell for cell in cells}
+    paths = {out / _file_name(bench, cell): cell for cell in cells}
     missing = [path for path in paths if not path.exists()]
     say(f"{found.manifest.name}: {len(paths)} rows, {len(paths) - len(missing)} done already")
 
@@ -100,28 +99,7 @@ def evaluate(
         return lambda path: _work(bench, cell, path)
 
     jobs.run_all({path: job(cell) for path, cell in paths.items()})
-    return [read_row(path) for path in paths]
-
-
-def read_row(path: Path) -> dict[str, Any]:
-    """Read one row.
-
-    Raises:
-        UserError: naming a file that is not one.
-    """
-    try:
-        row: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        float(row["top1"]), row["arch"], row["protocol"], row["data"], row["seed"], row["test_set"], row["test"]
-    except (OSError, ValueError, KeyError, TypeError) as fault:
-        raise UserError(f"{path}: not an evaluation row ({fault})", next=f"rm {path}, then evaluate again") from fault
-    return row
-
-
-def read_rows(folder: Path) -> list[dict[str, Any]]:
-    """All rows kept in an artifact that belong to its payload as it is now."""
-    identity = _identity(artifact.manifest.read(folder).files)
-    rows = [read_row(path) for path in sorted((folder / "evaluation").glob("*.json"))]
-    return [row for row in rows if row.get("payload") == identity]
+    return [rows.read(path) for path in paths]
 
 
 def _check_names(kind: str, given: Sequence[str], known: dict[str, str]) -> None:
@@ -140,7 +118,7 @@ def _cells(
         )
     if seeds < 1:
         raise UserError("--seeds: at least 1")
-    home = record.teachers[0].arch if record.teachers else record.packaging.arch
+    home = record.teachers[0].arch if record.teachers else record.packaging.arch if record.packaging else "convnet"
     data = ["distilled", *(name for name in baselines if name != "full")]
     grid = [(protocol, name) for protocol in protocols for name in data]
     if "full" in baselines:
@@ -238,38 +216,38 @@ def _decide(
     return fast.decide(**asked, flops=fast.training_flops(arch, source.channels, source.resolution, images))
 
 
-def _identity(records: dict[str, artifact.FileRecord]) -> str:
-    """What a row was measured on: the payload's hashes."""
-    return files.digest({name: record.sha256 for name, record in records.items()})
-
-
 def _key(bench: Bench, cell: Cell) -> dict[str, Any]:
     """Everything that a row's number depends on but the machine."""
     return {
-        "format": FORMAT,
-        "payload": _identity(bench.set.manifest.files),
+        "format": rows.FORMAT,
+        "payload": rows.identity(bench.set.manifest.files),
         "arch": cell.arch,
         "protocol": cell.protocol,
         "data": cell.data,
         "seed": cell.seed,
         "settings": bench.protocols[cell.protocol].model_dump(),
+        "family": asdict(_network(bench, cell.arch).family),
         "test": bench.test.fingerprint,
         "train": bench.train.fingerprint if bench.train and cell.data != "distilled" else None,
     }
 
 
-def _path(bench: Bench, cell: Cell) -> Path:
+def _file_name(bench: Bench, cell: Cell) -> str:
     arch = cell.arch.replace(":", "_")
-    name = f"{arch}-{cell.protocol}-{cell.data}-s{cell.seed}-{files.digest(_key(bench, cell))[:8]}.json"
-    return bench.set.folder / "evaluation" / name
+    return f"{arch}-{cell.protocol}-{cell.data}-s{cell.seed}-{files.digest(_key(bench, cell))[:8]}.json"
+
+
+def _network(bench: Bench, arch: str) -> fast.Network:
+    source = bench.set.manifest.source
+    classes = len(bench.set.manifest.classes)
+    return fast.network(arch, classes, source.channels, source.resolution, bench.decisions[arch])
 
 
 def _work(bench: Bench, cell: Cell, path: Path) -> None:
     """Train, test, write the row."""
     decisions = bench.decisions[cell.arch]
     fast.apply(decisions)
-    record = bench.set.manifest
-    network = fast.network(cell.arch, len(record.classes), record.source.channels, record.source.resolution, decisions)
+    record, network = bench.set.manifest, _network(bench, cell.arch)
     protocol = bench.protocols[cell.protocol]
     begun = time.monotonic()
     # Paired: one seed gives one initialisation and one order of augmentations to all the data it is compared on.
@@ -303,17 +281,26 @@ def _examples(bench: Bench, cell: Cell) -> train.Examples:
     """The data of one row; hard or soft labels as the set's protocol wants them."""
     record = bench.set.manifest
     if cell.data == "distilled":
-        return train.Examples(bench.set.inputs, bench.set.labels, targets=bench.set.soft_labels)
+        targets = _targets(record, bench.set.soft_labels, bench.protocols[cell.protocol])
+        return train.Examples(bench.set.inputs, bench.set.labels, targets=targets)
     assert bench.train is not None and bench.training is not None
     if cell.data == "full":
         return train.Examples(bench.train.images, bench.train.labels, bench.set.preprocess)
     labels = bench.train.labels[bench.training]
-    rows = bench.training[sources.stratified(labels, bench.train.classes, record.ipc, cell.seed, "baseline")]
-    inputs, targets = bench.set.preprocess.inputs(bench.train.images[rows]), None
+    drawn = bench.training[sources.stratified(labels, bench.train.classes, record.ipc, cell.seed, "baseline")]
+    inputs, targets = bench.set.preprocess.inputs(bench.train.images[drawn]), None
     if record.labels.form == "logits":
         assert bench.teachers is not None
-        targets = bench.teachers.label(inputs, None if record.labels.teachers == "mean" else 0).half().float()
-    return train.Examples(inputs, bench.train.labels[rows], targets=targets)
+        logits = bench.teachers.label(inputs, None if record.labels.teachers == "mean" else 0).half().float()
+        targets = _targets(record, logits, bench.protocols[cell.protocol])
+    return train.Examples(inputs, bench.train.labels[drawn], targets=targets)
+
+
+def _targets(record: artifact.Manifest, soft: torch.Tensor | None, protocol: Protocol) -> torch.Tensor | None:
+    """What the protocol's loss learns from stored soft labels: logits become probabilities for a cross-entropy."""
+    if soft is None or protocol.loss != "soft_ce" or record.labels.form != "logits":
+        return soft
+    return (soft / record.labels.temperature).softmax(1)
 
 
 def _teach(bench: Bench, cell: Cell) -> Callable[[torch.Tensor], torch.Tensor] | None:
@@ -321,23 +308,3 @@ def _teach(bench: Bench, cell: Cell) -> Callable[[torch.Tensor], torch.Tensor] |
         return None
     assert bench.teachers is not None
     return bench.teachers.label
-
-
-def summarise(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Mean, sample standard deviation, n and 95% interval (Student's t) per architecture, protocol, data, test."""
-    from scipy import stats
-
-    groups: dict[tuple[str, ...], list[float]] = {}
-    for row in rows:
-        groups.setdefault(tuple(row[name] for name in ("arch", "protocol", "data", "test_set", "test")), []).append(
-            row["top1"]
-        )
-    summary = []
-    for (arch, protocol, data, test_set, _), values in groups.items():
-        n, mean = len(values), sum(values) / len(values)
-        std = math.sqrt(sum((value - mean) ** 2 for value in values) / (n - 1)) if n > 1 else None
-        half = None if std is None else float(stats.t.ppf(0.975, n - 1)) * std / math.sqrt(n)
-        interval = None if half is None else [mean - half, mean + half]
-        group = {"arch": arch, "protocol": protocol, "data": data, "test_set": test_set}
-        summary.append({**group, "mean": mean, "std": std, "n": n, "ci95": interval})
-    return summary

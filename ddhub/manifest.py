@@ -15,7 +15,7 @@ Fraction = Field(ge=0, le=1)
 class Protocol(Strict):
     """How a network is trained on a set; families with their own optimiser and rate keep them (nets.FAMILIES)."""
 
-    loss: Literal["l1_logits", "ce"]
+    loss: Literal["l1_logits", "ce", "soft_ce", "mse"]
     augment: str = "dsa"
     optimizer: str = "sgd"
     lr: float = Field(gt=0)
@@ -51,11 +51,13 @@ class PreprocessRecord(Strict):
 
 
 class LabelRecord(Strict):
-    """What column `soft_label` holds."""
+    """What column `soft_label` holds; `regression` are targets that are neither logits nor probabilities (KIP's)."""
 
-    form: Literal["logits", "hard"]
+    form: Literal["logits", "probabilities", "regression", "hard"]
     temperature: float = 1.0
     teachers: Literal["mean", "one"] | None = None
+    top_k: int | None = Field(default=None, gt=0)  # how many classes `soft_index` names, where not all are stored
+    rest: float | None = None  # what the others count as: their mean over the whole set
 
 
 class TeacherRecord(Strict):
@@ -81,13 +83,13 @@ class Made(Strict):
 
     ddhub: str
     torch: str
-    device: str
-    seconds: float
-    phases: dict[str, float]  # seconds of each; teachers as they took when they were trained
-    peak_bytes: int
-    recipe_hash: str
-    overrides: list[str]
-    decisions: dict[str, Any]
+    device: str | None = None  # this and what follows is not known of imported sets
+    seconds: float | None = None
+    phases: dict[str, float] = Field(default_factory=dict)  # seconds of each; teachers as they took when trained
+    peak_bytes: int | None = None
+    recipe_hash: str | None = None
+    overrides: list[str] = Field(default_factory=list)
+    decisions: dict[str, Any] = Field(default_factory=dict)
 
 
 class FileRecord(Strict):
@@ -95,6 +97,30 @@ class FileRecord(Strict):
 
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     bytes: int = Field(ge=0)
+
+
+class Imported(Strict):
+    """Where a set that was made elsewhere came from."""
+
+    layout: str
+    files: dict[str, FileRecord]  # what was read, by name
+    notes: list[str] = Field(default_factory=list)  # what the importer's table said that the files do not
+
+
+class Nearness(Strict):
+    """How far synthetic images are from their nearest training image, beside held-out real images' distances."""
+
+    median: float  # of synthetic images
+    median_held_out: float  # of real images that are not in the training part
+    copies: float = Fraction  # share of synthetic images nearer than 99% of the held-out ones
+
+
+class Memorisation(Strict):
+    """The nearest-training-image check; `assets/nearest.png` shows the nearest pairs."""
+
+    checked: int  # synthetic images that were looked at
+    pixels: Nearness  # root mean square difference of pixels in [0, 1]
+    features: Nearness | None = None  # cosine distance between features of the first teacher
 
 
 class ByteCounts(Strict):
@@ -120,10 +146,13 @@ class Manifest(Strict):
     teachers: list[TeacherRecord]
     protocol: Protocol
     method: dict[str, Any]
-    seed: int
-    init: str | None
-    groups: int
-    packaging: Packaging
+    seed: int | None = None
+    init: str | None = None
+    groups: int = 1
+    packaging: Packaging | None = None
+    memorisation: Memorisation | None = None
+    imported: Imported | None = None
+    repo_id: str | None = None  # where it was last pushed, for the card
     made: Made
     files: dict[str, FileRecord]
     bytes: ByteCounts

@@ -54,6 +54,7 @@ class LabelSpec(Strict):
 
     form: Literal["logits", "hard"] = "logits"
     teachers: Literal["mean", "one"] = "mean"
+    top_k: int | None = Field(default=None, gt=0)  # soft labels kept of each image; null keeps all
 
 
 class EvaluateSpec(Strict):
@@ -97,6 +98,8 @@ class Recipe(Strict):
     def _soft_labels_need_teachers(self) -> "Recipe":
         if self.labels.form == "logits" and self.teachers.count == 0:
             raise ValueError("labels.form 'logits' needs teachers.count of 1 or more (or labels.form: hard)")
+        if self.labels.form == "hard" and self.labels.top_k is not None:
+            raise ValueError("labels.top_k keeps soft labels, and labels.form 'hard' has none")
         return self
 
     def content(self) -> dict[str, Any]:

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ddhub import evaluate, files
+from ddhub import files
+from ddhub import rows as row_files
 from ddhub.artifact import Artifact
+from ddhub.manifest import Manifest
 
 DATA = ("distilled", "random", "full")
 TITLES = {"distilled": "distilled", "random": "random real", "full": "full data"}
@@ -14,13 +16,13 @@ TITLES = {"distilled": "distilled", "random": "random real", "full": "full data"
 def build(name: str, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The report of `ddhub evaluate --json`: rows and their summary."""
     ordered = sorted(rows, key=lambda r: (r["arch"], r["protocol"], r["data"], r["seed"]))
-    return {"format": evaluate.FORMAT, "set": name, "rows": ordered, "summary": evaluate.summarise(ordered)}
+    return {"format": row_files.FORMAT, "set": name, "rows": ordered, "summary": row_files.summarise(ordered)}
 
 
-def save(folder: Path, name: str) -> dict[str, Any]:
-    """Write report.json from every kept row of an artifact, and return it."""
-    report = build(name, evaluate.read_rows(folder))
-    files.write_json(folder / "report.json", report)
+def save(record: Manifest, rows_folder: Path, path: Path) -> dict[str, Any]:
+    """Write the report of every kept row of a set to `path`, and return it."""
+    report = build(record.name, row_files.of(record, rows_folder))
+    files.write_json(path, report)
     return report
 
 

@@ -57,7 +57,24 @@ def cross_entropy(logits: Tensor, labels: Tensor, targets: Tensor | None) -> Ten
     return F.cross_entropy(logits, labels)
 
 
-LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor | None], Tensor]] = {"l1_logits": l1_logits, "ce": cross_entropy}
+def soft_cross_entropy(logits: Tensor, labels: Tensor, targets: Tensor | None) -> Tensor:
+    """Cross-entropy with target probabilities (B, K), mean over the batch."""
+    assert targets is not None
+    return F.cross_entropy(logits, targets)
+
+
+def mean_squared_error(logits: Tensor, labels: Tensor, targets: Tensor | None) -> Tensor:
+    """Mean squared difference to regression targets, over batch and classes."""
+    assert targets is not None
+    return F.mse_loss(logits, targets)
+
+
+LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor | None], Tensor]] = {
+    "l1_logits": l1_logits,
+    "ce": cross_entropy,
+    "soft_ce": soft_cross_entropy,
+    "mse": mean_squared_error,
+}
 
 
 def fit(

@@ -11,10 +11,11 @@ PACKAGE = Path(__file__).parent.parent / "ddhub"
 LAYERS = [
     {"errors", "files", "log", "schema", "seeds", "__init__"},
     {"recipe", "plugins", "jobs", "manifest"},
-    {"sources", "decoding", "nets", "augment", "preprocess", "synset", "artifact"},
+    {"rows"},
+    {"sources", "decoding", "nets", "augment", "preprocess", "synset", "parquet", "artifact"},
     {"fast", "run", "train", "teachers", "task"},
     {"methods"},
-    {"distill", "evaluate"},
+    {"distill", "packaging", "evaluate"},
     {"report", "card"},
     {"api"},
     {"cli"},

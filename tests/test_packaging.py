@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ddhub import api, artifact, distill, fast, teachers
+from ddhub import api, artifact, fast, packaging, teachers
 
 QUICK = [
     "teachers={arch: convnet2_w8, count: 2, epochs: 2}",
@@ -54,12 +54,12 @@ def test_hard_labels_need_no_teachers(image_folder, tmp_path):
 
 def test_floats_are_shipped_only_where_8_bits_cost_accuracy(image_folder, tmp_path, monkeypatch):
     """Where the scores say so, column `pixels` appears and is what a network is trained on."""
-    assert not distill.worth_floats({"float": [0.50, 0.51, 0.49], "packaged": [0.50, 0.50, 0.50]})
-    assert not distill.worth_floats({"float": [0.60], "packaged": [0.50]})
-    assert distill.worth_floats({"float": [0.50, 0.51, 0.52], "packaged": [0.49, 0.50, 0.51]})
+    assert not packaging.worth_floats({"float": [0.50, 0.51, 0.49], "packaged": [0.50, 0.50, 0.50]})
+    assert not packaging.worth_floats({"float": [0.60], "packaged": [0.50]})
+    assert packaging.worth_floats({"float": [0.50, 0.51, 0.52], "packaged": [0.49, 0.50, 0.51]})
     plain = make(tmp_path / "plain", source=image_folder)
     assert plain.pixels is None and plain.manifest.preprocess.pixels_space is None
-    monkeypatch.setattr(distill, "worth_floats", lambda scores: True)
+    monkeypatch.setattr(packaging, "worth_floats", lambda scores: True)
     exact = make(tmp_path / "exact", source=image_folder)
     assert exact.manifest.preprocess.pixels_space == "input"
     assert exact.pixels.shape == exact.images.shape

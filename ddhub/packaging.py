@@ -1,0 +1,189 @@
+"""Packaging: a finished synthetic set becomes an artifact, after measuring on validation data what storage costs."""
+
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from ddhub import __version__, artifact, fast, files, parquet
+from ddhub.log import duration, say
+from ddhub.manifest import (
+    LabelRecord,
+    Made,
+    Manifest,
+    Packaging,
+    PreprocessRecord,
+    SourceRecord,
+    TeacherRecord,
+)
+from ddhub.parquet import Rows
+from ddhub.recipe import Recipe, public_override
+from ddhub.synset import SyntheticSet
+from ddhub.task import Task
+
+STATE = ".ddhub"  # running state, beside the artifact: never pushed, verified or loaded
+
+
+def package(
+    task: Task, synthetic: SyntheticSet, out: Path, seconds: dict[str, float], overrides: Sequence[str]
+) -> None:
+    """Write the artifact into a staging folder, measure what packaging costs, and move it into place, manifest last."""
+    begun = time.monotonic()
+    staging = out / STATE / "staging"
+    shutil.rmtree(staging, ignore_errors=True)
+    teacher_records = _copy_teachers(task, staging)
+    if task.preprocess.zca is not None:
+        files.write_bytes(staging / "preprocess.safetensors", task.preprocess.to_bytes())
+    files.write_bytes(staging / "recipe.yaml", _resolved_recipe(task).yaml().encode())
+    pixels, clipped = task.preprocess.pixels(synthetic.images)
+    # Labels are the teachers' word on what is shipped, not on the images before rounding.
+    rows = _labelled(task, pixels, synthetic.labels, task.preprocess.inputs(pixels), None)
+    parquet.write(staging, rows[0], task.source.classes)
+    scores = {"float": measure(task, synthetic), "packaged": measure(task, _packaged(task, staging, rows[1]))}
+    scores["8bit"], keep_floats = scores["packaged"], worth_floats(scores)
+    if keep_floats:
+        exact = synthetic.images.half()
+        rows = _labelled(task, pixels, synthetic.labels, exact.float(), exact)
+        parquet.write(staging, rows[0], task.source.classes)
+        scores["packaged"] = measure(task, _packaged(task, staging, rows[1]))
+    seconds["packaging"] = time.monotonic() - begun
+    record = _manifest(task, staging, teacher_records, seconds, overrides, scores, clipped, *rows)
+    install(staging, out, record)
+    say(f"{out}: {task.recipe.name} made in {duration(sum(seconds.values()))}")
+
+
+def _labelled(
+    task: Task, images: torch.Tensor, labels: torch.Tensor, inputs: torch.Tensor, exact: torch.Tensor | None
+) -> tuple[Rows, float | None]:
+    """The rows to ship, labelled as the recipe says, and what classes without a soft label count as."""
+    soft, top_k = task.soft_labels(inputs), task.recipe.labels.top_k
+    index, rest = None, None
+    if soft is not None and top_k is not None:
+        soft, index, rest = artifact.keep_top(soft, top_k)
+    return Rows(images, labels, None if soft is None else soft.half(), index, exact), rest
+
+
+def _packaged(task: Task, staging: Path, rest: float | None) -> SyntheticSet:
+    """The set as anybody would read it back from its files."""
+    channels, side = task.source.images.shape[1:3]
+    rows = artifact.read_data(staging, (channels, side, side), len(task.source.classes), rest)
+    inputs = task.preprocess.inputs(rows.images) if rows.pixels is None else rows.pixels
+    return checked(SyntheticSet(inputs, rows.labels, rows.soft), task)
+
+
+def checked(synthetic: SyntheticSet, task: Task) -> SyntheticSet:
+    """What a method returned, on the task's device; the assertions are for the authors of methods."""
+    device, soft = task.decisions.device, synthetic.soft_labels
+    assert synthetic.images.shape[1:] == task.source.images.shape[1:], "a method returns images of the source's shape"
+    assert len(synthetic.images) == len(synthetic.labels), "a method returns a label for every image"
+    moved = None if soft is None else soft.to(device)
+    return SyntheticSet(synthetic.images.to(device), synthetic.labels.to(device), moved)
+
+
+def measure(task: Task, synthetic: SyntheticSet) -> list[float]:
+    """Validation accuracy of networks trained on a set; the same seeds whenever it is asked."""
+    scores = []
+    for seed in range(task.recipe.evaluate.packaging_seeds):
+        scores.append(task.validate(synthetic, seed=seed))
+        say(f"validation accuracy of a network trained on the set: {100 * scores[-1]:.1f}%")
+    return scores
+
+
+def worth_floats(scores: dict[str, list[float]]) -> bool:
+    """Whether 8 bits cost accuracy beyond doubt: half a point or more, and over twice the mean's standard error."""
+    gaps = torch.tensor([a - b for a, b in zip(scores["float"], scores["packaged"], strict=True)])
+    if len(gaps) < 2:
+        return False
+    error = gaps.std() / len(gaps) ** 0.5
+    return bool(gaps.mean() >= 0.005 and gaps.mean() > 2 * error)
+
+
+def _resolved_recipe(task: Task) -> Recipe:
+    """The recipe with what was found out: revision, columns, resolution."""
+    return task.recipe.model_copy(update={"source": task.source.spec.model_copy(update={"path": None})})
+
+
+def _copy_teachers(task: Task, staging: Path) -> list[TeacherRecord]:
+    records = []
+    for index, path in enumerate(task.teachers.files if task.teachers else []):
+        assert task.teachers is not None
+        name = f"teachers/{index:02d}.safetensors"
+        files.write_bytes(staging / name, path.read_bytes())
+        top1 = task.teachers.validation_top1[index]
+        records.append(TeacherRecord(arch=task.teachers.network.arch, file=name, validation_top1=top1))
+    return records
+
+
+def _manifest(
+    task: Task,
+    staging: Path,
+    teacher_records: list[TeacherRecord],
+    seconds: dict[str, float],
+    overrides: Sequence[str],
+    scores: dict[str, list[float]],
+    clipped: float,
+    rows: Rows,
+    rest: float | None,
+) -> Manifest:
+    recipe, source, spec = task.recipe, task.source, task.source.spec
+    records = artifact.file_records(staging)
+    known = spec.model_dump(include=set(SourceRecord.model_fields))
+    classes = list(source.classes)
+    return Manifest(
+        name=recipe.name,
+        ipc=recipe.ipc,
+        classes=classes,
+        wnids=classes if all(len(c) == 9 and c[0] == "n" and c[1:].isdigit() for c in classes) else None,
+        source=SourceRecord(**known, fingerprint=source.fingerprint, license=recipe.publish.license),
+        preprocess=PreprocessRecord(
+            mean=list(task.preprocess.mean),
+            std=list(task.preprocess.std),
+            zca="preprocess.safetensors" if task.preprocess.zca is not None else None,
+            pixels_space=None if rows.pixels is None else "input",
+            clipped=clipped,
+        ),
+        labels=LabelRecord(
+            form=recipe.labels.form,
+            teachers=None if rows.soft is None else recipe.labels.teachers,
+            top_k=recipe.labels.top_k,
+            rest=rest,
+        ),
+        teachers=teacher_records,
+        protocol=task.protocol,
+        method=recipe.method,
+        seed=recipe.seed,
+        init=recipe.method.get("init"),
+        groups=recipe.groups,
+        packaging=Packaging(
+            arch=task.home_arch,
+            seeds=len(scores["float"]),
+            validation_top1_float=sum(scores["float"]) / len(scores["float"]),
+            validation_top1_8bit=sum(scores["8bit"]) / len(scores["8bit"]),
+            validation_top1_packaged=sum(scores["packaged"]) / len(scores["packaged"]),
+        ),
+        made=Made(
+            ddhub=__version__,
+            torch=torch.__version__,
+            device=fast.hardware(task.decisions.device),
+            seconds=round(sum(seconds.values()), 1),
+            phases={name: round(value, 1) for name, value in seconds.items()},
+            peak_bytes=fast.peak_bytes(task.decisions.device),
+            recipe_hash=recipe.hash,
+            overrides=[public_override(text) for text in overrides],
+            decisions=task.decisions.record(),
+        ),
+        files=records,
+        bytes=artifact.byte_counts(records, rows),
+    )
+
+
+def install(staging: Path, out: Path, record: Manifest) -> None:
+    """Move the payload into place, the manifest last: a folder with a manifest is whole."""
+    with files.disk_errors(out, "installing the set"):
+        for name in record.files:
+            (out / name).parent.mkdir(parents=True, exist_ok=True)
+            (staging / name).replace(out / name)
+        shutil.rmtree(staging)
+    files.write_json(out / "ddhub.json", record.model_dump(mode="json"))

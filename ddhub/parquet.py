@@ -1,0 +1,220 @@
+"""The set's rows as parquet that `datasets`, pandas, polars and duckdb read; written and read a row group at a time.
+
+Nothing here holds more than one row group beside what the caller holds, so a set larger than memory can pass through.
+Shapes: M synthetic images, C H W image, K classes, B rows of one group, T labels kept of each image.
+"""
+
+import io
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ddhub import files
+from ddhub.errors import UserError
+
+SHARD_ROWS = 10_000
+GROUP_ROWS = 500
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some rows of a set, with the columns that it has."""
+
+    images: Tensor  # uint8 (B, C, H, W), the display pixels
+    labels: Tensor  # int64 (B,)
+    soft: Tensor | None = None  # float16 or float32 (B, K), or (B, T) where `index` says of which classes
+    index: Tensor | None = None  # int16 or int32 (B, T)
+    pixels: Tensor | None = None  # float16 or float32 (B, C, H, W), network inputs
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def part(self, start: int, stop: int) -> "Rows":
+        """The rows from `start` up to `stop`."""
+        return Rows(*(None if column is None else column[start:stop] for column in self.columns()))  # type: ignore[arg-type]
+
+    def columns(self) -> tuple[Tensor | None, ...]:
+        """The columns, in order."""
+        return (self.images, self.labels, self.soft, self.index, self.pixels)
+
+
+def write(folder: Path, rows: Rows, classes: Sequence[str]) -> None:
+    """Write `data/train-*.parquet`; soft labels and pixels keep the type that they come in.
+
+    Tensors may be memory-mapped: they are read a row group at a time.
+
+    Raises:
+        UserError: when the disk is full or the folder may not be written.
+    """
+    import pyarrow.parquet as pq
+
+    schema = _features(rows, classes).arrow_schema
+    shards = max(1, -(-len(rows) // SHARD_ROWS))
+    with files.disk_errors(folder, "writing the set"):
+        (folder / "data").mkdir(parents=True, exist_ok=True)
+        for shard in range(shards):
+            path = folder / "data" / f"train-{shard:05d}-of-{shards:05d}.parquet"
+            first, last = shard * SHARD_ROWS, min(len(rows), (shard + 1) * SHARD_ROWS)
+            with pq.ParquetWriter(path, schema) as writer:
+                for start in range(first, last, GROUP_ROWS):
+                    writer.write_table(_table(rows.part(start, min(last, start + GROUP_ROWS)), schema))
+
+
+def _features(rows: Rows, classes: Sequence[str]) -> Any:
+    """The columns as `datasets` describes them; their description travels in the file's header."""
+    import datasets
+
+    features: dict[str, Any] = {"image": datasets.Image(), "label": datasets.ClassLabel(names=list(classes))}
+    for name, column in (("soft_label", rows.soft), ("soft_index", rows.index)):
+        if column is not None:
+            kind = str(column.dtype).removeprefix("torch.")
+            features[name] = datasets.List(datasets.Value(kind), length=column.shape[1])
+    if rows.pixels is not None:
+        kind = str(rows.pixels.dtype).removeprefix("torch.")
+        features["pixels"] = datasets.Array3D(shape=tuple(rows.pixels.shape[1:]), dtype=kind)
+    return datasets.Features(features)
+
+
+def _table(rows: Rows, schema: Any) -> Any:
+    """One row group."""
+    import pyarrow as pa
+    from datasets.features.features import numpy_to_pyarrow_listarray
+
+    images = [{"bytes": png(image), "path": None} for image in rows.images]
+    columns = [pa.array(images, type=schema.field("image").type), pa.array(rows.labels.cpu().numpy())]
+    for column in (rows.soft, rows.index):
+        if column is not None:
+            flat = pa.array(column.cpu().numpy().reshape(-1))
+            columns.append(pa.FixedSizeListArray.from_arrays(flat, column.shape[1]))
+    if rows.pixels is not None:
+        kind = schema.field("pixels").type
+        nested = numpy_to_pyarrow_listarray(rows.pixels.cpu().numpy()).cast(kind.storage_type)
+        columns.append(pa.ExtensionArray.from_storage(kind, nested))
+    return pa.table(columns, schema=schema)
+
+
+def png(image: Tensor) -> bytes:
+    """One uint8 image (C, H, W) with one or three channels as PNG bytes."""
+    from PIL import Image
+
+    array = image.cpu().numpy()
+    buffer = io.BytesIO()
+    Image.fromarray(array[0] if len(array) == 1 else array.transpose(1, 2, 0)).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def shards(folder: Path) -> list[Path]:
+    """The data files of a set, in order."""
+    return sorted((folder / "data").glob("train-*.parquet"))
+
+
+def count(folder: Path) -> int:
+    """How many rows a set has, from the files' footers."""
+    return sum(_opened(path).metadata.num_rows for path in shards(folder))
+
+
+def class_names(folder: Path) -> list[str] | None:
+    """The class names in the header of the first data file, or None where it has none."""
+    described = _opened(shards(folder)[0]).schema_arrow.metadata or {}
+    try:
+        label = json.loads(described[b"huggingface"])["info"]["features"]["label"]
+        return [str(name) for name in label["names"]]
+    except (KeyError, ValueError, TypeError):
+        return None
+
+
+def read(folder: Path, shape: tuple[int, int, int]) -> Iterator[Rows]:
+    """The rows of `data/train-*.parquet` in order, a group at a time.
+
+    Args:
+        shape: (C, H, W) that every image must have.
+
+    Raises:
+        UserError: naming the file and row that is not what a set holds.
+    """
+    import pyarrow as pa
+
+    for path in shards(folder):
+        seen = 0
+        try:
+            for batch in _opened(path).iter_batches(GROUP_ROWS):
+                yield _rows(batch, shape, path, seen)
+                seen += batch.num_rows
+        except (OSError, pa.ArrowException) as fault:
+            raise UserError(f"{path}: cannot be read: {' '.join(str(fault).split())[:300]}") from fault
+
+
+def _opened(path: Path) -> Any:
+    import datasets  # noqa: F401 (registers the column type of `pixels` with arrow)
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.ParquetFile(path)
+    except (OSError, pa.ArrowException) as fault:
+        raise UserError(f"{path}: cannot be read: {' '.join(str(fault).split())[:300]}") from fault
+
+
+def _rows(batch: Any, shape: tuple[int, int, int], path: Path, seen: int) -> Rows:
+    missing = {"image", "label"} - set(batch.schema.names)
+    if missing:
+        raise UserError(f"{path}: has no column '{missing.pop()}'")
+    encoded = batch.column("image").to_pylist()
+    images = [_decoded(item, shape, f"{path}: row {seen + number}") for number, item in enumerate(encoded)]
+    found: dict[str, Any] = {"images": torch.from_numpy(np.stack(images)), "labels": _integers(batch, "label", path)}
+    for name, field in (("soft_label", "soft"), ("soft_index", "index")):
+        if name in batch.schema.names:
+            found[field] = _lists(batch, name, path)
+    if "pixels" in batch.schema.names:
+        found["pixels"] = _arrays(batch, path, shape)
+    return Rows(**found)
+
+
+def _decoded(item: Any, shape: tuple[int, int, int], where: str) -> np.ndarray:
+    """One stored image as uint8 (C, H, W); its size is looked at before it is decoded."""
+    from PIL import Image
+
+    try:
+        image = Image.open(io.BytesIO(item["bytes"]))
+        if (image.height, image.width) != shape[1:]:
+            raise UserError(f"{where}: an image of {image.width}x{image.height}, not {shape[2]}x{shape[1]}")
+        array = np.array(image.convert("L" if shape[0] == 1 else "RGB"))
+    except (OSError, ValueError, TypeError, KeyError, SyntaxError, Image.DecompressionBombError) as fault:
+        raise UserError(f"{where}: not an image ({' '.join(str(fault).split())[:100]})") from fault
+    return array[None] if shape[0] == 1 else array.transpose(2, 0, 1)
+
+
+def _integers(batch: Any, name: str, path: Path) -> Tensor:
+    column = batch.column(name)
+    if column.null_count or not str(column.type).startswith(("int", "uint")):
+        raise UserError(f"{path}: column '{name}' is not one integer per row")
+    return torch.from_numpy(column.to_numpy(zero_copy_only=False).astype(np.int64))
+
+
+def _lists(batch: Any, name: str, path: Path) -> Tensor:
+    """A column of lists, all of one length, as (B, length) in its stored type."""
+    column = batch.column(name)
+    values = column.flatten().to_numpy(zero_copy_only=False)
+    width = len(values) // max(1, len(column))
+    fixed = getattr(column.type, "list_size", None) == width
+    lengths = {width} if fixed else {len(item or ()) for item in column.to_pylist()}
+    if column.null_count or lengths != {width} or values.dtype.kind not in "fi":
+        raise UserError(f"{path}: column '{name}' is not {width} numbers per row")
+    return torch.from_numpy(values.reshape(len(column), width).copy())
+
+
+def _arrays(batch: Any, path: Path, shape: tuple[int, int, int]) -> Tensor:
+    column = batch.column("pixels")
+    storage = getattr(column, "storage", column)
+    while hasattr(storage, "flatten") and str(storage.type).endswith(("]", ">")):
+        storage = storage.flatten()
+    values = storage.to_numpy(zero_copy_only=False)
+    if column.null_count or values.size != len(column) * int(np.prod(shape)) or values.dtype.kind != "f":
+        raise UserError(f"{path}: column 'pixels' is not {shape[0]}x{shape[1]}x{shape[2]} numbers per row")
+    return torch.from_numpy(values.reshape(len(column), *shape).copy())
