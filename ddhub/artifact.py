@@ -95,7 +95,8 @@ def read(folder: Path) -> Artifact:
     zca_mean, zca = (None, None)
     if record.preprocess.zca:
         zca_mean, zca = load_whitening(folder / record.preprocess.zca)
-    preprocess = Preprocess(tuple(record.preprocess.mean), tuple(record.preprocess.std), zca_mean, zca)
+    known = record.preprocess
+    preprocess = Preprocess(tuple(known.mean), tuple(known.std), zca_mean, zca, known.per_image)
     side = record.source.resolution
     rows = read_data(folder, (record.source.channels, side, side), len(record.classes), record.labels.rest)
     return Artifact(folder, record, rows.images, rows.labels, rows.soft, rows.pixels, preprocess)
@@ -155,6 +156,13 @@ def check_files(folder: Path, record: Manifest) -> None:
     Raises:
         UserError: with one line per fault.
     """
+    faults = file_faults(folder, record)
+    if faults:
+        raise UserError("\n".join(faults), next="fetch the set again, or make it again with ddhub distill")
+
+
+def file_faults(folder: Path, record: Manifest) -> list[str]:
+    """One line per payload file that is missing, damaged, not named by the manifest, or outside the folder."""
     faults = []
     for name, expected in record.files.items():
         path = folder / name
@@ -168,5 +176,6 @@ def check_files(folder: Path, record: Manifest) -> None:
             faults.append(f"{path}: damaged: its sha256 is not the manifest's")
     named = [teacher.file for teacher in record.teachers] + [n for n in [record.preprocess.zca] if n]
     faults += [f"{folder}/ddhub.json: '{name}' is not among its files" for name in named if name not in record.files]
-    if faults:
-        raise UserError("\n".join(faults), next="fetch the set again, or make it again with ddhub distill")
+    there = {path.relative_to(folder).as_posix() for pattern in PAYLOAD for path in folder.glob(pattern)}
+    strangers = sorted(there - set(record.files))
+    return faults + [f"{folder / name}: not among the manifest's files" for name in strangers]

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -34,10 +35,13 @@ def main() -> None:
     """Distilled image-classification datasets as shareable artifacts: distill, package, evaluate."""
 
 
+_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout and nothing else.")
+
+
 def _common(function: Function) -> Function:
     """Options of every command that computes."""
     for option in (
-        click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout and nothing else."),
+        _json,
         click.option(
             "--compile/--no-compile", default=None, help="Force or forbid torch.compile. [default: by the work]"
         ),
@@ -49,7 +53,7 @@ def _common(function: Function) -> Function:
 
 
 @main.command(epilog="Example:  ddhub recipes --json")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout and nothing else.")
+@_json
 def recipes(as_json: bool) -> None:
     """List the shipped recipes."""
     from ddhub import api
@@ -104,6 +108,7 @@ def _dry_run(reference: str, overrides: tuple[str, ...], as_json: bool) -> None:
 @click.option("--protocols", default="native", show_default=True, help="native, dynamic, or both.")
 @click.option("--baselines", default="random", show_default=True, help="random, full, both, or none.")
 @click.option("--seeds", type=click.IntRange(1), help="Trainings per number. [default: the recipe's, often 5]")
+@click.option("--out", type=click.Path(), help="Where rows go. [default: SET; ddhub-evaluations/OWNER--NAME for an id]")
 @click.option("--test", help="A Hub id or folder whose test split to use. [default: the source's]")
 @click.option(
     "--set", "overrides", multiple=True, metavar="source.path=FOLDER", help="Read the source from a local copy."
@@ -115,17 +120,19 @@ def evaluate(
     protocols: str,
     baselines: str,
     seeds: int | None,
+    out: str | None,
     test: str | None,
     overrides: tuple[str, ...],
     as_json: bool,
     **how: Any,
 ) -> None:
-    """Train architectures on the artifact in folder SET and test them beside random real images; done rows are kept."""
+    """Train architectures on SET, a folder or Hub id, and test them beside random real images; done rows are kept."""
     from ddhub import api, report
 
     found = api.evaluation(
         set_,
         _names(archs),
+        out=out,
         protocols=_names(protocols),
         baselines=[name for name in _names(baselines) if name != "none"],
         seeds=seeds,
@@ -136,8 +143,129 @@ def evaluate(
     report.show(found, stderr=as_json)
     if as_json:
         click.echo(json.dumps(found, indent=1))
-    else:
+    elif Path(set_).is_dir():
         click.echo(f"picture: {set_}/assets/images.png\nfolder:  {set_}")
+
+
+@main.command(epilog="Example:  ddhub push distilled/digits_ipc1 OWNER/digits-ipc1")
+@click.argument("folder", type=click.Path())
+@click.argument("repo_id", metavar="OWNER/NAME")
+@click.option("--private", is_flag=True, help="Make the repo private, where this makes it.")
+@click.option("--revision", metavar="BRANCH", help="The branch to commit to; made where missing. [default: main]")
+@click.option("--create-pr", is_flag=True, help="Propose the commit as a pull request.")
+@click.option("--yes", is_flag=True, help="Replace another set, or delete files that FOLDER lacks.")
+@_json
+def push(folder: str, repo_id: str, as_json: bool, **how: Any) -> None:
+    """Publish the artifact in FOLDER as a Hub dataset: verified, one commit, read back."""
+    from ddhub import api
+
+    done = api.push(folder, repo_id, **how)
+    if as_json:
+        click.echo(json.dumps(done, indent=1))
+        return
+    click.echo(done["url"])
+    at = "" if how["revision"] is None and not how["create_pr"] else f', revision="{done["commit"]}"'
+    click.echo(f'load_dataset("{repo_id}"{at})')
+
+
+@main.command(epilog="Example:  ddhub pull OWNER/NAME@main here")
+@click.argument("set_", metavar="OWNER/NAME[@REVISION]")
+@click.argument("folder", type=click.Path())
+@_json
+def pull(set_: str, folder: str, as_json: bool) -> None:
+    """Copy a set from the Hub into FOLDER, whole and checked."""
+    from ddhub import api
+
+    done = api.pull(set_, folder)
+    click.echo(json.dumps(done, indent=1) if as_json else f"artifact: {done['folder']}\nrevision: {done['commit']}")
+
+
+@main.command(epilog="Example:  ddhub verify distilled/digits_ipc1")
+@click.argument("set_", metavar="SET")
+@_json
+def verify(set_: str, as_json: bool) -> None:
+    """Check that SET, a folder or Hub id, is what it says it is; exit code 1 and one line per fault if not."""
+    from ddhub import api
+
+    name, faults = api.faults(set_)
+    if as_json:
+        click.echo(json.dumps({"set": name, "faults": faults}, indent=1))
+    else:
+        click.echo("\n".join(faults) if faults else f"{name}: all is well")
+    if faults:
+        sys.exit(1)
+
+
+@main.command(epilog="Example:  ddhub card distilled/digits_ipc1")
+@click.argument("folder", type=click.Path())
+def card(folder: str) -> None:
+    """Write the card, report and pictures of the artifact in FOLDER anew."""
+    from ddhub import api
+
+    api.write_card(Path(folder))
+    click.echo(f"{folder}/README.md")
+
+
+def _numbers(ctx: click.Context, parameter: click.Parameter, text: str | None) -> tuple[float, ...] | None:
+    """Comma-separated numbers of an option."""
+    try:
+        return None if text is None else tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise UserError(f"--{parameter.name} {text}: expected numbers, as in 0.49,0.48,0.45") from None
+
+
+@main.command("import", epilog="Example:  ddhub import cifar10_zca_10 --source uoft-cs/cifar10 --lr 0.02 --out mtt_10")
+@click.argument("path")
+@click.option("--source", required=True, help="What it was distilled from: a Hub id, digits, or a folder.")
+@click.option("--out", required=True, type=click.Path(), help="The artifact's folder.")
+@click.option("--layout", default="auto", show_default=True, help="apm, dc, mtt, datm, kip, folder, eccv24 or hub.")
+@click.option("--set", "overrides", multiple=True, metavar="source.KEY=VALUE", help="As in source.path=FOLDER.")
+@click.option("--mean", callback=_numbers, metavar="A,B,C", help="Of pixels in [0, 1], where the table has none.")
+@click.option("--std", callback=_numbers, metavar="A,B,C", help="Likewise.")
+@click.option("--zca/--no-zca", default=None, help="Whether its floats are whitened. [default: by the table, or asked]")
+@click.option("--classes", type=click.Path(), help="A file with one class name per line, in the set's order.")
+@click.option("--order", type=click.Choice(["source"]), help="Affirm that its classes are in the source's order.")
+@click.option("--lr", type=click.FloatRange(0, min_open=True), help="The rate to train at, where the files hold none.")
+@click.option("--epochs", type=click.IntRange(1), help="To train for. [default: the family's]")
+@click.option("--name", help="Of the set. [default: that of --out]")
+@click.option("--method", help="That made it. [default: what files or layout say]")
+@click.option("--license", help="For the card. [default: the source's, where known]")
+@click.option("--experiment", type=click.IntRange(0), help="Of a DC file that holds several.")
+@click.option("--image", metavar="COLUMN", help="Of a Hub dataset, as --label and --split.")
+@click.option("--label", metavar="COLUMN", help="Likewise.")
+@click.option("--split", default="train", show_default=True, help="Likewise.")
+@click.option("--max-bytes", type=click.IntRange(1), help="Of one file. [default: 16 GB]")
+@_json
+def import_(path: str, source: str, out: str, max_bytes: int | None, as_json: bool, **told: Any) -> None:
+    """Import the set at PATH, in another tool's layout, as an artifact."""
+    from ddhub import api
+
+    reading = {key: told.pop(key) for key in ("experiment", "image", "label", "split")}
+    made = api.import_set(path, out, source, reading=reading | ({"limit": max_bytes} if max_bytes else {}), **told)
+    if as_json:
+        click.echo(json.dumps(made, indent=1))
+        return
+    click.echo(f"artifact: {made['folder']}\npicture:  {made['picture']}")
+    baselines = "" if made["manifest"]["labels"]["form"] == "hard" else " --baselines none"
+    click.echo(f"next:     ddhub evaluate {made['folder']} --archs convnet{baselines}")
+
+
+@main.command(epilog="Example:  ddhub export distilled/cifar10_ipc10_small --layout datm")
+@click.argument("folder", type=click.Path())
+@click.option("--layout", required=True, help="apm, dc, mtt, datm, kip, folder or eccv24.")
+@click.option("--out", type=click.Path(), help="A new folder. [default: exported/NAME_LAYOUT]")
+@_json
+def export(folder: str, layout: str, out: str | None, as_json: bool) -> None:
+    """Write the artifact in FOLDER in another tool's layout."""
+    from ddhub import api
+
+    done = api.export(folder, layout, out)
+    if as_json:
+        click.echo(json.dumps(done, indent=1))
+        return
+    few = done["files"] if len(done["files"]) <= 3 else [*done["files"][:2], f"... {len(done['files'])} files"]
+    click.echo(f"folder:   {done['folder']} ({', '.join(few)})\nvalues:   {done['space']}")
+    click.echo(f"left out: {'; '.join(done['left_out'])}")
 
 
 def _names(text: str) -> list[str]:

@@ -51,6 +51,7 @@ class Bench:
     """All that the rows of one evaluation share."""
 
     set: Artifact
+    name: str  # what rows call the set
     test: Split
     test_set: str  # what people call it
     train: Split | None  # the real training data, where a baseline asks for it
@@ -65,6 +66,7 @@ def evaluate(
     out: Path,
     archs: Sequence[str],
     *,
+    name: str | None = None,
     protocols: Sequence[str] = ("native",),
     baselines: Sequence[str] = ("random",),
     seeds: int | None = None,
@@ -78,6 +80,7 @@ def evaluate(
 
     Args:
         out: the folder that holds the rows.
+        name: what rows call the set; None takes the manifest's.
         archs: names as nets.resolve takes them; empty means the architecture of the set's teachers.
         protocols: of PROTOCOLS; baselines: of BASELINES.
         seeds: rows per architecture, protocol and data; None takes the recipe's.
@@ -87,10 +90,16 @@ def evaluate(
     Raises:
         UserError: before any training, for whatever cannot be evaluated; after it, for rows that failed.
     """
-    _check_names("protocol", protocols, PROTOCOLS)
-    _check_names("baseline", baselines, BASELINES)
+    check_names(protocols, baselines)
     cells = _cells(found, archs, protocols, baselines, _own_settings(found).seeds if seeds is None else seeds)
-    bench = _bench(found, cells, test, source_path, {"device": device, "threads": threads, "compile": compile})
+    bench = _bench(
+        found,
+        name or found.manifest.name,
+        cells,
+        test,
+        source_path,
+        {"device": device, "threads": threads, "compile": compile},
+    )
     paths = {out / _file_name(bench, cell): cell for cell in cells}
     missing = [path for path in paths if not path.exists()]
     say(f"{found.manifest.name}: {len(paths)} rows, {len(paths) - len(missing)} done already")
@@ -102,10 +111,12 @@ def evaluate(
     return [rows.read(path) for path in paths]
 
 
-def _check_names(kind: str, given: Sequence[str], known: dict[str, str]) -> None:
-    for name in given:
-        if name not in known:
-            raise UserError(f"{kind} '{name}': unknown{did_you_mean(name, list(known))}")
+def check_names(protocols: Sequence[str], baselines: Sequence[str]) -> None:
+    """Refuse protocols and baselines that nobody knows, before anything is read."""
+    for kind, given, known in (("protocol", protocols, PROTOCOLS), ("baseline", baselines, BASELINES)):
+        for name in given:
+            if name not in known:
+                raise UserError(f"{kind} '{name}': unknown{did_you_mean(name, list(known))}")
 
 
 def _cells(
@@ -132,7 +143,12 @@ def _cells(
 
 
 def _bench(
-    found: Artifact, cells: list[Cell], test: str | None, source_path: str | None, asked: dict[str, Any]
+    found: Artifact,
+    name: str,
+    cells: list[Cell],
+    test: str | None,
+    source_path: str | None,
+    asked: dict[str, Any],
 ) -> Bench:
     """Load what the rows need and check that every architecture runs, before any of them starts."""
     record = found.manifest
@@ -157,7 +173,7 @@ def _bench(
     for arch, decision in decisions.items():
         fast.network(arch, classes, channels, side, decision)
     # Teachers label the random baseline and the views of `dynamic`; where neither is asked for, they stay on the disk.
-    soft = record.labels.form == "logits" and "random" in needs
+    soft = record.labels.form != "hard" and "random" in needs
     wanted = record.teachers and (soft or any(cell.protocol == "dynamic" for cell in cells))
     # They are compiled where any row is: the work is there to pay for it, and the choice does not hang on an order.
     how = replace(next(iter(decisions.values())), compile=any(decision.compile for decision in decisions.values()))
@@ -165,8 +181,8 @@ def _bench(
     if soft and loaded is None:
         raise UserError(f"{found.folder}: ships no teachers to label random images", next="--baselines none")
     where = Path(str(test)).name if test is not None and test_spec.path else test_spec.dataset
-    name = f"{where} {spec.test}"
-    return Bench(found, test_split, name, real, training, loaded, protocols, decisions)
+    test_name = f"{where} {spec.test}"
+    return Bench(found, name, test_split, test_name, real, training, loaded, protocols, decisions)
 
 
 def _own_settings(found: Artifact) -> EvaluateSpec:
@@ -247,7 +263,7 @@ def _work(bench: Bench, cell: Cell, path: Path) -> None:
     """Train, test, write the row."""
     decisions = bench.decisions[cell.arch]
     fast.apply(decisions)
-    record, network = bench.set.manifest, _network(bench, cell.arch)
+    network = _network(bench, cell.arch)
     protocol = bench.protocols[cell.protocol]
     begun = time.monotonic()
     # Paired: one seed gives one initialisation and one order of augmentations to all the data it is compared on.
@@ -259,7 +275,7 @@ def _work(bench: Bench, cell: Cell, path: Path) -> None:
     top1 = train.accuracy(network, weights, tested)
     row = {
         **_key(bench, cell),
-        "set": record.name,
+        "set": bench.name,
         "top1": top1,
         "test_set": bench.test_set,
         "test_images": len(bench.test),
@@ -289,7 +305,7 @@ def _examples(bench: Bench, cell: Cell) -> train.Examples:
     labels = bench.train.labels[bench.training]
     drawn = bench.training[sources.stratified(labels, bench.train.classes, record.ipc, cell.seed, "baseline")]
     inputs, targets = bench.set.preprocess.inputs(bench.train.images[drawn]), None
-    if record.labels.form == "logits":
+    if record.labels.form != "hard":
         assert bench.teachers is not None
         logits = bench.teachers.label(inputs, None if record.labels.teachers == "mean" else 0).half().float()
         targets = _targets(record, logits, bench.protocols[cell.protocol])

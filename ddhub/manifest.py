@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from ddhub.errors import UserError
+from ddhub.files import json_bytes
 from ddhub.schema import Strict, check
 
 Fraction = Field(ge=0, le=1)
@@ -46,6 +47,7 @@ class PreprocessRecord(Strict):
     mean: list[float]
     std: list[float]
     zca: str | None = None
+    per_image: bool = False  # mean and std first, then every image centred and of norm 1, then `zca` (KIP's whitening)
     pixels_space: Literal["input"] | None = None  # the space of column `pixels`, where there is one
     clipped: float = Fraction  # share of values that 8-bit pixels clip
 
@@ -168,11 +170,25 @@ def read(folder: Path) -> Manifest:
     if not path.is_file():
         what = "holds no ddhub.json, so it is no ddhub artifact" if folder.is_dir() else "no such folder"
         raise UserError(f"{folder}: {what}", next="ddhub distill RECIPE makes one")
+    return parse(path.read_bytes(), str(path))
+
+
+def parse(content: bytes, where: str = "ddhub.json") -> Manifest:
+    """Validate a manifest's bytes.
+
+    Raises:
+        UserError: with every fault, each opening with `where`.
+    """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(content)
     except (ValueError, RecursionError) as fault:
-        raise UserError(f"{path}: not readable as JSON: {fault}") from fault
+        raise UserError(f"{where}: not readable as JSON: {fault}") from fault
     manifest, faults = check(Manifest, data)
     if manifest is None:
-        raise UserError("\n".join(f"{path}: {fault}" for fault in faults))
+        raise UserError("\n".join(f"{where}: {fault}" for fault in faults))
     return manifest
+
+
+def dump(record: Manifest) -> bytes:
+    """A manifest's bytes, as `ddhub.json` holds them."""
+    return json_bytes(record.model_dump(mode="json"))

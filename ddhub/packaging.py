@@ -7,12 +7,13 @@ from pathlib import Path
 
 import torch
 
-from ddhub import __version__, artifact, fast, files, parquet
+from ddhub import __version__, artifact, fast, files, manifest, memorisation, parquet
 from ddhub.log import duration, say
 from ddhub.manifest import (
     LabelRecord,
     Made,
     Manifest,
+    Memorisation,
     Packaging,
     PreprocessRecord,
     SourceRecord,
@@ -49,7 +50,11 @@ def package(
         parquet.write(staging, rows[0], task.source.classes)
         scores["packaged"] = measure(task, _packaged(task, staging, rows[1]))
     seconds["packaging"] = time.monotonic() - begun
-    record = _manifest(task, staging, teacher_records, seconds, overrides, scores, clipped, *rows)
+    begun = time.monotonic()
+    nearest, pairs = memorisation.check(task, pixels, synthetic.labels)
+    memorisation.picture(pairs, out / "assets" / "nearest.png")
+    seconds["memorisation"] = time.monotonic() - begun
+    record = _manifest(task, staging, teacher_records, seconds, overrides, scores, clipped, nearest, *rows)
     install(staging, out, record)
     say(f"{out}: {task.recipe.name} made in {duration(sum(seconds.values()))}")
 
@@ -124,6 +129,7 @@ def _manifest(
     overrides: Sequence[str],
     scores: dict[str, list[float]],
     clipped: float,
+    nearest: Memorisation,
     rows: Rows,
     rest: float | None,
 ) -> Manifest:
@@ -135,7 +141,7 @@ def _manifest(
         name=recipe.name,
         ipc=recipe.ipc,
         classes=classes,
-        wnids=classes if all(len(c) == 9 and c[0] == "n" and c[1:].isdigit() for c in classes) else None,
+        wnids=wnids(classes),
         source=SourceRecord(**known, fingerprint=source.fingerprint, license=recipe.publish.license),
         preprocess=PreprocessRecord(
             mean=list(task.preprocess.mean),
@@ -163,6 +169,7 @@ def _manifest(
             validation_top1_8bit=sum(scores["8bit"]) / len(scores["8bit"]),
             validation_top1_packaged=sum(scores["packaged"]) / len(scores["packaged"]),
         ),
+        memorisation=nearest,
         made=Made(
             ddhub=__version__,
             torch=torch.__version__,
@@ -179,6 +186,11 @@ def _manifest(
     )
 
 
+def wnids(classes: Sequence[str]) -> list[str] | None:
+    """The class names where they are WordNet ids, as `n01440764`, otherwise None."""
+    return list(classes) if all(len(c) == 9 and c[0] == "n" and c[1:].isdigit() for c in classes) else None
+
+
 def install(staging: Path, out: Path, record: Manifest) -> None:
     """Move the payload into place, the manifest last: a folder with a manifest is whole."""
     with files.disk_errors(out, "installing the set"):
@@ -186,4 +198,4 @@ def install(staging: Path, out: Path, record: Manifest) -> None:
             (out / name).parent.mkdir(parents=True, exist_ok=True)
             (staging / name).replace(out / name)
         shutil.rmtree(staging)
-    files.write_json(out / "ddhub.json", record.model_dump(mode="json"))
+    files.write_bytes(out / "ddhub.json", manifest.dump(record))

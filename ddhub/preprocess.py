@@ -1,7 +1,7 @@
 """From uint8 pixels to network inputs and back: mean and standard deviation per channel, or ZCA whitening.
 
 ZCA as the field fits it (arXiv:2312.08912): on training images in [0, 1], eps 0.1; a whitened input is W (x - m), with
-no further normalisation.
+no further normalisation. Kernel inducing points (arXiv:2107.13034) whiten otherwise, see `fit_per_image`.
 Shapes: N images, C H W image, D = C*H*W.
 """
 
@@ -11,10 +11,14 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from ddhub.errors import UserError
+
 ZCA_EPS = 0.1
+PER_IMAGE_REGULARISER = 0.1  # times the mean of the covariance's diagonal
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,7 @@ class Preprocess:
     std: tuple[float, ...]
     zca_mean: Tensor | None = None  # (D,)
     zca: Tensor | None = None  # (D, D), symmetric
+    per_image: bool = False  # mean and std, then every image centred and of norm 1, then `zca`
 
     @cached_property
     def dewhitening(self) -> Tensor:
@@ -39,7 +44,8 @@ class Preprocess:
     def inputs_from_unit(self, unit: Tensor) -> Tensor:
         """Float pixels in [0, 1] (N, C, H, W) to network inputs."""
         if self.zca is not None and self.zca_mean is not None:
-            flat = unit.flatten(1) - self.zca_mean.to(unit.device)
+            flat = self._alike(unit).flatten(1) if self.per_image else unit.flatten(1)
+            flat = flat - self.zca_mean.to(unit.device)
             return (flat @ self.zca.to(unit.device)).view_as(unit)
         mean, std = self._statistics(unit)
         return (unit - mean) / std
@@ -48,7 +54,10 @@ class Preprocess:
         """Network inputs (N, C, H, W) to float pixels, where [0, 1] can be displayed and the rest is clipped later."""
         if self.zca is not None and self.zca_mean is not None:
             flat = inputs.flatten(1) @ self.dewhitening.to(inputs.device) + self.zca_mean.to(inputs.device)
-            return flat.view_as(inputs)
+            if not self.per_image:
+                return flat.view_as(inputs)
+            # An image's own brightness and contrast are lost: it is shown with those of the average image.
+            inputs = (flat * flat.shape[1] ** 0.5).view_as(inputs)
         mean, std = self._statistics(inputs)
         return inputs * std + mean
 
@@ -63,6 +72,13 @@ class Preprocess:
         clipped = ((unit < -half) | (unit > 1 + half)).float().mean().item()
         return (unit.clamp(0, 1) * 255).round().to(torch.uint8), clipped
 
+    def _alike(self, unit: Tensor) -> Tensor:
+        """Standardised images (N, C, H, W), each with mean 0 and norm 1 over all its values."""
+        mean, std = self._statistics(unit)
+        flat = ((unit - mean) / std).flatten(1)
+        flat = flat - flat.mean(1, keepdim=True)
+        return (flat / flat.norm(dim=1, keepdim=True).clamp(min=1e-12)).view_as(unit)
+
     def _statistics(self, like: Tensor) -> tuple[Tensor, Tensor]:
         shape = (1, -1, 1, 1)
         return like.new_tensor(self.mean).view(shape), like.new_tensor(self.std).view(shape)
@@ -73,19 +89,48 @@ class Preprocess:
         return bytes(save({"mean": self.zca_mean, "matrix": self.zca}))
 
 
-def fit(images: Tensor, index: Tensor, *, zca: bool) -> Preprocess:
-    """Fit on the uint8 images (N, C, H, W) at `index`: exact channel statistics, and the whitening where asked for."""
+def fit(images: Tensor, index: Tensor, *, zca: bool, unbiased: bool = False) -> Preprocess:
+    """Fit on the uint8 images (N, C, H, W) at `index`: exact channel statistics, and the whitening where asked for.
+
+    Args:
+        unbiased: divide the covariance by N - 1, as kornia's ZCAWhitening does unless told otherwise.
+    """
     mean, std = _channel_statistics(images, index)
     if not zca:
         return Preprocess(mean, std)
-    zca_mean, matrix = _whitening(images, index)
+    zca_mean, matrix = _whitening(images, index, unbiased)
     return Preprocess(mean, std, zca_mean, matrix)
 
 
+def fit_per_image(images: Tensor, index: Tensor) -> Preprocess:
+    """The whitening of kernel inducing points (arXiv:2107.13034) on the uint8 images (N, C, H, W) at `index`.
+
+    Channels are standardised, every image is centred and brought to norm 1, and the covariance is not centred and
+    regularised by a tenth of its mean diagonal (google-research/kip, nn_training.ipynb).
+    """
+    size = images[0].numel()
+    alike = Preprocess(*_channel_statistics(images, index))
+    covariance = torch.zeros(size, size, dtype=torch.float64)
+    for chunk in _chunks(images, index):
+        flat = alike._alike(chunk.double() / 255).flatten(1)
+        covariance += flat.T @ flat
+    values, vectors = torch.linalg.eigh(covariance / len(index))
+    scale = (values.clamp(min=0) + PER_IMAGE_REGULARISER * values.mean()).rsqrt()
+    matrix = ((vectors * scale) @ vectors.T).float().contiguous()
+    return Preprocess(alike.mean, alike.std, torch.zeros(size), matrix, per_image=True)
+
+
 def load_whitening(path: Path) -> tuple[Tensor, Tensor]:
-    """Read `preprocess.safetensors`: mean (D,) and matrix (D, D)."""
-    tensors = load_file(path)
-    return tensors["mean"], tensors["matrix"]
+    """Read `preprocess.safetensors`: mean (D,) and matrix (D, D).
+
+    Raises:
+        UserError: when the file is not one.
+    """
+    try:
+        tensors = load_file(path)
+        return tensors["mean"], tensors["matrix"]
+    except (OSError, SafetensorError, KeyError) as fault:
+        raise UserError(f"{path}: holds no whitening ({' '.join(str(fault).split())[:100]})") from fault
 
 
 def _chunks(images: Tensor, index: Tensor) -> Iterator[Tensor]:
@@ -107,7 +152,7 @@ def _channel_statistics(images: Tensor, index: Tensor) -> tuple[tuple[float, ...
     return tuple((mean / 255).tolist()), tuple((std / 255).clamp(min=1e-6).tolist())
 
 
-def _whitening(images: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+def _whitening(images: Tensor, index: Tensor, unbiased: bool) -> tuple[Tensor, Tensor]:
     size = images[0].numel()
     total, products = torch.zeros(size, dtype=torch.float64), torch.zeros(size, size, dtype=torch.float64)
     for chunk in _chunks(images, index):
@@ -116,6 +161,8 @@ def _whitening(images: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         products += flat.T @ flat
     mean = total / len(index)
     covariance = products / len(index) - mean.outer(mean)
+    if unbiased:
+        covariance *= len(index) / (len(index) - 1)
     values, vectors = torch.linalg.eigh(covariance)
     scale = (values.clamp(min=0) + ZCA_EPS).rsqrt()
     return mean.float(), ((vectors * scale) @ vectors.T).float().contiguous()

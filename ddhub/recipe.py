@@ -13,6 +13,7 @@ from ddhub.errors import UserError
 from ddhub.files import digest, shipped
 from ddhub.schema import Strict, check, did_you_mean
 
+NAME, NAME_LENGTH = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*$"), 96  # what a set may be called
 # The operations of differentiable siamese augmentation; ddhub/augment.py holds their formulas.
 DSA_OPERATIONS = ("color", "crop", "cutout", "flip", "scale", "rotate")
 
@@ -79,7 +80,7 @@ class PublishSpec(Strict):
 class Recipe(Strict):
     """A whole recipe; `method` holds the validated Config of the method's own file."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=96)
+    name: str = Field(pattern=NAME.pattern, max_length=NAME_LENGTH)
     seed: int = Field(default=0, ge=0)
     ipc: int = Field(gt=0)
     source: SourceSpec
@@ -115,7 +116,7 @@ class Recipe(Strict):
 
     def yaml(self) -> str:
         """The resolved recipe as YAML; reading it back gives the same hash."""
-        return str(yaml.dump(self.content(), Dumper=_Dumper, sort_keys=False, allow_unicode=True))
+        return to_yaml(self.content())
 
 
 class _Loader(yaml.SafeLoader):
@@ -148,6 +149,11 @@ for _yaml in (_Loader, _Dumper):
         re.compile(r"^[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)$"),
         list("-+.0123456789"),
     )
+
+
+def to_yaml(content: dict[str, Any]) -> str:
+    """Plain values as YAML that `parse_yaml` reads back as they are."""
+    return str(yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True))
 
 
 def parse_yaml(text: str, where: str) -> Any:

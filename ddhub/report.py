@@ -1,5 +1,6 @@
 """From rows to what people read: report.json, a terminal table, Markdown, and pictures."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from ddhub.artifact import Artifact
 from ddhub.manifest import Manifest
 
 DATA = ("distilled", "random", "full")
+# What starts something in Markdown, HTML or a formula; an underscore inside a word does not.
+MARKUP = re.compile(r"[<>&|`*\[\]{}#\\~$@]|(?<![^\W_])_|_(?![^\W_])|:(?=//)|(?<=www)\.", re.IGNORECASE)
 TITLES = {"distilled": "distilled", "random": "random real", "full": "full data"}
 
 
@@ -86,7 +89,13 @@ def markdown(report: dict[str, Any]) -> str:
     lines = table(report)
     keys = columns(lines)
     head = ["| " + " | ".join(HEADINGS[key] for key in keys) + " |", "|" + " --- |" * len(keys)]
-    return "\n".join(head + ["| " + " | ".join(line[key] for key in keys) + " |" for line in lines])
+    return "\n".join(head + ["| " + " | ".join(plain(line[key]) for key in keys) + " |" for line in lines])
+
+
+def plain(text: str) -> str:
+    """A stranger's words, inert in Markdown and HTML: no markup, no links, no formulas, one line."""
+    line = "".join(letter if letter.isprintable() else " " for letter in text)
+    return MARKUP.sub(lambda found: "".join(f"&#{ord(letter)};" for letter in found[0]), line)
 
 
 def show(report: dict[str, Any], *, stderr: bool = False) -> None:

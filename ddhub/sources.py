@@ -8,7 +8,6 @@ Shapes: N images, C channels, H W sides (equal).
 import contextlib
 import hashlib
 import json
-import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ddhub import decoding, files, seeds
+from ddhub import decoding, files, hubclient, seeds
 from ddhub.errors import UserError
 from ddhub.log import say
 from ddhub.recipe import SourceSpec
@@ -26,6 +25,14 @@ from ddhub.schema import did_you_mean
 
 GATED = {
     "ILSVRC/imagenet-1k": "accept the terms at https://huggingface.co/datasets/ILSVRC/imagenet-1k, then: hf auth login"
+}
+# The licence that a source states, in the Hub's words; a card inherits it where the recipe names none.
+LICENSES = {
+    "uoft-cs/cifar10": "unknown",  # neither the Hub nor the authors' page names one
+    "uoft-cs/cifar100": "unknown",
+    "ILSVRC/imagenet-1k": "other",  # ImageNet's terms of access: research and education only
+    "zh-plus/tiny-imagenet": "unknown",  # names none; its images are ImageNet's
+    "digits": "cc-by-4.0",  # UCI's "Optical Recognition of Handwritten Digits", of which scikit-learn ships a part
 }
 DECODING = 2  # version of the decoding rules below; a change makes new cache files
 
@@ -143,7 +150,7 @@ def _open(spec: SourceSpec, split: str) -> tuple[Any, str | None]:
     else:
         revision = _resolve_revision(where, spec.revision)
         arguments = {"path": where, "revision": revision}
-    unreadable = hub_faults()
+    unreadable = hubclient.faults()
     try:
         with quiet():
             return datasets.load_dataset(**arguments, split=split), revision
@@ -161,21 +168,12 @@ def _resolve_revision(name: str, revision: str | None) -> str:
 
     try:
         return str(HfApi().dataset_info(name, revision=revision).sha)
-    except hub_faults() as fault:
+    except hubclient.faults() as fault:
         if revision is not None:
             return revision  # already cached, perhaps; load_dataset will say if not
         raise UserError(
             f"source: {name}: the Hub does not answer for it: {_one_line(fault)}", next=_advice(name)
         ) from fault
-
-
-def hub_faults() -> tuple[type[Exception], ...]:
-    """What the Hub's clients raise when the Hub refuses or is out of reach; their HTTP library has two names."""
-    from datasets.exceptions import DatasetsError
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
-
-    transports = [sys.modules[name].HTTPError for name in ("httpx", "httpx2") if name in sys.modules]
-    return (HfHubHTTPError, OfflineModeIsEnabled, DatasetsError, OSError, ValueError, *transports)
 
 
 def _advice(name: str) -> str:

@@ -16,6 +16,7 @@ for _name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_ENDPOINT", "XDG_CACHE_HO
     os.environ.pop(_name, None)
 
 import io  # noqa: E402
+import shutil  # noqa: E402
 import socket  # noqa: E402
 from collections.abc import Callable, Sequence  # noqa: E402
 from typing import Any  # noqa: E402
@@ -108,3 +109,28 @@ def make_folder(tmp_path: Path) -> MakeFolder:
         return write_folder(tmp_path / name, splits, **options)
 
     return make
+
+
+QUICK = [
+    "teachers={arch: convnet2_w8, count: 1, epochs: 1}",
+    "method={name: random}",
+    "evaluate={epochs: 2, packaging_seeds: 1, seeds: 1}",
+]
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small artifact: random digits, one teacher. Not to be written to."""
+    from ddhub import api
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DDHUB_HOME", str(tmp_path_factory.mktemp("home")))
+        folder = tmp_path_factory.mktemp("finished") / "set"
+        api.distill("digits_ipc1", out=folder, overrides=QUICK, threads=1)
+    return folder
+
+
+@pytest.fixture
+def folder(finished: Path, tmp_path: Path) -> Path:
+    """A copy of that artifact, to push and to change."""
+    return Path(shutil.copytree(finished, tmp_path / "set"))

@@ -1,0 +1,56 @@
+"""Any labelled image dataset that `datasets.load_dataset` reads: a Hub id or a local folder (rethinkdc's sets, D3HR's).
+
+rethinkdc's sets have columns `image` and `class_id`, plain integers without names. Export has no such layout: an
+artifact is one already.
+"""
+
+import re
+from pathlib import Path
+
+from ddhub import foreign, sources
+from ddhub.errors import UserError
+from ddhub.foreign import Foreign, Reading
+from ddhub.manifest import FileRecord
+from ddhub.recipe import SourceSpec
+
+# What tells such a folder by itself; other tables could be anybody's settings, and need `--layout hub`.
+TABLES = ("*.parquet", "*.arrow", "metadata.csv", "metadata.jsonl")
+
+
+def detect(path: Path, how: Reading) -> bool:
+    """`owner/name` that is no path here, or a folder with tables or with a folder per split."""
+    if not path.exists():
+        return re.fullmatch(r"[\w-]+/[\w.-]+", str(path)) is not None and path.suffix not in (".pt", ".pth", ".npz")
+    if not path.is_dir():
+        return False
+    tables = any(any(place.glob(pattern)) for place in (path, path / "data") for pattern in TABLES)
+    return tables or (path / "train").is_dir()
+
+
+def read(path: Path, how: Reading) -> Foreign:
+    """Read one split as uint8 pixels; the classes are named as the dataset names them."""
+    local = path.is_dir()
+    spec = SourceSpec(
+        dataset=path.name if local else str(path),
+        path=str(path.absolute()) if local else None,
+        image=how.image,
+        label=how.label,
+        train=how.split,
+    )
+    try:
+        split, _, _ = sources.load_train(spec)
+    except UserError as fault:
+        said = str(fault).splitlines()[0].removeprefix("source: ").replace("source.", "")
+        where = path.name if local else str(path)
+        raise UserError(f"{where}: as a set of images: {said}", next="--image, --label or --split NAME") from fault
+    if split.images.nbytes > how.limit:
+        raise UserError(f"{path.name}: holds {split.images.nbytes} bytes of pixels", next="--max-bytes BYTES")
+    notes = []
+    if local:
+        paths = sorted(p for p in path.rglob("*") if p.is_file() and not p.relative_to(path).as_posix().startswith("."))
+        records = foreign.records(paths, path)
+    else:
+        decoded = FileRecord(sha256=split.fingerprint.removeprefix("sha256:"), bytes=split.images.nbytes)
+        records = {f"{path}@{split.spec.revision}": decoded}
+        notes = ["the hash is of the decoded images, labels and class names of the Hub dataset"]
+    return Foreign("hub", split.images, split.labels, records, groups=split.classes, notes=notes)

@@ -1,0 +1,227 @@
+"""Is a set what it says it is? Every fault named, none mended.
+
+Bounded memory: the data files are read a row group at a time.
+Shapes: B rows of one group, K classes, C H W image.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ddhub import artifact, manifest, parquet, recipe, report
+from ddhub import rows as row_files
+from ddhub.errors import UserError
+from ddhub.manifest import Manifest
+from ddhub.parquet import Rows
+from ddhub.preprocess import Preprocess, load_whitening
+
+SUM_TOLERANCE = 0.01  # of float16 probabilities over many classes
+
+
+def faults(folder: Path) -> list[str]:
+    """One line per fault of an artifact folder, each naming the file; none when all is well."""
+    try:
+        record = manifest.read(folder)
+    except UserError as fault:
+        return str(fault).splitlines()
+    found = artifact.file_faults(folder, record)
+    found += _consistent(folder, record)
+    for check in (_data, _preprocessing, _teachers, _recipe, _report, _card):
+        try:
+            found += check(folder, record)
+        except UserError as fault:
+            found.append(fault.args[0])
+    # A damaged file shows itself in several checks; each fault is said once.
+    return list(dict.fromkeys(found))
+
+
+def _consistent(folder: Path, record: Manifest) -> list[str]:
+    """The manifest against itself."""
+    where, found = f"{folder}/ddhub.json", []
+    if len(set(record.classes)) != len(record.classes):
+        found.append(f"{where}: classes: a name is there twice")
+    if record.wnids is not None and len(record.wnids) != len(record.classes):
+        found.append(f"{where}: wnids: {len(record.wnids)} for {len(record.classes)} classes")
+    if len(record.preprocess.mean) != record.source.channels or len(record.preprocess.std) != record.source.channels:
+        found.append(f"{where}: preprocess: mean and std need {record.source.channels} values, one per channel")
+    if min(record.preprocess.std, default=0) <= 0:
+        found.append(f"{where}: preprocess.std: must be positive")
+    soft = record.protocol.loss in ("l1_logits", "soft_ce", "mse")
+    if soft and record.labels.form == "hard":
+        found.append(f"{where}: protocol.loss '{record.protocol.loss}' needs soft labels, and labels.form is hard")
+    if record.labels.top_k is not None and record.labels.rest is None:
+        found.append(f"{where}: labels.rest: missing, with labels.top_k given")
+    data = sum(file.bytes for name, file in record.files.items() if name.startswith("data/"))
+    if record.bytes.images + record.bytes.labels != data:
+        found.append(f"{where}: bytes: images and labels do not add up to the data files' {data}")
+    return found
+
+
+def _data(folder: Path, record: Manifest) -> list[str]:
+    """The data files: columns, counts, classes, ranges."""
+    where, side = f"{folder}/data", record.source.resolution
+    if not parquet.shards(folder):
+        return [f"{where}: holds no train-*.parquet"]
+    found = []
+    names = parquet.class_names(folder)
+    if names != record.classes:
+        found.append(f"{where}: column 'label' does not carry the manifest's class names")
+    classes = len(record.classes)
+    counts = torch.zeros(classes, dtype=torch.int64)
+    first = 0
+    for part in parquet.read(folder, (record.source.channels, side, side)):
+        found += [f"{where}: {fault}" for fault in _columns(part, record)]
+        if part.labels.min() < 0 or part.labels.max() >= classes:
+            return [*found, f"{where}: column 'label' has values outside 0..{classes - 1}"]
+        counts += part.labels.bincount(minlength=classes)
+        found += [f"{where}: rows from {first}: {fault}" for fault in _ranges(part, record)]
+        first += len(part)
+    wrong = [f"'{record.classes[k]}' has {counts[k]}" for k in range(classes) if counts[k] != record.ipc]
+    if wrong:
+        shown = ", ".join(wrong[:3]) + (", ..." if len(wrong) > 3 else "")
+        found.append(f"{where}: {record.ipc} images per class are promised, but {shown}")
+    return found
+
+
+def _columns(part: Rows, record: Manifest) -> list[str]:
+    """The columns that are there against those that the manifest says there are."""
+    promised = {
+        "soft_label": record.labels.form != "hard",
+        "soft_index": record.labels.top_k is not None,
+        "pixels": record.preprocess.pixels_space is not None,
+    }
+    present = {"soft_label": part.soft, "soft_index": part.index, "pixels": part.pixels}
+    found = []
+    for name, wanted in promised.items():
+        if wanted != (present[name] is not None):
+            found.append(f"column '{name}' is {'missing' if wanted else 'there, which the manifest does not say'}")
+    width = record.labels.top_k or len(record.classes)
+    if part.soft is not None and part.soft.shape[1] != width:
+        found.append(f"column 'soft_label' has {part.soft.shape[1]} values per image, not {width}")
+    return found
+
+
+def _ranges(part: Rows, record: Manifest) -> list[str]:
+    """Values that cannot be meant."""
+    found = []
+    for name, column in (("soft_label", part.soft), ("pixels", part.pixels)):
+        if column is not None and not column.isfinite().all():
+            found.append(f"column '{name}' holds values that are not finite")
+    if part.index is not None and (part.index.min() < 0 or part.index.max() >= len(record.classes)):
+        found.append(f"column 'soft_index' has values outside 0..{len(record.classes) - 1}")
+    if part.soft is not None and record.labels.form == "probabilities":
+        sums = part.soft.float().sum(1)
+        over = sums.max() > 1 + SUM_TOLERANCE
+        under = record.labels.top_k is None and sums.min() < 1 - SUM_TOLERANCE
+        if part.soft.min() < 0 or over or under:
+            found.append("column 'soft_label' holds no probabilities, which the manifest says it does")
+    return found
+
+
+def _preprocessing(folder: Path, record: Manifest) -> list[str]:
+    """The whitening's shape and values, and `pixels` against the pictures that people see."""
+    zca_mean, zca = None, None
+    if record.preprocess.zca:
+        path = folder / record.preprocess.zca
+        if not path.is_file():
+            return []  # said already
+        zca_mean, zca = load_whitening(path)
+        size = record.source.channels * record.source.resolution**2
+        if zca_mean.shape != (size,) or zca.shape != (size, size):
+            return [f"{path}: mean and matrix are not of {size} values a side"]
+        if not (zca.isfinite().all() and zca_mean.isfinite().all()):
+            return [f"{path}: holds values that are not finite"]
+    if record.preprocess.pixels_space is None or record.imported is not None:
+        return []
+    preprocess = Preprocess(tuple(record.preprocess.mean), tuple(record.preprocess.std), zca_mean, zca)
+    side = record.source.resolution
+    first = next(parquet.read(folder, (record.source.channels, side, side)), None)
+    if first is None or first.pixels is None:
+        return []
+    shown, _ = preprocess.pixels(first.pixels.float())
+    if (shown.int() - first.images.int()).abs().float().mean() > 2:  # float16 moves display values by less than one
+        return [f"{folder}/data: columns 'pixels' and 'image' do not show the same pictures"]
+    return []
+
+
+def _teachers(folder: Path, record: Manifest) -> list[str]:
+    """Every teacher's file against its entry in the manifest."""
+    from safetensors import SafetensorError, safe_open
+
+    found = []
+    for teacher in record.teachers:
+        path = folder / teacher.file
+        if not path.is_file():
+            continue  # said already
+        try:
+            with safe_open(path, "pt") as file:
+                facts = json.loads((file.metadata() or {})["ddhub"])
+        except (OSError, SafetensorError, KeyError, ValueError) as fault:
+            found.append(f"{path}: not a teacher's file ({' '.join(str(fault).split())[:100]})")
+            continue
+        expected = {
+            "arch": teacher.arch,
+            "classes": len(record.classes),
+            "channels": record.source.channels,
+            "side": record.source.resolution,
+        }
+        wrong = [name for name, value in expected.items() if facts.get(name) != value]
+        found += [f"{path}: its {name} is {facts.get(name)!r}, not {expected[name]!r}" for name in wrong]
+    return found
+
+
+def _recipe(folder: Path, record: Manifest) -> list[str]:
+    """The recipe against the manifest."""
+    path = folder / "recipe.yaml"
+    if not path.is_file():
+        return [] if "recipe.yaml" in record.files else [f"{path}: missing"]
+    content = recipe.parse_yaml(path.read_text(encoding="utf-8", errors="replace"), str(path))
+    if not isinstance(content, dict):
+        return [f"{path}: not a recipe"]
+    expected = {"name": record.name, "ipc": record.ipc}
+    return [f"{path}: {key} is not the manifest's" for key, value in expected.items() if content.get(key) != value]
+
+
+def _report(folder: Path, record: Manifest) -> list[str]:
+    """The report against the rows that it sums up."""
+    path = folder / "report.json"
+    rows = row_files.of(record, folder / "evaluation")
+    found = [f"{folder}/evaluation: a row says top1 {row['top1']}" for row in rows if not 0 <= row["top1"] <= 1]
+    if not path.is_file():
+        return [*found, f"{path}: missing, with rows in evaluation/"] if rows else found
+    try:
+        kept = json.loads(path.read_bytes())
+    except ValueError:
+        return [*found, f"{path}: not readable as JSON"]
+    if kept != json.loads(json.dumps(report.build(record.name, rows))):
+        found.append(f"{path}: is not the summary of the rows in evaluation/")
+    return found
+
+
+def _card(folder: Path, record: Manifest) -> list[str]:
+    """The card's header against the manifest, and its results against the report."""
+    import yaml
+
+    path = folder / "README.md"
+    if not path.is_file():
+        return [f"{path}: missing"]
+    text = path.read_text(encoding="utf-8", errors="replace")
+    parts = text.split("---\n", 2)
+    try:
+        header: Any = yaml.safe_load(parts[1]) if len(parts) == 3 and not parts[0] else None
+    except yaml.YAMLError:
+        header = None
+    if not isinstance(header, dict):
+        return [f"{path}: has no YAML header"]
+    found = []
+    if record.source.license is not None and header.get("license") != record.source.license:
+        found.append(f"{path}: license is not the manifest's '{record.source.license}'")
+    paths = [entry.get("data_files") for entry in header.get("configs", []) if isinstance(entry, dict)]
+    if paths != [[{"split": "train", "path": "data/train-*.parquet"}]]:
+        found.append(f"{path}: configs do not name data/train-*.parquet as split train")
+    rows = row_files.of(record, folder / "evaluation")
+    if rows and report.markdown(report.build(record.name, rows)) not in text:
+        found.append(f"{path}: its results are not those of the rows in evaluation/")
+    return found
