@@ -144,7 +144,9 @@ def _pinned(spec: SourceSpec, out: Path) -> SourceSpec:
 def _protocol(recipe: Recipe) -> Protocol:
     loss: Literal["l1_logits", "ce"] = "l1_logits" if recipe.labels.form == "logits" else "ce"
     spec = recipe.evaluate
-    return Protocol(loss=loss, augment=recipe.augment, lr=spec.lr, epochs=spec.epochs, batch=spec.batch)
+    return Protocol(
+        loss=loss, augment=recipe.augment, lr=spec.lr, epochs=spec.epochs, batch=spec.batch, min_steps=spec.min_steps
+    )
 
 
 def _frozen_decisions(recipe: Recipe, source: sources.Split, out: Path, asked: dict[str, Any]) -> fast.Decisions:

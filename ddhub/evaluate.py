@@ -280,7 +280,7 @@ def _work(bench: Bench, cell: Cell, path: Path) -> None:
         "test_set": bench.test_set,
         "test_images": len(bench.test),
         "train_images": len(examples),
-        "epochs": protocol.epochs,
+        "epochs": train.plan(len(examples), protocol, network.family)[0],
         "lr": network.family.lr if network.family.lr is not None else protocol.lr,
         "optimizer": network.family.optimizer,
         "seconds": round(seconds, 2),

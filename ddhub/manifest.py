@@ -22,6 +22,7 @@ class Protocol(Strict):
     lr: float = Field(gt=0)
     epochs: int = Field(gt=0)
     batch: int = Field(default=256, gt=1)
+    min_steps: int = Field(default=2000, ge=0)  # for families that learn slowly (transformers), whatever the epochs
 
 
 class SourceRecord(Strict):

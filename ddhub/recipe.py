@@ -65,6 +65,7 @@ class EvaluateSpec(Strict):
     epochs: int = Field(default=1000, gt=0)
     lr: float = Field(default=0.02, gt=0)
     batch: int = Field(default=256, gt=1)
+    min_steps: int = Field(default=2000, ge=0)  # of transformers, which learn too slowly for a ConvNet's epochs
     seeds: int = Field(default=5, gt=0)
     full_epochs: int = Field(default=100, gt=0)  # of the full-data baseline, trained as the paper trains teachers
     packaging_seeds: int = Field(default=3, gt=0)  # networks that measure, on validation, what packaging costs

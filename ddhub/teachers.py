@@ -70,7 +70,8 @@ def obtain(
         identity: what else makes these teachers what they are (source, split, preprocessing); part of the cache's key.
     """
     protocol = Protocol(loss="ce", augment=augment, lr=spec.lr, epochs=spec.epochs, batch=spec.batch)
-    key = files.digest([TRAINING, spec.arch, network.classes, protocol.model_dump(), identity])[:24]
+    settings = protocol.model_dump(exclude=None if network.family.patient else {"min_steps"})
+    key = files.digest([TRAINING, spec.arch, network.classes, settings, identity])[:24]
     folder = files.home() / "teachers"
     paths = [folder / f"{key}-{index:02d}.safetensors" for index in range(spec.count)]
 

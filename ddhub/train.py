@@ -17,10 +17,12 @@ from ddhub.augment import augment
 from ddhub.errors import UserError
 from ddhub.fast import Network, Weights
 from ddhub.manifest import Protocol
+from ddhub.nets import Family
 from ddhub.preprocess import Preprocess
 from ddhub.run import Run
 
 MOMENTUM = 0.9
+SMALL_BATCH = 32  # of families that need more steps than a protocol has
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ def fit(
     Args:
         protocol: loss, augmentation, epochs, batch, and the rate of families that leave it to the protocol.
         seed: of the initial weights, the order and the augmentation.
-        keep: numbers of finished epochs after which to keep a snapshot.
+        keep: numbers of finished epochs of the protocol after which to keep a snapshot.
         run: makes the training resumable, epoch by epoch.
         teach: gives the targets of each augmented batch of inputs, in place of stored ones (dynamic labels).
 
@@ -104,12 +106,12 @@ def fit(
     """
     assert run is None or not keep, "a resumed training has lost its earlier snapshots"
     device = network.decisions.device
-    steps = ceil(len(examples) / protocol.batch)  # per epoch: as few batches as fit
+    epochs, steps = plan(len(examples), protocol, network.family)
     carry: dict[str, Any] = {"weights": network.init(seed), "optimizer": None}
     learner, snapshots, loss = None, [], torch.zeros(())
-    wanted = set(keep)
-    for epoch in run.steps(protocol.epochs, carry) if run else range(protocol.epochs):
-        learner = learner or _Learner(network, protocol, carry)
+    wanted = {number * epochs // protocol.epochs for number in keep}  # at the same parts of a longer training
+    for epoch in run.steps(epochs, carry) if run else range(epochs):
+        learner = learner or _Learner(network, protocol, epochs, carry)
         for number, chosen in enumerate(_order(len(examples), steps, seed, epoch)):
             step = epoch * steps + number
             inputs, labels, targets = examples.batch(chosen, device)
@@ -129,11 +131,22 @@ def fit(
     return [*snapshots, network.place(learner.weights if learner else carry["weights"])]
 
 
+def plan(count: int, protocol: Protocol, family: Family) -> tuple[int, int]:
+    """Epochs, and steps in each, of training on so many images: the protocol's, or as many as the family needs."""
+    steps = ceil(count / protocol.batch)  # as few batches as fit
+    if family.patient and protocol.epochs * steps < protocol.min_steps:
+        # Smaller batches cost nothing, so they come first.
+        needed = ceil(protocol.min_steps / protocol.epochs)
+        steps = max(steps, min(needed, ceil(count / SMALL_BATCH)))
+        return max(protocol.epochs, ceil(protocol.min_steps / steps)), steps
+    return protocol.epochs, steps
+
+
 class _Learner:
     """Weights with the optimiser and schedule of their family."""
 
-    def __init__(self, network: Network, protocol: Protocol, carry: dict[str, Any]) -> None:
-        self.family, self.epochs = network.family, protocol.epochs
+    def __init__(self, network: Network, protocol: Protocol, epochs: int, carry: dict[str, Any]) -> None:
+        self.family, self.epochs = network.family, epochs
         self.rate = self.family.lr if self.family.lr is not None else protocol.lr
         self.weights = network.place(carry["weights"])
         parameters = [self.weights[name].requires_grad_() for name in network.trainable]

@@ -116,7 +116,7 @@ def test_another_source_or_method_does_not_inherit_what_the_card_says(tmp_path):
     from ddhub import recipe
 
     assert recipe.read("digits_ipc1", ["source={dataset: me/leaves}"]).publish == recipe.PublishSpec()
-    assert recipe.read("digits_ipc1", ["method.name=random"]).publish == recipe.PublishSpec(license="bsd-3-clause")
+    assert recipe.read("digits_ipc1", ["method.name=random"]).publish == recipe.PublishSpec(license="cc-by-4.0")
     kept = recipe.read("digits_ipc1", ["source={dataset: me/leaves}", "publish={license: mit}"]).publish
     assert kept.license == "mit"
 

@@ -1,6 +1,8 @@
 """Training one network: reproducible, resumable, equal to plain torch; and the fast path equal to the plain one."""
 
+import copy
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -19,7 +21,10 @@ class Crash(Exception):
 
 
 def network(arch: str = "convnet2_w8", compile: bool = False) -> fast.Network:
-    return fast.network(arch, CLASSES, 1, SIDE, fast.Decisions(compile=compile))
+    """One that trains as long as its protocol says, whatever its family."""
+    found = copy.copy(fast.network(arch, CLASSES, 1, SIDE, fast.Decisions(compile=compile)))
+    found.family = replace(found.family, patient=False)
+    return found
 
 
 def examples(count: int = 20, seed: int = 0) -> train.Examples:
@@ -155,6 +160,35 @@ def test_an_epoch_has_as_few_batches_as_fit(count, batch, steps):
 
     train.fit(network(), examples(count), protocol(batch=batch, epochs=2), seed=0, teach=teach)
     assert sizes == [count // steps] * steps * 2
+
+
+@pytest.mark.parametrize(
+    ("count", "batch", "epochs", "expected"),
+    [
+        (130, 50, 100, (100, 3)),  # 300 steps are asked for, and enough
+        (130, 50, 99, (99, 4)),  # 297 are not: a smaller batch
+        (130, 130, 20, (60, 5)),  # no smaller than 26, then more epochs
+        (10, 50, 200, (300, 1)),
+        (10, 4, 1, (100, 3)),  # a protocol's own batch may be smaller
+        (1000, 250, 100, (100, 4)),
+    ],
+)
+def test_a_family_gets_the_steps_that_it_needs(count, batch, epochs, expected):
+    """Batches of fewer images first, then more epochs; a protocol that asks for enough steps is followed."""
+    asked = protocol(batch=batch, epochs=epochs, min_steps=300)
+    assert train.plan(count, asked, nets.FAMILIES["transformer"]) == expected
+    plain = train.plan(count, asked, nets.FAMILIES["convnet"])
+    assert plain == (epochs, math.ceil(count / batch))
+
+
+def test_a_longer_training_keeps_its_snapshots_at_the_same_parts(monkeypatch):
+    """A student that needs four times the epochs is kept at four times the numbers."""
+    found = network()
+    found.family = replace(found.family, patient=True)
+    monkeypatch.setattr(train, "SMALL_BATCH", 7)  # 20 images: 3 steps an epoch, 16 epochs
+    kept = train.fit(found, examples(), protocol(epochs=4, min_steps=48), seed=1, keep=[1, 2])
+    longer = train.fit(network(), examples(), protocol(epochs=16), seed=1, keep=[4, 8])
+    assert len(kept) == 3 and all(same(mine, other) for mine, other in zip(kept, longer, strict=True))
 
 
 def test_pixels_are_preprocessed_and_rows_chosen():
