@@ -5,7 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 from conftest import QUICK
 from hub_server import HubServer
 
@@ -32,30 +31,43 @@ def run(command, env, cwd, timeout=120):
     return done.stdout
 
 
-@pytest.mark.parametrize("xet", [False, True], ids=["lfs", "xet"])
-def test_a_set_travels_from_a_recipe_to_strangers(tmp_path, xet):
+def test_a_set_travels_from_a_recipe_to_strangers(tmp_path):
     """`ddhub distill`, `ddhub push`, plain `load_dataset` in a fresh home, the hf command, `ddhub evaluate` by id."""
-    with HubServer(tmp_path / "hub", xet=xet) as server:
+    with HubServer(tmp_path / "hub") as server:
         token = server.add_user("alice")
-        ours = {**server.client_env(tmp_path / "ours", token, xet=xet), "DDHUB_HOME": str(tmp_path / "home")}
+        ours = {**server.client_env(tmp_path / "ours", token), "DDHUB_HOME": str(tmp_path / "home")}
         overrides = [word for text in QUICK for word in ("--set", text)]
         run([BIN / "ddhub", "distill", "digits_ipc1", "--threads", "1", *overrides], ours, tmp_path)
-        pushed = run([BIN / "ddhub", "push", "distilled/digits_ipc1", ID], ours, tmp_path)
-        assert f'load_dataset("{ID}")' in pushed
-        assert server.seen("lfs-put") == [] if xet else server.seen("lfs-put")
+        folder = tmp_path / "distilled" / "digits_ipc1"
+        assert f'load_dataset("{ID}")' in run([BIN / "ddhub", "push", folder, ID], ours, tmp_path)
 
-        theirs = {**server.client_env(tmp_path / "theirs", xet=xet), "DDHUB_HOME": str(tmp_path / "home2")}
+        theirs = {**server.client_env(tmp_path / "theirs"), "DDHUB_HOME": str(tmp_path / "home2")}
         run([sys.executable, "-c", LOAD], theirs, tmp_path)
         run([BIN / "hf", "download", ID, "--repo-type", "dataset", "--local-dir", "by_hf"], theirs, tmp_path)
-        folder = tmp_path / "distilled" / "digits_ipc1"
         for name in ("ddhub.json", "data/train-00000-of-00001.parquet", "teachers/00.safetensors"):
             assert (tmp_path / "by_hf" / name).read_bytes() == (folder / name).read_bytes()
         evaluate = [BIN / "ddhub", "evaluate", ID, "--archs", "convnet2_w8", "--seeds", "1", "--threads", "1"]
         assert "random real" in run(evaluate, theirs, tmp_path)
-        leaves = [
-            path for path in tmp_path.rglob("*") if path.is_file() and "hub" not in path.parts[len(tmp_path.parts)]
-        ]
-        assert not [path for path in leaves if token.encode() in path.read_bytes()]
+        left = [path for path in tmp_path.rglob("*") if path.is_file() and tmp_path / "hub" not in path.parents]
+        assert not [path for path in left if token.encode() in path.read_bytes()]
+
+
+def test_a_set_travels_by_xet(tmp_path, folder):
+    """Where the Hub offers it, files go and come that way; a Hub that does not is named in one sentence."""
+    with HubServer(tmp_path / "hub", xet=True) as server:
+        ours = server.client_env(tmp_path / "ours", server.add_user("alice"), xet=True)
+        run([BIN / "ddhub", "push", folder, ID], ours, tmp_path)
+        assert server.seen("xet-write-token") and not server.seen("lfs-put")
+        run([sys.executable, "-c", LOAD], server.client_env(tmp_path / "theirs", xet=True), tmp_path)
+        assert server.seen("xet-read-token")
+    with HubServer(tmp_path / "plain") as server:
+        ours = server.client_env(tmp_path / "ours2", server.add_user("alice"), xet=True)
+        refused = subprocess.run(
+            [BIN / "ddhub", "push", folder, ID], env=ours, cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert refused.returncode == 1
+        assert "does not offer the xet transfer" in refused.stderr and "HF_HUB_DISABLE_XET=1" in refused.stderr
+        assert "Traceback" not in refused.stderr
 
 
 def test_pandas_polars_and_duckdb_read_the_rows(folder):
