@@ -1,25 +1,50 @@
 """The dataset card: manifest and report in, README.md out; a pure function, strict about what is missing."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 import jinja2
 import yaml
 
+from ddhub import nets, parquet, snippet
 from ddhub import report as reports
 from ddhub.files import shipped
 from ddhub.log import duration, size
 from ddhub.manifest import Manifest
+from ddhub.report import plain
+from ddhub.sources import LICENSES
 
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
 
 
-def render(manifest: Manifest, recipe: dict[str, Any], report: dict[str, Any] | None, images: int) -> str:
+def describe(folder: Path) -> dict[str, Any]:
+    """The `dataset_info` of a set's data files as the Hub writes it: columns, rows, bytes on disk and in memory."""
+    import datasets
+    import pyarrow.parquet as pq
+
+    files = [pq.ParquetFile(path) for path in parquet.shards(folder)]
+    rows = sum(file.metadata.num_rows for file in files)
+    in_memory = sum(batch.nbytes for file in files for batch in file.iter_batches(parquet.GROUP_ROWS))
+    info = datasets.DatasetInfo(
+        features=datasets.Features.from_arrow_schema(files[0].schema_arrow),
+        splits=datasets.SplitDict({"train": datasets.SplitInfo("train", num_bytes=in_memory, num_examples=rows)}),
+        download_size=sum(path.stat().st_size for path in parquet.shards(folder)),
+        dataset_size=in_memory,
+    )
+    content: dict[str, Any] = info._to_yaml_dict()
+    content.pop("config_name", None)
+    return content
+
+
+def render(manifest: Manifest, recipe: dict[str, Any], report: dict[str, Any] | None, info: dict[str, Any]) -> str:
     """The card of an artifact.
 
     Args:
-        recipe: the resolved recipe's values, for the card's name and licence.
+        recipe: the resolved recipe's values, for the card's name; imported sets may have none.
         report: report.json's content, or None before any evaluation.
-        images: the number of synthetic images.
+        info: what `describe` says of the data files.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(shipped("cards")),
@@ -27,39 +52,100 @@ def render(manifest: Manifest, recipe: dict[str, Any], report: dict[str, Any] | 
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        autoescape=False,  # Markdown, not HTML; names are made inert by `plain`
+        autoescape=False,  # Markdown, not HTML; names are made inert by `plain`, `code` and `literal`
     )
-    environment.filters |= {"size": size, "duration": duration, "percent": lambda x: f"{100 * x:.1f}%", "plain": plain}
-    template = environment.get_template("dataset.md.j2")
-    results = reports.markdown(report) if report and report["rows"] else None
-    hardware = sorted({row["hardware"] for row in report["rows"]}) if report and report["rows"] else []
-    return template.render(
-        header=_header(manifest, recipe, images),
-        title=recipe["publish"]["pretty_name"] or manifest.name,
+    environment.filters |= {"size": size, "duration": duration, "percent": _percent}
+    environment.filters |= {"plain": plain, "code": code, "literal": literal}
+    title = (recipe.get("publish") or {}).get("pretty_name") or manifest.name
+    rows = report["rows"] if report else []
+    images = info["splits"][0]["num_examples"]
+    header = _header(manifest, title, images, info)
+    script = snippet.context(manifest)
+    return environment.get_template("dataset.md.j2").render(
+        script,
+        header=yaml.dump(header, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10_000).rstrip(),
+        title=title,
         m=manifest,
         images=images,
-        results=results,
-        hardware=", ".join(hardware),
+        settings=_settings(manifest.method),
+        transformer=nets.FAMILIES["transformer"],
+        license=header["license"],
+        hub_source=HUB_ID.fullmatch(manifest.source.dataset) is not None,
+        results=reports.markdown(report) if report and rows else None,
+        kinds={row["data"] for row in rows},
+        protocols={row["protocol"] for row in rows},
+        hardware=", ".join(sorted({row["hardware"] for row in rows})),
+        expected=_expected(manifest, report, script["home"]),
     )
 
 
-def _header(manifest: Manifest, recipe: dict[str, Any], images: int) -> str:
-    """The YAML header, without its fences."""
-    content: dict[str, Any] = {
-        "pretty_name": recipe["publish"]["pretty_name"] or manifest.name,
+def _expected(manifest: Manifest, report: dict[str, Any] | None, home: str) -> str | None:
+    """The measured accuracy that the script should come near, or None where there is none."""
+    for entry in report["summary"] if report else []:
+        own = entry["test_set"].startswith(f"{manifest.source.dataset} ")
+        if own and (entry["arch"], entry["protocol"], entry["data"]) == (home, "native", "distilled"):
+            return reports.accuracy(entry)
+    return None
+
+
+def _settings(method: dict[str, Any], prefix: str = "") -> dict[str, str]:
+    """A method's settings as text, those of inner levels under `outer.inner`."""
+    found: dict[str, str] = {}
+    for key, value in method.items():
+        if isinstance(value, dict):
+            found |= _settings(value, f"{prefix}{key}.")
+        elif value is not None and (prefix or key != "name"):
+            found[f"{prefix}{key}"] = str(value)
+    return found
+
+
+def _header(manifest: Manifest, title: str, images: int, info: dict[str, Any]) -> dict[str, Any]:
+    """The YAML header's content."""
+    dataset = manifest.source.dataset
+    is_id = HUB_ID.fullmatch(dataset) is not None
+    license = manifest.source.license or LICENSES.get(dataset, "unknown")
+    terms = {"license_name": "terms-of-the-source", "license_link": f"https://huggingface.co/datasets/{dataset}"}
+    tags = ["dataset-distillation", f"ipc-{manifest.ipc}", str(manifest.method["name"]), "ddhub"]
+    return {
+        "pretty_name": title,
+        "license": license,
+        **(terms if license == "other" and is_id else {}),
         "task_categories": ["image-classification"],
         "size_categories": [next((name for limit, name in SIZES if images < limit), "n>1M")],
-        "tags": ["dataset-distillation", f"ipc-{manifest.ipc}", manifest.method["name"], "ddhub"],
+        "source_datasets": [dataset if is_id else "extended|other"],
+        "tags": list(dict.fromkeys(tags)),
         "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": "data/train-*.parquet"}]}],
+        "dataset_info": info,
     }
-    if manifest.source.license is not None:
-        content["license"] = manifest.source.license
-    if "/" in manifest.source.dataset and not manifest.source.dataset.startswith((".", "/", "~")):
-        content["source_datasets"] = [manifest.source.dataset]
-    return str(yaml.safe_dump(content, sort_keys=False, allow_unicode=True)).rstrip()
 
 
-def plain(text: str) -> str:
-    """A stranger's words, inert in Markdown and HTML."""
-    kept = "".join(letter if letter.isprintable() else " " for letter in text)
-    return "".join(f"&#{ord(letter)};" if letter in "<>&|`*_[]{}#\\" else letter for letter in kept)
+class _Dumper(yaml.SafeDumper):
+    """YAML that every reader takes for the same texts: nothing that looks like a number or breaks a line is bare."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
+    style = None if re.match(r"[A-Za-z]", value) else "'"
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style if value.isprintable() else '"')
+
+
+_Dumper.add_representer(str, _text)
+
+
+def _percent(fraction: float) -> str:
+    """`48.1%`."""
+    return f"{100 * fraction:.1f}%"
+
+
+def code(text: str) -> str:
+    """A name, id or path of a stranger's as inline code; inert words where code could not hold it."""
+    return f"`{text}`" if re.fullmatch(r"[\w./:@+=, -]+", text, re.ASCII) else plain(text)
+
+
+def literal(value: str | list[str]) -> str:
+    """Strings of a stranger's as Python: quoted, on one line, whatever they hold."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(literal, value))}]"
+    return f'"{value}"' if value.isprintable() and not {'"', "\\"} & set(value) else repr(value)
