@@ -3,11 +3,29 @@
 import shutil
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from ddhub import artifact, card, evaluate, files, hub, manifest, recipe, report, rows, verify
+from ddhub import (
+    artifact,
+    card,
+    charts,
+    collect,
+    evaluate,
+    files,
+    hub,
+    jobs,
+    manifest,
+    page,
+    recipe,
+    report,
+    rows,
+    sidebyside,
+    verify,
+)
 from ddhub import distill as distilling
+from ddhub import probe as probing
 from ddhub.errors import UserError
 from ddhub.log import say
 from ddhub.manifest import Manifest
@@ -40,8 +58,8 @@ def write_card(folder: Path) -> dict[str, Any]:
     """Write the image grid, report.json and README.md of an artifact anew, and say where things are."""
     found = artifact.read(folder)
     grid = folder / "assets" / "images.png"
-    report.image_grid(found, grid)
-    report.save(found.manifest, folder / "evaluation", folder / "report.json")
+    charts.image_grid(found, grid)
+    charts.save(report.save(found.manifest, folder / "evaluation", folder / "report.json"), grid.parent)
     files.write_bytes(folder / "README.md", _card(found.manifest, folder))
     return {"folder": str(folder), "picture": str(grid), "manifest": found.manifest.model_dump(mode="json")}
 
@@ -119,83 +137,166 @@ def evaluation(
     out: str | Path | None = None,
     protocols: Sequence[str] = ("native",),
     baselines: Sequence[str] = ("random",),
+    overrides: Sequence[str] = (),
+    tune: bool = False,
     seeds: int | None = None,
     test: str | None = None,
     source_path: str | None = None,
     device: str | None = None,
     threads: int | None = None,
     compile: bool | None = None,
+    precision: Literal["float32", "bfloat16", "auto"] | None = None,
+    together: int | None = None,
+    workers: int | None = None,
+    shard: str | None = None,
+    ray: str | None = None,
+    source: str | None = None,
+    importing: dict[str, Any] | None = None,
+    probe: bool | None = None,
 ) -> dict[str, Any]:
     """Evaluate a set, a folder or a Hub id: returns its rows and their summary.
 
+    A set that is no ddhub artifact needs its `source`: it is imported into `out`/set, with the options that
+    importing.ask takes. A teacher at hand says whether the set is fed as it was made (ddhub/probe.py); `probe` trains
+    one where there is none, or leaves this out.
+
     Rows and report go into the artifact's folder, where its card is refreshed; those of a Hub id go to `out`, by
-    default `ddhub-evaluations/OWNER--NAME`.
+    default `ddhub-evaluations/OWNER--NAME`. `workers`, `shard` and `ray` say where rows run, as `jobs.choose` takes
+    them; rows that other shards have yet to do are not among those returned.
     """
+    engine = jobs.choose(workers, shard, ray)
     evaluate.check_names(protocols, baselines)
-    place = hub.fetch(reference)
-    found = artifact.read(place.folder)
-    own = place.repo_id is None and out is None
-    folder = (
-        place.folder
-        if own
-        else Path(out or Path("ddhub-evaluations") / place.name.partition("@")[0].replace("/", "--"))
+    place = _place(reference, out, source, importing or {})
+    found = artifact.read(place.set)
+    how: dict[str, Any] = {"device": device, "threads": threads, "compile": compile}
+    probed = (
+        None
+        if probe is False
+        else probing.probe(found, place.out, source_path, train=bool(probe), read=bool(baselines), **how)
     )
     try:
         done = evaluate.evaluate(
             found,
-            folder / "evaluation",
+            place.out / "evaluation",
             archs,
-            name=found.manifest.name if own else place.name,
+            name=place.name or found.manifest.name,
             protocols=protocols,
             baselines=baselines,
+            overrides=overrides,
+            tune=tune,
             seeds=seeds,
             test=test,
             source_path=source_path,
-            device=device,
-            threads=threads,
-            compile=compile,
+            engine=engine,
+            reference=place.reference,
+            fetch=hub.fetch_folder,
+            precision=precision,
+            together=together,
+            **how,
         )
     finally:
         # Rows that were finished count, whatever became of the others.
-        if (folder / "evaluation").is_dir():
-            if own:
-                write_card(folder)
-            else:
-                report.save(found.manifest, folder / "evaluation", folder / "report.json")
-    say(f"rows: {folder / 'evaluation'}; summary: {folder / ('README.md' if own else 'report.json')}")
-    return report.build(found.manifest.name if own else place.name, done)
+        if (place.out / "evaluation").is_dir():
+            # One after the other: of several processes on this folder, the last one's report has the rows of all.
+            with files.locked(place.out / "evaluation" / ".report.lock"):
+                if place.own:
+                    write_card(place.set)
+                else:
+                    report.save(found.manifest, place.out / "evaluation", place.out / "report.json")
+    say(f"rows: {place.out / 'evaluation'}; summary: {place.out / ('README.md' if place.own else 'report.json')}")
+    built = report.build(place.name or found.manifest.name, done)
+    return built if probed is None else {**built, "probe": probed}
 
 
-def import_set(
-    path: str | Path,
-    out: str | Path,
-    source: str,
+@dataclass(frozen=True)
+class _Place:
+    """Where the set of an evaluation is read, and where its rows go."""
+
+    set: Path
+    out: Path
+    name: str | None  # what rows call it; None: its manifest's name
+    reference: str  # how other processes fetch it
+
+    @property
+    def own(self) -> bool:
+        """Whether rows go into the set's own folder."""
+        return self.set == self.out
+
+
+def _place(reference: str, out: str | Path | None, source: str | None, importing_options: dict[str, Any]) -> _Place:
+    """Find, fetch or import the set of an evaluation."""
+    from ddhub import anyset, importing
+
+    if source is not None:
+        asked = importing.ask(source, **importing_options)
+        brought = anyset.bring(reference, None if out is None else Path(out), asked)
+        if brought.fresh:
+            write_card(brought.folder)
+        return _Place(brought.folder, brought.out, brought.name, str(brought.folder))
+    if importing_options:
+        raise UserError(
+            f"{', '.join(sorted(importing_options))}: for sets that are no ddhub artifacts", next="--source DATASET too"
+        )
+    anyset.refuse_unsaid(reference)
+    place = hub.fetch(reference)
+    if place.repo_id is None and out is None:
+        return _Place(place.folder, place.folder, None, place.name)
+    label = place.name.partition("@")[0].replace("/", "--")
+    return _Place(place.folder, Path(out or Path("ddhub-evaluations") / label), place.name, place.name)
+
+
+def reports(
+    references: Sequence[str],
     *,
-    layout: str = "auto",
-    overrides: Sequence[str] = (),
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
-    zca: bool | None = None,
-    reading: dict[str, Any] | None = None,
-    **told: Any,
+    html: str | Path | None = None,
+    push: bool = False,
+    rows_from: str | Path | None = None,
+    create_pr: bool = False,
+    yes: bool = False,
 ) -> dict[str, Any]:
+    """The results of sets side by side: artifact folders, Hub ids, or folders of evaluations.
+
+    Args:
+        html: where to write them as one page.
+        push: bring card, report and rows of the one set to its repo, in one commit.
+        rows_from: the folder of an evaluation with more rows of the one set; of a Hub id, by default
+            `ddhub-evaluations/OWNER--NAME`.
+        create_pr, yes: as `push` takes them.
+
+    Raises:
+        UserError: for what is no set or has no rows; whatever keeps a push from being made.
+    """
+    if (push or rows_from is not None) and len(references) != 1:
+        raise UserError("--push and --from: of one set", next="ddhub report SET --push, for each")
+    where = None if rows_from is None else Path(rows_from)
+    found = [each for reference in dict.fromkeys(references) for each in collect.read(reference, where)]
+    document = sidebyside.build([(each.label, each.rows) for each in found])
+    if html is not None:
+        page.write(document, Path(html))
+    return {**document, "pushed": _push_results(found[0], create_pr, yes)} if push else document
+
+
+def _push_results(found: collect.Found, create_pr: bool, yes: bool) -> dict[str, Any]:
+    """One commit that brings a repo the rows of its set, with card, report and charts anew."""
+    repo_id, revision = collect.destination(found)
+    with tempfile.TemporaryDirectory(prefix="ddhub-") as name:
+        folder = collect.gathered(found, Path(name) / "set")
+        write_card(folder)
+        return push(folder, repo_id, revision=revision, create_pr=create_pr, yes=yes)
+
+
+def import_set(path: str | Path, out: str | Path, source: str, **options: Any) -> dict[str, Any]:
     """Import a set in another tool's layout as the artifact `out`.
 
     Args:
-        source: the dataset it was distilled from; `overrides` are `source.KEY=VALUE`.
-        reading: fields of foreign.Reading; `told`: the other fields of importing.Asked.
+        path: a file, a folder or a Hub id.
+        source: the dataset it was distilled from; `options` are those of importing.ask.
     """
-    from ddhub import foreign, importing, inputspace
+    from ddhub import anyset, importing
 
-    asked = importing.Asked(
-        source,
-        overrides,
-        layout,
-        space=inputspace.Told(mean, std, zca),
-        reading=foreign.Reading(**(reading or {})),
-        **told,
-    )
-    return write_card(importing.import_set(Path(path), Path(out), asked))
+    where, revision = anyset.split(str(path))
+    options["reading"] = {"revision": revision, **(options.get("reading") or {})}
+    return write_card(importing.import_set(Path(where), Path(out), importing.ask(source, **options)))
 
 
 def export(folder: str | Path, layout: str, out: str | Path | None = None) -> dict[str, Any]:

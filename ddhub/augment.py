@@ -16,24 +16,30 @@ from torch import Tensor
 from ddhub.recipe import DSA_OPERATIONS
 
 CROP, CUTOUT, SCALE, ROTATE_DEGREES = 0.125, 0.5, 1.2, 15.0
+RRC_AREA = 0.08
 
 
 def augment(images: Tensor, strategy: str, generator: torch.Generator, *, siamese: bool = False) -> Tensor:
-    """Apply one randomly drawn operation to a batch.
+    """Apply one randomly drawn operation to a batch, or a chain of them.
 
     Args:
         images: (B, C, H, W) network inputs, H equal to W.
-        strategy: `dsa`, `none`, or operations joined by underscores.
+        strategy: `dsa`, `none`, operations joined by underscores (one is drawn) or by plus signs (all, in turn).
         generator: a CPU generator; the same state gives the same draws on every device.
         siamese: one magnitude for the whole batch.
     """
     if strategy == "none":
         return images
+    names = strategy.split("+") if strategy in CHAINS or "+" in strategy else [_drawn(strategy, generator)]
+    for name in names:
+        draws = torch.rand(DRAWS.get(name, 3), 1 if siamese else len(images), generator=generator)
+        images = FORMULAS[name](images, draws.expand(len(draws), len(images)).to(images.device))
+    return images
+
+
+def _drawn(strategy: str, generator: torch.Generator) -> str:
     operations = DSA_OPERATIONS if strategy == "dsa" else tuple(strategy.split("_"))
-    name = operations[int(torch.randint(len(operations), (), generator=generator))]
-    draws = torch.rand(3, 1 if siamese else len(images), generator=generator)
-    draws = draws.expand(3, len(images)).to(images.device)
-    return FORMULAS[name](images, draws)
+    return operations[int(torch.randint(len(operations), (), generator=generator))]
 
 
 def color(x: Tensor, u: Tensor) -> Tensor:
@@ -89,10 +95,42 @@ def rotate(x: Tensor, u: Tensor) -> Tensor:
     return _sample(x, [angle.cos(), -angle.sin(), angle.sin(), angle.cos()])
 
 
-def _sample(x: Tensor, matrix: list[Tensor]) -> Tensor:
-    """Bilinear sampling through a 2x2 matrix per image, zeros outside; `matrix` is row by row, each entry (B,)."""
-    zero = torch.zeros_like(matrix[0])
-    theta = torch.stack([matrix[0], matrix[1], zero, matrix[2], matrix[3], zero], dim=1).view(-1, 2, 3).to(x.dtype)
+def rrc(x: Tensor, u: Tensor) -> Tensor:
+    """A random part of the image, of 8% to 100% of its area and 3/4 to 4/3 of its shape, at the image's own size.
+
+    As torchvision's RandomResizedCrop with its default ranges, sampled bilinearly.
+    """
+    area = u[0] * (1 - RRC_AREA) + RRC_AREA
+    ratio = torch.exp((u[1] * 2 - 1) * math.log(4 / 3))
+    width, height = (area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1)
+    zero = torch.zeros_like(width)
+    return _sample(x, [width, zero, zero, height], [(u[2] * 2 - 1) * (1 - width), (u[3] * 2 - 1) * (1 - height)])
+
+
+def cutmix(x: Tensor, u: Tensor) -> Tensor:
+    """Paste a box of another image of the batch, one box for all (arXiv:1905.04899); labels are the teachers' to give.
+
+    The share of the box is uniform in [0, 1), its centre anywhere, clipped at the border.
+    """
+    side = x.shape[-1]
+    half = (u[0, 0].sqrt() * side / 2).round()
+    steps = torch.arange(side, device=x.device)
+    starts = [(centre * side).floor() - half for centre in (u[1, 0], u[2, 0])]
+    rows, columns = ((steps >= start) & (steps < start + 2 * half) for start in starts)
+    box = rows.unsqueeze(1) & columns.unsqueeze(0)  # (H, W)
+    return torch.where(box, x[u[3].argsort()], x)
+
+
+def _sample(x: Tensor, matrix: list[Tensor], shift: list[Tensor] | None = None) -> Tensor:
+    """Bilinear sampling through a 2x2 matrix and a shift per image, zeros outside.
+
+    Args:
+        matrix: row by row, each entry (B,).
+        shift: across and down, (B,) each, in half sides; None is no shift.
+    """
+    across, down = shift or [torch.zeros_like(matrix[0])] * 2
+    rows = [matrix[0], matrix[1], across, matrix[2], matrix[3], down]
+    theta = torch.stack(rows, dim=1).view(-1, 2, 3).to(x.dtype)
     grid = F.affine_grid(theta, list(x.shape), align_corners=True)
     return F.grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=True)
 
@@ -106,3 +144,6 @@ FORMULAS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "rotate": rotate,
 }
 assert tuple(FORMULAS) == DSA_OPERATIONS
+CHAINS = {"rrc": rrc, "cutmix": cutmix}  # not part of DSA: protocols of the field that chain operations use them
+FORMULAS |= CHAINS
+DRAWS = {"rrc": 4, "cutmix": 4}

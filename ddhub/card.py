@@ -7,13 +7,15 @@ from typing import Any
 import jinja2
 import yaml
 
-from ddhub import nets, parquet, snippet
-from ddhub import report as reports
+from ddhub import charts, nets, parquet, snippet, tables
+from ddhub.baselines import BASELINES
 from ddhub.files import shipped
 from ddhub.log import duration, size
 from ddhub.manifest import Manifest
-from ddhub.report import plain
+from ddhub.protocols import PROTOCOLS
+from ddhub.report import DATA
 from ddhub.sources import LICENSES
+from ddhub.tables import plain
 
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
@@ -71,9 +73,14 @@ def render(manifest: Manifest, recipe: dict[str, Any], report: dict[str, Any] | 
         transformer=nets.FAMILIES["transformer"],
         license=header["license"],
         hub_source=HUB_ID.fullmatch(manifest.source.dataset) is not None,
-        results=reports.markdown(report) if report and rows else None,
+        results=tables.results(report) if report and rows else None,
+        pictures=[name for name, (_, panels) in charts.charts(report).items() if panels] if report and rows else [],
         kinds={row["data"] for row in rows},
         protocols={row["protocol"] for row in rows},
+        baselines={DATA[name]: title for name, title in BASELINES.items() if name in {row["data"] for row in rows}},
+        others={
+            name: PROTOCOLS[name].title for name in dict.fromkeys(r["protocol"] for r in rows) if name in PROTOCOLS
+        },
         hardware=", ".join(sorted({row["hardware"] for row in rows})),
         expected=_expected(manifest, report, script["home"]),
     )
@@ -84,7 +91,7 @@ def _expected(manifest: Manifest, report: dict[str, Any] | None, home: str) -> s
     for entry in report["summary"] if report else []:
         own = entry["test_set"].startswith(f"{manifest.source.dataset} ")
         if own and (entry["arch"], entry["protocol"], entry["data"]) == (home, "native", "distilled"):
-            return reports.accuracy(entry)
+            return tables.accuracy(entry)
     return None
 
 

@@ -3,7 +3,9 @@
 Shapes: N images, K classes.
 """
 
-from collections.abc import Sequence
+import functools
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
@@ -95,6 +97,8 @@ def _order(found: Foreign, classes: Sequence[str], named: Sequence[str] | None, 
         return _by_name(found.groups, classes, where)
     if affirmed and not _numeric(found, classes):
         return torch.arange(len(classes))
+    if not _numeric(found, classes) and (matched := match(found.groups, classes)) is not None:
+        return torch.tensor(matched)
     if _numeric(found, classes):
         numbers = torch.tensor([int(group) for group in found.groups])
         if numbers.max() >= len(classes):
@@ -115,3 +119,50 @@ def _by_name(names: Sequence[str], classes: Sequence[str], where: str) -> Tensor
     if len(set(names)) != len(names) or len(names) != len(classes):
         raise UserError(f"{where}: names {len(set(names))} classes, and the source has {len(classes)}")
     return torch.tensor([positions[name] for name in names])
+
+
+def match(theirs: Sequence[str], ours: Sequence[str]) -> list[int] | None:
+    """For each of their classes the number of ours that it is: by name, by WordNet id, or by the name of that id.
+
+    None where a class has no counterpart or two, so that the order cannot be known.
+    """
+    if len(theirs) != len(ours):
+        return None
+    for key in (str, _wnid, _plain, _described, lambda name: _described(name).split(",")[0]):
+        matched = _matched(theirs, ours, key)
+        if matched is not None:
+            return matched
+    return None
+
+
+def _matched(theirs: Sequence[str], ours: Sequence[str], key: Callable[[str], str]) -> list[int] | None:
+    places = {key(name): number for number, name in enumerate(ours)}
+    wanted = [key(name) for name in theirs]
+    if len(places) < len(ours) or set(wanted) != set(places):
+        return None
+    return [places[name] for name in wanted]
+
+
+def _wnid(name: str) -> str:
+    """The WordNet id that a name is or holds, as `n01440764_tench`; empty where it holds none."""
+    found = re.findall(r"(?<![a-z0-9])n\d{8}(?!\d)", name)
+    return found[0] if len(found) == 1 else ""
+
+
+def _plain(name: str) -> str:
+    """A name without case, and with one space for whatever separates its words."""
+    return " ".join(re.split(r"[\s_-]+", name.casefold().strip()))
+
+
+def _described(name: str) -> str:
+    """The plain name, a WordNet id replaced by its words: timm ships the list."""
+    wnid = _wnid(name)
+    return _plain(_wordnet().get(wnid, name) if wnid else name)
+
+
+@functools.cache
+def _wordnet() -> dict[str, str]:
+    from timm.data import ImageNetInfo
+
+    known = ImageNetInfo("imagenet-22k")
+    return {wnid: str(known.label_name_to_description(wnid)) for wnid in known.label_names()}

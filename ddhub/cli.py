@@ -10,6 +10,7 @@ import click
 
 from ddhub import __version__
 from ddhub.errors import UserError
+from ddhub.options import importing_options, reporting_options
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -102,16 +103,68 @@ def _dry_run(reference: str, overrides: tuple[str, ...], as_json: bool) -> None:
         click.echo(f"# hash: {resolved.hash}\n{resolved.yaml()}", nl=False)
 
 
+def _engines(function: Function) -> Function:
+    """Options of commands whose jobs may run in many processes and on many machines."""
+    for option in (
+        click.option(
+            "--ray",
+            metavar="ADDRESS",
+            help="Run rows on a Ray cluster, each on --threads CPUs (1); `local` starts one.",
+        ),
+        click.option(
+            "--shard", metavar="I/N", help="Run every N-th row, from the I-th (0 is the first). [default: torchrun's]"
+        ),
+        click.option(
+            "--workers", type=click.IntRange(1), help="Processes on this machine, which share its threads. [default: 1]"
+        ),
+    ):
+        function = option(function)
+    return function
+
+
 @main.command(epilog="Example:  ddhub evaluate distilled/digits_ipc1 --archs convnet,resnet18,vit_tiny --seeds 3")
 @click.argument("set_", metavar="SET")
 @click.option("--archs", default="", help="Architectures, comma-separated. [default: the teachers']")
-@click.option("--protocols", default="native", show_default=True, help="native, dynamic, or both.")
-@click.option("--baselines", default="random", show_default=True, help="random, full, both, or none.")
+@click.option(
+    "--protocols",
+    default="native",
+    show_default=True,
+    help="Comma-separated: native, dynamic, hard, plain, unaugmented, dc-bench, datm, rded.",
+)
+@click.option(
+    "--baselines",
+    default="random",
+    show_default=True,
+    help="Comma-separated: random, random_bytes, full, herding, kcenter, kmeans; or none.",
+)
+@click.option("--tune", is_flag=True, help="Choose rate and weight decay per architecture, on validation data only.")
 @click.option("--seeds", type=click.IntRange(1), help="Trainings per number. [default: the recipe's, often 5]")
-@click.option("--out", type=click.Path(), help="Where rows go. [default: SET; ddhub-evaluations/OWNER--NAME for an id]")
+@click.option("--out", type=click.Path(), help="Where rows go. [default: SET; else ddhub-evaluations/NAME]")
 @click.option("--test", help="A Hub id or folder whose test split to use. [default: the source's]")
 @click.option(
-    "--set", "overrides", multiple=True, metavar="source.path=FOLDER", help="Read the source from a local copy."
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change the protocols (epochs=50; native.lr=0.01 for one), or read a local copy: source.path=FOLDER.",
+)
+@click.option(
+    "--source", help="What SET was distilled from, if it is no ddhub artifact: a Hub id, digits, or a folder."
+)
+@click.option(
+    "--probe/--no-probe",
+    default=None,
+    help="Train a teacher to tell whether SET is fed as it was made; or do not ask. [default: if one is at hand]",
+)
+@importing_options
+@_engines
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "bfloat16", "auto"]),
+    help="Of the forward pass in training; auto: whichever is faster here. [default: float32]",
+)
+@click.option(
+    "--together", type=click.IntRange(1), help="Seeds trained in one program. [default: by speed, measured once]"
 )
 @_common
 def evaluate(
@@ -119,31 +172,39 @@ def evaluate(
     archs: str,
     protocols: str,
     baselines: str,
+    tune: bool,
     seeds: int | None,
     out: str | None,
     test: str | None,
     overrides: tuple[str, ...],
+    source: str | None,
+    importing: dict[str, Any],
     as_json: bool,
     **how: Any,
 ) -> None:
-    """Train architectures on SET, a folder or Hub id, and test them beside random real images; done rows are kept."""
-    from ddhub import api, report
+    """Train architectures on SET (folder, file or Hub id), test them beside random real images; done rows are kept."""
+    from ddhub import api, report, tables
 
+    of_source = [text for text in overrides if text.startswith("source.")]
     found = api.evaluation(
         set_,
         _names(archs),
         out=out,
         protocols=_names(protocols),
         baselines=[name for name in _names(baselines) if name != "none"],
+        tune=tune,
         seeds=seeds,
         test=test,
-        source_path=_source_path(overrides),
+        source_path=_source_path(overrides) if source is None else None,
+        overrides=[text for text in overrides if not text.startswith("source.")],
+        source=source,
+        importing=importing | ({"overrides": of_source} if source is not None and of_source else {}),
         **how,
     )
-    report.show(found, stderr=as_json)
+    tables.show([tables.of_report(found, brief=True)], report.sentences(found), stderr=as_json)
     if as_json:
         click.echo(json.dumps(found, indent=1))
-    elif Path(set_).is_dir():
+    elif (Path(set_) / "ddhub.json").is_file():
         click.echo(f"picture: {set_}/assets/images.png\nfolder:  {set_}")
 
 
@@ -206,42 +267,39 @@ def card(folder: str) -> None:
     click.echo(f"{folder}/README.md")
 
 
-def _numbers(ctx: click.Context, parameter: click.Parameter, text: str | None) -> tuple[float, ...] | None:
-    """Comma-separated numbers of an option."""
-    try:
-        return None if text is None else tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise UserError(f"--{parameter.name} {text}: expected numbers, as in 0.49,0.48,0.45") from None
+@main.command(epilog="Example:  ddhub report distilled/digits_ipc1 OWNER/digits-ipc1 --html report.html")
+@click.argument("sets", nargs=-1, required=True, metavar="SET...")
+@reporting_options
+@_json
+def report(sets: tuple[str, ...], as_json: bool, **how: Any) -> None:
+    """Show the results of one SET or many side by side: folders, Hub ids, or folders of evaluations."""
+    from ddhub import api, sidebyside
+
+    done = api.reports(sets, **how)
+    if as_json:
+        click.echo(json.dumps(done, indent=1))
+        return
+    sidebyside.show(done)
+    if how["html"]:
+        click.echo(f"page: {how['html']}")
+    if how["push"]:
+        click.echo(done["pushed"]["url"])
 
 
 @main.command("import", epilog="Example:  ddhub import cifar10_zca_10 --source uoft-cs/cifar10 --lr 0.02 --out mtt_10")
 @click.argument("path")
 @click.option("--source", required=True, help="What it was distilled from: a Hub id, digits, or a folder.")
 @click.option("--out", required=True, type=click.Path(), help="The artifact's folder.")
-@click.option("--layout", default="auto", show_default=True, help="apm, dc, mtt, datm, kip, folder, eccv24 or hub.")
 @click.option("--set", "overrides", multiple=True, metavar="source.KEY=VALUE", help="As in source.path=FOLDER.")
-@click.option("--mean", callback=_numbers, metavar="A,B,C", help="Of pixels in [0, 1], where the table has none.")
-@click.option("--std", callback=_numbers, metavar="A,B,C", help="Likewise.")
-@click.option("--zca/--no-zca", default=None, help="Whether its floats are whitened. [default: by the table, or asked]")
-@click.option("--classes", type=click.Path(), help="A file with one class name per line, in the set's order.")
-@click.option("--order", type=click.Choice(["source"]), help="Affirm that its classes are in the source's order.")
-@click.option("--lr", type=click.FloatRange(0, min_open=True), help="The rate to train at, where the files hold none.")
-@click.option("--epochs", type=click.IntRange(1), help="To train for. [default: the family's]")
-@click.option("--name", help="Of the set. [default: that of --out]")
-@click.option("--method", help="That made it. [default: what files or layout say]")
-@click.option("--license", help="For the card. [default: the source's, where known]")
-@click.option("--experiment", type=click.IntRange(0), help="Of a DC file that holds several.")
-@click.option("--image", metavar="COLUMN", help="Of a Hub dataset, as --label and --split.")
-@click.option("--label", metavar="COLUMN", help="Likewise.")
-@click.option("--split", default="train", show_default=True, help="Likewise.")
-@click.option("--max-bytes", type=click.IntRange(1), help="Of one file. [default: 16 GB]")
+@importing_options
 @_json
-def import_(path: str, source: str, out: str, max_bytes: int | None, as_json: bool, **told: Any) -> None:
+def import_(
+    path: str, source: str, out: str, overrides: tuple[str, ...], importing: dict[str, Any], as_json: bool
+) -> None:
     """Import the set at PATH, in another tool's layout, as an artifact."""
     from ddhub import api
 
-    reading = {key: told.pop(key) for key in ("experiment", "image", "label", "split")}
-    made = api.import_set(path, out, source, reading=reading | ({"limit": max_bytes} if max_bytes else {}), **told)
+    made = api.import_set(path, out, source, overrides=overrides, **importing)
     if as_json:
         click.echo(json.dumps(made, indent=1))
         return
@@ -273,11 +331,13 @@ def _names(text: str) -> list[str]:
 
 
 def _source_path(overrides: tuple[str, ...]) -> str | None:
+    """The folder of `source.path=FOLDER`; of the source, nothing else can be set here."""
     path = None
     for text in overrides:
-        key, _, path = text.partition("=")
-        if key != "source.path" or not path:
-            raise UserError(f"--set {text}: here only source.path=FOLDER can be set")
+        key, _, value = text.partition("=")
+        if key.startswith("source.") and (key != "source.path" or not value):
+            raise UserError(f"--set {text}: of the source, only source.path=FOLDER can be set here")
+        path = value if key == "source.path" else path
     return path
 
 

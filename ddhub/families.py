@@ -10,7 +10,7 @@ from typing import Any
 
 from ddhub.manifest import Protocol
 
-# Datasets by the ids they go under, and what their authors say of the licence.
+# Datasets by the ids they go under.
 KNOWN = {
     "uoft-cs/cifar10": "cifar10",
     "cifar10": "cifar10",
@@ -26,7 +26,6 @@ KNOWN = {
     "ufldl-stanford/svhn": "svhn",
     "svhn": "svhn",
 }
-LICENSES = {"cifar10": "unknown", "cifar100": "unknown", "imagenet": "other"}
 # How peers spell them in file names.
 SPELLINGS = {
     "cifar10": "CIFAR10",

@@ -1,28 +1,37 @@
-"""The fast path: the only file that knows devices, threads, memory formats and torch.compile.
+"""The fast path: the only file that knows devices, threads, memory formats, autocast, vmap and torch.compile.
 
-Everything else calls `Network.forward(weights, images)`, a plain function of plain tensors. What was decided (compiled
-or not, threads, device) changes the last bits of results, so decisions are frozen into runs and rows and replayed.
+Everything else calls `Network.forward(weights, images)`, a plain function of plain tensors, or `forward_many` for
+several networks at once. What was decided (Decisions) changes the last bits of results, so decisions are frozen into
+runs and rows and replayed.
+Shapes: J networks trained together, B images, C channels, S side, K classes.
 """
 
 import ctypes
 import functools
 import logging
+import os
 import shutil
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
+from torch.func import functional_call, vmap
 
 from ddhub import nets
 from ddhub.errors import UserError
 
 Weights = dict[str, Tensor]  # parameters and buffers by name
+Precision = Literal["float32", "bfloat16"]
+AskedPrecision = Literal["float32", "bfloat16", "auto"]  # auto: bfloat16 where it is measured to be faster
 
 # Training work in FLOPs from which compiling pays on a CPU: compiling costs tens of seconds, after which ConvNets train
 # about twice as fast (benchmarks/README.md).
 COMPILE_FROM = 2e12
+
+OWN_THREADS = torch.get_num_threads()  # torch's own choice, before anybody changes it
 
 
 @dataclass(frozen=True)
@@ -32,6 +41,8 @@ class Decisions:
     device: str = "cpu"
     threads: int = 1
     compile: bool = False
+    precision: Precision = "float32"  # of the forward pass in training; weights, losses and scores are float32 always
+    together: int = 1  # networks that differ by seed only and are trained in one program; 1: one after another
 
     def record(self) -> dict[str, Any]:
         """The decisions as they stand in checkpoints, manifests and rows."""
@@ -39,20 +50,27 @@ class Decisions:
 
 
 def decide(
-    device: str | None = None, threads: int | None = None, compile: bool | None = None, flops: float = 0
+    device: str | None = None,
+    threads: int | None = None,
+    compile: bool | None = None,
+    flops: float = 0,
+    precision: AskedPrecision | None = None,
+    together: int | None = None,
 ) -> Decisions:
     """Decide once how to run.
 
     Args:
-        device: a torch device; None takes CUDA where there is one.
+        device: a torch device; None takes CUDA where there is one, of several this process's own (LOCAL_RANK).
         threads: CPU threads; None leaves torch's own choice.
         compile: None compiles on a CPU with a C++ compiler, where `flops` of ConvNet training lie ahead.
         flops: an estimate of that work.
+        precision: None is float32; bfloat16 is for who asks for it (benchmarks/README.md says what it costs).
+        together: None is 1. What is fastest here, this and `auto`, ddhub/calibrate.py measures.
 
     Raises:
         UserError: for a device that is not there, or `compile` without a C++ compiler.
     """
-    name = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    name = device or own_device()
     try:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as fault:
@@ -63,7 +81,22 @@ def decide(
         torch.set_num_threads(threads)
     if compile is None:
         compile = name == "cpu" and flops >= COMPILE_FROM and has_compiler()
-    return Decisions(name, torch.get_num_threads(), compile)
+    half = precision == "bfloat16"
+    return Decisions(name, torch.get_num_threads(), compile, "bfloat16" if half else "float32", together or 1)
+
+
+def own_device() -> str:
+    """CUDA where there is one; of several GPUs the one at LOCAL_RANK, as torchrun and worker processes have it."""
+    if not torch.cuda.is_available():
+        return "cpu"
+    rank = os.environ.get("LOCAL_RANK", "")
+    several = torch.cuda.device_count() > 1 and rank.isdecimal()
+    return f"cuda:{int(rank) % torch.cuda.device_count()}" if several else "cuda"
+
+
+def threads_each(processes: int) -> int:
+    """CPU threads for each of so many processes on this machine."""
+    return max(1, OWN_THREADS // processes)
 
 
 def apply(decisions: Decisions) -> None:
@@ -80,14 +113,15 @@ def keep_freed_memory() -> bool:
     """Tell glibc to keep freed memory for the next step instead of giving it back to the kernel.
 
     Every training step frees and takes the same tens of megabytes; fresh pages from the kernel each time, zeroed by it,
-    cost up to a third of the speed on a CPU (benchmarks/README.md). Elsewhere than on glibc, nothing happens.
+    cost up to a third of the speed on a CPU (benchmarks/README.md). A higher threshold for mapped blocks would not do:
+    glibc stops at 32 MiB, and the first activations of a ConvNet of width 128 are 50. Elsewhere nothing happens.
     """
     try:
         libc = ctypes.CDLL("libc.so.6")
     except OSError:
         return False
-    trim_threshold, mmap_threshold = -1, -3
-    return bool(libc.mallopt(mmap_threshold, 32 << 20)) and bool(libc.mallopt(trim_threshold, 1 << 30))
+    trim_threshold, mmap_max = -1, -4
+    return bool(libc.mallopt(mmap_max, 0)) and bool(libc.mallopt(trim_threshold, 1 << 30))
 
 
 def has_compiler() -> bool:
@@ -116,6 +150,10 @@ class Network:
             torch._dynamo.config.recompile_limit = 256
             torch._dynamo.config.accumulated_recompile_limit = 1024
         self._call = torch.compile(self._plain, dynamic=False) if compiled else self._plain
+        many = vmap(self._plain)
+        self._call_many = torch.compile(many, dynamic=False) if compiled else many
+        if decisions.together > 1 and not self.batchable:
+            raise UserError(f"--together: {arch} has dropout, which draws per network", next="--together 1")
 
     def init(self, seed: int) -> Weights:
         """Fresh weights; the same seed gives the same."""
@@ -130,7 +168,26 @@ class Network:
         """Logits (B, K) of network inputs (B, C, S, S); in training mode buffers in `weights` are updated in place."""
         if self._modal:
             self.skeleton.train(train)
-        return self._call(weights, _formatted(images))
+        if not train:
+            return self._call(weights, _formatted(images))
+        with self._precision():
+            return self._call(weights, _formatted(images)).float()
+
+    def forward_many(self, weights: Weights, images: Tensor) -> Tensor:
+        """Logits (J, B, K) of J networks with stacked weights (J, ...), each on its own inputs (J, B, C, S, S).
+
+        In training mode: buffers in `weights` are updated in place.
+        """
+        if self._modal:
+            self.skeleton.train()
+        with self._precision():
+            return self._call_many(weights, images).float()
+
+    @functools.cached_property
+    def batchable(self) -> bool:
+        """Whether `forward_many` computes what `forward` does: not where dropout is drawn from torch's own state."""
+        rates = (getattr(layer, name, 0) for layer in self.skeleton.modules() for name in ("p", "drop_prob"))
+        return not any(isinstance(rate, int | float) and rate > 0 for rate in rates)
 
     def embed(self, weights: Weights, images: Tensor) -> Tensor:
         """Features before the classifier (B, F), differentiable.
@@ -142,9 +199,24 @@ class Network:
             return functional_call(_Embedding(self.skeleton), {f"net.{k}": v for k, v in weights.items()}, (images,))
         raise UserError(f"arch '{self.arch}': features are read from ConvNets only", next="use convnet or convnet3_w32")
 
+    def _precision(self) -> AbstractContextManager[None]:
+        if self.decisions.precision == "float32":
+            return nullcontext()
+        return torch.autocast(self.decisions.device.partition(":")[0], torch.bfloat16)
+
     def _plain(self, weights: Weights, images: Tensor) -> Tensor:
         output: Tensor = functional_call(self.skeleton, weights, (images,))
         return output
+
+
+def stack(several: Sequence[Weights]) -> Weights:
+    """Weights of J networks as one: every tensor (...) becomes (J, ...)."""
+    return {name: torch.stack([weights[name] for weights in several]) for name in several[0]}
+
+
+def unstack(weights: Weights, number: int) -> Weights:
+    """One network's weights out of stacked ones."""
+    return {name: value[number] for name, value in weights.items()}
 
 
 @functools.lru_cache(maxsize=16)
@@ -181,7 +253,6 @@ def hardware(device: str) -> str:
     """The device by name, for records."""
     if device.startswith("cuda"):
         return torch.cuda.get_device_name(device)
-    import os
     import platform
 
     return f"cpu ({platform.machine()}, {os.cpu_count()} cores)"

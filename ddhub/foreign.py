@@ -35,6 +35,8 @@ class Reading:
     image: str | None = None  # columns and split of a Hub dataset
     label: str | None = None
     split: str = "train"
+    config: str | None = None  # the subset and the commit of a Hub dataset
+    revision: str | None = None
 
 
 @dataclass(frozen=True)

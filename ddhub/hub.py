@@ -62,7 +62,7 @@ def fetch(reference: str) -> Place:
     Raises:
         UserError: when it is neither, or the Hub does not give it.
     """
-    if Path(reference).is_dir() or not _is_id(reference):
+    if not is_id(reference):
         if not Path(reference).is_dir():
             raise UserError(f"{reference}: no such folder", next="a folder, or the id of a Hub dataset, owner/name")
         return Place(Path(reference))
@@ -75,7 +75,30 @@ def fetch(reference: str) -> Place:
     return Place(Path(folder), repo_id, commit)
 
 
-def _is_id(reference: str) -> bool:
+def pin(repo_id: str, revision: str | None) -> str:
+    """The commit of a Hub dataset that is no ddhub artifact; one given in full is taken as it is, also offline.
+
+    Raises:
+        UserError: for an artifact, or where the Hub does not answer for it.
+    """
+    if revision is not None and COMMIT.fullmatch(revision):
+        return revision
+    with hubclient.errors(f"looking up {repo_id}", repo_id):
+        found = hubclient.client().dataset_info(repo_id, revision=revision)
+    if any(entry.rfilename == "ddhub.json" for entry in found.siblings or ()):
+        raise UserError(f"{repo_id}: is a ddhub artifact, which names its source itself", next="leave --source out")
+    return str(found.sha)
+
+
+def fetch_folder(reference: str) -> Path:
+    """The folder of a set, fetched where `reference` is a Hub id."""
+    return fetch(reference).folder
+
+
+def is_id(reference: str) -> bool:
+    """Whether a reference is written as a Hub id, `owner/name` or `owner/name@revision`, and is no path here."""
+    if Path(reference).exists():
+        return False
     return REPO_ID.fullmatch(reference.partition("@")[0]) is not None and not reference.startswith((".", "/", "~"))
 
 

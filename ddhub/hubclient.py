@@ -99,7 +99,7 @@ def explain(fault: BaseException, repo_id: str) -> tuple[str, str]:
     if isinstance(fault, kinds.RemoteEntryNotFoundError) and "ddhub.json" in str(fault):
         return (
             "the repo holds no ddhub.json, so it is no ddhub artifact",
-            f"ddhub import {repo_id} --layout hub --source DATASET --out FOLDER",
+            f"ddhub evaluate {repo_id} --source DATASET (what it was distilled from), or ddhub import, likewise",
         )
     if status == 401 or (status == 400 and "Invalid user token" in str(fault)):
         return "the Hub does not accept the token, or wants one", f"hf auth login, then {again}"

@@ -60,6 +60,19 @@ class Asked:
     reading: Reading = field(default_factory=Reading)
 
 
+def ask(
+    source: str,
+    *,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    zca: bool | None = None,
+    reading: dict[str, Any] | None = None,
+    **told: Any,
+) -> Asked:
+    """What the user says, from plain values: `reading` has fields of foreign.Reading, `told` the others of Asked."""
+    return Asked(source, space=Told(mean, std, zca), reading=Reading(**(reading or {})), **told)
+
+
 def import_set(path: Path, out: Path, asked: Asked) -> Path:
     """Make the artifact `out` of the foreign set at `path`.
 
@@ -218,7 +231,7 @@ def _write(
     notes += protocol_notes
     imported = Imported(layout=layout, files=found.files, notes=notes)
     method = {"name": asked.method or found.method or layout}
-    license = asked.license or families.LICENSES.get(families.dataset(split.spec.dataset) or "")
+    license = asked.license or sources.LICENSES.get(split.spec.dataset)
     parquet.write(staging, rows, split.classes)
     if fitted.zca is not None:
         files.write_bytes(staging / "preprocess.safetensors", fitted.to_bytes())

@@ -16,13 +16,17 @@ Fraction = Field(ge=0, le=1)
 class Protocol(Strict):
     """How a network is trained on a set; families with their own optimiser and rate keep them (nets.FAMILIES)."""
 
-    loss: Literal["l1_logits", "ce", "soft_ce", "mse"]
+    loss: Literal["l1_logits", "ce", "soft_ce", "mse", "kl"]
     augment: str = "dsa"
-    optimizer: str = "sgd"
+    optimizer: Literal["sgd", "adamw"] = "sgd"  # adamw: for every family, cosine to half the rate
     lr: float = Field(gt=0)
     epochs: int = Field(gt=0)
     batch: int = Field(default=256, gt=1)
     min_steps: int = Field(default=2000, ge=0)  # for families that learn slowly (transformers), whatever the epochs
+    labels: Literal["stored", "hard", "teachers"] = "stored"  # teachers: the shipped ones label every augmented view
+    temperature: float = Field(default=1.0, gt=0)  # of the loss kl
+    weight_decay: float | None = Field(default=None, ge=0)  # None: the family's
+    tuned: bool = False  # lr was chosen for this architecture: families with a rate of their own take it too
 
 
 class SourceRecord(Strict):
@@ -30,6 +34,7 @@ class SourceRecord(Strict):
 
     dataset: str
     revision: str | None
+    config: str | None = None
     fingerprint: str
     image: str
     label: str

@@ -24,6 +24,7 @@ class SourceSpec(Strict):
     dataset: str = Field(min_length=1)  # Hub id, `digits`, or a folder that datasets.load_dataset reads
     path: str | None = None  # a local copy to read instead; never recorded in an artifact
     revision: str | None = None  # commit of the Hub repo; null resolves the newest and records it
+    config: str | None = None  # the subset of a Hub dataset that has several
     image: str | None = None  # column names; null finds them
     label: str | None = None
     train: str = "train"
@@ -108,6 +109,8 @@ class Recipe(Strict):
         """The recipe as plain values, as published: a local path is nobody else's business."""
         content = self.model_dump(mode="json")
         content["source"]["path"] = None
+        if content["source"]["config"] is None:
+            del content["source"]["config"]  # hashes are older than this key
         return content
 
     @property

@@ -1,148 +1,249 @@
-"""From rows to what people read: report.json, a terminal table, Markdown, and pictures."""
+"""From rows to report.json, and what it says: one line per architecture, protocol and test set, and sentences."""
 
-import re
-from collections.abc import Sequence
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ddhub import files
+from ddhub import files, statistics
 from ddhub import rows as row_files
-from ddhub.artifact import Artifact
 from ddhub.manifest import Manifest
 
-DATA = ("distilled", "random", "full")
-# What starts something in Markdown, HTML or a formula; an underscore inside a word does not.
-MARKUP = re.compile(r"[<>&|`*\[\]{}#\\~$@]|(?<![^\W_])_|_(?![^\W_])|:(?=//)|(?<=www)\.", re.IGNORECASE)
-TITLES = {"distilled": "distilled", "random": "random real", "full": "full data"}
+Entry = dict[str, Any]
+# What was trained on, in the order of columns, and what people call it.
+DATA = {
+    "distilled": "distilled",
+    "random": "random real",
+    "random_bytes": "random by bytes",
+    "herding": "herding",
+    "kcenter": "k-center",
+    "kmeans": "k-means",
+    "full": "full data",
+}
+TITLES = {"random": "random real images", "random_bytes": "random real images of as many bytes"}  # in sentences
+REAL = tuple(DATA)[1:-1]  # a handful of real images each: what a set has to beat
+NOTE = (
+    "Intervals are 95% (Student's t over seeds), each line for itself: nothing is corrected for their number. "
+    "≠ 0: that of the paired difference leaves out zero."
+)
+
+FEW = "Where n=2, an interval reaches 12.7 standard errors to each side: more seeds would tell more."
 
 
-def build(name: str, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The report of `ddhub evaluate --json`: rows and their summary."""
+@dataclass(frozen=True)
+class Line:
+    """One line of the table: an architecture under a protocol on a test set."""
+
+    arch: str
+    protocol: str  # `-` where there is full data alone
+    test_set: str
+    cells: dict[str, list[Entry]]  # by data; several entries where rows of other settings go by the same name
+    over: dict[str, Entry]  # paired comparisons with baselines, by baseline
+    share: Entry | None  # of the full data's accuracy
+
+
+def build(name: str, rows: Sequence[Entry]) -> Entry:
+    """The content of report.json: rows, their summary, and what compares them; what has nothing to say is left out."""
     ordered = sorted(rows, key=lambda r: (r["arch"], r["protocol"], r["data"], r["seed"]))
-    return {"format": row_files.FORMAT, "set": name, "rows": ordered, "summary": row_files.summarise(ordered)}
+    summary = statistics.summarise(ordered)
+    clear = _clear(ordered, summary)
+    present = {row["data"] for row in clear}
+    by_test = {test: [row for row in clear if row["test_set"] == test] for test in dict.fromkeys(map(_test, clear))}
+    found = {
+        "comparisons": [entry for data in REAL if data in present for entry in statistics.compare(clear, b=data)],
+        "recovery": statistics.recovery(clear),
+        "rank_fidelity": [entry for test, here in by_test.items() for entry in _fidelity(test, here)],
+        "dd_ranking": [entry for test, here in by_test.items() for entry in _scores(test, here)],
+    }
+    told = {key: value for key, value in found.items() if value}
+    return {"format": row_files.FORMAT, "set": name, "rows": ordered, "summary": summary, **told}
 
 
-def save(record: Manifest, rows_folder: Path, path: Path) -> dict[str, Any]:
-    """Write the report of every kept row of a set to `path`, and return it."""
+def _test(row: Entry) -> str:
+    return str(row["test_set"])
+
+
+def _clear(rows: Sequence[Entry], summary: Sequence[Entry]) -> list[Entry]:
+    """The rows whose names say what they are: not those of several settings, or test images, under one name."""
+    counts = Counter((e["arch"], e["protocol"], e["data"], e["test_set"]) for e in summary)
+    return [r for r in rows if counts[r["arch"], statistics.protocol_of(r), r["data"], r["test_set"]] == 1]
+
+
+def _fidelity(test_set: str, rows: Sequence[Entry]) -> Iterator[Entry]:
+    """Per protocol, whether the set ranks architectures as full data does."""
+    for protocol in dict.fromkeys(statistics.protocol_of(row) for row in rows if row["data"] == "distilled"):
+        entry = statistics.rank_fidelity(rows, protocol)
+        if entry is not None:
+            yield {**entry, "test_set": test_set}
+
+
+def _scores(test_set: str, rows: Sequence[Entry]) -> Iterator[Entry]:
+    """Per architecture, DD-Ranking's scores where one can be told."""
+    for arch in dict.fromkeys(row["arch"] for row in rows):
+        entry = statistics.dd_ranking(rows, arch)
+        if entry["lrs"] is not None or entry["ars"] is not None:
+            yield {**entry, "test_set": test_set}
+
+
+def save(record: Manifest, rows_folder: Path, path: Path) -> Entry:
+    """Write the report of every kept row of a set to `path`, with what a probe of it found beside it; return it."""
     report = build(record.name, row_files.of(record, rows_folder))
+    probed = _probed(record, path.with_name("probe.json"))
+    if probed is not None:
+        report["probe"] = probed
     files.write_json(path, report)
     return report
 
 
-def table(report: dict[str, Any]) -> list[dict[str, str]]:
-    """One line per architecture, test set and protocol: accuracy of each kind of data and how they compare, as text."""
-    groups: dict[tuple[str, str, str], dict[str, dict[str, Any]]] = {}
-    full: dict[tuple[str, str], dict[str, Any]] = {}
+def _probed(record: Manifest, path: Path) -> Entry | None:
+    """What `ddhub/probe.py` wrote of this very payload."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    same = isinstance(found, dict) and found.get("payload") == row_files.identity(record.files)
+    return {key: value for key, value in found.items() if key not in ("key", "payload")} if same else None
+
+
+def agrees(kept: Any, built: Entry) -> bool:
+    """Whether a report.json is that of its rows: numbers may differ in their last digits between machines.
+
+    Intervals of rank fidelity are drawn, and another numpy may draw otherwise: those are not compared. Nor is what a
+    probe found, which no row says.
+    """
+    if isinstance(kept, dict):
+        kept = {key: value for key, value in kept.items() if key != "probe"}
+    return isinstance(kept, dict) and _alike(_undrawn(kept), _undrawn(json.loads(json.dumps(built))))
+
+
+def _undrawn(report: Entry) -> Entry:
+    entries = report.get("rank_fidelity")
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        return report
+    return {**report, "rank_fidelity": [{k: v for k, v in entry.items() if k != "ci95"} for entry in entries]}
+
+
+def _alike(a: Any, b: Any) -> bool:
+    if isinstance(a, float) and isinstance(b, float):
+        return abs(a - b) <= 1e-9 * max(1.0, abs(a), abs(b))
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(_alike(a[key], b[key]) for key in a)
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(map(_alike, a, b))
+    return type(a) is type(b) and bool(a == b)
+
+
+def lines(report: Entry) -> list[Line]:
+    """The table: full data stands on every line of its architecture and test set, or on one of its own."""
+    groups: dict[tuple[str, str, str], dict[str, list[Entry]]] = {}
+    full: dict[tuple[str, str], list[Entry]] = {}
     for entry in report["summary"]:
         if entry["data"] == "full":
-            full[entry["arch"], entry["test_set"]] = entry
+            full.setdefault((entry["arch"], entry["test_set"]), []).append(entry)
         else:
-            groups.setdefault((entry["arch"], entry["test_set"], entry["protocol"]), {})[entry["data"]] = entry
-    for arch, test_set in full:  # full data alone, with nothing beside it yet
-        if not any(key[:2] == (arch, test_set) for key in groups):
-            groups[arch, test_set, "-"] = {}
-    several = len({test_set for _, test_set, _ in groups}) > 1
-    lines = []
-    for (arch, test_set, protocol), found in groups.items():
-        cells = {**found, **({"full": full[arch, test_set]} if (arch, test_set) in full else {})}
-        line = {"arch": arch, "test_set": test_set if several else "-", "protocol": protocol}
-        line |= {data: accuracy(cells[data]) if data in cells else "-" for data in DATA}
-        line["gap"] = _difference(cells, "distilled", "random")
-        line["share"] = _share(cells)
-        lines.append(line)
-    return lines
+            key = (entry["arch"], entry["protocol"], entry["test_set"])
+            groups.setdefault(key, {}).setdefault(entry["data"], []).append(entry)
+    for arch, test_set in full:
+        if not any((key[0], key[2]) == (arch, test_set) for key in groups):
+            groups[arch, "-", test_set] = {}
+    found = []
+    for key, cells in groups.items():
+        whole = full.get((key[0], key[2]))
+        over = {e["b"]: e for e in report.get("comparisons", []) if _key(e) == key}
+        share = next((e for e in report.get("recovery", []) if _key(e) == key), None)
+        found.append(Line(*key, {**cells, **({"full": whole} if whole else {})}, over, share))
+    return found
 
 
-def accuracy(entry: dict[str, Any]) -> str:
-    """`48.5 ± 0.4 (n=5)` in per cent; without a spread where n is 1."""
-    spread = "" if entry["std"] is None else f" ± {100 * entry['std']:.1f}"
-    return f"{100 * entry['mean']:.1f}{spread} (n={entry['n']})"
+def _key(entry: Entry) -> tuple[str, str, str]:
+    return entry["arch"], entry["protocol"], entry["test_set"]
 
 
-def _difference(cells: dict[str, dict[str, Any]], a: str, b: str) -> str:
-    return f"{100 * (cells[a]['mean'] - cells[b]['mean']):+.1f}" if a in cells and b in cells else "-"
+def sentences(report: Entry) -> list[str]:
+    """What the table says, in words: where the set is above random with disjoint intervals and where it is not."""
+    every = lines(report)
+    ours = [line for line in every if "distilled" in line.cells]
+    several = len({line.test_set for line in every}) > 1
+    present = {data for line in ours for data in line.cells}
+    said = []
+    if ours and "random" not in present:
+        said.append("Random real images were not run: nothing here says what distilling adds to picking images.")
+    for protocol, test_set in dict.fromkeys((line.protocol, line.test_set) for line in ours if "random" in present):
+        here = [line for line in ours if (line.protocol, line.test_set) == (protocol, test_set)]
+        said.append(f"{_under(protocol, test_set, several)}, {_claim(here, 'random', [line.arch for line in here])}")
+    said += [_against(ours, data, several) for data in REAL[1:] if data in present]
+    said += [_ranked(entry, several) for entry in report.get("rank_fidelity", [])]
+    said += _scored(report.get("dd_ranking", []), several)
+    if not any(entry["ci95"] for entry in report["summary"]):
+        return said
+    few = any(entry["n"] == 2 for entry in report["summary"])
+    return [*said, *([FEW] if few else []), NOTE]
 
 
-def _share(cells: dict[str, dict[str, Any]]) -> str:
-    if "full" not in cells or "distilled" not in cells:
-        return "-"
-    return f"{100 * cells['distilled']['mean'] / cells['full']['mean']:.1f}%"
+def _under(protocol: str, test_set: str, several: bool) -> str:
+    return f"Under {protocol}{f' on {test_set}' if several else ''}"
 
 
-HEADINGS = {
-    "arch": "architecture",
-    "test_set": "test set",
-    "protocol": "protocol",
-    **TITLES,
-    "gap": "over random",
-    "share": "share of full",
-}
-
-
-def columns(lines: Sequence[dict[str, str]]) -> list[str]:
-    """The columns of a table that say something."""
-    return [key for key in HEADINGS if key in ("arch", "protocol") or any(line[key] != "-" for line in lines)]
-
-
-def markdown(report: dict[str, Any]) -> str:
-    """The table as Markdown."""
-    lines = table(report)
-    keys = columns(lines)
-    head = ["| " + " | ".join(HEADINGS[key] for key in keys) + " |", "|" + " --- |" * len(keys)]
-    return "\n".join(head + ["| " + " | ".join(plain(line[key]) for key in keys) + " |" for line in lines])
-
-
-def plain(text: str) -> str:
-    """A stranger's words, inert in Markdown and HTML: no markup, no links, no formulas, one line."""
-    line = "".join(letter if letter.isprintable() else " " for letter in text)
-    return MARKUP.sub(lambda found: "".join(f"&#{ord(letter)};" for letter in found[0]), line)
-
-
-def show(report: dict[str, Any], *, stderr: bool = False) -> None:
-    """Print the table for people."""
-    from rich.console import Console
-    from rich.table import Table
-
-    lines = table(report)
-    shown = Table(title=f"{report['set']}: test accuracy in per cent, mean ± standard deviation", title_justify="left")
-    for key in columns(lines):
-        shown.add_column(HEADINGS[key], justify="left" if key in ("arch", "protocol") else "right", no_wrap=True)
-    for line in lines:
-        shown.add_row(*(line[key] for key in columns(lines)))
-    console = Console(stderr=stderr)
-    # A pipe has no width; a cut table would lose numbers.
-    Console(stderr=stderr, width=max(console.width, 110)).print(shown)
-
-
-def image_grid(found: Artifact, path: Path, per_class: int = 10, classes: int = 20) -> None:
-    """Write a PNG of the first synthetic images: a row per class, class names at the left."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-    import numpy as np
-
-    names = found.manifest.classes[:classes]
-    count = min(per_class, found.manifest.ipc)
-    side = found.images.shape[-1]
-    canvas = np.full((len(names) * (side + 1) - 1, count * (side + 1) - 1, found.images.shape[1]), 255, np.uint8)
-    for row in range(len(names)):
-        chosen = found.images[found.labels == row][:count]
-        for column, image in enumerate(chosen):
-            top, left = row * (side + 1), column * (side + 1)
-            canvas[top : top + side, left : left + side] = image.permute(1, 2, 0).numpy()
-    cell = 0.55  # inches a picture
-    size = (cell * count + 1.6, cell * len(names) + 0.2)
-    figure, axes = plt.subplots(figsize=size, dpi=110)
-    axes.imshow(canvas.squeeze(-1) if canvas.shape[-1] == 1 else canvas, cmap="gray", vmin=0, vmax=255, aspect="equal")
-    # Names come from strangers' files; a dollar sign must not start a formula.
-    axes.set_yticks([row * (side + 1) + side / 2 for row in range(len(names))], [n.replace("$", r"\$") for n in names])
-    axes.set_xticks([])
-    axes.tick_params(length=0)
-    for edge in axes.spines.values():
-        edge.set_visible(False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    files.write_atomic(
-        path, lambda file: figure.savefig(file, format="png", bbox_inches="tight", metadata={"Software": None})
+def _against(ours: Sequence[Line], data: str, several: bool) -> str:
+    """The claim for another baseline over all protocols; where they are many, as counts."""
+    tried = [line for line in ours if data in line.cells]
+    if len({(line.protocol, line.test_set) for line in tried}) == 1:
+        where = _under(tried[0].protocol, tried[0].test_set, several)
+        return f"{where}, {_claim(tried, data, [line.arch for line in tried])}"
+    above = [line for line in tried if why_not(line, data) is None]
+    below = [line for line in tried if (line.over.get(data) or {}).get("disjoint") and line not in above]
+    return (
+        f"Distilled is above {TITLES.get(data, DATA[data])} with disjoint 95% intervals on {len(above)} of "
+        f"{len(tried)} lines, below with disjoint ones on {len(below)}; on the others they overlap or are missing."
     )
-    plt.close(figure)
+
+
+def _claim(here: Sequence[Line], data: str, places: Sequence[str]) -> str:
+    """`distilled is above random real with disjoint 95% intervals on A; not on B (why).`"""
+    held = [place for line, place in zip(here, places, strict=True) if why_not(line, data) is None]
+    failed = [f"{p} ({why_not(line, data)})" for line, p in zip(here, places, strict=True) if why_not(line, data)]
+    claim = f"distilled is above {TITLES.get(data, DATA[data])} with disjoint 95% intervals"
+    if not failed:
+        return f"{claim} on every architecture: {', '.join(held)}."
+    if not held:
+        return f"{claim} on no architecture: {', '.join(failed)}."
+    return f"{claim} on {', '.join(held)}; not on {', '.join(failed)}."
+
+
+def why_not(line: Line, data: str) -> str | None:
+    """Why a line does not show the set above a baseline with disjoint 95% intervals; None where it does."""
+    if data not in line.cells:
+        return f"{TITLES.get(data, DATA[data])} not run"
+    if len(line.cells["distilled"]) > 1 or len(line.cells[data]) > 1:
+        return "rows of several settings under one name"
+    entry = line.over.get(data)
+    if entry is None:
+        return "no seed in common"
+    apart = f"n={entry['n']}, {abs(100 * entry['mean']):.1f} points {'above' if entry['mean'] > 0 else 'below'}"
+    if entry["disjoint"] is None:
+        return f"{apart}, no interval"
+    if entry["disjoint"]:
+        return None if entry["mean"] > 0 else f"{apart}, intervals disjoint"
+    return f"{apart}, intervals overlap"
+
+
+def _ranked(entry: Entry, several: bool) -> str:
+    low, high = entry["ci95"]
+    sure = "" if low is None else f"95% interval {low:.2f} to {high:.2f}, "
+    return (
+        f"{_under(entry['protocol'], entry['test_set'], several)}, architectures rank as they do on full data with "
+        f"Kendall's tau {entry['tau']:.2f} ({sure}{len(entry['archs'])} architectures, n={entry['n']})."
+    )
+
+
+def _scored(entries: Sequence[Entry], several: bool) -> list[str]:
+    """DD-Ranking's scores, all in one sentence."""
+    told = []
+    for entry in entries:
+        scores = (("label-robust", entry["lrs"]), ("augmentation-robust", entry["ars"]))
+        where = f"{entry['arch']}{' on ' + entry['test_set'] if several else ''}"
+        told.append(f"{where} {', '.join(f'{name} {score:.3f}' for name, score in scores if score is not None)}")
+    start = "DD-Ranking's scores, from fractions; 0.269 is no lead and no loss"
+    return [f"{start}: {'; '.join(told)}."] if told else []

@@ -34,6 +34,7 @@ LICENSES = {
     "zh-plus/tiny-imagenet": "unknown",  # names none; its images are ImageNet's
     "digits": "cc-by-4.0",  # UCI's "Optical Recognition of Handwritten Digits", of which scikit-learn ships a part
 }
+TESTS = ("test", "validation", "valid", "val")  # what a split to test on is called
 DECODING = 2  # version of the decoding rules below; a change makes new cache files
 
 
@@ -60,6 +61,28 @@ def load_train(spec: SourceSpec) -> tuple[Split, Tensor, Tensor]:
     split = _load(spec, spec.train)
     training, validation = hold_out(split.labels, spec.validation, spec.split_seed)
     return split, training, validation
+
+
+def find_test(spec: SourceSpec) -> SourceSpec:
+    """The spec with the split that is tested on: its own, one of the usual names, or the only one there is.
+
+    Raises:
+        UserError: where none can be meant.
+    """
+    import datasets
+
+    if spec.dataset == "digits" and spec.path is None:
+        return spec
+    where = str(Path(spec.path).expanduser()) if spec.path else spec.dataset
+    try:
+        with quiet():
+            names = datasets.get_dataset_split_names(where, spec.config, revision=spec.revision)
+    except hubclient.faults():
+        return spec  # reading it says better what is wrong
+    usual = [name for name in (spec.test, *TESTS) if name in names] or (names if len(names) == 1 else [])
+    if not usual:
+        raise UserError(f"{where}: has no split to test on, only {', '.join(names)}", next=f"one of {', '.join(TESTS)}")
+    return spec.model_copy(update={"test": usual[0]})
 
 
 def load_test(spec: SourceSpec) -> Split:
@@ -153,8 +176,12 @@ def _open(spec: SourceSpec, split: str) -> tuple[Any, str | None]:
     unreadable = hubclient.faults()
     try:
         with quiet():
-            return datasets.load_dataset(**arguments, split=split), revision
+            return datasets.load_dataset(**arguments, name=spec.config, split=split), revision
     except ValueError as fault:
+        if str(fault).startswith(("Config name is missing", "BuilderConfig '")):  # the message lists what there is
+            raise UserError(
+                f"source: {where}: which subset? {_one_line(fault)}", next="--set source.config=NAME"
+            ) from fault
         raise UserError(
             f"source: {where}: {_one_line(fault)}", next=f"check source.train and source.test ({split})"
         ) from fault

@@ -7,6 +7,8 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from ddhub import files
+
 LEVEL = 0.975  # quantile of a two-sided 95% interval
 RESAMPLES = 2000  # of the bootstrap behind the interval of Kendall's tau
 SCORE_WEIGHT = 0.5  # DD-Ranking's default weight of each of its two components
@@ -15,13 +17,25 @@ Row = dict[str, Any]
 
 
 def summarise(rows: Sequence[Row]) -> list[Row]:
-    """Mean, sample standard deviation, n and 95% interval (Student's t) per architecture, protocol, data, test."""
+    """Mean, sample standard deviation, n and 95% interval (Student's t) per architecture, protocol, data, test.
+
+    A protocol that the user changed is one of its own, named with its changes: `native epochs=50`.
+    """
     groups: dict[tuple[str, ...], list[float]] = {}
     for row in rows:
-        key = tuple(row[name] for name in ("arch", "protocol", "data", "test_set", "test"))
+        # Rows of other settings are never averaged together, whatever they are called.
+        settings = files.digest([row.get("settings"), row.get("family")])
+        key = (row["arch"], protocol_of(row), row["data"], row["test_set"], row["test"], settings)
         groups.setdefault(key, []).append(row["top1"])
     named = ("arch", "protocol", "data", "test_set")
     return [{**dict(zip(named, key, strict=False)), **_moments(values)} for key, values in groups.items()]
+
+
+def protocol_of(row: Row) -> str:
+    """A row's protocol with the user's changes."""
+    if row["data"] == "full":
+        return str(row["protocol"])
+    return " ".join([row["protocol"], *row.get("overrides", [])])
 
 
 def compare(rows: Sequence[Row], a: str = "distilled", b: str = "random") -> list[Row]:
@@ -32,8 +46,8 @@ def compare(rows: Sequence[Row], a: str = "distilled", b: str = "random") -> lis
     where there are fewer than two pairs; `disjoint` says whether the two 95% intervals do not even touch.
     """
     found = []
-    for arch, protocol, test_set in dict.fromkeys((r["arch"], r["protocol"], r["test_set"]) for r in rows):
-        here = [r for r in rows if (r["arch"], r["protocol"], r["test_set"]) == (arch, protocol, test_set)]
+    for arch, protocol, test_set in dict.fromkeys((r["arch"], protocol_of(r), r["test_set"]) for r in rows):
+        here = [r for r in rows if (r["arch"], protocol_of(r), r["test_set"]) == (arch, protocol, test_set)]
         ours, theirs = ({r["seed"]: r["top1"] for r in here if r["data"] == data} for data in (a, b))
         pairs = [ours[seed] - theirs[seed] for seed in sorted(set(ours) & set(theirs))]
         if not pairs:
@@ -72,7 +86,7 @@ def recovery(rows: Sequence[Row], data: str = "distilled") -> list[Row]:
     found = []
     for entry in summary:
         whole = full.get((entry["arch"], entry["test_set"]))
-        if entry["data"] != data or whole is None:
+        if entry["data"] != data or whole is None or whole["mean"] == 0:
             continue
         share, interval = entry["mean"] / whole["mean"], None
         if entry["std"] is not None and whole["std"] is not None:
@@ -89,37 +103,44 @@ def rank_fidelity(rows: Sequence[Row], protocol: str, data: str = "distilled", s
     """Kendall's tau-b between architectures ranked by their accuracy on a set and on full data; None below three.
 
     The interval resamples each architecture's rows (percentile bootstrap); it says how sure the two rankings are for
-    these architectures, nothing of others.
+    these architectures, nothing of others. None too where either ranking is one big tie.
     """
     import numpy as np
-    from scipy import stats
 
     ours, full = _by_arch(rows, data, protocol), _by_arch(rows, "full", None)
     archs = sorted(set(ours) & set(full))
     if len(archs) < 3:
         return None
+    tau = float(_kendall(*(np.array([[np.mean(values[arch]) for arch in archs]]) for values in (ours, full)))[0])
+    if math.isnan(tau):
+        return None
     draw = np.random.default_rng(seed)
 
-    def tau(resample: bool) -> float:
-        means = [
-            [
-                float(np.mean(draw.choice(values[arch], len(values[arch])) if resample else values[arch]))
-                for arch in archs
-            ]
-            for values in (ours, full)
-        ]
-        return float(stats.kendalltau(*means).statistic)
+    def resampled(values: dict[str, list[float]]) -> Any:
+        means = [draw.choice(values[arch], (RESAMPLES, len(values[arch]))).mean(1) for arch in archs]
+        return np.stack(means, 1)
 
-    drawn = [value for value in (tau(True) for _ in range(RESAMPLES)) if not math.isnan(value)]
-    low, high = (float(np.quantile(drawn, q)) for q in (1 - LEVEL, LEVEL)) if drawn else (None, None)
+    drawn = _kendall(resampled(ours), resampled(full))
+    drawn = drawn[~np.isnan(drawn)]
+    low, high = (float(np.quantile(drawn, q)) for q in (1 - LEVEL, LEVEL)) if len(drawn) else (None, None)
     n = min(len(values[arch]) for values in (ours, full) for arch in archs)
-    return {"protocol": protocol, "data": data, "archs": archs, "tau": tau(False), "ci95": [low, high], "n": n}
+    return {"protocol": protocol, "data": data, "archs": archs, "tau": tau, "ci95": [low, high], "n": n}
+
+
+def _kendall(a: Any, b: Any) -> Any:
+    """Kendall's tau-b between the rows of two arrays (R, k), all at once: (R,); NaN where a row is one big tie."""
+    import numpy as np
+
+    first, second = np.triu_indices(a.shape[1], 1)
+    x, y = (np.sign(values[:, first] - values[:, second]) for values in (a, b))
+    with np.errstate(invalid="ignore"):
+        return (x * y).sum(1) / np.sqrt((x * x).sum(1) * (y * y).sum(1))
 
 
 def _by_arch(rows: Iterable[Row], data: str, protocol: str | None) -> dict[str, list[float]]:
     found: dict[str, list[float]] = {}
     for row in rows:
-        if row["data"] == data and protocol in (None, row["protocol"]):
+        if row["data"] == data and protocol in (None, protocol_of(row)):
             found.setdefault(row["arch"], []).append(row["top1"])
     return found
 

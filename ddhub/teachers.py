@@ -70,7 +70,9 @@ def obtain(
         identity: what else makes these teachers what they are (source, split, preprocessing); part of the cache's key.
     """
     protocol = Protocol(loss="ce", augment=augment, lr=spec.lr, epochs=spec.epochs, batch=spec.batch)
-    settings = protocol.model_dump(exclude=None if network.family.patient else {"min_steps"})
+    settings = protocol.model_dump(include={"loss", "augment", "optimizer", "lr", "epochs", "batch"})
+    if network.family.patient:
+        settings["min_steps"] = protocol.min_steps
     key = files.digest([TRAINING, spec.arch, network.classes, settings, identity])[:24]
     folder = files.home() / "teachers"
     paths = [folder / f"{key}-{index:02d}.safetensors" for index in range(spec.count)]
@@ -87,6 +89,7 @@ def obtain(
             weights = train.fit(network, training, protocol, seed=index, run=run)[-1]
             top1 = train.accuracy(network, weights, validation)
             files.write_json(_seconds(path), round(run.seconds, 1))
+            files.write_json(_about(path), {"identity": identity})
             write(path, network, weights, top1)
             run.remove()
             say(f"{phase}: {100 * top1:.1f}% on validation, {duration(run.seconds)}")
@@ -97,9 +100,28 @@ def obtain(
     return load(paths, network)
 
 
+def cached(fingerprint: str) -> list[tuple[list[Path], Any]]:
+    """Finished teachers of the cache that were trained on a source, and the identity that `obtain` was given of them.
+
+    Args:
+        fingerprint: the source's, which an identity opens with.
+    """
+    found: dict[str, tuple[list[Path], Any]] = {}
+    for path in sorted((files.home() / "teachers").glob("*.safetensors")):
+        about = json.loads(_about(path).read_text()) if _about(path).is_file() else {}
+        identity = about.get("identity")
+        if isinstance(identity, list) and identity and identity[0] == fingerprint:
+            found.setdefault(path.stem.rpartition("-")[0], ([], identity))[0].append(path)
+    return list(found.values())
+
+
 def seconds(teachers: Teachers) -> float:
     """How long cached teachers took to train; kept beside their files, since a clock inside would change bytes."""
     return sum(float(_seconds(path).read_text()) for path in teachers.files if _seconds(path).exists())
+
+
+def _about(path: Path) -> Path:
+    return path.with_suffix(".about.json")
 
 
 def _seconds(path: Path) -> Path:

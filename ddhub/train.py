@@ -3,8 +3,9 @@
 Shapes: N images, B batch, C H W image, K classes.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from math import ceil, cos, pi
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ddhub import seeds
+from ddhub import fast, seeds
 from ddhub.augment import augment
 from ddhub.errors import UserError
 from ddhub.fast import Network, Weights
@@ -71,12 +72,38 @@ def mean_squared_error(logits: Tensor, labels: Tensor, targets: Tensor | None) -
     return F.mse_loss(logits, targets)
 
 
+def distillation(logits: Tensor, labels: Tensor, targets: Tensor | None, temperature: float) -> Tensor:
+    """KL divergence of softened logits from softened targets, times the squared temperature (arXiv:1503.02531)."""
+    assert targets is not None
+    ours, theirs = F.log_softmax(logits / temperature, 1), F.log_softmax(targets / temperature, 1)
+    return F.kl_div(ours, theirs, log_target=True, reduction="batchmean") * temperature**2
+
+
 LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor | None], Tensor]] = {
     "l1_logits": l1_logits,
     "ce": cross_entropy,
     "soft_ce": soft_cross_entropy,
     "mse": mean_squared_error,
 }
+
+
+def loss_of(protocol: Protocol) -> Callable[[Tensor, Tensor, Tensor | None], Tensor]:
+    """The loss of a protocol: a function of logits (B, K), labels (B,) and targets (B, K) or None."""
+    if protocol.loss == "kl":
+        return partial(distillation, temperature=protocol.temperature)
+    return LOSSES[protocol.loss]
+
+
+def family_of(network: Network, protocol: Protocol) -> Family:
+    """How a network is trained: as its family is, but for what the protocol decides for all."""
+    family = network.family
+    if protocol.optimizer == "adamw":
+        family = replace(family, optimizer="adamw", lr=None, weight_decay=0.01, schedule="half_cosine", patient=False)
+    if protocol.tuned:
+        family = replace(family, lr=None)
+    if protocol.weight_decay is not None:
+        family = replace(family, weight_decay=protocol.weight_decay)
+    return family
 
 
 def fit(
@@ -106,7 +133,7 @@ def fit(
     """
     assert run is None or not keep, "a resumed training has lost its earlier snapshots"
     device = network.decisions.device
-    epochs, steps = plan(len(examples), protocol, network.family)
+    epochs, steps = plan(len(examples), protocol, family_of(network, protocol))
     carry: dict[str, Any] = {"weights": network.init(seed), "optimizer": None}
     learner, snapshots, loss = None, [], torch.zeros(())
     wanted = {number * epochs // protocol.epochs for number in keep}  # at the same parts of a longer training
@@ -114,21 +141,100 @@ def fit(
         learner = learner or _Learner(network, protocol, epochs, carry)
         for number, chosen in enumerate(_order(len(examples), steps, seed, epoch)):
             step = epoch * steps + number
-            inputs, labels, targets = examples.batch(chosen, device)
-            inputs = augment(inputs, protocol.augment, seeds.generator(seed, "augment", step))
-            if teach is not None:
-                targets = teach(inputs)
+            inputs, labels, targets = _batch(examples, chosen, protocol, seed, step, device, teach)
             logits = network.forward(learner.weights, inputs, train=True)
-            loss = LOSSES[protocol.loss](logits, labels, targets)
+            loss = loss_of(protocol)(logits, labels, targets)
             learner.step(loss, step, steps)
         if run:
             run.log(loss=loss)
             carry.update(learner.state())
         if epoch + 1 in wanted:
             snapshots.append(network.place(learner.snapshot()))
-    if not loss.isfinite():
-        raise UserError(f"training {network.arch} diverged: its loss is {loss.item()}", next="lower the learning rate")
+    _check(loss, network)
     return [*snapshots, network.place(learner.weights if learner else carry["weights"])]
+
+
+def fit_many(
+    network: Network,
+    examples: Sequence[Examples],
+    protocol: Protocol,
+    seeds: Sequence[int],
+    *,
+    teach: Callable[[Tensor], Tensor] | None = None,
+) -> list[Weights]:
+    """Train several fresh networks, `network.decisions.together` of them in one program; the final weights of each.
+
+    Each has the initialisation, order and augmentation that `fit` gives its seed, so it ends where `fit` would, up to
+    rounding: within 1e-3 of every weight's scale after a few dozen steps (tests/test_together.py).
+
+    Args:
+        examples: of each network, as many for all.
+        seeds: of each network.
+        teach: as in `fit`.
+
+    Raises:
+        UserError: when one of them diverges.
+    """
+    at_once = network.decisions.together
+    if at_once == 1:
+        pairs = zip(examples, seeds, strict=True)
+        return [fit(network, each, protocol, seed, teach=teach)[-1] for each, seed in pairs]
+    found: list[Weights] = []
+    for start in range(0, len(seeds), at_once):
+        part = slice(start, start + at_once)
+        found += _fit_together(network, examples[part], protocol, seeds[part], teach)
+    return found
+
+
+def _fit_together(
+    network: Network,
+    examples: Sequence[Examples],
+    protocol: Protocol,
+    several: Sequence[int],
+    teach: Callable[[Tensor], Tensor] | None,
+) -> list[Weights]:
+    """`fit` with a leading dimension J: the sum of J losses has for each network's weights its own gradient."""
+    count, device = len(examples[0]), network.decisions.device
+    assert all(len(each) == count for each in examples), "networks trained together see as many images each"
+    epochs, steps = plan(count, protocol, family_of(network, protocol))
+    weights = fast.stack([network.init(seed) for seed in several])
+    learner, losses = _Learner(network, protocol, epochs, {"weights": weights, "optimizer": None}), torch.zeros(())
+    for epoch in range(epochs):
+        orders = (_order(count, steps, seed, epoch) for seed in several)
+        for number, chosen in enumerate(zip(*orders, strict=True)):
+            step = epoch * steps + number
+            batches = [
+                _batch(each, rows, protocol, seed, step, device, teach)
+                for each, rows, seed in zip(examples, chosen, several, strict=True)
+            ]
+            logits = network.forward_many(learner.weights, torch.stack([inputs for inputs, _, _ in batches]))
+            pairs = zip(logits, batches, strict=True)
+            losses = torch.stack([loss_of(protocol)(own, labels, targets) for own, (_, labels, targets) in pairs])
+            learner.step(losses.sum(), step, steps)
+    _check(losses, network)
+    return [network.place(fast.unstack(learner.weights, number)) for number in range(len(several))]
+
+
+def _batch(
+    examples: Examples,
+    chosen: Tensor,
+    protocol: Protocol,
+    seed: int,
+    step: int,
+    device: str,
+    teach: Callable[[Tensor], Tensor] | None,
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Augmented inputs (B, C, H, W), labels (B,) and targets (B, K) of one step."""
+    inputs, labels, targets = examples.batch(chosen, device)
+    inputs = augment(inputs, protocol.augment, seeds.generator(seed, "augment", step))
+    return inputs, labels, targets if teach is None else teach(inputs)
+
+
+def _check(loss: Tensor, network: Network) -> None:
+    if not loss.isfinite().all():
+        raise UserError(
+            f"training {network.arch} diverged: its loss is {loss.tolist()}", next="lower the learning rate"
+        )
 
 
 def plan(count: int, protocol: Protocol, family: Family) -> tuple[int, int]:
@@ -146,7 +252,7 @@ class _Learner:
     """Weights with the optimiser and schedule of their family."""
 
     def __init__(self, network: Network, protocol: Protocol, epochs: int, carry: dict[str, Any]) -> None:
-        self.family, self.epochs = network.family, epochs
+        self.family, self.epochs = family_of(network, protocol), epochs
         self.rate = self.family.lr if self.family.lr is not None else protocol.lr
         self.weights = network.place(carry["weights"])
         parameters = [self.weights[name].requires_grad_() for name in network.trainable]
@@ -178,6 +284,8 @@ def _schedule(name: str, step: int, steps_per_epoch: int, epochs: int) -> float:
     if name == "half":
         return 1.0 if step // steps_per_epoch < (epochs + 1) // 2 else 0.1
     total = steps_per_epoch * epochs
+    if name == "half_cosine":  # RDED's, which ends at half the rate
+        return 0.5 * (1 + cos(pi * step / total / 2))
     warm_up = max(1, total // 10)
     if step < warm_up:
         return (step + 1) / warm_up

@@ -5,12 +5,13 @@ Shapes: B rows of one group, K classes, C H W image.
 """
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ddhub import artifact, manifest, parquet, recipe, report
+from ddhub import artifact, manifest, parquet, recipe, report, tables
 from ddhub import rows as row_files
 from ddhub.errors import UserError
 from ddhub.manifest import Manifest
@@ -195,7 +196,7 @@ def _report(folder: Path, record: Manifest) -> list[str]:
         kept = json.loads(path.read_bytes())
     except ValueError:
         return [*found, f"{path}: not readable as JSON"]
-    if kept != json.loads(json.dumps(report.build(record.name, rows))):
+    if not report.agrees(kept, report.build(record.name, rows)):
         found.append(f"{path}: is not the summary of the rows in evaluation/")
     return found
 
@@ -222,6 +223,8 @@ def _card(folder: Path, record: Manifest) -> list[str]:
     if paths != [[{"split": "train", "path": "data/train-*.parquet"}]]:
         found.append(f"{path}: configs do not name data/train-*.parquet as split train")
     rows = row_files.of(record, folder / "evaluation")
-    if rows and report.markdown(report.build(record.name, rows)) not in text:
+    if rows and tables.results(report.build(record.name, rows)) not in text:
         found.append(f"{path}: its results are not those of the rows in evaluation/")
-    return found
+    shown = dict.fromkeys(re.findall(r"\]\((assets/[\w.-]+\.png)\)", text))
+    missing = [name for name in shown if not (folder / name).is_file()]
+    return found + [f"{folder / name}: missing, and the card shows it" for name in missing]

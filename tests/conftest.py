@@ -134,3 +134,24 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def folder(finished: Path, tmp_path: Path) -> Path:
     """A copy of that artifact, to push and to change."""
     return Path(shutil.copytree(finished, tmp_path / "set"))
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A Hub with users alice and bob; the client in this process logs in as alice, with a cache of its own."""
+    from hub_server import HubServer
+    from huggingface_hub import constants
+
+    with HubServer(tmp_path / "hub") as server:
+        server.token = server.add_user("alice")
+        server.add_user("bob")
+        monkeypatch.setattr(constants, "ENDPOINT", server.url)
+        template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setenv("HF_TOKEN", server.token)
+        # The client waits seconds between its tries; the tries are what is tested.
+        monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
+        yield server

@@ -165,3 +165,35 @@ def test_a_strategy_draws_its_own_operations_only(strategy, monkeypatch):
     expected = list(DSA_OPERATIONS) if strategy == "dsa" else strategy.split("_")
     assert set(drawn) == set(expected)
     assert min(drawn.count(name) for name in expected) > 0.7 * 600 / len(expected)
+
+
+def test_a_chain_applies_all_and_a_list_draws_one():
+    """`flip+crop` is both, each with its own draws; `flip_crop` is either."""
+    images = torch.rand(64, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    chained = dsa.augment(images, "flip+crop", torch.Generator().manual_seed(1))
+    generator = torch.Generator().manual_seed(1)
+    expected = dsa.flip(images, torch.rand(3, 64, generator=generator))
+    expected = dsa.crop(expected, torch.rand(3, 64, generator=generator))
+    assert torch.equal(chained, expected)
+
+
+def test_a_random_resized_crop_shows_a_part_of_the_image():
+    """All of its area gives the image itself; a small part of a ramp is flat, and stays within the image's values."""
+    ramp = torch.linspace(0, 1, 16).expand(1, 1, 16, 16)
+    whole = dsa.rrc(ramp, torch.tensor([[1.0], [0.5], [0.5], [0.5]]))
+    torch.testing.assert_close(whole, ramp)
+    small = dsa.rrc(ramp, torch.tensor([[0.0], [0.5], [1.0], [0.5]]))
+    side = 0.08**0.5
+    assert small.max() <= 1 and small.max() - small.min() == pytest.approx(side, abs=0.01)
+    assert small.max() == pytest.approx(1.0, abs=1e-4)
+
+
+def test_cutmix_pastes_one_box_of_other_images():
+    """A quarter of the area at the centre; outside of it nothing changes."""
+    images = torch.arange(3.0).view(3, 1, 1, 1).expand(3, 1, 8, 8)
+    draws = torch.tensor([[0.25] * 3, [0.5] * 3, [0.5] * 3, [0.9, 0.1, 0.5]])
+    mixed = dsa.cutmix(images, draws)
+    changed = (mixed != images).sum((1, 2, 3))
+    assert (mixed[:, :, 0, 0] == images[:, :, 0, 0]).all()
+    assert sorted(mixed[:, 0, 4, 4].tolist()) == [0, 1, 2]
+    assert changed.max() == 16

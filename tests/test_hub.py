@@ -11,32 +11,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from conftest import QUICK
-from hub_server import Corrupt, Cut, Drop, HubServer, Status
+from hub_server import Corrupt, Cut, Drop, Status
 
 from ddhub import api, cli, hub, manifest
 from ddhub.errors import UserError
 
 ID = "alice/digits"
-
-
-@pytest.fixture
-def server(tmp_path, monkeypatch):
-    """A Hub with users alice and bob; the client in this process logs in as alice, with a cache of its own."""
-    from huggingface_hub import constants
-
-    with HubServer(tmp_path / "hub") as server:
-        server.token = server.add_user("alice")
-        server.add_user("bob")
-        monkeypatch.setattr(constants, "ENDPOINT", server.url)
-        template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-        monkeypatch.setenv("HF_TOKEN", server.token)
-        # The client waits seconds between its tries; the tries are what is tested.
-        monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
-        yield server
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -294,7 +274,7 @@ def test_a_set_is_evaluated_by_its_id(server, folder, tmp_path, monkeypatch):
     report = api.evaluation(ID, ["convnet2_w8"], seeds=1, threads=1)
     assert {row["data"] for row in report["rows"]} == {"distilled", "random"}
     assert {row["set"] for row in report["rows"]} == {f"{ID}@{done['commit']}"}
-    assert len(list((tmp_path / "ddhub-evaluations" / "alice--digits" / "evaluation").iterdir())) == 2
+    assert len(list((tmp_path / "ddhub-evaluations" / "alice--digits" / "evaluation").glob("*.json"))) == 2
     assert api.faults(ID)[1] == []
 
 

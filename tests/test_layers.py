@@ -11,16 +11,18 @@ PACKAGE = Path(__file__).parent.parent / "ddhub"
 LAYERS = [
     {"errors", "files", "log", "schema", "seeds"},
     {"recipe", "plugins", "jobs", "manifest", "hubclient"},
-    {"rows"},
+    {"rows", "statistics", "protocols", "verdict"},
     {"sources", "decoding", "nets", "augment", "preprocess", "synset", "parquet", "artifact"},
-    {"foreign", "families", "classorder", "inputspace"},
+    {"foreign", "families", "classorder", "inputspace", "spaces", "baselines"},
     {"fast", "run", "train", "teachers", "task"},
     {"methods", "layouts"},
-    {"distill", "packaging", "memorisation", "evaluate", "importing", "exporting"},
-    {"report", "snippet", "card"},
+    {"distill", "packaging", "memorisation", "origins", "bench"},
+    {"tuning", "calibrate", "evaluate", "importing", "exporting"},
+    {"report", "tables", "charts", "sidebyside", "page", "snippet", "card"},
     {"verify", "hub"},
-    {"loading"},
+    {"loading", "collect", "anyset", "referee", "probe"},
     {"api"},
+    {"options"},
     {"cli", "__init__"},
 ]
 LAYER = {name: depth for depth, names in enumerate(LAYERS) for name in names}
@@ -59,14 +61,15 @@ def test_a_method_imports_no_other_method(path):
 
 def test_evaluate_and_distill_know_nothing_of_each_other():
     """The evaluator scores sets that it knows nothing about."""
-    assert not imports(PACKAGE / "evaluate.py") & {"methods", "distill", "task", "plugins"}
-    assert "evaluate" not in imports(PACKAGE / "distill.py")
+    for name in ("evaluate.py", "bench.py", "baselines.py"):
+        assert not imports(PACKAGE / name) & {"methods", "distill", "packaging", "task", "plugins"}
+    assert not imports(PACKAGE / "distill.py") & {"evaluate", "bench"}
 
 
 def test_only_the_evaluator_opens_the_test_split():
-    """`load_test` is named in the file that defines it and in evaluate.py, nowhere else; `spec.test` likewise."""
+    """`load_test` is named where it is defined and in the evaluator's two files, nowhere else; `spec.test` likewise."""
     named = {room(path) for path in FILES for node in ast.walk(ast.parse(path.read_text())) if _opens_test(node)}
-    assert named == {"sources", "evaluate"}
+    assert named == {"sources", "bench", "evaluate"}
 
 
 def _opens_test(node: ast.AST) -> bool:

@@ -79,7 +79,7 @@ def test_its_tree_names_what_is_there(path):
 
 def test_its_tree_names_every_module():
     """A stranger finds every file of the package explained, but the smallest."""
-    small = {"__init__", "errors", "files", "log", "schema", "seeds", "plugins", "jobs", "synset"}
+    small = {"__init__", "errors", "files", "log", "schema", "seeds", "plugins", "synset"}
     modules = {path.stem for path in (ROOT / "ddhub").glob("*.py")}
     named = set(re.findall(r"^ddhub/(\w+)\.py", README, re.M))
     assert modules - named == small

@@ -282,7 +282,7 @@ def test_decisions_are_made_once_and_recorded(monkeypatch):
     """Compiling needs work ahead and a compiler; a device that is not there is refused."""
     small, large = fast.decide("cpu", 1, flops=1e9), fast.decide("cpu", 1, flops=1e15)
     assert (small.compile, large.compile) == (False, True)
-    assert large.record() == {"device": "cpu", "threads": 1, "compile": True}
+    assert large.record() == {"device": "cpu", "threads": 1, "compile": True, "precision": "float32", "together": 1}
     monkeypatch.setattr("shutil.which", lambda name: None)
     assert not fast.decide("cpu", flops=1e15).compile
     with pytest.raises(UserError, match=r"no C\+\+ compiler found"):

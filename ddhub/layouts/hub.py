@@ -33,6 +33,8 @@ def read(path: Path, how: Reading) -> Foreign:
     spec = SourceSpec(
         dataset=path.name if local else str(path),
         path=str(path.absolute()) if local else None,
+        revision=None if local else how.revision,
+        config=how.config,
         image=how.image,
         label=how.label,
         train=how.split,
@@ -42,7 +44,8 @@ def read(path: Path, how: Reading) -> Foreign:
     except UserError as fault:
         said = str(fault).splitlines()[0].removeprefix("source: ").replace("source.", "")
         where = path.name if local else str(path)
-        raise UserError(f"{where}: as a set of images: {said}", next="--image, --label or --split NAME") from fault
+        then = "--config NAME" if "which subset?" in said else "--image, --label, --split or --config NAME"
+        raise UserError(f"{where}: as a set of images: {said}", next=then) from fault
     if split.images.nbytes > how.limit:
         raise UserError(f"{path.name}: holds {split.images.nbytes} bytes of pixels", next="--max-bytes BYTES")
     notes = []
@@ -53,4 +56,5 @@ def read(path: Path, how: Reading) -> Foreign:
         decoded = FileRecord(sha256=split.fingerprint.removeprefix("sha256:"), bytes=split.images.nbytes)
         records = {f"{path}@{split.spec.revision}": decoded}
         notes = ["the hash is of the decoded images, labels and class names of the Hub dataset"]
+    notes += [f"read from the subset {how.config}"] if how.config else []
     return Foreign("hub", split.images, split.labels, records, groups=split.classes, notes=notes)

@@ -1,0 +1,74 @@
+"""What a bfloat16 forward pass costs in test accuracy: the same seeds trained both ways, paired.
+
+python benchmarks/bfloat16.py CIFAR10_FOLDER ARCH EPOCHS SEEDS >> rows.jsonl
+python benchmarks/bfloat16.py summarise rows.jsonl > benchmarks/results/bfloat16.json
+
+Trained on the first ten real images of every class of CIFAR-10 with hard labels; DSA, rate 0.01, one batch.
+"""
+
+import json
+import statistics
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+from scipy import stats
+
+
+def train_both(folder: str, arch: str, epochs: int, count: int) -> None:
+    """Print one line per seed and precision."""
+    import torch
+
+    from ddhub import fast, preprocess, seeds, sources, train
+    from ddhub.manifest import Protocol
+    from ddhub.recipe import SourceSpec
+
+    spec = SourceSpec(dataset="uoft-cs/cifar10", path=folder, resolution=32)
+    real, _, _ = sources.load_train(spec)
+    test = sources.load_test(spec)
+    prepared = preprocess.fit(real.images, torch.arange(5000), zca=False)
+    rows = torch.cat([(real.labels == label).nonzero()[:10, 0] for label in range(10)])
+    examples = train.Examples(prepared.inputs(real.images[rows]), real.labels[rows])
+    protocol = Protocol(loss="ce", augment="dsa", lr=0.01, epochs=epochs)
+    tests = train.Examples(test.images, test.labels, prepared)
+    for seed in range(count):
+        for precision in ("float32", "bfloat16"):
+            way = fast.decide("cpu", compile=True, precision=precision)
+            network = fast.network(arch, 10, 3, 32, way)
+            weights = train.fit(network, examples, protocol, seeds.derive(seed, "evaluate"))[-1]
+            top1 = train.accuracy(network, weights, tests)
+            key = {"data": "cifar10", "arch": arch, "epochs": epochs, "seed": seed}
+            print(json.dumps({**key, "precision": precision, "top1": top1}), flush=True)
+
+
+def summarise(path: str) -> None:
+    """Paired differences in points with their 95% interval, per kind of training."""
+    rows = [json.loads(line) for line in Path(path).read_text().splitlines()]
+    groups: dict[tuple, dict[int, dict[str, float]]] = {}
+    for row in rows:
+        group = groups.setdefault((row["data"], row["arch"], row["epochs"]), {})
+        group.setdefault(row["seed"], {})[row["precision"]] = row["top1"]
+    summary = []
+    for (data, arch, epochs), seeds in groups.items():
+        pairs = [pair for pair in seeds.values() if len(pair) == 2]
+        points = [100 * (pair["bfloat16"] - pair["float32"]) for pair in pairs]
+        half = float(stats.t.ppf(0.975, len(points) - 1)) * statistics.stdev(points) / len(points) ** 0.5
+        summary.append(
+            {
+                **{"data": data, "arch": arch, "epochs": epochs, "n": len(points)},
+                "float32": round(100 * statistics.mean(pair["float32"] for pair in pairs), 2),
+                "bfloat16": round(100 * statistics.mean(pair["bfloat16"] for pair in pairs), 2),
+                "difference": round(statistics.mean(points), 3),
+                "ci95": round(half, 3),
+            }
+        )
+    command = "python benchmarks/bfloat16.py CIFAR10_FOLDER ARCH EPOCHS SEEDS"
+    facts = {"command": command, "versions": {"torch": version("torch")}, "threads": 1}
+    print(json.dumps({**facts, "summary": summary, "rows": rows}, indent=1))
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "summarise":
+        summarise(sys.argv[2])
+    else:
+        train_both(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))

@@ -1,0 +1,91 @@
+"""Options that several commands share."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import click
+
+from ddhub.errors import UserError
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def _numbers(ctx: click.Context, parameter: click.Parameter, text: str | None) -> tuple[float, ...] | None:
+    """Comma-separated numbers of an option."""
+    try:
+        return None if text is None else tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise UserError(f"--{parameter.name} {text}: expected numbers, as in 0.49,0.48,0.45") from None
+
+
+_IMPORT = {
+    "layout": click.option("--layout", help="apm, dc, mtt, datm, kip, folder, eccv24 or hub. [default: auto]"),
+    "mean": click.option(
+        "--mean", callback=_numbers, metavar="A,B,C", help="Of pixels in [0, 1], where the table has none."
+    ),
+    "std": click.option("--std", callback=_numbers, metavar="A,B,C", help="Likewise."),
+    "zca": click.option(
+        "--zca/--no-zca", default=None, help="Whether its floats are whitened. [default: by the table, or asked]"
+    ),
+    "classes": click.option(
+        "--classes", type=click.Path(), help="A file with one class name per line, in the set's order."
+    ),
+    "order": click.option(
+        "--order", type=click.Choice(["source"]), help="Affirm that its classes are in the source's order."
+    ),
+    "lr": click.option(
+        "--lr", type=click.FloatRange(0, min_open=True), help="The rate to train at, where the files hold none."
+    ),
+    "epochs": click.option("--epochs", type=click.IntRange(1), help="To train for. [default: the family's]"),
+    "name": click.option("--name", help="Of the set. [default: that of its folder]"),
+    "method": click.option("--method", help="That made it. [default: what files or layout say]"),
+    "license": click.option("--license", help="For the card. [default: the source's, where known]"),
+}
+_READING = {
+    "experiment": click.option("--experiment", type=click.IntRange(0), help="Of a DC file that holds several."),
+    "config": click.option("--config", metavar="NAME", help="The subset of a Hub dataset that has several."),
+    "image": click.option("--image", metavar="COLUMN", help="Of a Hub dataset. [default: found]"),
+    "label": click.option("--label", metavar="COLUMN", help="Likewise."),
+    "split": click.option("--split", help="Likewise. [default: train]"),
+    "limit": click.option("--max-bytes", "limit", type=click.IntRange(1), help="Of one file. [default: 16 GB]"),
+}
+
+
+def importing_options(function: Function) -> Function:
+    """Add the options for what files of other tools do not say; those given arrive as the dict `importing`.
+
+    It holds what importing.ask takes.
+    """
+
+    @functools.wraps(function)
+    def gathered(**given: Any) -> Any:
+        told = {name: given.pop(name) for name in _IMPORT if given[name] is not None}
+        reading = {name: given.pop(name) for name in _READING if given[name] is not None}
+        rest = {name: value for name, value in given.items() if name not in (*_IMPORT, *_READING)}
+        return function(importing={**told, "reading": reading} if reading else told, **rest)
+
+    wrapped: Any = gathered
+    for option in reversed((*_IMPORT.values(), *_READING.values())):
+        wrapped = option(wrapped)
+    return cast(Function, wrapped)
+
+
+def reporting_options(function: Function) -> Function:
+    """Where results go, and where else rows are."""
+    for option in (
+        click.option("--yes", is_flag=True, help="With --push: delete files in the repo that are not here."),
+        click.option("--create-pr", is_flag=True, help="With --push: propose the commit as a pull request."),
+        click.option(
+            "--from",
+            "rows_from",
+            type=click.Path(),
+            help="An evaluation's folder with more rows of SET. [default for an id: ddhub-evaluations/OWNER--NAME]",
+        ),
+        click.option(
+            "--push", is_flag=True, help="Bring rows, report and card of the one SET to its repo: one commit."
+        ),
+        click.option("--html", type=click.Path(), metavar="FILE", help="Write them as one self-contained page too."),
+    ):
+        function = option(function)
+    return function

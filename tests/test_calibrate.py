@@ -1,0 +1,103 @@
+"""How rows are trained is measured once, frozen beside them and replayed; rows repeat to the bit."""
+
+import json
+
+import pytest
+
+from ddhub import artifact, calibrate, evaluate, fast
+from ddhub.errors import UserError
+
+ARCH = "convnet2_w8"
+
+
+def rows(folder, seeds: int, **asked) -> list[dict]:
+    found = artifact.read(folder)
+    done = evaluate.evaluate(found, folder / "evaluation", [ARCH], seeds=seeds, **{"threads": 1, **asked})
+    return sorted(done, key=lambda row: (row["data"], row["seed"]))
+
+
+def tops(found: list[dict]) -> list[float]:
+    return [row["top1"] for row in found]
+
+
+def told(seconds: dict[str, float]):
+    """A clock: what each way takes, by its title."""
+    return lambda bench, arch, way: seconds[calibrate._title(way)]
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    """Every grid is worth measuring, and three at once are fastest."""
+    monkeypatch.setattr(calibrate, "FROM_STEPS", 1)
+    monkeypatch.setattr(calibrate, "_seconds", told({"float32": 1.0, "float32, 3 at once": 0.5}))
+
+
+def test_what_is_measured_is_frozen_and_replayed(folder, measured, monkeypatch):
+    """A resumed grid, also a larger one, measures nothing, and a row that is trained again has the same number."""
+    first = rows(folder, 3)
+    assert len(first) == 6
+    assert {row["decisions"]["together"] for row in first} == {3}
+    (frozen,) = (folder / "evaluation" / "decisions").glob("*.json")
+    assert json.loads(frozen.read_text())["decisions"] == {"compile": False, "precision": "float32", "together": 3}
+    monkeypatch.setattr(calibrate, "_seconds", None)
+    kept = (folder / "evaluation").glob("*-s2-*.json")
+    times = {path: path.stat().st_mtime_ns for path in kept}
+    next((folder / "evaluation").glob("*-distilled-s1-*.json")).unlink()
+    more = rows(folder, 4)
+    assert {path: path.stat().st_mtime_ns for path in times} == times
+    assert {row["decisions"]["together"] for row in more} == {3}
+    assert tops([row for row in more if row["seed"] < 3]) == tops(first)
+
+
+def test_one_program_and_one_by_one_agree(folder, measured):
+    """The evaluator's numbers do not hang on the way beyond a few test images."""
+    together = rows(folder, 3)
+    for path in (folder / "evaluation").glob("*.json"):
+        path.unlink()
+    alone = rows(folder, 3, together=1)
+    assert {row["decisions"]["together"] for row in alone} == {1}  # what is asked for wins
+    assert tops(alone) == pytest.approx(tops(together), abs=3 / 359)
+
+
+def test_rows_from_before_are_not_mixed_with_another_way(folder, measured):
+    """Where no file of decisions lies, the rows that are there say how the others are trained."""
+    rows(folder, 1, together=1)
+    for path in (folder / "evaluation" / "decisions").iterdir():
+        path.unlink()
+    for path in (folder / "evaluation").glob("*.json"):
+        row = json.loads(path.read_text())
+        old = {key: row["decisions"][key] for key in ("device", "threads", "compile")}
+        path.write_text(json.dumps({**row, "decisions": old}))
+    assert [row["decisions"].get("together", 1) for row in rows(folder, 3)] == [1] * 6
+
+
+def test_small_grids_are_not_measured(folder, monkeypatch):
+    """It would take longer than they do."""
+    monkeypatch.setattr(calibrate, "_seconds", None)
+    assert {row["decisions"]["together"] for row in rows(folder, 2)} == {1}
+    assert not list((folder / "evaluation" / "decisions").glob("*.json"))
+
+
+def test_steps_are_really_timed(folder, monkeypatch):
+    """Each way runs, and takes some time."""
+    monkeypatch.setattr(calibrate, "FROM_STEPS", 1)
+    assert len(rows(folder, 2, precision="auto")) == 4
+    (frozen,) = (folder / "evaluation" / "decisions").glob("*.json")
+    times = json.loads(frozen.read_text())["milliseconds_per_step"]
+    assert set(times) == {"float32", "bfloat16", "float32, 2 at once", "bfloat16, 2 at once"}
+    assert all(time > 0 for time in times.values())
+
+
+def test_another_way_must_win_clearly():
+    """By a tenth: measured times are noisy."""
+    first, other = fast.Decisions(), fast.Decisions(together=5)
+    assert calibrate.fastest({first: 1.0, other: 0.95}) == first
+    assert calibrate.fastest({first: 1.0, other: 0.85}) == other
+
+
+def test_together_and_ray_exclude_each_other(folder):
+    """A Ray task sends one row back."""
+    from ddhub.jobs import Engine
+
+    with pytest.raises(UserError, match="--together"):
+        rows(folder, 2, together=2, engine=Engine(ray="local"))

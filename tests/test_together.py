@@ -1,0 +1,123 @@
+"""Several seeds in one program: each ends where its own training ends; precision and old decisions."""
+
+import pytest
+import torch
+
+from ddhub import fast, train
+from ddhub.errors import UserError
+from ddhub.manifest import Protocol
+
+CLASSES, SIDE = 3, 8
+SEEDS = [4, 0, 7]
+
+
+def network(arch: str, **decisions) -> fast.Network:
+    return fast.network(arch, CLASSES, 1, SIDE, fast.Decisions(**decisions))
+
+
+def examples(seed: int = 0, count: int = 20) -> train.Examples:
+    draw = torch.Generator().manual_seed(seed)
+    images = torch.randn(count, 1, SIDE, SIDE, generator=draw)
+    targets = torch.randn(count, CLASSES, generator=draw)
+    return train.Examples(images, torch.arange(count) % CLASSES, targets=targets)
+
+
+def protocol(**values) -> Protocol:
+    return Protocol(
+        **{"loss": "l1_logits", "augment": "dsa", "lr": 0.02, "epochs": 4, "batch": 8, "min_steps": 0, **values}
+    )
+
+
+def far(one: fast.Weights, other: fast.Weights) -> float:
+    """The largest difference of any tensor, in its own scale."""
+    gaps = [(one[k] - other[k]).abs().max() / other[k].abs().max().clamp(min=0.01) for k in other]
+    return max(float(gap) for gap in gaps)
+
+
+def differing() -> list[train.Examples]:
+    return [examples(seed) for seed in SEEDS]
+
+
+@pytest.mark.parametrize(
+    ("arch", "tolerance", "values"),
+    [
+        ("convnet2_w8", 1e-3, {}),
+        ("convnet2_w8", 1e-3, {"loss": "ce", "augment": "none", "batch": 32}),
+        ("resnet18", 1e-2, {"epochs": 2, "batch": 32, "loss": "ce"}),  # batch norm magnifies rounding
+        ("vit_tiny", 1e-3, {"epochs": 2, "batch": 32}),
+    ],
+)
+def test_seeds_trained_together_end_where_each_ends_alone(arch, tolerance, values):
+    """Own initialisation, order, draws and images; weights and running statistics to the stated part of their scale."""
+    how, data = protocol(**values), differing()
+    alone = train.fit_many(network(arch), data, how, SEEDS)
+    together = train.fit_many(network(arch, together=3), data, how, SEEDS)
+    for mine, other in zip(together, alone, strict=True):
+        assert mine.keys() == other.keys()
+        assert far(mine, other) < tolerance
+    assert far(together[0], alone[1]) > 10 * tolerance
+
+
+def test_a_training_is_the_same_bits_whoever_is_trained_beside_it():
+    """A row hangs on its own seed and on how many were trained, not on which."""
+    data = differing()
+    first = train.fit_many(network("convnet2_w8", together=3), data, protocol(), SEEDS)
+    second = train.fit_many(network("convnet2_w8", together=3), [data[0], data[0], data[2]], protocol(), [4, 9, 7])
+    assert all(torch.equal(first[k][name], second[k][name]) for k in (0, 2) for name in first[0])
+
+
+def test_one_at_a_time_is_fit():
+    """To the bit."""
+    found = train.fit_many(network("convnet2_w8"), differing(), protocol(), SEEDS)
+    for weights, data, seed in zip(found, differing(), SEEDS, strict=True):
+        alone = train.fit(network("convnet2_w8"), data, protocol(), seed)[-1]
+        assert all(torch.equal(weights[name], alone[name]) for name in alone)
+
+
+def test_dynamic_labels_reach_every_network():
+    """The teacher sees each network's own views."""
+    how = protocol(epochs=2)
+
+    def teach(inputs):
+        return inputs.flatten(1)[:, :CLASSES] * 3
+
+    alone = train.fit_many(network("convnet2_w8"), differing(), how, SEEDS, teach=teach)
+    together = train.fit_many(network("convnet2_w8", together=3), differing(), how, SEEDS, teach=teach)
+    assert max(far(mine, other) for mine, other in zip(together, alone, strict=True)) < 1e-3
+
+
+def test_dropout_is_not_trained_together(monkeypatch):
+    """Its draws come from torch's own state; said before any work."""
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Dropout(0.5), torch.nn.Linear(SIDE**2, CLASSES))
+    monkeypatch.setattr(fast.nets, "try_out", lambda *_: net)
+    with pytest.raises(UserError, match="--together: mlp has dropout"):
+        fast.Network("mlp", CLASSES, 1, SIDE, fast.Decisions(together=2))
+    assert fast.Network("mlp", CLASSES, 1, SIDE, fast.Decisions()).batchable is False
+
+
+def test_one_that_diverges_is_said():
+    """Even where others go well."""
+    data = differing()
+    data[1] = train.Examples(data[1].images * float("inf"), data[1].labels, targets=data[1].targets)
+    with pytest.raises(UserError, match="diverged"):
+        train.fit_many(network("convnet2_w8", together=3), data, protocol(epochs=1), SEEDS)
+
+
+def test_bfloat16_is_for_the_forward_pass_of_training_alone():
+    """Weights and scores stay float32, the training differs a little, and repeats to the bit."""
+    half, plain = network("convnet2_w8", precision="bfloat16"), network("convnet2_w8")
+    first, again = (train.fit(half, examples(), protocol(), 1)[-1] for _ in range(2))
+    full = train.fit(plain, examples(), protocol(), 1)[-1]
+    assert all(value.dtype == torch.float32 for value in first.values())
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert 0 < far(first, full) < 0.2
+    assert torch.equal(half.forward(full, examples().images), plain.forward(full, examples().images))
+
+
+def test_decisions_from_before_precision_and_together_load():
+    """What old checkpoints, rows and manifests hold was float32, one after another."""
+    old = {"device": "cpu", "threads": 1, "compile": False}
+    found = fast.Decisions(**old)
+    assert (found.precision, found.together) == ("float32", 1)
+    assert found == fast.decide("cpu", 1, False)
+    assert fast.Decisions(**found.record()) == found
