@@ -97,12 +97,17 @@ def measure(task: Task, synthetic: SyntheticSet) -> list[float]:
 
 
 def worth_floats(scores: dict[str, list[float]]) -> bool:
-    """Whether 8 bits cost accuracy beyond doubt: half a point or more, and over twice the mean's standard error."""
+    """Whether 8 bits cost accuracy beyond doubt: half a point or more, and a 95% interval that leaves out zero.
+
+    The interval is Student's t over paired networks; floats take three times the bytes of PNGs, so doubt means no.
+    """
+    from scipy import stats
+
     gaps = torch.tensor([a - b for a, b in zip(scores["float"], scores["packaged"], strict=True)])
     if len(gaps) < 2:
         return False
-    error = gaps.std() / len(gaps) ** 0.5
-    return bool(gaps.mean() >= 0.005 and gaps.mean() > 2 * error)
+    half = float(stats.t.ppf(0.975, len(gaps) - 1)) * gaps.std() / len(gaps) ** 0.5
+    return bool(gaps.mean() >= 0.005 and gaps.mean() > half)
 
 
 def _resolved_recipe(task: Task) -> Recipe:

@@ -56,6 +56,7 @@ def test_floats_are_shipped_only_where_8_bits_cost_accuracy(image_folder, tmp_pa
     """Where the scores say so, column `pixels` appears and is what a network is trained on."""
     assert not packaging.worth_floats({"float": [0.50, 0.51, 0.49], "packaged": [0.50, 0.50, 0.50]})
     assert not packaging.worth_floats({"float": [0.60], "packaged": [0.50]})
+    assert not packaging.worth_floats({"float": [0.51, 0.53], "packaged": [0.50, 0.51]})  # two networks say little
     assert packaging.worth_floats({"float": [0.50, 0.51, 0.52], "packaged": [0.49, 0.50, 0.51]})
     plain = make(tmp_path / "plain", source=image_folder)
     assert plain.pixels is None and plain.manifest.preprocess.pixels_space is None
