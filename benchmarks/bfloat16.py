@@ -1,9 +1,9 @@
-"""What a bfloat16 forward pass costs in test accuracy: the same seeds trained both ways, paired.
+"""What a bfloat16 forward pass costs in validation accuracy: the same seeds trained both ways, paired.
 
 python benchmarks/bfloat16.py CIFAR10_FOLDER ARCH EPOCHS SEEDS >> rows.jsonl
 python benchmarks/bfloat16.py summarise rows.jsonl > benchmarks/results/bfloat16.json
 
-Trained on the first ten real images of every class of CIFAR-10 with hard labels; DSA, rate 0.01, one batch.
+Trained on the first ten training images of every class of CIFAR-10 with hard labels; DSA, rate 0.01, one batch.
 """
 
 import json
@@ -24,19 +24,19 @@ def train_both(folder: str, arch: str, epochs: int, count: int) -> None:
     from ddhub.recipe import SourceSpec
 
     spec = SourceSpec(dataset="uoft-cs/cifar10", path=folder, resolution=32)
-    real, _, _ = sources.load_train(spec)
-    test = sources.load_test(spec)
-    prepared = preprocess.fit(real.images, torch.arange(5000), zca=False)
-    rows = torch.cat([(real.labels == label).nonzero()[:10, 0] for label in range(10)])
+    real, training, validation = sources.load_train(spec)
+    prepared = preprocess.fit(real.images, training[:5000], zca=False)
+    labels = real.labels[training]
+    rows = torch.cat([training[(labels == label).nonzero()[:10, 0]] for label in range(10)])
     examples = train.Examples(prepared.inputs(real.images[rows]), real.labels[rows])
     protocol = Protocol(loss="ce", augment="dsa", lr=0.01, epochs=epochs)
-    tests = train.Examples(test.images, test.labels, prepared)
+    held_out = train.Examples(real.images, real.labels, prepared, index=validation)
     for seed in range(count):
         for precision in ("float32", "bfloat16"):
             way = fast.decide("cpu", compile=True, precision=precision)
             network = fast.network(arch, 10, 3, 32, way)
             weights = train.fit(network, examples, protocol, seeds.derive(seed, "evaluate"))[-1]
-            top1 = train.accuracy(network, weights, tests)
+            top1 = train.accuracy(network, weights, held_out)
             key = {"data": "cifar10", "arch": arch, "epochs": epochs, "seed": seed}
             print(json.dumps({**key, "precision": precision, "top1": top1}), flush=True)
 

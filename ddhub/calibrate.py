@@ -1,7 +1,7 @@
 """Which way of training is fastest here: measured once over a few steps, frozen beside the rows, replayed ever after.
 
 Ways change the last bits of numbers, so one grid of rows holds one way per architecture and kind of machine. bfloat16
-is tried only for who allows it: it costs about a tenth of a point of accuracy (benchmarks/README.md).
+is tried only where it is allowed (`precision=auto`): its cost in accuracy is in benchmarks/README.md.
 """
 
 import json
