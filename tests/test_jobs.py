@@ -35,10 +35,15 @@ def waited(reached, seconds=60):
         time.sleep(0.02)
 
 
+def _listen() -> None:
+    """Undo what a shell does to commands in its background: they are started deaf to Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def start(folder, log, count=1, kind="write"):
     """A process that runs eight jobs."""
     told = [str(Path(__file__).parent), str(folder), str(log), str(count), kind]
-    return subprocess.Popen([sys.executable, "-c", CODE, *told])
+    return subprocess.Popen([sys.executable, "-c", CODE, *told], preexec_fn=_listen)
 
 
 def names(folder):
