@@ -1,0 +1,263 @@
+"""What the benchmarks of the distiller share: made-up tasks, timed runs, waiting processes, memory, FLOPs.
+
+The method is driven through `distill(task, run)` alone, with a Run whose iterator is ours, so that these benchmarks
+time what users run, whatever it is made of.
+"""
+
+import contextlib
+import functools
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+from torch import nn
+
+from ddhub import fast, nets, plugins
+from ddhub.manifest import Protocol
+from ddhub.preprocess import Preprocess
+from ddhub.recipe import Recipe, config_of
+from ddhub.run import Run, State
+from ddhub.sources import Split
+from ddhub.task import Task
+from ddhub.teachers import Teachers
+
+NO_MEMORY = 9
+PREPROCESS = Preprocess((0.5,) * 3, (0.25,) * 3)
+
+
+class Over(Exception):
+    """Enough steps were seen."""
+
+
+class Paced(Run):
+    """A run that saves and resumes nothing; steps are timed, and `between` is called before each and after the last.
+
+    Args:
+        between: takes the number of finished steps and the state; false ends the run. What it takes is not counted.
+    """
+
+    def __init__(self, folder: Path, device: str, between: Callable[[int, State], bool]) -> None:
+        super().__init__(folder, "paced", device=device)
+        self.between, self.seconds_of_steps = between, list[float]()
+        self.store: Any = None  # the method's images, where it keeps them in files
+
+    def log(self, **values: Any) -> None:
+        """Nothing: a line would be read and written outside the loop that is timed."""
+
+    def steps(self, n: int, state: State, store: Any = None) -> Iterator[int]:
+        """Yield 0 to n - 1.
+
+        Raises:
+            Over: at the end, or once told to stop; what a method does after its loop is not done.
+        """
+        self.store = store
+        if store is not None:
+            store.rewind(0)  # fills it
+        for step in range(n):
+            if state.get("stop"):
+                break
+            if not self.between(step, state):
+                raise Over
+            begun = clock(self.device)
+            yield step
+            self.seconds_of_steps.append(clock(self.device) - begun)
+            self.seconds += self.seconds_of_steps[-1]
+        self.between(len(self.seconds_of_steps), state)
+        raise Over
+
+
+def clock(device: str) -> float:
+    """Seconds, once the device has done what it was told."""
+    if device.startswith("cuda"):
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def noise_source(count: int, classes: int, side: int) -> Split:
+    """Random pixels with labels in turn."""
+    draw = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (count, 3, side, side), dtype=torch.uint8, generator=draw)
+    return split(pixels, torch.arange(count) % classes, classes)
+
+
+def split(pixels: torch.Tensor, labels: torch.Tensor, classes: int) -> Split:
+    """uint8 pixels (N, 3, S, S) and labels (N,) as a source."""
+    from ddhub.recipe import SourceSpec
+
+    return Split(pixels, labels, tuple(str(k) for k in range(classes)), "sha256:none", SourceSpec(dataset="noise"))
+
+
+def task_of(recipe: Recipe, source: Split, decisions: fast.Decisions) -> Task:
+    """A task on any source, its teachers as they are initialised: what they cost does not depend on their training."""
+    channels, side = source.images.shape[1:3]
+    spec = recipe.teachers
+    network = fast.network(spec.arch, len(source.classes), channels, side, decisions)
+    teachers = Teachers(network, [network.init(seed) for seed in range(spec.count)], [], [])
+    config = config_of(recipe.method["name"]).model_validate({k: v for k, v in recipe.method.items() if k != "name"})
+    held_out = torch.arange(len(source) - len(source.classes), len(source))
+    training = torch.arange(len(source) - len(held_out))
+    protocol = Protocol(loss="l1_logits", augment=recipe.augment, lr=recipe.evaluate.lr, epochs=recipe.evaluate.epochs)
+    return Task(recipe, config, source, training, held_out, PREPROCESS, teachers, protocol, decisions)
+
+
+def distill(task: Task, run: Paced) -> None:
+    """The recipe's method on a task, until the run is over."""
+    with contextlib.suppress(Over):
+        plugins.load("methods", task.recipe.method["name"]).distill(task, run)
+
+
+class Memory:
+    """The most memory held since `reset`, beyond what was held when this was made, in bytes.
+
+    Of a GPU what torch allocated; otherwise the anonymous memory of this process, sampled 50 times a second. Make it
+    once libraries are loaded, so that they are not counted.
+
+    Args:
+        limit: bytes at which this process ends itself with exit code NO_MEMORY, before it harms others on the machine.
+    """
+
+    def __init__(self, device: str, limit: float = float("inf")) -> None:
+        self.device, self.limit = device, limit
+        self.before = 0 if device.startswith("cuda") else anonymous_bytes()
+        self._peak = 0
+        if not device.startswith("cuda"):
+            threading.Thread(target=self._watch, daemon=True).start()
+
+    def reset(self) -> None:
+        """Forget what was seen."""
+        self._peak = 0
+        if self.device.startswith("cuda"):
+            torch.cuda.reset_peak_memory_stats(self.device)
+
+    @property
+    def peak(self) -> int:
+        """Bytes."""
+        if self.device.startswith("cuda"):
+            return int(torch.cuda.max_memory_allocated(self.device))
+        return max(self._peak, anonymous_bytes() - self.before)
+
+    def _watch(self) -> None:
+        while True:
+            self._peak = max(self._peak, anonymous_bytes() - self.before)
+            if self._peak > self.limit:
+                os._exit(NO_MEMORY)
+            time.sleep(0.02)
+
+
+def anonymous_bytes() -> int:
+    """Anonymous memory of this process: what it allocated, without mapped files and libraries."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssAnon"))
+    return int(line.split()[1]) * 1024
+
+
+def load_compiler() -> None:
+    """Use torch.compile once, so that what it imports counts as a library."""
+    if fast.has_compiler():
+        torch.compile(lambda x: x + 1)(torch.zeros(1))
+
+
+class Worker:
+    """A process of `command`, kept waiting for lines; it answers each with one line of JSON."""
+
+    def __init__(self, command: list[str], **env: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, *command],
+            env={**os.environ, **env},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def ask(self, line: str = "go") -> Any:
+        """Send a line and wait for the answer."""
+        self.tell(line)
+        return self.read()
+
+    def tell(self, line: str) -> None:
+        """Send a line."""
+        print(line, file=_of(self.process.stdin), flush=True)
+
+    def end(self) -> None:
+        """Let it finish."""
+        _of(self.process.stdin).close()
+        self.process.wait()
+
+    def read(self) -> Any:
+        """Wait for a line; every worker says one by itself once it is ready."""
+        line = _of(self.process.stdout).readline()
+        if not line:
+            raise SystemExit(f"a worker ended early with exit code {self.process.wait()}")
+        return json.loads(line)
+
+
+def _of(pipe: IO[str] | None) -> IO[str]:
+    assert pipe is not None
+    return pipe
+
+
+def waited(answer: Any = None) -> str | None:
+    """In a worker: give an answer, if there is one, and wait for the next line; None when there will be none."""
+    if answer is not None:
+        with contextlib.suppress(BrokenPipeError):
+            print(json.dumps(answer), flush=True)
+    line = sys.stdin.readline()
+    return line.strip() if line else None
+
+
+@functools.cache
+def forward_flops(arch: str, classes: int, side: int) -> tuple[int, int]:
+    """FLOPs (two for a multiplication with its addition) of one image's forward pass: all of it, the first layer's.
+
+    Convolutions and the linear layer are counted; norms, activations and augmentation are not.
+    """
+    net = nets.build(arch, classes, 3, side, seed=0)
+    assert isinstance(net, nets.ConvNet)
+    counts, area = [], side * side
+    for layer in net.features:
+        if isinstance(layer, nn.Conv2d):
+            counts.append(2 * layer.in_channels * layer.out_channels * 9 * area)
+        elif isinstance(layer, nn.AvgPool2d):
+            area //= 4
+    return sum(counts) + 2 * net.classifier.in_features * classes, counts[0]
+
+
+def student_flops(arch: str, classes: int, side: int, images: float) -> float:
+    """FLOPs of training on so many images: forward, weights' gradients, and inputs' gradients but the first layer's."""
+    total, first = forward_flops(arch, classes, side)
+    return images * (3 * total - first)
+
+
+def update_flops(arch: str, classes: int, side: int, images: float, snapshots: int) -> float:
+    """FLOPs that an update needs: forward and inputs' gradients of the snapshots and of one teacher."""
+    return images * (snapshots + 1) * 2 * forward_flops(arch, classes, side)[0]
+
+
+def matmul_flops(device: str, dtype: torch.dtype = torch.float32, tries: int = 5) -> float:
+    """FLOPs a second of the best of some products of two large square matrices."""
+    size = 8192 if device.startswith("cuda") else 2048
+    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    best = float("inf")
+    for _ in range(tries):
+        begun = clock(device)
+        a @ b
+        best = min(best, clock(device) - begun)
+    return 2 * size**3 / best
+
+
+def facts(device: str, command: str, note: str = "") -> dict[str, Any]:
+    """Command, hardware and versions of a result."""
+    return {
+        "command": command,
+        "note": note,
+        "hardware": fast.hardware(device),
+        "threads": torch.get_num_threads(),
+        "versions": {"torch": version("torch"), "python": sys.version.split()[0]},
+    }

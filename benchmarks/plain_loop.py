@@ -1,0 +1,94 @@
+"""Adversarial prediction matching as a plain loop, with the habits that public code of the method has.
+
+Written from the description of the method: a fresh student trains in eager float32 on a DataLoader, its augmentation
+draws some magnitudes image by image in Python, and loss and hits are read at every step; every snapshot of an update
+asks the teacher anew, forward and backward; parameters require gradients, so weight gradients that nobody uses are
+computed for the teacher and the snapshots; the images are one leaf tensor under an SGD optimiser. It trains ddhub's
+ConvNet, which has fewer operations than the usual one (no biases before the norms).
+Shapes: M synthetic images, C H W image, K classes.
+"""
+
+import copy
+
+import torch
+import torch.nn.functional as F
+from evaluation_speed import plain_dsa
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from ddhub import nets
+
+
+class PlainLoop:
+    """The images with their optimiser, a teacher, and the newest student's snapshots.
+
+    Args:
+        images: (M, C, H, W) network inputs on the device.
+        labels: (M,) classes.
+        snapshots: of each student.
+        chunk: images of one backward pass in an update.
+    """
+
+    def __init__(
+        self, arch: str, classes: int, images: Tensor, labels: Tensor, snapshots: int, chunk: int | None = None
+    ) -> None:
+        self.arch, self.classes, self.labels, self.kept = arch, classes, labels, snapshots
+        self.chunk = chunk or len(images)
+        self.images = images.clone().requires_grad_()
+        self.optimizer = torch.optim.SGD([self.images], lr=1.0, momentum=0.5)
+        self.teacher = self._net(0)
+        self.snapshots: list[nn.Module] = []
+        self.students = 0
+
+    def _net(self, seed: int) -> nn.Module:
+        net = nets.build(self.arch, self.classes, self.images.shape[1], self.images.shape[-1], seed)
+        return net.to(self.images.device).train()
+
+    def refresh(self, epochs: int, lr: float = 0.02, batch: int = 256) -> float:
+        """Train a fresh student on the teacher's logits; returns the last epoch's loss."""
+        self.students += 1
+        with torch.no_grad():
+            targets = self.teacher(self.images)
+        loader = DataLoader(TensorDataset(self.images.detach().clone(), targets, self.labels), batch, shuffle=True)
+        student = self._net(self.students)
+        optimizer = torch.optim.SGD(student.parameters(), lr=lr, momentum=0.9, weight_decay=5e-4)
+        wanted = {max(1, round(epochs * (k + 1) / self.kept)) for k in range(self.kept)}
+        self.snapshots, loss = [], 0.0
+        for epoch in range(epochs):
+            for group in optimizer.param_groups:
+                group["lr"] = lr * (1.0 if epoch < (epochs + 1) // 2 else 0.1)
+            loss, _ = self._epoch(student, optimizer, loader)
+            if epoch + 1 in wanted:
+                self.snapshots.append(copy.deepcopy(student))
+        return loss
+
+    def _epoch(self, student: nn.Module, optimizer: torch.optim.Optimizer, loader: DataLoader) -> tuple[float, float]:
+        total, hits, seen = 0.0, 0.0, 0
+        for inputs, targets, labels in loader:
+            with torch.device(inputs.device):
+                augmented = plain_dsa(inputs)
+            output = student(augmented)
+            loss = (output - targets).abs().mean()
+            hits += (output.argmax(1) == labels).float().sum().item()
+            total += loss.item() * len(labels)
+            seen += len(labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        return total / seen, hits / seen
+
+    def update(self, alpha: float = 0.1) -> float:
+        """Move the images once; returns the loss."""
+        self.optimizer.zero_grad()
+        total = 0.0
+        for rows in torch.arange(len(self.images)).split(self.chunk):
+            for student in self.snapshots:
+                part, labels = self.images[rows], self.labels[rows]
+                teacher = self.teacher(part)
+                gap = (student(part) - teacher).abs().mean()
+                # The cross-entropy counts once however many snapshots there are.
+                loss = alpha / len(self.snapshots) * F.cross_entropy(teacher, labels) - gap
+                (loss * len(rows) / len(self.images)).backward()
+                total += loss.item()
+        self.optimizer.step()
+        return total

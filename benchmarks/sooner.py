@@ -1,0 +1,241 @@
+"""Less work for the same result: validation accuracy against seconds of distilling, variants beside a cold schedule.
+
+python benchmarks/sooner.py --source CIFAR10_FOLDER --threads 1 --out sooner > benchmarks/results/sooner.json
+
+Every variant is the recipe (cifar10_ipc10_small) with overrides (benchmarks/sooner.yaml, or --variant), distilled by
+its own method on the real source with cached teachers. At given seconds its set, as it would be shipped then, is scored
+on validation data alone: fresh networks trained on it for some epochs, the same seeds for all. Seconds are those of the
+method's loop; scoring, loading, teachers and a first cycle that compiles are not counted. Every variant is a process of
+its own; within a seed all take turns from mark to mark, so that a busy machine is equally busy for all.
+
+The reference is the best of the variants named cold*: the best mean accuracy over seeds at any mark. Of each variant
+the seconds to reach that accuracy (and a little less, since the best of many marks is lucky) are reported for the mean
+curve and for every seed, where each seed's own best reference accuracy is the target. `null` is never, and counts as a
+ratio of 0. Finished seeds are files of OUT and are not run again.
+"""
+
+import argparse
+import json
+import re
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from distilling import Paced, Worker, clock, distill, facts, waited
+
+from ddhub.errors import UserError
+from ddhub.strictyaml import parse_yaml
+from ddhub.synset import SyntheticSet
+from ddhub.task import Task
+
+MARKS = (10, 20, 30, 45, 60, 90, 120, 180)
+BELOW = (0.0, 0.005, 0.01)  # the reference's best accuracy
+REFERENCE = "cold"
+VARIANTS = Path(__file__).with_suffix(".yaml")
+SCORING = 1000  # the seeds of scores begin here, apart from those that a method may use to choose
+Point = dict[str, Any]  # seconds, updates, top1 (one of each network)
+
+
+def serve(asked: argparse.Namespace) -> None:
+    """One variant and seed in this process: every line of standard input is a number of seconds to go on to."""
+    from ddhub import distill as distilling
+    from ddhub import plugins, recipe
+
+    resolved = recipe.read(asked.recipe, [*asked.overrides, f"seed={asked.seed}"])
+    method = plugins.load("methods", resolved.method["name"])
+    how = {"device": asked.device, "threads": asked.threads, "compile": asked.compile}
+    with tempfile.TemporaryDirectory() as name:
+        task, _ = distilling.prepare(resolved, Path(name) / "set", how, 1e9)
+        warm, until = warm_up(task, Path(name)), 0.0
+
+        def shipped(state: dict, step: int) -> torch.Tensor:
+            if state["best"] is not None:
+                return state["best"]
+            method.settle(state, run.store, task, step)
+            return method.candidate(run.store, task.config)
+
+        def between(step: int, state: dict) -> bool:
+            nonlocal until
+            over = step == task.config.iterations or bool(state.get("stop"))
+            if step and not over and run.seconds < until:
+                return True
+            point: Point = {"seconds": round(run.seconds, 2), "updates": step, "over": over}
+            if step:
+                point["top1"] = accuracies(task, shipped(state, step), asked)
+            else:
+                point["warm_up_seconds"] = round(warm, 1)
+            told = waited(point)
+            until = float(told or 0)
+            return told is not None
+
+        run = Paced(Path(name), task.decisions.device, between)
+        distill(task, run)
+
+
+def warm_up(task: Task, folder: Path) -> float:
+    """Seconds of a first cycle and one more refresh, which compile what the loop runs."""
+    begun = clock(task.decisions.device)
+    distill(task, Paced(folder / "warm", task.decisions.device, lambda step, _: step <= task.config.refresh_every))
+    return clock(task.decisions.device) - begun
+
+
+def accuracies(task: Task, images: torch.Tensor, asked: argparse.Namespace) -> list[float]:
+    """Validation accuracy of fresh networks trained on a set; 0 where it teaches nothing but divergence."""
+    made = SyntheticSet(images, task.initial_labels(), task.soft_labels(images))
+    try:
+        return [task.validate(made, seed=SCORING + k, epochs=asked.epochs) for k in range(asked.networks)]
+    except UserError:
+        return [0.0] * asked.networks
+
+
+def variants(asked: argparse.Namespace) -> dict[str, list[str]]:
+    """Overrides by name: those of the command line, otherwise a file's."""
+    if not asked.variant:
+        found = parse_yaml(asked.variants.read_text(), str(asked.variants))
+        return {name: [str(text) for text in changes or []] for name, changes in found.items()}
+    named = (text.partition(":") for text in asked.variant)
+    # A comma parts overrides, unless it stands inside braces or brackets.
+    return {name: [text for text in re.split(r",(?![^{\[]*[}\]])", rest) if text] for name, _, rest in named}
+
+
+def run_seed(asked: argparse.Namespace, seed: int, chosen: dict[str, list[str]]) -> dict[str, list[Point]]:
+    """All variants with one seed, in turn from mark to mark; those that OUT has already are read."""
+    files = {name: asked.out / f"seed{seed}-{name}.json" for name in chosen}
+    kept = {name: _kept(path, chosen[name]) for name, path in files.items()}
+    curves = {name: curve or [] for name, curve in kept.items()}
+    missing = [name for name, curve in kept.items() if curve is None]
+    workers = {}
+    for name in missing:  # one after the other: the first one trains the teachers, and none compiles beside another
+        workers[name] = Worker(command_of(asked, seed, chosen[name]))
+        print(f"seed {seed}, {name}: {workers[name].read()}", file=sys.stderr)
+    for mark in asked.marks:
+        for name in missing:
+            curve = curves[name]
+            if curve and (curve[-1]["over"] or curve[-1]["seconds"] >= mark):
+                continue
+            curve.append(workers[name].ask(str(mark)))
+            print(f"seed {seed}, {name}: {curve[-1]}", file=sys.stderr)
+    for name in missing:
+        workers[name].end()
+        files[name].write_text(json.dumps({"overrides": chosen[name], "curve": curves[name]}))
+    return curves
+
+
+def _kept(path: Path, changes: list[str]) -> list[Point] | None:
+    """The curve of an earlier run of the same overrides."""
+    if not path.exists():
+        return None
+    kept = json.loads(path.read_text())
+    return list(kept["curve"]) if kept["overrides"] == changes else None
+
+
+def command_of(asked: argparse.Namespace, seed: int, changes: list[str]) -> list[str]:
+    """The worker of one variant and seed."""
+    command = [__file__, "--worker", "--recipe", asked.recipe, "--seed", str(seed), "--threads", str(asked.threads)]
+    command += ["--epochs", str(asked.epochs), "--networks", str(asked.networks), "--device", asked.device]
+    command += [] if asked.compile is None else ["--compile" if asked.compile else "--no-compile"]
+    source = [f"source.path={asked.source}"] if asked.source else []
+    return [*command, *(word for text in [*source, *asked.overrides, *changes] for word in ("--set", text))]
+
+
+def reach(curve: list[tuple[float, float]], target: float) -> float | None:
+    """The first seconds at which an accuracy is reached."""
+    return next((seconds for seconds, top1 in curve if top1 >= target), None)
+
+
+def means(curves: list[list[Point]]) -> list[tuple[float, float]]:
+    """Mean seconds and accuracy over seeds, mark by mark; a run that is over stays where it ended."""
+    found = []
+    for number in range(max(map(len, curves))):
+        points = [curve[min(number, len(curve) - 1)] for curve in curves]
+        top1 = statistics.mean(statistics.mean(point["top1"]) for point in points)
+        found.append((statistics.mean(point["seconds"] for point in points), top1))
+    return found
+
+
+def summary(found: dict[str, list[list[Point]]]) -> dict:
+    """The reference, and of every variant its mean curve and its seconds to the reference's best accuracy."""
+    curves = {name: means(seeds) for name, seeds in found.items()}
+    each = {name: [means([seed]) for seed in seeds] for name, seeds in found.items()}
+    best = {name: max(top1 for _, top1 in curve) for name, curve in curves.items()}
+    reference = max((name for name in found if name.startswith(REFERENCE)), key=lambda name: best[name])
+    own = [max(top1 for _, top1 in curve) for curve in each[reference]]
+    result: dict[str, Any] = {"reference": reference, "reference_best_top1": round(best[reference], 4), "variants": {}}
+    for name, curve in curves.items():
+        reached = {}
+        for below in BELOW:
+            pairs = [
+                (reach(cold, target - below), reach(other, target - below))
+                for cold, other, target in zip(each[reference], each[name], own, strict=True)
+            ]
+            ratios = [0.0 if b is None else (a or 0.0) / b for a, b in pairs]
+            mean = (reach(curves[reference], best[reference] - below), reach(curve, best[reference] - below))
+            reached[f"best - {100 * below:g} points"] = {
+                "seconds": mean[1] and round(mean[1], 1),
+                "ratio": mean[1] and mean[0] and round(mean[0] / mean[1], 2),
+                "seconds_of_seeds": [b for _, b in pairs],
+                "ratio_of_seeds": {
+                    "median": round(statistics.median(ratios), 2),
+                    "all": [round(ratio, 2) for ratio in ratios],
+                    "n": len(ratios),
+                },
+            }
+        shown = [[round(seconds, 1), round(top1, 4)] for seconds, top1 in curve]
+        result["variants"][name] = {"best_top1": round(best[name], 4), "curve": shown, "reaches": reached}
+    return result
+
+
+def options() -> argparse.ArgumentParser:
+    """What can be asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--recipe", default="cifar10_ipc10_small")
+    parser.add_argument("--source", type=Path, help="a local copy of the recipe's dataset")
+    parser.add_argument("--variants", type=Path, default=VARIANTS, help="YAML: name, then a list of overrides")
+    parser.add_argument("--variant", action="append", metavar="NAME:KEY=VALUE,...", help="in place of --variants")
+    parser.add_argument("--set", dest="overrides", action="append", default=[], help="an override of all variants")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--marks", type=float, nargs="+", default=list(MARKS), help="seconds of the loop")
+    parser.add_argument("--epochs", type=int, default=300, help="of the networks that score")
+    parser.add_argument("--networks", type=int, default=3, help="that score at a mark")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--compile", action=argparse.BooleanOptionalAction, help="[default: by the work]")
+    parser.add_argument("--out", type=Path, default=Path("sooner"), help="folder of finished seeds")
+    parser.add_argument("--note", default="", help="what else the machine was doing")
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--seed", type=int, default=0, help=argparse.SUPPRESS)
+    return parser
+
+
+def main() -> None:
+    """Run one variant, or compare all."""
+    asked = options().parse_args()
+    torch.set_num_threads(asked.threads)
+    if asked.worker:
+        serve(asked)
+        return
+    chosen = variants(asked)
+    if not any(name.startswith(REFERENCE) for name in chosen):
+        raise SystemExit(f"no variant's name begins with '{REFERENCE}': there is nothing to compare with")
+    asked.out.mkdir(parents=True, exist_ok=True)
+    seeds = [run_seed(asked, seed, chosen) for seed in range(asked.seeds)]
+    found = {name: [curves[name] for curves in seeds] for name in chosen}
+    command = f"python benchmarks/sooner.py --recipe {asked.recipe} --source FOLDER --seeds {asked.seeds}"
+    command += f" --epochs {asked.epochs} --networks {asked.networks} --threads {asked.threads}"
+    command += "".join(f" --set {text}" for text in asked.overrides)
+    result = {
+        **facts(asked.device, command, asked.note),
+        "units": "seconds of the method's loop; top-1 on validation data, mean of the networks, then of the seeds",
+        "seeds": asked.seeds,
+        **summary(found),
+        "overrides": chosen,
+        "points": found,
+    }
+    print(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()
