@@ -32,6 +32,7 @@ class Artifact:
     soft_labels: Tensor | None  # float32 (M, K)
     pixels: Tensor | None  # float32 (M, C, H, W) network inputs, where 8 bits were not enough
     preprocess: Preprocess
+    groups: Tensor | None = None  # int64 (M,), which independently made group, where there are several
 
     @cached_property
     def inputs(self) -> Tensor:
@@ -99,7 +100,7 @@ def read(folder: Path) -> Artifact:
     preprocess = Preprocess(tuple(known.mean), tuple(known.std), zca_mean, zca, known.per_image)
     side = record.source.resolution
     rows = read_data(folder, (record.source.channels, side, side), len(record.classes), record.labels.rest)
-    return Artifact(folder, record, rows.images, rows.labels, rows.soft, rows.pixels, preprocess)
+    return Artifact(folder, record, rows.images, rows.labels, rows.soft, rows.pixels, preprocess, rows.group)
 
 
 def read_data(folder: Path, shape: tuple[int, int, int], classes: int, rest: float | None = None) -> Rows:
@@ -142,7 +143,7 @@ def _dense(part: Rows, folder: Path, classes: int, rest: float | None) -> Rows:
     pixels = None if part.pixels is None else part.pixels.float()
     if pixels is not None and not pixels.isfinite().all():
         raise UserError(f"{folder}/data: pixels holds values that are not finite")
-    return Rows(part.images, part.labels, soft, None, pixels)
+    return Rows(part.images, part.labels, soft, None, pixels, part.group)
 
 
 def _empty(like: Rows, rows: int) -> Rows:

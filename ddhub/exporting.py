@@ -74,6 +74,8 @@ def _left_out(found: Artifact, layout: str, forms: tuple[str, ...]) -> list[str]
         lost.append(f"soft labels ({record.labels.form}): {layout} holds classes alone")
     if layout == "folder" and found.pixels is not None:
         lost.append("column pixels: 8 bits cannot hold the set's float inputs")
+    if record.groups > 1:
+        lost.append(f"which of the {record.groups} groups an image is of")
     if record.teachers:
         lost.append(f"{len(record.teachers)} teachers")
     return lost

@@ -50,6 +50,7 @@ class DistilledSet:
     preprocess: Preprocessing
     protocol: Protocol  # how the set is meant to be trained on
     manifest: Manifest
+    groups: Tensor | None  # int64 (M,), which independently made group, where there are several
     _artifact: Artifact
 
     def __len__(self) -> int:
@@ -118,5 +119,6 @@ def load(reference: str) -> DistilledSet:
         preprocess=Preprocessing(found.preprocess),
         protocol=found.manifest.protocol,
         manifest=found.manifest,
+        groups=found.groups,
         _artifact=found,
     )

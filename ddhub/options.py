@@ -19,6 +19,53 @@ def _numbers(ctx: click.Context, parameter: click.Parameter, text: str | None) -
         raise UserError(f"--{parameter.name} {text}: expected numbers, as in 0.49,0.48,0.45") from None
 
 
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON document on stdout and nothing else."
+)
+
+
+def common_options(function: Function) -> Function:
+    """Options of every command that computes."""
+    for option in (
+        json_option,
+        click.option(
+            "--compile/--no-compile", default=None, help="Force or forbid torch.compile. [default: by the work]"
+        ),
+        click.option("--threads", type=click.IntRange(1), help="CPU threads. [default: all]"),
+        click.option("--device", help="A torch device such as cpu or cuda:0. [default: cuda if there is one]"),
+    ):
+        function = option(function)
+    return function
+
+
+def engine_options(jobs: str) -> Callable[[Function], Function]:
+    """Options of commands whose jobs, called so, may run in many processes and on many machines."""
+    one = jobs.removesuffix("s")
+
+    def added(function: Function) -> Function:
+        for option in (
+            click.option(
+                "--ray",
+                metavar="ADDRESS",
+                help=f"Run {jobs} on a Ray cluster, each on --threads CPUs (1); `local` starts one.",
+            ),
+            click.option(
+                "--shard",
+                metavar="I/N",
+                help=f"Run every N-th {one}, from the I-th (0 is the first). [default: torchrun's]",
+            ),
+            click.option(
+                "--workers",
+                type=click.IntRange(1),
+                help="Processes on this machine, which share its threads. [default: 1]",
+            ),
+        ):
+            function = option(function)
+        return function
+
+    return added
+
+
 _IMPORT = {
     "layout": click.option("--layout", help="apm, dc, mtt, datm, kip, folder, eccv24 or hub. [default: auto]"),
     "mean": click.option(

@@ -4,6 +4,7 @@ Nothing here holds more than one row group beside what the caller holds, so a se
 Shapes: M synthetic images, C H W image, K classes, B rows of one group, T labels kept of each image.
 """
 
+import hashlib
 import io
 import json
 from collections.abc import Iterator, Sequence
@@ -31,6 +32,7 @@ class Rows:
     soft: Tensor | None = None  # float16 or float32 (B, K), or (B, T) where `index` says of which classes
     index: Tensor | None = None  # int16 or int32 (B, T)
     pixels: Tensor | None = None  # float16 or float32 (B, C, H, W), network inputs
+    group: Tensor | None = None  # int64 (B,), which independently made group; stored as int16
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -41,7 +43,7 @@ class Rows:
 
     def columns(self) -> tuple[Tensor | None, ...]:
         """The columns, in order."""
-        return (self.images, self.labels, self.soft, self.index, self.pixels)
+        return (self.images, self.labels, self.soft, self.index, self.pixels, self.group)
 
 
 def write(folder: Path, rows: Rows, classes: Sequence[str]) -> None:
@@ -52,18 +54,99 @@ def write(folder: Path, rows: Rows, classes: Sequence[str]) -> None:
     Raises:
         UserError: when the disk is full or the folder may not be written.
     """
+    schema = _features(rows, classes).arrow_schema
+    tables = (_table(rows.part(start, stop), schema) for start, stop in _spans(len(rows)))
+    _write(folder, tables, schema, len(rows))
+
+
+def merge(folder: Path, parts: Sequence[tuple[Path, int]], classes: Sequence[str]) -> None:
+    """Write the rows of several sets as one set's, as they are stored; `group` is numbered through.
+
+    Args:
+        parts: the folder of each set, and how many groups it has; all have the same columns.
+
+    Raises:
+        UserError: naming the file that cannot be read, or when the disk is full.
+    """
+    schema = _merged_schema(parts[0][0], classes)
+    total = sum(count(part) for part, _ in parts)
+    _write(folder, _cut(_numbered(parts, schema), total), schema, total)
+
+
+def _numbered(parts: Sequence[tuple[Path, int]], schema: Any) -> Iterator[Any]:
+    """The rows of several sets in order, a row group at a time, their groups counted on."""
+    import pyarrow as pa
+
+    before = 0
+    for folder, groups in parts:
+        for path in shards(folder):
+            for batch in _batches(path):
+                table = pa.Table.from_batches([batch])
+                own = np.zeros(len(table), np.int16) if groups == 1 else table["group"].to_numpy()
+                kept = [table[name] for name in schema.names if name != "group"]
+                yield pa.table([*kept, pa.array((own + before).astype(np.int16))], schema=schema)
+        before += groups
+
+
+def _merged_schema(folder: Path, classes: Sequence[str]) -> Any:
+    """The columns of a set and `group`."""
+    import datasets
+
+    features = datasets.Features.from_arrow_schema(_opened(shards(folder)[0]).schema_arrow)
+    features["label"] = datasets.ClassLabel(names=list(classes))
+    features["group"] = datasets.Value("int16")
+    return features.arrow_schema
+
+
+def kinds(folder: Path) -> dict[str, str]:
+    """The stored type of every column that sets may differ in, by name."""
+    schema = _opened(shards(folder)[0]).schema_arrow
+    return {field.name: str(field.type) for field in schema if field.name not in ("label", "group")}
+
+
+def pictures(folder: Path) -> set[bytes]:
+    """A digest of every image as it is stored, read a row group at a time."""
+    encoded = (
+        item["bytes"] for path in shards(folder) for b in _batches(path) for item in b.column("image").to_pylist()
+    )
+    return {hashlib.blake2b(content, digest_size=16).digest() for content in encoded}
+
+
+def _spans(total: int) -> Iterator[tuple[int, int]]:
+    """The row groups of a set's files: none reaches over a file's end."""
+    for first in range(0, max(1, total), SHARD_ROWS):
+        last = min(total, first + SHARD_ROWS)
+        yield from ((start, min(last, start + GROUP_ROWS)) for start in range(first, last, GROUP_ROWS))
+
+
+def _cut(tables: Iterator[Any], total: int) -> Iterator[Any]:
+    """Tables of any length as row groups of the usual length."""
+    import pyarrow as pa
+
+    held = None
+    for start, stop in _spans(total):
+        while held is None or len(held) < stop - start:
+            new = next(tables)
+            held = new if held is None else pa.concat_tables([held, new])
+        yield held.slice(0, stop - start)
+        held = held.slice(stop - start)
+
+
+def _write(folder: Path, tables: Iterator[Any], schema: Any, total: int) -> None:
+    """Write row groups, as `_spans` cuts them, into as many files as they need."""
     import pyarrow.parquet as pq
 
-    schema = _features(rows, classes).arrow_schema
-    shards = max(1, -(-len(rows) // SHARD_ROWS))
+    shards = max(1, -(-total // SHARD_ROWS))
     with files.disk_errors(folder, "writing the set"):
         (folder / "data").mkdir(parents=True, exist_ok=True)
         for shard in range(shards):
             path = folder / "data" / f"train-{shard:05d}-of-{shards:05d}.parquet"
-            first, last = shard * SHARD_ROWS, min(len(rows), (shard + 1) * SHARD_ROWS)
+            left = min(total - shard * SHARD_ROWS, SHARD_ROWS)
             with pq.ParquetWriter(path, schema) as writer:
-                for start in range(first, last, GROUP_ROWS):
-                    writer.write_table(_table(rows.part(start, min(last, start + GROUP_ROWS)), schema))
+                while left > 0:
+                    table = next(tables)
+                    writer.write_table(table)
+                    left -= len(table)
 
 
 def _features(rows: Rows, classes: Sequence[str]) -> Any:
@@ -78,6 +161,8 @@ def _features(rows: Rows, classes: Sequence[str]) -> Any:
     if rows.pixels is not None:
         kind = str(rows.pixels.dtype).removeprefix("torch.")
         features["pixels"] = datasets.Array3D(shape=tuple(rows.pixels.shape[1:]), dtype=kind)
+    if rows.group is not None:
+        features["group"] = datasets.Value("int16")
     return datasets.Features(features)
 
 
@@ -96,6 +181,8 @@ def _table(rows: Rows, schema: Any) -> Any:
         kind = schema.field("pixels").type
         nested = numpy_to_pyarrow_listarray(rows.pixels.cpu().numpy()).cast(kind.storage_type)
         columns.append(pa.ExtensionArray.from_storage(kind, nested))
+    if rows.group is not None:
+        columns.append(pa.array(rows.group.to(torch.int16).cpu().numpy()))
     return pa.table(columns, schema=schema)
 
 
@@ -138,16 +225,21 @@ def read(folder: Path, shape: tuple[int, int, int]) -> Iterator[Rows]:
     Raises:
         UserError: naming the file and row that is not what a set holds.
     """
-    import pyarrow as pa
-
     for path in shards(folder):
         seen = 0
-        try:
-            for batch in _opened(path).iter_batches(GROUP_ROWS):
-                yield _rows(batch, shape, path, seen)
-                seen += batch.num_rows
-        except (OSError, pa.ArrowException) as fault:
-            raise UserError(f"{path}: cannot be read: {' '.join(str(fault).split())[:300]}") from fault
+        for batch in _batches(path):
+            yield _rows(batch, shape, path, seen)
+            seen += batch.num_rows
+
+
+def _batches(path: Path) -> Iterator[Any]:
+    """The row groups of one file as arrow batches."""
+    import pyarrow as pa
+
+    try:
+        yield from _opened(path).iter_batches(GROUP_ROWS)
+    except (OSError, pa.ArrowException) as fault:
+        raise UserError(f"{path}: cannot be read: {' '.join(str(fault).split())[:300]}") from fault
 
 
 def _opened(path: Path) -> Any:
@@ -173,6 +265,8 @@ def _rows(batch: Any, shape: tuple[int, int, int], path: Path, seen: int) -> Row
             found[field] = _lists(batch, name, path)
     if "pixels" in batch.schema.names:
         found["pixels"] = _arrays(batch, path, shape)
+    if "group" in batch.schema.names:
+        found["group"] = _integers(batch, "group", path)
     return Rows(**found)
 
 

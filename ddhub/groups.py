@@ -1,0 +1,277 @@
+"""Groups: a set distilled in independent parts, by one process or by many on several machines, and then joined.
+
+Sets that were made apart, each with students and draws of its own, teach more when they are merged: the paper's claim
+(arXiv:2312.08912). A group is `ipc / groups` images per class; teachers, preprocessing and the split of the source are
+shared. Each is a job whose output is a file, so jobs.run_all spreads, resumes and skips them.
+Shapes: M images of a group, C H W image.
+"""
+
+import functools
+import json
+import shlex
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from ddhub import distill, fast, files, jobs, origins, packaging
+from ddhub.errors import UserError
+from ddhub.log import duration, say
+from ddhub.packaging import STATE
+from ddhub.recipe import Recipe
+from ddhub.run import Run
+from ddhub.synset import SyntheticSet
+from ddhub.task import Task
+
+
+@dataclass(frozen=True)
+class Request:
+    """What groups are made from, in small words from which any process, also on another machine, prepares its Task."""
+
+    recipe: str  # as JSON, its local paths from the root
+    out: Path  # from the root
+    begun: bytes  # run.json, for machines that do not see `out`
+    threads: int  # CPU threads of one group
+    teachers: tuple[tuple[str, str], ...]  # name in the cache and sha256 of each
+    device: str | None  # as asked for
+    checkpoint_seconds: float
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What all groups share; sent to another process as its request, and prepared again there."""
+
+    request: Request
+    task: Task
+
+    def __reduce__(self) -> tuple[Callable[[Request], "Shared"], tuple[Request]]:
+        return again, (self.request,)
+
+
+@dataclass(frozen=True)
+class Group:
+    """A finished group, as read back from its file."""
+
+    images: Tensor  # float32 (M, C, H, W)
+    labels: Tensor  # int64 (M,)
+    seconds: float  # of distilling, over all resumptions
+    peak_bytes: int  # that its process held
+
+
+def make(
+    recipe: Recipe,
+    out: Path,
+    *,
+    overrides: Sequence[str] = (),
+    decisions: dict[str, Any] | None = None,
+    checkpoint_seconds: float = 120,
+    engine: jobs.Engine = jobs.Engine(),
+) -> list[int]:
+    """Distill the groups of a recipe that no process has made yet, and package the set once all are there.
+
+    Args:
+        overrides, decisions: as distill.make takes them.
+        engine: where groups are made. Without `threads`, worker processes share this machine's, and a Ray task has one.
+
+    Returns:
+        The groups that are still missing, because they are other shards'; none when the set is whole.
+
+    Raises:
+        UserError: for whatever the user can mend; the groups that are done are kept.
+    """
+    if distill.finished(recipe, out):
+        return []
+    shared, seconds = begin(recipe, out, decisions or {}, checkpoint_seconds, engine)
+    every = jobs_of(shared)
+    frozen = shared.task.decisions
+    jobs.run_all(every, replace(engine, cpus=shared.request.threads, gpus=frozen.device.startswith("cuda")))
+    missing = [number for number, path in enumerate(every) if not path.exists()]
+    if not missing:
+        with files.locked(out / STATE / "lock"):  # one process packages, the others wait and find it done
+            if not distill.finished(recipe, out):
+                fast.apply(frozen)
+                _package(shared, list(every), out, seconds, overrides)
+    return missing
+
+
+def command(reference: str, out: Path, overrides: Sequence[str]) -> str:
+    """What to type to make the groups that nobody makes, wait for those that somebody does, and package."""
+    return shlex.join(["ddhub", "distill", reference, "--out", str(out), *(f"--set={text}" for text in overrides)])
+
+
+def refuse_engine(engine: jobs.Engine) -> None:
+    """Refuse to spread a recipe of one group.
+
+    Raises:
+        UserError: where anything else than this process is asked for.
+    """
+    if engine != jobs.Engine():
+        raise UserError(
+            "groups: 1, so one process makes the set: nothing for --workers, --shard, --ray or torchrun to share",
+            next="leave them out, or make several groups, as in --set groups=2",
+        )
+
+
+def begin(
+    recipe: Recipe, out: Path, asked: dict[str, Any], checkpoint_seconds: float, engine: jobs.Engine
+) -> tuple[Shared, dict[str, float]]:
+    """Prepare what all groups share: decisions are frozen by the first process, teachers trained; seconds of each."""
+    recipe = _rooted(recipe)
+    task, seconds = distill.prepare(recipe, out, asked, checkpoint_seconds)
+    distill.belongs(recipe, out)  # nobody began another recipe here in between
+    teachers = [(path.name, files.sha256(path)) for path in (task.teachers.files if task.teachers else ())]
+    threads = _settled(out, _threads(asked.get("threads"), task, engine), [sha256 for _, sha256 in teachers])
+    request = Request(
+        recipe=recipe.model_dump_json(),
+        out=out.absolute(),
+        begun=(out / STATE / "run.json").read_bytes(),
+        threads=threads,
+        teachers=tuple(teachers),
+        device=asked.get("device"),
+        checkpoint_seconds=checkpoint_seconds,
+    )
+    return Shared(request, task), seconds
+
+
+def jobs_of(shared: Shared) -> dict[Path, jobs.Job]:
+    """One job per group, in order."""
+    folder = shared.request.out / STATE / "groups"
+    numbers = range(shared.task.recipe.groups)
+    return {folder / f"group-{number:04d}.safetensors": functools.partial(work, shared, number) for number in numbers}
+
+
+def work(shared: Shared, number: int, path: Path) -> None:
+    """Make one group, or go on where another process left it, and write its file."""
+    request, count = shared.request, shared.task.recipe.groups
+    task = shared.task.group(number, request.threads)
+    fast.apply(task.decisions)
+    run = Run(
+        _folder(request) / STATE / "groups" / f"group-{number:04d}.run",
+        f"group_{number}",
+        device=task.decisions.device,
+        checkpoint_seconds=request.checkpoint_seconds,
+    )
+    synthetic, seconds = distill.carry_out(task, run)
+    facts = {"seconds": round(seconds, 1), "peak_bytes": fast.peak_bytes(task.decisions.device)}
+    tensors = {"images": synthetic.images.float(), "labels": synthetic.labels}
+    if run.metrics.path.exists():
+        files.write_bytes(path.with_suffix(".jsonl"), run.metrics.path.read_bytes())
+    content = {name: value.cpu().contiguous() for name, value in tensors.items()}
+    files.write_bytes(path, save(content, {"ddhub": json.dumps(facts)}))
+    run.remove()
+    say(f"group {number}: made in {duration(seconds)}; {count} in all, counted from 0")
+
+
+def read(path: Path) -> Group:
+    """Read a group back.
+
+    Raises:
+        UserError: naming a file that is none.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            facts = json.loads((file.metadata() or {})["ddhub"])
+            images, labels = file.get_tensor("images"), file.get_tensor("labels")
+        return Group(images, labels, float(facts["seconds"]), int(facts["peak_bytes"]))
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError) as fault:
+        raise UserError(
+            f"{path}: not a group's file ({' '.join(str(fault).split())[:100]})",
+            next=f"rm {path}, then the same command makes it again",
+        ) from fault
+
+
+def _package(shared: Shared, paths: list[Path], out: Path, seconds: dict[str, float], overrides: Sequence[str]) -> None:
+    """Join the groups in order, and package them as one set."""
+    groups = [read(path) for path in paths]
+    assert len({len(group.labels) for group in groups}) == 1, "a method makes as many images in every group"
+    seconds["distill"] = sum(group.seconds for group in groups)
+    images, labels = torch.cat([group.images for group in groups]), torch.cat([group.labels for group in groups])
+    joined = SyntheticSet(images, labels, shared.task.soft_labels(images))
+    known = {"peak_bytes": max(group.peak_bytes for group in groups), "threads": shared.request.threads}
+    packaging.package(shared.task, packaging.checked(joined, shared.task), out, seconds, overrides, known)
+
+
+@functools.lru_cache(maxsize=1)
+def again(request: Request) -> Shared:
+    """What groups share, in this process, prepared for its first group.
+
+    Raises:
+        UserError: naming the machine, when it does not hold what the groups are made from.
+    """
+    try:
+        _check_teachers(request)
+        folder = _folder(request)
+        if not (folder / STATE / "run.json").exists():
+            files.write_bytes(folder / STATE / "run.json", request.begun)
+        recipe = Recipe.model_validate_json(request.recipe)
+        task, _ = distill.prepare(recipe, folder, {"device": request.device}, request.checkpoint_seconds)
+        return Shared(request, task)
+    except UserError as fault:
+        raise UserError(
+            f"{socket.gethostname()}: cannot prepare what groups are made from: {fault.args[0]}",
+            next=fault.next or "put the source where every machine can read it, or name it by its Hub id",
+        ) from fault
+
+
+def _folder(request: Request) -> Path:
+    """Where a group's checkpoints go: the set's own folder, or the cache of a machine that does not see it."""
+    if (request.out / STATE / "run.json").exists():
+        return request.out
+    return files.home() / "groups" / files.digest([request.recipe, str(request.out)])[:24]
+
+
+def _check_teachers(request: Request) -> None:
+    """A job trains no teachers: on another machine they could be others."""
+    for name, sha256 in request.teachers:
+        path = files.home() / "teachers" / name
+        if not path.is_file() or files.sha256(path) != sha256:
+            what = "has no teacher" if not path.is_file() else "has another teacher"
+            raise UserError(
+                f"{what} {path}",
+                next="let DDHUB_HOME be one folder that every machine sees, or copy its folder teachers/",
+            )
+
+
+def _rooted(recipe: Recipe) -> Recipe:
+    """The recipe with its source's local folder from the root: other processes may start elsewhere."""
+    where = recipe.source.path or recipe.source.dataset
+    rooted = where if where == "digits" else origins.absolute(where)
+    if rooted == where:
+        return recipe
+    return recipe.model_copy(update={"source": recipe.source.model_copy(update={"path": rooted})})
+
+
+def _threads(asked: int | None, task: Task, engine: jobs.Engine) -> int:
+    """CPU threads of one group."""
+    if asked is not None:
+        return asked
+    if engine.ray is not None:
+        return 1
+    return fast.threads_each(engine.workers) if engine.workers > 1 else task.decisions.threads
+
+
+def _settled(out: Path, threads: int, teachers: list[str]) -> int:
+    """Freeze how groups are made; returns their threads, as the first process had them.
+
+    Raises:
+        UserError: where groups were begun with other teachers than this machine has.
+    """
+    path = out / STATE / "groups.json"
+    with files.locked(out / STATE / "begin.lock"):
+        if not path.exists():
+            files.write_json(path, {"threads": threads, "teachers": teachers})
+        begun = json.loads(path.read_text())
+    if begun["teachers"] != teachers:
+        raise UserError(
+            f"{out}: its groups were begun with other teachers than those in {files.home() / 'teachers'}",
+            next="let DDHUB_HOME be one folder that every machine sees, or choose another --out",
+        )
+    if begun["threads"] != threads:
+        say(f"{out}: groups go on as they were begun, with {begun['threads']} threads each")
+    return int(begun["threads"])
