@@ -6,17 +6,22 @@ Nothing in here, or below it, can open the test split: `Task` holds the train sp
 import json
 import time
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from ddhub import fast, files, packaging, plugins, preprocess, sources, train
+import torch
+
+from ddhub import fast, files, memory, packaging, plugins, preprocess, sources, train
 from ddhub import teachers as teaching
 from ddhub.errors import UserError, memory_errors
 from ddhub.log import say
 from ddhub.manifest import Protocol
 from ddhub.packaging import STATE
-from ddhub.recipe import Recipe, SourceSpec, config_of
+from ddhub.recipe import Recipe, SourceSpec, memory_bytes, method_config
 from ddhub.run import Run
+from ddhub.synset import SyntheticSet
 from ddhub.task import Task
 
 
@@ -37,26 +42,46 @@ def make(
     Raises:
         UserError: for whatever the user can mend; what was done before is kept.
     """
-    if (out / "ddhub.json").is_file() and _belongs(recipe, out):
-        say(f"{out}: already made from this recipe")
+    assert recipe.groups == 1, "ddhub/groups.py makes sets of several groups"
+    if finished(recipe, out):
         return out
-    _refuse_strangers(out)
     with files.locked(out / STATE / "lock", busy="another ddhub is working in this folder"):
-        _belongs(recipe, out)
+        belongs(recipe, out)
         task, seconds = prepare(recipe, out, decisions or {}, checkpoint_seconds)
         run = Run(out / STATE, "distill", device=task.decisions.device, checkpoint_seconds=checkpoint_seconds)
-        begun = time.monotonic()
-        with memory_errors(recipe.name):
-            synthetic = plugins.load("methods", recipe.method["name"]).distill(task, run)
-        # The loop's own clock survives interruptions; what a method does outside it is added here.
-        seconds["distill"] = max(run.seconds, time.monotonic() - begun)
-        synthetic = packaging.checked(synthetic, task)
-        if not synthetic.images.isfinite().all():
-            raise UserError(
-                f"{recipe.name}: the images are not finite", next="--set method.lr_images=... and another --out"
-            )
+        synthetic, seconds["distill"] = carry_out(task, run)
         packaging.package(task, synthetic, out, seconds, overrides)
     return out
+
+
+def carry_out(task: Task, run: Run) -> tuple[SyntheticSet, float]:
+    """Let the recipe's method make its set, and say how many seconds that took.
+
+    Raises:
+        UserError: for images that are not finite, and whatever the method refuses.
+    """
+    begun, name = time.monotonic(), task.recipe.name
+    with memory_errors(name):
+        synthetic = plugins.load("methods", task.recipe.method["name"]).distill(task, run)
+    # The loop's own clock survives interruptions; what a method does outside it is added here.
+    seconds = max(run.seconds, time.monotonic() - begun)
+    synthetic = packaging.checked(synthetic, task)
+    if not synthetic.images.isfinite().all():
+        raise UserError(f"{name}: the images are not finite", next="--set method.lr_images=... and another --out")
+    return synthetic, seconds
+
+
+def finished(recipe: Recipe, out: Path) -> bool:
+    """Whether `out` holds the recipe's set already.
+
+    Raises:
+        UserError: where it holds anything else but what the recipe began.
+    """
+    if (out / "ddhub.json").is_file() and belongs(recipe, out):
+        say(f"{out}: already made from this recipe")
+        return True
+    _refuse_strangers(out)
+    return False
 
 
 def _refuse_strangers(out: Path) -> None:
@@ -67,7 +92,7 @@ def _refuse_strangers(out: Path) -> None:
         raise UserError(f"{out}: holds something else already", next="choose another --out, or empty the folder")
 
 
-def _belongs(recipe: Recipe, out: Path) -> bool:
+def belongs(recipe: Recipe, out: Path) -> bool:
     """Whether `out` was begun; refuses a folder begun by another recipe."""
     path = out / STATE / "run.json"
     if not path.exists():
@@ -100,7 +125,8 @@ def prepare(
     sources.stratified(source.labels[training], source.classes, recipe.ipc, recipe.seed, "init")  # enough images?
     if (recipe.labels.top_k or 1) > len(source.classes):
         raise UserError(f"labels.top_k: {recipe.labels.top_k} of {len(source.classes)} classes asked for")
-    decisions = _frozen_decisions(recipe, source, out, asked)
+    with files.locked(out / STATE / "begin.lock"):  # of several processes, one decides for all
+        decisions = _frozen_decisions(recipe, source, out, asked)
     fitted = preprocess.fit(source.images, training, zca=recipe.preprocess.zca)
     seconds = {"source": time.monotonic() - begun}
     counts = f"{len(training)} training and {len(validation)} validation images"
@@ -122,8 +148,9 @@ def prepare(
             checkpoint_seconds=checkpoint_seconds,
         )
         seconds["teachers"] = teaching.seconds(teachers)
-    config = config_of(recipe.method["name"]).model_validate({k: v for k, v in recipe.method.items() if k != "name"})
-    task = Task(recipe, config, source, training, validation, fitted, teachers, _protocol(recipe), decisions)
+    task = Task(
+        recipe, method_config(recipe), source, training, validation, fitted, teachers, _protocol(recipe), decisions
+    )
     return task, seconds
 
 
@@ -160,6 +187,8 @@ def _frozen_decisions(recipe: Recipe, source: sources.Split, out: Path, asked: d
                 next=f"bring the source back as it was, or start over with: rm -r {out}",
             )
         decisions = fast.Decisions(**begun["decisions"])
+        if asked.get("device") is None:
+            decisions = fast.on_own_device(decisions)
         fast.apply(decisions)
         if {**decisions.record(), **{k: v for k, v in asked.items() if v is not None}} != decisions.record():
             say(f"{out}: goes on as it was begun ({decisions}); other choices need another --out")
@@ -170,6 +199,8 @@ def _frozen_decisions(recipe: Recipe, source: sources.Split, out: Path, asked: d
     decisions = fast.decide(**asked, flops=flops)
     if flops >= fast.COMPILE_FROM and not fast.has_compiler():
         say("no C++ compiler (g++ or clang++) found: running without torch.compile, about half as fast")
+    if recipe.memory is not None:
+        decisions = _within_budget(recipe, source, decisions)
     files.write_json(
         path,
         {
@@ -182,3 +213,30 @@ def _frozen_decisions(recipe: Recipe, source: sources.Split, out: Path, asked: d
         },
     )
     return decisions
+
+
+def _within_budget(recipe: Recipe, source: sources.Split, decisions: fast.Decisions) -> fast.Decisions:
+    """Decisions with as large micro-batches and chunks as the recipe's memory allows, measured on this machine."""
+    assert recipe.memory is not None
+    method, config = plugins.load("methods", recipe.method["name"]), method_config(recipe)
+
+    def network(arch: str) -> fast.Network:
+        return fast.network(arch, len(source.classes), *source.images.shape[1:3], decisions)
+
+    archs = sorted(_architectures(recipe.method) | {recipe.teachers.arch})
+    works = {"micro_batch": partial(_rehearse_training, [network(arch) for arch in archs])}
+    most = {"micro_batch": max(recipe.teachers.batch, recipe.evaluate.batch)}
+    if hasattr(method, "rehearse"):
+        works["chunk"] = partial(method.rehearse, config, network, recipe.teachers.arch)
+        most["chunk"] = min(500, getattr(config, "batch", None) or recipe.ipc * len(source.classes))
+    found: dict[str, Any] = dict(memory.fitted(memory_bytes(recipe.memory), decisions.device, works, most))
+    return replace(decisions, **found)
+
+
+def _rehearse_training(networks: Sequence[fast.Network], images: int) -> None:
+    """Two steps of training on so many images of noise."""
+    for network in networks:
+        noise = torch.zeros(images, network.channels, network.side, network.side)
+        labels = torch.zeros(images, dtype=torch.int64)
+        protocol = Protocol(loss="ce", augment="none", lr=0.01, epochs=2, batch=max(2, images), min_steps=0)
+        train.fit(network, train.Examples(noise, labels), protocol, seed=0)

@@ -11,16 +11,16 @@ import functools
 import logging
 import os
 import shutil
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from ddhub import nets
+from ddhub import nets, winograd
 from ddhub.errors import UserError
 
 Weights = dict[str, Tensor]  # parameters and buffers by name
@@ -43,6 +43,8 @@ class Decisions:
     compile: bool = False
     precision: Precision = "float32"  # of the forward pass in training; weights, losses and scores are float32 always
     together: int = 1  # networks that differ by seed only and are trained in one program; 1: one after another
+    micro_batch: int = 0  # images of a training step whose gradient is taken at once; 0: all
+    chunk: int = 0  # images that are predicted, or themselves have a gradient, at once; 0: as many as is usual
 
     def record(self) -> dict[str, Any]:
         """The decisions as they stand in checkpoints, manifests and rows."""
@@ -94,6 +96,12 @@ def own_device() -> str:
     return f"cuda:{int(rank) % torch.cuda.device_count()}" if several else "cuda"
 
 
+def on_own_device(decisions: Decisions) -> Decisions:
+    """Decisions that another process froze: of several GPUs this process takes its own."""
+    own = own_device()
+    return replace(decisions, device=own) if ":" in own and decisions.device.startswith("cuda") else decisions
+
+
 def threads_each(processes: int) -> int:
     """CPU threads for each of so many processes on this machine."""
     return max(1, OWN_THREADS // processes)
@@ -136,11 +144,15 @@ class Network:
         self.arch, self.classes, self.channels, self.side = arch, classes, channels, side
         self.decisions = decisions
         keep_freed_memory()
-        self.skeleton = nets.try_out(arch, classes, channels, side).to(decisions.device)
+        skeleton = nets.try_out(arch, classes, channels, side)
+        self.draws = nets.draws(skeleton, channels, side)  # in training, from torch's own state
+        self.skeleton = skeleton.to(decisions.device)
         self.family = nets.FAMILIES[nets.family(self.skeleton)]
         self.trainable = [name for name, _ in self.skeleton.named_parameters()]
-        # Toggling the mode of a network that has none would only make the compiler work twice.
-        self._modal = any(isinstance(layer, _MODAL) for layer in self.skeleton.modules())
+        # Tied weights are one tensor under several names, of which functions of weights take the first.
+        self._tied = self.skeleton.state_dict().keys() - _names(self.skeleton)
+        # A ConvNet has no mode, and toggling it would only make the compiler work twice.
+        self._modal = not isinstance(self.skeleton, nets.ConvNet)
         compiled = decisions.compile and isinstance(self.skeleton, nets.ConvNet)
         if compiled:
             # A GPU build of torch on a machine without one warns at every start; there is nothing to be done about it.
@@ -149,11 +161,13 @@ class Network:
             # go on uncompiled, against what the row says.
             torch._dynamo.config.recompile_limit = 256
             torch._dynamo.config.accumulated_recompile_limit = 1024
+            if decisions.device == "cpu" and decisions.precision == "float32" and decisions.together == 1:
+                winograd.adopt(self.skeleton, side)
         self._call = torch.compile(self._plain, dynamic=False) if compiled else self._plain
         many = vmap(self._plain)
         self._call_many = torch.compile(many, dynamic=False) if compiled else many
-        if decisions.together > 1 and not self.batchable:
-            raise UserError(f"--together: {arch} has dropout, which draws per network", next="--together 1")
+        if decisions.together > 1:
+            self._try_together()
 
     def init(self, seed: int) -> Weights:
         """Fresh weights; the same seed gives the same."""
@@ -161,8 +175,9 @@ class Network:
         return self.place(net.state_dict())
 
     def place(self, weights: Weights) -> Weights:
-        """Weights on this network's device and in its memory format, detached."""
-        return {name: _formatted(value.detach().to(self.decisions.device)) for name, value in weights.items()}
+        """Weights on this network's device and in its memory format, detached; of tied ones the first."""
+        own = {name: value for name, value in weights.items() if name not in self._tied}
+        return {name: _formatted(value.detach().to(self.decisions.device)) for name, value in own.items()}
 
     def forward(self, weights: Weights, images: Tensor, *, train: bool = False) -> Tensor:
         """Logits (B, K) of network inputs (B, C, S, S); in training mode buffers in `weights` are updated in place."""
@@ -172,6 +187,20 @@ class Network:
             return self._call(weights, _formatted(images))
         with self._precision():
             return self._call(weights, _formatted(images)).float()
+
+    def at_once(self, several: Sequence[Weights]) -> Iterator[Sequence[Weights]]:
+        """Weights in the portions for `forward_each`: on a GPU, where calls cost more than arithmetic, all together."""
+        size = 1 if self.decisions.device == "cpu" else max(1, len(several))
+        yield from (several[start : start + size] for start in range(0, len(several), size))
+
+    def forward_each(self, several: Sequence[Weights], images: Tensor) -> Tensor:
+        """Logits (J, B, K) that J weights give for the same inputs (B, C, S, S), not in training mode."""
+        if self.decisions.device == "cpu" or len(several) == 1:
+            return torch.stack([self.forward(weights, images) for weights in several])
+        if self._modal:
+            self.skeleton.eval()
+        found: Tensor = vmap(self._plain, in_dims=(0, None))(stack(several), _formatted(images))
+        return found
 
     def forward_many(self, weights: Weights, images: Tensor) -> Tensor:
         """Logits (J, B, K) of J networks with stacked weights (J, ...), each on its own inputs (J, B, C, S, S).
@@ -183,11 +212,32 @@ class Network:
         with self._precision():
             return self._call_many(weights, images).float()
 
-    @functools.cached_property
-    def batchable(self) -> bool:
-        """Whether `forward_many` computes what `forward` does: not where dropout is drawn from torch's own state."""
-        rates = (getattr(layer, name, 0) for layer in self.skeleton.modules() for name in ("p", "drop_prob"))
-        return not any(isinstance(rate, int | float) and rate > 0 for rate in rates)
+    @contextmanager
+    def seeded(self, seed: int) -> Iterator[None]:
+        """Let what the network itself draws in training, as dropout does, come from a seed; torch's state stays."""
+        if not self.draws:
+            yield
+            return
+        devices = [self.decisions.device] if self.decisions.device.startswith("cuda") else []
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(seed)
+            yield
+
+    def _try_together(self) -> None:
+        """Refuse a network that several seeds cannot share a program of."""
+        if self.draws:
+            raise UserError(f"--together: {self.arch} has dropout, which draws per network", next="--together 1")
+        if isinstance(self.skeleton, nets.ConvNet):
+            return
+        weights = stack([self.place(self.skeleton.state_dict())] * 2)
+        for name in self.trainable:
+            weights[name].requires_grad_()
+        images = torch.zeros(2, 2, self.channels, self.side, self.side, device=self.decisions.device)
+        try:
+            self.forward_many(weights, images).sum().backward()
+        except RuntimeError as fault:  # vmap has no rule for some operation of its
+            reason = " ".join(str(fault).split())[:200]
+            raise UserError(f"--together: {self.arch} cannot be trained so: {reason}", next="--together 1") from fault
 
     def embed(self, weights: Weights, images: Tensor) -> Tensor:
         """Features before the classifier (B, F), differentiable.
@@ -269,7 +319,9 @@ class _Embedding(nn.Module):
         return self.net.embed(images)
 
 
-_MODAL = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
+def _names(net: nn.Module) -> set[str]:
+    """The names of parameters and buffers, of tied ones the first."""
+    return {name for kind in (net.named_parameters(), net.named_buffers()) for name, _ in kind}
 
 
 def _formatted(value: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -28,9 +29,20 @@ STATE = ".ddhub"  # running state, beside the artifact: never pushed, verified o
 
 
 def package(
-    task: Task, synthetic: SyntheticSet, out: Path, seconds: dict[str, float], overrides: Sequence[str]
+    task: Task,
+    synthetic: SyntheticSet,
+    out: Path,
+    seconds: dict[str, float],
+    overrides: Sequence[str],
+    among_groups: dict[str, Any] | None = None,
 ) -> None:
-    """Write the artifact into a staging folder, measure what packaging costs, and move it into place, manifest last."""
+    """Write the artifact into a staging folder, measure what packaging costs, and move it into place, manifest last.
+
+    Args:
+        seconds: of every phase before this one.
+        among_groups: `peak_bytes` and `threads` of the processes that made the recipe's groups, one after another in
+            the set; None where there is only one.
+    """
     begun = time.monotonic()
     staging = out / STATE / "staging"
     shutil.rmtree(staging, ignore_errors=True)
@@ -55,6 +67,8 @@ def package(
     memorisation.picture(pairs, out / "assets" / "nearest.png")
     seconds["memorisation"] = time.monotonic() - begun
     record = _manifest(task, staging, teacher_records, seconds, overrides, scores, clipped, nearest, *rows)
+    if among_groups is not None:
+        record = record.model_copy(update={"made": _with_groups(record.made, **among_groups)})
     install(staging, out, record)
     say(f"{out}: {task.recipe.name} made in {duration(sum(seconds.values()))}")
 
@@ -67,7 +81,19 @@ def _labelled(
     index, rest = None, None
     if soft is not None and top_k is not None:
         soft, index, rest = artifact.keep_top(soft, top_k)
-    return Rows(images, labels, None if soft is None else soft.half(), index, exact), rest
+    return Rows(images, labels, None if soft is None else soft.half(), index, exact, _groups(task, len(labels))), rest
+
+
+def _groups(task: Task, count: int) -> torch.Tensor | None:
+    """Which group each of the rows is of (M,), where the recipe has several: one after another, all of one size."""
+    groups = task.recipe.groups
+    return None if groups == 1 else torch.arange(groups).repeat_interleave(count // groups)
+
+
+def _with_groups(made: Made, peak_bytes: int, threads: int) -> Made:
+    """How a set was made, with what the processes that made its groups know better."""
+    peak = max(peak_bytes, made.peak_bytes or 0)
+    return made.model_copy(update={"peak_bytes": peak, "decisions": {**made.decisions, "group_threads": threads}})
 
 
 def _packaged(task: Task, staging: Path, rest: float | None) -> SyntheticSet:
@@ -79,12 +105,11 @@ def _packaged(task: Task, staging: Path, rest: float | None) -> SyntheticSet:
 
 
 def checked(synthetic: SyntheticSet, task: Task) -> SyntheticSet:
-    """What a method returned, on the task's device; the assertions are for the authors of methods."""
-    device, soft = task.decisions.device, synthetic.soft_labels
+    """What a method returned, in host memory; the assertions are for the authors of methods."""
     assert synthetic.images.shape[1:] == task.source.images.shape[1:], "a method returns images of the source's shape"
     assert len(synthetic.images) == len(synthetic.labels), "a method returns a label for every image"
-    moved = None if soft is None else soft.to(device)
-    return SyntheticSet(synthetic.images.to(device), synthetic.labels.to(device), moved)
+    soft = None if synthetic.soft_labels is None else synthetic.soft_labels.cpu()
+    return SyntheticSet(synthetic.images.cpu(), synthetic.labels.cpu(), soft)
 
 
 def measure(task: Task, synthetic: SyntheticSet) -> list[float]:

@@ -18,6 +18,7 @@ from torch import Tensor
 from ddhub.errors import UserError
 
 ZCA_EPS = 0.1
+CHUNK = 4 << 20  # values that are looked at at once; sums of them take eight bytes each
 PER_IMAGE_REGULARISER = 0.1  # times the mean of the covariance's diagonal
 
 
@@ -134,7 +135,7 @@ def load_whitening(path: Path) -> tuple[Tensor, Tensor]:
 
 
 def _chunks(images: Tensor, index: Tensor) -> Iterator[Tensor]:
-    for part in index.split(4096):
+    for part in index.split(max(1, CHUNK // images[0].numel())):
         yield images[part]
 
 

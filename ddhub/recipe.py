@@ -6,14 +6,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 
 from ddhub import plugins
 from ddhub.errors import UserError
 from ddhub.files import digest, shipped
 from ddhub.schema import Strict, check, did_you_mean
+from ddhub.strictyaml import parse_yaml, to_yaml
 
+MOST_GROUPS = 2**15  # column `group` counts in 16 bits
 NAME, NAME_LENGTH = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*$"), 96  # what a set may be called
+MEMORY_UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 # The operations of differentiable siamese augmentation; ddhub/augment.py holds their formulas.
 DSA_OPERATIONS = ("color", "crop", "cutout", "flip", "scale", "rotate")
 
@@ -91,8 +94,8 @@ class Recipe(Strict):
     teachers: TeacherSpec = TeacherSpec()
     method: dict[str, Any]
     labels: LabelSpec = LabelSpec()
-    groups: Literal[1] = 1  # independently made groups are not there yet
-    memory: None = None  # nor is a memory budget
+    groups: int = Field(default=1, ge=1, le=MOST_GROUPS)  # `ipc` / `groups` images per class of each, made apart
+    memory: str | None = None  # a budget such as 6.5GB, which chunks and micro-batches keep to; null: no bound
     evaluate: EvaluateSpec = EvaluateSpec()
     publish: PublishSpec = PublishSpec()
     expected: dict[str, float | str | None] = Field(default_factory=dict)
@@ -103,6 +106,21 @@ class Recipe(Strict):
             raise ValueError("labels.form 'logits' needs teachers.count of 1 or more (or labels.form: hard)")
         if self.labels.form == "hard" and self.labels.top_k is not None:
             raise ValueError("labels.top_k keeps soft labels, and labels.form 'hard' has none")
+        return self
+
+    @field_validator("memory")
+    @classmethod
+    def _memory_is_an_amount(cls, value: str | None) -> str | None:
+        if value is not None:
+            memory_bytes(value)
+        return value
+
+    @model_validator(mode="after")
+    def _groups_are_equal(self) -> "Recipe":
+        if self.ipc % self.groups:
+            fitting = [n for n in range(1, min(self.ipc, MOST_GROUPS) + 1) if self.ipc % n == 0]
+            near = min(fitting, key=lambda n: abs(n - self.groups))
+            raise ValueError(f"groups: {self.groups} does not divide ipc {self.ipc}; --set groups={near} does")
         return self
 
     def content(self) -> dict[str, Any]:
@@ -121,55 +139,6 @@ class Recipe(Strict):
     def yaml(self) -> str:
         """The resolved recipe as YAML; reading it back gives the same hash."""
         return to_yaml(self.content())
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML with duplicate keys and aliases refused, and `3e-4` read as the number it is."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError(f"line {self.peek_event().start_mark.line + 1}: aliases (*name) are not used here")
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, str):
-                raise yaml.YAMLError(f"line {key_node.start_mark.line + 1}: key {key!r} is not a plain word")
-            if key in seen:
-                raise yaml.YAMLError(f"line {key_node.start_mark.line + 1}: key '{key}' is there twice")
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-class _Dumper(yaml.SafeDumper):
-    """YAML that quotes the texts which `_Loader` would read as numbers."""
-
-
-for _yaml in (_Loader, _Dumper):
-    _yaml.add_implicit_resolver(
-        "tag:yaml.org,2002:float",
-        re.compile(r"^[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)$"),
-        list("-+.0123456789"),
-    )
-
-
-def to_yaml(content: dict[str, Any]) -> str:
-    """Plain values as YAML that `parse_yaml` reads back as they are."""
-    return str(yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True))
-
-
-def parse_yaml(text: str, where: str) -> Any:
-    """Read one YAML document strictly.
-
-    Raises:
-        UserError: naming `where` and the line, for malformed YAML, duplicate keys and aliases.
-    """
-    try:
-        return yaml.load(text, Loader=_Loader)
-    except (yaml.YAMLError, ValueError, RecursionError) as fault:
-        raise UserError(f"{where}: not readable as YAML: {' '.join(str(fault).split())}") from fault
 
 
 def names() -> list[str]:
@@ -214,8 +183,34 @@ def read(reference: str, overrides: Sequence[str] = ()) -> Recipe:
         raise UserError(f"{path}: the file is empty", next="ddhub recipes")
     if not isinstance(data, dict):
         raise UserError(f"{path}: expected keys and values, as in the shipped recipes", next="ddhub recipes")
+    for kind, advice in (("merged", "distill the recipes that it lists, then: ddhub merge"), ("imported", None)):
+        if kind in data:
+            raise UserError(f"{path}: describes a set that was {kind}, which no recipe makes", next=advice)
     override(data, overrides)
     return validate(data, str(path), next=f"ddhub distill {reference} --dry-run")
+
+
+def memory_bytes(text: str) -> int:
+    """`6.5GB`, `500 MB` or `2GiB` in bytes.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([KMG]I?B)", text.strip().upper())
+    if found is None or float(found[1]) == 0:
+        raise ValueError(f"{text!r} is no amount of memory; write it as 4GB or 500MB")
+    return int(float(found[1]) * MEMORY_UNITS[found[2]])
+
+
+def check_name(name: str) -> str:
+    """A name for a set, as it is.
+
+    Raises:
+        UserError: for one that a repo or a folder could not have.
+    """
+    if NAME.fullmatch(name) is None or len(name) > NAME_LENGTH:
+        raise UserError(f"{name!r} is no name for a set: letters, digits, . _ and - only", next="--name NAME")
+    return name
 
 
 def override(data: dict[str, Any], overrides: Sequence[str]) -> None:
@@ -293,6 +288,12 @@ def config_of(method: str) -> type[BaseModel]:
     """The Config model of a method's file."""
     config: type[BaseModel] = plugins.load("methods", method).Config
     return config
+
+
+def method_config(recipe: Recipe) -> BaseModel:
+    """The settings of a recipe's method as its own Config."""
+    settings = {key: value for key, value in recipe.method.items() if key != "name"}
+    return config_of(recipe.method["name"]).model_validate(settings)
 
 
 def _check_augment(value: Any) -> list[str]:

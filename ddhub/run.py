@@ -8,7 +8,7 @@
 The iterator fills `state` from the newest whole checkpoint, saves it every few minutes, and writes one JSON line and
 one progress line per interval. Together with randomness made from (seed, purpose, step), a resumed run ends with the
 bits of an unbroken one. State holds tensors, numbers, strings, None, and lists and dicts of them; a true `stop` in it
-ends the loop early.
+ends the loop early. What is too large for checkpoints lives in a Store, which goes back and forth with them.
 """
 
 import io
@@ -26,6 +26,7 @@ from torch import Tensor
 from ddhub import files
 from ddhub.errors import UserError
 from ddhub.log import Metrics, duration, say
+from ddhub.store import Store
 
 State = dict[str, Any]
 
@@ -54,13 +55,20 @@ class Run:
         detached = {k: v.detach() if isinstance(v, Tensor) else v for k, v in values.items()}
         self._pending.append((self._step, detached))
 
-    def steps(self, n: int, state: State) -> Iterator[int]:
+    def steps(self, n: int, state: State, store: Store | None = None) -> Iterator[int]:
         """Yield the steps still to do, 0 to n - 1; `state` is filled from the newest checkpoint first.
+
+        Args:
+            n: steps in all.
+            state: what a checkpoint holds.
+            store: what is brought back to the same step as `state`; at step 0 it is filled anew.
 
         Raises:
             UserError: naming the step whose logged values are not finite; the last checkpoint stays.
         """
         self._step = self._restore(state)
+        if store is not None:
+            store.rewind(self._step)
         begun = saved = reported = time.monotonic()
         first, before = self._step, self.seconds
         while self._step < n and not state.get("stop"):
@@ -74,7 +82,7 @@ class Run:
                 reported = now
             if done or now - saved >= self.checkpoint_seconds:
                 self._flush()
-                self._save(state)
+                self._save(state, store)
                 saved = time.monotonic()
 
     def _report(self, n: int, rate: float, since_saved: float) -> None:
@@ -105,15 +113,20 @@ class Run:
     def _checkpoints(self) -> list[Path]:
         return sorted(self.folder.glob(f"{self.phase}-*.pt"))
 
-    def _save(self, state: State) -> None:
+    def _save(self, state: State, store: Store | None) -> None:
         """Write a checkpoint atomically and keep the newest two."""
+        if store is not None:
+            store.flush()
         content = {"step": self._step, "seconds": self.seconds, "state": state}
         path = self.folder / f"{self.phase}-{self._step:08d}.pt"
         buffer = io.BytesIO()  # torch's own writer reports a full disk as something else
         torch.save(content, buffer)
         files.write_atomic(path, lambda file: file.write(buffer.getbuffer()))
+        kept = self._checkpoints()[-2:]
         for old in self._checkpoints()[:-2]:
             old.unlink()
+        if store is not None:
+            store.mark(self._step, _step(kept[0]) if len(kept) == 2 else 0)
 
     def _restore(self, state: State) -> int:
         """Fill `state` from the newest checkpoint that can be read; returns its step, 0 where there is none."""
@@ -137,6 +150,10 @@ class Run:
     def remove(self) -> None:
         """Remove this phase's folder, once its result is a file of its own."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.stem.rpartition("-")[2])
 
 
 def _moved(value: Any, device: str) -> Any:

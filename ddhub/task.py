@@ -3,7 +3,8 @@
 Shapes: N real images, M synthetic images, C H W image, K classes.
 """
 
-from dataclasses import dataclass
+import functools
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -32,6 +33,7 @@ class Task:
     teachers: Teachers | None
     protocol: Protocol  # how the finished set is meant to be trained on
     decisions: fast.Decisions
+    initial: Tensor | None = None  # rows of `source` that its images start from; None: drawn by the recipe's seed
 
     def network(self, arch: str) -> fast.Network:
         """The network of an architecture for this source."""
@@ -45,16 +47,59 @@ class Task:
 
     def real(self, ipc: int, *purpose: str | int) -> tuple[Tensor, Tensor]:
         """`ipc` random real images per class as network inputs (M, C, H, W), and their labels (M,)."""
-        labels = self.source.labels[self.training]
-        rows = self.training[sources.stratified(labels, self.source.classes, ipc, self.recipe.seed, *purpose)]
+        rows = self._drawn(ipc, *purpose)
         return self.preprocess.inputs(self.source.images[rows]), self.source.labels[rows]
 
     def start(self, init: str) -> tuple[Tensor, Tensor]:
-        """Initial images and labels: `real` images, or Gaussian `noise` of the inputs' spread, class by class."""
-        images, labels = self.real(self.recipe.ipc, "init")
-        if init == "noise":
-            images = torch.randn(images.shape, generator=seeds.generator(self.recipe.seed, "noise"))
+        """Initial images and labels on the device: `real` images, or Gaussian `noise`, class by class."""
+        labels = self.initial_labels()
+        images = self.initial_images(torch.arange(len(labels)), init)
         return images.to(self.decisions.device), labels.to(self.decisions.device)
+
+    def initial_labels(self) -> Tensor:
+        """The labels (M,) of the synthetic images, class by class."""
+        return self.source.labels[self._initial]
+
+    def initial_images(self, rows: Tensor, init: str) -> Tensor:
+        """Initial values (B, C, H, W) of some of the synthetic images, on the CPU.
+
+        Args:
+            rows: (B,).
+            init: `real` images, or Gaussian `noise` of the inputs' spread.
+        """
+        if init == "noise":
+            draws = (seeds.generator(self.recipe.seed, "noise", int(row)) for row in rows)
+            return torch.stack([torch.randn(self.image_shape, generator=draw) for draw in draws])
+        return self.preprocess.inputs(self.source.images[self._initial[rows]])
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """(C, H, W)."""
+        return tuple(self.source.images.shape[1:])
+
+    @functools.cached_property
+    def _initial(self) -> Tensor:
+        return self._drawn(self.recipe.ipc, "init") if self.initial is None else self.initial
+
+    def group(self, number: int, threads: int) -> "Task":
+        """The task of one of the recipe's groups: its share of the images, and randomness of its own.
+
+        The groups start from disjoint parts of one draw, so no real image starts two of them.
+        """
+        recipe, decisions = self.recipe, replace(self.decisions, threads=threads)
+        each = recipe.ipc // recipe.groups
+        drawn = self._drawn(recipe.ipc, "init").view(-1, recipe.groups, each)
+        seed = seeds.derive(recipe.seed, "group", number)
+        own = recipe.model_copy(update={"ipc": each, "groups": 1, "seed": seed})
+        task = replace(self, recipe=own, decisions=decisions, initial=drawn[:, number].flatten())
+        if self.teachers is None:
+            return task
+        return replace(task, teachers=replace(self.teachers, network=task.network(self.teachers.network.arch)))
+
+    def _drawn(self, ipc: int, *purpose: str | int) -> Tensor:
+        """Rows of `ipc` random training images per class, class by class."""
+        labels = self.source.labels[self.training]
+        return self.training[sources.stratified(labels, self.source.classes, ipc, self.recipe.seed, *purpose)]
 
     def soft_labels(self, images: Tensor) -> Tensor | None:
         """What the recipe ships as soft labels of network inputs: mean or one teacher's logits (M, K), or None."""

@@ -5,18 +5,17 @@ Shapes: N images, B batch, C H W image, K classes.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from math import ceil, cos, pi
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ddhub import fast, seeds
 from ddhub.augment import augment
 from ddhub.errors import UserError
 from ddhub.fast import Network, Weights
+from ddhub.losses import loss_of
 from ddhub.manifest import Protocol
 from ddhub.nets import Family
 from ddhub.preprocess import Preprocess
@@ -24,6 +23,13 @@ from ddhub.run import Run
 
 MOMENTUM = 0.9
 SMALL_BATCH = 32  # of families that need more steps than a protocol has
+
+
+Batch = tuple[Tensor, Tensor, Tensor | None]  # augmented inputs (B, C, H, W), labels (B,), targets (B, K)
+
+
+class Diverged(UserError):
+    """A training whose loss is not finite any more."""
 
 
 @dataclass(frozen=True)
@@ -47,51 +53,6 @@ class Examples:
         inputs = images if self.preprocess is None else self.preprocess.inputs(images)
         targets = None if self.targets is None else self.targets[rows].to(device)
         return inputs, self.labels[rows].to(device), targets
-
-
-def l1_logits(logits: Tensor, labels: Tensor, targets: Tensor | None) -> Tensor:
-    """Mean absolute difference to the target logits, over batch and classes (arXiv:2312.08912, section 3)."""
-    assert targets is not None
-    return (logits - targets).abs().mean()
-
-
-def cross_entropy(logits: Tensor, labels: Tensor, targets: Tensor | None) -> Tensor:
-    """Cross-entropy with the hard classes."""
-    return F.cross_entropy(logits, labels)
-
-
-def soft_cross_entropy(logits: Tensor, labels: Tensor, targets: Tensor | None) -> Tensor:
-    """Cross-entropy with target probabilities (B, K), mean over the batch."""
-    assert targets is not None
-    return F.cross_entropy(logits, targets)
-
-
-def mean_squared_error(logits: Tensor, labels: Tensor, targets: Tensor | None) -> Tensor:
-    """Mean squared difference to regression targets, over batch and classes."""
-    assert targets is not None
-    return F.mse_loss(logits, targets)
-
-
-def distillation(logits: Tensor, labels: Tensor, targets: Tensor | None, temperature: float) -> Tensor:
-    """KL divergence of softened logits from softened targets, times the squared temperature (arXiv:1503.02531)."""
-    assert targets is not None
-    ours, theirs = F.log_softmax(logits / temperature, 1), F.log_softmax(targets / temperature, 1)
-    return F.kl_div(ours, theirs, log_target=True, reduction="batchmean") * temperature**2
-
-
-LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor | None], Tensor]] = {
-    "l1_logits": l1_logits,
-    "ce": cross_entropy,
-    "soft_ce": soft_cross_entropy,
-    "mse": mean_squared_error,
-}
-
-
-def loss_of(protocol: Protocol) -> Callable[[Tensor, Tensor, Tensor | None], Tensor]:
-    """The loss of a protocol: a function of logits (B, K), labels (B,) and targets (B, K) or None."""
-    if protocol.loss == "kl":
-        return partial(distillation, temperature=protocol.temperature)
-    return LOSSES[protocol.loss]
 
 
 def family_of(network: Network, protocol: Protocol) -> Family:
@@ -129,7 +90,7 @@ def fit(
         The snapshots in order, then the final weights.
 
     Raises:
-        UserError: when training diverges.
+        Diverged: when training does.
     """
     assert run is None or not keep, "a resumed training has lost its earlier snapshots"
     device = network.decisions.device
@@ -141,10 +102,11 @@ def fit(
         learner = learner or _Learner(network, protocol, epochs, carry)
         for number, chosen in enumerate(_order(len(examples), steps, seed, epoch)):
             step = epoch * steps + number
-            inputs, labels, targets = _batch(examples, chosen, protocol, seed, step, device, teach)
-            logits = network.forward(learner.weights, inputs, train=True)
-            loss = loss_of(protocol)(logits, labels, targets)
-            learner.step(loss, step, steps)
+            batch = _batch(examples, chosen, protocol, seed, step, device, teach)
+            learner.begin(step, steps)
+            with network.seeded(seeds.derive(seed, "dropout", step)):
+                loss = _backward(network, learner.weights, batch, protocol)
+            learner.optimizer.step()
         if run:
             run.log(loss=loss)
             carry.update(learner.state())
@@ -161,8 +123,10 @@ def fit_many(
     seeds: Sequence[int],
     *,
     teach: Callable[[Tensor], Tensor] | None = None,
-) -> list[Weights]:
+) -> list[Weights | None]:
     """Train several fresh networks, `network.decisions.together` of them in one program; the final weights of each.
+
+    None stands for one that diverged; the others are none the worse for it.
 
     Each has the initialisation, order and augmentation that `fit` gives its seed, so it ends where `fit` would, up to
     rounding: within 1e-3 of every weight's scale after a few dozen steps (tests/test_together.py).
@@ -171,19 +135,29 @@ def fit_many(
         examples: of each network, as many for all.
         seeds: of each network.
         teach: as in `fit`.
-
-    Raises:
-        UserError: when one of them diverges.
     """
     at_once = network.decisions.together
     if at_once == 1:
         pairs = zip(examples, seeds, strict=True)
-        return [fit(network, each, protocol, seed, teach=teach)[-1] for each, seed in pairs]
-    found: list[Weights] = []
+        return [_fit_or_none(network, each, protocol, seed, teach) for each, seed in pairs]
+    found: list[Weights | None] = []
     for start in range(0, len(seeds), at_once):
         part = slice(start, start + at_once)
         found += _fit_together(network, examples[part], protocol, seeds[part], teach)
     return found
+
+
+def _fit_or_none(
+    network: Network,
+    examples: Examples,
+    protocol: Protocol,
+    seed: int,
+    teach: Callable[[Tensor], Tensor] | None,
+) -> Weights | None:
+    try:
+        return fit(network, examples, protocol, seed, teach=teach)[-1]
+    except Diverged:
+        return None
 
 
 def _fit_together(
@@ -192,7 +166,7 @@ def _fit_together(
     protocol: Protocol,
     several: Sequence[int],
     teach: Callable[[Tensor], Tensor] | None,
-) -> list[Weights]:
+) -> list[Weights | None]:
     """`fit` with a leading dimension J: the sum of J losses has for each network's weights its own gradient."""
     count, device = len(examples[0]), network.decisions.device
     assert all(len(each) == count for each in examples), "networks trained together see as many images each"
@@ -210,9 +184,11 @@ def _fit_together(
             logits = network.forward_many(learner.weights, torch.stack([inputs for inputs, _, _ in batches]))
             pairs = zip(logits, batches, strict=True)
             losses = torch.stack([loss_of(protocol)(own, labels, targets) for own, (_, labels, targets) in pairs])
-            learner.step(losses.sum(), step, steps)
-    _check(losses, network)
-    return [network.place(fast.unstack(learner.weights, number)) for number in range(len(several))]
+            learner.begin(step, steps)
+            losses.sum().backward()
+            learner.optimizer.step()
+    ended = [network.place(fast.unstack(learner.weights, number)) for number in range(len(several))]
+    return [weights if fine else None for weights, fine in zip(ended, losses.isfinite().tolist(), strict=True)]
 
 
 def _batch(
@@ -223,18 +199,35 @@ def _batch(
     step: int,
     device: str,
     teach: Callable[[Tensor], Tensor] | None,
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Augmented inputs (B, C, H, W), labels (B,) and targets (B, K) of one step."""
+) -> Batch:
+    """What one step learns from."""
     inputs, labels, targets = examples.batch(chosen, device)
     inputs = augment(inputs, protocol.augment, seeds.generator(seed, "augment", step))
     return inputs, labels, targets if teach is None else teach(inputs)
 
 
+def _backward(network: Network, weights: Weights, batch: Batch, protocol: Protocol) -> Tensor:
+    """Add the gradient of a batch's loss to the weights', in micro-batches where memory is short; the loss.
+
+    A micro-batch counts by its share of the images, so the sum is the whole batch's gradient up to rounding; batch
+    norms, where a network has some, see the micro-batch alone.
+    """
+    inputs, labels, targets = batch
+    size = network.decisions.micro_batch or len(labels)
+    loss = torch.zeros((), device=inputs.device)
+    for start in range(0, len(labels), size):
+        part = slice(start, start + size)
+        logits = network.forward(weights, inputs[part], train=True)
+        own = loss_of(protocol)(logits, labels[part], None if targets is None else targets[part])
+        own = own if len(logits) == len(labels) else own * (len(logits) / len(labels))
+        own.backward()
+        loss += own.detach()
+    return loss
+
+
 def _check(loss: Tensor, network: Network) -> None:
     if not loss.isfinite().all():
-        raise UserError(
-            f"training {network.arch} diverged: its loss is {loss.tolist()}", next="lower the learning rate"
-        )
+        raise Diverged(f"training {network.arch} diverged: its loss is {loss.tolist()}", next="lower the learning rate")
 
 
 def plan(count: int, protocol: Protocol, family: Family) -> tuple[int, int]:
@@ -265,12 +258,10 @@ class _Learner:
         if carry["optimizer"] is not None:
             self.optimizer.load_state_dict(carry["optimizer"])
 
-    def step(self, loss: Tensor, step: int, steps_per_epoch: int) -> None:
+    def begin(self, step: int, steps_per_epoch: int) -> None:
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate * _schedule(self.family.schedule, step, steps_per_epoch, self.epochs)
         self.optimizer.zero_grad()
-        loss.backward()
-        self.optimizer.step()
 
     def snapshot(self) -> Weights:
         return {name: value.detach().clone() for name, value in self.weights.items()}
@@ -312,7 +303,7 @@ def predict(
 
     Every batch has the same size, the last one filled up by repetition and cut, so that one program serves all.
     """
-    size = min(batch, len(examples))
+    size = min(batch, len(examples), network.decisions.chunk or batch)
     with torch.no_grad():
         for start in range(0, len(examples), size):
             chosen = torch.arange(start, start + size).clamp(max=len(examples) - 1)

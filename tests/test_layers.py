@@ -9,15 +9,15 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "ddhub"
 LAYERS = [
-    {"errors", "files", "log", "schema", "seeds"},
+    {"errors", "files", "log", "schema", "seeds", "strictyaml"},
     {"recipe", "plugins", "jobs", "manifest", "hubclient"},
     {"rows", "statistics", "protocols", "verdict"},
     {"sources", "decoding", "nets", "augment", "preprocess", "synset", "parquet", "artifact"},
-    {"foreign", "families", "classorder", "inputspace", "spaces", "baselines"},
-    {"fast", "run", "train", "teachers", "task"},
+    {"foreign", "families", "classorder", "inputspace", "spaces", "baselines", "winograd"},
+    {"fast", "memory", "store", "run", "losses", "train", "teachers", "task"},
     {"methods", "layouts"},
-    {"distill", "packaging", "memorisation", "origins", "bench"},
-    {"tuning", "calibrate", "evaluate", "importing", "exporting"},
+    {"distill", "groups", "packaging", "memorisation", "origins", "bench"},
+    {"tuning", "calibrate", "evaluate", "importing", "merging", "exporting"},
     {"report", "tables", "charts", "sidebyside", "page", "snippet", "card"},
     {"verify", "hub"},
     {"loading", "collect", "anyset", "referee", "probe"},

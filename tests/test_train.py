@@ -7,13 +7,12 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import CLASSES, SIDE, examples
 
-from ddhub import fast, nets, preprocess, train
+from ddhub import fast, losses, nets, preprocess, train
 from ddhub.errors import UserError
 from ddhub.manifest import Protocol
 from ddhub.run import Run
-
-CLASSES, SIDE = 3, 8
 
 
 class Crash(Exception):
@@ -25,13 +24,6 @@ def network(arch: str = "convnet2_w8", compile: bool = False) -> fast.Network:
     found = copy.copy(fast.network(arch, CLASSES, 1, SIDE, fast.Decisions(compile=compile)))
     found.family = replace(found.family, patient=False)
     return found
-
-
-def examples(count: int = 20, seed: int = 0) -> train.Examples:
-    draw = torch.Generator().manual_seed(seed)
-    images = torch.randn(count, 1, SIDE, SIDE, generator=draw)
-    targets = torch.randn(count, CLASSES, generator=draw)
-    return train.Examples(images, torch.arange(count) % CLASSES, targets=targets)
 
 
 def protocol(**values) -> Protocol:
@@ -50,6 +42,24 @@ def test_training_repeats_to_the_bit(arch):
     torch.randn(3)
     assert same(first, train.fit(network(arch), examples(), brief, seed=1)[-1])
     assert not same(first, train.fit(network(arch), examples(), brief, seed=2)[-1])
+
+
+@pytest.mark.parametrize("arch", ["timm:repghostnet_050", "timm:rexnet_100"])
+def test_what_a_network_draws_comes_from_the_seed(arch):
+    """Dropout (0.2) and dropped paths (0.1): torch's own state is neither read nor moved, and scores draw nothing."""
+    data, brief = examples(), protocol(epochs=2, augment="none")
+    assert network(arch).draws
+    first = train.fit(network(arch), data, brief, seed=1)[-1]
+    torch.randn(3)
+    before = torch.get_rng_state()
+    assert same(first, train.fit(network(arch), data, brief, seed=1)[-1])
+    assert torch.equal(before, torch.get_rng_state())
+    logits = network(arch).forward(first, data.images)
+    assert torch.equal(logits, network(arch).forward(first, data.images))
+    with network(arch).seeded(1):
+        drawn = network(arch).forward(first, data.images, train=True)
+    with network(arch).seeded(2):
+        assert not torch.equal(drawn, network(arch).forward(first, data.images, train=True))
 
 
 @pytest.mark.parametrize(
@@ -114,9 +124,9 @@ def test_losses_equal_their_references():
     """L1 is the mean over batch and classes; cross-entropy is with the hard class."""
     logits, labels = torch.tensor([[1.0, 2.0, 0.0], [0.0, 0.0, 3.0]]), torch.tensor([1, 2])
     targets = torch.tensor([[0.0, 2.0, -1.0], [0.0, 1.0, 0.0]])
-    assert train.LOSSES["l1_logits"](logits, labels, targets).item() == pytest.approx((1 + 0 + 1 + 0 + 1 + 3) / 6)
+    assert losses.LOSSES["l1_logits"](logits, labels, targets).item() == pytest.approx((1 + 0 + 1 + 0 + 1 + 3) / 6)
     soft = [math.log(sum(math.exp(v) for v in row)) for row in logits.tolist()]
-    assert train.LOSSES["ce"](logits, labels, None).item() == pytest.approx((soft[0] - 2 + soft[1] - 3) / 2)
+    assert losses.LOSSES["ce"](logits, labels, None).item() == pytest.approx((soft[0] - 2 + soft[1] - 3) / 2)
 
 
 @pytest.mark.parametrize(
@@ -282,7 +292,10 @@ def test_decisions_are_made_once_and_recorded(monkeypatch):
     """Compiling needs work ahead and a compiler; a device that is not there is refused."""
     small, large = fast.decide("cpu", 1, flops=1e9), fast.decide("cpu", 1, flops=1e15)
     assert (small.compile, large.compile) == (False, True)
-    assert large.record() == {"device": "cpu", "threads": 1, "compile": True, "precision": "float32", "together": 1}
+    assert large.record() == {
+        **{"device": "cpu", "threads": 1, "compile": True, "precision": "float32", "together": 1},
+        **{"micro_batch": 0, "chunk": 0},
+    }
     monkeypatch.setattr("shutil.which", lambda name: None)
     assert not fast.decide("cpu", flops=1e15).compile
     with pytest.raises(UserError, match=r"no C\+\+ compiler found"):

@@ -6,9 +6,13 @@ Differs from the authors' code: teachers and the final set are chosen by nothing
 a teacher is asked once per update, not once per snapshot, and no weight gradients are computed; the images updated
 between two refreshes are those that the students were trained on, and one optimiser holds all of them, so that images
 outside the batch go on moving on their decaying momentum, as the authors' do; iterations count exactly.
+Only the batch is held in memory. All images lie in files, and the moves that momentum alone makes are made up for, as
+one power of a 3x3 matrix, when an image comes into a batch again.
 Shapes: M synthetic images, B of them in a batch, C H W image, K classes, S snapshots.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Literal
 
 import torch
@@ -21,6 +25,7 @@ from ddhub.fast import Network, Weights
 from ddhub.manifest import Protocol
 from ddhub.run import Run, State
 from ddhub.schema import Strict
+from ddhub.store import Store, Values
 from ddhub.synset import SyntheticSet
 from ddhub.task import Task
 
@@ -69,14 +74,14 @@ class Config(Strict):
 def distill(task: Task, run: Run) -> SyntheticSet:
     """Run the loop; resumable at any update."""
     config: Config = task.config
-    images, labels = task.start(config.init)
+    labels, device = task.initial_labels(), task.decisions.device
+    store = Store(run.folder / f"{run.phase}-images", (len(labels), *task.image_shape), partial(initial, task))
     student = task.network(config.student.arch)
     state: State = {
-        "images": images,  # (M, C, H, W)
-        "average": images.clone() if config.average else None,
-        "velocity": torch.zeros_like(images),
+        "rows": torch.arange(0),  # (B,) the batch of this refresh, and its columns of the store:
+        "batch": {name: value.to(device) for name, value in store.read(torch.arange(0)).items()},
+        "moved": torch.zeros(len(labels), dtype=torch.int32),  # (M,) updates that the store's rows have seen
         "lr": config.lr_images,
-        "rows": None,  # (B,) the batch of this refresh
         "teacher": None,  # None: the mean of all
         "snapshots": [],  # S weights of this refresh's student
         "best": None,
@@ -84,47 +89,104 @@ def distill(task: Task, run: Run) -> SyntheticSet:
         "bad": 0,
         "decays": 0,
     }
-    for step in run.steps(config.iterations, state):
+    for step in run.steps(config.iterations, state, store):
         if step % config.refresh_every == 0:
-            refresh(state, student, labels, task, step)
-        rows = state["rows"]
+            refresh(state, store, student, labels, task, step)
+        batch, rows = state["batch"], state["rows"]
         gradient, disagreement = adversarial_gradient(
-            state["images"][rows], labels[rows], student, state["snapshots"], state["teacher"], task
+            batch["images"], labels[rows].to(device), student, state["snapshots"], state["teacher"], task
         )
-        update(state, rows, gradient, config)
-        if config.project:
-            state["images"] = task.preprocess.project(state["images"])
-        if config.average:
-            state["average"] = state["average"].lerp(state["images"], 1 - config.average)
+        update(batch, gradient, state["lr"], config, task)
         # The largest value speaks for all images: a step that spoilt them must not be saved as a good one.
-        run.log(disagreement=disagreement, largest=state["images"].abs().max(), lr=state["lr"])
+        run.log(disagreement=disagreement, largest=batch["images"].abs().max(), lr=state["lr"])
         if config.stopping is not None:
             if (step + 1) % config.stopping.every == 0 or step + 1 == config.iterations:
-                choose(state, labels, task)
+                choose(state, store, labels, task, step + 1)
         elif step + 1 == (config.iterations + 1) // 2:
+            settle(state, store, task, step + 1)
             state["lr"] *= config.decay
-    chosen = candidate(state) if state["best"] is None else state["best"]
+    settle(state, store, task, config.iterations)
+    chosen = candidate(store, config) if state["best"] is None else state["best"]
     return SyntheticSet(chosen, labels, task.soft_labels(chosen))
 
 
-def refresh(state: State, student: Network, labels: Tensor, task: Task, step: int) -> None:
+def initial(task: Task, rows: Tensor) -> Values:
+    """What the store holds of some rows at first."""
+    images = task.initial_images(rows, task.config.init)
+    values = {"images": images, "velocity": torch.zeros_like(images)}
+    return {**values, "average": images.clone()} if task.config.average else values
+
+
+def refresh(state: State, store: Store, student: Network, labels: Tensor, task: Task, step: int) -> None:
     """Draw a batch and a teacher, and train a fresh student on the batch with the teacher's logits."""
     config, seed, teachers = task.config, task.recipe.seed, task.need_teachers()
-    total = len(labels)
-    if config.batch is None or config.batch >= total:
-        rows = torch.arange(total)
-    else:
-        rows = torch.randperm(total, generator=seeds.generator(seed, "batch", step))[: config.batch].sort().values
+    take(state, store, drawn(len(labels), task, step), task, step)
     which = None
     if config.teacher == "random":
         which = int(torch.randint(len(teachers), (), generator=seeds.generator(seed, "teacher", step)))
-    images = state["images"][rows]
-    examples = train.Examples(images, labels[rows], targets=teachers.label(images, which))
+    images, rows = state["batch"]["images"], state["rows"]
+    examples = train.Examples(images, labels[rows].to(images.device), targets=teachers.label(images, which))
     spec = config.student
     protocol = Protocol(loss="l1_logits", augment=task.recipe.augment, lr=spec.lr, epochs=spec.epochs, batch=spec.batch)
     kept = {max(1, round(spec.epochs * (k + 1) / config.snapshots)) for k in range(config.snapshots)}
     snapshots = train.fit(student, examples, protocol, seeds.derive(seed, "student", step), keep=kept)
-    state.update(rows=rows, teacher=which, snapshots=snapshots[:-1])
+    state.update(teacher=which, snapshots=snapshots[:-1])
+
+
+def drawn(total: int, task: Task, step: int) -> Tensor:
+    """The rows (B,) of a refresh, in order."""
+    batch = task.config.batch
+    if batch is None or batch >= total:
+        return torch.arange(total)
+    return torch.randperm(total, generator=seeds.generator(task.recipe.seed, "batch", step))[:batch].sort().values
+
+
+def take(state: State, store: Store, rows: Tensor, task: Task, step: int) -> None:
+    """Put the batch back into the store and take other rows out, moved as far as momentum has carried them since."""
+    if torch.equal(rows, state["rows"]):
+        return
+    put_back(state, store, step)
+    values = coasted(store.read(rows), step - state["moved"][rows], state["lr"], task)
+    state.update(rows=rows, batch={name: value.to(task.decisions.device) for name, value in values.items()})
+
+
+def put_back(state: State, store: Store, step: int) -> None:
+    """Write the batch as it is after `step` updates; it is gone on with all the same."""
+    store.write(state["rows"], state["batch"])
+    state["moved"][state["rows"]] = step
+
+
+def settle(state: State, store: Store, task: Task, step: int) -> None:
+    """Bring all of the store to where `step` updates have carried it."""
+    put_back(state, store, step)
+    for rows in store.parts():
+        waiting = rows[state["moved"][rows] < step]
+        if len(waiting):
+            store.write(waiting, coasted(store.read(waiting), step - state["moved"][waiting], state["lr"], task))
+    state["moved"].fill_(step)
+
+
+def coasted(values: Values, updates: Tensor, lr: float, task: Task) -> Values:
+    """Rows (B, C, H, W) after `updates` (B,) more updates without a gradient: velocity decays, images and average move.
+
+    (average, images, velocity) of a row change by one 3x3 matrix at every such update, so by a power of it at many.
+    """
+    config: Config = task.config
+    if not updates.any():
+        return values
+    beta, step = config.average, -lr * config.momentum
+    once = torch.tensor(
+        [[beta, 1 - beta, (1 - beta) * step], [0, 1, step], [0, 0, config.momentum]], dtype=torch.double
+    )
+    powers = {int(k): torch.linalg.matrix_power(once, int(k)) for k in updates.unique()}
+    power = torch.stack([powers[int(k)] for k in updates]).float().view(-1, 3, 3, 1, 1, 1)
+    images, velocity = values["images"], values["velocity"]
+    moved = {"images": images + power[:, 1, 2] * velocity, "velocity": power[:, 2, 2] * velocity}
+    if config.project:
+        moved["images"] = task.preprocess.project(moved["images"])
+    if "average" in values:
+        moved["average"] = power[:, 0, 0] * values["average"] + power[:, 0, 1] * images + power[:, 0, 2] * velocity
+    return moved
 
 
 def adversarial_gradient(
@@ -134,19 +196,51 @@ def adversarial_gradient(
 
     The teacher is asked once for all snapshots; `chunk` images at a time bound the memory.
     """
-    config, teachers = task.config, task.need_teachers()
+    size = task.decisions.chunk or chunk_size(task.config, images)
+    teacher, alpha = partial(task.need_teachers().logits, which=which), task.config.alpha
     pieces, disagreement = [], torch.zeros((), device=images.device)
-    for part, target in zip(
-        images.split(chunk_size(config, images)), labels.split(chunk_size(config, images)), strict=True
-    ):
-        part = part.detach().requires_grad_()
-        teacher = teachers.logits(part, which)
-        gaps = [(student.forward(weights, part) - teacher).abs().mean(1).sum() for weights in snapshots]
-        total = torch.stack(gaps).sum()
-        loss = config.alpha * F.cross_entropy(teacher, target, reduction="sum") - total
-        pieces.append(torch.autograd.grad(loss / len(images), part)[0])
-        disagreement += total.detach() / (len(images) * len(snapshots))
+    for part, target in zip(images.split(size), labels.split(size), strict=True):
+        gradient, gap = disagree(part, target, student, snapshots, teacher, alpha)
+        pieces.append(gradient / len(images))
+        disagreement += gap / (len(images) * len(snapshots))
     return torch.cat(pieces), disagreement
+
+
+def disagree(
+    images: Tensor,
+    labels: Tensor,
+    student: Network,
+    snapshots: list[Weights],
+    teacher: Callable[[Tensor], Tensor],
+    alpha: float,
+) -> tuple[Tensor, Tensor]:
+    """Gradient of the summed loss of some images, and their summed disagreement over all snapshots.
+
+    The teacher is asked once, and its graph used once: the snapshots' gradients meet in its logits. So one snapshot's
+    graph is held beside it at a time, however many there are, or on a GPU all of them, which is faster there.
+    """
+    images = images.detach().requires_grad_()
+    wanted = teacher(images)
+    logits = wanted.detach().requires_grad_()
+    of_images, of_logits = torch.zeros_like(images), torch.zeros_like(logits)
+    disagreement = torch.zeros((), device=images.device)
+    for several in student.at_once(snapshots):
+        total = (student.forward_each(several, images) - logits).abs().mean(2).sum()
+        gradients = torch.autograd.grad(total, (images, logits))
+        of_images, of_logits = of_images - gradients[0], of_logits - gradients[1]
+        disagreement += total.detach()
+    typical = alpha * F.cross_entropy(wanted, labels, reduction="sum")
+    ones = torch.ones_like(typical)
+    return of_images + torch.autograd.grad((typical, wanted), images, (ones, of_logits))[0], disagreement
+
+
+def rehearse(config: Config, network: Callable[[str], Network], teacher_arch: str, images: int) -> None:
+    """The work of one update on so many images of noise, with networks as they are initialised."""
+    student, teacher = network(config.student.arch), network(teacher_arch)
+    noise = torch.zeros(images, student.channels, student.side, student.side, device=student.decisions.device)
+    labels = torch.zeros(images, dtype=torch.int64, device=noise.device)
+    snapshots = [student.init(seed) for seed in range(config.snapshots)]
+    disagree(noise, labels, student, snapshots, partial(teacher.forward, teacher.init(0)), config.alpha)
 
 
 def chunk_size(config: Config, images: Tensor) -> int:
@@ -156,22 +250,29 @@ def chunk_size(config: Config, images: Tensor) -> int:
     return 100 if images.shape[-1] >= 64 else 500
 
 
-def update(state: State, rows: Tensor, gradient: Tensor, config: Config) -> None:
-    """SGD with momentum; images outside the batch have no gradient and move on what momentum they have."""
-    state["velocity"] *= config.momentum
-    state["velocity"][rows] += gradient
-    state["images"] = state["images"] - state["lr"] * state["velocity"]
+def update(batch: Values, gradient: Tensor, lr: float, config: Config, task: Task) -> None:
+    """SGD with momentum on the batch's columns (B, C, H, W)."""
+    batch["velocity"] = config.momentum * batch["velocity"] + gradient
+    batch["images"] = batch["images"] - lr * batch["velocity"]
+    if config.project:
+        batch["images"] = task.preprocess.project(batch["images"])
+    if config.average:
+        batch["average"] = batch["average"].lerp(batch["images"], 1 - config.average)
 
 
-def candidate(state: State) -> Tensor:
+def candidate(store: Store, config: Config) -> Tensor:
     """The images as they would be shipped now: their moving average, or as they are where none is kept."""
-    images: Tensor = state["images"] if state["average"] is None else state["average"]
-    return images
+    return store.column("average" if config.average else "images")
 
 
-def choose(state: State, labels: Tensor, task: Task) -> None:
-    """Score the set on validation data; keep the best, decay from it on a plateau, stop after the last decay."""
-    config, stopping, images = task.config, task.config.stopping, candidate(state)
+def choose(state: State, store: Store, labels: Tensor, task: Task, step: int) -> None:
+    """Score the set on validation data; keep the best, decay from it on a plateau, stop after the last decay.
+
+    The best set is kept in memory: choosing is for sets that one can afford to score.
+    """
+    config, stopping = task.config, task.config.stopping
+    settle(state, store, task, step)
+    images = candidate(store, config)
     synthetic = SyntheticSet(images, labels, task.soft_labels(images))
     scores = [task.validate(synthetic, seed=k, epochs=stopping.epochs) for k in range(stopping.networks)]
     top1 = sum(scores) / len(scores)
@@ -180,8 +281,15 @@ def choose(state: State, labels: Tensor, task: Task) -> None:
         return
     state["bad"] += 1
     if state["bad"] >= stopping.patience:
-        best = state["best"]
-        state.update(images=best.clone(), average=best.clone() if config.average else None, bad=0)
-        state.update(lr=state["lr"] * config.decay, decays=state["decays"] + 1)
-        state["velocity"].zero_()
+        go_back(state, store)
+        state.update(lr=state["lr"] * config.decay, decays=state["decays"] + 1, bad=0)
         state["stop"] = state["decays"] > stopping.decays
+
+
+def go_back(state: State, store: Store) -> None:
+    """Put the best images in the place of all, at rest."""
+    best, device = state["best"], state["batch"]["images"].device
+    for rows in store.parts():
+        values = {"images": best[rows], "average": best[rows], "velocity": torch.zeros_like(best[rows])}
+        store.write(rows, {name: values[name] for name in state["batch"]})
+    state["batch"] = {name: value.to(device) for name, value in store.read(state["rows"]).items()}
