@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ddhub import files, hub, importing, origins
+from ddhub import collect, files, foreign, hub, hubclient, importing, origins
 from ddhub.errors import UserError
 from ddhub.importing import Asked
 from ddhub.log import say
@@ -16,7 +16,6 @@ from ddhub.packaging import STATE
 from ddhub.recipe import NAME_LENGTH
 
 VERSION = 1  # of what is imported how; a change imports anew
-BESIDE = ("images_", "labels_", "lr_")  # files of layouts that keep a set in several
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class Brought:
 
 def split(reference: str) -> tuple[str, str | None]:
     """A path or Hub id, and the revision that is asked for."""
-    if not hub.is_id(reference):
+    if not hubclient.is_id(reference):
         return reference, None
     repo_id, _, revision = reference.partition("@")
     return repo_id, revision or None
@@ -67,7 +66,7 @@ def bring(reference: str, out: Path | None, asked: Asked) -> Brought:
     """
     where, revision = split(reference)
     path, commit = Path(where), None
-    if hub.is_id(reference):
+    if hubclient.is_id(reference):
         commit = hub.pin(where, revision)
         asked = dataclasses.replace(asked, reading=dataclasses.replace(asked.reading, revision=commit))
     elif (path / "ddhub.json").is_file():
@@ -75,7 +74,7 @@ def bring(reference: str, out: Path | None, asked: Asked) -> Brought:
     elif not path.exists():
         raise UserError(f"{reference}: no such file or folder, and no Hub id owner/name")
     label = _label(where, asked.reading.config)
-    out = out if out is not None else Path("ddhub-evaluations") / label
+    out = out if out is not None else collect.evaluations(label)
     if path.is_dir() and out.resolve().is_relative_to(path.resolve()):
         raise UserError(f"{out}: lies in the set's own folder, where nothing is written", next="choose another --out")
     identity = files.digest([VERSION, commit or _listing(path), _options(asked)])
@@ -94,7 +93,7 @@ def bring(reference: str, out: Path | None, asked: Asked) -> Brought:
 def _label(where: str, config: str | None) -> str:
     """A name for folders: OWNER--NAME of a Hub id, otherwise that of the file or folder."""
     path = Path(where).absolute()
-    name = where.replace("/", "--") if hub.is_id(where) else path.stem if path.is_file() else path.resolve().name
+    name = where.replace("/", "--") if hubclient.is_id(where) else path.stem if path.is_file() else path.resolve().name
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{name}--{config}" if config else name)
     return name.strip("-._")[:NAME_LENGTH] or "set"
 
@@ -125,8 +124,9 @@ def _clear(out: Path) -> None:
 def _listing(path: Path) -> list[tuple[str, int, int]]:
     """Name, size and time of every file of a set."""
     if path.is_file():
-        same = [p for p in path.parent.iterdir() if p.name.startswith(BESIDE)] if path.name.startswith(BESIDE) else []
-        found = {path, *same}
+        found = {path}
+        if path.name.startswith(foreign.HALVES):
+            found |= {p for p in path.parent.iterdir() if p.name.startswith(foreign.HALVES)}
     else:
         found = {p for p in path.rglob("*") if p.is_file()}
     return [(str(p.absolute()), p.stat().st_size, p.stat().st_mtime_ns) for p in sorted(found)]

@@ -14,14 +14,17 @@ from ddhub import (
     collect,
     evaluate,
     files,
+    groups,
     hub,
     jobs,
     manifest,
+    merging,
     page,
     recipe,
     report,
     rows,
     sidebyside,
+    strictyaml,
     verify,
 )
 from ddhub import distill as distilling
@@ -40,18 +43,32 @@ def distill(
     threads: int | None = None,
     compile: bool | None = None,
     checkpoint_seconds: float = 120,
+    workers: int | None = None,
+    shard: str | None = None,
+    ray: str | None = None,
 ) -> dict[str, Any]:
-    """Distill a recipe (path or shipped name) into a folder, `distilled/NAME` by default; resumes where it stopped."""
+    """Distill a recipe (path or shipped name) into a folder, `distilled/NAME` by default; resumes where it stopped.
+
+    `workers`, `shard` and `ray` say where a recipe's groups are made, as `jobs.choose` takes them. Of a shard that
+    leaves groups to others, what is returned is `folder`, the `missing` groups and the `next` command.
+    """
+    engine = jobs.choose(workers, shard, ray)
     resolved = recipe.read(reference, overrides)
     folder = Path(out) if out is not None else Path("distilled") / resolved.name
-    distilling.make(
-        resolved,
-        folder,
-        overrides=overrides,
-        decisions={"device": device, "threads": threads, "compile": compile},
-        checkpoint_seconds=checkpoint_seconds,
-    )
-    return write_card(folder)
+    how: dict[str, Any] = {
+        "overrides": overrides,
+        "decisions": {"device": device, "threads": threads, "compile": compile},
+        "checkpoint_seconds": checkpoint_seconds,
+    }
+    if resolved.groups == 1:
+        groups.refuse_engine(engine)
+        distilling.make(resolved, folder, **how)
+        return write_card(folder)
+    missing = groups.make(resolved, folder, engine=engine, **how)
+    if missing:
+        return {"folder": str(folder), "missing": missing, "next": groups.command(reference, folder, overrides)}
+    with files.locked(folder / groups.STATE / "lock"):  # other shards write it too
+        return write_card(folder)
 
 
 def write_card(folder: Path) -> dict[str, Any]:
@@ -59,16 +76,16 @@ def write_card(folder: Path) -> dict[str, Any]:
     found = artifact.read(folder)
     grid = folder / "assets" / "images.png"
     charts.image_grid(found, grid)
-    charts.save(report.save(found.manifest, folder / "evaluation", folder / "report.json"), grid.parent)
-    files.write_bytes(folder / "README.md", _card(found.manifest, folder))
+    summary = report.save(found.manifest, folder / "evaluation", folder / "report.json")
+    charts.save(summary, grid.parent)
+    files.write_bytes(folder / "README.md", _card(found.manifest, folder, summary))
     return {"folder": str(folder), "picture": str(grid), "manifest": found.manifest.model_dump(mode="json")}
 
 
-def _card(record: Manifest, folder: Path) -> bytes:
-    """The card's text, from a manifest and what lies in its folder."""
+def _card(record: Manifest, folder: Path, summary: dict[str, Any]) -> bytes:
+    """The card's text, from a manifest, the report of its rows and what lies in its folder."""
     path = folder / "recipe.yaml"
-    resolved = recipe.parse_yaml(path.read_text(encoding="utf-8"), str(path))
-    summary = report.build(record.name, rows.of(record, folder / "evaluation"))
+    resolved = strictyaml.parse_yaml(path.read_text(encoding="utf-8"), str(path))
     return card.render(record, resolved, summary, card.describe(folder)).encode()
 
 
@@ -87,7 +104,8 @@ def push(
     if faults:
         raise UserError("\n".join([*faults, "nothing was pushed"]), next=f"ddhub card {folder}, or make it again")
     record = manifest.read(folder).model_copy(update={"repo_id": repo_id})
-    described = {"ddhub.json": manifest.dump(record), "README.md": _card(record, folder)}
+    summary = report.build(record.name, rows.of(record, folder / "evaluation"))
+    described = {"ddhub.json": manifest.dump(record), "README.md": _card(record, folder, summary)}
     done = hub.push(
         {**hub.published(folder), **described},
         repo_id,
@@ -104,24 +122,27 @@ def push(
 def pull(reference: str, out: str | Path) -> dict[str, Any]:
     """Copy a set from the Hub into a folder of its own: all of it, verified, or nothing."""
     out = Path(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out}: is there already", next="choose another folder")
+    files.refuse_taken(out)
     place = hub.fetch(reference)
     if place.repo_id is None:
         raise UserError(f"{reference}: is a folder here already", next=f"cp -r {reference} {out}")
-    with files.disk_errors(out, "pulling"):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
-        try:
-            for name, path in hub.published(place.folder).items():
-                (staging / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(path, staging / name)
-            artifact.read(staging)
-            staging.chmod(0o755)
-            staging.replace(out)  # over an empty folder too
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
+    with files.disk_errors(out, "pulling"), files.whole_folder(out) as staging:
+        for name, path in hub.published(place.folder).items():
+            (staging / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, staging / name)
+        artifact.read(staging)
     return {"folder": str(out), "repo_id": place.repo_id, "commit": place.commit}
+
+
+def merge(references: Sequence[str], out: str | Path, name: str | None = None) -> dict[str, Any]:
+    """Join sets, folders or Hub ids, that were made independently: all of the merged artifact `out`, or nothing."""
+    out = Path(out)
+    files.refuse_taken(out)
+    places = [hub.fetch(reference) for reference in references]
+    with files.disk_errors(out, "merging"), files.whole_folder(out) as staging:
+        merging.merge([merging.read(at.name, at.folder) for at in places], staging, name or out.absolute().name)
+        made = write_card(staging)
+    return {**made, "folder": str(out), "picture": str(out / "assets" / "images.png")}
 
 
 def faults(reference: str) -> tuple[str, list[str]]:
@@ -241,8 +262,7 @@ def _place(reference: str, out: str | Path | None, source: str | None, importing
     place = hub.fetch(reference)
     if place.repo_id is None and out is None:
         return _Place(place.folder, place.folder, None, place.name)
-    label = place.name.partition("@")[0].replace("/", "--")
-    return _Place(place.folder, Path(out or Path("ddhub-evaluations") / label), place.name, place.name)
+    return _Place(place.folder, Path(out or collect.evaluations(place.repo_id or place.name)), place.name, place.name)
 
 
 def reports(
@@ -312,7 +332,7 @@ def recipes() -> list[dict[str, Any]]:
     listing = []
     for name in recipe.names():
         path = recipe.find(name)
-        data = recipe.parse_yaml(path.read_text(encoding="utf-8"), str(path))
+        data = strictyaml.parse_yaml(path.read_text(encoding="utf-8"), str(path))
         listing.append(
             {
                 "name": name,

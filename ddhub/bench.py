@@ -127,12 +127,9 @@ class Bench:
     def _embed(self, images: Tensor) -> Tensor:
         """Features (n, F) of uint8 images: the first teacher's where it has some, otherwise the network inputs."""
         inputs = self.set.preprocess.inputs(images)
-        if self.teachers is None or not hasattr(self.teachers.network.skeleton, "embed"):
+        if self.teachers is None or not self.teachers.has_features:
             return inputs.flatten(1)
-        network, weights = self.teachers.network, self.teachers.weights[0]
-        device = network.decisions.device
-        with torch.no_grad():
-            return torch.cat([network.embed(weights, part.to(device)).cpu() for part in inputs.split(500)])
+        return torch.cat([self.teachers.features(part).cpu() for part in inputs.split(500)])
 
 
 @functools.lru_cache(maxsize=1)

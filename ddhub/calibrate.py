@@ -4,6 +4,7 @@ Ways change the last bits of numbers, so one grid of rows holds one way per arch
 is tried only where it is allowed (`precision=auto`): its cost in accuracy is in benchmarks/README.md.
 """
 
+import contextlib
 import json
 import time
 from dataclasses import replace
@@ -13,6 +14,7 @@ from typing import Any
 from ddhub import bench as benches
 from ddhub import fast, files, nets, rows, seeds, train
 from ddhub.bench import Bench, Cell
+from ddhub.errors import UserError
 from ddhub.fast import Decisions
 from ddhub.log import say
 
@@ -24,30 +26,36 @@ MARGIN = 0.9  # another way must take less than this part of the first one's tim
 FROZEN = ("compile", "precision", "together")  # device and threads are each machine's own
 
 
-def settle(bench: Bench, out: Path) -> Bench:
-    """The bench with what is fastest here decided for every architecture, and frozen in the folder of its rows."""
-    chosen = {arch: _settled(bench, arch, out) for arch in bench.decisions}
+def settle(bench: Bench, out: Path, sharded: bool = False) -> Bench:
+    """The bench with what is fastest here decided for every architecture, and frozen in the folder of its rows.
+
+    Shards divide one list of jobs among them, so those that share the folder train as many seeds at once on every kind
+    of machine: what the first of them found.
+    """
+    chosen = {arch: _settled(bench, arch, out, sharded) for arch in bench.decisions}
     request = replace(bench.request, decided=tuple(chosen.items()))
     return replace(bench, request=request, decisions=chosen)
 
 
-def _settled(bench: Bench, arch: str, out: Path) -> Decisions:
+def _settled(bench: Bench, arch: str, out: Path, sharded: bool) -> Decisions:
     """What was frozen, or how earlier rows were trained, or what is measured now; what was asked for always wins."""
     base, asked = bench.decisions[arch], bench.request.asked
     key = {"payload": rows.identity(bench.set.manifest.files), "arch": arch, "hardware": fast.hardware(base.device)}
-    path = out / "decisions" / f"{arch.replace(':', '_')}-{files.digest(key)[:8]}.json"
-    with files.locked(path.with_suffix(".lock")):
+    name = arch.replace(":", "_")
+    path = out / "decisions" / f"{name}-{files.digest(key)[:8]}.json"
+    with files.locked(path.with_name(f"{name}.lock")):
+        agreed = _agreed(path.parent, key) if sharded else {}
         found = _read(path) or _of_rows(bench, arch, key["hardware"], out)
         if found is None and _steps(bench, arch) >= FROM_STEPS:
             ways = candidates(bench, arch)
-            measured = {way: _seconds(bench, arch, way) for way in ways} if len(ways) > 1 else {}
-            best = fastest(measured) if measured else base
+            measured = _measured(bench, arch, ways) if len(ways) > 1 else {}
+            best = replace(fastest(measured) if measured else base, **agreed)
             found = {name: best.record()[name] for name in FROZEN}
             times = {_title(way): round(1000 * seconds, 2) for way, seconds in measured.items()}
             files.write_json(path, {**key, "decisions": found, "milliseconds_per_step": times})
             say(f"{arch}: {_title(best)}{f', by measurement {times}' if times else ''}")
     told = {name: value for name, value in asked.items() if value not in (None, "auto")}
-    return replace(base, **{**(found or {}), **told})
+    return replace(base, **{**(found or {}), **agreed, **told})
 
 
 def candidates(bench: Bench, arch: str) -> list[Decisions]:
@@ -62,7 +70,7 @@ def candidates(bench: Bench, arch: str) -> list[Decisions]:
     several = min(AT_ONCE, len({cell.seed for cell in bench.request.cells}))
     # On a CPU, a program of several ConvNets is one of grouped convolutions: it wins where calls cost more than
     # arithmetic, and never once compiled.
-    if several > 1 and asked["together"] is None and network.batchable and (gpu or (convnet and not base.compile)):
+    if several > 1 and asked["together"] is None and not network.draws and (gpu or (convnet and not base.compile)):
         ways += [replace(way, together=several) for way in ways if gpu or not way.compile]
     return ways
 
@@ -71,6 +79,15 @@ def fastest(seconds: dict[Decisions, float]) -> Decisions:
     """The first way, unless another is faster by more than the margin."""
     first, best = next(iter(seconds)), min(seconds, key=lambda way: seconds[way])
     return best if seconds[best] < MARGIN * seconds[first] else first
+
+
+def _measured(bench: Bench, arch: str, ways: list[Decisions]) -> dict[Decisions, float]:
+    """Seconds of a step of each way; those that the network cannot be trained in are left out."""
+    found = {}
+    for way in ways:
+        with contextlib.suppress(UserError):
+            found[way] = _seconds(bench, arch, way)
+    return found
 
 
 def _seconds(bench: Bench, arch: str, way: Decisions) -> float:
@@ -118,6 +135,16 @@ def _read(path: Path) -> dict[str, Any] | None:
         return {name: found[name] for name in FROZEN}
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def _agreed(folder: Path, key: dict[str, Any]) -> dict[str, Any]:
+    """How many seeds at once is frozen for an architecture on any kind of machine; nothing where none is."""
+    for path in sorted(folder.glob("*.json")):
+        found = _read(path)
+        about = json.loads(path.read_text(encoding="utf-8")) if found else {}
+        if found and all(about.get(name) == key[name] for name in ("payload", "arch")):
+            return {"together": found["together"]}
+    return {}
 
 
 def _of_rows(bench: Bench, arch: str, hardware: str, out: Path) -> dict[str, Any] | None:

@@ -10,6 +10,7 @@ import yaml
 from ddhub import charts, nets, parquet, snippet, tables
 from ddhub.baselines import BASELINES
 from ddhub.files import shipped
+from ddhub.hubclient import REPO_ID
 from ddhub.log import duration, size
 from ddhub.manifest import Manifest
 from ddhub.protocols import PROTOCOLS
@@ -18,7 +19,6 @@ from ddhub.sources import LICENSES
 from ddhub.tables import plain
 
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
 
 
 def describe(folder: Path) -> dict[str, Any]:
@@ -72,7 +72,7 @@ def render(manifest: Manifest, recipe: dict[str, Any], report: dict[str, Any] | 
         settings=_settings(manifest.method),
         transformer=nets.FAMILIES["transformer"],
         license=header["license"],
-        hub_source=HUB_ID.fullmatch(manifest.source.dataset) is not None,
+        hub_source=REPO_ID.fullmatch(manifest.source.dataset) is not None,
         results=tables.results(report) if report and rows else None,
         pictures=[name for name, (_, panels) in charts.charts(report).items() if panels] if report and rows else [],
         kinds={row["data"] for row in rows},
@@ -109,7 +109,7 @@ def _settings(method: dict[str, Any], prefix: str = "") -> dict[str, str]:
 def _header(manifest: Manifest, title: str, images: int, info: dict[str, Any]) -> dict[str, Any]:
     """The YAML header's content."""
     dataset = manifest.source.dataset
-    is_id = HUB_ID.fullmatch(dataset) is not None
+    is_id = REPO_ID.fullmatch(dataset) is not None
     license = manifest.source.license or LICENSES.get(dataset, "unknown")
     terms = {"license_name": "terms-of-the-source", "license_link": f"https://huggingface.co/datasets/{dataset}"}
     tags = ["dataset-distillation", f"ipc-{manifest.ipc}", str(manifest.method["name"]), "ddhub"]

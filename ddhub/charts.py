@@ -245,11 +245,9 @@ def _attributes(found: re.Match[str]) -> str:
 
 def image_grid(found: Artifact, path: Path, per_class: int = 10, classes: int = 20) -> None:
     """Write a PNG of the first synthetic images: a row per class, class names at the left."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
+    import matplotlib.style
     import numpy as np
+    from matplotlib.figure import Figure
 
     names = found.manifest.classes[:classes]
     count = min(per_class, found.manifest.ipc)
@@ -262,16 +260,13 @@ def image_grid(found: Artifact, path: Path, per_class: int = 10, classes: int = 
             canvas[top : top + side, left : left + side] = image.permute(1, 2, 0).numpy()
     cell = 0.55  # inches a picture
     size = (cell * count + 1.6, cell * len(names) + 0.2)
-    figure, axes = plt.subplots(figsize=size, dpi=110)
-    axes.imshow(canvas.squeeze(-1) if canvas.shape[-1] == 1 else canvas, cmap="gray", vmin=0, vmax=255, aspect="equal")
-    # Names come from strangers' files; a dollar sign must not start a formula.
-    axes.set_yticks([row * (side + 1) + side / 2 for row in range(len(names))], [n.replace("$", r"\$") for n in names])
-    axes.set_xticks([])
-    axes.tick_params(length=0)
-    for edge in axes.spines.values():
-        edge.set_visible(False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    files.write_atomic(
-        path, lambda file: figure.savefig(file, format="png", bbox_inches="tight", metadata={"Software": None})
-    )
-    plt.close(figure)
+    with matplotlib.style.context(["default", STYLE, {"axes.grid": False}]), _quiet():
+        figure = Figure(figsize=size, dpi=110)
+        axes = figure.add_subplot(frame_on=False)
+        axes.imshow(canvas.squeeze(-1) if canvas.shape[-1] == 1 else canvas, cmap="gray", vmin=0, vmax=255)
+        axes.set_yticks([row * (side + 1) + side / 2 for row in range(len(names))], names)
+        axes.set_xticks([])
+        axes.tick_params(length=0)
+        files.write_atomic(
+            path, lambda file: figure.savefig(file, format="png", bbox_inches="tight", metadata={"Software": None})
+        )

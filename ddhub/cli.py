@@ -2,21 +2,19 @@
 
 import json
 import sys
-from collections.abc import Callable
+import traceback
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from ddhub import __version__
 from ddhub.errors import UserError
-from ddhub.options import importing_options, reporting_options
-
-Function = TypeVar("Function", bound=Callable[..., Any])
+from ddhub.options import common_options, engine_options, importing_options, json_option, reporting_options
 
 
 class Group(click.Group):
-    """Commands whose UserErrors end in one sentence and exit code 1, never in a traceback."""
+    """Commands that end in one sentence and exit code 1 when they fail; a fault of ours shows its traceback before."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command."""
@@ -24,6 +22,13 @@ class Group(click.Group):
             return super().invoke(ctx)
         except UserError as fault:
             click.echo(f"error: {fault}", err=True)
+            ctx.exit(1)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as fault:
+            click.echo("".join(traceback.format_exception(fault)), err=True, nl=False)
+            kept = "".join(f"; {note}" for note in getattr(fault, "__notes__", ()))
+            click.echo(f"error: a fault of ddhub's own; please report the lines above{kept}", err=True)
             ctx.exit(1)
         except KeyboardInterrupt:
             click.echo("stopped; the same command goes on from the last checkpoint", err=True)
@@ -36,25 +41,8 @@ def main() -> None:
     """Distilled image-classification datasets as shareable artifacts: distill, package, evaluate."""
 
 
-_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout and nothing else.")
-
-
-def _common(function: Function) -> Function:
-    """Options of every command that computes."""
-    for option in (
-        _json,
-        click.option(
-            "--compile/--no-compile", default=None, help="Force or forbid torch.compile. [default: by the work]"
-        ),
-        click.option("--threads", type=click.IntRange(1), help="CPU threads. [default: all]"),
-        click.option("--device", help="A torch device such as cpu or cuda:0. [default: cuda if there is one]"),
-    ):
-        function = option(function)
-    return function
-
-
 @main.command(epilog="Example:  ddhub recipes --json")
-@_json
+@json_option
 def recipes(as_json: bool) -> None:
     """List the shipped recipes."""
     from ddhub import api
@@ -75,10 +63,22 @@ def recipes(as_json: bool) -> None:
 @click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key, as in method.iterations=10."
 )
+@click.option("--memory", metavar="AMOUNT", help="Keep to a budget such as 4GB; as --set memory=4GB.")
 @click.option("--dry-run", is_flag=True, help="Print the resolved recipe and touch no data.")
-@_common
-def distill(recipe: str, out: str | None, overrides: tuple[str, ...], dry_run: bool, as_json: bool, **how: Any) -> None:
+@engine_options("groups")
+@common_options
+def distill(
+    recipe: str,
+    out: str | None,
+    overrides: tuple[str, ...],
+    memory: str | None,
+    dry_run: bool,
+    as_json: bool,
+    **how: Any,
+) -> None:
     """Distill RECIPE (a path, or the name of a shipped one) into an artifact folder; the same command resumes."""
+    if memory is not None:
+        overrides = (*overrides, f"memory={memory}")
     if dry_run:
         _dry_run(recipe, overrides, as_json)
         return
@@ -87,6 +87,10 @@ def distill(recipe: str, out: str | None, overrides: tuple[str, ...], dry_run: b
     made = api.distill(recipe, out=out, overrides=overrides, **how)
     if as_json:
         click.echo(json.dumps(made, indent=1))
+        return
+    if "missing" in made:
+        click.echo(f"{made['folder']}: done here; missing groups: {', '.join(map(str, made['missing']))}")
+        click.echo(f"next: {made['next']}  (makes what nobody makes, waits for the rest, and packages)")
         return
     click.echo(f"artifact: {made['folder']}")
     click.echo(f"picture:  {made['picture']}")
@@ -101,25 +105,6 @@ def _dry_run(reference: str, overrides: tuple[str, ...], as_json: bool) -> None:
         click.echo(json.dumps({**resolved.content(), "hash": resolved.hash}, indent=1))
     else:
         click.echo(f"# hash: {resolved.hash}\n{resolved.yaml()}", nl=False)
-
-
-def _engines(function: Function) -> Function:
-    """Options of commands whose jobs may run in many processes and on many machines."""
-    for option in (
-        click.option(
-            "--ray",
-            metavar="ADDRESS",
-            help="Run rows on a Ray cluster, each on --threads CPUs (1); `local` starts one.",
-        ),
-        click.option(
-            "--shard", metavar="I/N", help="Run every N-th row, from the I-th (0 is the first). [default: torchrun's]"
-        ),
-        click.option(
-            "--workers", type=click.IntRange(1), help="Processes on this machine, which share its threads. [default: 1]"
-        ),
-    ):
-        function = option(function)
-    return function
 
 
 @main.command(epilog="Example:  ddhub evaluate distilled/digits_ipc1 --archs convnet,resnet18,vit_tiny --seeds 3")
@@ -157,7 +142,7 @@ def _engines(function: Function) -> Function:
     help="Train a teacher to tell whether SET is fed as it was made; or do not ask. [default: if one is at hand]",
 )
 @importing_options
-@_engines
+@engine_options("rows")
 @click.option(
     "--precision",
     type=click.Choice(["float32", "bfloat16", "auto"]),
@@ -166,7 +151,7 @@ def _engines(function: Function) -> Function:
 @click.option(
     "--together", type=click.IntRange(1), help="Seeds trained in one program. [default: by speed, measured once]"
 )
-@_common
+@common_options
 def evaluate(
     set_: str,
     archs: str,
@@ -215,7 +200,7 @@ def evaluate(
 @click.option("--revision", metavar="BRANCH", help="The branch to commit to; made where missing. [default: main]")
 @click.option("--create-pr", is_flag=True, help="Propose the commit as a pull request.")
 @click.option("--yes", is_flag=True, help="Replace another set, or delete files that FOLDER lacks.")
-@_json
+@json_option
 def push(folder: str, repo_id: str, as_json: bool, **how: Any) -> None:
     """Publish the artifact in FOLDER as a Hub dataset: verified, one commit, read back."""
     from ddhub import api
@@ -232,7 +217,7 @@ def push(folder: str, repo_id: str, as_json: bool, **how: Any) -> None:
 @main.command(epilog="Example:  ddhub pull OWNER/NAME@main here")
 @click.argument("set_", metavar="OWNER/NAME[@REVISION]")
 @click.argument("folder", type=click.Path())
-@_json
+@json_option
 def pull(set_: str, folder: str, as_json: bool) -> None:
     """Copy a set from the Hub into FOLDER, whole and checked."""
     from ddhub import api
@@ -243,7 +228,7 @@ def pull(set_: str, folder: str, as_json: bool) -> None:
 
 @main.command(epilog="Example:  ddhub verify distilled/digits_ipc1")
 @click.argument("set_", metavar="SET")
-@_json
+@json_option
 def verify(set_: str, as_json: bool) -> None:
     """Check that SET, a folder or Hub id, is what it says it is; exit code 1 and one line per fault if not."""
     from ddhub import api
@@ -270,7 +255,7 @@ def card(folder: str) -> None:
 @main.command(epilog="Example:  ddhub report distilled/digits_ipc1 OWNER/digits-ipc1 --html report.html")
 @click.argument("sets", nargs=-1, required=True, metavar="SET...")
 @reporting_options
-@_json
+@json_option
 def report(sets: tuple[str, ...], as_json: bool, **how: Any) -> None:
     """Show the results of one SET or many side by side: folders, Hub ids, or folders of evaluations."""
     from ddhub import api, sidebyside
@@ -292,7 +277,7 @@ def report(sets: tuple[str, ...], as_json: bool, **how: Any) -> None:
 @click.option("--out", required=True, type=click.Path(), help="The artifact's folder.")
 @click.option("--set", "overrides", multiple=True, metavar="source.KEY=VALUE", help="As in source.path=FOLDER.")
 @importing_options
-@_json
+@json_option
 def import_(
     path: str, source: str, out: str, overrides: tuple[str, ...], importing: dict[str, Any], as_json: bool
 ) -> None:
@@ -312,7 +297,7 @@ def import_(
 @click.argument("folder", type=click.Path())
 @click.option("--layout", required=True, help="apm, dc, mtt, datm, kip, folder or eccv24.")
 @click.option("--out", type=click.Path(), help="A new folder. [default: exported/NAME_LAYOUT]")
-@_json
+@json_option
 def export(folder: str, layout: str, out: str | None, as_json: bool) -> None:
     """Write the artifact in FOLDER in another tool's layout."""
     from ddhub import api
@@ -324,6 +309,23 @@ def export(folder: str, layout: str, out: str | None, as_json: bool) -> None:
     few = done["files"] if len(done["files"]) <= 3 else [*done["files"][:2], f"... {len(done['files'])} files"]
     click.echo(f"folder:   {done['folder']} ({', '.join(few)})\nvalues:   {done['space']}")
     click.echo(f"left out: {'; '.join(done['left_out'])}")
+
+
+@main.command(epilog="Example:  ddhub merge distilled/a distilled/b OWNER/c --out distilled/abc")
+@click.argument("sets", nargs=-1, required=True, metavar="SET SET...")
+@click.option("--out", required=True, type=click.Path(), help="The merged artifact's folder.")
+@click.option("--name", help="Of the merged set. [default: that of its folder]")
+@json_option
+def merge(sets: tuple[str, ...], out: str, name: str | None, as_json: bool) -> None:
+    """Join SETs (folders or Hub ids) that were made independently, of one source with one set of teachers, as one."""
+    from ddhub import api
+
+    made = api.merge(sets, out, name)
+    if as_json:
+        click.echo(json.dumps(made, indent=1))
+        return
+    click.echo(f"artifact: {made['folder']}\npicture:  {made['picture']}")
+    click.echo(f"next:     ddhub evaluate {made['folder']}")
 
 
 def _names(text: str) -> list[str]:

@@ -19,9 +19,13 @@ class Found:
     added: list[Path] = field(default_factory=list)  # files of those rows that do not lie in the artifact
 
 
-def evaluations(repo_id: str) -> Path:
-    """Where `ddhub evaluate OWNER/NAME` leaves its rows."""
-    return Path("ddhub-evaluations") / repo_id.replace("/", "--")
+def evaluations(name: str) -> Path:
+    """Where `ddhub evaluate` leaves rows by default that do not belong into the set's own folder.
+
+    Args:
+        name: a Hub id, or what an imported set is called.
+    """
+    return Path("ddhub-evaluations") / name.replace("/", "--")
 
 
 def read(reference: str, rows_from: Path | None = None) -> list[Found]:

@@ -90,8 +90,6 @@ def evaluate(
         together=together,
         tune=tune,
     )
-    if engine.ray is not None and (together or 1) > 1:
-        raise UserError("--together: a Ray task writes one row", next="leave out --together or --ray")
     bench = benches.build(found, request)
     engine = replace(engine, cpus=threads or 1, gpus=device is None or device.startswith("cuda"))
     if tune:
@@ -100,11 +98,14 @@ def evaluate(
     missing = [path for path in paths if not path.exists()]
     say(f"{found.manifest.name}: {len(paths)} rows, {len(paths) - len(missing)} done already")
     if missing and engine.ray is None:  # a cluster's machines are not this one
-        bench = calibrate.settle(bench, out)
+        bench = calibrate.settle(bench, out, sharded=engine.shard[1] > 1)
     jobs.run_all(_jobs(bench, out), engine)
     done = [path for path in paths if path.exists()]
-    if len(done) < len(paths):
-        say(f"shard {engine.shard[0]}/{engine.shard[1]}: done; rows left to other shards: {len(paths) - len(done)}")
+    left = len(paths) - len(done)
+    if left and engine.shard[1] == 1:
+        raise UserError(f"{left} rows failed in another process, which says why", next="the same command again")
+    if left:
+        say(f"shard {engine.shard[0]}/{engine.shard[1]}: done; rows left to other shards: {left}")
     return [rows.read(path) for path in done]
 
 
@@ -122,14 +123,13 @@ def _cells(
     """The grid, one cell per row."""
     if count < 1:
         raise UserError("--seeds: at least 1")
-    home = record.teachers[0].arch if record.teachers else record.packaging.arch if record.packaging else "convnet"
     data = ["distilled", *(name for name in baselines if name != "full")]
     grid = [(protocol, name) for protocol in protocols for name in data]
     if "full" in baselines:
         grid.append(("full", "full"))
     return [
         Cell(arch, protocol, name, seed)
-        for arch in dict.fromkeys(archs or [home])
+        for arch in dict.fromkeys(archs or [record.home_arch])
         for protocol, name in dict.fromkeys(grid)
         for seed in range(count)
     ]
@@ -186,9 +186,30 @@ def _work(bench: Bench, cells: tuple[Cell, ...], path: Path) -> None:
     derived = [seeding.derive(cell.seed, "evaluate") for cell in group]
     trained = train.fit_many(network, examples, protocol, derived, teach=benches.teach(bench, cells[0]))
     seconds = (time.monotonic() - begun) / len(group)
+    lost = []
     for name, cell in sorted(names.items(), key=lambda item: item[0] == path):  # this job's own file comes last
-        if not name.exists():
-            _test(bench, cell, trained[cell.seed - first], len(examples[0]), seconds, name)
+        weights = trained[cell.seed - first]
+        if weights is None:
+            lost.append(cell)
+        elif not name.exists():
+            _test(bench, cell, weights, len(examples[0]), seconds, name)
+    if lost:
+        raise _diverged(bench, lost)
+
+
+def _diverged(bench: Bench, cells: Sequence[Cell]) -> UserError:
+    """What is said of rows that are not written, which differ by seed only."""
+    cell, protocol = cells[0], bench.protocol(cells[0])
+    advice = f"with --set {cell.protocol}.lr={protocol.lr / 10:g}"
+    if protocol.tuned:
+        advice = "without --tune"
+    elif train.family_of(bench.network(cell.arch), protocol).lr is not None:  # the protocol's would change nothing
+        advice = "with --tune"
+    seeds = ", ".join(str(each.seed) for each in cells)
+    return UserError(
+        f"{cell.arch} {cell.protocol} {cell.data} seed {seeds}: training diverged, so there is no row",
+        next=f"the same command {advice}",
+    )
 
 
 def _test(bench: Bench, cell: Cell, weights: fast.Weights, count: int, seconds: float, path: Path) -> None:

@@ -23,6 +23,8 @@ from ddhub.manifest import FileRecord
 
 LIMIT = 16 * 10**9  # bytes that are read of one file, unless told otherwise
 MANY = 16  # more files than this are recorded by one hash of their listing
+SINGLE = (".pt", ".pth", ".npz")  # files that may hold a whole set
+HALVES = ("images_", "labels_", "lr_")  # what the names of files open with that hold a part of one
 Form = Literal["logits", "probabilities", "regression", "hard"]
 
 

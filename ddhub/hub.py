@@ -25,7 +25,6 @@ PUBLISHED = (
     "evaluation/*.json",
     "assets/*.png",
 )
-REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -62,7 +61,7 @@ def fetch(reference: str) -> Place:
     Raises:
         UserError: when it is neither, or the Hub does not give it.
     """
-    if not is_id(reference):
+    if not hubclient.is_id(reference):
         if not Path(reference).is_dir():
             raise UserError(f"{reference}: no such folder", next="a folder, or the id of a Hub dataset, owner/name")
         return Place(Path(reference))
@@ -93,13 +92,6 @@ def pin(repo_id: str, revision: str | None) -> str:
 def fetch_folder(reference: str) -> Path:
     """The folder of a set, fetched where `reference` is a Hub id."""
     return fetch(reference).folder
-
-
-def is_id(reference: str) -> bool:
-    """Whether a reference is written as a Hub id, `owner/name` or `owner/name@revision`, and is no path here."""
-    if Path(reference).exists():
-        return False
-    return REPO_ID.fullmatch(reference.partition("@")[0]) is not None and not reference.startswith((".", "/", "~"))
 
 
 def published(folder: Path) -> dict[str, Path]:
@@ -150,7 +142,7 @@ def push(
 
 
 def _check_id(repo_id: str) -> None:
-    if not REPO_ID.fullmatch(repo_id):
+    if not hubclient.REPO_ID.fullmatch(repo_id):
         raise UserError(f"'{repo_id}': not a repo id; it reads OWNER/NAME", next="ddhub push FOLDER OWNER/NAME")
 
 

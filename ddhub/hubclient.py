@@ -5,12 +5,21 @@ printed or written here; what the Hub says is scrubbed of it.
 """
 
 import contextlib
+import re
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from ddhub import __version__
 from ddhub.errors import UserError
+
+REPO_ID = re.compile(r"\w[\w.-]{0,95}/\w[\w.-]{0,95}", re.ASCII)
+
+
+def is_id(reference: str) -> bool:
+    """Whether a reference is written as a Hub id, `owner/name` or `owner/name@revision`, and is no path here."""
+    return REPO_ID.fullmatch(reference.partition("@")[0]) is not None and not Path(reference).exists()
 
 
 def client() -> Any:

@@ -19,12 +19,14 @@ from ddhub import (
     classorder,
     families,
     files,
+    foreign,
     inputspace,
     packaging,
     parquet,
     plugins,
     recipe,
     sources,
+    strictyaml,
 )
 from ddhub.errors import UserError
 from ddhub.foreign import Foreign, Reading
@@ -37,9 +39,6 @@ from ddhub.preprocess import Preprocess
 from ddhub.recipe import SourceSpec
 from ddhub.schema import check
 from ddhub.sources import Split
-
-SINGLE = (".pt", ".pth", ".npz")
-HALVES = ("images_", "labels_", "lr_")
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ def import_set(path: Path, out: Path, asked: Asked) -> Path:
     Raises:
         UserError: for whatever the set, its source or the table leaves unsaid or contradicts; nothing is written then.
     """
-    name = _name(asked.name or out.name)
+    name = recipe.check_name(asked.name or out.name)
     _refuse_strangers(out)
     layout, path = find(path, asked.layout, asked.reading)
     found: Foreign = plugins.load("layouts", layout).read(path, asked.reading)
@@ -112,7 +111,8 @@ def find(path: Path, layout: str, how: Reading) -> tuple[str, Path]:
     modules = {name: plugins.load("layouts", name) for name in layouts}
     places = [path]
     if path.is_dir():
-        places += sorted(p for p in path.iterdir() if p.suffix in SINGLE and not p.name.startswith(HALVES))
+        whole = (p for p in path.iterdir() if p.suffix in foreign.SINGLE and not p.name.startswith(foreign.HALVES))
+        places += sorted(whole)
     fitting = [(name, place) for place in places for name in layouts if modules[name].detect(place, how)]
     if len(fitting) == 1:
         return fitting[0]
@@ -139,12 +139,6 @@ def _refuse_known(path: Path) -> None:
         )
     if path.is_file() and path.suffix in (".zip", ".tar", ".gz", ".tgz", ".7z"):
         raise UserError(f"{path.name}: is an archive", next="unpack it, and import the folder")
-
-
-def _name(name: str) -> str:
-    if recipe.NAME.fullmatch(name) is None or len(name) > recipe.NAME_LENGTH:
-        raise UserError(f"{name!r} is no name for a set: letters, digits, . _ and - only", next="--name NAME")
-    return name
 
 
 def _refuse_strangers(out: Path) -> None:
@@ -236,7 +230,7 @@ def _write(
     if fitted.zca is not None:
         files.write_bytes(staging / "preprocess.safetensors", fitted.to_bytes())
     described = _described(name, imported, ipc, split.spec, protocol, method, license)
-    files.write_bytes(staging / "recipe.yaml", recipe.to_yaml(described).encode())
+    files.write_bytes(staging / "recipe.yaml", strictyaml.to_yaml(described).encode())
     records = artifact.file_records(staging)
     known = split.spec.model_dump(include=set(SourceRecord.model_fields))
     record = Manifest(

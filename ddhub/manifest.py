@@ -1,6 +1,7 @@
 """The manifest (`ddhub.json`): what nobody can guess about a distilled set afterwards. Validated on read."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -131,6 +132,22 @@ class Memorisation(Strict):
     features: Nearness | None = None  # cosine distance between features of the first teacher
 
 
+class Part(Strict):
+    """One of the sets that a set was merged of: what its own manifest said."""
+
+    name: str
+    hub: str | None = None  # owner/name@commit, where it came from the Hub
+    payload: str  # digest of its files' hashes, as the rows of its evaluation carry it
+    ipc: int = Field(gt=0)
+    groups: int = Field(default=1, gt=0)
+    seed: int | None = None
+    init: str | None = None
+    method: dict[str, Any]
+    packaging: Packaging | None = None
+    memorisation: Memorisation | None = None
+    made: Made
+
+
 class ByteCounts(Strict):
     """Storage by purpose, in bytes."""
 
@@ -156,7 +173,8 @@ class Manifest(Strict):
     method: dict[str, Any]
     seed: int | None = None
     init: str | None = None
-    groups: int = 1
+    groups: int = Field(default=1, gt=0)  # made independently; of several, column `group` says which
+    merged: list[Part] | None = None  # the sets that it was joined of; their groups are numbered through
     packaging: Packaging | None = None
     memorisation: Memorisation | None = None
     imported: Imported | None = None
@@ -164,6 +182,24 @@ class Manifest(Strict):
     made: Made
     files: dict[str, FileRecord]
     bytes: ByteCounts
+
+    @property
+    def home_arch(self) -> str:
+        """The architecture that a set is scored with when nobody names one: its teachers', or packaging's."""
+        if self.teachers:
+            return self.teachers[0].arch
+        known = [self.packaging, *(part.packaging for part in self.merged or [])]
+        return next((packaging.arch for packaging in known if packaging), "convnet")
+
+    @property
+    def parts(self) -> Sequence["Part | Manifest"]:
+        """The sets that were made as a whole: those that it was joined of, or itself."""
+        return self.merged or [self]
+
+    @property
+    def ipc_of_groups(self) -> list[int]:
+        """Images per class of every group, in order."""
+        return [part.ipc // part.groups for part in self.parts for _ in range(part.groups)]
 
 
 def read(folder: Path) -> Manifest:

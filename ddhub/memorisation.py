@@ -4,7 +4,6 @@ Nothing here needs the test split: the yardstick are images of the validation pa
 Shapes: Q queries, N training images, D values an image, F features.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,7 +57,7 @@ def check(task: Task, images: Tensor, labels: Tensor) -> tuple[Memorisation, lis
     held = task.validation[spread(task.source.labels[task.validation], LIMIT, generator)]
     queries = torch.cat([images[chosen.to(images.device)].cpu(), task.source.images[held]])
     by_pixels = nearest_by_pixels(queries, task.source.images, task.training, task.decisions.device)
-    by_features = nearest_by_features(queries, task) if _has_features(task) else None
+    by_features = nearest_by_features(queries, task) if task.teachers and task.teachers.has_features else None
     count = len(chosen)
     record = Memorisation(
         checked=count,
@@ -121,34 +120,21 @@ def nearest_by_pixels(
 
 def nearest_by_features(queries: Tensor, task: Task, chunk: int = BATCH) -> Nearest:
     """The nearest of the training images by cosine distance between features of the first teacher."""
-    embed = _embedding(task)
-    asked = torch.cat([embed(part) for part in queries.split(BATCH)])
+    asked = torch.cat([_embedded(task, part) for part in queries.split(BATCH)])
     similar = torch.full((len(queries),), -2.0, dtype=torch.float64)
     found = torch.zeros(len(queries), dtype=torch.int64)
     for rows in task.training.split(chunk):
-        best = (asked @ embed(task.source.images[rows]).T).max(dim=1)
+        best = (asked @ _embedded(task, task.source.images[rows]).T).max(dim=1)
         values, chosen = best.values.double().cpu(), rows[best.indices.cpu()]
         found = torch.where(values > similar, chosen, found)
         similar = similar.maximum(values)
     return Nearest(found, (1 - similar).clamp(min=0))
 
 
-def _has_features(task: Task) -> bool:
-    """Whether there is a teacher whose features can be read."""
-    return task.teachers is not None and hasattr(task.teachers.network.skeleton, "embed")
-
-
-def _embedding(task: Task) -> Callable[[Tensor], Tensor]:
+def _embedded(task: Task, images: Tensor) -> Tensor:
     """uint8 images (Q, C, H, W) to features of length 1, (Q, F)."""
     assert task.teachers is not None
-    network, weights = task.teachers.network, task.teachers.weights[0]
-
-    def embed(images: Tensor) -> Tensor:
-        with torch.no_grad():
-            inputs = task.preprocess.inputs(images.to(task.decisions.device))
-            return F.normalize(network.embed(weights, inputs))
-
-    return embed
+    return F.normalize(task.teachers.features(task.preprocess.inputs(images.to(task.decisions.device))))
 
 
 def _pair(task: Task, queries: Tensor, by_pixels: Nearest, by_features: Nearest | None, query: int) -> Pair:

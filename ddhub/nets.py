@@ -6,9 +6,10 @@ Shapes: B images, C channels, S side, K classes.
 """
 
 import re
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import timm
@@ -21,6 +22,8 @@ from ddhub import seeds
 from ddhub.errors import UserError
 from ddhub.schema import did_you_mean
 
+# What the code of a model raises that cannot run.
+FAULTS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 SMALL = 64  # sides up to this get a low-resolution stem
 CONVNETS = {"convnet": None, **{f"convnet{depth}": depth for depth in range(2, 7)}}  # depth; None: from the side
 CONVNET_DEPTH = {8: 2, 16: 2, 32: 3, 64: 4, 128: 5, 224: 6, 256: 6}
@@ -177,12 +180,28 @@ def resolve(arch: str) -> Build:
 
 
 def _timm(name: str, classes: int, channels: int, side: int) -> nn.Module:
-    """timm's model as timm builds it; told the image's size where it takes one."""
-    arguments: dict[str, Any] = {"num_classes": classes, "in_chans": channels}
-    try:
-        return timm.create_model(name, **arguments, img_size=side)
-    except TypeError:  # a model that does not take a size works at any
-        return timm.create_model(name, **arguments)
+    """timm's model as timm builds it; told the image's size where it takes one and runs at it."""
+    return timm.create_model(name, num_classes=classes, in_chans=channels, **_told(name, classes, channels, side))
+
+
+@cache
+def _told(name: str, classes: int, channels: int, side: int) -> dict[str, Any]:
+    """What a model of timm's has to be told to run at a size, found out on shapes alone.
+
+    Most take the image's size, or run at any. Patches that do not divide it ask for a border, and CrossViT scales
+    images itself to the size that it was made for.
+    """
+    sized: dict[str, Any] = {"img_size": side}
+    for told in (sized, {**sized, "dynamic_img_pad": True}, {}):
+        try:
+            with torch.random.fork_rng(devices=[]), torch.device("meta"), torch.no_grad():
+                net = timm.create_model(name, num_classes=classes, in_chans=channels, **told)
+                net(torch.zeros(2, channels, side, side))
+            return told
+        except FAULTS as fault:
+            if told is sized and isinstance(fault, TypeError):  # it takes no size
+                return {}
+    return sized
 
 
 def build(arch: str, classes: int, channels: int, side: int, seed: int) -> nn.Module:
@@ -196,7 +215,7 @@ def build(arch: str, classes: int, channels: int, side: int, seed: int) -> nn.Mo
         torch.manual_seed(seeds.derive(seed, "init", arch))
         try:
             return builder(classes, channels, side)
-        except (ValueError, RuntimeError, AssertionError, TypeError) as fault:
+        except FAULTS as fault:
             raise _cannot_run(arch, side, fault) from fault
 
 
@@ -206,16 +225,30 @@ def try_out(arch: str, classes: int, channels: int, side: int) -> nn.Module:
     try:
         with torch.no_grad():
             shape = net.train()(torch.zeros(2, channels, side, side)).shape
-    except (RuntimeError, AssertionError, ValueError, IndexError) as fault:
+    except FAULTS as fault:
         raise _cannot_run(arch, side, fault) from fault
     if shape != (2, classes):
         raise UserError(f"arch '{arch}': gives {tuple(shape)} for two images, not (2, {classes}): not a classifier")
     return net
 
 
+def draws(net: nn.Module, channels: int, side: int) -> bool:
+    """Whether a network draws from torch's own state in training, as one with dropout does."""
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        before = torch.get_rng_state()
+        net.train()(torch.zeros(2, channels, side, side))
+        return not torch.equal(before, torch.get_rng_state())
+
+
 def _cannot_run(arch: str, side: int, fault: BaseException) -> UserError:
-    reason = " ".join(str(fault).split())[:200] or type(fault).__name__
+    reason = " ".join(str(fault).split())[:200] or _failed_line(fault)
     return UserError(f"arch '{arch}': cannot run on {side}x{side} images: {reason}")
+
+
+def _failed_line(fault: BaseException) -> str:
+    """The line of a model's own code that a fault without words came from."""
+    lines = [str(frame.line) for frame in traceback.extract_tb(fault.__traceback__) if "timm" in frame.filename]
+    return f"{type(fault).__name__} in `{lines[-1]}`" if lines else type(fault).__name__
 
 
 @dataclass(frozen=True)

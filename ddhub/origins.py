@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ddhub import classorder, recipe
+from ddhub import classorder, strictyaml
 from ddhub.artifact import Artifact
 from ddhub.errors import UserError
 from ddhub.recipe import EvaluateSpec, SourceSpec
@@ -18,7 +18,7 @@ from ddhub.sources import Split
 def own_settings(found: Artifact) -> EvaluateSpec:
     """The `evaluate` section of the set's recipe; what it says of its method is none of our business."""
     path = found.folder / "recipe.yaml"
-    data = recipe.parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    data = strictyaml.parse_yaml(path.read_text(encoding="utf-8"), str(path))
     settings, faults = check(EvaluateSpec, data.get("evaluate", {}) if isinstance(data, dict) else data, "evaluate.")
     if settings is None:
         raise UserError("\n".join(f"{path}: {fault}" for fault in faults))
@@ -28,9 +28,13 @@ def own_settings(found: Artifact) -> EvaluateSpec:
 def source_spec(found: Artifact, source_path: str | None) -> SourceSpec:
     """Where the set's own source is read from here: as told, as the run that made it was told, or the Hub."""
     known = found.manifest.source.model_dump(include=set(SourceSpec.model_fields))
-    local = found.folder / ".ddhub" / "run.json"
-    remembered = json.loads(local.read_text()).get("source_path") if source_path is None and local.exists() else None
-    return SourceSpec.model_validate({**known, "path": source_path or remembered})
+    return SourceSpec.model_validate({**known, "path": source_path or remembered(found.folder)})
+
+
+def remembered(folder: Path) -> str | None:
+    """Where the run that made a set here was told to read its source, if it was told."""
+    local = folder / ".ddhub" / "run.json"
+    return json.loads(local.read_text()).get("source_path") if local.exists() else None
 
 
 def absolute(place: str) -> str:

@@ -9,8 +9,8 @@ from typing import Any
 
 from ddhub.errors import UserError
 from ddhub.manifest import Manifest, Protocol
-from ddhub.recipe import parse_yaml
 from ddhub.schema import check, did_you_mean
+from ddhub.strictyaml import parse_yaml
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ def context(manifest: Manifest) -> dict[str, Any]:
         "digits": digits,
         "test_seeds": [seeds.derive(0, "validation", label) for label in range(10)] if digits else [],
         "classes": len(manifest.classes),
-        "home": home(manifest),
+        "home": manifest.home_arch,
         "depth": depth,
         "width": width,
         "exact": exact,
@@ -45,15 +45,8 @@ def context(manifest: Manifest) -> dict[str, Any]:
         "top_k": labels.top_k,
         "rest": labels.rest,
         # Labels on the fly: where the script's ConvNet is what the teachers are.
-        "teachers": shipped if exact and all(t.arch == home(manifest) for t in manifest.teachers) else [],
+        "teachers": shipped if exact and all(t.arch == manifest.home_arch for t in manifest.teachers) else [],
     }
-
-
-def home(manifest: Manifest) -> str:
-    """The architecture that a set is scored with when nobody names one: its teachers', or packaging's."""
-    if manifest.teachers:
-        return manifest.teachers[0].arch
-    return manifest.packaging.arch if manifest.packaging else "convnet"
 
 
 def convnet(manifest: Manifest) -> tuple[int, int, bool]:
@@ -61,7 +54,7 @@ def convnet(manifest: Manifest) -> tuple[int, int, bool]:
     side, channels = manifest.source.resolution, manifest.source.channels
     try:
         with torch.device("meta"):
-            net = nets.build(home(manifest), len(manifest.classes), channels, side, seed=0)
+            net = nets.build(manifest.home_arch, len(manifest.classes), channels, side, seed=0)
     except UserError:
         net = None
     if isinstance(net, nets.ConvNet):

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from ddhub import fast, files, jobs, train
@@ -25,6 +25,7 @@ from ddhub.recipe import TeacherSpec
 from ddhub.run import Run
 
 TRAINING = 1  # version of the rules below; a change makes new cache files
+FACTS = {"arch": str, "classes": int, "channels": int, "side": int, "validation_top1": float}  # in a teacher's file
 
 
 @dataclass(frozen=True)
@@ -43,13 +44,24 @@ class Teachers:
         """Logits (B, K) of network inputs (B, C, H, W): one teacher's, or the mean of all; differentiable in inputs."""
         if which is not None:
             return self.network.forward(self.weights[which], inputs)
-        return torch.stack([self.network.forward(weights, inputs) for weights in self.weights]).mean(0)
+        return self.network.forward_each(self.weights, inputs).mean(0)
 
     def label(self, inputs: Tensor, which: int | None = None, batch: int = 500) -> Tensor:
         """Like `logits`, without gradients and in batches, for sets of any size."""
-        device = self.network.decisions.device
+        decisions = self.network.decisions
+        parts = inputs.split(min(batch, decisions.chunk or batch))
         with torch.no_grad():
-            return torch.cat([self.logits(part.to(device), which) for part in inputs.split(batch)])
+            return torch.cat([self.logits(part.to(decisions.device), which) for part in parts])
+
+    @property
+    def has_features(self) -> bool:
+        """Whether `features` gives any: ConvNets have them."""
+        return hasattr(self.network.skeleton, "embed")
+
+    def features(self, inputs: Tensor) -> Tensor:
+        """The first teacher's features (B, F) of network inputs (B, C, H, W), without gradients, on its device."""
+        with torch.no_grad():
+            return self.network.embed(self.weights[0], inputs.to(self.network.decisions.device))
 
 
 def obtain(
@@ -141,6 +153,20 @@ def write(path: Path, network: Network, weights: Weights, validation_top1: float
     files.write_bytes(path, save(tensors, {"ddhub": json.dumps(facts)}))
 
 
+def facts(path: Path) -> dict[str, Any]:
+    """What a teacher's file says of itself: arch, classes, channels, side, validation_top1.
+
+    Raises:
+        UserError: naming a file that is no teacher.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            found: dict[str, Any] = json.loads((file.metadata() or {})["ddhub"])
+        return {name: kind(found[name]) for name, kind in FACTS.items()}
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError) as fault:
+        raise UserError(f"{path}: not a teacher's file ({' '.join(str(fault).split())[:100]})") from fault
+
+
 def load(paths: Sequence[Path], network: Network | None = None, decisions: fast.Decisions | None = None) -> Teachers:
     """Load teachers of one architecture; without a `network`, make the one that their files name.
 
@@ -149,20 +175,15 @@ def load(paths: Sequence[Path], network: Network | None = None, decisions: fast.
     """
     weights, scores = [], []
     for path in paths:
-        try:
-            with safe_open(path, "pt") as file:
-                facts = json.loads((file.metadata() or {})["ddhub"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (OSError, SafetensorError, KeyError, ValueError) as fault:
-            raise UserError(f"{path}: not a teacher's file: {fault}") from fault
+        told, tensors = facts(path), load_file(path)
         if network is None:
             assert decisions is not None
-            sizes = (facts["classes"], facts["channels"], facts["side"])
-            network = fast.network(facts["arch"], *sizes, decisions)
-        expected = {name: value.shape for name, value in network.skeleton.state_dict().items()}
+            sizes = (told["classes"], told["channels"], told["side"])
+            network = fast.network(told["arch"], *sizes, decisions)
+        expected = {name: value.shape for name, value in network.place(network.skeleton.state_dict()).items()}
         if {name: value.shape for name, value in tensors.items()} != expected:
             raise UserError(f"{path}: its weights are not those of a {network.arch} for {network.side} px")
         weights.append(network.place(tensors))
-        scores.append(float(facts["validation_top1"]))
+        scores.append(float(told["validation_top1"]))
     assert network is not None, "teachers need at least one file or a network"
     return Teachers(network, weights, list(paths), scores)

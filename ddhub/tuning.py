@@ -15,7 +15,6 @@ from typing import Any
 from ddhub import bench as benches
 from ddhub import files, jobs, rows, seeds, train
 from ddhub.bench import Bench, Cell, Tuned
-from ddhub.errors import UserError
 from ddhub.log import duration, say
 from ddhub.manifest import Protocol
 
@@ -83,7 +82,7 @@ def _work(bench: Bench, cell: Cell, protocol: Protocol, path: Path) -> None:
     try:
         weights = train.fit(network, examples, protocol, seed, teach=benches.teach(bench, cell))[-1]
         top1 = train.accuracy(network, weights, bench.validation_examples())
-    except UserError:  # it diverged: a rate too high, which is an answer
+    except train.Diverged:  # a rate too high, which is an answer
         top1 = 0.0
     found = {"lr": protocol.lr, "weight_decay": protocol.weight_decay, "validation_top1": top1}
     files.write_json(path, {**found, "seconds": round(time.monotonic() - begun, 2)})

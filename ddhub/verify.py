@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ddhub import artifact, manifest, parquet, recipe, report, tables
+from ddhub import artifact, manifest, parquet, report, strictyaml, tables, teachers
 from ddhub import rows as row_files
 from ddhub.errors import UserError
 from ddhub.manifest import Manifest
@@ -29,7 +29,7 @@ def faults(folder: Path) -> list[str]:
         return str(fault).splitlines()
     found = artifact.file_faults(folder, record)
     found += _consistent(folder, record)
-    for check in (_data, _preprocessing, _teachers, _recipe, _report, _card):
+    for check in (_data, _preprocessing, _teachers, _recipe, _results):
         try:
             found += check(folder, record)
         except UserError as fault:
@@ -52,6 +52,11 @@ def _consistent(folder: Path, record: Manifest) -> list[str]:
     soft = record.protocol.loss in ("l1_logits", "soft_ce", "mse")
     if soft and record.labels.form == "hard":
         found.append(f"{where}: protocol.loss '{record.protocol.loss}' needs soft labels, and labels.form is hard")
+    if any(part.ipc % part.groups for part in record.parts):
+        found.append(f"{where}: groups: do not divide ipc")
+    sums = (sum(part.ipc for part in record.parts), sum(part.groups for part in record.parts))
+    if sums != (record.ipc, record.groups):
+        found.append(f"{where}: merged: its parts do not add up to {record.ipc} images per class and the groups")
     if record.labels.top_k is not None and record.labels.rest is None:
         found.append(f"{where}: labels.rest: missing, with labels.top_k given")
     data = sum(file.bytes for name, file in record.files.items() if name.startswith("data/"))
@@ -71,19 +76,39 @@ def _data(folder: Path, record: Manifest) -> list[str]:
         found.append(f"{where}: column 'label' does not carry the manifest's class names")
     classes = len(record.classes)
     counts = torch.zeros(classes, dtype=torch.int64)
-    first = 0
+    first, rows_of = 0, torch.zeros(len(record.ipc_of_groups), classes, dtype=torch.int64)
     for part in parquet.read(folder, (record.source.channels, side, side)):
         found += [f"{where}: {fault}" for fault in _columns(part, record)]
         if part.labels.min() < 0 or part.labels.max() >= classes:
             return [*found, f"{where}: column 'label' has values outside 0..{classes - 1}"]
         counts += part.labels.bincount(minlength=classes)
+        found += [f"{where}: rows from {first}: {fault}" for fault in _count_groups(part, rows_of)]
         found += [f"{where}: rows from {first}: {fault}" for fault in _ranges(part, record)]
         first += len(part)
+    found += [f"{where}: {fault}" for fault in _groups(rows_of, record)]
     wrong = [f"'{record.classes[k]}' has {counts[k]}" for k in range(classes) if counts[k] != record.ipc]
     if wrong:
         shown = ", ".join(wrong[:3]) + (", ..." if len(wrong) > 3 else "")
         found.append(f"{where}: {record.ipc} images per class are promised, but {shown}")
     return found
+
+
+def _count_groups(part: Rows, rows_of: torch.Tensor) -> list[str]:
+    """Count the rows of every group and class, where the rows say of which group they are."""
+    if part.group is None:
+        return []
+    groups, classes = rows_of.shape
+    if part.group.min() < 0 or part.group.max() >= groups:
+        return [f"column 'group' has values outside 0..{groups - 1}"]
+    rows_of += (part.group * classes + part.labels).bincount(minlength=groups * classes).view(groups, classes)
+    return [] if (part.group.diff() >= 0).all() else ["column 'group' is not in order"]
+
+
+def _groups(rows_of: torch.Tensor, record: Manifest) -> list[str]:
+    """The counts of every group against the manifest."""
+    expected = torch.tensor(record.ipc_of_groups).unsqueeze(1)
+    wrong = [] if record.groups == 1 or not rows_of.any() else (rows_of != expected).any(1).nonzero().flatten().tolist()
+    return [f"group {wrong[0]} has not {expected[wrong[0]].item()} images of every class"] if wrong else []
 
 
 def _columns(part: Rows, record: Manifest) -> list[str]:
@@ -92,8 +117,9 @@ def _columns(part: Rows, record: Manifest) -> list[str]:
         "soft_label": record.labels.form != "hard",
         "soft_index": record.labels.top_k is not None,
         "pixels": record.preprocess.pixels_space is not None,
+        "group": record.groups > 1,
     }
-    present = {"soft_label": part.soft, "soft_index": part.index, "pixels": part.pixels}
+    present = {"soft_label": part.soft, "soft_index": part.index, "pixels": part.pixels, "group": part.group}
     found = []
     for name, wanted in promised.items():
         if wanted != (present[name] is not None):
@@ -149,18 +175,15 @@ def _preprocessing(folder: Path, record: Manifest) -> list[str]:
 
 def _teachers(folder: Path, record: Manifest) -> list[str]:
     """Every teacher's file against its entry in the manifest."""
-    from safetensors import SafetensorError, safe_open
-
     found = []
     for teacher in record.teachers:
         path = folder / teacher.file
         if not path.is_file():
             continue  # said already
         try:
-            with safe_open(path, "pt") as file:
-                facts = json.loads((file.metadata() or {})["ddhub"])
-        except (OSError, SafetensorError, KeyError, ValueError) as fault:
-            found.append(f"{path}: not a teacher's file ({' '.join(str(fault).split())[:100]})")
+            facts = teachers.facts(path)
+        except UserError as fault:
+            found.append(fault.args[0])
             continue
         expected = {
             "arch": teacher.arch,
@@ -178,17 +201,26 @@ def _recipe(folder: Path, record: Manifest) -> list[str]:
     path = folder / "recipe.yaml"
     if not path.is_file():
         return [] if "recipe.yaml" in record.files else [f"{path}: missing"]
-    content = recipe.parse_yaml(path.read_text(encoding="utf-8", errors="replace"), str(path))
+    content = strictyaml.parse_yaml(path.read_text(encoding="utf-8", errors="replace"), str(path))
     if not isinstance(content, dict):
         return [f"{path}: not a recipe"]
-    expected = {"name": record.name, "ipc": record.ipc}
+    content = {"groups": 1, **content}  # sets that others made, and recipes from before there were any, name none
+    expected = {"name": record.name, "ipc": record.ipc, "groups": record.groups}
     return [f"{path}: {key} is not the manifest's" for key, value in expected.items() if content.get(key) != value]
 
 
-def _report(folder: Path, record: Manifest) -> list[str]:
+def _results(folder: Path, record: Manifest) -> list[str]:
+    """Report and card against the rows that both tell of."""
+    try:
+        built = report.build(record.name, row_files.of(record, folder / "evaluation"))
+    except UserError as fault:
+        return [fault.args[0], *_card(folder, record, None)]
+    return _report(folder, built) + _card(folder, record, built)
+
+
+def _report(folder: Path, built: report.Entry) -> list[str]:
     """The report against the rows that it sums up."""
-    path = folder / "report.json"
-    rows = row_files.of(record, folder / "evaluation")
+    path, rows = folder / "report.json", built["rows"]
     found = [f"{folder}/evaluation: a row says top1 {row['top1']}" for row in rows if not 0 <= row["top1"] <= 1]
     if not path.is_file():
         return [*found, f"{path}: missing, with rows in evaluation/"] if rows else found
@@ -196,13 +228,13 @@ def _report(folder: Path, record: Manifest) -> list[str]:
         kept = json.loads(path.read_bytes())
     except ValueError:
         return [*found, f"{path}: not readable as JSON"]
-    if not report.agrees(kept, report.build(record.name, rows)):
+    if not report.agrees(kept, built):
         found.append(f"{path}: is not the summary of the rows in evaluation/")
     return found
 
 
-def _card(folder: Path, record: Manifest) -> list[str]:
-    """The card's header against the manifest, and its results against the report."""
+def _card(folder: Path, record: Manifest, built: report.Entry | None) -> list[str]:
+    """The card's header against the manifest, and its results against the report, where the rows give one."""
     import yaml
 
     path = folder / "README.md"
@@ -222,8 +254,7 @@ def _card(folder: Path, record: Manifest) -> list[str]:
     paths = [entry.get("data_files") for entry in header.get("configs", []) if isinstance(entry, dict)]
     if paths != [[{"split": "train", "path": "data/train-*.parquet"}]]:
         found.append(f"{path}: configs do not name data/train-*.parquet as split train")
-    rows = row_files.of(record, folder / "evaluation")
-    if rows and tables.results(report.build(record.name, rows)) not in text:
+    if built is not None and built["rows"] and tables.results(built) not in text:
         found.append(f"{path}: its results are not those of the rows in evaluation/")
     shown = dict.fromkeys(re.findall(r"\]\((assets/[\w.-]+\.png)\)", text))
     missing = [name for name in shown if not (folder / name).is_file()]

@@ -94,6 +94,19 @@ def coloured(count: int, seed: int, side: int = 12) -> tuple[list[Image.Image], 
     return [Image.fromarray(image.clip(0, 255).astype(np.uint8)) for image in pixels], labels
 
 
+CLASSES, SIDE = 3, 8  # of `examples`
+
+
+def examples(count: int = 20, seed: int = 0) -> Any:
+    """A train.Examples of noise: network inputs (count, 1, SIDE, SIDE), labels of CLASSES in turn, soft targets."""
+    from ddhub import train
+
+    draw = torch.Generator().manual_seed(seed)
+    images = torch.randn(count, 1, SIDE, SIDE, generator=draw)
+    targets = torch.randn(count, CLASSES, generator=draw)
+    return train.Examples(images, torch.arange(count) % CLASSES, targets=targets)
+
+
 @pytest.fixture(scope="session")
 def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three classes told apart by colour, 12x12 RGB: 60 training and 30 test images. Not to be written to."""

@@ -5,7 +5,9 @@ import json
 import pytest
 
 from ddhub import artifact, calibrate, evaluate, fast
+from ddhub.bench import network as bench_network
 from ddhub.errors import UserError
+from ddhub.jobs import Engine
 
 ARCH = "convnet2_w8"
 
@@ -95,9 +97,29 @@ def test_another_way_must_win_clearly():
     assert calibrate.fastest({first: 1.0, other: 0.85}) == other
 
 
-def test_together_and_ray_exclude_each_other(folder):
-    """A Ray task sends one row back."""
-    from ddhub.jobs import Engine
+@pytest.mark.parametrize("shared", [True, False])
+def test_shards_on_unlike_machines_do_every_row(folder, measured, monkeypatch, shared):
+    """The second has other hardware, on which one at a time is fastest: it does as the first, or rows would be left."""
+    if shared:
+        rows(folder, 3, engine=Engine(shard=(0, 2)))
+    monkeypatch.setattr(fast, "hardware", lambda device: "another machine")
+    monkeypatch.setattr(calibrate, "_seconds", told({"float32": 1.0, "float32, 3 at once": 2.0}))
+    done = rows(folder, 3, engine=Engine(shard=(1, 2)))
+    assert {row["decisions"]["together"] for row in done} == {3 if shared else 1}
+    assert len(done) == (6 if shared else 3)
 
-    with pytest.raises(UserError, match="--together"):
-        rows(folder, 2, together=2, engine=Engine(ray="local"))
+
+def test_a_way_that_the_network_cannot_be_trained_in_is_left_out(folder, measured, monkeypatch):
+    """Some networks' operations have no rule in vmap; asked for by name, that is said before any work."""
+
+    def refuse(network: fast.Network) -> None:
+        raise UserError("--together: no")
+
+    monkeypatch.setattr(fast.Network, "_try_together", refuse)
+    fast.network.cache_clear()
+    monkeypatch.setattr(
+        calibrate, "_seconds", lambda bench, arch, way: len(bench_network(bench.set, arch, way).trainable)
+    )
+    assert {row["decisions"]["together"] for row in rows(folder, 3)} == {1}
+    with pytest.raises(UserError, match="--together: no"):
+        rows(folder, 3, together=3)

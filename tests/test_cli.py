@@ -106,7 +106,7 @@ def test_json_is_alone_on_stdout(tmp_path):
     unknown = run("evaluate", out, "--archs", "resnet19")
     assert unknown.exit_code == 1
     assert "did you mean 'resnet18'" in unknown.stderr
-    too_big = run("evaluate", out, "--archs", "timm:vit_tiny_patch16_224")
+    too_big = run("evaluate", out, "--archs", "timm:inception_v3")
     assert too_big.exit_code == 1
     assert "cannot run on 8x8 images" in too_big.stderr
     gone = run("evaluate", out, "--test", "/nowhere/at/all")

@@ -99,13 +99,13 @@ def references() -> dict[str, Any]:
     api, of = HfApi(), {"repo_id": "alice/set", "repo_type": "dataset"}
     api.create_tag(**of, tag="v1")
     api.create_tag(**of, tag="v1", exist_ok=True)
-    api.create_branch(**of, branch="work/1")
+    api.create_branch(**of, branch="topic/1")
 
     def commit(title: str, **options):
         changed = [CommitOperationAdd("b.txt", b"b"), CommitOperationDelete("old/")]
         return api.create_commit(**of, operations=changed, commit_message=title, **options)
 
-    on_branch = commit("on a branch", revision="work/1")
+    on_branch = commit("on a branch", revision="topic/1")
     proposed = commit("proposed", create_pr=True)
     before = api.list_repo_refs(**of, include_pull_requests=True)
     on_main = [api.list_repo_files(**of), api.list_repo_files(**of, revision="refs/pr/1")]
@@ -115,7 +115,7 @@ def references() -> dict[str, Any]:
         api.delete_branch(**of, branch="main")
     except HfHubHTTPError as error:
         protected = error.response.status_code
-    api.delete_branch(**of, branch="work/1")
+    api.delete_branch(**of, branch="topic/1")
     api.delete_tag(**of, tag="v1")
     after = api.list_repo_refs(**of)
     return {
@@ -140,7 +140,7 @@ def test_branches_tags_and_pull_requests_are_references_to_commits(hub):
     assert (name, opened) == ("refs/pr/1", "open")
     assert told["refs"] == {
         "refs/heads/main": head,
-        "refs/heads/work/1": told["branch"],
+        "refs/heads/topic/1": told["branch"],
         "refs/tags/v1": head,
         "refs/pr/1": commit,
     }

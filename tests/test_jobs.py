@@ -249,7 +249,7 @@ def test_a_shard_that_is_none_is_refused(text):
 
 def test_ray_asks_for_itself_and_for_ray(monkeypatch):
     """Options that contradict each other, and the package to install."""
-    with pytest.raises(UserError, match="spreads the rows by itself"):
+    with pytest.raises(UserError, match="spreads the jobs by itself"):
         jobs.choose(ray="local", shard="0/2")
     monkeypatch.setattr(jobs.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip install 'ddhub\[ray\]'"):
@@ -298,7 +298,8 @@ def test_a_row_is_made_of_what_was_asked_for_or_not_at_all(folder, tmp_path, mon
         (there / "ddhub.json").write_text(json.dumps(record))
     monkeypatch.setattr(jobs, "run_all", lambda given, engine: every.update(given))
     how = {"seeds": 1, "baselines": (), "threads": 1, "reference": str(there), "fetch": hub.fetch_folder}
-    evaluate.evaluate(api.artifact.read(folder), tmp_path / "rows", ["convnet2_w8"], **how)
+    shard = Engine(shard=(0, 2))  # which may leave rows to others
+    evaluate.evaluate(api.artifact.read(folder), tmp_path / "rows", ["convnet2_w8"], engine=shard, **how)
     ((path, job),) = every.items()
     fault = board.attempt_pickled(pickle.dumps(job), path)
     assert isinstance(fault, UserError) and socket.gethostname() in str(fault)

@@ -120,9 +120,28 @@ def test_an_unknown_name_says_what_is_near(arch, fault):
 
 
 def test_a_model_that_cannot_run_says_why():
-    """A ViT with patches of 16 has nothing to look at in 8 pixels."""
-    message = refused(nets.try_out, "timm:vit_tiny_patch16_224", 10, 3, 8)
-    assert message.startswith("arch 'timm:vit_tiny_patch16_224': cannot run on 8x8 images: ") and len(message) > 80
+    """Inception's convolutions leave nothing of 32 pixels; where the fault has no words, the failing line is shown."""
+    message = refused(nets.try_out, "timm:inception_v3", 10, 3, 32)
+    assert message.startswith("arch 'timm:inception_v3': cannot run on 32x32 images: ") and len(message) > 80
+    assert "AssertionError in `_assert(H % self.block_size == 0" in refused(nets.try_out, "timm:halonet_h1", 10, 3, 32)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("resnet18", {}),
+        ("crossvit_tiny_240", {}),
+        ("xcit_nano_12_p8_224", {"img_size": 8}),
+        ("vit_tiny_patch16_224", {"img_size": 8, "dynamic_img_pad": True}),
+    ],
+)
+def test_timm_is_told_what_it_needs_of_a_small_image(name, told):
+    """Its size where the model takes one, a border where patches do not divide it; weights hang on the seed alone."""
+    nets._told.cache_clear()
+    first, again = (nets.build(f"timm:{name}", 3, 1, 8, seed=1).state_dict() for _ in range(2))
+    assert nets._told(name, 3, 1, 8) == told
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    assert nets.try_out(f"timm:{name}", 3, 1, 8)(torch.zeros(2, 1, 8, 8)).shape == (2, 3)
 
 
 def test_nothing_of_timm_is_overwritten():

@@ -97,12 +97,20 @@ def edit(name, old, new):
     return change
 
 
+def add(path, text):
+    """Write one more file."""
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+
+
 FAULTS = {
     "no card": (lambda f: (f / "README.md").unlink(), "README.md: missing"),
     "no header": (lambda f: (f / "README.md").write_text("hello"), "has no YAML header"),
     "another split": (edit("README.md", r"train-\*", "test-*"), "configs do not name"),
     "recipe": (edit("recipe.yaml", "ipc: 1", "ipc: 2"), "recipe.yaml: damaged"),
     "no teacher": (lambda f: (f / "teachers/00.safetensors").unlink(), "00.safetensors: missing"),
+    "no teacher's file": (lambda f: (f / "teachers/00.safetensors").write_bytes(b"x" * 99), "not a teacher's file"),
+    "torn row": (lambda f: add(f / "evaluation" / "row.json", "{"), "row.json: not an evaluation row"),
     "stray data": (lambda f: (f / "data/train-00001-of-00002.parquet").write_bytes(b"x"), "not among the manifest's"),
     "no manifest": (lambda f: (f / "ddhub.json").unlink(), "no ddhub artifact"),
     "torn manifest": (lambda f: (f / "ddhub.json").write_text("{"), "not readable as JSON"),

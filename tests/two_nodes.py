@@ -4,6 +4,7 @@ python two_nodes.py FOLDER SET: prints JSON, how often each job began and on whi
 Ray starts servers and the tests' sandbox forbids its process to look for this machine's address.
 """
 
+import contextlib
 import json
 import os
 import sys
@@ -13,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from ddhub import files, jobs
+from ddhub.errors import UserError
 
 
 def record(log: Path, victim: str, path: Path) -> None:
@@ -25,6 +27,12 @@ def record(log: Path, victim: str, path: Path) -> None:
     time.sleep(600 if node == victim else 0.2)
     files.write_bytes(path.with_suffix(".more"), b"beside it")
     files.write_bytes(path, path.name.encode())
+
+
+def half(path: Path) -> None:
+    """Write a file beside the output, and fail."""
+    files.write_bytes(path.with_suffix(".done"), b"beside it")
+    raise UserError("half is done")
 
 
 def main(folder: Path, source: str) -> None:
@@ -49,12 +57,15 @@ def main(folder: Path, source: str) -> None:
     every = {out / f"{index}.json": partial(record, log, victim.node_id) for index in range(4)}
     jobs.run_all(every, jobs.Engine(ray=cluster.address))
     cluster.add_node(**how)
-    rows = api.evaluation(
-        source, ["convnet2_w8"], out=folder / "rows", seeds=2, baselines=(), threads=1, ray=cluster.address
-    )["rows"]
+    how = {"baselines": (), "threads": 1, "ray": cluster.address}
+    rows = api.evaluation(source, ["convnet2_w8"], out=folder / "rows", seeds=2, **how)["rows"]
+    several = api.evaluation(source, ["convnet2_w8"], out=folder / "several", seeds=3, together=2, **how)["rows"]
+    with contextlib.suppress(UserError):
+        jobs.run_all({out / "half.json": half}, jobs.Engine(ray=cluster.address))
     ray.shutdown()
     cluster.shutdown()
-    print(json.dumps({"log": log.read_text().split("\n")[:-1], "files": sorted(os.listdir(out)), "rows": rows}))
+    told = {"log": log.read_text().split("\n")[:-1], "files": sorted(os.listdir(out))}
+    print(json.dumps({**told, "rows": rows, "several": several}))
 
 
 if __name__ == "__main__":

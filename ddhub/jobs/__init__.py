@@ -51,7 +51,7 @@ def choose(workers: int | None = None, shard: str | None = None, ray: str | None
     """
     if ray is not None:
         if shard is not None or (workers or 1) > 1:
-            raise UserError("--ray: spreads the rows by itself", next="leave --shard and --workers out")
+            raise UserError("--ray: spreads the jobs by itself", next="leave --shard and --workers out")
         if importlib.util.find_spec("ray") is None:
             raise UserError("--ray: Ray is not installed", next="pip install 'ddhub[ray]'")
         return Engine(ray=ray)
@@ -63,7 +63,8 @@ def run_all(jobs: Mapping[Path, Job], engine: Engine = Engine()) -> None:
 
     Raises:
         UserError: after all jobs were tried, with what each failed one said.
-        ExceptionGroup: where several failed by faults of ours; one such fault is raised as it is.
+        ExceptionGroup: where several failed, some by faults of ours; one such fault is raised as it is. Both say what
+            was kept.
     """
     part = engine.part(jobs)
     with Claims() as claims:
@@ -94,11 +95,13 @@ def _report(board: Board, total: int) -> None:
     order = list(board.jobs)
     board.faults.sort(key=lambda found: order.index(found[0]))  # not as processes happened to end
     faults = [fault for _, fault in board.faults]
-    if len(faults) == 1:
-        raise faults[0]
     summary = f"{len(faults)} of {total} jobs failed"
     if any(not isinstance(fault, UserError) for fault in faults):
-        raise ExceptionGroup(summary, faults)
+        ours = faults[0] if len(faults) == 1 else ExceptionGroup(summary, faults)
+        ours.add_note(f"{summary}; what the others wrote is kept, and the same command goes on from it")
+        raise ours
+    if len(faults) == 1:
+        raise faults[0]
     if faults:
         named = (str(fault) if path.stem in str(fault) else f"{path.name}: {fault}" for path, fault in board.faults)
         raise UserError("\n".join([f"{summary}:", *named]))

@@ -89,19 +89,19 @@ def _submitter(cpus: int, gpus: bool) -> Callable[..., Any]:
     taken = int(gpus and ray.cluster_resources().get("GPU", 0) >= 1)
     largest = max((node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]), default=0)
     if largest < cpus:
-        say(f"rows wait for a node with {cpus} CPUs; the largest has {largest:g} (see --threads)")
+        say(f"jobs wait for a node with {cpus} CPUs; the largest has {largest:g} (see --threads)")
     submit: Callable[..., Any] = ray.remote(_task).options(num_cpus=cpus, num_gpus=taken, max_retries=RETRIES).remote
     return submit
 
 
-def _task(job: bytes, name: str, version: str) -> dict[str, bytes] | Exception:
-    """On a node: run a job, and give back the files that it wrote, or what it raised."""
+def _task(job: bytes, name: str, version: str) -> tuple[dict[str, bytes], Exception | None]:
+    """On a node: run a job, and give back the files that it wrote and what it raised."""
     if version != __version__:
-        return UserError(f"{socket.gethostname()}: has ddhub {__version__}, and the command ddhub {version}")
+        return {}, UserError(f"{socket.gethostname()}: has ddhub {__version__}, and the command ddhub {version}")
     with tempfile.TemporaryDirectory(prefix="ddhub-") as folder:
         path = Path(folder) / name
         fault = attempt_pickled(job, path)
-        return fault or {found.name: found.read_bytes() for found in Path(folder).iterdir() if found.is_file()}
+        return {found.name: found.read_bytes() for found in Path(folder).iterdir() if found.is_file()}, fault
 
 
 def _receiver(task: Any) -> Callable[[Path], None]:
@@ -110,14 +110,14 @@ def _receiver(task: Any) -> Callable[[Path], None]:
 
     def receive(path: Path) -> None:
         try:
-            given = ray.get(task)
+            given, fault_there = ray.get(task)
         except ray.exceptions.RayError as fault:
             reason = next(iter(str(fault).splitlines()), type(fault).__name__)
             raise UserError(f"{path.name}: Ray gave it up: {reason}", next="ray status") from fault
-        if isinstance(given, Exception):
-            raise given
         for name in sorted(given, key=lambda name: name == path.name):  # the job's own file last: it says all is done
             if not path.with_name(name).exists():
                 files.write_bytes(path.with_name(name), given[name])
+        if fault_there is not None:
+            raise fault_there
 
     return receive

@@ -19,8 +19,7 @@ NAMES = {"cifar100": "cifar100", "tiny": "tinyimagenet"}
 
 def detect(path: Path, how: Reading) -> bool:
     """A torch file that is one tensor of images, and not half of another layout."""
-    halves = ("images_", "labels_", "lr_")
-    if path.suffix not in (".pt", ".pth") or not path.is_file() or path.name.startswith(halves):
+    if path.suffix not in (".pt", ".pth") or not path.is_file() or path.name.startswith(foreign.HALVES):
         return False
     content = foreign.load(path, how)
     return isinstance(content, Tensor) and content.dim() == 4 and content.is_floating_point()

@@ -4,10 +4,9 @@ rethinkdc's sets have columns `image` and `class_id`, plain integers without nam
 artifact is one already.
 """
 
-import re
 from pathlib import Path
 
-from ddhub import foreign, sources
+from ddhub import foreign, hubclient, sources
 from ddhub.errors import UserError
 from ddhub.foreign import Foreign, Reading
 from ddhub.manifest import FileRecord
@@ -20,7 +19,7 @@ TABLES = ("*.parquet", "*.arrow", "metadata.csv", "metadata.jsonl")
 def detect(path: Path, how: Reading) -> bool:
     """`owner/name` that is no path here, or a folder with tables or with a folder per split."""
     if not path.exists():
-        return re.fullmatch(r"[\w-]+/[\w.-]+", str(path)) is not None and path.suffix not in (".pt", ".pth", ".npz")
+        return hubclient.is_id(str(path)) and path.suffix not in foreign.SINGLE
     if not path.is_dir():
         return False
     tables = any(any(place.glob(pattern)) for place in (path, path / "data") for pattern in TABLES)
