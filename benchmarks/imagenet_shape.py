@@ -5,9 +5,9 @@ python benchmarks/imagenet_shape.py --out imagenet_shape --minutes 10    (again 
 1.28 million uint8 images of 64x64x3 and 1,000 classes lie in a memory-mapped file without content, which takes no disk;
 synthetic images start as noise, teachers as they are initialised, all else is recipes/imagenet_ipc*.yaml. Every cell
 (ipc, chunk) is a process of its own: one refresh and three updates through the method's own `distill`, with students of
-few epochs. A GPU takes the recipe's batch of 500; a CPU takes two smaller batches, and the line through both goes on to
-500 (`--images`). Whole refreshes are extrapolated from their epochs; rows keep what was measured and what was
-extrapolated apart. An iteration is an update plus a third of a refresh.
+few epochs, whose micro-batches are as large as the chunk. A GPU takes the recipe's batch of 500, a CPU two smaller
+ones, and the line through both goes on to 500 (`--images`). Whole refreshes are extrapolated from their epochs; rows
+keep what was measured and what was extrapolated apart. An iteration is an update plus a third of a refresh.
 
 Memory is what torch allocated on a GPU, otherwise the process's own beyond the libraries; images that the method keeps
 in files are there, in OUT, and not in it (9.8 GB on the disk at ipc 100).
@@ -23,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,7 @@ def measure(asked: argparse.Namespace) -> dict:
     memory, peaks = Memory(asked.device, limit=asked.limit), list[int]()
     # More work than any run has: what would be compiled in a long one is compiled here.
     decisions = fast.decide(asked.device, asked.threads, flops=1e18, precision=asked.precision)
+    decisions = replace(decisions, micro_batch=asked.chunks[0], chunk=asked.chunks[0])
     changes = [f"method.chunk={asked.chunks[0]}", f"method.batch={asked.images}", f"teachers.count={asked.teachers}"]
     changes += [f"method.student={{arch: convnet4, epochs: {asked.epochs}, lr: 0.1}}", "method.init=noise"]
     task = task_of(recipe.read(f"imagenet_ipc{asked.ipc[0]}", changes), sparse_source(asked.out), decisions)
@@ -181,7 +183,7 @@ def rows_of(path: Path) -> list[dict]:
 def table(rows: list[dict]) -> str:
     """One line per row, for people; `~` stands before what is extrapolated.
 
-    A peak with fewer images is a lower bound, since the students' batches of 250 may need more than the chunk.
+    A peak with fewer images is a lower bound, since the batch itself is smaller.
     """
     lines = [
         "| device | ipc | chunk | epoch of 500 (s) | update of 500 (s) | iteration (s) | peak (GB) |",
