@@ -132,13 +132,13 @@ class Run:
         """Fill `state` from the newest checkpoint that can be read; returns its step, 0 where there is none."""
         for path in reversed(self._checkpoints()):
             try:
-                content = torch.load(path, map_location="cpu", weights_only=True)
+                content = torch.load(path, map_location=self._place, weights_only=True)
             except (RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as fault:
                 say(f"{path}: damaged ({type(fault).__name__}), going back to the checkpoint before it")
                 path.rename(path.with_suffix(".damaged"))
                 continue
             state.clear()
-            state.update(_moved(content["state"], self.device))
+            state.update(content["state"])
             self.seconds = content["seconds"]
             self.metrics.rewind(self.phase, content["step"])
             if content["step"]:
@@ -147,6 +147,10 @@ class Run:
         self.metrics.rewind(self.phase, 0)
         return 0
 
+    def _place(self, storage: Any, location: str) -> Any:
+        """A checkpoint's tensors where they were: on the CPU, or on the device that this run has now."""
+        return storage if location == "cpu" else storage.to(device=torch.device(self.device))
+
     def remove(self) -> None:
         """Remove this phase's folder, once its result is a file of its own."""
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -154,15 +158,6 @@ class Run:
 
 def _step(checkpoint: Path) -> int:
     return int(checkpoint.stem.rpartition("-")[2])
-
-
-def _moved(value: Any, device: str) -> Any:
-    """A checkpoint's value with its tensors on the device."""
-    if isinstance(value, Tensor):
-        return value.to(device)
-    if isinstance(value, dict):
-        return {key: _moved(item, device) for key, item in value.items()}
-    return [_moved(item, device) for item in value] if isinstance(value, list) else value
 
 
 def duration_ms(seconds: float) -> str:
