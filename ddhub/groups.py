@@ -148,24 +148,31 @@ def jobs_of(shared: Shared) -> dict[Path, jobs.Job]:
 
 def work(shared: Shared, number: int, path: Path) -> None:
     """Make one group, or go on where another process left it, and write its file."""
-    request, count = shared.request, shared.task.recipe.groups
-    task = shared.task.group(number, request.threads)
+    task = shared.task.group(number, shared.request.threads)
     fast.apply(task.decisions)
-    run = Run(
-        _folder(request) / STATE / "groups" / f"group-{number:04d}.run",
-        f"group_{number}",
-        device=task.decisions.device,
-        checkpoint_seconds=request.checkpoint_seconds,
-    )
-    synthetic, seconds = distill.carry_out(task, run)
-    facts = {"seconds": round(seconds, 1), "peak_bytes": fast.peak_bytes(task.decisions.device)}
-    tensors = {"images": synthetic.images.float(), "labels": synthetic.labels}
+    folder = _folder(shared.request) / STATE / "groups" / f"group-{number:04d}.run"
+    # A process that is taken for dead may still be writing to the store: wait for its end, whatever its claim says.
+    with files.locked(folder.with_suffix(".lock")):
+        run = Run(
+            folder,
+            f"group_{number}",
+            device=task.decisions.device,
+            checkpoint_seconds=shared.request.checkpoint_seconds,
+        )
+        synthetic, seconds = distill.carry_out(task, run)
+        _write(synthetic, seconds, run, path)
+        run.remove()
+    say(f"group {number}: made in {duration(seconds)}; {shared.task.recipe.groups} in all, counted from 0")
+
+
+def _write(synthetic: SyntheticSet, seconds: float, run: Run, path: Path) -> None:
+    """A group's file, its metrics beside it; what `read` reads."""
+    facts = {"seconds": round(seconds, 1), "peak_bytes": fast.peak_bytes(run.device)}
     if run.metrics.path.exists():
         files.write_bytes(path.with_suffix(".jsonl"), run.metrics.path.read_bytes())
+    tensors = {"images": synthetic.images.float(), "labels": synthetic.labels}
     content = {name: value.cpu().contiguous() for name, value in tensors.items()}
     files.write_bytes(path, save(content, {"ddhub": json.dumps(facts)}))
-    run.remove()
-    say(f"group {number}: made in {duration(seconds)}; {count} in all, counted from 0")
 
 
 def read(path: Path) -> Group:
