@@ -1,7 +1,8 @@
 """Which way of training is fastest here: measured once over a few steps, frozen beside the rows, replayed ever after.
 
 Ways change the last bits of numbers, so one grid of rows holds one way per architecture and kind of machine. bfloat16
-is tried only where it is allowed (`precision=auto`): its cost in accuracy is in benchmarks/README.md.
+is tried where it was measured to cost no accuracy, which is ConvNets (benchmarks/README.md), and wherever it is allowed
+(`precision=auto`).
 """
 
 import contextlib
@@ -65,7 +66,10 @@ def candidates(bench: Bench, arch: str) -> list[Decisions]:
     ways = [base]
     if base.compile and asked["compile"] is None:
         ways.append(replace(base, compile=False))
-    if asked["precision"] == "auto" and (not base.compile or benches.flops(bench, arch) >= BFLOAT16_FROM):
+    pays = benches.flops(bench, arch) >= BFLOAT16_FROM
+    if (pays and asked["precision"] is None and convnet) or (
+        asked["precision"] == "auto" and (pays or not base.compile)
+    ):
         ways.append(replace(base, precision="bfloat16"))
     several = min(AT_ONCE, len({cell.seed for cell in bench.request.cells}))
     # On a CPU, a program of several ConvNets is one of grouped convolutions: it wins where calls cost more than

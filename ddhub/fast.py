@@ -66,8 +66,8 @@ def decide(
         threads: CPU threads; None leaves torch's own choice.
         compile: None compiles on a CPU with a C++ compiler, where `flops` of ConvNet training lie ahead.
         flops: an estimate of that work.
-        precision: None is float32; bfloat16 is for who asks for it (benchmarks/README.md says what it costs).
-        together: None is 1. What is fastest here, this and `auto`, ddhub/calibrate.py measures.
+        precision: None and `auto` are float32 for now, together: None is 1. What is fastest here, ddhub/calibrate.py
+            measures.
 
     Raises:
         UserError: for a device that is not there, or `compile` without a C++ compiler.

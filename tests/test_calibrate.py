@@ -90,6 +90,22 @@ def test_steps_are_really_timed(folder, monkeypatch):
     assert all(time > 0 for time in times.values())
 
 
+@pytest.mark.parametrize(("arch", "tried"), [("convnet2_w8", True), ("resnet18", False)])
+def test_long_grids_of_convnets_try_bfloat16_unasked(folder, monkeypatch, arch, tried):
+    """What was measured for ConvNets says nothing about other networks."""
+    monkeypatch.setattr(calibrate, "FROM_STEPS", 1)
+    monkeypatch.setattr(calibrate, "BFLOAT16_FROM", 1)
+    usual = calibrate.candidates
+
+    def only_candidates(bench, arch) -> None:
+        raise UserError(" or ".join(way.precision for way in usual(bench, arch)))
+
+    monkeypatch.setattr(calibrate, "candidates", only_candidates)
+    with pytest.raises(UserError, match="float32") as told:
+        evaluate.evaluate(artifact.read(folder), folder / "evaluation", [arch], seeds=2, threads=1)
+    assert ("bfloat16" in str(told.value)) == tried
+
+
 def test_another_way_must_win_clearly():
     """By a tenth: measured times are noisy."""
     first, other = fast.Decisions(), fast.Decisions(together=5)
