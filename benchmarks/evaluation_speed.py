@@ -140,12 +140,12 @@ def ours(arch: str, steps: int, folder: Path, threads: int, precision: str | Non
     seeds = list(range(way.together))
     examples = [bench.examples(settled, cells[seed]) for seed in seeds]
 
-    def fit(epochs: int) -> list[dict]:
+    def fit(epochs: int) -> list[list[dict]]:
         brief = settled.protocol(cells[0]).model_copy(update={"epochs": epochs})
         return train.fit_many(network, examples, brief, seeds)
 
     tests = train.Examples(settled.test.images, settled.test.labels, settled.set.preprocess)
-    weights = fit(1)[0]  # compiles, where calibration had nothing to compare
+    weights = fit(1)[0][-1]  # compiles, where calibration had nothing to compare
     train.accuracy(network, weights, tests)  # compiles too
     facts = {"once": time.perf_counter() - begun, "networks": len(seeds), "decisions": way.record()}
     return facts, lambda: fit(steps), lambda: train.accuracy(network, weights, tests)

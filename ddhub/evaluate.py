@@ -188,11 +188,11 @@ def _work(bench: Bench, cells: tuple[Cell, ...], path: Path) -> None:
     seconds = (time.monotonic() - begun) / len(group)
     lost = []
     for name, cell in sorted(names.items(), key=lambda item: item[0] == path):  # this job's own file comes last
-        weights = trained[cell.seed - first]
-        if weights is None:
+        moments = trained[cell.seed - first]
+        if moments is None:
             lost.append(cell)
         elif not name.exists():
-            _test(bench, cell, weights, len(examples[0]), seconds, name)
+            _test(bench, cell, moments[-1], len(examples[0]), seconds, name)
     if lost:
         raise _diverged(bench, lost)
 

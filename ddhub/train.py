@@ -97,7 +97,7 @@ def fit(
     epochs, steps = plan(len(examples), protocol, family_of(network, protocol))
     carry: dict[str, Any] = {"weights": network.init(seed), "optimizer": None}
     learner, snapshots, loss = None, [], torch.zeros(())
-    wanted = {number * epochs // protocol.epochs for number in keep}  # at the same parts of a longer training
+    wanted = _epochs_of(keep, epochs, protocol)
     for epoch in run.steps(epochs, carry) if run else range(epochs):
         learner = learner or _Learner(network, protocol, epochs, carry)
         for number, chosen in enumerate(_order(len(examples), steps, seed, epoch)):
@@ -122,9 +122,10 @@ def fit_many(
     protocol: Protocol,
     seeds: Sequence[int],
     *,
+    keep: Iterable[int] = (),
     teach: Callable[[Tensor], Tensor] | None = None,
-) -> list[Weights | None]:
-    """Train several fresh networks, `network.decisions.together` of them in one program; the final weights of each.
+) -> list[list[Weights] | None]:
+    """Train several fresh networks, `network.decisions.together` of them in one program; of each what `fit` returns.
 
     None stands for one that diverged; the others are none the worse for it.
 
@@ -134,16 +135,16 @@ def fit_many(
     Args:
         examples: of each network, as many for all.
         seeds: of each network.
-        teach: as in `fit`.
+        keep, teach: as in `fit`.
     """
-    at_once = network.decisions.together
+    at_once, kept = network.decisions.together, set(keep)
     if at_once == 1:
         pairs = zip(examples, seeds, strict=True)
-        return [_fit_or_none(network, each, protocol, seed, teach) for each, seed in pairs]
-    found: list[Weights | None] = []
+        return [_fit_or_none(network, each, protocol, seed, kept, teach) for each, seed in pairs]
+    found: list[list[Weights] | None] = []
     for start in range(0, len(seeds), at_once):
         part = slice(start, start + at_once)
-        found += _fit_together(network, examples[part], protocol, seeds[part], teach)
+        found += _fit_together(network, examples[part], protocol, seeds[part], kept, teach)
     return found
 
 
@@ -152,10 +153,11 @@ def _fit_or_none(
     examples: Examples,
     protocol: Protocol,
     seed: int,
+    keep: set[int],
     teach: Callable[[Tensor], Tensor] | None,
-) -> Weights | None:
+) -> list[Weights] | None:
     try:
-        return fit(network, examples, protocol, seed, teach=teach)[-1]
+        return fit(network, examples, protocol, seed, keep=keep, teach=teach)
     except Diverged:
         return None
 
@@ -165,14 +167,16 @@ def _fit_together(
     examples: Sequence[Examples],
     protocol: Protocol,
     several: Sequence[int],
+    keep: set[int],
     teach: Callable[[Tensor], Tensor] | None,
-) -> list[Weights | None]:
+) -> list[list[Weights] | None]:
     """`fit` with a leading dimension J: the sum of J losses has for each network's weights its own gradient."""
     count, device = len(examples[0]), network.decisions.device
     assert all(len(each) == count for each in examples), "networks trained together see as many images each"
     epochs, steps = plan(count, protocol, family_of(network, protocol))
     weights = fast.stack([network.init(seed) for seed in several])
     learner, losses = _Learner(network, protocol, epochs, {"weights": weights, "optimizer": None}), torch.zeros(())
+    wanted, snapshots = _epochs_of(keep, epochs, protocol), []
     for epoch in range(epochs):
         orders = (_order(count, steps, seed, epoch) for seed in several)
         for number, chosen in enumerate(zip(*orders, strict=True)):
@@ -187,8 +191,16 @@ def _fit_together(
             learner.begin(step, steps)
             losses.sum().backward()
             learner.optimizer.step()
-    ended = [network.place(fast.unstack(learner.weights, number)) for number in range(len(several))]
+        if epoch + 1 in wanted:
+            snapshots.append(learner.snapshot())
+    moments = [*snapshots, learner.weights]
+    ended = [[network.place(fast.unstack(each, number)) for each in moments] for number in range(len(several))]
     return [weights if fine else None for weights, fine in zip(ended, losses.isfinite().tolist(), strict=True)]
+
+
+def _epochs_of(keep: Iterable[int], epochs: int, protocol: Protocol) -> set[int]:
+    """The finished epochs after which to keep a snapshot: at the same parts of a training that is longer."""
+    return {number * epochs // protocol.epochs for number in keep}
 
 
 def _batch(

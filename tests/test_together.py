@@ -31,6 +31,11 @@ def differing() -> list[train.Examples]:
     return [examples(seed=seed) for seed in SEEDS]
 
 
+def fit_many(*asked, **named) -> list:
+    """The final weights of each network."""
+    return [moments and moments[-1] for moments in train.fit_many(*asked, **named)]
+
+
 @pytest.mark.parametrize(
     ("arch", "tolerance", "values"),
     [
@@ -43,8 +48,8 @@ def differing() -> list[train.Examples]:
 def test_seeds_trained_together_end_where_each_ends_alone(arch, tolerance, values):
     """Own initialisation, order, draws and images; weights and running statistics to the stated part of their scale."""
     how, data = protocol(**values), differing()
-    alone = train.fit_many(network(arch), data, how, SEEDS)
-    together = train.fit_many(network(arch, together=3), data, how, SEEDS)
+    alone = fit_many(network(arch), data, how, SEEDS)
+    together = fit_many(network(arch, together=3), data, how, SEEDS)
     for mine, other in zip(together, alone, strict=True):
         assert mine.keys() == other.keys()
         assert far(mine, other) < tolerance
@@ -54,17 +59,27 @@ def test_seeds_trained_together_end_where_each_ends_alone(arch, tolerance, value
 def test_a_training_is_the_same_bits_whoever_is_trained_beside_it():
     """A row hangs on its own seed and on how many were trained, not on which."""
     data = differing()
-    first = train.fit_many(network("convnet2_w8", together=3), data, protocol(), SEEDS)
-    second = train.fit_many(network("convnet2_w8", together=3), [data[0], data[0], data[2]], protocol(), [4, 9, 7])
+    first = fit_many(network("convnet2_w8", together=3), data, protocol(), SEEDS)
+    second = fit_many(network("convnet2_w8", together=3), [data[0], data[0], data[2]], protocol(), [4, 9, 7])
     assert all(torch.equal(first[k][name], second[k][name]) for k in (0, 2) for name in first[0])
 
 
 def test_one_at_a_time_is_fit():
     """To the bit."""
-    found = train.fit_many(network("convnet2_w8"), differing(), protocol(), SEEDS)
+    found = fit_many(network("convnet2_w8"), differing(), protocol(), SEEDS)
     for weights, data, seed in zip(found, differing(), SEEDS, strict=True):
         alone = train.fit(network("convnet2_w8"), data, protocol(), seed)[-1]
         assert all(torch.equal(weights[name], alone[name]) for name in alone)
+
+
+def test_snapshots_are_those_that_each_keeps_alone():
+    """At the same epochs, then the end."""
+    how, data = protocol(), differing()
+    several = train.fit_many(network("convnet2_w8", together=3), data, how, SEEDS, keep=(1, 2))
+    for moments, own, seed in zip(several, data, SEEDS, strict=True):
+        alone = train.fit(network("convnet2_w8"), own, how, seed, keep=(1, 2))
+        assert [len(moments), max(map(far, moments, alone)) < 1e-3] == [3, True]
+        assert far(moments[0], alone[1]) > 1e-2
 
 
 def test_dynamic_labels_reach_every_network():
@@ -74,8 +89,8 @@ def test_dynamic_labels_reach_every_network():
     def teach(inputs):
         return inputs.flatten(1)[:, :CLASSES] * 3
 
-    alone = train.fit_many(network("convnet2_w8"), differing(), how, SEEDS, teach=teach)
-    together = train.fit_many(network("convnet2_w8", together=3), differing(), how, SEEDS, teach=teach)
+    alone = fit_many(network("convnet2_w8"), differing(), how, SEEDS, teach=teach)
+    together = fit_many(network("convnet2_w8", together=3), differing(), how, SEEDS, teach=teach)
     assert max(far(mine, other) for mine, other in zip(together, alone, strict=True)) < 1e-3
 
 
@@ -98,9 +113,9 @@ def test_a_network_that_vmap_cannot_train_is_not_trained_together():
 def test_one_that_diverges_leaves_the_others_as_they_are(together):
     """To the bit."""
     data = differing()
-    whole = train.fit_many(network("convnet2_w8", together=together), data, protocol(), SEEDS)
+    whole = fit_many(network("convnet2_w8", together=together), data, protocol(), SEEDS)
     data[1] = train.Examples(data[1].images * float("inf"), data[1].labels, targets=data[1].targets)
-    found = train.fit_many(network("convnet2_w8", together=together), data, protocol(), SEEDS)
+    found = fit_many(network("convnet2_w8", together=together), data, protocol(), SEEDS)
     assert found[1] is None
     assert all(torch.equal(found[k][name], whole[k][name]) for k in (0, 2) for name in whole[0])
 
