@@ -1,12 +1,13 @@
 # make demo   distill ten digits and evaluate them, on a fresh machine
 # make test   the tests
+# make bounds the oldest and the newest releases of datasets, huggingface-hub and timm (needs a package index)
 # make check  what CI runs before the tests: format, lint, types, wheel
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 DEMO := distilled/digits_ipc1
 
-.PHONY: demo test check lint types wheel clean
+.PHONY: demo test bounds check lint types wheel clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -19,6 +20,10 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest
+
+bounds: $(VENV)/.installed
+	$(BIN)/python tests/bounds.py oldest
+	$(BIN)/python tests/bounds.py newest
 
 check: lint types wheel
 

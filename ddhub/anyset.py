@@ -85,7 +85,8 @@ def bring(reference: str, out: Path | None, asked: Asked) -> Brought:
         _clear(out)
         say(f"{reference}: importing it into {out / 'set'}")
         files.write_json(out / "import.json", {"identity": None})
-        importing.import_set(path, out / "set", dataclasses.replace(asked, name=asked.name or label))
+        with files.disk_errors(out, "importing"), files.whole_folder(out / "set") as staging:
+            importing.import_set(path, staging, dataclasses.replace(asked, name=asked.name or label))
         files.write_json(out / "import.json", {"identity": identity, "set": name})
     return Brought(out, name, fresh=True)
 
@@ -129,7 +130,8 @@ def _listing(path: Path) -> list[tuple[str, int, int]]:
             found |= {p for p in path.parent.iterdir() if p.name.startswith(foreign.HALVES)}
     else:
         found = {p for p in path.rglob("*") if p.is_file()}
-    return [(str(p.absolute()), p.stat().st_size, p.stat().st_mtime_ns) for p in sorted(found)]
+    names = {p: str(p.absolute()).encode(errors="backslashreplace").decode() for p in sorted(found)}
+    return [(name, p.stat().st_size, p.stat().st_mtime_ns) for p, name in names.items()]
 
 
 def _options(asked: Asked) -> dict[str, Any]:

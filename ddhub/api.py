@@ -3,7 +3,7 @@
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,19 +15,23 @@ from ddhub import (
     evaluate,
     files,
     groups,
+    history,
     hub,
     jobs,
     manifest,
     merging,
     page,
+    places,
     recipe,
     report,
     rows,
     sidebyside,
     strictyaml,
     verify,
+    workload,
 )
 from ddhub import distill as distilling
+from ddhub import plan as planning
 from ddhub import probe as probing
 from ddhub.errors import UserError
 from ddhub.log import say
@@ -71,6 +75,43 @@ def distill(
         return write_card(folder)
 
 
+def plan(
+    reference: str,
+    *,
+    overrides: Sequence[str] = (),
+    measure: bool = False,
+    images: int | None = None,
+    classes: int | None = None,
+    side: int | None = None,
+    device: str | None = None,
+    threads: int | None = None,
+    compile: bool | None = None,
+    workers: int | None = None,
+) -> dict[str, Any]:
+    """What distilling a recipe (path or shipped name) here will take, phase by phase; neither data nor network is used.
+
+    Args:
+        measure: try a few steps of every kind on noise first, and keep what they cost.
+        images, classes, side: of the source's train split, where nobody knows them.
+        workers: processes that share the recipe's groups.
+    """
+    engine, resolved = jobs.Engine(workers=workers or 1), recipe.read(reference, overrides)
+    if resolved.groups == 1:
+        groups.refuse_engine(engine)
+    shape = workload.shape(resolved.source, images, classes, side)
+    asked = {"device": device, "threads": threads, "compile": compile}
+    outline = workload.Outline(resolved, shape, distilling.decided(resolved, shape, asked))
+    each = groups.threads_each(threads, outline.decisions.threads, engine)
+    if measure:
+        if resolved.memory is not None:
+            outline = replace(outline, decisions=distilling.within_budget(resolved, shape, outline.decisions))
+        planning.measure(outline, each)
+    else:
+        outline = planning.within_budget(outline, distilling.most_at_once(resolved, shape))
+    past = history.past(outline.decisions.device, resolved.method["name"])
+    return {**planning.document(outline, each, engine.workers), "past": past}
+
+
 def write_card(folder: Path) -> dict[str, Any]:
     """Write the image grid, report.json and README.md of an artifact anew, and say where things are."""
     found = artifact.read(folder)
@@ -85,7 +126,7 @@ def write_card(folder: Path) -> dict[str, Any]:
 def _card(record: Manifest, folder: Path, summary: dict[str, Any]) -> bytes:
     """The card's text, from a manifest, the report of its rows and what lies in its folder."""
     path = folder / "recipe.yaml"
-    resolved = strictyaml.parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    resolved = strictyaml.read(path)
     return card.render(record, resolved, summary, card.describe(folder)).encode()
 
 
@@ -114,8 +155,11 @@ def push(
         create_pr=create_pr,
         yes=yes,
     )
-    for name, content in described.items():  # the folder now knows where it lives
-        files.write_bytes(folder / name, content)
+    try:
+        for name, content in described.items():  # the folder now knows where it lives
+            files.write_bytes(folder / name, content)
+    except UserError as fault:
+        raise UserError(f"{done.url}: published; but here {fault.args[0]}", next=fault.next) from fault
     return {"repo_id": done.repo_id, "commit": done.commit, "url": done.url, "changed": done.changed}
 
 
@@ -187,7 +231,9 @@ def evaluation(
     """
     engine = jobs.choose(workers, shard, ray)
     evaluate.check_names(protocols, baselines)
-    place = _place(reference, out, source, importing or {})
+    place = places.of(reference, out, source, importing or {})
+    if place.fresh:
+        write_card(place.set)
     found = artifact.read(place.set)
     how: dict[str, Any] = {"device": device, "threads": threads, "compile": compile}
     probed = (
@@ -227,42 +273,6 @@ def evaluation(
     say(f"rows: {place.out / 'evaluation'}; summary: {place.out / ('README.md' if place.own else 'report.json')}")
     built = report.build(place.name or found.manifest.name, done)
     return built if probed is None else {**built, "probe": probed}
-
-
-@dataclass(frozen=True)
-class _Place:
-    """Where the set of an evaluation is read, and where its rows go."""
-
-    set: Path
-    out: Path
-    name: str | None  # what rows call it; None: its manifest's name
-    reference: str  # how other processes fetch it
-
-    @property
-    def own(self) -> bool:
-        """Whether rows go into the set's own folder."""
-        return self.set == self.out
-
-
-def _place(reference: str, out: str | Path | None, source: str | None, importing_options: dict[str, Any]) -> _Place:
-    """Find, fetch or import the set of an evaluation."""
-    from ddhub import anyset, importing
-
-    if source is not None:
-        asked = importing.ask(source, **importing_options)
-        brought = anyset.bring(reference, None if out is None else Path(out), asked)
-        if brought.fresh:
-            write_card(brought.folder)
-        return _Place(brought.folder, brought.out, brought.name, str(brought.folder))
-    if importing_options:
-        raise UserError(
-            f"{', '.join(sorted(importing_options))}: for sets that are no ddhub artifacts", next="--source DATASET too"
-        )
-    anyset.refuse_unsaid(reference)
-    place = hub.fetch(reference)
-    if place.repo_id is None and out is None:
-        return _Place(place.folder, place.folder, None, place.name)
-    return _Place(place.folder, Path(out or collect.evaluations(place.repo_id or place.name)), place.name, place.name)
 
 
 def reports(
@@ -306,7 +316,7 @@ def _push_results(found: collect.Found, create_pr: bool, yes: bool) -> dict[str,
 
 
 def import_set(path: str | Path, out: str | Path, source: str, **options: Any) -> dict[str, Any]:
-    """Import a set in another tool's layout as the artifact `out`.
+    """Import a set in another tool's layout: all of the artifact `out`, or nothing.
 
     Args:
         path: a file, a folder or a Hub id.
@@ -314,9 +324,14 @@ def import_set(path: str | Path, out: str | Path, source: str, **options: Any) -
     """
     from ddhub import anyset, importing
 
+    out = Path(out)
+    files.refuse_taken(out)
     where, revision = anyset.split(str(path))
     options["reading"] = {"revision": revision, **(options.get("reading") or {})}
-    return write_card(importing.import_set(Path(where), Path(out), importing.ask(source, **options)))
+    options["name"] = options.get("name") or out.absolute().name
+    with files.disk_errors(out, "importing"), files.whole_folder(out) as staging:
+        made = write_card(importing.import_set(Path(where), staging, importing.ask(source, **options)))
+    return {**made, "folder": str(out), "picture": str(out / "assets" / "images.png")}
 
 
 def export(folder: str | Path, layout: str, out: str | Path | None = None) -> dict[str, Any]:
@@ -329,19 +344,4 @@ def export(folder: str | Path, layout: str, out: str | Path | None = None) -> di
 
 def recipes() -> list[dict[str, Any]]:
     """The shipped recipes: name, dataset, images per class, method, and what is expected of each."""
-    listing = []
-    for name in recipe.names():
-        path = recipe.find(name)
-        data = strictyaml.parse_yaml(path.read_text(encoding="utf-8"), str(path))
-        listing.append(
-            {
-                "name": name,
-                "dataset": data["source"]["dataset"],
-                "ipc": data["ipc"],
-                "method": data["method"]["name"],
-                "title": data.get("publish", {}).get("pretty_name"),
-                "expected": data.get("expected", {}),
-                "path": str(path),
-            }
-        )
-    return listing
+    return recipe.listing()

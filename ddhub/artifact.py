@@ -5,6 +5,7 @@ and packaging inside it.
 Shapes: M synthetic images, C H W image, K classes.
 """
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,8 +13,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ddhub import files, manifest, parquet
+from ddhub import files, limits, manifest, parquet, redact
 from ddhub.errors import UserError
+from ddhub.log import size
 from ddhub.manifest import ByteCounts, FileRecord, Manifest
 from ddhub.parquet import Rows
 from ddhub.preprocess import Preprocess, load_whitening
@@ -38,6 +40,11 @@ class Artifact:
     def inputs(self) -> Tensor:
         """What a network is trained on: float32 (M, C, H, W)."""
         return self.preprocess.inputs(self.images) if self.pixels is None else self.pixels
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """Classes, channels and side: what networks for this set are made of."""
+        return len(self.manifest.classes), self.manifest.source.channels, self.manifest.source.resolution
 
     @property
     def teacher_files(self) -> list[Path]:
@@ -93,14 +100,29 @@ def read(folder: Path) -> Artifact:
     """
     record = manifest.read(folder)
     check_files(folder, record)
+    shape = (record.source.channels, record.source.resolution, record.source.resolution)
     zca_mean, zca = (None, None)
     if record.preprocess.zca:
-        zca_mean, zca = load_whitening(folder / record.preprocess.zca)
+        zca_mean, zca = load_whitening(folder / record.preprocess.zca, math.prod(shape))
     known = record.preprocess
     preprocess = Preprocess(tuple(known.mean), tuple(known.std), zca_mean, zca, known.per_image)
-    side = record.source.resolution
-    rows = read_data(folder, (record.source.channels, side, side), len(record.classes), record.labels.rest)
+    rows = read_data(folder, shape, len(record.classes), record.labels.rest)
+    _check_columns(folder, record, rows)
     return Artifact(folder, record, rows.images, rows.labels, rows.soft, rows.pixels, preprocess, rows.group)
+
+
+def _check_columns(folder: Path, record: Manifest, found: Rows) -> None:
+    """Refuse a set that lacks what its manifest says is trained on; `ddhub verify` names all that is odd of it."""
+    missing = [
+        name
+        for name, wanted, column in (
+            ("soft_label", record.labels.form != "hard", found.soft),
+            ("pixels", record.preprocess.pixels_space is not None, found.pixels),
+        )
+        if wanted and column is None
+    ]
+    if missing:
+        raise UserError(f"{folder}/data: column '{missing[0]}' is missing", next=f"ddhub verify {folder}")
 
 
 def read_data(folder: Path, shape: tuple[int, int, int], classes: int, rest: float | None = None) -> Rows:
@@ -113,16 +135,22 @@ def read_data(folder: Path, shape: tuple[int, int, int], classes: int, rest: flo
     Raises:
         UserError: naming the file, row or column that is not what a set of this shape holds.
     """
-    whole, start = None, 0
+    whole, start, count = None, 0, parquet.count(folder)
     for part in parquet.read(folder, shape):
         part = _dense(part, folder, classes, rest)
-        whole = whole or _empty(part, parquet.count(folder))
+        if count * sum(column[0].nbytes for column in part.columns() if column is not None) > limits.SET_BYTES:
+            raise UserError(f"{folder}/data: {count} rows are more than is read ({size(limits.SET_BYTES)} of memory)")
+        whole = whole or _empty(part, count)
         for kept, new in zip(whole.columns(), part.columns(), strict=True):
             if (kept is None) != (new is None):
                 raise UserError(f"{folder}/data: the files do not have the same columns")
             if kept is not None and new is not None:
+                if kept[start : start + len(part)].shape != new.shape:
+                    raise UserError(f"{folder}/data: the files do not have rows of one shape, {count} in all")
                 kept[start : start + len(part)] = new
         start += len(part)
+    if start != count:
+        raise UserError(f"{folder}/data: holds {start} rows, and its files say {count}")
     if whole is None:
         raise UserError(f"{folder}/data: holds no images", next=f"ddhub verify {folder}")
     return whole
@@ -152,12 +180,12 @@ def _empty(like: Rows, rows: int) -> Rows:
 
 
 def check_files(folder: Path, record: Manifest) -> None:
-    """Compare every payload file with the manifest.
+    """Compare the manifest with itself, and every payload file with the manifest.
 
     Raises:
         UserError: with one line per fault.
     """
-    faults = file_faults(folder, record)
+    faults = manifest.contradictions(record, f"{folder}/ddhub.json") + file_faults(folder, record)
     if faults:
         raise UserError("\n".join(faults), next="fetch the set again, or make it again with ddhub distill")
 
@@ -167,8 +195,12 @@ def file_faults(folder: Path, record: Manifest) -> list[str]:
     faults = []
     for name, expected in record.files.items():
         path = folder / name
-        if ".." in Path(name).parts or Path(name).is_absolute():
+        if not redact.is_text(name) or len(name) > 255:
+            faults.append(f"{folder}/ddhub.json: files: {name[:60]!r} is no file's name")
+        elif ".." in Path(name).parts or Path(name).is_absolute():
             faults.append(f"{folder}/ddhub.json: files: '{name}' leads out of the folder")
+        elif files.leads_out(folder, path):
+            faults.append(f"{path}: is a link that leads out of the folder")
         elif not path.is_file():
             faults.append(f"{path}: missing")
         elif path.stat().st_size != expected.bytes:

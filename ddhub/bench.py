@@ -233,7 +233,7 @@ def _teachers(
         return None
     how = replace(next(iter(decisions.values())), compile=any(decision.compile for decision in decisions.values()))
     how = replace(how, precision="float32", together=1)  # they only look
-    return teaching.load(found.teacher_files, decisions=how)
+    return teaching.load(found.teacher_files, decisions=how, of=found.sizes)
 
 
 def _labelled_by_teachers(found: Artifact, cell: Cell, protocols: dict[str, Protocol]) -> bool:

@@ -26,11 +26,12 @@ def describe(folder: Path) -> dict[str, Any]:
     import datasets
     import pyarrow.parquet as pq
 
+    features = parquet.described(folder)
     files = [pq.ParquetFile(path) for path in parquet.shards(folder)]
     rows = sum(file.metadata.num_rows for file in files)
     in_memory = sum(batch.nbytes for file in files for batch in file.iter_batches(parquet.GROUP_ROWS))
     info = datasets.DatasetInfo(
-        features=datasets.Features.from_arrow_schema(files[0].schema_arrow),
+        features=features,
         splits=datasets.SplitDict({"train": datasets.SplitInfo("train", num_bytes=in_memory, num_examples=rows)}),
         download_size=sum(path.stat().st_size for path in parquet.shards(folder)),
         dataset_size=in_memory,
@@ -58,14 +59,14 @@ def render(manifest: Manifest, recipe: dict[str, Any], report: dict[str, Any] | 
     )
     environment.filters |= {"size": size, "duration": duration, "percent": _percent}
     environment.filters |= {"plain": plain, "code": code, "literal": literal}
-    title = (recipe.get("publish") or {}).get("pretty_name") or manifest.name
+    title = _title(manifest, recipe)
     rows = report["rows"] if report else []
     images = info["splits"][0]["num_examples"]
     header = _header(manifest, title, images, info)
     script = snippet.context(manifest)
     return environment.get_template("dataset.md.j2").render(
         script,
-        header=yaml.dump(header, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10_000).rstrip(),
+        header=yaml.dump(header, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=2**31).rstrip(),
         title=title,
         m=manifest,
         images=images,
@@ -81,9 +82,16 @@ def render(manifest: Manifest, recipe: dict[str, Any], report: dict[str, Any] | 
         others={
             name: PROTOCOLS[name].title for name in dict.fromkeys(r["protocol"] for r in rows) if name in PROTOCOLS
         },
-        hardware=", ".join(sorted({row["hardware"] for row in rows})),
+        hardware=", ".join(sorted({str(row.get("hardware", "hardware not named")) for row in rows})),
         expected=_expected(manifest, report, script["home"]),
     )
+
+
+def _title(manifest: Manifest, recipe: Any) -> str:
+    """The recipe's name for the card; a stranger's recipe can hold anything."""
+    publish = recipe.get("publish") if isinstance(recipe, dict) else None
+    title = publish.get("pretty_name") if isinstance(publish, dict) else None
+    return title if isinstance(title, str) and title else manifest.name
 
 
 def _expected(manifest: Manifest, report: dict[str, Any] | None, home: str) -> str | None:

@@ -23,6 +23,8 @@ COLOURS = ("#0072B2", "#E69F00", "#D55E00", "#CC79A7", "#56B4E9", "#8A8A8A", "#0
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "h")
 INK = "#222223"  # in a page, the colour of its text
 SHOWN = ("distilled", "random", "full")  # with intervals
+MOST_PANELS, MOST_ARCHS = 8, 100  # of a picture, which could not be drawn at any size; the table has all
+LONGEST = 96  # characters of a name
 STYLE = {
     **{"font.family": "DejaVu Sans", "font.size": 10, "text.parse_math": False, "svg.fonttype": "none"},
     **{"text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": INK, "xtick.color": INK, "ytick.color": INK},
@@ -81,6 +83,8 @@ def _panels(report: dict[str, Any], kinds: Sequence[str], value: Callable[[Line,
     found = []
     for protocol, test_set in dict.fromkeys((line.protocol, line.test_set) for line in every):
         here = [line for line in every if (line.protocol, line.test_set) == (protocol, test_set)]
+        more = f" ({MOST_ARCHS} of {len(here)} architectures)" if len(here) > MOST_ARCHS else ""
+        here = here[:MOST_ARCHS]
         series = []
         for data, colour in zip(DATA, COLOURS, strict=True):
             points = {line.arch: value(line, data) for line in here} if data in kinds else {}
@@ -88,8 +92,8 @@ def _panels(report: dict[str, Any], kinds: Sequence[str], value: Callable[[Line,
             series += [Series(DATA[data], colour, points)] if points else []
         name = "full data" if protocol == "-" else f"protocol {protocol}"
         archs = [line.arch for line in here if any(line.arch in each.points for each in series)]
-        found += [Panel(name + (f", {test_set}" if several else ""), archs, series)] if series else []
-    return found
+        found += [Panel(name + (f", {test_set}" if several else "") + more, archs, series)] if series else []
+    return found[:MOST_PANELS]
 
 
 def save(report: dict[str, Any], folder: Path) -> list[str]:
@@ -153,7 +157,8 @@ def draw_cost(axes: Any, panel: Panel) -> None:
 
 def _label(text: str) -> str:
     """A name of a stranger's; matplotlib would hide one that opens with an underscore."""
-    return f" {oneline(text)}" if text.startswith("_") else oneline(text)
+    shown = oneline(text if len(text) <= LONGEST else text[: LONGEST - 3] + "...")
+    return f" {shown}" if shown.startswith("_") else shown
 
 
 def _legend(panels: Sequence[Panel], by_arch: bool) -> dict[str, tuple[str, str]]:
@@ -177,7 +182,7 @@ def _figure(draw: Callable[..., None], panels: Sequence[Panel], across: int) -> 
     by_arch = draw is draw_cost
     columns = min(across, len(panels))
     rows = -(-len(panels) // columns)
-    names = max(len(arch) for panel in panels for arch in panel.archs)
+    names = max(len(_label(arch)) for panel in panels for arch in panel.archs)
     most = max(len(panel.archs) * len(panel.series) for panel in panels)
     legend = _legend(panels, by_arch)
     # Inches, for text of 10 points; the legend takes as many lines as it needs below the panels.
@@ -264,7 +269,7 @@ def image_grid(found: Artifact, path: Path, per_class: int = 10, classes: int = 
         figure = Figure(figsize=size, dpi=110)
         axes = figure.add_subplot(frame_on=False)
         axes.imshow(canvas.squeeze(-1) if canvas.shape[-1] == 1 else canvas, cmap="gray", vmin=0, vmax=255)
-        axes.set_yticks([row * (side + 1) + side / 2 for row in range(len(names))], names)
+        axes.set_yticks([row * (side + 1) + side / 2 for row in range(len(names))], [_label(name) for name in names])
         axes.set_xticks([])
         axes.tick_params(length=0)
         files.write_atomic(

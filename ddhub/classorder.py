@@ -62,7 +62,8 @@ def settle(
 
 def _numeric(found: Foreign, classes: Sequence[str]) -> bool:
     """Whether the files number their classes rather than name them as the source does."""
-    return not set(found.groups) <= set(classes) and all(group.isdigit() for group in found.groups)
+    numbers = all(group.isdecimal() and len(group) < 10 for group in found.groups)
+    return not set(found.groups) <= set(classes) and numbers
 
 
 def _numbered(found: Foreign, classes: int, where: str) -> tuple[Tensor, list[str]]:

@@ -1,5 +1,6 @@
 """Where the rows of a set are: in its folder or repo, and in the folder of an evaluation made elsewhere."""
 
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,7 @@ def read(reference: str, rows_from: Path | None = None) -> list[Found]:
 def _added(artifact: Path, record: manifest.Manifest, elsewhere: Path) -> dict[Path, dict[str, Any]]:
     """Rows of the set in an evaluation's folder; what lies in the set under the same name stands."""
     payload = rows.identity(record.files)
-    paths = sorted((elsewhere / "evaluation").glob("*.json"))
+    paths = rows.paths(elsewhere / "evaluation")
     found = {path: rows.read(path) for path in paths if not (artifact / "evaluation" / path.name).exists()}
     return {path: row for path, row in found.items() if row.get("payload") == payload}
 
@@ -69,7 +70,7 @@ def _added(artifact: Path, record: manifest.Manifest, elsewhere: Path) -> dict[P
 def _of_evaluation(reference: str, folder: Path) -> list[Found]:
     """The sets in an evaluation's folder: one per payload."""
     groups: dict[str, list[dict[str, Any]]] = {}
-    for path in sorted((folder / "evaluation").glob("*.json")):
+    for path in rows.paths(folder / "evaluation"):
         row = rows.read(path)
         groups.setdefault(str(row.get("payload")), []).append(row)
     if not groups:
@@ -115,7 +116,7 @@ def gathered(found: Found, staging: Path) -> Path:
     if found.place.repo_id is not None:
         for name, path in hub.published(folder).items():
             (staging / name).parent.mkdir(parents=True, exist_ok=True)
-            (staging / name).symlink_to(path.resolve())  # what is written anew replaces its link
+            shutil.copyfile(path, staging / name)
         folder = staging
     for path in found.added:
         files.write_bytes(folder / "evaluation" / path.name, path.read_bytes())

@@ -1,14 +1,41 @@
-"""Encoded images of a `datasets.Dataset` to uint8 arrays: odd modes converted, resized where the source says so."""
+"""Encoded images, strangers' among them, to uint8 arrays: odd modes converted, resized where the source says so."""
 
 import io
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ddhub import limits
 from ddhub.errors import UserError
 from ddhub.recipe import SourceSpec
+from ddhub.redact import one_line
+
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # an EPS, for one, is a program
+
+
+def picture(content: bytes | str | Path, where: str, use: Callable[[Any], Any]) -> Any:
+    """Open one encoded image, given as bytes or by its path, and use it; its size is looked at before it is decoded.
+
+    Raises:
+        UserError: opening with `where`, for what is no image or claims too many pixels.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(io.BytesIO(content) if isinstance(content, bytes) else content, formats=FORMATS) as image:
+            if image.width * image.height > limits.PIXELS:
+                raise UserError(f"{where}: claims {image.width}x{image.height} pixels; refused")
+            return use(image)
+    except UserError:
+        raise
+    except UnidentifiedImageError as fault:
+        raise UserError(f"{where}: cannot be decoded (none of {', '.join(FORMATS)})") from fault
+    except Exception as fault:  # PIL raises whatever a broken file leads it to
+        raise UserError(f"{where}: cannot be decoded ({one_line(fault, 200)})") from fault
 
 
 def encoded(dataset: Any, column: str) -> Any:
@@ -19,18 +46,29 @@ def encoded(dataset: Any, column: str) -> Any:
 
 
 def opened(item: dict[str, Any] | None, spec: SourceSpec, use: Callable[[Any], Any]) -> Any:
-    """Open one encoded image and use it; whatever is wrong with the file is said in one sentence."""
-    from PIL import Image
-
+    """Open one encoded image of a source and use it; whatever is wrong with the file is said in one sentence."""
+    where = f"source: {spec.dataset}: an image"
     if item is None:
         raise UserError(f"source: {spec.dataset}: a row has no image in column '{spec.image}'")
-    try:
-        with Image.open(io.BytesIO(item["bytes"]) if item["bytes"] is not None else item["path"]) as image:
-            return use(image)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as fault:
-        raise UserError(
-            f"source: {spec.dataset}: an image cannot be decoded: {' '.join(str(fault).split())[:300]}"
-        ) from fault
+    if item["bytes"] is not None:
+        return picture(item["bytes"], where, use)
+    # A stranger's table can name any file of the reader's, whose picture would then be published.
+    path = os.path.normpath(str(item["path"]))
+    if not any(Path(path).is_relative_to(root) for root in _roots(spec)):
+        raise UserError(f"{where}: is named as {path!r}, outside of the dataset; refused")
+    return picture(path, where, use)
+
+
+def _roots(spec: SourceSpec) -> list[Path]:
+    """Where the image files of a source may lie: its folder, or what was fetched of its repo; archives' unpacked."""
+    from datasets import config
+    from huggingface_hub import constants
+
+    unpacked = Path(config.EXTRACTED_DATASETS_PATH)
+    fetched = Path(constants.HF_HUB_CACHE) / f"datasets--{spec.dataset.replace('/', '--')}"
+    local = Path(spec.path or spec.dataset).expanduser()
+    roots = [unpacked, Path(config.DOWNLOADED_DATASETS_PATH), local if local.is_dir() else fetched]
+    return [Path(os.path.abspath(root)) for root in roots]
 
 
 def pixels(item: dict[str, Any] | None, spec: SourceSpec) -> np.ndarray:

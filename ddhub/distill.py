@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
-from ddhub import fast, files, memory, packaging, plugins, preprocess, sources, train
+from ddhub import fast, files, history, memory, packaging, plugins, preprocess, sources, train
 from ddhub import teachers as teaching
 from ddhub.errors import UserError, memory_errors
 from ddhub.log import say
@@ -22,7 +22,8 @@ from ddhub.packaging import STATE
 from ddhub.recipe import Recipe, SourceSpec, memory_bytes, method_config
 from ddhub.run import Run
 from ddhub.synset import SyntheticSet
-from ddhub.task import Task
+from ddhub.task import Task, own_protocol
+from ddhub.workload import Shape
 
 
 def make(
@@ -47,10 +48,13 @@ def make(
         return out
     with files.locked(out / STATE / "lock", busy="another ddhub is working in this folder"):
         belongs(recipe, out)
-        task, seconds = prepare(recipe, out, decisions or {}, checkpoint_seconds)
-        run = Run(out / STATE, "distill", device=task.decisions.device, checkpoint_seconds=checkpoint_seconds)
-        synthetic, seconds["distill"] = carry_out(task, run)
-        packaging.package(task, synthetic, out, seconds, overrides)
+        with history.Watch() as watch:
+            task, seconds = prepare(recipe, out, decisions or {}, checkpoint_seconds)
+            watch.prepared(seconds)
+            run = Run(out / STATE, "distill", device=task.decisions.device, checkpoint_seconds=checkpoint_seconds)
+            synthetic, seconds["distill"] = carry_out(task, run)
+            packaging.package(task, synthetic, out, seconds, overrides)
+        history.note(task, seconds, watch)
     return out
 
 
@@ -149,7 +153,7 @@ def prepare(
         )
         seconds["teachers"] = teaching.seconds(teachers)
     task = Task(
-        recipe, method_config(recipe), source, training, validation, fitted, teachers, _protocol(recipe), decisions
+        recipe, method_config(recipe), source, training, validation, fitted, teachers, own_protocol(recipe), decisions
     )
     return task, seconds
 
@@ -166,14 +170,6 @@ def _pinned(spec: SourceSpec, out: Path) -> SourceSpec:
     if spec.revision is not None or not path.exists():
         return spec
     return spec.model_copy(update={"revision": json.loads(path.read_text())["revision"]})
-
-
-def _protocol(recipe: Recipe) -> Protocol:
-    loss: Literal["l1_logits", "ce"] = "l1_logits" if recipe.labels.form == "logits" else "ce"
-    spec = recipe.evaluate
-    return Protocol(
-        loss=loss, augment=recipe.augment, lr=spec.lr, epochs=spec.epochs, batch=spec.batch, min_steps=spec.min_steps
-    )
 
 
 def _frozen_decisions(recipe: Recipe, source: sources.Split, out: Path, asked: dict[str, Any]) -> fast.Decisions:
@@ -193,14 +189,10 @@ def _frozen_decisions(recipe: Recipe, source: sources.Split, out: Path, asked: d
         if {**decisions.record(), **{k: v for k, v in asked.items() if v is not None}} != decisions.record():
             say(f"{out}: goes on as it was begun ({decisions}); other choices need another --out")
         return decisions
-    channels, side = source.images.shape[1:3]
-    images = recipe.teachers.count * recipe.teachers.epochs * len(source)
-    flops = fast.training_flops(recipe.teachers.arch, channels, side, images)
-    decisions = fast.decide(**asked, flops=flops)
-    if flops >= fast.COMPILE_FROM and not fast.has_compiler():
-        say("no C++ compiler (g++ or clang++) found: running without torch.compile, about half as fast")
+    shape = Shape.of(source)
+    decisions = decided(recipe, shape, asked)
     if recipe.memory is not None:
-        decisions = _within_budget(recipe, source, decisions)
+        decisions = within_budget(recipe, shape, decisions)
     files.write_json(
         path,
         {
@@ -215,20 +207,38 @@ def _frozen_decisions(recipe: Recipe, source: sources.Split, out: Path, asked: d
     return decisions
 
 
-def _within_budget(recipe: Recipe, source: sources.Split, decisions: fast.Decisions) -> fast.Decisions:
+def decided(recipe: Recipe, shape: Shape, asked: dict[str, Any]) -> fast.Decisions:
+    """How a recipe runs here on a source of this shape, but for its memory."""
+    images = recipe.teachers.count * recipe.teachers.epochs * shape.images
+    flops = fast.training_flops(recipe.teachers.arch, shape.channels, shape.side, images)
+    decisions = fast.decide(**asked, flops=flops)
+    if flops >= fast.COMPILE_FROM and not fast.has_compiler():
+        say("no C++ compiler (g++ or clang++) found: running without torch.compile, about half as fast")
+    return decisions
+
+
+def most_at_once(recipe: Recipe, shape: Shape) -> dict[str, int]:
+    """By the names of decisions, beyond how many images at once it makes no difference."""
+    config, images = method_config(recipe), recipe.ipc * shape.classes
+    most = {"micro_batch": max(recipe.teachers.batch, recipe.evaluate.batch)}
+    if hasattr(plugins.load("methods", recipe.method["name"]), "rehearse"):
+        most["chunk"] = min(500, getattr(config, "batch", None) or images)
+    return most
+
+
+def within_budget(recipe: Recipe, shape: Shape, decisions: fast.Decisions) -> fast.Decisions:
     """Decisions with as large micro-batches and chunks as the recipe's memory allows, measured on this machine."""
     assert recipe.memory is not None
     method, config = plugins.load("methods", recipe.method["name"]), method_config(recipe)
 
     def network(arch: str) -> fast.Network:
-        return fast.network(arch, len(source.classes), *source.images.shape[1:3], decisions)
+        return fast.network(arch, shape.classes, shape.channels, shape.side, decisions)
 
     archs = sorted(_architectures(recipe.method) | {recipe.teachers.arch})
     works = {"micro_batch": partial(_rehearse_training, [network(arch) for arch in archs])}
-    most = {"micro_batch": max(recipe.teachers.batch, recipe.evaluate.batch)}
     if hasattr(method, "rehearse"):
         works["chunk"] = partial(method.rehearse, config, network, recipe.teachers.arch)
-        most["chunk"] = min(500, getattr(config, "batch", None) or recipe.ipc * len(source.classes))
+    most = most_at_once(recipe, shape)
     found: dict[str, Any] = dict(memory.fitted(memory_bytes(recipe.memory), decisions.device, works, most))
     return replace(decisions, **found)
 

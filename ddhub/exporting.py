@@ -1,6 +1,5 @@
 """Export: an artifact in somebody else's layout, for tools that read no other."""
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +24,9 @@ def export(source: Path, layout: str, out: Path) -> dict[str, Any]:
         )
     found = artifact.read(source)
     _check_holds(found, layout, module.HOLDS)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out}: holds something already", next="choose another --out")
-    staging = out.parent / f".{out.name}.partial"
-    shutil.rmtree(staging, ignore_errors=True)
-    try:
-        with files.disk_errors(out, "exporting"):
-            staging.mkdir(parents=True)
-            module.write(found, staging)
-            staging.replace(out)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+    files.refuse_taken(out)
+    with files.disk_errors(out, "exporting"), files.whole_folder(out) as staging:
+        module.write(found, staging)
     written = sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
     return {
         "folder": str(out),

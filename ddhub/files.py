@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import fcntl
+import glob
 import hashlib
 import json
 import os
@@ -12,9 +13,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from ddhub.errors import UserError
+from ddhub.errors import UserError, explained
 
 PACKAGE = Path(__file__).parent
+TEMPORARY, PARTIAL = ".tmp", ".partial"  # how files, and folders, end that are being written
 
 
 def home() -> Path:
@@ -36,14 +38,10 @@ def disk_errors(path: Path, doing: str) -> Iterator[None]:
     try:
         yield
     except OSError as fault:
-        if fault.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise UserError(
-                f"{path}: the disk is full ({doing}); what was saved before is whole",
-                next=f"free some space (df -h {path.parent}), then run the same command again",
-            ) from fault
-        if fault.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise UserError(f"{path}: no permission ({doing})", next=f"ls -ld {path.parent}") from fault
-        raise
+        known = explained(fault, path, doing)
+        if known is None:
+            raise
+        raise known from fault
 
 
 def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
@@ -56,18 +54,50 @@ def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """
     with disk_errors(path, "writing"):
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        descriptor, name = _temporary(path)
         try:
             with os.fdopen(descriptor, "wb") as file:
                 write(file)
                 file.flush()
-                os.fsync(file.fileno())
-            os.chmod(name, 0o644)
-            os.replace(name, path)
+                os.fsync(descriptor)
+                os.fchmod(descriptor, 0o644)
+                os.replace(name, path)
         except BaseException:
             with contextlib.suppress(OSError):
                 os.unlink(name)
             raise
+
+
+def _temporary(path: Path) -> tuple[int, str]:
+    """A new file beside `path`, locked: `sweep` takes away those that nobody holds."""
+    while True:
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=TEMPORARY)
+        with contextlib.suppress(OSError):  # a file system without locks, where nothing is swept either
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if os.path.exists(name):
+            return descriptor, name
+        os.close(descriptor)  # swept before it was locked
+
+
+def flush(path: Path) -> None:
+    """Bring a file that others wrote to the disk, ahead of what counts on it."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def sweep(folder: Path, pattern: str = f".*{TEMPORARY}") -> None:
+    """Take away what processes that were killed left half written: hidden files, or folders, that nobody has locked."""
+    for path in folder.glob(pattern):
+        with contextlib.suppress(OSError):  # gone, or held
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
+            finally:
+                os.close(descriptor)
 
 
 def refuse_taken(out: Path) -> None:
@@ -84,13 +114,39 @@ def refuse_taken(out: Path) -> None:
 def whole_folder(out: Path) -> Iterator[Path]:
     """Fill the new folder `out`, in a hidden one beside it that takes its name at the end: all of it, or nothing."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
+    staging, held = _staging(out)
     try:
         yield staging
         staging.chmod(0o755)
-        staging.replace(out)  # over an empty folder too
+        _rename(staging, out)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+        os.close(held)
+
+
+def _staging(out: Path) -> tuple[Path, int]:
+    """A new hidden folder beside `out` and the lock on it; those that killed processes left for `out` are swept."""
+    with contextlib.ExitStack() as stack:
+        parent = os.open(out.parent, os.O_RDONLY)
+        stack.callback(os.close, parent)
+        with contextlib.suppress(OSError):
+            fcntl.flock(parent, fcntl.LOCK_EX)  # nobody sweeps a folder between its making and its lock
+        sweep(out.parent, f".{glob.escape(out.name)}.*{PARTIAL}")
+        staging = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.", suffix=PARTIAL))
+        held = os.open(staging, os.O_RDONLY)
+        with contextlib.suppress(OSError):
+            fcntl.flock(held, fcntl.LOCK_EX)
+    return staging, held
+
+
+def _rename(staging: Path, out: Path) -> None:
+    """Let a folder take its name, that of an empty folder too."""
+    try:
+        staging.replace(out)
+    except OSError as fault:
+        if fault.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        raise UserError(f"{out}: is there already, made by another process meanwhile", next=f"ls {out}") from fault
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -106,6 +162,16 @@ def write_json(path: Path, content: Any) -> None:
 def json_bytes(content: Any) -> bytes:
     """`content` as indented JSON in UTF-8; NaN is refused because JSON has none."""
     return (json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def leads_out(folder: Path, path: Path) -> bool:
+    """Whether a path inside a folder is, or goes through, a link to somewhere else.
+
+    The Hub's cache holds a set as links from `snapshots/COMMIT` to `blobs` beside it, which belong to the set.
+    """
+    root, place = folder.resolve(), path.resolve()
+    cache = root.parent.parent / "blobs"
+    return not (place.is_relative_to(root) or (root.parent.name == "snapshots" and place.is_relative_to(cache)))
 
 
 def sha256(path: Path) -> str:

@@ -5,9 +5,11 @@ images after a look at their size. Shapes: N images, C H W image, K classes.
 """
 
 import hashlib
+import io
+import os
 import re
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -16,12 +18,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ddhub import files
+from ddhub import files, limits
 from ddhub.errors import UserError
 from ddhub.log import size
 from ddhub.manifest import FileRecord
+from ddhub.redact import is_text, one_line
 
-LIMIT = 16 * 10**9  # bytes that are read of one file, unless told otherwise
+# Bytes that are read of one file, unless told otherwise: never more than half of this machine's memory.
+LIMIT = min(limits.SET_BYTES, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2)
 MANY = 16  # more files than this are recorded by one hash of their listing
 SINGLE = (".pt", ".pth", ".npz")  # files that may hold a whole set
 HALVES = ("images_", "labels_", "lr_")  # what the names of files open with that hold a part of one
@@ -78,19 +82,23 @@ def load(path: Path, how: Reading) -> Any:
                 f"{path.name}: asks for {named}, which is not data; refused, and nothing in it was run",
                 next="ask its author for a file of tensors alone",
             ) from fault
-        shown = " ".join(text.split())[:200]
+        shown = one_line(fault, 200)
         raise UserError(f"{path.name}: is not a file of tensors that torch can read ({shown})") from fault
 
 
-def arrays(path: Path, how: Reading) -> dict[str, np.ndarray]:
-    """The arrays of an .npz file; pickled objects in it are refused."""
+def arrays(path: Path, how: Reading, wanted: Sequence[str] | None = None) -> dict[str, np.ndarray]:
+    """The arrays of an .npz file; pickled objects in it are refused.
+
+    Args:
+        wanted: the names of those to read; None reads all, an empty list none. What is not read is there, and empty.
+    """
     _check_size(path, how, stored=False)
     try:
         with np.load(path, allow_pickle=False) as found:
-            return {name: found[name] for name in found.files}
-    except (OSError, ValueError, KeyError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as fault:
-        shown = " ".join(str(fault).split())[:200]
-        raise UserError(f"{path.name}: is not a file of plain numpy arrays ({shown})") from fault
+            read = found.files if wanted is None else wanted
+            return {name: found[name] if name in read else np.empty(0) for name in found.files}
+    except Exception as fault:  # numpy and zipfile raise whatever a broken file leads them to
+        raise UserError(f"{path.name}: is not a file of plain numpy arrays ({one_line(fault, 200)})") from fault
 
 
 def _allowed() -> list[Any]:
@@ -118,14 +126,21 @@ def _check_size(path: Path, how: Reading, *, stored: bool) -> bool:
     """Refuse a file that is, or unpacks to, more than the limit; says whether it is a zip archive."""
     if not path.is_file():
         raise UserError(f"{path}: no such file")
+    check_names([path.name])
     total, packed = path.stat().st_size, zipfile.is_zipfile(path)
     if packed:
         try:
             with zipfile.ZipFile(path) as archive:
                 members = archive.infolist()
-        except (zipfile.BadZipFile, OSError, ValueError) as fault:
-            raise UserError(f"{path.name}: a damaged archive ({fault})") from fault
-        total = max(total, sum(member.file_size for member in members))
+        except Exception as fault:  # zipfile raises whatever a broken file leads it to
+            raise UserError(f"{path.name}: a damaged archive ({one_line(fault, 200)})") from fault
+        unpacked = sum(member.file_size for member in members)
+        if unpacked > max(limits.UNPACKED, limits.PACKED * total) and how.limit == LIMIT:
+            raise UserError(
+                f"{path.name}: would unpack to {size(unpacked)}, more than {limits.PACKED} times its own size",
+                next=f"--max-bytes {unpacked}, if you trust it",
+            )
+        total = max(total, unpacked)
         if stored and any(member.compress_type != zipfile.ZIP_STORED for member in members):
             raise UserError(f"{path.name}: its tensors are compressed, which torch never does; refused")
     if total > how.limit:
@@ -144,8 +159,8 @@ def pictures(value: Any, where: str, how: Reading) -> Tensor:
     """
     if not isinstance(value, Tensor) or not value.is_floating_point() or value.dim() != 4:
         raise UserError(f"{where}: expected images as a float tensor (N, C, H, W), found {described(value)}")
-    _check_expanded(value, where, how)
-    if value.shape[1] not in (1, 3) or value.shape[2] != value.shape[3] or not len(value):
+    _check_stored(value, where, how)
+    if value.shape[1] not in (1, 3) or value.shape[2] != value.shape[3] or not value.numel():
         raise UserError(f"{where}: images of shape {tuple(value.shape)}; expected (N, 1 or 3, side, side)")
     value = value.detach().to(torch.float32)
     if not value.isfinite().all():
@@ -157,7 +172,7 @@ def matrix(value: Any, where: str, how: Reading) -> Tensor:
     """Check soft labels and return them as float32 (N, K)."""
     if not isinstance(value, Tensor) or not value.is_floating_point() or value.dim() != 2:
         raise UserError(f"{where}: expected a row of numbers per image (N, K), found {described(value)}")
-    _check_expanded(value, where, how)
+    _check_stored(value, where, how)
     value = value.detach().to(torch.float32).contiguous()
     if not value.isfinite().all():
         raise UserError(f"{where}: holds values that are not finite")
@@ -169,7 +184,7 @@ def numbers(value: Any, where: str, how: Reading) -> Tensor:
     kinds = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
     if not isinstance(value, Tensor) or value.dtype not in kinds or value.dim() != 1:
         raise UserError(f"{where}: expected one class number per image (N,), found {described(value)}")
-    _check_expanded(value, where, how)
+    _check_stored(value, where, how)
     return value.detach().long().contiguous()
 
 
@@ -180,18 +195,33 @@ def described(value: Any) -> str:
     return type(value).__name__
 
 
-def _check_expanded(value: Tensor, where: str, how: Reading) -> None:
-    # A few stored numbers can claim any shape by strides of 0.
-    if value.layout != torch.strided or value.numel() * value.element_size() > how.limit:
+def _check_stored(value: Tensor, where: str, how: Reading) -> None:
+    """Refuse tensors that claim more than is there: a few stored numbers can have any shape by strides of 0."""
+    if type(value) not in (Tensor, torch.nn.Parameter) or value.layout != torch.strided or value.device.type != "cpu":
+        raise UserError(f"{where}: is no plain tensor")
+    claimed = value.numel() * value.element_size()
+    if claimed > how.limit:
         raise UserError(f"{where}: claims {value.numel()} numbers, more than are read", next="--max-bytes BYTES")
+    if claimed > value.untyped_storage().nbytes():
+        raise UserError(f"{where}: claims {value.numel()} numbers, more than its file holds")
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Refuse names of files or folders that are no UTF-8, or hold control characters: they could not be written down.
+
+    Raises:
+        UserError: naming the first.
+    """
+    odd = next((name for name in names if not is_text(name)), None)
+    if odd is not None:
+        raise UserError(f"{odd[:200]!r}: a name that is no text in UTF-8", next="rename it")
 
 
 def records(paths: Sequence[Path], root: Path) -> dict[str, FileRecord]:
     """Hash and size of what was read, by name; many files as one hash of what `sha256sum` prints for them."""
-    found = {
-        path.relative_to(root).as_posix(): FileRecord(sha256=files.sha256(path), bytes=path.stat().st_size)
-        for path in paths
-    }
+    names = {path: path.relative_to(root).as_posix() for path in paths}
+    check_names(names.values())
+    found = {name: FileRecord(sha256=files.sha256(path), bytes=path.stat().st_size) for path, name in names.items()}
     if len(found) <= MANY:
         return found
     listing = "".join(f"{record.sha256}  {name}\n" for name, record in sorted(found.items()))
@@ -203,4 +233,6 @@ def records(paths: Sequence[Path], root: Path) -> dict[str, FileRecord]:
 
 def save(path: Path, content: Any) -> None:
     """Write plain data as a torch file, whole or not at all."""
-    files.write_atomic(path, lambda file: torch.save(content, file))
+    buffer = io.BytesIO()  # torch's own writer reports a full disk as something else
+    torch.save(content, buffer)
+    files.write_atomic(path, lambda file: file.write(buffer.getbuffer()))

@@ -9,6 +9,7 @@ Shapes: M images of a group, C H W image.
 import functools
 import json
 import shlex
+import shutil
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from ddhub import distill, fast, files, jobs, origins, packaging
+from ddhub import distill, fast, files, history, jobs, origins, packaging
 from ddhub.errors import UserError
 from ddhub.log import duration, say
 from ddhub.packaging import STATE
@@ -87,7 +88,9 @@ def make(
     """
     if distill.finished(recipe, out):
         return []
+    watch = history.Watch()
     shared, seconds = begin(recipe, out, decisions or {}, checkpoint_seconds, engine)
+    watch.prepared(seconds)
     every = jobs_of(shared)
     frozen = shared.task.decisions
     jobs.run_all(every, replace(engine, cpus=shared.request.threads, gpus=frozen.device.startswith("cuda")))
@@ -97,6 +100,9 @@ def make(
             if not distill.finished(recipe, out):
                 fast.apply(frozen)
                 _package(shared, list(every), out, seconds, overrides)
+                for path in every:  # what a process left that was killed between its group's file and its end
+                    shutil.rmtree(path.with_suffix(".run"), ignore_errors=True)
+                history.note(shared.task, seconds, watch, shared.request.threads)
     return missing
 
 
@@ -126,7 +132,8 @@ def begin(
     task, seconds = distill.prepare(recipe, out, asked, checkpoint_seconds)
     distill.belongs(recipe, out)  # nobody began another recipe here in between
     teachers = [(path.name, files.sha256(path)) for path in (task.teachers.files if task.teachers else ())]
-    threads = _settled(out, _threads(asked.get("threads"), task, engine), [sha256 for _, sha256 in teachers])
+    threads = threads_each(asked.get("threads"), task.decisions.threads, engine)
+    threads = _settled(out, threads, [sha256 for _, sha256 in teachers])
     request = Request(
         recipe=recipe.model_dump_json(),
         out=out.absolute(),
@@ -254,13 +261,13 @@ def _rooted(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update={"source": recipe.source.model_copy(update={"path": rooted})})
 
 
-def _threads(asked: int | None, task: Task, engine: jobs.Engine) -> int:
-    """CPU threads of one group."""
+def threads_each(asked: int | None, decided: int, engine: jobs.Engine) -> int:
+    """CPU threads of one group, where so many were asked for and decided."""
     if asked is not None:
         return asked
     if engine.ray is not None:
         return 1
-    return fast.threads_each(engine.workers) if engine.workers > 1 else task.decisions.threads
+    return fast.threads_each(engine.workers) if engine.workers > 1 else decided
 
 
 def _settled(out: Path, threads: int, teachers: list[str]) -> int:

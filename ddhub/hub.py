@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ddhub import files, hubclient, manifest, rows
+from ddhub import files, hubclient, manifest, redact, rows
 from ddhub.errors import UserError
 from ddhub.log import say, size
 
@@ -68,10 +68,22 @@ def fetch(reference: str) -> Place:
     repo_id, _, revision = reference.partition("@")
     api = hubclient.client()
     with hubclient.errors(f"fetching {reference}", repo_id):
-        found = api.hf_hub_download(repo_id, "ddhub.json", repo_type="dataset", revision=revision or None)
-        commit = Path(found).parent.name  # the cache keeps every commit in a folder of its name
+        # A file that is asked for by its branch can be another commit's by the time that it is sent.
+        pinned = None if COMMIT.fullmatch(revision) else _commit_of(api, repo_id, revision or None)
+        asked = pinned or revision or None
+        found = Path(api.hf_hub_download(repo_id, "ddhub.json", repo_type="dataset", revision=asked))
+        commit = found.parent.name  # the cache keeps every commit in a folder of its name
         folder = api.snapshot_download(repo_id, repo_type="dataset", revision=commit, allow_patterns=list(PUBLISHED))
+    if pinned is not None:  # so that the cache knows offline what the branch was
+        files.write_bytes(found.parent.parent.parent / "refs" / (revision or "main"), commit.encode())
     return Place(Path(folder), repo_id, commit)
+
+
+def _commit_of(api: Any, repo_id: str, revision: str | None) -> str | None:
+    """The commit that a branch is at, or None where the Hub does not say; the cache may know."""
+    with contextlib.suppress(*hubclient.faults()):
+        return str(api.dataset_info(repo_id, revision=revision).sha)
+    return None
 
 
 def pin(repo_id: str, revision: str | None) -> str:
@@ -95,8 +107,19 @@ def fetch_folder(reference: str) -> Path:
 
 
 def published(folder: Path) -> dict[str, Path]:
-    """The files of a set that a repo holds, by their path in it."""
+    """The files of a set that a repo holds, by their path in it.
+
+    Raises:
+        UserError: for one that is a link to somewhere else.
+    """
     found = sorted(path for pattern in PUBLISHED for path in folder.glob(pattern) if path.is_file())
+    for path in found:
+        if files.leads_out(folder, path):  # a stranger's folder could make its reader publish anything
+            raise UserError(
+                f"{path}: is a link that leads out of the folder; refused", next="put the file itself there"
+            )
+        if not redact.is_text(path.name):
+            raise UserError(f"{path}: a name that is no text in UTF-8", next="rename it")
     return {path.relative_to(folder).as_posix(): path for path in found}
 
 

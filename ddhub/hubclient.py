@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from ddhub import __version__
-from ddhub.errors import UserError
+from ddhub.errors import UserError, explained
+from ddhub.redact import one_line
 
+ODD = (AttributeError, LookupError, TypeError)  # what the client stumbles over in an answer that is none of the Hub's
 REPO_ID = re.compile(r"\w[\w.-]{0,95}/\w[\w.-]{0,95}", re.ASCII)
 
 
@@ -79,6 +81,9 @@ def errors(doing: str, repo_id: str) -> Iterator[None]:
         known = _known(fault)
         if known is None:
             raise
+        full = explained(known) if isinstance(known, OSError) else None
+        if full is not None:
+            raise UserError(f"{doing}: {full.args[0]}", next=full.next) from None
         what, then = explain(known, repo_id)
         raise UserError(f"{doing}: {what}", next=then) from None  # the cause may carry the request's headers
 
@@ -86,7 +91,7 @@ def errors(doing: str, repo_id: str) -> Iterator[None]:
 def _known(fault: BaseException | None) -> BaseException | None:
     """The Hub's fault in a chain of exceptions: uploads wrap theirs in a RuntimeError."""
     while fault is not None:
-        if isinstance(fault, faults()):
+        if isinstance(fault, (*faults(), *ODD)):
             return fault
         fault = fault.__cause__ if isinstance(fault, RuntimeError) else None
     return None
@@ -122,21 +127,15 @@ def explain(fault: BaseException, repo_id: str) -> tuple[str, str]:
     if status in (409, 412):
         return "somebody else changed the repo meanwhile", f"{again}, which starts from what is there now"
     if status == 429:
-        wait = (response.headers.get("Retry-After") if response is not None else None) or "some"
+        wait = str(response.headers.get("Retry-After")) if response is not None else ""
+        wait = wait if wait.isdecimal() else "some"
         return "the Hub asks for a pause (429)", f"{again} in {wait} seconds"
     if status is not None and status >= 500:
         return f"the Hub has a fault of its own ({status})", f"{again} later"
     if "xet" in str(fault).lower():
         return "the Hub does not offer the xet transfer", f"{again} with HF_HUB_DISABLE_XET=1"
+    if isinstance(fault, ODD):
+        return f"the Hub's answer is not understood ({one_line(fault, 200)})", f"{again} later"
     if status is not None:
-        return f"the Hub refused ({status}): {_words(fault)}", again
-    return f"the connection failed ({_words(fault)})", f"check the network, then {again}"
-
-
-def _words(fault: BaseException) -> str:
-    """A fault's own words on one line, without the token."""
-    from huggingface_hub import get_token
-
-    text = " ".join(str(fault).split())[:200] or type(fault).__name__
-    token = get_token()
-    return text.replace(token, "***") if token else text
+        return f"the Hub refused ({status}): {one_line(fault, 200)}", again
+    return f"the connection failed ({one_line(fault, 200)})", f"check the network, then {again}"

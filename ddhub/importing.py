@@ -4,7 +4,6 @@ What the files do not say comes from ddhub/families.py or from the user, and is 
 Shapes: N images, C H W image, K classes.
 """
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +20,7 @@ from ddhub import (
     files,
     foreign,
     inputspace,
+    manifest,
     packaging,
     parquet,
     plugins,
@@ -73,13 +73,16 @@ def ask(
 
 
 def import_set(path: Path, out: Path, asked: Asked) -> Path:
-    """Make the artifact `out` of the foreign set at `path`.
+    """Make an artifact of the foreign set at `path`, payload and manifest, in the empty folder `out`.
+
+    Args:
+        asked: its `name` is the set's, and needed.
 
     Raises:
         UserError: for whatever the set, its source or the table leaves unsaid or contradicts; nothing is written then.
     """
-    name = recipe.check_name(asked.name or out.name)
-    _refuse_strangers(out)
+    assert asked.name is not None
+    name = recipe.check_name(asked.name)
     layout, path = find(path, asked.layout, asked.reading)
     found: Foreign = plugins.load("layouts", layout).read(path, asked.reading)
     spec, local = _source(asked, found)
@@ -90,11 +93,9 @@ def import_set(path: Path, out: Path, asked: Asked) -> Path:
     _check_shape(found, split, path.name)
     found, order_notes = classorder.settle(found, split.classes, named, asked.order == "source", path.name)
     fitted, space_notes = inputspace.fit(space, split)
-    with files.locked(out / STATE / "lock", busy="another ddhub is working in this folder"):
-        notes = [*found.notes, *order_notes, *space_notes]
-        _write(out, name, layout, asked, found, split, fitted, notes)
-        begun: dict[str, Any] = {"recipe_hash": None, "recipe": {}, "source_path": local}
-        files.write_json(out / STATE / "run.json", begun)
+    notes = [*found.notes, *order_notes, *space_notes]
+    _write(out, name, layout, asked, found, split, fitted, notes)
+    files.write_json(out / STATE / "run.json", {"recipe_hash": None, "recipe": {}, "source_path": local})
     for note in notes:
         say(f"note: {note}")
     return out
@@ -139,12 +140,6 @@ def _refuse_known(path: Path) -> None:
         )
     if path.is_file() and path.suffix in (".zip", ".tar", ".gz", ".tgz", ".7z"):
         raise UserError(f"{path.name}: is an archive", next="unpack it, and import the folder")
-
-
-def _refuse_strangers(out: Path) -> None:
-    """A folder with something in it is never written to."""
-    if out.exists() and (not out.is_dir() or any(entry.name != STATE for entry in out.iterdir())):
-        raise UserError(f"{out}: holds something already", next="choose another --out")
 
 
 def _source(asked: Asked, found: Foreign) -> tuple[SourceSpec, str | None]:
@@ -212,8 +207,6 @@ def _write(
 ) -> None:
     """Write payload and manifest; `notes` is completed by what is found out here."""
     assert found.labels is not None
-    staging = out / STATE / "staging"
-    shutil.rmtree(staging, ignore_errors=True)
     exact = found.images if found.images.is_floating_point() else None
     shown, clipped = (found.images, 0.0) if exact is None else _shown(exact, fitted)
     rows = Rows(shown, found.labels, found.soft, None, exact)
@@ -226,12 +219,12 @@ def _write(
     imported = Imported(layout=layout, files=found.files, notes=notes)
     method = {"name": asked.method or found.method or layout}
     license = asked.license or sources.LICENSES.get(split.spec.dataset)
-    parquet.write(staging, rows, split.classes)
+    parquet.write(out, rows, split.classes)
     if fitted.zca is not None:
-        files.write_bytes(staging / "preprocess.safetensors", fitted.to_bytes())
+        files.write_bytes(out / "preprocess.safetensors", fitted.to_bytes())
     described = _described(name, imported, ipc, split.spec, protocol, method, license)
-    files.write_bytes(staging / "recipe.yaml", strictyaml.to_yaml(described).encode())
-    records = artifact.file_records(staging)
+    files.write_bytes(out / "recipe.yaml", strictyaml.to_yaml(described).encode())
+    records = artifact.file_records(out)
     known = split.spec.model_dump(include=set(SourceRecord.model_fields))
     record = Manifest(
         name=name,
@@ -256,7 +249,7 @@ def _write(
         files=records,
         bytes=artifact.byte_counts(records, rows),
     )
-    packaging.install(staging, out, record)
+    files.write_bytes(out / "ddhub.json", manifest.dump(record))
 
 
 def _shown(inputs: Tensor, fitted: Preprocess) -> tuple[Tensor, float]:

@@ -85,7 +85,9 @@ class DistilledSet:
         if not self.manifest.teachers:
             raise UserError(f"{self.name}: ships no teachers")
         return teaching.load(
-            self._artifact.teacher_files, decisions=fast.Decisions("cpu", torch.get_num_threads())
+            self._artifact.teacher_files,
+            decisions=fast.Decisions("cpu", torch.get_num_threads()),
+            of=self._artifact.sizes,
         ).label
 
     def dataset(self) -> Any:

@@ -1,26 +1,31 @@
 """What people see while a command works (stderr), and what scripts read afterwards (one JSON line per interval)."""
 
+import contextlib
 import json
 import sys
 from pathlib import Path
 from typing import Any
 
 from ddhub.files import disk_errors, write_bytes
+from ddhub.redact import shown
 
 
 def say(text: str) -> None:
-    """One line for people, on stderr, at once."""
-    print(text, file=sys.stderr, flush=True)
+    """One line for people, on stderr, at once; that nobody can read it any more, or its disk is full, ends no run."""
+    with contextlib.suppress(OSError):
+        print(shown(text), file=sys.stderr, flush=True)
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people say them: `42s`, `5m20s`, `3h05m`."""
+    """Seconds as people say them: `42s`, `5m20s`, `3h05m`, `12d07h`."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole}s"
     if whole < 3600:
         return f"{whole // 60}m{whole % 60:02d}s"
-    return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+    if whole < 48 * 3600:
+        return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+    return f"{whole // 86400}d{whole % 86400 // 3600:02d}h"
 
 
 def size(count: float) -> str:

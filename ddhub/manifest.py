@@ -1,17 +1,19 @@
 """The manifest (`ddhub.json`): what nobody can guess about a distilled set afterwards. Validated on read."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
+from ddhub import limits, redact, strictjson
 from ddhub.errors import UserError
 from ddhub.files import json_bytes
+from ddhub.recipe import AUGMENTATIONS, MOST_GROUPS
 from ddhub.schema import Strict, check
 
 Fraction = Field(ge=0, le=1)
+Groups = Field(default=1, gt=0, le=MOST_GROUPS)
 
 
 class Protocol(Strict):
@@ -33,7 +35,7 @@ class Protocol(Strict):
 class SourceRecord(Strict):
     """Which real data the set was made from."""
 
-    dataset: str
+    dataset: str = Field(min_length=1)
     revision: str | None
     config: str | None = None
     fingerprint: str
@@ -41,9 +43,9 @@ class SourceRecord(Strict):
     label: str
     train: str
     test: str
-    validation: float
+    validation: float = Field(gt=0, lt=0.9)
     split_seed: int
-    resolution: int
+    resolution: int = Field(ge=4, le=limits.SIDE)
     channels: Literal[1, 3]
     license: str | None
 
@@ -139,7 +141,7 @@ class Part(Strict):
     hub: str | None = None  # owner/name@commit, where it came from the Hub
     payload: str  # digest of its files' hashes, as the rows of its evaluation carry it
     ipc: int = Field(gt=0)
-    groups: int = Field(default=1, gt=0)
+    groups: int = Groups
     seed: int | None = None
     init: str | None = None
     method: dict[str, Any]
@@ -163,7 +165,7 @@ class Manifest(Strict):
     format: Literal[1] = 1
     name: str
     ipc: int = Field(gt=0)
-    classes: list[str] = Field(min_length=1)
+    classes: list[str] = Field(min_length=1, max_length=limits.CLASSES)
     wnids: list[str] | None = None
     source: SourceRecord
     preprocess: PreprocessRecord
@@ -173,8 +175,9 @@ class Manifest(Strict):
     method: dict[str, Any]
     seed: int | None = None
     init: str | None = None
-    groups: int = Field(default=1, gt=0)  # made independently; of several, column `group` says which
-    merged: list[Part] | None = None  # the sets that it was joined of; their groups are numbered through
+    groups: int = Groups  # made independently; of several, column `group` says which
+    # The sets that it was joined of; their groups are numbered through.
+    merged: list[Part] | None = Field(default=None, max_length=MOST_GROUPS)
     packaging: Packaging | None = None
     memorisation: Memorisation | None = None
     imported: Imported | None = None
@@ -212,7 +215,7 @@ def read(folder: Path) -> Manifest:
     if not path.is_file():
         what = "holds no ddhub.json, so it is no ddhub artifact" if folder.is_dir() else "no such folder"
         raise UserError(f"{folder}: {what}", next="ddhub distill RECIPE makes one")
-    return parse(path.read_bytes(), str(path))
+    return _validated(strictjson.read(path), str(path))
 
 
 def parse(content: bytes, where: str = "ddhub.json") -> Manifest:
@@ -221,14 +224,74 @@ def parse(content: bytes, where: str = "ddhub.json") -> Manifest:
     Raises:
         UserError: with every fault, each opening with `where`.
     """
-    try:
-        data = json.loads(content)
-    except (ValueError, RecursionError) as fault:
-        raise UserError(f"{where}: not readable as JSON: {fault}") from fault
+    return _validated(strictjson.parse(content, where), where)
+
+
+def _validated(data: Any, where: str) -> Manifest:
     manifest, faults = check(Manifest, data)
     if manifest is None:
         raise UserError("\n".join(f"{where}: {fault}" for fault in faults))
     return manifest
+
+
+def contradictions(record: Manifest, where: str) -> list[str]:
+    """The manifest against itself: one line per fault, opening with `where`."""
+    found = [*_counts(record), *_training(record), *_preprocessing(record)]
+    if len(set(record.classes)) != len(record.classes):
+        found.append("classes: a name is there twice")
+    if record.wnids is not None and len(record.wnids) != len(record.classes):
+        found.append(f"wnids: {len(record.wnids)} for {len(record.classes)} classes")
+    if not isinstance(record.method.get("name"), str):
+        found.append("method.name: missing, or no text")
+    odd = next((n for n in record.classes if not redact.is_text(n) or len(n) > limits.CLASS_NAME), None)
+    if odd is not None:
+        found.append(f"classes: {odd[:60]!r} is no text of one line of {limits.CLASS_NAME} characters or less")
+    return [f"{where}: {fault}" for fault in found]
+
+
+def _counts(record: Manifest) -> list[str]:
+    """Images, groups and bytes, which must add up."""
+    found = []
+    if any(part.ipc % part.groups for part in record.parts):
+        found.append("groups: do not divide ipc")
+    sums = (sum(part.ipc for part in record.parts), sum(part.groups for part in record.parts))
+    if sums != (record.ipc, record.groups):
+        found.append(f"merged: its parts do not add up to {record.ipc} images per class and the groups")
+    if record.labels.top_k is not None and record.labels.rest is None:
+        found.append("labels.rest: missing, with labels.top_k given")
+    if (record.labels.top_k or 0) > len(record.classes):
+        found.append(f"labels.top_k: {record.labels.top_k} of {len(record.classes)} classes")
+    data = sum(file.bytes for name, file in record.files.items() if name.startswith("data/"))
+    if record.bytes.images + record.bytes.labels != data:
+        found.append(f"bytes: images and labels do not add up to the data files' {data}")
+    return found
+
+
+def _training(record: Manifest) -> list[str]:
+    """The protocol, which must be one that can be trained by."""
+    protocol, found = record.protocol, []
+    if protocol.loss in ("l1_logits", "soft_ce", "mse") and record.labels.form == "hard":
+        found.append(f"protocol.loss '{protocol.loss}' needs soft labels, and labels.form is hard")
+    elif protocol.loss == "kl" and record.labels.form == "hard" and protocol.labels == "stored":
+        found.append("protocol.loss 'kl' needs soft labels, and labels.form is hard")
+    if protocol.labels == "hard" and protocol.loss != "ce":
+        found.append(f"protocol.loss '{protocol.loss}' needs soft labels, and protocol.labels is hard")
+    if protocol.labels == "teachers" and not record.teachers:
+        found.append("protocol.labels: no teachers are shipped to label with")
+    if protocol.augment not in ("dsa", "none"):
+        words = protocol.augment.split("+" if "+" in protocol.augment else "_")
+        found += [f"protocol.augment: no operation {word[:60]!r}" for word in words if word not in AUGMENTATIONS][:1]
+    return found
+
+
+def _preprocessing(record: Manifest) -> list[str]:
+    """Statistics, one of each per channel."""
+    known, channels, found = record.preprocess, record.source.channels, []
+    if len(known.mean) != channels or len(known.std) != channels:
+        found.append(f"preprocess: mean and std need {channels} values, one per channel")
+    if min(known.std, default=0) <= 0:
+        found.append("preprocess.std: must be positive")
+    return found
 
 
 def dump(record: Manifest) -> bytes:

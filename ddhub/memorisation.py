@@ -102,15 +102,18 @@ def nearest_by_pixels(
     size = queries[0].numel()
     # Centred, so that float32 loses little when it subtracts large products.
     asked = queries.flatten(1).to(device).float() - 127.5
-    candidates: list[tuple[Tensor, Tensor]] = []  # squared distances and rows, both (Q, some)
+    # Squared distances and rows of the nearest so far, (Q, some). What every chunk leaves behind would keep the memory
+    # of all of them from being used again.
+    values, found_rows = torch.empty(len(queries), 0), torch.empty(len(queries), 0, dtype=torch.int64)
     for rows in training.split(chunk or max(1, min(CHUNK_ROWS, CHUNK_BYTES // (4 * size)))):
         known = images[rows].flatten(1).to(device).float() - 127.5
         squares = known.square().sum(1) - 2 * (asked @ known.T)  # (Q, chunk), but for the query's own square
         near = squares.topk(min(CANDIDATES, len(rows)), dim=1, largest=False)
-        candidates.append((near.values.cpu(), rows[near.indices.cpu()]))
-    values, rows = (torch.cat(parts, dim=1) for parts in zip(*candidates, strict=True))
-    few = rows.gather(1, values.topk(min(CANDIDATES, values.shape[1]), dim=1, largest=False).indices)
-    few = few.sort(dim=1).values  # of equally near images, the first
+        both = torch.cat([values, near.values.cpu()], dim=1)
+        kept = both.topk(min(CANDIDATES, both.shape[1]), dim=1, largest=False)
+        found_rows = torch.cat([found_rows, rows[near.indices.cpu()]], dim=1).gather(1, kept.indices)
+        values = kept.values
+    few = found_rows.sort(dim=1).values  # of equally near images, the first
     whole = queries.flatten(1).int()
     exact = torch.stack([(images[column].flatten(1).int() - whole).square().sum(1) for column in few.T], dim=1)
     best = exact.min(dim=1)

@@ -23,10 +23,14 @@ SAMPLE_SECONDS = 0.005
 
 
 class Peak:
-    """The most memory held while the block runs, in bytes: `with Peak(device) as peak: ...; peak.bytes`."""
+    """The most memory held while the block runs, in bytes: `with Peak(device) as peak: ...; peak.bytes`.
 
-    def __init__(self, device: str) -> None:
-        self.device, self.bytes = device, 0
+    Args:
+        every: seconds between two looks, where nobody keeps count.
+    """
+
+    def __init__(self, device: str, every: float = SAMPLE_SECONDS) -> None:
+        self.device, self.bytes, self.every = device, 0, every
         self._end = threading.Event()
         self._watcher = threading.Thread(target=self._watch, daemon=True)
 
@@ -49,7 +53,7 @@ class Peak:
     def _watch(self) -> None:
         done = False
         while not done:
-            done = self._end.wait(SAMPLE_SECONDS)
+            done = self._end.wait(self.every)
             self.bytes = max(self.bytes, anonymous_bytes())
 
 
@@ -89,6 +93,11 @@ def fitted(
             raise UserError(f"memory: {name} of one image takes more than the budget", next=f"--set memory={needed}")
         say(f"memory: {name} {found[name]}, {peak / 1e9:.2f} GB of {budget / 1e9:.2f} GB")
     return found
+
+
+def foretold(budget: int, most: int, bytes_of: Callable[[int], float]) -> int:
+    """What `fitted` would find where so many images take `bytes_of` them; 1 where even that is too many."""
+    return max((size for size in _ladder(most) if bytes_of(size) <= budget * RESERVE), default=1)
 
 
 def _largest(allowed: int, device: str, work: Callable[[int], object], most: int) -> tuple[int, int]:

@@ -54,7 +54,7 @@ def read(name: str, folder: Path) -> Given:
     record = manifest.read(folder)
     artifact.check_files(folder, record)
     path = folder / "recipe.yaml"
-    described = strictyaml.parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    described = strictyaml.read(path)
     if not isinstance(described, dict):
         raise UserError(f"{path}: not a recipe", next=f"ddhub verify {name}")
     return Given(name, folder, record, described, on_hub=name != str(folder))

@@ -24,6 +24,7 @@ from ddhub.schema import did_you_mean
 
 # What the code of a model raises that cannot run.
 FAULTS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+MOST_WEIGHTS = 10**9  # a set can name an architecture of any width
 SMALL = 64  # sides up to this get a low-resolution stem
 CONVNETS = {"convnet": None, **{f"convnet{depth}": depth for depth in range(2, 7)}}  # depth; None: from the side
 CONVNET_DEPTH = {8: 2, 16: 2, 32: 3, 64: 4, 128: 5, 224: 6, 256: 6}
@@ -123,6 +124,9 @@ def _convnet(classes: int, channels: int, side: int, depth: int | None = None, w
         if side not in CONVNET_DEPTH:
             raise ValueError(f"no usual depth for {side} pixels; name it, as in convnet3")
         depth = CONVNET_DEPTH[side]
+    weights = depth * 9 * width**2 + classes * width * (side >> depth) ** 2
+    if weights > MOST_WEIGHTS:
+        raise ValueError(f"{weights} weights are more than the {MOST_WEIGHTS} of the largest network made here")
     return ConvNet(depth, width, classes, channels, side)
 
 

@@ -24,6 +24,25 @@ json_option = click.option(
 )
 
 
+def recipe_options(function: Function) -> Function:
+    """Add the argument RECIPE and what changes it: `recipe`, and as `overrides` all that --set and --memory say."""
+
+    @functools.wraps(function)
+    def gathered(memory: str | None, overrides: tuple[str, ...], **given: Any) -> Any:
+        return function(overrides=overrides if memory is None else (*overrides, f"memory={memory}"), **given)
+
+    wrapped: Any = gathered
+    for option in (
+        click.option("--memory", metavar="AMOUNT", help="Keep to a budget such as 4GB; as --set memory=4GB."),
+        click.option(
+            "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key, as in method.iterations=10."
+        ),
+        click.argument("recipe"),
+    ):
+        wrapped = option(wrapped)
+    return cast(Function, wrapped)
+
+
 def common_options(function: Function) -> Function:
     """Options of every command that computes."""
     for option in (

@@ -1,13 +1,12 @@
 """What an evaluation finds elsewhere than in the set: its source, another test set, the settings of its recipe."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ddhub import classorder, strictyaml
+from ddhub import classorder, strictjson, strictyaml
 from ddhub.artifact import Artifact
 from ddhub.errors import UserError
 from ddhub.recipe import EvaluateSpec, SourceSpec
@@ -18,7 +17,7 @@ from ddhub.sources import Split
 def own_settings(found: Artifact) -> EvaluateSpec:
     """The `evaluate` section of the set's recipe; what it says of its method is none of our business."""
     path = found.folder / "recipe.yaml"
-    data = strictyaml.parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    data = strictyaml.read(path)
     settings, faults = check(EvaluateSpec, data.get("evaluate", {}) if isinstance(data, dict) else data, "evaluate.")
     if settings is None:
         raise UserError("\n".join(f"{path}: {fault}" for fault in faults))
@@ -34,7 +33,9 @@ def source_spec(found: Artifact, source_path: str | None) -> SourceSpec:
 def remembered(folder: Path) -> str | None:
     """Where the run that made a set here was told to read its source, if it was told."""
     local = folder / ".ddhub" / "run.json"
-    return json.loads(local.read_text()).get("source_path") if local.exists() else None
+    found = strictjson.read(local) if local.exists() else None
+    path = found.get("source_path") if isinstance(found, dict) else None
+    return path if isinstance(path, str) else None
 
 
 def absolute(place: str) -> str:

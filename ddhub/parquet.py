@@ -6,7 +6,7 @@ Shapes: M synthetic images, C H W image, K classes, B rows of one group, T label
 
 import hashlib
 import io
-import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +16,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ddhub import files
+from ddhub import datafile, decoding, files, strictjson
 from ddhub.errors import UserError
 
 SHARD_ROWS = 10_000
-GROUP_ROWS = 500
+GROUP_ROWS = datafile.GROUP_ROWS
+READ = (
+    datafile.PICTURE,
+    "label",
+    "soft_label",
+    "soft_index",
+    "pixels",
+    "group",
+)  # what else files hold is left where it is
 
 
 @dataclass(frozen=True)
@@ -80,8 +88,11 @@ def _numbered(parts: Sequence[tuple[Path, int]], schema: Any) -> Iterator[Any]:
     before = 0
     for folder, groups in parts:
         for path in shards(folder):
-            for batch in _batches(path):
+            for batch in datafile.batches(path):
                 table = pa.Table.from_batches([batch])
+                missing = [name for name in schema.names if name != "group" and name not in table.schema.names]
+                if missing:
+                    raise UserError(f"{path}: has no column '{missing[0]}', which the first file has")
                 own = np.zeros(len(table), np.int16) if groups == 1 else table["group"].to_numpy()
                 kept = [table[name] for name in schema.names if name != "group"]
                 yield pa.table([*kept, pa.array((own + before).astype(np.int16))], schema=schema)
@@ -92,7 +103,7 @@ def _merged_schema(folder: Path, classes: Sequence[str]) -> Any:
     """The columns of a set and `group`."""
     import datasets
 
-    features = datasets.Features.from_arrow_schema(_opened(shards(folder)[0]).schema_arrow)
+    features = described(folder)
     features["label"] = datasets.ClassLabel(names=list(classes))
     features["group"] = datasets.Value("int16")
     return features.arrow_schema
@@ -100,16 +111,35 @@ def _merged_schema(folder: Path, classes: Sequence[str]) -> Any:
 
 def kinds(folder: Path) -> dict[str, str]:
     """The stored type of every column that sets may differ in, by name."""
-    schema = _opened(shards(folder)[0]).schema_arrow
+    schema = datafile.opened(shards(folder)[0]).schema_arrow
     return {field.name: str(field.type) for field in schema if field.name not in ("label", "group")}
+
+
+def described(folder: Path) -> Any:
+    """The columns of a set as `datasets` describes them, from the header of the first data file.
+
+    Raises:
+        UserError: where they cannot be read.
+    """
+    import datasets
+
+    path = shards(folder)[0]
+    with datafile.readable(path):
+        features = datasets.Features.from_arrow_schema(datafile.opened(path).schema_arrow)
+        str(features).encode()  # half of a character could not be written into a card
+    return features
 
 
 def pictures(folder: Path) -> set[bytes]:
     """A digest of every image as it is stored, read a row group at a time."""
-    encoded = (
-        item["bytes"] for path in shards(folder) for b in _batches(path) for item in b.column("image").to_pylist()
-    )
-    return {hashlib.blake2b(content, digest_size=16).digest() for content in encoded}
+    found = set()
+    for path in shards(folder):
+        for batch in datafile.batches(path, [datafile.PICTURE]):
+            with datafile.readable(path):
+                found |= {
+                    hashlib.blake2b(item["bytes"], digest_size=16).digest() for item in datafile.each_picture(batch)
+                }
+    return found
 
 
 def _spans(total: int) -> Iterator[tuple[int, int]]:
@@ -147,6 +177,7 @@ def _write(folder: Path, tables: Iterator[Any], schema: Any, total: int) -> None
                     table = next(tables)
                     writer.write_table(table)
                     left -= len(table)
+            files.flush(path)
 
 
 def _features(rows: Rows, classes: Sequence[str]) -> Any:
@@ -203,16 +234,18 @@ def shards(folder: Path) -> list[Path]:
 
 def count(folder: Path) -> int:
     """How many rows a set has, from the files' footers."""
-    return sum(_opened(path).metadata.num_rows for path in shards(folder))
+    return sum(datafile.opened(path).metadata.num_rows for path in shards(folder))
 
 
 def class_names(folder: Path) -> list[str] | None:
     """The class names in the header of the first data file, or None where it has none."""
-    described = _opened(shards(folder)[0]).schema_arrow.metadata or {}
+    path = shards(folder)[0]
+    with datafile.readable(path):
+        header = datafile.opened(path).schema_arrow.metadata or {}
     try:
-        label = json.loads(described[b"huggingface"])["info"]["features"]["label"]
+        label = strictjson.parse(header[b"huggingface"], f"{path}: header")["info"]["features"]["label"]
         return [str(name) for name in label["names"]]
-    except (KeyError, ValueError, TypeError):
+    except (KeyError, TypeError):
         return None
 
 
@@ -227,38 +260,22 @@ def read(folder: Path, shape: tuple[int, int, int]) -> Iterator[Rows]:
     """
     for path in shards(folder):
         seen = 0
-        for batch in _batches(path):
-            yield _rows(batch, shape, path, seen)
+        for batch in datafile.batches(path, READ, shape):
+            if batch.num_rows:
+                with datafile.readable(path):
+                    rows = _rows(batch, shape, path, seen)
+                yield rows
             seen += batch.num_rows
-
-
-def _batches(path: Path) -> Iterator[Any]:
-    """The row groups of one file as arrow batches."""
-    import pyarrow as pa
-
-    try:
-        yield from _opened(path).iter_batches(GROUP_ROWS)
-    except (OSError, pa.ArrowException) as fault:
-        raise UserError(f"{path}: cannot be read: {' '.join(str(fault).split())[:300]}") from fault
-
-
-def _opened(path: Path) -> Any:
-    import datasets  # noqa: F401 (registers the column type of `pixels` with arrow)
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        return pq.ParquetFile(path)
-    except (OSError, pa.ArrowException) as fault:
-        raise UserError(f"{path}: cannot be read: {' '.join(str(fault).split())[:300]}") from fault
 
 
 def _rows(batch: Any, shape: tuple[int, int, int], path: Path, seen: int) -> Rows:
     missing = {"image", "label"} - set(batch.schema.names)
     if missing:
         raise UserError(f"{path}: has no column '{missing.pop()}'")
-    encoded = batch.column("image").to_pylist()
-    images = [_decoded(item, shape, f"{path}: row {seen + number}") for number, item in enumerate(encoded)]
+    images = [
+        _decoded(item, shape, f"{path}: row {seen + number}")
+        for number, item in enumerate(datafile.each_picture(batch))
+    ]
     found: dict[str, Any] = {"images": torch.from_numpy(np.stack(images)), "labels": _integers(batch, "label", path)}
     for name, field in (("soft_label", "soft"), ("soft_index", "index")):
         if name in batch.schema.names:
@@ -272,15 +289,17 @@ def _rows(batch: Any, shape: tuple[int, int, int], path: Path, seen: int) -> Row
 
 def _decoded(item: Any, shape: tuple[int, int, int], where: str) -> np.ndarray:
     """One stored image as uint8 (C, H, W); its size is looked at before it is decoded."""
-    from PIL import Image
+    if not isinstance(item, dict) or not isinstance(item.get("bytes"), bytes):
+        raise UserError(f"{where}: not an image")
+    if len(item["bytes"]) > 2 * math.prod(shape) + datafile.HEADERS:
+        raise UserError(f"{where}: {len(item['bytes'])} bytes for an image of {shape[2]}x{shape[1]}; refused")
 
-    try:
-        image = Image.open(io.BytesIO(item["bytes"]))
+    def decode(image: Any) -> np.ndarray:
         if (image.height, image.width) != shape[1:]:
             raise UserError(f"{where}: an image of {image.width}x{image.height}, not {shape[2]}x{shape[1]}")
-        array = np.array(image.convert("L" if shape[0] == 1 else "RGB"))
-    except (OSError, ValueError, TypeError, KeyError, SyntaxError, Image.DecompressionBombError) as fault:
-        raise UserError(f"{where}: not an image ({' '.join(str(fault).split())[:100]})") from fault
+        return np.array(image.convert("L" if shape[0] == 1 else "RGB"))
+
+    array = decoding.picture(item["bytes"], where, decode)
     return array[None] if shape[0] == 1 else array.transpose(2, 0, 1)
 
 
@@ -293,20 +312,27 @@ def _integers(batch: Any, name: str, path: Path) -> Tensor:
 
 def _lists(batch: Any, name: str, path: Path) -> Tensor:
     """A column of lists, all of one length, as (B, length) in its stored type."""
+    import pyarrow as pa
+
     column = batch.column(name)
+    if not isinstance(column, pa.ListArray | pa.LargeListArray | pa.FixedSizeListArray):
+        raise UserError(f"{path}: column '{name}' is not a list of numbers per row")
     values = column.flatten().to_numpy(zero_copy_only=False)
     width = len(values) // max(1, len(column))
     fixed = getattr(column.type, "list_size", None) == width
-    lengths = {width} if fixed else {len(item or ()) for item in column.to_pylist()}
-    if column.null_count or lengths != {width} or values.dtype.kind not in "fi":
+    lengths = {width} if fixed else set(column.value_lengths().to_pylist())
+    kind = "i" if name == "soft_index" else "f"
+    if column.null_count or lengths != {width} or values.dtype.kind != kind:
         raise UserError(f"{path}: column '{name}' is not {width} numbers per row")
     return torch.from_numpy(values.reshape(len(column), width).copy())
 
 
 def _arrays(batch: Any, path: Path, shape: tuple[int, int, int]) -> Tensor:
+    import pyarrow as pa
+
     column = batch.column("pixels")
     storage = getattr(column, "storage", column)
-    while hasattr(storage, "flatten") and str(storage.type).endswith(("]", ">")):
+    while isinstance(storage, pa.ListArray | pa.LargeListArray | pa.FixedSizeListArray):
         storage = storage.flatten()
     values = storage.to_numpy(zero_copy_only=False)
     if column.null_count or values.size != len(column) * int(np.prod(shape)) or values.dtype.kind != "f":

@@ -11,11 +11,12 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor
 
 from ddhub.errors import UserError
+from ddhub.redact import one_line
 
 ZCA_EPS = 0.1
 CHUNK = 4 << 20  # values that are looked at at once; sums of them take eight bytes each
@@ -121,17 +122,28 @@ def fit_per_image(images: Tensor, index: Tensor) -> Preprocess:
     return Preprocess(alike.mean, alike.std, torch.zeros(size), matrix, per_image=True)
 
 
-def load_whitening(path: Path) -> tuple[Tensor, Tensor]:
-    """Read `preprocess.safetensors`: mean (D,) and matrix (D, D).
+def load_whitening(path: Path, size: int) -> tuple[Tensor, Tensor]:
+    """Read `preprocess.safetensors`: mean (D,) and matrix (D, D), float32.
+
+    Args:
+        size: the D that it must have, which is looked at before anything is read.
 
     Raises:
         UserError: when the file is not one.
     """
     try:
-        tensors = load_file(path)
-        return tensors["mean"], tensors["matrix"]
+        with safe_open(path, "pt") as file:
+            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in ("mean", "matrix")}
+            if shapes != {"mean": (size,), "matrix": (size, size)}:
+                raise UserError(f"{path}: mean and matrix are not of {size} values a side")
+            mean, matrix = file.get_tensor("mean"), file.get_tensor("matrix")
     except (OSError, SafetensorError, KeyError) as fault:
-        raise UserError(f"{path}: holds no whitening ({' '.join(str(fault).split())[:100]})") from fault
+        raise UserError(f"{path}: holds no whitening ({one_line(fault, 100)})") from fault
+    if mean.dtype != torch.float32 or matrix.dtype != torch.float32:
+        raise UserError(f"{path}: mean and matrix are not float32")
+    if not (matrix.isfinite().all() and mean.isfinite().all()):
+        raise UserError(f"{path}: holds values that are not finite")
+    return mean, matrix
 
 
 def _chunks(images: Tensor, index: Tensor) -> Iterator[Tensor]:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, Field, field_validator, model_validator
 
-from ddhub import plugins
+from ddhub import limits, plugins, strictyaml
 from ddhub.errors import UserError
 from ddhub.files import digest, shipped
 from ddhub.schema import Strict, check, did_you_mean
@@ -19,6 +19,7 @@ NAME, NAME_LENGTH = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*$"), 96  # what a se
 MEMORY_UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 # The operations of differentiable siamese augmentation; ddhub/augment.py holds their formulas.
 DSA_OPERATIONS = ("color", "crop", "cutout", "flip", "scale", "rotate")
+AUGMENTATIONS = (*DSA_OPERATIONS, "rrc", "cutmix")  # those of the field's other protocols too
 
 
 class SourceSpec(Strict):
@@ -34,7 +35,7 @@ class SourceSpec(Strict):
     test: str = "test"
     validation: float = Field(default=0.1, gt=0, lt=0.9)  # stratified share held out of train
     split_seed: int = 0  # draws that share; apart from `seed`, so that runs with several seeds share their teachers
-    resolution: int | None = Field(default=None, ge=4)  # side in pixels; null keeps the source's own
+    resolution: int | None = Field(default=None, ge=4, le=limits.SIDE)  # side in pixels; null keeps the source's own
     channels: Literal[1, 3] | None = None  # null: 1 where every probed image is grey, otherwise 3
 
 
@@ -146,6 +147,18 @@ def names() -> list[str]:
     return sorted(file.stem for file in shipped("recipes").glob("*.yaml"))
 
 
+def listing() -> list[dict[str, Any]]:
+    """The shipped recipes: name, dataset, images per class, method, and what is expected of each."""
+    found = []
+    for name in names():
+        path = find(name)
+        data = strictyaml.read(path)
+        told = {"dataset": data["source"]["dataset"], "ipc": data["ipc"], "method": data["method"]["name"]}
+        shown = {"title": data.get("publish", {}).get("pretty_name"), "expected": data.get("expected", {})}
+        found.append({"name": name, **told, **shown, "path": str(path)})
+    return found
+
+
 def find(reference: str) -> Path:
     """The file of a recipe given by path or by the bare name of a shipped one, from any folder.
 
@@ -174,11 +187,7 @@ def read(reference: str, overrides: Sequence[str] = ()) -> Recipe:
         UserError: with every fault of the file at once.
     """
     path = find(reference)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as fault:
-        raise UserError(f"{path}: cannot be read: {fault}") from fault
-    data = parse_yaml(text, str(path))
+    data = strictyaml.read(path)
     if data is None:
         raise UserError(f"{path}: the file is empty", next="ddhub recipes")
     if not isinstance(data, dict):

@@ -47,7 +47,9 @@ class Referee:
 def at_hand(found: Artifact, source: Callable[[], Split | None], decisions: Decisions) -> Referee | None:
     """The teachers that the set ships, or the best in the cache for its source; None where there are none."""
     if found.manifest.teachers:
-        return Referee(teaching.load(found.teacher_files, decisions=decisions), found.preprocess, "shipped")
+        return Referee(
+            teaching.load(found.teacher_files, decisions=decisions, of=found.sizes), found.preprocess, "shipped"
+        )
     groups = teaching.cached(found.manifest.source.fingerprint)
     split = source() if groups else None
     if split is None:

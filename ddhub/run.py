@@ -130,6 +130,7 @@ class Run:
 
     def _restore(self, state: State) -> int:
         """Fill `state` from the newest checkpoint that can be read; returns its step, 0 where there is none."""
+        files.sweep(self.folder)
         for path in reversed(self._checkpoints()):
             try:
                 content = torch.load(path, map_location=self._place, weights_only=True)

@@ -6,6 +6,8 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 Model = TypeVar("Model", bound=BaseModel)
+LONGEST, MOST = 100, 5000  # characters of a word, and choices, that a guess is made for
+SHOWN = 20  # faults of one file that are listed
 
 
 class Strict(BaseModel):
@@ -16,9 +18,12 @@ class Strict(BaseModel):
 
 def did_you_mean(word: str, choices: list[str]) -> str:
     """`; did you mean 'x'?` where a choice is near, otherwise the choices, unless they are too many to read."""
-    near = difflib.get_close_matches(word, choices, n=1, cutoff=0.6)
-    if near:
-        return f"; did you mean '{near[0]}'?"
+    # Comparing is quadratic in length, and words can be a stranger's.
+    alike = [choice for choice in choices if len(choice) <= LONGEST]
+    if len(word) <= LONGEST and len(alike) <= MOST:
+        near = difflib.get_close_matches(word, alike, n=1, cutoff=0.6)
+        if near:
+            return f"; did you mean '{near[0]}'?"
     return f"; choose from: {', '.join(sorted(choices))}" if 0 < len(choices) <= 40 else ""
 
 
@@ -30,8 +35,9 @@ def check(model: type[Model], data: Any, prefix: str = "") -> tuple[Model | None
     try:
         return model.model_validate(data), []
     except ValidationError as error:
-        faults = [_fault(model, problem, prefix) for problem in error.errors(include_url=False)]
-        return None, list(dict.fromkeys(faults))
+        faults = [_fault(model, problem, prefix) for problem in error.errors(include_url=False)[:1000]]
+        told = list(dict.fromkeys(faults))
+        return None, told[:SHOWN] + ([f"and {len(told) - SHOWN} faults more"] if len(told) > SHOWN else [])
 
 
 def _fault(model: type[BaseModel], problem: Any, prefix: str) -> str:
@@ -40,7 +46,7 @@ def _fault(model: type[BaseModel], problem: Any, prefix: str) -> str:
     path = [part for part in problem["loc"] if isinstance(part, int) or str(part).isidentifier()]
     path = [part for part in path if part not in ("int", "float", "str", "none")]
     if problem["type"] == "extra_forbidden":
-        key = str(problem["loc"][-1])  # whatever was typed, be it no identifier
+        key = str(problem["loc"][-1])[:LONGEST]  # whatever was typed, be it no identifier
         known = path[:-1] if path and path[-1] == key else path
         where = prefix + ".".join([*map(str, known), key or "''"])
         return f"{where}: unknown key{did_you_mean(key, _keys(model, known))}"
@@ -64,5 +70,7 @@ def _keys(model: type[BaseModel], path: list[Any]) -> list[str]:
 
 
 def _short(value: Any) -> str:
+    if isinstance(value, dict | list) and len(value) > 60:
+        return f"{len(value)} entries"
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."

@@ -17,11 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ddhub import decoding, files, hubclient, seeds
+from ddhub import columns, decoding, files, hubclient, seeds
 from ddhub.errors import UserError
 from ddhub.log import say
 from ddhub.recipe import SourceSpec
-from ddhub.schema import did_you_mean
+from ddhub.redact import one_line
 
 GATED = {
     "ILSVRC/imagenet-1k": "accept the terms at https://huggingface.co/datasets/ILSVRC/imagenet-1k, then: hf auth login"
@@ -52,13 +52,16 @@ class Split:
         return len(self.labels)
 
 
-def load_train(spec: SourceSpec) -> tuple[Split, Tensor, Tensor]:
+def load_train(spec: SourceSpec, limit: int | None = None) -> tuple[Split, Tensor, Tensor]:
     """The whole train split, and the indices of its training part and of its held-out validation part.
+
+    Args:
+        limit: bytes of pixels that it may have, where it is a stranger's.
 
     Raises:
         UserError: when the source cannot be read as labelled images; says what is missing.
     """
-    split = _load(spec, spec.train)
+    split = _load(spec, spec.train, limit)
     training, validation = hold_out(split.labels, spec.validation, spec.split_seed)
     return split, training, validation
 
@@ -74,10 +77,12 @@ def find_test(spec: SourceSpec) -> SourceSpec:
     if spec.dataset == "digits" and spec.path is None:
         return spec
     where = str(Path(spec.path).expanduser()) if spec.path else spec.dataset
+    if not _is_local(spec):
+        spec = spec.model_copy(update={"revision": _resolve_revision(where, spec.revision)})  # one commit for all
     try:
         with quiet():
             names = datasets.get_dataset_split_names(where, spec.config, revision=spec.revision)
-    except hubclient.faults():
+    except _unreadable():
         return spec  # reading it says better what is wrong
     usual = [name for name in (spec.test, *TESTS) if name in names] or (names if len(names) == 1 else [])
     if not usual:
@@ -93,8 +98,9 @@ def load_test(spec: SourceSpec) -> Split:
 def hold_out(labels: Tensor, share: float, seed: int) -> tuple[Tensor, Tensor]:
     """Stratified split of indices: (kept, held out), both sorted; every class holds out at least one image."""
     held = []
-    for label in labels.unique().tolist():
-        members = (labels == label).nonzero().flatten()
+    found, counts = labels.unique(return_counts=True)
+    by_class = labels.argsort(stable=True).split(counts.tolist())  # each class's indices, in order
+    for label, members in zip(found.tolist(), by_class, strict=True):
         order = torch.randperm(len(members), generator=seeds.generator(seed, "validation", label))
         held.append(members[order[: max(1, round(share * len(members)))]])
     validation = torch.cat(held).sort().values
@@ -122,17 +128,20 @@ def stratified(labels: Tensor, classes: tuple[str, ...], ipc: int, seed: int, *p
     return torch.cat(chosen)
 
 
-def _load(spec: SourceSpec, split: str) -> Split:
+def _load(spec: SourceSpec, split: str, limit: int | None = None) -> Split:
     if spec.dataset == "digits" and spec.path is None:
         return _digits(spec, split)
     dataset, revision = _open(spec, split)
-    spec = spec.model_copy(update={"revision": revision, **_columns(spec, dataset)})
-    features = dataset.features
-    spec = spec.model_copy(update=_shape(spec, dataset))
+    spec = spec.model_copy(update={"revision": revision, **columns.find(spec, dataset)})
+    spec = spec.model_copy(update=columns.shape(spec, dataset))
+    assert spec.channels and spec.resolution
+    bytes_of_pixels = len(dataset) * spec.channels * spec.resolution**2
+    if limit is not None and bytes_of_pixels > limit:
+        raise UserError(f"source: {spec.dataset}: holds {bytes_of_pixels} bytes of pixels", next="--max-bytes BYTES")
     folder = files.home() / "images" / _cache_key(spec, split, dataset)
     with files.locked(folder.with_suffix(".lock")):
         if not (folder / "meta.json").exists():
-            _decode(dataset, spec, folder, *_labels(dataset, spec, features[spec.label]))
+            _decode(dataset, spec, folder, *columns.labels(dataset, spec))
     meta = json.loads((folder / "meta.json").read_text())
     # Copy-on-write mapping: pages are read on demand and never written back.
     images = torch.from_numpy(np.load(folder / "images.npy", mmap_mode="c"))
@@ -165,7 +174,7 @@ def _open(spec: SourceSpec, split: str) -> tuple[Any, str | None]:
 
     where = spec.path or spec.dataset
     local = Path(where).expanduser()
-    if spec.path is not None or local.is_dir() or where.startswith((".", "/", "~")):
+    if _is_local(spec):
         if not local.is_dir():
             raise UserError(f"source: {where}: no such folder", next=f"ls {local.parent}")
         arguments: dict[str, Any] = {"path": str(local)}
@@ -173,20 +182,31 @@ def _open(spec: SourceSpec, split: str) -> tuple[Any, str | None]:
     else:
         revision = _resolve_revision(where, spec.revision)
         arguments = {"path": where, "revision": revision}
-    unreadable = hubclient.faults()
+    unreadable = _unreadable()
     try:
         with quiet():
             return datasets.load_dataset(**arguments, name=spec.config, split=split), revision
     except ValueError as fault:
         if str(fault).startswith(("Config name is missing", "BuilderConfig '")):  # the message lists what there is
             raise UserError(
-                f"source: {where}: which subset? {_one_line(fault)}", next="--set source.config=NAME"
+                f"source: {where}: which subset? {one_line(fault)}", next="--set source.config=NAME"
             ) from fault
         raise UserError(
-            f"source: {where}: {_one_line(fault)}", next=f"check source.train and source.test ({split})"
+            f"source: {where}: {one_line(fault)}", next=f"check source.train and source.test ({split})"
         ) from fault
     except unreadable as fault:
-        raise UserError(f"source: {where}: cannot be read: {_one_line(fault)}", next=_advice(where)) from fault
+        raise UserError(f"source: {where}: cannot be read: {one_line(fault)}", next=_advice(where)) from fault
+
+
+def _unreadable() -> tuple[type[Exception], ...]:
+    """What `datasets` raises: a stranger's files lead it to anything, and scripts of theirs it refuses to run."""
+    return (*hubclient.faults(), ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError)
+
+
+def _is_local(spec: SourceSpec) -> bool:
+    """Whether a source is read from a folder here."""
+    where = spec.path or spec.dataset
+    return spec.path is not None or Path(where).expanduser().is_dir() or where.startswith((".", "/", "~"))
 
 
 def _resolve_revision(name: str, revision: str | None) -> str:
@@ -199,77 +219,12 @@ def _resolve_revision(name: str, revision: str | None) -> str:
         if revision is not None:
             return revision  # already cached, perhaps; load_dataset will say if not
         raise UserError(
-            f"source: {name}: the Hub does not answer for it: {_one_line(fault)}", next=_advice(name)
+            f"source: {name}: the Hub does not answer for it: {one_line(fault)}", next=_advice(name)
         ) from fault
 
 
 def _advice(name: str) -> str:
     return GATED.get(name, "check source.dataset, or read a local copy with --set source.path=FOLDER")
-
-
-def _one_line(fault: BaseException) -> str:
-    return " ".join(str(fault).split())[:300] or type(fault).__name__
-
-
-def _columns(spec: SourceSpec, dataset: Any) -> dict[str, str]:
-    """The image and label columns: those given, checked, or the only ones that fit."""
-    import datasets
-
-    features = dataset.features
-    images = [name for name, kind in features.items() if isinstance(kind, datasets.Image)]
-    kinds = {name: kind for name, kind in features.items() if name not in images}
-    labels = [name for name, kind in kinds.items() if isinstance(kind, datasets.ClassLabel)]
-    labels = labels or [name for name in ("label", "labels", "class_id", "class", "fine_label") if name in kinds]
-    found = {}
-    for key, given, fitting in (("image", spec.image, images), ("label", spec.label, labels)):
-        if given is not None and given not in features:
-            raise UserError(f"source.{key}: no column '{given}'{did_you_mean(given, list(features))}")
-        if given is None and len(fitting) != 1:
-            candidates = ", ".join(fitting or features)
-            raise UserError(
-                f"source.{key}: cannot tell which column it is ({candidates})",
-                next=f"--set source.{key}=NAME",
-            )
-        found[key] = given or fitting[0]
-    if found["image"] not in images:
-        raise UserError(
-            f"source.image: column '{found['image']}' holds no images{did_you_mean(found['image'], images)}"
-        )
-    return found
-
-
-def _labels(dataset: Any, spec: SourceSpec, kind: Any) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Integer labels (N,) and the class names."""
-    column = dataset[spec.label][:]
-    values = set(column)
-    if None in values or values == {-1} or (hasattr(kind, "names") and -1 in values):
-        raise UserError(f"source: {spec.dataset}: the split has no labels (they are hidden); choose another split")
-    if hasattr(kind, "names"):
-        labels, names = np.asarray(column, dtype=np.int64), tuple(kind.names)
-    else:  # plain integers or strings: the classes are the values seen, in order
-        seen, labels = np.unique(np.asarray(column), return_inverse=True)
-        names = tuple(str(value) for value in seen.tolist())
-    return labels.astype(np.int64), names
-
-
-def _shape(spec: SourceSpec, dataset: Any) -> dict[str, int]:
-    """Resolution and channels: those given, or what a probe of the first images shows."""
-    assert spec.image
-    first = decoding.encoded(dataset.select(range(min(32, len(dataset)))), spec.image)[spec.image]
-    probe = [decoding.opened(item, spec, lambda image: (image.mode, image.size)) for item in first]
-    if not probe:
-        raise UserError(f"source: {spec.dataset}: the split is empty")
-    grey = all(mode in ("1", "L", "LA", "I", "I;16", "F") for mode, _ in probe)
-    sides = {size for _, size in probe}
-    side = spec.resolution
-    if side is None:
-        if len(sides) > 1 or len(set(*sides)) > 1:
-            raise UserError(
-                f"source.resolution: images have different sizes or are not square, {sorted(sides)[:3]}...",
-                next="--set source.resolution=64 (images are resized to a square by a box filter)",
-            )
-        side = sides.pop()[0]
-    return {"resolution": side, "channels": spec.channels or (1 if grey else 3)}
 
 
 def _cache_key(spec: SourceSpec, split: str, dataset: Any) -> str:
@@ -302,6 +257,8 @@ def _decode(dataset: Any, spec: SourceSpec, folder: Path, labels: np.ndarray, na
             np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
             fingerprint = _fingerprint(_written(decoding.decoded(raw, spec), file), shape, labels, names)
         np.save(folder / "labels.npy", labels)
+        for name in ("images.npy", "labels.npy"):
+            files.flush(folder / name)
     files.write_json(folder / "meta.json", {"classes": names, "fingerprint": fingerprint})
 
 

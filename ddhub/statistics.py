@@ -10,6 +10,7 @@ from typing import Any
 from ddhub import files
 
 LEVEL = 0.975  # quantile of a two-sided 95% interval
+MOST_RANKED = 300  # architectures; every pair of them is compared in every resample
 RESAMPLES = 2000  # of the bootstrap behind the interval of Kendall's tau
 SCORE_WEIGHT = 0.5  # DD-Ranking's default weight of each of its two components
 
@@ -46,8 +47,10 @@ def compare(rows: Sequence[Row], a: str = "distilled", b: str = "random") -> lis
     where there are fewer than two pairs; `disjoint` says whether the two 95% intervals do not even touch.
     """
     found = []
-    for arch, protocol, test_set in dict.fromkeys((r["arch"], protocol_of(r), r["test_set"]) for r in rows):
-        here = [r for r in rows if (r["arch"], protocol_of(r), r["test_set"]) == (arch, protocol, test_set)]
+    places: dict[tuple[str, str, Any], list[Row]] = {}
+    for row in rows:
+        places.setdefault((row["arch"], protocol_of(row), row["test_set"]), []).append(row)
+    for (arch, protocol, test_set), here in places.items():
         ours, theirs = ({r["seed"]: r["top1"] for r in here if r["data"] == data} for data in (a, b))
         pairs = [ours[seed] - theirs[seed] for seed in sorted(set(ours) & set(theirs))]
         if not pairs:
@@ -100,7 +103,7 @@ def recovery(rows: Sequence[Row], data: str = "distilled") -> list[Row]:
 
 
 def rank_fidelity(rows: Sequence[Row], protocol: str, data: str = "distilled", seed: int = 0) -> Row | None:
-    """Kendall's tau-b between architectures ranked by their accuracy on a set and on full data; None below three.
+    """Kendall's tau-b between architectures ranked by accuracy on a set and on full data; None below 3 and above 300.
 
     The interval resamples each architecture's rows (percentile bootstrap); it says how sure the two rankings are for
     these architectures, nothing of others. None too where either ranking is one big tie.
@@ -109,7 +112,7 @@ def rank_fidelity(rows: Sequence[Row], protocol: str, data: str = "distilled", s
 
     ours, full = _by_arch(rows, data, protocol), _by_arch(rows, "full", None)
     archs = sorted(set(ours) & set(full))
-    if len(archs) < 3:
+    if not 3 <= len(archs) <= MOST_RANKED:
         return None
     tau = float(_kendall(*(np.array([[np.mean(values[arch]) for arch in archs]]) for values in (ours, full)))[0])
     if math.isnan(tau):
@@ -120,7 +123,9 @@ def rank_fidelity(rows: Sequence[Row], protocol: str, data: str = "distilled", s
         means = [draw.choice(values[arch], (RESAMPLES, len(values[arch]))).mean(1) for arch in archs]
         return np.stack(means, 1)
 
-    drawn = _kendall(resampled(ours), resampled(full))
+    first, second = resampled(ours), resampled(full)
+    parts = [slice(start, start + 50) for start in range(0, RESAMPLES, 50)]  # each pair of architectures is a column
+    drawn = np.concatenate([_kendall(first[part], second[part]) for part in parts])
     drawn = drawn[~np.isnan(drawn)]
     low, high = (float(np.quantile(drawn, q)) for q in (1 - LEVEL, LEVEL)) if len(drawn) else (None, None)
     n = min(len(values[arch]) for values in (ours, full) for arch in archs)

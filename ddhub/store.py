@@ -7,6 +7,7 @@ Shapes: M images, B rows of them, C H W image.
 """
 
 import os
+import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from ddhub import files
+from ddhub.errors import UserError
 
 PART = 16 << 20  # bytes of one column that are worked on at once where all rows are
 Values = dict[str, Tensor]  # columns by name, float32 (B, C, H, W)
@@ -36,7 +38,7 @@ class Store:
             UserError: when the disk has no room for them.
         """
         self.folder, self.shape, self.step = folder, shape, 0
-        self._fill = fill
+        self._fill, self._made = fill, False
         self._columns = {name: self._open(name) for name in fill(torch.arange(1))}
         self._aside = torch.zeros(shape[0], dtype=torch.bool)  # rows whose values at the checkpoint are put aside
 
@@ -67,8 +69,8 @@ class Store:
     def flush(self) -> None:
         """Bring what was written to the disk, ahead of the checkpoint that counts on it."""
         for name in self._columns:
-            with files.disk_errors(self._path(name), "writing"), self._path(name).open("rb+") as file:
-                os.fsync(file.fileno())
+            with files.disk_errors(self._path(name), "writing"):
+                files.flush(self._path(name))
 
     def mark(self, step: int, oldest: int) -> None:
         """A checkpoint of `step` has been written; nothing before `oldest`, the first one kept, is gone back to."""
@@ -79,7 +81,17 @@ class Store:
                 path.unlink()
 
     def rewind(self, step: int) -> None:
-        """Bring every row back to its values at the checkpoint of `step`; at 0 to the initial ones."""
+        """Bring every row back to its values at the checkpoint of `step`; at 0 to the initial ones.
+
+        Raises:
+            UserError: where there is a checkpoint, but not the files that it counts on.
+        """
+        if step and self._made:
+            checkpoints = shlex.quote(str(self.folder.parent)) + "/*.pt"
+            raise UserError(
+                f"{self.folder}: files that the checkpoint of step {step} counts on are gone",
+                next=f"bring them back, or begin anew with: rm {checkpoints}",
+            )
         for path in reversed(self._undo()):
             if step and _step(path) >= step:
                 old = load_file(path)
@@ -89,6 +101,7 @@ class Store:
             if _step(path) >= step:
                 path.unlink()
         self.mark(step, 0)
+        files.sweep(self.folder)
         if step == 0:
             for rows in self.parts():
                 self.write(rows, self._fill(rows))
@@ -106,6 +119,7 @@ class Store:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 with path.open("wb") as file:
                     _reserve(file.fileno(), size)
+            self._made = True  # and empty
         return torch.from_numpy(np.memmap(path, np.float32, "r+", shape=self.shape))
 
 

@@ -1,20 +1,36 @@
-"""YAML as recipes are written: no key twice, no aliases, and numbers such as 3e-4 read as what they are."""
+"""YAML as recipes are written: no key twice, no aliases or tags, and numbers such as 3e-4 read as what they are."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 import yaml
 
+from ddhub import limits, redact
 from ddhub.errors import UserError
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML with duplicate keys and aliases refused, and `3e-4` read as the number it is."""
+    """YAML with duplicate keys, aliases and tags refused, and `3e-4` read as the number it is."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError(f"line {self.peek_event().start_mark.line + 1}: aliases (*name) are not used here")
+        event = self.peek_event()
+        tagged = getattr(event, "tag", None) not in (None, "!")
+        if tagged or isinstance(event, yaml.AliasEvent):
+            what = f"tags ({event.tag})" if tagged else "aliases (*name)"
+            raise yaml.YAMLError(f"line {event.start_mark.line + 1}: {what} are not used here")
         return super().compose_node(parent, index)
+
+    def construct_scalar(self, node: Any) -> Any:
+        value = super().construct_scalar(node)
+        value.encode()  # half of a character, as "\ud800" names one, could not be written anywhere
+        return value
+
+    def construct_yaml_int(self, node: Any) -> int:
+        value = super().construct_yaml_int(node)
+        if not -limits.INTEGER <= value < limits.INTEGER:
+            raise yaml.YAMLError(f"line {node.start_mark.line + 1}: a number beyond 64 bits")
+        return value
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
@@ -35,6 +51,7 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 for _yaml in (_Loader, _Dumper):
     _yaml.add_implicit_resolver(
         "tag:yaml.org,2002:float",
@@ -52,9 +69,33 @@ def parse_yaml(text: str, where: str) -> Any:
     """Read one YAML document strictly.
 
     Raises:
-        UserError: naming `where` and the line, for malformed YAML, duplicate keys and aliases.
+        UserError: naming `where` and the line, for malformed YAML, duplicate keys, aliases and tags.
+    """
+    if len(text) > limits.YAML_BYTES:
+        raise UserError(f"{where}: not readable as YAML: more than {limits.YAML_BYTES} characters")
+    try:
+        found = yaml.load(text, Loader=_Loader)
+    except (yaml.YAMLError, ArithmeticError, LookupError, ValueError, RecursionError) as fault:
+        raise UserError(f"{where}: not readable as YAML: {redact.one_line(fault)}") from fault
+    if _depth(found) > limits.DEPTH:
+        raise UserError(f"{where}: not readable as YAML: more than {limits.DEPTH} levels deep")
+    return found
+
+
+def _depth(found: Any) -> int:
+    inner = found.values() if isinstance(found, dict) else found if isinstance(found, list) else ()
+    return 1 + max(map(_depth, inner), default=0)
+
+
+def read(path: Path) -> Any:
+    """The content of a YAML file, read as strictly.
+
+    Raises:
+        UserError: naming the file and what is wrong with it.
     """
     try:
-        return yaml.load(text, Loader=_Loader)
-    except (yaml.YAMLError, ValueError, RecursionError) as fault:
-        raise UserError(f"{where}: not readable as YAML: {' '.join(str(fault).split())}") from fault
+        with path.open("rb") as file:
+            text = file.read(limits.YAML_BYTES + 1).decode()
+    except (OSError, UnicodeDecodeError) as fault:
+        raise UserError(f"{path}: cannot be read: {redact.one_line(fault)}") from fault
+    return parse_yaml(text, str(path))

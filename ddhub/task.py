@@ -5,7 +5,7 @@ Shapes: N real images, M synthetic images, C H W image, K classes.
 
 import functools
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -130,3 +130,12 @@ class Task:
         if not self.teachers:
             raise UserError(f"method.name: {self.recipe.method['name']} needs teachers", next="--set teachers.count=1")
         return self.teachers
+
+
+def own_protocol(recipe: Recipe) -> Protocol:
+    """How the set that a recipe makes is meant to be trained on."""
+    loss: Literal["l1_logits", "ce"] = "l1_logits" if recipe.labels.form == "logits" else "ce"
+    spec = recipe.evaluate
+    return Protocol(
+        loss=loss, augment=recipe.augment, lr=spec.lr, epochs=spec.epochs, batch=spec.batch, min_steps=spec.min_steps
+    )

@@ -16,12 +16,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from ddhub import fast, files, jobs, train
+from ddhub import fast, files, jobs, limits, strictjson, train
 from ddhub.errors import UserError
 from ddhub.fast import Network, Weights
 from ddhub.log import duration, say
 from ddhub.manifest import Protocol
 from ddhub.recipe import TeacherSpec
+from ddhub.redact import one_line
 from ddhub.run import Run
 
 TRAINING = 1  # version of the rules below; a change makes new cache files
@@ -161,29 +162,56 @@ def facts(path: Path) -> dict[str, Any]:
     """
     try:
         with safe_open(path, "pt") as file:
-            found: dict[str, Any] = json.loads((file.metadata() or {})["ddhub"])
+            found: dict[str, Any] = strictjson.parse((file.metadata() or {})["ddhub"], "its facts")
         return {name: kind(found[name]) for name, kind in FACTS.items()}
-    except (OSError, SafetensorError, KeyError, ValueError, TypeError) as fault:
-        raise UserError(f"{path}: not a teacher's file ({' '.join(str(fault).split())[:100]})") from fault
+    except (OSError, SafetensorError, UserError, ArithmeticError, KeyError, ValueError, TypeError) as fault:
+        raise UserError(f"{path}: not a teacher's file ({one_line(fault, 100)})") from fault
 
 
-def load(paths: Sequence[Path], network: Network | None = None, decisions: fast.Decisions | None = None) -> Teachers:
+def load(
+    paths: Sequence[Path],
+    network: Network | None = None,
+    decisions: fast.Decisions | None = None,
+    of: tuple[int, int, int] | None = None,
+) -> Teachers:
     """Load teachers of one architecture; without a `network`, make the one that their files name.
+
+    Args:
+        of: the classes, channels and side of the set that they are shipped with, which must be theirs.
 
     Raises:
         UserError: naming the file that is no teacher, or not of the same kind as the others.
     """
     weights, scores = [], []
     for path in paths:
-        told, tensors = facts(path), load_file(path)
+        told, tensors = facts(path), _tensors(path)
         if network is None:
             assert decisions is not None
             sizes = (told["classes"], told["channels"], told["side"])
+            _check_sizes(path, tensors, sizes, of or sizes)
             network = fast.network(told["arch"], *sizes, decisions)
-        expected = {name: value.shape for name, value in network.place(network.skeleton.state_dict()).items()}
-        if {name: value.shape for name, value in tensors.items()} != expected:
+        own = network.place(network.skeleton.state_dict())
+        expected = {name: (value.shape, value.dtype) for name, value in own.items()}
+        if {name: (value.shape, value.dtype) for name, value in tensors.items()} != expected:
             raise UserError(f"{path}: its weights are not those of a {network.arch} for {network.side} px")
+        if not all(value.isfinite().all() for value in tensors.values()):
+            raise UserError(f"{path}: holds weights that are not finite")
         weights.append(network.place(tensors))
         scores.append(float(told["validation_top1"]))
     assert network is not None, "teachers need at least one file or a network"
     return Teachers(network, weights, list(paths), scores)
+
+
+def _tensors(path: Path) -> Weights:
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError, ValueError, KeyError) as fault:
+        raise UserError(f"{path}: not a teacher's file ({one_line(fault, 100)})") from fault
+
+
+def _check_sizes(path: Path, tensors: Weights, sizes: tuple[int, int, int], of: tuple[int, int, int]) -> None:
+    """Refuse sizes that are not the set's, or that no file of this length could be of, before a network is made."""
+    classes, channels, side = sizes
+    outputs = {length for value in tensors.values() for length in value.shape}
+    if sizes != of or classes not in outputs or channels not in (1, 3) or not 4 <= side <= limits.SIDE:
+        raise UserError(f"{path}: its weights are not of {classes} classes, {channels} channels and {side} px")

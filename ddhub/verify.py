@@ -4,14 +4,12 @@ Bounded memory: the data files are read a row group at a time.
 Shapes: B rows of one group, K classes, C H W image.
 """
 
-import json
 import re
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from ddhub import artifact, manifest, parquet, report, strictyaml, tables, teachers
+from ddhub import artifact, limits, manifest, parquet, redact, report, strictjson, strictyaml, tables, teachers
 from ddhub import rows as row_files
 from ddhub.errors import UserError
 from ddhub.manifest import Manifest
@@ -28,41 +26,17 @@ def faults(folder: Path) -> list[str]:
     except UserError as fault:
         return str(fault).splitlines()
     found = artifact.file_faults(folder, record)
-    found += _consistent(folder, record)
-    for check in (_data, _preprocessing, _teachers, _recipe, _results):
+    contradictions = manifest.contradictions(record, f"{folder}/ddhub.json")
+    found += contradictions
+    # By a manifest that contradicts itself, data cannot be read.
+    checks = () if contradictions else (_data, _preprocessing, _teachers)
+    for check in (*checks, _recipe, _results):
         try:
             found += check(folder, record)
         except UserError as fault:
             found.append(fault.args[0])
-    # A damaged file shows itself in several checks; each fault is said once.
-    return list(dict.fromkeys(found))
-
-
-def _consistent(folder: Path, record: Manifest) -> list[str]:
-    """The manifest against itself."""
-    where, found = f"{folder}/ddhub.json", []
-    if len(set(record.classes)) != len(record.classes):
-        found.append(f"{where}: classes: a name is there twice")
-    if record.wnids is not None and len(record.wnids) != len(record.classes):
-        found.append(f"{where}: wnids: {len(record.wnids)} for {len(record.classes)} classes")
-    if len(record.preprocess.mean) != record.source.channels or len(record.preprocess.std) != record.source.channels:
-        found.append(f"{where}: preprocess: mean and std need {record.source.channels} values, one per channel")
-    if min(record.preprocess.std, default=0) <= 0:
-        found.append(f"{where}: preprocess.std: must be positive")
-    soft = record.protocol.loss in ("l1_logits", "soft_ce", "mse")
-    if soft and record.labels.form == "hard":
-        found.append(f"{where}: protocol.loss '{record.protocol.loss}' needs soft labels, and labels.form is hard")
-    if any(part.ipc % part.groups for part in record.parts):
-        found.append(f"{where}: groups: do not divide ipc")
-    sums = (sum(part.ipc for part in record.parts), sum(part.groups for part in record.parts))
-    if sums != (record.ipc, record.groups):
-        found.append(f"{where}: merged: its parts do not add up to {record.ipc} images per class and the groups")
-    if record.labels.top_k is not None and record.labels.rest is None:
-        found.append(f"{where}: labels.rest: missing, with labels.top_k given")
-    data = sum(file.bytes for name, file in record.files.items() if name.startswith("data/"))
-    if record.bytes.images + record.bytes.labels != data:
-        found.append(f"{where}: bytes: images and labels do not add up to the data files' {data}")
-    return found
+    # A damaged file shows itself in several checks; each fault is said once. File names can hold anything.
+    return list(dict.fromkeys(map(redact.shown, found)))
 
 
 def _data(folder: Path, record: Manifest) -> list[str]:
@@ -154,12 +128,7 @@ def _preprocessing(folder: Path, record: Manifest) -> list[str]:
         path = folder / record.preprocess.zca
         if not path.is_file():
             return []  # said already
-        zca_mean, zca = load_whitening(path)
-        size = record.source.channels * record.source.resolution**2
-        if zca_mean.shape != (size,) or zca.shape != (size, size):
-            return [f"{path}: mean and matrix are not of {size} values a side"]
-        if not (zca.isfinite().all() and zca_mean.isfinite().all()):
-            return [f"{path}: holds values that are not finite"]
+        zca_mean, zca = load_whitening(path, record.source.channels * record.source.resolution**2)
     if record.preprocess.pixels_space is None or record.imported is not None:
         return []
     preprocess = Preprocess(tuple(record.preprocess.mean), tuple(record.preprocess.std), zca_mean, zca)
@@ -201,7 +170,7 @@ def _recipe(folder: Path, record: Manifest) -> list[str]:
     path = folder / "recipe.yaml"
     if not path.is_file():
         return [] if "recipe.yaml" in record.files else [f"{path}: missing"]
-    content = strictyaml.parse_yaml(path.read_text(encoding="utf-8", errors="replace"), str(path))
+    content = strictyaml.read(path)
     if not isinstance(content, dict):
         return [f"{path}: not a recipe"]
     content = {"groups": 1, **content}  # sets that others made, and recipes from before there were any, name none
@@ -213,9 +182,10 @@ def _results(folder: Path, record: Manifest) -> list[str]:
     """Report and card against the rows that both tell of."""
     try:
         built = report.build(record.name, row_files.of(record, folder / "evaluation"))
+        said = _report(folder, built)
     except UserError as fault:
         return [fault.args[0], *_card(folder, record, None)]
-    return _report(folder, built) + _card(folder, record, built)
+    return said + _card(folder, record, built)
 
 
 def _report(folder: Path, built: report.Entry) -> list[str]:
@@ -224,10 +194,7 @@ def _report(folder: Path, built: report.Entry) -> list[str]:
     found = [f"{folder}/evaluation: a row says top1 {row['top1']}" for row in rows if not 0 <= row["top1"] <= 1]
     if not path.is_file():
         return [*found, f"{path}: missing, with rows in evaluation/"] if rows else found
-    try:
-        kept = json.loads(path.read_bytes())
-    except ValueError:
-        return [*found, f"{path}: not readable as JSON"]
+    kept = strictjson.read(path)
     if not report.agrees(kept, built):
         found.append(f"{path}: is not the summary of the rows in evaluation/")
     return found
@@ -235,23 +202,21 @@ def _report(folder: Path, built: report.Entry) -> list[str]:
 
 def _card(folder: Path, record: Manifest, built: report.Entry | None) -> list[str]:
     """The card's header against the manifest, and its results against the report, where the rows give one."""
-    import yaml
-
     path = folder / "README.md"
     if not path.is_file():
         return [f"{path}: missing"]
-    text = path.read_text(encoding="utf-8", errors="replace")
-    parts = text.split("---\n", 2)
-    try:
-        header: Any = yaml.safe_load(parts[1]) if len(parts) == 3 and not parts[0] else None
-    except yaml.YAMLError:
-        header = None
+    with path.open("rb") as file:
+        text = file.read(2 * limits.YAML_BYTES).decode(errors="replace")
+    found_header = re.match(r"---\n(.*?)\n---\n", text, re.DOTALL)
+    header = strictyaml.parse_yaml(found_header[1], f"{path}: header") if found_header else None
     if not isinstance(header, dict):
         return [f"{path}: has no YAML header"]
     found = []
     if record.source.license is not None and header.get("license") != record.source.license:
         found.append(f"{path}: license is not the manifest's '{record.source.license}'")
-    paths = [entry.get("data_files") for entry in header.get("configs", []) if isinstance(entry, dict)]
+    configs = header.get("configs")
+    listed = configs if isinstance(configs, list) else []
+    paths = [entry.get("data_files") for entry in listed if isinstance(entry, dict)]
     if paths != [[{"split": "train", "path": "data/train-*.parquet"}]]:
         found.append(f"{path}: configs do not name data/train-*.parquet as split train")
     if built is not None and built["rows"] and tables.results(built) not in text:

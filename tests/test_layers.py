@@ -9,20 +9,22 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "ddhub"
 LAYERS = [
-    {"errors", "files", "log", "schema", "seeds", "strictyaml"},
+    {"errors", "files", "limits", "log", "redact", "schema", "seeds", "strictjson", "strictyaml"},
     {"recipe", "plugins", "jobs", "manifest", "hubclient"},
     {"rows", "statistics", "protocols", "verdict"},
-    {"sources", "decoding", "nets", "augment", "preprocess", "synset", "parquet", "artifact"},
+    {"sources", "columns", "datafile", "decoding", "nets", "augment", "preprocess", "synset", "parquet", "artifact"},
     {"foreign", "families", "classorder", "inputspace", "spaces", "baselines", "winograd"},
-    {"fast", "memory", "store", "run", "losses", "train", "teachers", "task"},
+    {"fast", "memory", "store", "run", "losses", "train", "teachers", "task", "workload", "costs"},
     {"methods", "layouts"},
-    {"distill", "groups", "packaging", "memorisation", "origins", "bench"},
+    {"distill", "groups", "packaging", "memorisation", "origins", "bench", "plan", "history"},
     {"tuning", "calibrate", "evaluate", "importing", "merging", "exporting"},
     {"report", "tables", "charts", "sidebyside", "page", "snippet", "card"},
     {"verify", "hub"},
     {"loading", "collect", "anyset", "referee", "probe"},
+    {"places"},
     {"api"},
     {"options"},
+    {"commands"},
     {"cli", "__init__"},
 ]
 LAYER = {name: depth for depth, names in enumerate(LAYERS) for name in names}

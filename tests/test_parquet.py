@@ -90,7 +90,7 @@ def spoil(folder, change):
     [
         (lambda t: t.drop_columns("label"), "no column 'label'"),
         (lambda t: t.slice(0, 0), "holds no images"),
-        (lambda t: t.set_column(0, "image", [[{"bytes": b"GIF89a", "path": None}] * len(t)]), "row 0: not an image"),
+        (lambda t: t.set_column(0, "image", [[{"bytes": b"GIF89a", "path": None}] * len(t)]), "row 0: cannot be"),
         (lambda t: t.set_column(0, "image", [[{"bytes": None, "path": "x"}] * len(t)]), "row 0: not an image"),
         (lambda t: t.set_column(1, "label", [[7] * len(t)]), "values outside 0..3"),
         (lambda t: t.set_column(1, "label", [["elm"] * len(t)]), "not one integer"),

@@ -195,7 +195,7 @@ def test_an_image_that_cannot_be_decoded_is_said(make_folder):
     images[39] = type("Torn", (), {"save": lambda self, file, format: file.write(b"no image")})()
     folder = make_folder({"train": (images, labels)})
     for _ in range(2):
-        assert "an image cannot be decoded" in refused(sources.load_train, spec(folder))
+        assert "an image: cannot be decoded" in refused(sources.load_train, spec(folder))
 
 
 def test_digits_split_is_fixed():

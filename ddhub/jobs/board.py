@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from ddhub.errors import UserError, memory_errors
+from ddhub.errors import UserError, explained, memory_errors
 from ddhub.jobs.claims import Claims, holder
 from ddhub.log import say
 
@@ -67,7 +67,7 @@ def attempt(job: Job, path: Path) -> Exception | None:
         while held is not None:
             traceback.clear_frames(held.__traceback__)
             held = held.__cause__ or held.__context__
-        return fault
+        return (isinstance(fault, OSError) and explained(fault)) or fault
     return None
 
 

@@ -25,6 +25,7 @@ from ddhub import files
 
 HEARTBEAT = 15.0  # seconds between two beats
 EXPIRY = 120.0  # seconds without one after which a claim is anybody's
+UNSIGNED = 10.0  # the same where its process died between making and signing it
 
 
 def path_of(output: Path) -> Path:
@@ -61,11 +62,12 @@ class Claims:
         with files.disk_errors(path, "claiming"):
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
-                with path.open("x", encoding="utf-8") as file:
-                    self._sign(file)
+                file = path.open("x", encoding="utf-8")
             except FileExistsError:
                 if not self._take_over(path):
                     return False
+            else:
+                self._sign_first(file, path)
         self._held.add(path)
         return True
 
@@ -76,6 +78,15 @@ class Claims:
     def _sign(self, file: IO[str]) -> None:
         pid = os.getpid()
         file.write(json.dumps({**_machine(), "pid": pid, "began": _began(pid), "token": self._token}))
+
+    def _sign_first(self, file: IO[str], path: Path) -> None:
+        """Sign a claim just made; where there is no room for that, it must not stay and look like somebody's."""
+        try:
+            with file:
+                self._sign(file)
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise
 
     def _take_over(self, path: Path) -> bool:
         """Sign an expired claim, if nobody else does so first."""
@@ -119,8 +130,9 @@ def expired(path: Path) -> bool:
             began = _began(signed["pid"])
             if began is None or began != signed["began"]:
                 return True
+        limit = EXPIRY if signed is not None else UNSIGNED
         # Machines' clocks differ. Only one that seems old is compared with the clock that wrote it: the file system's.
-        return abs(time.time() - beaten) > EXPIRY and _clock(path.parent) - beaten > EXPIRY
+        return abs(time.time() - beaten) > limit and _clock(path.parent) - beaten > limit
     except FileNotFoundError:  # given back this moment
         return False
 

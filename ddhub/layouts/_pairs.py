@@ -95,10 +95,14 @@ def labels(pairs: Pairs, how: Reading) -> Tensor:
     """All labels as they are stored: (N,) or (N, K)."""
     parts: list[Any] = [foreign.load(path, how) for path in pairs.labels]
     for path, part in zip(pairs.labels, parts, strict=True):
-        if not isinstance(part, Tensor) or part.dim() not in (1, 2) or part.shape[1:] != parts[0].shape[1:]:
+        alike = isinstance(part, Tensor) and part.dim() in (1, 2) and part.shape[1:] == parts[0].shape[1:]
+        if not alike or part.dtype != parts[0].dtype:
             raise UserError(
                 f"{path.name}: expected class numbers (N,) or soft labels (N, K), found {foreign.described(part)}"
             )
+    for path, part in zip(pairs.labels, parts, strict=True):
+        check = foreign.matrix if part.dim() == 2 else foreign.numbers
+        check(part, path.name, how)
     return torch.cat(parts) if len(parts) > 1 else parts[0]
 
 
@@ -107,9 +111,11 @@ def rate(pairs: Pairs, how: Reading) -> float | None:
     if pairs.lr is None:
         return None
     value = foreign.load(pairs.lr, how)
-    value = (
-        float(value) if isinstance(value, int | float) or (isinstance(value, Tensor) and value.numel() == 1) else -1.0
-    )
+    try:
+        plain = isinstance(value, int | float) or (isinstance(value, Tensor) and value.numel() == 1)
+        value = float(value) if plain else -1.0
+    except (ArithmeticError, RuntimeError, TypeError, ValueError):  # of tensors without numbers, or of odd ones
+        value = -1.0
     if not 0 < value < float("inf"):
         raise UserError(f"{pairs.lr.name}: is not one positive learning rate", next="--lr RATE, without this file")
     return value

@@ -5,20 +5,19 @@ training run and are no part of the set.
 """
 
 import re
-import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
-from ddhub import files, foreign, parquet
+from ddhub import decoding, files, foreign, limits, parquet
 from ddhub.artifact import Artifact
 from ddhub.errors import UserError
 from ddhub.foreign import Foreign, Reading
 
 HOLDS = ("hard",)
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
-LARGEST_SIDE = 4096  # pixels; a compressed file of a few bytes can claim any size
 
 
 def _root(path: Path) -> Path:
@@ -32,7 +31,7 @@ def _class_folders(root: Path) -> list[Path]:
 def _pictures(folder: Path) -> list[Path]:
     """The image files of a class in the order of their numbers."""
     found = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")]
-    return sorted(found, key=lambda path: [int(t) if t.isdigit() else t for t in re.split(r"(\d+)", path.name)])
+    return sorted(found, key=lambda path: [int(t) if t.isdecimal() else t for t in re.split(r"(\d+)", path.name)])
 
 
 def detect(path: Path, how: Reading) -> bool:
@@ -52,6 +51,9 @@ def read(path: Path, how: Reading) -> Foreign:
     if not paths:
         raise UserError(f"{path.name}: holds no class folders with images")
     _refuse_links([root, *folders, *paths], path)
+    foreign.check_names(folder.name for folder in folders)
+    if len(folders) > limits.CLASSES:
+        raise UserError(f"{path.name}: {len(folders)} classes, more than the {limits.CLASSES} that are read")
     images = _decoded(paths, path, how)
     labels = torch.tensor([number for number, found in enumerate(everything.values()) for _ in found])
     groups = tuple(re.sub(r"^new(?=\d+$)", "", folder.name) for folder in folders)
@@ -84,21 +86,18 @@ def _decoded(paths: list[Path], root: Path, how: Reading) -> torch.Tensor:
 
 def _opened(path: Path, where: str, shape: tuple[int, ...] | None) -> np.ndarray:
     """One image, (H, W) where it is grey and (H, W, 3) otherwise; its size is looked at before it is decoded."""
-    from PIL import Image
 
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                width, height = image.size
-                if max(width, height) > LARGEST_SIDE:
-                    raise UserError(f"{where}: claims {width}x{height} pixels; refused")
-                if width != height or shape not in (None, (height, width)):
-                    wanted = "a square" if shape is None else f"{shape[1]}x{shape[0]} as the others"
-                    raise UserError(f"{where}: is {width}x{height}, not {wanted}")
-                return np.array(image.convert("L" if image.mode in ("1", "L") else "RGB"))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as fault:
-        raise UserError(f"{where}: cannot be decoded ({' '.join(str(fault).split())[:200]})") from fault
+    def decode(image: Any) -> np.ndarray:
+        width, height = image.size
+        if max(width, height) > limits.SIDE:
+            raise UserError(f"{where}: claims {width}x{height} pixels; refused")
+        if width != height or shape not in (None, (height, width)):
+            wanted = "a square" if shape is None else f"{shape[1]}x{shape[0]} as the others"
+            raise UserError(f"{where}: is {width}x{height}, not {wanted}")
+        return np.array(image.convert("L" if image.mode in ("1", "L") else "RGB"))
+
+    found: np.ndarray = decoding.picture(path, where, decode)
+    return found
 
 
 def write(found: Artifact, folder: Path) -> None:

@@ -6,7 +6,7 @@ artifact is one already.
 
 from pathlib import Path
 
-from ddhub import foreign, hubclient, sources
+from ddhub import files, foreign, hubclient, sources
 from ddhub.errors import UserError
 from ddhub.foreign import Foreign, Reading
 from ddhub.manifest import FileRecord
@@ -29,6 +29,9 @@ def detect(path: Path, how: Reading) -> bool:
 def read(path: Path, how: Reading) -> Foreign:
     """Read one split as uint8 pixels; the classes are named as the dataset names them."""
     local = path.is_dir()
+    outside = next((p for p in path.rglob("*") if files.leads_out(path, p)), None) if local else None
+    if outside is not None:
+        raise UserError(f"{outside.relative_to(path)}: is a link that leads out of the folder; refused")
     spec = SourceSpec(
         dataset=path.name if local else str(path),
         path=str(path.absolute()) if local else None,
@@ -39,14 +42,12 @@ def read(path: Path, how: Reading) -> Foreign:
         train=how.split,
     )
     try:
-        split, _, _ = sources.load_train(spec)
+        split, _, _ = sources.load_train(spec, limit=how.limit)
     except UserError as fault:
         said = str(fault).splitlines()[0].removeprefix("source: ").replace("source.", "")
         where = path.name if local else str(path)
         then = "--config NAME" if "which subset?" in said else "--image, --label, --split or --config NAME"
         raise UserError(f"{where}: as a set of images: {said}", next=then) from fault
-    if split.images.nbytes > how.limit:
-        raise UserError(f"{path.name}: holds {split.images.nbytes} bytes of pixels", next="--max-bytes BYTES")
     notes = []
     if local:
         paths = sorted(p for p in path.rglob("*") if p.is_file() and not p.relative_to(path).as_posix().startswith("."))

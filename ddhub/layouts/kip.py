@@ -21,12 +21,12 @@ def detect(path: Path, how: Reading) -> bool:
     """An .npz file with images and labels."""
     if path.suffix != ".npz" or not path.is_file():
         return False
-    return {"images", "labels"} <= set(foreign.arrays(path, how))
+    return {"images", "labels"} <= set(foreign.arrays(path, how, wanted=()))
 
 
 def read(path: Path, how: Reading) -> Foreign:
     """Read both arrays; the class of an image is its largest target."""
-    found = foreign.arrays(path, how)
+    found = foreign.arrays(path, how, wanted=("images", "labels"))
     if not {"images", "labels"} <= set(found):
         raise UserError(f"{path.name}: has no arrays 'images' and 'labels', as the layout kip has them")
     for name, dimensions in (("images", 4), ("labels", 2)):

@@ -13,6 +13,7 @@ Shapes: M synthetic images, B of them in a batch, C H W image, K classes, S snap
 
 from collections.abc import Callable
 from functools import partial
+from math import ceil
 from typing import Annotated, Literal
 
 import torch
@@ -27,7 +28,8 @@ from ddhub.run import Run, State
 from ddhub.schema import Strict
 from ddhub.store import Store, Values
 from ddhub.synset import SyntheticSet
-from ddhub.task import Task
+from ddhub.task import Task, own_protocol
+from ddhub.workload import Outline, Phase, moving, scoring, training
 
 PAPER = "https://arxiv.org/abs/2312.08912"
 
@@ -126,11 +128,16 @@ def refresh(state: State, store: Store, student: Network, labels: Tensor, task: 
         which = int(torch.randint(len(teachers), (), generator=seeds.generator(seed, "teacher", step)))
     images, rows = state["batch"]["images"], state["rows"]
     examples = train.Examples(images, labels[rows].to(images.device), targets=teachers.label(images, which))
-    spec = config.student
-    protocol = Protocol(loss="l1_logits", augment=task.recipe.augment, lr=spec.lr, epochs=spec.epochs, batch=spec.batch)
-    kept = {max(1, round(spec.epochs * (k + 1) / config.snapshots)) for k in range(config.snapshots)}
+    epochs, protocol = config.student.epochs, student_protocol(config, task.recipe.augment)
+    kept = {max(1, round(epochs * (k + 1) / config.snapshots)) for k in range(config.snapshots)}
     snapshots = train.fit(student, examples, protocol, seeds.derive(seed, "student", step), keep=kept)
     state.update(teacher=which, snapshots=snapshots[:-1])
+
+
+def student_protocol(config: Config, augment: str) -> Protocol:
+    """How a student learns."""
+    spec = config.student
+    return Protocol(loss="l1_logits", augment=augment, lr=spec.lr, epochs=spec.epochs, batch=spec.batch)
 
 
 def drawn(total: int, task: Task, step: int) -> Tensor:
@@ -196,7 +203,7 @@ def adversarial_gradient(
 
     The teacher is asked once for all snapshots; `chunk` images at a time bound the memory.
     """
-    size = task.decisions.chunk or chunk_size(task.config, images)
+    size = task.decisions.chunk or chunk_size(task.config, images.shape[-1])
     teacher, alpha = partial(task.need_teachers().logits, which=which), task.config.alpha
     pieces, disagreement = [], torch.zeros((), device=images.device)
     for part, target in zip(images.split(size), labels.split(size), strict=True):
@@ -234,20 +241,48 @@ def disagree(
     return of_images + torch.autograd.grad((typical, wanted), images, (ones, of_logits))[0], disagreement
 
 
-def rehearse(config: Config, network: Callable[[str], Network], teacher_arch: str, images: int) -> None:
-    """The work of one update on so many images of noise, with networks as they are initialised."""
+def work(outline: Outline) -> Phase:
+    """What a run comes to: a student and its teacher's labels at every refresh, updates, scores of whole sets."""
+    config, total, image = outline.config, outline.synthetic, 4 * outline.shape.values
+    batch, teachers = min(config.batch or total, total), outline.recipe.teachers
+    refreshes = ceil(config.iterations / config.refresh_every)
+    asked = 1 if config.teacher == "random" else teachers.count
+    arch, columns = config.student.arch, 3 if config.average else 2
+    held = image * batch * (columns + 2) + config.snapshots * outline.forward(arch).weights
+    protocol, chunk = student_protocol(config, outline.recipe.augment), chunk_size(config, outline.shape.side)
+    rehearsed = partial(rehearse, config, outline.network, teachers.arch)
+    networks = [(arch, config.snapshots), (teachers.arch, asked)]
+    works = [
+        training(outline, "students", arch, batch, protocol, refreshes, held=held),
+        scoring(outline, "their labels", teachers.arch, batch, refreshes * asked),
+        moving(outline, "updates", networks, batch, config.iterations, rehearsed, chunk=chunk, held=held),
+    ]
+    if config.stopping is not None:
+        times = ceil(config.iterations / config.stopping.every) * config.stopping.networks
+        brief = own_protocol(outline.recipe).model_copy(update={"epochs": config.stopping.epochs})
+        works.append(training(outline, "choosing", teachers.arch, total, brief, times, held=2 * image * total))
+        works.append(scoring(outline, "choosing: marks", teachers.arch, outline.held_out, times, pixels=True))
+    return Phase(works, disk=image * total * columns)
+
+
+def rehearse(
+    config: Config, network: Callable[[str], Network], teacher_arch: str, images: int, updates: int = 1
+) -> None:
+    """The work of updates of so many images of noise, with networks as they are initialised."""
     student, teacher = network(config.student.arch), network(teacher_arch)
     noise = torch.zeros(images, student.channels, student.side, student.side, device=student.decisions.device)
     labels = torch.zeros(images, dtype=torch.int64, device=noise.device)
     snapshots = [student.init(seed) for seed in range(config.snapshots)]
-    disagree(noise, labels, student, snapshots, partial(teacher.forward, teacher.init(0)), config.alpha)
+    weights = teacher.init(0)
+    for _ in range(updates):
+        disagree(noise, labels, student, snapshots, partial(teacher.forward, weights), config.alpha)
 
 
-def chunk_size(config: Config, images: Tensor) -> int:
+def chunk_size(config: Config, side: int) -> int:
     """The chunk of a recipe; `auto` is the paper's smallest setting at 64 px and above, all of a small batch below."""
     if config.chunk != "auto":
         return int(config.chunk)
-    return 100 if images.shape[-1] >= 64 else 500
+    return 100 if side >= 64 else 500
 
 
 def update(batch: Values, gradient: Tensor, lr: float, config: Config, task: Task) -> None:

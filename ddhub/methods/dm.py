@@ -4,6 +4,7 @@ Zhao and Bilen, "Dataset Condensation with Distribution Matching", WACV 2023, ar
 Shapes: M synthetic images, K classes, R real images per class and step, F features.
 """
 
+from functools import partial
 from typing import Literal
 
 import torch
@@ -16,6 +17,7 @@ from ddhub.run import Run, State
 from ddhub.schema import Strict
 from ddhub.synset import SyntheticSet
 from ddhub.task import Task
+from ddhub.workload import Outline, Phase, moving
 
 PAPER = "https://arxiv.org/abs/2110.04181"
 
@@ -59,3 +61,21 @@ def gap(images: Tensor, labels: Tensor, label: int, weights: dict[str, Tensor], 
         moved = augment(batch, task.recipe.augment, seeds.generator(seed, "augment", step, label), siamese=True)
         means.append(task.network(config.arch).embed(weights, moved).mean(0))
     return (means[0].detach() - means[1]).square().sum()
+
+
+def work(outline: Outline) -> Phase:
+    """What a run comes to: steps over all synthetic images and `real` ones of every class."""
+    config, total = outline.config, outline.synthetic
+    batch = total + min(config.real * outline.shape.classes, outline.training)
+    run = partial(rehearse, outline, total / batch)
+    return Phase([moving(outline, "steps", [(config.arch, 1)], batch, config.iterations, run)])
+
+
+def rehearse(outline: Outline, share: float, images: int, steps: int) -> None:
+    """The work of steps on so many images of noise, of which a share are synthetic."""
+    network, moved = outline.network(outline.config.arch), max(1, round(share * images))
+    for seed in range(steps):
+        weights, noise = network.init(seed), outline.noise(images)
+        pixels = noise[:moved].requires_grad_()
+        gap = network.embed(weights, noise[moved:]).mean(0) - network.embed(weights, pixels).mean(0)
+        torch.autograd.grad(gap.square().sum(), pixels)

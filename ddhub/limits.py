@@ -1,0 +1,19 @@
+"""How much of a stranger's file is read: generous for every set that is known, and the end of what is not one.
+
+SECURITY.md lists these; a test holds both equal.
+"""
+
+JSON_BYTES = 64 * 10**6  # a manifest or a report
+ROW_BYTES = 10**6  # an evaluation row
+ROWS = 20_000  # evaluation rows of one set
+YAML_BYTES = 4 * 10**6  # a recipe, or a card's header; read at 0.4 MB a second
+DEPTH = 64  # levels of lists and keys in JSON
+INTEGER = 2**63  # in JSON and YAML: what 64 bits hold
+NAME = 200  # characters of a name in a row
+CLASSES = 100_000
+CLASS_NAME = 1000  # characters
+SIDE = 1024  # pixels, of a set's images
+PIXELS = 89_478_485  # of one image, before it is decoded: where Pillow begins to warn
+SET_BYTES = 16 * 10**9  # decoded, of one set; of one foreign file, packed or unpacked
+PACKED = 200  # times its own size that an archive may unpack to, once that is more than UNPACKED
+UNPACKED = 10**9  # bytes

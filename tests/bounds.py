@@ -1,0 +1,66 @@
+"""The declared lower bounds of datasets, huggingface-hub and timm, and their newest, against a part of the suite.
+
+    make bounds        # or: python tests/bounds.py oldest|newest [PYTEST ARGUMENTS]
+
+Each is installed into a folder of its own, which comes first on PYTHONPATH; torch and the rest stay as they are. Not in
+the suite: it needs a package index.
+"""
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import tomllib
+from importlib import metadata
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+TRIED = ("datasets", "huggingface-hub", "timm")
+HELD = ("torch", "torchvision", "numpy", "pandas", "pyarrow", "safetensors", *TRIED)
+SUBSET = ["test_parquet", "test_sources", "test_nets", "test_hub", "test_publish", "test_layouts", "test_anyset"]
+SUBSET += ["test_end_to_end", "test_strangers_hub"]
+# Its fixture writes an empty split, at which datasets 4.8 itself divides by zero; ddhub writes none by it.
+LEFT_OUT = "tests/test_sources.py::test_an_empty_split_is_refused"
+
+
+def oldest() -> list[str]:
+    """The bounds that pyproject.toml declares, as exact versions."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    bounds = dict(found for text in project["dependencies"] if (found := text.split(">=")[:2]) and len(found) == 2)
+    return [f"{name}=={bounds[name]}" for name in TRIED]
+
+
+def install(folder: Path, wanted: list[str]) -> None:
+    """Install packages without what they need, then what they need but for what is held."""
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target", str(folder)]
+    subprocess.run([*pip, "--no-deps", *wanted], check=True)
+    needed = [
+        text.split(";")[0].strip()
+        for found in metadata.distributions(path=[str(folder)])
+        for text in found.requires or ()
+        if "extra ==" not in text
+    ]
+    more = {text for text in needed if re.split(r"[^\w-]", text)[0].lower().replace("_", "-") not in HELD}
+    subprocess.run([*pip, *sorted(more)], check=True)
+
+
+def main() -> int:
+    """Install one of the two and run the tests with it; their exit status."""
+    which, *arguments = sys.argv[1:]
+    with tempfile.TemporaryDirectory(prefix="ddhub-bounds-") as name:
+        install(Path(name), oldest() if which == "oldest" else list(TRIED))
+        told = {found.name: found.version for found in metadata.distributions(path=[name])}
+        print(f"{which}: {', '.join(f'{key} {told[key]}' for key in sorted(told))}", flush=True)
+        environment = {**os.environ, "PYTHONPATH": name}
+        paths = [str(ROOT / "tests" / f"{test}.py") for test in SUBSET]
+        return subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "--deselect", LEFT_OUT, *(arguments or paths)],
+            env=environment,
+            cwd=ROOT,
+            check=False,
+        ).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
