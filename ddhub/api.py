@@ -13,6 +13,7 @@ from ddhub import (
     charts,
     collect,
     evaluate,
+    fast,
     files,
     groups,
     history,
@@ -46,6 +47,7 @@ def distill(
     device: str | None = None,
     threads: int | None = None,
     compile: bool | None = None,
+    precision: fast.Precision | None = None,
     checkpoint_seconds: float = 120,
     workers: int | None = None,
     shard: str | None = None,
@@ -61,7 +63,7 @@ def distill(
     folder = Path(out) if out is not None else Path("distilled") / resolved.name
     how: dict[str, Any] = {
         "overrides": overrides,
-        "decisions": {"device": device, "threads": threads, "compile": compile},
+        "decisions": {"device": device, "threads": threads, "compile": compile, "precision": precision},
         "checkpoint_seconds": checkpoint_seconds,
     }
     if resolved.groups == 1:
@@ -86,6 +88,7 @@ def plan(
     device: str | None = None,
     threads: int | None = None,
     compile: bool | None = None,
+    precision: fast.Precision | None = None,
     workers: int | None = None,
 ) -> dict[str, Any]:
     """What distilling a recipe (path or shipped name) here will take, phase by phase; neither data nor network is used.
@@ -99,7 +102,7 @@ def plan(
     if resolved.groups == 1:
         groups.refuse_engine(engine)
     shape = workload.shape(resolved.source, images, classes, side)
-    asked = {"device": device, "threads": threads, "compile": compile}
+    asked = {"device": device, "threads": threads, "compile": compile, "precision": precision}
     outline = workload.Outline(resolved, shape, distilling.decided(resolved, shape, asked))
     each = groups.threads_each(threads, outline.decisions.threads, engine)
     if measure:

@@ -144,7 +144,7 @@ def prepare(
         split = recipe.source
         teachers = teaching.obtain(
             spec,
-            fast.network(spec.arch, len(source.classes), channels, side, decisions),
+            fast.network(spec.arch, len(source.classes), channels, side, decisions.exact()),
             train.Examples(source.images, source.labels, fitted, index=training),
             train.Examples(source.images, source.labels, fitted, index=validation),
             augment=recipe.augment,

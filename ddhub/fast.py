@@ -50,6 +50,10 @@ class Decisions:
         """The decisions as they stand in checkpoints, manifests and rows."""
         return asdict(self)
 
+    def exact(self) -> "Decisions":
+        """The same in float32, as what is cached for runs of any precision."""
+        return replace(self, precision="float32")
+
 
 def decide(
     device: str | None = None,
@@ -187,6 +191,13 @@ class Network:
             return self._call(weights, _formatted(images))
         with self._precision():
             return self._call(weights, _formatted(images)).float()
+
+    def together(self, count: int) -> "Network":
+        """This network for training so many in one program where that is faster: on a GPU; a CPU takes turns."""
+        if count == 1 or self.decisions.device == "cpu" or self.draws:
+            return self
+        decisions = replace(self.decisions, together=count)
+        return network(self.arch, self.classes, self.channels, self.side, decisions)
 
     def at_once(self, several: Sequence[Weights]) -> Iterator[Sequence[Weights]]:
         """Weights in the portions for `forward_each`: on a GPU, where calls cost more than arithmetic, all together."""

@@ -1,7 +1,7 @@
 """Options that several commands share."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, cast
 
 import click
@@ -55,6 +55,11 @@ def common_options(function: Function) -> Function:
     ):
         function = option(function)
     return function
+
+
+def precision_option(choices: Sequence[str], help: str) -> Callable[[Function], Function]:
+    """`--precision`, where it can be chosen."""
+    return click.option("--precision", type=click.Choice(choices), help=f"Of the forward pass in training; {help}")
 
 
 def engine_options(jobs: str) -> Callable[[Function], Function]:

@@ -136,6 +136,8 @@ def predict(outline: Outline, threads: int, fits: Fits, workers: int = 1) -> lis
 
 
 def _decisions(outline: Outline, phase: str, threads: int) -> Decisions:
+    if phase == "teachers":
+        return outline.decisions.exact()
     return replace(outline.decisions, threads=threads) if phase == "distill" else outline.decisions
 
 
@@ -236,6 +238,7 @@ def _teachers(outline: Outline) -> Phase:
     if not spec.count:
         return Phase([])
     protocol = Protocol(loss="ce", augment=outline.recipe.augment, lr=spec.lr, epochs=spec.epochs, batch=spec.batch)
+    outline = replace(outline, decisions=outline.decisions.exact())
     learning = training(outline, "teachers", spec.arch, outline.training, protocol, spec.count, pixels=True)
     marking = scoring(outline, "their marks", spec.arch, outline.held_out, spec.count, pixels=True)
     return Phase([learning, marking], disk=spec.count * outline.forward(spec.arch).weights)

@@ -2,6 +2,7 @@
 
 import types
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from ddhub import fast, recipe, train
+from ddhub.errors import UserError
 from ddhub.manifest import Protocol
 from ddhub.methods import apm
 from ddhub.preprocess import Preprocess
@@ -17,6 +19,7 @@ from ddhub.sources import Split
 from ddhub.task import Task
 from ddhub.teachers import Teachers
 
+WITH = partial(fast.Decisions, "cpu", 1, False, "float32")  # so many together
 ARCH, CLASSES, IPC, SIDE = "convnet2_w4", 3, 4, 8
 
 
@@ -103,6 +106,35 @@ def test_the_gradient_does_not_depend_on_the_chunk(chunk):
     for way in (task_of(chunk=chunk), replace(task, decisions=fast.Decisions(chunk=chunk))):
         found, gap = apm.adversarial_gradient(images, labels, student, snapshots, 1, way)
         assert (found - expected).abs().max() < 1e-5 * expected.abs().max() and gap > 0
+
+
+def test_of_several_students_the_mean_counts(monkeypatch):
+    """The gradient of two students is the mean of theirs; one program trains them as taking turns does."""
+    task = task_of(students=2)
+    images, labels = task.start("real")
+    student = task.network(ARCH)
+    states = []
+    for together in (lambda self, count: self, lambda self, count: fast.network(ARCH, CLASSES, 1, SIDE, WITH(count))):
+        monkeypatch.setattr(fast.Network, "together", together)
+        store = types.SimpleNamespace(read=lambda rows: {"images": images[rows]}, write=lambda *_: None)
+        state = {"rows": torch.arange(0), "batch": {}, "moved": torch.zeros(len(labels)), "lr": 3.0}
+        apm.refresh(state, store, student, labels, task, 0)
+        states.append(state)
+    first, second = (state["snapshots"] for state in states)
+    assert len(first) == len(second) == 4  # two of each
+    assert all(torch.allclose(a[name], b[name], atol=1e-4) for a, b in zip(first, second, strict=True) for name in a)
+    which, alone = states[0]["teacher"], task_of()
+    halves = [apm.adversarial_gradient(images, labels, student, own, which, alone)[0] for own in (first[:2], first[2:])]
+    both = apm.adversarial_gradient(images, labels, student, first, which, task)[0]
+    assert (both - sum(halves) / 2).abs().max() < 1e-5 * both.abs().max()
+    assert (halves[0] - halves[1]).abs().max() > 0.01 * both.abs().max()
+
+
+def test_a_student_that_diverges_is_named(tmp_path):
+    """And what to type."""
+    task = task_of(student={"arch": ARCH, "epochs": 3, "lr": 1e30})
+    with pytest.raises(UserError, match=r"step 0: the training of a student diverged\n  next: --set method.student.lr"):
+        apm.distill(task, Run(tmp_path, "distill"))
 
 
 @pytest.mark.parametrize("size", [1, 3, 12])

@@ -275,7 +275,7 @@ def test_places_that_cannot_be_read_or_written_are_refused_first(image_folder, t
     found = bring(path, tmp_path / "set", image_folder, **PLAIN)
     with pytest.raises(UserError, match="is a ddhub artifact already"):
         bring(found.folder, tmp_path / "again", image_folder)
-    with pytest.raises(UserError, match="holds something already"):
+    with pytest.raises(UserError, match="is there already"):
         bring(path, tmp_path / "set", image_folder, **PLAIN)
     with pytest.raises(UserError, match="no such file or folder"):
         bring(tmp_path / "nothing.pt", tmp_path / "again", image_folder)
@@ -288,6 +288,6 @@ def test_places_that_cannot_be_read_or_written_are_refused_first(image_folder, t
         bring(path, tmp_path / "again", image_folder, name="../elsewhere", **PLAIN)
     with pytest.raises(UserError, match=r"only source\.KEY=VALUE"):
         bring(path, tmp_path / "again", image_folder, overrides=["ipc=3"], **PLAIN)
-    with pytest.raises(UserError, match="holds something already"):
+    with pytest.raises(UserError, match="is there already"):
         api.export(found.folder, "mtt", path)
     assert importing.find(path, "auto", Reading()) == ("mtt", path)

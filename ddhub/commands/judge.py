@@ -8,7 +8,14 @@ from typing import Any
 import click
 
 from ddhub.errors import UserError
-from ddhub.options import common_options, engine_options, importing_options, json_option, reporting_options
+from ddhub.options import (
+    common_options,
+    engine_options,
+    importing_options,
+    json_option,
+    precision_option,
+    reporting_options,
+)
 
 
 @click.command(epilog="Example:  ddhub evaluate distilled/digits_ipc1 --archs convnet,resnet18,vit_tiny --seeds 3")
@@ -47,10 +54,9 @@ from ddhub.options import common_options, engine_options, importing_options, jso
 )
 @importing_options
 @engine_options("rows")
-@click.option(
-    "--precision",
-    type=click.Choice(["float32", "bfloat16", "auto"]),
-    help="Of the forward pass in training; auto: whichever is faster here. [default: auto for ConvNets, else float32]",
+@precision_option(
+    ["float32", "bfloat16", "auto"],
+    "auto: whichever is faster here. [default: auto for ConvNets, else float32]",
 )
 @click.option(
     "--together", type=click.IntRange(1), help="Seeds trained in one program. [default: by speed, measured once]"

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from ddhub.options import common_options, engine_options, json_option, recipe_options
+from ddhub.options import common_options, engine_options, json_option, precision_option, recipe_options
 
 
 @click.command(epilog="Example:  ddhub recipes --json")
@@ -33,6 +33,7 @@ def recipes(as_json: bool) -> None:
 @click.option("--classes", type=click.IntRange(1), help="Likewise.")
 @click.option("--side", type=click.IntRange(4), help="Likewise, in pixels. [default: source.resolution]")
 @click.option("--workers", type=click.IntRange(1), help="Processes that share a recipe's groups. [default: 1]")
+@precision_option(["float32", "bfloat16"], "as for distill. [default: float32]")
 @common_options
 def plan(recipe: str, overrides: tuple[str, ...], as_json: bool, **how: Any) -> None:
     """Say what distilling RECIPE here will take: seconds, memory and disk of every phase; no data is read."""
@@ -79,6 +80,7 @@ def _plan_table(found: dict[str, Any]) -> Any:
 @recipe_options
 @click.option("--out", type=click.Path(), help="The artifact's folder. [default: distilled/NAME]")
 @click.option("--dry-run", is_flag=True, help="Print the resolved recipe and touch no data.")
+@precision_option(["float32", "bfloat16"], "teachers' is float32. [default: float32]")
 @engine_options("groups")
 @common_options
 def distill(recipe: str, overrides: tuple[str, ...], out: str | None, dry_run: bool, as_json: bool, **how: Any) -> None:

@@ -62,6 +62,7 @@ class Config(Strict):
     refresh_every: int = Field(default=3, gt=0)  # updates between two fresh students
     snapshots: int = Field(default=5, gt=0)  # of a student, at equal distances of its training; at most one an epoch
     student: Student = Student()
+    students: int = Field(default=1, gt=0)  # fresh ones at a refresh, whose mean counts; a GPU trains them together
     lr_images: float = Field(default=1.0, gt=0)  # SGD rate of the images, in network-input space
     momentum: float = Field(default=0.5, ge=0, lt=1)
     alpha: float = Field(default=0.1, ge=0)  # weight of the teachers' cross-entropy
@@ -85,7 +86,7 @@ def distill(task: Task, run: Run) -> SyntheticSet:
         "moved": torch.zeros(len(labels), dtype=torch.int32),  # (M,) updates that the store's rows have seen
         "lr": config.lr_images,
         "teacher": None,  # None: the mean of all
-        "snapshots": [],  # S weights of this refresh's student
+        "snapshots": [],  # S weights of each of this refresh's students
         "best": None,
         "best_top1": -1.0,
         "bad": 0,
@@ -130,8 +131,16 @@ def refresh(state: State, store: Store, student: Network, labels: Tensor, task: 
     examples = train.Examples(images, labels[rows].to(images.device), targets=teachers.label(images, which))
     epochs, protocol = config.student.epochs, student_protocol(config, task.recipe.augment)
     kept = {max(1, round(epochs * (k + 1) / config.snapshots)) for k in range(config.snapshots)}
-    snapshots = train.fit(student, examples, protocol, seeds.derive(seed, "student", step), keep=kept)
-    state.update(teacher=which, snapshots=snapshots[:-1])
+    purposes = [("student", step, *([number] if number else [])) for number in range(config.students)]
+    several = [seeds.derive(seed, *purpose) for purpose in purposes]
+    students = train.fit_many(
+        student.together(config.students), [examples] * len(several), protocol, several, keep=kept
+    )
+    if None in students:
+        raise train.Diverged(
+            f"step {step}: the training of a student diverged", next="--set method.student.lr=... and another --out"
+        )
+    state.update(teacher=which, snapshots=[weights for kept in students for weights in (kept or [])[:-1]])
 
 
 def student_protocol(config: Config, augment: str) -> Protocol:
@@ -207,7 +216,7 @@ def adversarial_gradient(
     teacher, alpha = partial(task.need_teachers().logits, which=which), task.config.alpha
     pieces, disagreement = [], torch.zeros((), device=images.device)
     for part, target in zip(images.split(size), labels.split(size), strict=True):
-        gradient, gap = disagree(part, target, student, snapshots, teacher, alpha)
+        gradient, gap = disagree(part, target, student, snapshots, teacher, alpha, 1 / task.config.students)
         pieces.append(gradient / len(images))
         disagreement += gap / (len(images) * len(snapshots))
     return torch.cat(pieces), disagreement
@@ -220,8 +229,11 @@ def disagree(
     snapshots: list[Weights],
     teacher: Callable[[Tensor], Tensor],
     alpha: float,
+    share: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
     """Gradient of the summed loss of some images, and their summed disagreement over all snapshots.
+
+    A snapshot's disagreement counts by its student's share of the loss.
 
     The teacher is asked once, and its graph used once: the snapshots' gradients meet in its logits. So one snapshot's
     graph is held beside it at a time, however many there are, or on a GPU all of them, which is faster there.
@@ -233,7 +245,7 @@ def disagree(
     disagreement = torch.zeros((), device=images.device)
     for several in student.at_once(snapshots):
         total = (student.forward_each(several, images) - logits).abs().mean(2).sum()
-        gradients = torch.autograd.grad(total, (images, logits))
+        gradients = torch.autograd.grad(total * share, (images, logits))
         of_images, of_logits = of_images - gradients[0], of_logits - gradients[1]
         disagreement += total.detach()
     typical = alpha * F.cross_entropy(wanted, labels, reduction="sum")
@@ -248,12 +260,12 @@ def work(outline: Outline) -> Phase:
     refreshes = ceil(config.iterations / config.refresh_every)
     asked = 1 if config.teacher == "random" else teachers.count
     arch, columns = config.student.arch, 3 if config.average else 2
-    held = image * batch * (columns + 2) + config.snapshots * outline.forward(arch).weights
+    held = image * batch * (columns + 2) + config.snapshots * config.students * outline.forward(arch).weights
     protocol, chunk = student_protocol(config, outline.recipe.augment), chunk_size(config, outline.shape.side)
     rehearsed = partial(rehearse, config, outline.network, teachers.arch)
-    networks = [(arch, config.snapshots), (teachers.arch, asked)]
+    networks = [(arch, config.snapshots * config.students), (teachers.arch, asked)]
     works = [
-        training(outline, "students", arch, batch, protocol, refreshes, held=held),
+        training(outline, "students", arch, batch, protocol, refreshes * config.students, held=held),
         scoring(outline, "their labels", teachers.arch, batch, refreshes * asked),
         moving(outline, "updates", networks, batch, config.iterations, rehearsed, chunk=chunk, held=held),
     ]
@@ -272,7 +284,7 @@ def rehearse(
     student, teacher = network(config.student.arch), network(teacher_arch)
     noise = torch.zeros(images, student.channels, student.side, student.side, device=student.decisions.device)
     labels = torch.zeros(images, dtype=torch.int64, device=noise.device)
-    snapshots = [student.init(seed) for seed in range(config.snapshots)]
+    snapshots = [student.init(seed) for seed in range(config.snapshots * config.students)]
     weights = teacher.init(0)
     for _ in range(updates):
         disagree(noise, labels, student, snapshots, partial(teacher.forward, weights), config.alpha)
