@@ -261,10 +261,14 @@ def test_a_full_cache_is_not_called_a_failed_connection():
 
 
 def test_a_reader_that_has_gone_ends_a_command_silently():
-    """As in `ddhub recipes | head -1`."""
+    """As in `ddhub distill digits_ipc1 --dry-run | head -1`."""
     reading, writing = os.pipe()
     os.close(reading)
-    ended = subprocess.run([sys.executable, "-m", "ddhub.cli", "recipes"], stdout=writing, stderr=subprocess.PIPE)
+    ended = subprocess.run(
+        [sys.executable, "-m", "ddhub.cli", "distill", "digits_ipc1", "--dry-run"],
+        stdout=writing,
+        stderr=subprocess.PIPE,
+    )
     os.close(writing)
     assert ended.returncode == 1 and ended.stderr == b""
 

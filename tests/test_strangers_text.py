@@ -68,7 +68,7 @@ def drawn_card(record: manifest.Manifest) -> str:
     return text
 
 
-@fuzzed(150)
+@fuzzed(80)
 @given(mutated(MANIFEST))
 def test_a_manifest_is_read_or_refused(content):
     """What is read contradicts itself nowhere, or has a card."""
@@ -369,7 +369,7 @@ def bones(text: str) -> tuple[dict[str, int], list[str]]:
     return marks, [ast.dump(tree) for tree in code]
 
 
-@fuzzed(20)
+@fuzzed(12)
 @given(st.lists(WORD, min_size=4, max_size=4))
 def test_strangers_words_are_inert_in_the_card(words):
     """Its marks and script are those of the card with a plain word in their place; its header repeats them."""
@@ -430,7 +430,7 @@ def test_strangers_words_are_inert_in_the_page(words):
     assert all(link.startswith("#") for link in theirs.links)
 
 
-@fuzzed(200)
+@fuzzed(60)
 @given(VALUES | WORD)
 def test_what_is_shown_is_printable_and_holds_no_token(value):
     """Whatever an error repeats."""

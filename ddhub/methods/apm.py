@@ -131,8 +131,8 @@ def refresh(state: State, store: Store, student: Network, labels: Tensor, task: 
     examples = train.Examples(images, labels[rows].to(images.device), targets=teachers.label(images, which))
     epochs, protocol = config.student.epochs, student_protocol(config, task.recipe.augment)
     kept = {max(1, round(epochs * (k + 1) / config.snapshots)) for k in range(config.snapshots)}
-    purposes = [("student", step, *([number] if number else [])) for number in range(config.students)]
-    several = [seeds.derive(seed, *purpose) for purpose in purposes]
+    several = [seeds.derive(seed, "student", step)]  # the only one's, as ever; others are numbered
+    several += [seeds.derive(seed, "student", step, number) for number in range(1, config.students)]
     students = train.fit_many(
         student.together(config.students), [examples] * len(several), protocol, several, keep=kept
     )
