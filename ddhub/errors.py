@@ -42,9 +42,10 @@ def explained(fault: OSError, where: Path | None = None, doing: str = "") -> Use
     place = where or (Path(named) if named else None)
     during = f" ({doing})" if doing else ""
     if fault.errno in FULL:
+        room = f"free some space (df -h {place.parent if place else '.'})"
         return UserError(
             f"{f'{place}: ' if place else ''}{FULL[fault.errno]}{during}; what was saved before is whole",
-            next=f"free some space (df -h {place.parent if place else '.'}), then run the same command again",
+            next=f"{'ulimit -f unlimited' if fault.errno == errno.EFBIG else room}, then run the same command again",
         )
     if place is None:  # not of a file: a socket can refuse too
         return None

@@ -119,6 +119,9 @@ def whole_folder(out: Path) -> Iterator[Path]:
         yield staging
         staging.chmod(0o755)
         _rename(staging, out)
+    except UserError as fault:  # said of the folder that the user knows
+        message, advice = (text and text.replace(str(staging), str(out)) for text in (fault.args[0], fault.next))
+        raise UserError(message or "", next=advice) from fault
     finally:
         shutil.rmtree(staging, ignore_errors=True)
         os.close(held)

@@ -127,13 +127,16 @@ def _check_size(path: Path, how: Reading, *, stored: bool) -> bool:
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     check_names([path.name])
-    total, packed = path.stat().st_size, zipfile.is_zipfile(path)
-    if packed:
-        try:
+    total = path.stat().st_size
+    try:
+        packed = zipfile.is_zipfile(path)
+        members = []
+        if packed:
             with zipfile.ZipFile(path) as archive:
                 members = archive.infolist()
-        except Exception as fault:  # zipfile raises whatever a broken file leads it to
-            raise UserError(f"{path.name}: a damaged archive ({one_line(fault, 200)})") from fault
+    except Exception as fault:  # zipfile raises whatever a broken file leads it to
+        raise UserError(f"{path.name}: a damaged archive ({one_line(fault, 200)})") from fault
+    if packed:
         unpacked = sum(member.file_size for member in members)
         if unpacked > max(limits.UNPACKED, limits.PACKED * total) and how.limit == LIMIT:
             raise UserError(
