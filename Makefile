@@ -19,7 +19,7 @@ demo: $(VENV)/.installed
 	$(BIN)/ddhub evaluate $(DEMO) --archs convnet,resnet18,vit_tiny --seeds 2
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 bounds: $(VENV)/.installed
 	$(BIN)/python tests/bounds.py oldest

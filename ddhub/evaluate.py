@@ -192,7 +192,10 @@ def _work(bench: Bench, cells: tuple[Cell, ...], path: Path) -> None:
         if moments is None:
             lost.append(cell)
         elif not name.exists():
-            _test(bench, cell, moments[-1], len(examples[0]), seconds, name)
+            try:
+                _test(bench, cell, moments[-1], len(examples[0]), seconds, name)
+            except train.Diverged:
+                lost.append(cell)
     if lost:
         raise _diverged(bench, lost)
 

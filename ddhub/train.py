@@ -96,7 +96,7 @@ def fit(
     device = network.decisions.device
     epochs, steps = plan(len(examples), protocol, family_of(network, protocol))
     carry: dict[str, Any] = {"weights": network.init(seed), "optimizer": None}
-    learner, snapshots, loss = None, [], torch.zeros(())
+    learner, snapshots, losses = None, [], []
     wanted = _epochs_of(keep, epochs, protocol)
     for epoch in run.steps(epochs, carry) if run else range(epochs):
         learner = learner or _Learner(network, protocol, epochs, carry)
@@ -107,13 +107,15 @@ def fit(
             with network.seeded(seeds.derive(seed, "dropout", step)):
                 loss = _backward(network, learner.weights, batch, protocol)
             learner.optimizer.step()
+        losses.append(loss.detach())
         if run:
             run.log(loss=loss)
             carry.update(learner.state())
         if epoch + 1 in wanted:
             snapshots.append(network.place(learner.snapshot()))
-    _check(loss, network)
-    return [*snapshots, network.place(learner.weights if learner else carry["weights"])]
+    ended = network.place(learner.weights if learner else carry["weights"])
+    _check(losses, ended, network, epochs)
+    return [*snapshots, ended]
 
 
 def fit_many(
@@ -195,7 +197,8 @@ def _fit_together(
             snapshots.append(learner.snapshot())
     moments = [*snapshots, learner.weights]
     ended = [[network.place(fast.unstack(each, number)) for each in moments] for number in range(len(several))]
-    return [weights if fine else None for weights, fine in zip(ended, losses.isfinite().tolist(), strict=True)]
+    fine = losses.isfinite().tolist()
+    return [kept if ok and _finite(kept[-1]) else None for kept, ok in zip(ended, fine, strict=True)]
 
 
 def _epochs_of(keep: Iterable[int], epochs: int, protocol: Protocol) -> set[int]:
@@ -237,9 +240,17 @@ def _backward(network: Network, weights: Weights, batch: Batch, protocol: Protoc
     return loss
 
 
-def _check(loss: Tensor, network: Network) -> None:
-    if not loss.isfinite().all():
-        raise Diverged(f"training {network.arch} diverged: its loss is {loss.tolist()}", next="lower the learning rate")
+def _check(losses: Sequence[Tensor], weights: Weights, network: Network, epochs: int) -> None:
+    """Raise Diverged where an epoch ended with a loss that is not finite, or the last step left such weights."""
+    spoilt = [] if not losses else (~torch.stack(list(losses)).isfinite()).nonzero().flatten().tolist()
+    when = f"epoch {epochs - len(losses) + spoilt[0] + 1} of {epochs}" if spoilt else "its last step"
+    if spoilt or not _finite(weights):
+        what = f"its loss is {losses[spoilt[0]].item()}" if spoilt else "not all of its weights are finite"
+        raise Diverged(f"training {network.arch} diverged in {when}: {what}", next="lower its learning rate")
+
+
+def _finite(weights: Weights) -> bool:
+    return all(bool(value.isfinite().all()) for value in weights.values())
 
 
 def plan(count: int, protocol: Protocol, family: Family) -> tuple[int, int]:
@@ -325,6 +336,12 @@ def predict(
 
 
 def accuracy(network: Network, weights: Weights, examples: Examples) -> float:
-    """Top-1 accuracy as a fraction."""
-    hits = sum((logits.argmax(1) == labels).sum() for logits, labels in predict(network, weights, examples))
+    """Top-1 accuracy as a fraction; raises Diverged where logits are not finite, whose largest would count."""
+    tallies = [
+        torch.stack([(logits.argmax(1) == labels).sum(), (~logits.isfinite()).sum()])
+        for logits, labels in predict(network, weights, examples)
+    ]
+    hits, spoilt = torch.stack(tallies).sum(0).tolist()
+    if spoilt:
+        raise Diverged(f"{network.arch} diverged: its logits are not finite", next="lower its learning rate")
     return float(hits) / len(examples)

@@ -114,6 +114,6 @@ def test_whitening_survives_its_file(tmp_path):
     found = preprocess.fit(pictures(), EVERY, zca=True)
     path = tmp_path / "preprocess.safetensors"
     path.write_bytes(found.to_bytes())
-    mean, matrix = preprocess.load_whitening(path)
+    mean, matrix = preprocess.load_whitening(path, 48)
     again = preprocess.Preprocess(found.mean, found.std, mean, matrix)
     assert torch.equal(again.inputs(pictures()), found.inputs(pictures()))
