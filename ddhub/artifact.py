@@ -17,6 +17,7 @@ from ddhub import files, limits, manifest, parquet, redact
 from ddhub.errors import UserError
 from ddhub.log import size
 from ddhub.manifest import ByteCounts, FileRecord, Manifest
+from ddhub.mapped import Room, in_memory
 from ddhub.parquet import Rows
 from ddhub.preprocess import Preprocess, load_whitening
 
@@ -63,7 +64,7 @@ def keep_top(soft: Tensor, top_k: int) -> tuple[Tensor, Tensor, float]:
     """
     values, index = soft.topk(top_k, dim=1)
     left_out = soft.numel() - values.numel()
-    rest = float((soft.double().sum() - values.double().sum()) / left_out) if left_out else 0.0
+    rest = float((soft.sum(dtype=torch.double) - values.sum(dtype=torch.double)) / left_out) if left_out else 0.0
     return values, index.to(torch.int16 if soft.shape[1] <= 2**15 else torch.int32), rest
 
 
@@ -125,12 +126,15 @@ def _check_columns(folder: Path, record: Manifest, found: Rows) -> None:
         raise UserError(f"{folder}/data: column '{missing[0]}' is missing", next=f"ddhub verify {folder}")
 
 
-def read_data(folder: Path, shape: tuple[int, int, int], classes: int, rest: float | None = None) -> Rows:
+def read_data(
+    folder: Path, shape: tuple[int, int, int], classes: int, rest: float | None = None, room: Room = in_memory
+) -> Rows:
     """All rows of a set's data files, soft labels as float32 (M, K) and pixels as float32.
 
     Args:
         shape: (C, H, W) of every image.
         rest: what classes without a stored soft label count as; needed where `soft_index` is there.
+        room: where the rows are to be.
 
     Raises:
         UserError: naming the file, row or column that is not what a set of this shape holds.
@@ -140,7 +144,7 @@ def read_data(folder: Path, shape: tuple[int, int, int], classes: int, rest: flo
         part = _dense(part, folder, classes, rest)
         if count * sum(column[0].nbytes for column in part.columns() if column is not None) > limits.SET_BYTES:
             raise UserError(f"{folder}/data: {count} rows are more than is read ({size(limits.SET_BYTES)} of memory)")
-        whole = whole or _empty(part, count)
+        whole = whole or _empty(part, count, room)
         for kept, new in zip(whole.columns(), part.columns(), strict=True):
             if (kept is None) != (new is None):
                 raise UserError(f"{folder}/data: the files do not have the same columns")
@@ -174,9 +178,9 @@ def _dense(part: Rows, folder: Path, classes: int, rest: float | None) -> Rows:
     return Rows(part.images, part.labels, soft, None, pixels, part.group)
 
 
-def _empty(like: Rows, rows: int) -> Rows:
+def _empty(like: Rows, rows: int, room: Room) -> Rows:
     """Room for `rows` rows with the columns of `like`."""
-    return Rows(*(None if c is None else torch.empty((rows, *c.shape[1:]), dtype=c.dtype) for c in like.columns()))  # type: ignore[arg-type]
+    return Rows(*(None if c is None else room((rows, *c.shape[1:]), c.dtype) for c in like.columns()))  # type: ignore[arg-type]
 
 
 def check_files(folder: Path, record: Manifest) -> None:

@@ -70,7 +70,7 @@ def carry_out(task: Task, run: Run) -> tuple[SyntheticSet, float]:
     # The loop's own clock survives interruptions; what a method does outside it is added here.
     seconds = max(run.seconds, time.monotonic() - begun)
     synthetic = packaging.checked(synthetic, task)
-    if not synthetic.images.isfinite().all():
+    if not all(part.isfinite().all() for part in synthetic.images.split(1000)):
         raise UserError(f"{name}: the images are not finite", next="--set method.lr_images=... and another --out")
     return synthetic, seconds
 

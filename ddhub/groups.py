@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from ddhub import distill, fast, files, history, jobs, origins, packaging
+from ddhub import distill, fast, files, history, jobs, mapped, origins, packaging
 from ddhub.errors import UserError
 from ddhub.log import duration, say
 from ddhub.packaging import STATE
@@ -202,13 +202,19 @@ def read(path: Path) -> Group:
 
 def _package(shared: Shared, paths: list[Path], out: Path, seconds: dict[str, float], overrides: Sequence[str]) -> None:
     """Join the groups in order, and package them as one set."""
-    groups = [read(path) for path in paths]
-    assert len({len(group.labels) for group in groups}) == 1, "a method makes as many images in every group"
-    seconds["distill"] = sum(group.seconds for group in groups)
-    images, labels = torch.cat([group.images for group in groups]), torch.cat([group.labels for group in groups])
-    joined = SyntheticSet(images, labels, shared.task.soft_labels(images))
-    known = {"peak_bytes": max(group.peak_bytes for group in groups), "threads": shared.request.threads}
-    packaging.package(shared.task, packaging.checked(joined, shared.task), out, seconds, overrides, known)
+    task, known = shared.task, {"peak_bytes": 0, "threads": shared.request.threads}
+    each = len(task.initial_labels()) // len(paths)
+    labels, seconds["distill"] = torch.empty(each * len(paths), dtype=torch.int64), 0.0
+    with mapped.room(out / STATE / "joined") as room:
+        images = room((len(labels), *task.image_shape), torch.float32)
+        for path, rows in zip(paths, torch.arange(len(labels)).split(each), strict=True):
+            group = read(path)
+            assert len(group.labels) == each, "a method makes as many images in every group"
+            images[rows], labels[rows] = group.images, group.labels
+            seconds["distill"] += group.seconds
+            known["peak_bytes"] = max(known["peak_bytes"], group.peak_bytes)
+        joined = packaging.checked(SyntheticSet(images, labels, task.soft_labels(images, room)), task)
+        packaging.package(task, joined, out, seconds, overrides, known)
 
 
 @functools.lru_cache(maxsize=1)

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ddhub import __version__, artifact, fast, files, manifest, memorisation, parquet
+from ddhub import __version__, artifact, fast, files, manifest, mapped, memorisation, parquet
 from ddhub.log import duration, say
 from ddhub.manifest import (
     LabelRecord,
@@ -20,6 +20,7 @@ from ddhub.manifest import (
     SourceRecord,
     TeacherRecord,
 )
+from ddhub.mapped import Room
 from ddhub.parquet import Rows
 from ddhub.recipe import Recipe, public_override
 from ddhub.synset import SyntheticSet
@@ -43,6 +44,20 @@ def package(
         among_groups: `peak_bytes` and `threads` of the processes that made the recipe's groups, one after another in
             the set; None where there is only one.
     """
+    with mapped.room(out / STATE / "packaging") as room:
+        _package(task, synthetic, out, seconds, overrides, among_groups, room)
+
+
+def _package(
+    task: Task,
+    synthetic: SyntheticSet,
+    out: Path,
+    seconds: dict[str, float],
+    overrides: Sequence[str],
+    among_groups: dict[str, Any] | None,
+    room: Room,
+) -> None:
+    """What `package` says; all that grows with the set is in `room`."""
     begun = time.monotonic()
     staging = out / STATE / "staging"
     shutil.rmtree(staging, ignore_errors=True)
@@ -50,17 +65,18 @@ def package(
     if task.preprocess.zca is not None:
         files.write_bytes(staging / "preprocess.safetensors", task.preprocess.to_bytes())
     files.write_bytes(staging / "recipe.yaml", _resolved_recipe(task).yaml().encode())
-    pixels, clipped = task.preprocess.pixels(synthetic.images)
+    pixels, clipped = task.preprocess.pixels(synthetic.images, room)
+    inputs = task.preprocess.inputs_into(pixels, room(pixels.shape, torch.float32))
     # Labels are the teachers' word on what is shipped, not on the images before rounding.
-    rows = _labelled(task, pixels, synthetic.labels, task.preprocess.inputs(pixels), None)
+    rows = _labelled(task, pixels, synthetic.labels, inputs, None, room)
     parquet.write(staging, rows[0], task.source.classes)
-    scores = {"float": measure(task, synthetic), "packaged": measure(task, _packaged(task, staging, rows[1]))}
+    scores = {"float": measure(task, synthetic), "packaged": measure(task, _packaged(task, staging, rows[1], room))}
     scores["8bit"], keep_floats = scores["packaged"], worth_floats(scores)
     if keep_floats:
-        exact = synthetic.images.half()
-        rows = _labelled(task, pixels, synthetic.labels, exact.float(), exact)
+        exact = room(synthetic.images.shape, torch.float16).copy_(synthetic.images)
+        rows = _labelled(task, pixels, synthetic.labels, exact, exact, room)
         parquet.write(staging, rows[0], task.source.classes)
-        scores["packaged"] = measure(task, _packaged(task, staging, rows[1]))
+        scores["packaged"] = measure(task, _packaged(task, staging, rows[1], room))
     seconds["packaging"] = time.monotonic() - begun
     begun = time.monotonic()
     nearest, pairs = memorisation.check(task, pixels, synthetic.labels)
@@ -74,14 +90,16 @@ def package(
 
 
 def _labelled(
-    task: Task, images: torch.Tensor, labels: torch.Tensor, inputs: torch.Tensor, exact: torch.Tensor | None
+    task: Task, images: torch.Tensor, labels: torch.Tensor, inputs: torch.Tensor, exact: torch.Tensor | None, room: Room
 ) -> tuple[Rows, float | None]:
     """The rows to ship, labelled as the recipe says, and what classes without a soft label count as."""
-    soft, top_k = task.soft_labels(inputs), task.recipe.labels.top_k
+    soft, top_k = task.soft_labels(inputs, room), task.recipe.labels.top_k
     index, rest = None, None
     if soft is not None and top_k is not None:
         soft, index, rest = artifact.keep_top(soft, top_k)
-    return Rows(images, labels, None if soft is None else soft.half(), index, exact, _groups(task, len(labels))), rest
+    if soft is not None:
+        soft = room(soft.shape, torch.float16).copy_(soft)
+    return Rows(images, labels, soft, index, exact, _groups(task, len(labels))), rest
 
 
 def _groups(task: Task, count: int) -> torch.Tensor | None:
@@ -96,11 +114,13 @@ def _with_groups(made: Made, peak_bytes: int, threads: int) -> Made:
     return made.model_copy(update={"peak_bytes": peak, "decisions": {**made.decisions, "group_threads": threads}})
 
 
-def _packaged(task: Task, staging: Path, rest: float | None) -> SyntheticSet:
+def _packaged(task: Task, staging: Path, rest: float | None, room: Room) -> SyntheticSet:
     """The set as anybody would read it back from its files."""
     channels, side = task.source.images.shape[1:3]
-    rows = artifact.read_data(staging, (channels, side, side), len(task.source.classes), rest)
-    inputs = task.preprocess.inputs(rows.images) if rows.pixels is None else rows.pixels
+    rows = artifact.read_data(staging, (channels, side, side), len(task.source.classes), rest, room)
+    inputs = rows.pixels
+    if inputs is None:
+        inputs = task.preprocess.inputs_into(rows.images, room(rows.images.shape, torch.float32))
     return checked(SyntheticSet(inputs, rows.labels, rows.soft), task)
 
 

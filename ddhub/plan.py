@@ -21,8 +21,6 @@ from ddhub.task import own_protocol
 from ddhub.workload import Outline, Phase, Rough, Work, scoring, training
 
 Fits = Callable[[Work, Decisions], Fit | None]
-# Bytes that packaging holds of every value of the set: while it makes pixels of floats, and while networks learn it.
-CONVERTING, LEARNING = 13, 6
 LIBRARIES = ("datasets", "matplotlib.pyplot", "scipy.stats", "sklearn.datasets")  # what runs load late, but hold
 
 
@@ -249,8 +247,8 @@ def _packaging(outline: Outline) -> Phase:
     chosen, count, values = outline.recipe, outline.synthetic, outline.shape.values
     arch, times = chosen.teachers.arch, 2 * chosen.evaluate.packaging_seeds
     works = [
-        training(outline, "networks", arch, count, own_protocol(chosen), times, held=LEARNING * count * values),
-        scoring(outline, "their marks", arch, outline.held_out, times, pixels=True, held=CONVERTING * count * values),
+        training(outline, "networks", arch, count, own_protocol(chosen), times),
+        scoring(outline, "their marks", arch, outline.held_out, times, pixels=True),
     ]
     soft = 0
     if chosen.labels.form == "logits":

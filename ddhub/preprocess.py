@@ -5,7 +5,7 @@ no further normalisation. Kernel inducing points (arXiv:2107.13034) whiten other
 Shapes: N images, C H W image, D = C*H*W.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +16,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from ddhub.errors import UserError
+from ddhub.mapped import Room, in_memory
 from ddhub.redact import one_line
 
 ZCA_EPS = 0.1
@@ -67,12 +68,21 @@ class Preprocess:
         """The displayable inputs nearest to `inputs`, channel by channel; whitened inputs go through pixels."""
         return self.inputs_from_unit(self.unit(inputs).clamp(0, 1))
 
-    def pixels(self, inputs: Tensor) -> tuple[Tensor, float]:
+    def pixels(self, inputs: Tensor, room: Room = in_memory) -> tuple[Tensor, float]:
         """Network inputs as uint8 pixels, and the share of values that had to be clipped into [0, 1]."""
-        unit = self.unit(inputs)
+        shown, clipped = room(inputs.shape, torch.uint8), 0
         half = 0.5 / 255  # what rounds into the range is not clipped
-        clipped = ((unit < -half) | (unit > 1 + half)).float().mean().item()
-        return (unit.clamp(0, 1) * 255).round().to(torch.uint8), clipped
+        for part, into in zip(_pieces(inputs), _pieces(shown), strict=True):
+            unit = self.unit(part)
+            clipped += int(((unit < -half) | (unit > 1 + half)).sum())
+            into.copy_((unit.clamp(0, 1) * 255).round())
+        return shown, clipped / inputs.numel()
+
+    def inputs_into(self, images: Tensor, into: Tensor) -> Tensor:
+        """`inputs` of uint8 pixels (N, C, H, W), written into a tensor of their shape, which is returned."""
+        for part, kept in zip(_pieces(images), _pieces(into), strict=True):
+            kept.copy_(self.inputs(part))
+        return into
 
     def _alike(self, unit: Tensor) -> Tensor:
         """Standardised images (N, C, H, W), each with mean 0 and norm 1 over all its values."""
@@ -144,6 +154,11 @@ def load_whitening(path: Path, size: int) -> tuple[Tensor, Tensor]:
     if not (matrix.isfinite().all() and mean.isfinite().all()):
         raise UserError(f"{path}: holds values that are not finite")
     return mean, matrix
+
+
+def _pieces(images: Tensor) -> Sequence[Tensor]:
+    """Images (N, C, H, W), as many at a time as a bounded memory holds."""
+    return images.split(max(1, CHUNK // images[0].numel()))
 
 
 def _chunks(images: Tensor, index: Tensor) -> Iterator[Tensor]:

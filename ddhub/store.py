@@ -6,17 +6,16 @@ files as its checkpoint knows them, at whatever moment it died.
 Shapes: M images, B rows of them, C H W image.
 """
 
-import os
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from math import prod
 from pathlib import Path
 
-import numpy as np
 import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from ddhub import files
+from ddhub import files, mapped
 from ddhub.errors import UserError
 
 PART = 16 << 20  # bytes of one column that are worked on at once where all rows are
@@ -42,6 +41,10 @@ class Store:
         self._columns = {name: self._open(name) for name in fill(torch.arange(1))}
         self._aside = torch.zeros(shape[0], dtype=torch.bool)  # rows whose values at the checkpoint are put aside
 
+    def room(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+        """Room for one more thing that grows with the images, beside them."""
+        return mapped.tensor(self.folder / "more.raw", shape, dtype)
+
     def column(self, name: str) -> Tensor:
         """All of a column (M, C, H, W), to be read only; its pages are the file's."""
         return self._columns[name]
@@ -63,7 +66,7 @@ class Store:
 
     def parts(self) -> Iterator[Tensor]:
         """All rows in order, so many at a time as a bounded memory holds."""
-        each = max(1, PART // (4 * int(np.prod(self.shape[1:]))))
+        each = max(1, PART // (4 * prod(self.shape[1:])))
         yield from torch.arange(self.shape[0]).split(each)
 
     def flush(self) -> None:
@@ -113,22 +116,9 @@ class Store:
         return self.folder / f"{name}.f32"
 
     def _open(self, name: str) -> Tensor:
-        path, size = self._path(name), 4 * int(np.prod(self.shape))
-        if not path.exists() or path.stat().st_size != size:
-            with files.disk_errors(path, "making room for the images"):
-                self.folder.mkdir(parents=True, exist_ok=True)
-                with path.open("wb") as file:
-                    _reserve(file.fileno(), size)
-            self._made = True  # and empty
-        return torch.from_numpy(np.memmap(path, np.float32, "r+", shape=self.shape))
-
-
-def _reserve(descriptor: int, size: int) -> None:
-    """Take the room now: a disk that is full later would kill whoever writes to the mapping."""
-    if hasattr(os, "posix_fallocate"):
-        os.posix_fallocate(descriptor, 0, size)
-    else:
-        os.truncate(descriptor, size)
+        path = self._path(name)
+        self._made = self._made or not mapped.holds(path, self.shape)  # and empty
+        return mapped.tensor(path, self.shape)
 
 
 def _step(path: Path) -> int:

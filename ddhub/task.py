@@ -13,6 +13,7 @@ from torch import Tensor
 from ddhub import fast, seeds, sources, train
 from ddhub.errors import UserError
 from ddhub.manifest import Protocol
+from ddhub.mapped import Room
 from ddhub.preprocess import Preprocess
 from ddhub.recipe import Recipe
 from ddhub.sources import Split
@@ -101,12 +102,15 @@ class Task:
         labels = self.source.labels[self.training]
         return self.training[sources.stratified(labels, self.source.classes, ipc, self.recipe.seed, *purpose)]
 
-    def soft_labels(self, images: Tensor) -> Tensor | None:
-        """What the recipe ships as soft labels of network inputs: mean or one teacher's logits (M, K), or None."""
+    def soft_labels(self, images: Tensor, room: Room | None = None) -> Tensor | None:
+        """What the recipe ships as soft labels of network inputs: mean or one teacher's logits (M, K), or None.
+
+        They are on the device, or in host memory where there is room that they are to be in.
+        """
         if self.recipe.labels.form == "hard":
             return None
         assert self.teachers is not None
-        return self.teachers.label(images, None if self.recipe.labels.teachers == "mean" else 0)
+        return self.teachers.label(images, None if self.recipe.labels.teachers == "mean" else 0, room=room)
 
     def validation_examples(self) -> train.Examples:
         """The held-out part, as pixels."""

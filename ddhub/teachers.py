@@ -21,6 +21,7 @@ from ddhub.errors import UserError
 from ddhub.fast import Network, Weights
 from ddhub.log import duration, say
 from ddhub.manifest import Protocol
+from ddhub.mapped import Room
 from ddhub.recipe import TeacherSpec
 from ddhub.redact import one_line
 from ddhub.run import Run
@@ -47,12 +48,19 @@ class Teachers:
             return self.network.forward(self.weights[which], inputs)
         return self.network.forward_each(self.weights, inputs).mean(0)
 
-    def label(self, inputs: Tensor, which: int | None = None, batch: int = 500) -> Tensor:
-        """Like `logits`, without gradients and in batches, for sets of any size."""
-        decisions = self.network.decisions
-        parts = inputs.split(min(batch, decisions.chunk or batch))
+    def label(self, inputs: Tensor, which: int | None = None, batch: int = 500, room: Room | None = None) -> Tensor:
+        """Like `logits`, without gradients and in batches, for sets of any size; on the device, or in a given room."""
+        decisions, labels = self.network.decisions, []
+        kept = None if room is None else room((len(inputs), self.network.classes), torch.float32)
         with torch.no_grad():
-            return torch.cat([self.logits(part.to(decisions.device), which) for part in parts])
+            for rows in torch.arange(len(inputs)).split(min(batch, decisions.chunk or batch)):
+                part = slice(int(rows[0]), int(rows[-1]) + 1)
+                logits = self.logits(inputs[part].to(decisions.device).float(), which)
+                if kept is None:
+                    labels.append(logits)
+                else:
+                    kept[part] = logits.cpu()
+        return torch.cat(labels) if kept is None else kept
 
     @property
     def has_features(self) -> bool:

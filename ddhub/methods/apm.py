@@ -110,7 +110,7 @@ def distill(task: Task, run: Run) -> SyntheticSet:
             state["lr"] *= config.decay
     settle(state, store, task, config.iterations)
     chosen = candidate(store, config) if state["best"] is None else state["best"]
-    return SyntheticSet(chosen, labels, task.soft_labels(chosen))
+    return SyntheticSet(chosen, labels, task.soft_labels(chosen, store.room))
 
 
 def initial(task: Task, rows: Tensor) -> Values:

@@ -1,0 +1,87 @@
+"""Peak memory of packaging against the size of the set, at ImageNet's shapes, a process for each size.
+
+python benchmarks/packaging_memory.py --ipc 10 50 > benchmarks/results/packaging_memory.json
+
+1,000 classes of 64x64x3. The set is noise in a mapped file, as the distiller leaves its images; networks are ConvNets of
+two blocks and width 8, and the two that score the set learn it for one epoch: what is asked is what grows with the set.
+Everything else is what `ddhub distill` does: pixels, labels, parquet, the set read back and scored, the search for
+copies of 11,000 real images, the manifest.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from distilling import Memory, Worker, facts, noise_source, task_of, waited
+
+CLASSES, SIDE = 1000, 64
+TINY = [
+    "teachers={arch: convnet2_w8, count: 1}",
+    "method.student={arch: convnet2_w8}",
+    "evaluate.epochs=1",
+    "evaluate.packaging_seeds=1",
+]
+
+
+def measure(ipc: int, threads: int) -> dict:
+    """Package a set in this process; bytes beyond what libraries hold, and seconds."""
+    from ddhub import fast, mapped, packaging, recipe
+    from ddhub.recipe import SourceSpec
+    from ddhub.synset import SyntheticSet
+
+    torch.set_num_threads(threads)
+    source = noise_source(11 * CLASSES, CLASSES, SIDE)
+    spec = SourceSpec(dataset="noise", revision="none", resolution=SIDE, channels=3, image="image", label="label")
+    task = task_of(
+        recipe.read(f"imagenet_ipc{ipc}", TINY),
+        replace(source, spec=spec),
+        fast.decide("cpu", threads, compile=False, flops=0),
+    )
+    load_late()
+    with tempfile.TemporaryDirectory() as name:
+        folder, labels = Path(name), torch.arange(CLASSES).repeat_interleave(ipc)
+        images = mapped.tensor(folder / "images.f32", (len(labels), 3, SIDE, SIDE))
+        for part in images.split(1000):
+            part.normal_(generator=torch.Generator().manual_seed(0))
+        soft = task.soft_labels(images, lambda shape, dtype: mapped.tensor(folder / "soft.f32", shape, dtype))
+        memory, begun = Memory("cpu"), time.monotonic()
+        packaging.package(task, SyntheticSet(images, labels, soft), folder / "set", {}, [])
+        seconds = time.monotonic() - begun
+        shipped = sum(path.stat().st_size for path in (folder / "set" / "data").iterdir())
+        return {"ipc": ipc, "images": len(labels), "peak_bytes": memory.peak, "seconds": seconds, "data_bytes": shipped}
+
+
+def load_late() -> None:
+    """Load the libraries that a run loads late, which are not counted."""
+    import datasets  # noqa: F401
+    import matplotlib.pyplot  # noqa: F401
+    import scipy.stats  # noqa: F401
+
+
+def main() -> None:
+    """Measure one size, or all in turn."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--ipc", type=int, nargs="+", default=[10, 50])
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--worker", type=int, help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.worker is not None:
+        waited(measure(asked.worker, asked.threads))
+        return
+    rows = []
+    for ipc in asked.ipc:
+        worker = Worker([__file__, "--worker", str(ipc), "--threads", str(asked.threads)])
+        rows.append(worker.read())
+        worker.end()
+        print(rows[-1], file=sys.stderr)
+    command = f"python benchmarks/packaging_memory.py --ipc {' '.join(map(str, asked.ipc))} --threads {asked.threads}"
+    print(json.dumps({**facts("cpu", command), "rows": rows}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
