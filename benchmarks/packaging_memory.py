@@ -2,10 +2,10 @@
 
 python benchmarks/packaging_memory.py --ipc 10 50 > benchmarks/results/packaging_memory.json
 
-1,000 classes of 64x64x3. The set is noise in a mapped file, as the distiller leaves its images; networks are ConvNets of
-two blocks and width 8, and the two that score the set learn it for one epoch: what is asked is what grows with the set.
-Everything else is what `ddhub distill` does: pixels, labels, parquet, the set read back and scored, the search for
-copies of 11,000 real images, the manifest.
+1,000 classes of 64x64x3. The set is noise in a mapped file, as the distiller leaves its images; networks are ConvNets
+of two blocks and width 8, and the two that score the set learn it for one epoch: what is asked is what grows with the
+set. Everything else is what `ddhub distill` does: pixels, labels, parquet, the set read back and scored, the search for
+copies among 10,000 real images, the manifest.
 """
 
 import argparse

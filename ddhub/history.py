@@ -57,7 +57,7 @@ def note(task: Task, seconds: dict[str, float], watch: Watch, threads: int | Non
         return
     outline, device = Outline(task.recipe, Shape.of(task.source), task.decisions), task.decisions.device
     rows = plan.predict(outline, threads or task.decisions.threads, costs.stored)
-    known = [row for row in rows if row["seconds"] and row["phase"] in seconds and row["phase"] in COMPARED]
+    known = [row for row in rows if row["seconds"] is not None and row["phase"] in seconds and row["phase"] in COMPARED]
     known = [row for row in known if row["phase"] not in watch.elsewhere]
     if not known:
         return

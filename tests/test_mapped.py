@@ -1,4 +1,4 @@
-"""Tensors in files: what is written is there again, room is given back, and a full disk is said before it is too late."""
+"""Tensors in files: what is written is there again, room is given back, and a full disk is said in time."""
 
 import errno
 import os
