@@ -20,8 +20,14 @@ TRIED = ("datasets", "huggingface-hub", "timm")
 HELD = ("torch", "torchvision", "numpy", "pandas", "pyarrow", "safetensors", *TRIED)
 SUBSET = ["test_parquet", "test_sources", "test_nets", "test_hub", "test_publish", "test_layouts", "test_anyset"]
 SUBSET += ["test_end_to_end", "test_strangers_hub"]
-# Its fixture writes an empty split, at which datasets 4.8 itself divides by zero; ddhub writes none by it.
-LEFT_OUT = "tests/test_sources.py::test_an_empty_split_is_refused"
+# What the oldest releases do otherwise: the fixture's empty split, at which datasets 4.8 itself divides by zero (ddhub
+# writes none by it); timm 1.0.20 refuses images smaller than a patch, in a sentence; huggingface_hub 1.0 sends by LFS
+# what newer ones send by xet.
+LEFT_OUT = [
+    "test_sources.py::test_an_empty_split_is_refused",
+    "test_nets.py::test_timm_is_told_what_it_needs_of_a_small_image",
+    "test_publish.py::test_a_set_travels_by_xet",
+]
 
 
 def oldest() -> list[str]:
@@ -54,8 +60,9 @@ def main() -> int:
         print(f"{which}: {', '.join(f'{key} {told[key]}' for key in sorted(told))}", flush=True)
         environment = {**os.environ, "PYTHONPATH": name}
         paths = [str(ROOT / "tests" / f"{test}.py") for test in SUBSET]
+        left = [f"--deselect=tests/{test}" for test in LEFT_OUT] if which == "oldest" else []
         return subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", "--deselect", LEFT_OUT, *(arguments or paths)],
+            [sys.executable, "-m", "pytest", "-q", *left, *(arguments or paths)],
             env=environment,
             cwd=ROOT,
             check=False,
