@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "ddhub"
 LAYERS = [
-    {"errors", "files", "limits", "log", "redact", "schema", "seeds", "strictjson", "strictyaml"},
+    {"errors", "files", "limits", "log", "mapped", "redact", "schema", "seeds", "strictjson", "strictyaml"},
     {"recipe", "plugins", "jobs", "manifest", "hubclient"},
     {"rows", "statistics", "protocols", "verdict"},
     {"sources", "columns", "datafile", "decoding", "nets", "augment", "preprocess", "synset", "parquet", "artifact"},
