@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from ddhub import (
     __version__,
@@ -208,7 +207,7 @@ def _write(
     """Write payload and manifest; `notes` is completed by what is found out here."""
     assert found.labels is not None
     exact = found.images if found.images.is_floating_point() else None
-    shown, clipped = (found.images, 0.0) if exact is None else _shown(exact, fitted)
+    shown, clipped = (found.images, 0.0) if exact is None else fitted.pixels(exact)
     rows = Rows(shown, found.labels, found.soft, None, exact)
     ipc = len(rows) // len(split.classes)
     lr = asked.lr if asked.lr is not None else found.lr
@@ -250,16 +249,6 @@ def _write(
         bytes=artifact.byte_counts(records, rows),
     )
     files.write_bytes(out / "ddhub.json", manifest.dump(record))
-
-
-def _shown(inputs: Tensor, fitted: Preprocess) -> tuple[Tensor, float]:
-    """Network inputs (N, C, H, W) as uint8 display pixels, and the share of values that these clip."""
-    shown, clipped = torch.empty(inputs.shape, dtype=torch.uint8), 0.0
-    for start in range(0, len(inputs), parquet.GROUP_ROWS):
-        part = inputs[start : start + parquet.GROUP_ROWS]
-        shown[start : start + len(part)], share = fitted.pixels(part)
-        clipped += share * len(part) / len(inputs)
-    return shown, clipped
 
 
 def _described(

@@ -44,20 +44,6 @@ def package(
         among_groups: `peak_bytes` and `threads` of the processes that made the recipe's groups, one after another in
             the set; None where there is only one.
     """
-    with mapped.room(out / STATE / "packaging") as room:
-        _package(task, synthetic, out, seconds, overrides, among_groups, room)
-
-
-def _package(
-    task: Task,
-    synthetic: SyntheticSet,
-    out: Path,
-    seconds: dict[str, float],
-    overrides: Sequence[str],
-    among_groups: dict[str, Any] | None,
-    room: Room,
-) -> None:
-    """What `package` says; all that grows with the set is in `room`."""
     begun = time.monotonic()
     staging = out / STATE / "staging"
     shutil.rmtree(staging, ignore_errors=True)
@@ -65,24 +51,25 @@ def _package(
     if task.preprocess.zca is not None:
         files.write_bytes(staging / "preprocess.safetensors", task.preprocess.to_bytes())
     files.write_bytes(staging / "recipe.yaml", _resolved_recipe(task).yaml().encode())
-    pixels, clipped = task.preprocess.pixels(synthetic.images, room)
-    inputs = task.preprocess.inputs_into(pixels, room(pixels.shape, torch.float32))
-    # Labels are the teachers' word on what is shipped, not on the images before rounding.
-    rows = _labelled(task, pixels, synthetic.labels, inputs, None, room)
-    parquet.write(staging, rows[0], task.source.classes)
-    scores = {"float": measure(task, synthetic), "packaged": measure(task, _packaged(task, staging, rows[1], room))}
-    scores["8bit"], keep_floats = scores["packaged"], worth_floats(scores)
-    if keep_floats:
-        exact = room(synthetic.images.shape, torch.float16).copy_(synthetic.images)
-        rows = _labelled(task, pixels, synthetic.labels, exact, exact, room)
+    with mapped.room(out / STATE / "packaging") as room:  # of all that grows with the set
+        pixels, clipped = task.preprocess.pixels(synthetic.images, room)
+        inputs = task.preprocess.inputs_into(pixels, room(pixels.shape, torch.float32))
+        # Labels are the teachers' word on what is shipped, not on the images before rounding.
+        rows = _labelled(task, pixels, synthetic.labels, inputs, None, room)
         parquet.write(staging, rows[0], task.source.classes)
-        scores["packaged"] = measure(task, _packaged(task, staging, rows[1], room))
-    seconds["packaging"] = time.monotonic() - begun
-    begun = time.monotonic()
-    nearest, pairs = memorisation.check(task, pixels, synthetic.labels)
-    memorisation.picture(pairs, out / "assets" / "nearest.png")
-    seconds["memorisation"] = time.monotonic() - begun
-    record = _manifest(task, staging, teacher_records, seconds, overrides, scores, clipped, nearest, *rows)
+        scores = {"float": measure(task, synthetic), "packaged": measure(task, _packaged(task, staging, rows[1], room))}
+        scores["8bit"], keep_floats = scores["packaged"], worth_floats(scores)
+        if keep_floats:
+            exact = room(synthetic.images.shape, torch.float16).copy_(synthetic.images)
+            rows = _labelled(task, pixels, synthetic.labels, exact, exact, room)
+            parquet.write(staging, rows[0], task.source.classes)
+            scores["packaged"] = measure(task, _packaged(task, staging, rows[1], room))
+        seconds["packaging"] = time.monotonic() - begun
+        begun = time.monotonic()
+        nearest, pairs = memorisation.check(task, pixels, synthetic.labels)
+        memorisation.picture(pairs, out / "assets" / "nearest.png")
+        seconds["memorisation"] = time.monotonic() - begun
+        record = _manifest(task, staging, teacher_records, seconds, overrides, scores, clipped, nearest, *rows)
     if among_groups is not None:
         record = record.model_copy(update={"made": _with_groups(record.made, **among_groups)})
     install(staging, out, record)

@@ -7,7 +7,7 @@ Shapes: M images, B rows of them, C H W image.
 """
 
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from math import prod
 from pathlib import Path
 
@@ -40,10 +40,6 @@ class Store:
         self._fill, self._made = fill, False
         self._columns = {name: self._open(name) for name in fill(torch.arange(1))}
         self._aside = torch.zeros(shape[0], dtype=torch.bool)  # rows whose values at the checkpoint are put aside
-
-    def room(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-        """Room for one more thing that grows with the images, beside them."""
-        return mapped.tensor(self.folder / "more.raw", shape, dtype)
 
     def column(self, name: str) -> Tensor:
         """All of a column (M, C, H, W), to be read only; its pages are the file's."""

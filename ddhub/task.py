@@ -36,10 +36,10 @@ class Task:
     decisions: fast.Decisions
     initial: Tensor | None = None  # rows of `source` that its images start from; None: drawn by the recipe's seed
 
-    def network(self, arch: str) -> fast.Network:
-        """The network of an architecture for this source."""
+    def network(self, arch: str, decisions: fast.Decisions | None = None) -> fast.Network:
+        """The network of an architecture for this source, run as the task is unless told otherwise."""
         channels, side = self.source.images.shape[1:3]
-        return fast.network(arch, len(self.source.classes), channels, side, self.decisions)
+        return fast.network(arch, len(self.source.classes), channels, side, decisions or self.decisions)
 
     @property
     def home_arch(self) -> str:
@@ -95,7 +95,9 @@ class Task:
         task = replace(self, recipe=own, decisions=decisions, initial=drawn[:, number].flatten())
         if self.teachers is None:
             return task
-        return replace(task, teachers=replace(self.teachers, network=task.network(self.teachers.network.arch)))
+        return replace(
+            task, teachers=replace(self.teachers, network=task.network(self.teachers.network.arch, decisions.exact()))
+        )
 
     def _drawn(self, ipc: int, *purpose: str | int) -> Tensor:
         """Rows of `ipc` random training images per class, class by class."""

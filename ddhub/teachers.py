@@ -50,17 +50,16 @@ class Teachers:
 
     def label(self, inputs: Tensor, which: int | None = None, batch: int = 500, room: Room | None = None) -> Tensor:
         """Like `logits`, without gradients and in batches, for sets of any size; on the device, or in a given room."""
-        decisions, labels = self.network.decisions, []
-        kept = None if room is None else room((len(inputs), self.network.classes), torch.float32)
+        decisions = self.network.decisions
+        each = min(batch, decisions.chunk or batch)
+        labels = (room or self._on_device)((len(inputs), self.network.classes), torch.float32)
         with torch.no_grad():
-            for rows in torch.arange(len(inputs)).split(min(batch, decisions.chunk or batch)):
-                part = slice(int(rows[0]), int(rows[-1]) + 1)
-                logits = self.logits(inputs[part].to(decisions.device).float(), which)
-                if kept is None:
-                    labels.append(logits)
-                else:
-                    kept[part] = logits.cpu()
-        return torch.cat(labels) if kept is None else kept
+            for part, into in zip(inputs.split(each), labels.split(each), strict=True):
+                into.copy_(self.logits(part.to(decisions.device).float(), which))
+        return labels
+
+    def _on_device(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+        return torch.empty(tuple(shape), dtype=dtype, device=self.network.decisions.device)
 
     @property
     def has_features(self) -> bool:

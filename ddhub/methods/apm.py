@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from ddhub import seeds, train
+from ddhub import mapped, seeds, train
 from ddhub.fast import Network, Weights
 from ddhub.manifest import Protocol
 from ddhub.run import Run, State
@@ -110,7 +110,9 @@ def distill(task: Task, run: Run) -> SyntheticSet:
             state["lr"] *= config.decay
     settle(state, store, task, config.iterations)
     chosen = candidate(store, config) if state["best"] is None else state["best"]
-    return SyntheticSet(chosen, labels, task.soft_labels(chosen, store.room))
+    return SyntheticSet(
+        chosen, labels, task.soft_labels(chosen, partial(mapped.tensor, store.folder / "soft_labels.f32"))
+    )
 
 
 def initial(task: Task, rows: Tensor) -> Values:
