@@ -117,21 +117,23 @@ class Scene:
 
     def must(self, words: list[str]) -> None:
         """Run a command where inputs are prepared; it has to succeed."""
-        process = self.start(words, self.prepared, self.home)
+        said = self.folder / "said.txt"
+        process = self.start(words, self.prepared, self.home, said)
         process.join()
         if process.exitcode:
-            raise SystemExit(f"{' '.join(words)}\n{(self.prepared.parent / 'stderr.txt').read_text()[-3000:]}")
+            raise SystemExit(f"{' '.join(words)}\n{said.read_text()[-3000:]}")
 
     def start(
         self,
         words: list[str],
         folder: Path,
         home: Path,
+        said: Path,
         chosen: faulty.Chosen | None = None,
         powerless: bool = False,
     ) -> Any:
         """Begin a command in a process of its own."""
-        process = self.context.Process(target=faulty.command, args=(words, folder, home, chosen, powerless))
+        process = self.context.Process(target=faulty.command, args=(words, folder, home, said, chosen, powerless))
         process.start()
         return process
 
@@ -140,7 +142,7 @@ class Scene:
         trial = Trial(self, name, f"{name.replace(', ', '-').replace(' ', '-')}-whole")
         counts = trial.folder / "counts.txt"
         before, begun = used(trial.folder), time.monotonic()
-        process = self.start(trial.words, trial.work, trial.home, faulty.Chosen(counts=counts))
+        process = trial.start(chosen=faulty.Chosen(counts=counts))
         process.join()
         if process.exitcode:
             raise SystemExit(f"{name}: {trial.said}")
@@ -159,7 +161,8 @@ class Trial:
         self.folder = scene.folder / "trials" / label
         self.work, self.home = self.folder / "work", self.folder / "home"
         self.words = [word.replace("{trial}", label) for word in self.verb.words]
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self.output = self.folder.with_name(f"{label}.txt")
+        self.remove()
         self.folder.mkdir(parents=True)
         self.fill()
 
@@ -174,13 +177,12 @@ class Trial:
 
     def start(self, **how: Any) -> Any:
         """Begin the command."""
-        return self.scene.start(self.words, self.work, self.home, **how)
+        return self.scene.start(self.words, self.work, self.home, self.output, **how)
 
     @property
     def said(self) -> str:
         """What the command said in all its runs."""
-        path = self.folder / "stderr.txt"
-        return path.read_text(errors="replace") if path.exists() else ""
+        return self.output.read_text(errors="replace") if self.output.exists() else ""
 
     def result(self) -> dict[str, str]:
         """Name and hash of every file that a user gets, on the Hub for `push`."""
@@ -225,6 +227,7 @@ class Trial:
         """Clean up."""
         subprocess.run(["umount", "-q", str(self.folder)], capture_output=True)
         shutil.rmtree(self.folder, ignore_errors=True)
+        self.output.unlink(missing_ok=True)
 
 
 def hidden_or_shown(path: Path) -> bool:

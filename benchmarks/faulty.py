@@ -28,18 +28,21 @@ class Chosen:
     counts: Path | None = None
 
 
-def command(words: list[str], folder: Path, home: Path, chosen: Chosen | None, powerless: bool) -> None:
-    """Run `ddhub WORDS...` in a folder, what it says going to `stderr.txt` beside it.
+def command(
+    words: list[str], folder: Path, home: Path, said: Path, chosen: Chosen | None = None, powerless: bool = False
+) -> None:
+    """Run `ddhub WORDS...` in a folder.
 
     Args:
         home: DDHUB_HOME.
+        said: the file that what it prints is added to; a disk that gets full would swallow its last words.
         powerless: without the right of root to write where the mode of a folder forbids it.
     """
     os.environ["DDHUB_HOME"] = str(home)
     os.chdir(folder)
-    said = os.open(folder.parent / "stderr.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(said, 1)
-    os.dup2(said, 2)
+    file = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     import torch
 

@@ -66,7 +66,8 @@ def place(parts, tmp_path):
 
 def start(forks, words, place, chosen=None, powerless=False):
     """Begin a command in a process of its own."""
-    process = forks.Process(target=faulty.command, args=(words, place, place.parent / "ddhub-home", chosen, powerless))
+    home, output = place.parent / "ddhub-home", place.parent / "said.txt"
+    process = forks.Process(target=faulty.command, args=(words, place, home, output, chosen, powerless))
     process.start()
     return process
 
@@ -80,7 +81,7 @@ def run(*given, **named):
 
 def said(place):
     """What the commands said in all."""
-    return (place.parent / "stderr.txt").read_text()
+    return (place.parent / "said.txt").read_text()
 
 
 def payload(folder):
@@ -135,7 +136,7 @@ def test_a_killed_import_can_be_made_again(forks, place):
 def limited(words, place):
     """A command in a process whose files may not grow beyond 3 kB: a parquet file does."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
-    faulty.command(words, place, place.parent / "ddhub-home", None, False)
+    faulty.command(words, place, place.parent / "ddhub-home", place.parent / "said.txt")
 
 
 def test_no_room_in_a_parquet_file_is_said_and_mended(forks, place):

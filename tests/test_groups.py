@@ -193,6 +193,15 @@ def test_groups_draw_apart(tmp_path):
     assert other.group(0, 1).recipe.seed != first.recipe.seed
 
 
+def test_groups_ask_their_teachers_in_float32(made, tmp_path):
+    """As a single run does, whatever precision they distill in: the logits of teachers are cached for all."""
+    found = recipe.read("digits_ipc1", TWO)
+    task = distill.prepare(found, tmp_path / "out", {"threads": 1, "precision": "bfloat16"}, 120)[0]
+    group = task.group(0, 1)
+    assert task.teachers.network.decisions.precision == "float32"
+    assert (group.decisions.precision, group.teachers.network.decisions.precision) == ("bfloat16", "float32")
+
+
 def test_one_group_is_what_it_was_before_there_were_several(tmp_path):
     """The hash of its recipe, the images that it starts from, and no column more."""
     fixed = tmp_path / "fixed.yaml"
