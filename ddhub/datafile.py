@@ -26,8 +26,9 @@ def batches(
 ) -> Iterator[Any]:
     """The row groups of one file, or parts of them, as arrow batches; None reads all columns."""
     file = opened(path)
-    _check_footer(file.metadata, path, math.prod(shape))
-    largest = max((column.total_uncompressed_size for _, column in _columns(file.metadata)), default=0)
+    with readable(path):
+        _check_footer(file.metadata, path, math.prod(shape))
+        largest = max((column.total_uncompressed_size for _, column in _columns(file.metadata)), default=0)
     # All rows may be one picture that is stored once: a batch of them unpacks to that many times its size.
     rows = max(1, min(GROUP_ROWS, BATCH_BYTES // max(1, largest)))
     with readable(path):
@@ -62,10 +63,9 @@ def opened(path: Path) -> Any:
 
 def _check_footer(footer: Any, path: Path, pixels: int) -> None:
     """Refuse what would unpack to more than such rows hold: a few bytes of a file can stand for any number of rows."""
-    with readable(path):
-        columns = _columns(footer)
-        packed = sum(column.total_uncompressed_size for _, column in columns)
-        counts = [footer.row_group(number).num_rows for number in range(footer.num_row_groups)]
+    columns = _columns(footer)
+    packed = sum(column.total_uncompressed_size for _, column in columns)
+    counts = [footer.row_group(number).num_rows for number in range(footer.num_row_groups)]
     if footer.num_rows != sum(counts) or min(counts, default=0) < 0:
         raise UserError(f"{path}: cannot be read: its row groups do not add up to its {footer.num_rows} rows")
     for rows, column in columns:

@@ -119,6 +119,17 @@ def test_each_wrong_column_is_named(name, table, tmp_path):
     assert len(refused(lambda: read(tmp_path), str(tmp_path), words).splitlines()) == 1
 
 
+def test_a_footer_whose_columns_are_no_text_is_refused(table, tmp_path):
+    """Found by a long fuzz: arrow decodes a column's path only when it is asked for it."""
+    (tmp_path / "data").mkdir()
+    assert table.count(b"soft_label") == 3  # in the schema, in the row group, in the header of `datasets`
+    for at in (1, 2):
+        parts = table.split(b"soft_label")
+        spoilt = b"soft_label".join(parts[:at]) + b"soft_lab\xe4l" + b"soft_label".join(parts[at:])
+        (tmp_path / DATA).write_bytes(spoilt)
+        assert len(refused(lambda: read(tmp_path), DATA, "'utf-8' codec").splitlines()) == 1
+
+
 def test_columns_that_are_no_sets_are_left_where_they_are(table, tmp_path):
     """One that would unpack to anything is not unpacked; one name twice, or a header of another's, is said."""
     (tmp_path / "data").mkdir()
