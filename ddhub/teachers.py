@@ -108,7 +108,7 @@ def obtain(
             )
             weights = train.fit(network, training, protocol, seed=index, run=run)[-1]
             top1 = train.accuracy(network, weights, validation)
-            files.write_json(_seconds(path), round(run.seconds, 1))
+            files.write_json(_seconds(path), run.seconds)  # unrounded: history.Watch compares it with a clock
             files.write_json(_about(path), {"identity": identity})
             write(path, network, weights, top1)
             run.remove()
