@@ -35,6 +35,7 @@ class Task:
     protocol: Protocol  # how the finished set is meant to be trained on
     decisions: fast.Decisions
     initial: Tensor | None = None  # rows of `source` that its images start from; None: drawn by the recipe's seed
+    parts: int = 1  # groups of the set that this task makes one of: a loss that is a mean is a mean over all of them
 
     def network(self, arch: str, decisions: fast.Decisions | None = None) -> fast.Network:
         """The network of an architecture for this source, run as the task is unless told otherwise."""
@@ -85,14 +86,16 @@ class Task:
     def group(self, number: int, threads: int) -> "Task":
         """The task of one of the recipe's groups: its share of the images, and randomness of its own.
 
-        The groups start from disjoint parts of one draw, so no real image starts two of them.
+        The groups start from disjoint parts of one draw, so no real image starts two of them. `parts` says of how many
+        this is one, so that its images move as fast as they would if all were made together.
         """
         recipe, decisions = self.recipe, replace(self.decisions, threads=threads)
         each = recipe.ipc // recipe.groups
         drawn = self._drawn(recipe.ipc, "init").view(-1, recipe.groups, each)
         seed = seeds.derive(recipe.seed, "group", number)
         own = recipe.model_copy(update={"ipc": each, "groups": 1, "seed": seed})
-        task = replace(self, recipe=own, decisions=decisions, initial=drawn[:, number].flatten())
+        initial = drawn[:, number].flatten()
+        task = replace(self, recipe=own, decisions=decisions, initial=initial, parts=recipe.groups)
         if self.teachers is None:
             return task
         return replace(

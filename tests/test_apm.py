@@ -108,6 +108,17 @@ def test_the_gradient_does_not_depend_on_the_chunk(chunk):
         assert (found - expected).abs().max() < 1e-5 * expected.abs().max() and gap > 0
 
 
+def test_a_group_moves_as_fast_as_the_whole_set():
+    """The gradient of a group's images is their part of the whole set's, however few they are."""
+    task = task_of()
+    images, labels = task.start("real")
+    student = task.network(ARCH)
+    whole, _ = apm.adversarial_gradient(images, labels, student, [student.init(5)], 1, task)
+    group = replace(task, parts=3)
+    part, _ = apm.adversarial_gradient(images[:IPC], labels[:IPC], student, [student.init(5)], 1, group)
+    assert (part - whole[:IPC]).abs().max() < 1e-5 * whole[:IPC].abs().max()
+
+
 def test_of_several_students_the_mean_counts(monkeypatch):
     """The gradient of two students is the mean of theirs; one program trains them as taking turns does."""
     task = task_of(students=2)

@@ -25,6 +25,8 @@ import ddhub
 from ddhub import api, artifact, cli, distill, fast, files, groups, jobs, manifest, packaging, recipe, sources, verify
 from ddhub.errors import UserError
 from ddhub.jobs import board
+from ddhub.methods import dm
+from ddhub.run import Run
 
 TINY = [
     "teachers={arch: convnet2_w8, count: 2, epochs: 2}",
@@ -68,6 +70,23 @@ def task_of(tmp_path, *overrides):
     """The task of a recipe without teachers."""
     found = recipe.read("digits_ipc1", [*BARE, *overrides])
     return distill.prepare(found, tmp_path / "out", {"threads": 1}, 120)[0]
+
+
+@pytest.mark.parametrize("method", ["apm", "dm"])
+def test_groups_know_how_many_they_are(tmp_path, method):
+    """So that an image moves by its part of the mean over all groups, as it would if they were made together."""
+    shared = task_of(tmp_path, "ipc=4", "groups=2", f"method={{name: {method}, iterations: 1}}")
+    assert (shared.parts, shared.group(0, 1).parts, shared.group(1, 1).parts) == (1, 2, 2)
+
+
+def test_distribution_matching_of_groups(tmp_path):
+    """One of two groups makes half the step that the same images make alone."""
+    alone = task_of(tmp_path, "method={name: dm, iterations: 1, arch: convnet2_w8, real: 8}")
+    steps = []
+    for parts in (1, 2):
+        moved = dm.distill(replace(alone, parts=parts), Run(tmp_path / str(parts), "distill")).images
+        steps.append(moved - alone.start("real")[0])
+    assert steps[0].abs().max() > 0 and torch.allclose(steps[0], 2 * steps[1], atol=1e-6)
 
 
 def test_every_reader_sees_the_groups(made):

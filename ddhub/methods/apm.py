@@ -212,14 +212,15 @@ def adversarial_gradient(
 ) -> tuple[Tensor, Tensor]:
     """Gradient of the mean loss over a batch with respect to its images (B, C, H, W), and the mean disagreement.
 
-    The teacher is asked once for all snapshots; `chunk` images at a time bound the memory.
+    The teacher is asked once for all snapshots; `chunk` images at a time bound the memory. Of a group, the mean is over
+    the batches of all its groups: divided by its own few images, an image would move many times as fast in a group.
     """
     size = task.decisions.chunk or chunk_size(task.config, images.shape[-1])
     teacher, alpha = partial(task.need_teachers().logits, which=which), task.config.alpha
     pieces, disagreement = [], torch.zeros((), device=images.device)
     for part, target in zip(images.split(size), labels.split(size), strict=True):
         gradient, gap = disagree(part, target, student, snapshots, teacher, alpha, 1 / task.config.students)
-        pieces.append(gradient / len(images))
+        pieces.append(gradient / (len(images) * task.parts))
         disagreement += gap / (len(images) * len(snapshots))
     return torch.cat(pieces), disagreement
 

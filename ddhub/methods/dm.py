@@ -43,7 +43,7 @@ def distill(task: Task, run: Run) -> SyntheticSet:
         weights = network.init(seeds.derive(task.recipe.seed, "network", step))
         pixels = state["images"].detach().requires_grad_()
         loss = torch.stack([gap(pixels, labels, k, weights, task, step) for k in range(network.classes)]).sum()
-        gradient = torch.autograd.grad(loss, pixels)[0]
+        gradient = torch.autograd.grad(loss, pixels)[0] / task.parts  # a mean over the images of all groups
         state["velocity"] = config.momentum * state["velocity"] + gradient
         state["images"] = state["images"] - config.lr_images * state["velocity"]
         run.log(loss=loss)
