@@ -54,6 +54,7 @@ def make(
             run = Run(out / STATE, "distill", device=task.decisions.device, checkpoint_seconds=checkpoint_seconds)
             synthetic, seconds["distill"] = carry_out(task, run)
             packaging.package(task, synthetic, out, seconds, overrides)
+            run.forget()
         history.note(task, seconds, watch)
     return out
 

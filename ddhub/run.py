@@ -152,6 +152,14 @@ class Run:
         """A checkpoint's tensors where they were: on the CPU, or on the device that this run has now."""
         return storage if location == "cpu" else storage.to(device=torch.device(self.device))
 
+    def forget(self) -> None:
+        """Remove this phase's checkpoints and stores, once its result is kept elsewhere; metrics stay."""
+        for path in self.folder.glob(f"{self.phase}-*"):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
     def remove(self) -> None:
         """Remove this phase's folder, once its result is a file of its own."""
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -97,6 +97,7 @@ def test_a_method_resumes_bit_exactly_after_kill_9(name, tmp_path, monkeypatch):
     assert not (broken / "ddhub.json").exists()
     subprocess.run(command, check=True, env={**os.environ, "DDHUB_HOME": str(home)}, stderr=subprocess.DEVNULL)
     assert payload(broken) == payload(whole)
+    assert not list((broken / ".ddhub").glob("distill-*"))  # checkpoints and images in files have served
 
 
 def test_a_resume_refuses_a_source_that_changed(image_folder, tmp_path, monkeypatch):
