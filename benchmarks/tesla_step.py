@@ -18,6 +18,9 @@ Soft labels are a teacher's and fixed (the paper assigns them without training).
 matter. Batches may go in chunks, since v . g is a sum over images. Both passes run ddhub's ConvNet eagerly in float32,
 where second order is possible; augmentation is left out, which favours TESLA.
 
+A way is `tesla`, `plain` or `ddhub`, which work on the whole batch at once, or `tesla@N` and the like, in chunks of N
+images; ddhub's students then learn in micro-batches of N.
+
 APM's iteration is an update plus a third of a refresh (250 epochs, five snapshots), measured through the method's own
 `distill`; `plain` is benchmarks/plain_loop.py, eager as TESLA is here. Everything repeats, so few inner steps and
 epochs are measured and scaled to whole ones; what is scaled says so. Ways take turns, each a process of its own.
@@ -29,7 +32,7 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -41,7 +44,7 @@ from torch.func import functional_call
 from ddhub import nets
 
 EPOCHS, REFRESH_EVERY, SNAPSHOTS = 250, 3, 5
-WAYS = ("tesla", "plain", "ddhub")
+WAYS = ("tesla", "tesla@25", "plain", "ddhub", "ddhub@25", "ddhub@10")
 
 
 @dataclass(frozen=True)
@@ -139,7 +142,7 @@ class Tesla:
 
 def tesla(asked: argparse.Namespace, case: Case, answer: Answer) -> None:
     """Iterations of few inner steps."""
-    made = Tesla(case, asked.chunk or case.batch, asked.device)
+    made = Tesla(case, chunk_of(asked.way) or case.batch, asked.device)
     seconds: dict[str, float] = {}
     while answer(seconds):
         begun = clock(asked.device)
@@ -153,7 +156,7 @@ def plain(asked: argparse.Namespace, case: Case, answer: Answer) -> None:
 
     images = torch.randn(case.batch, 3, case.side, case.side, device=asked.device)
     labels = torch.arange(case.batch, device=asked.device) % case.classes
-    loop = PlainLoop(case.arch, case.classes, images, labels, SNAPSHOTS, asked.chunk)
+    loop = PlainLoop(case.arch, case.classes, images, labels, SNAPSHOTS, chunk_of(asked.way))
     seconds: dict[str, float] = {}
     while answer(seconds):
         times = [clock(asked.device)]
@@ -167,12 +170,12 @@ def ddhub(asked: argparse.Namespace, case: Case, answer: Answer) -> None:
     """Cycles of the method's own loop with few epochs, one update after the refresh and one more."""
     from ddhub import fast, recipe
 
-    ipc = max(1, case.batch // case.classes)
+    ipc, chunk = max(1, case.batch // case.classes), chunk_of(asked.way)
     changes = [f"ipc={ipc}", "preprocess.zca=false", f"teachers={{arch: {case.arch}, count: 1}}"]
     changes += [f"method.student={{arch: {case.arch}, epochs: {asked.epochs}, lr: 0.02}}", "method.refresh_every=2"]
     changes += [f"method.snapshots={SNAPSHOTS}", f"method.batch={case.batch}"]
-    changes += [f"method.chunk={asked.chunk or case.batch}"]
     decisions = fast.decide(asked.device, asked.threads, flops=1e18, precision=asked.precision)
+    decisions = replace(decisions, chunk=chunk or case.batch, micro_batch=chunk or 0)
     source = noise_source(case.classes * (ipc + 1), case.classes, case.side)
     task = task_of(recipe.read(case.recipe, changes), source, decisions)
 
@@ -190,7 +193,8 @@ def ddhub(asked: argparse.Namespace, case: Case, answer: Answer) -> None:
 def serve(asked: argparse.Namespace) -> None:
     """One way in this process: a turn for every line of standard input, with its seconds and peak memory."""
     torch.set_num_threads(asked.threads)
-    if asked.way == "ddhub":
+    name = asked.way.partition("@")[0]
+    if name == "ddhub":
         load_compiler()
     memory = Memory(asked.device)
 
@@ -199,7 +203,7 @@ def serve(asked: argparse.Namespace) -> None:
         memory.reset()
         return told is not None
 
-    {"tesla": tesla, "plain": plain, "ddhub": ddhub}[asked.way](asked, CASES[asked.case], answer)
+    {"tesla": tesla, "plain": plain, "ddhub": ddhub}[name](asked, CASES[asked.case], answer)
 
 
 def compare(asked: argparse.Namespace, name: str) -> dict:
@@ -216,7 +220,7 @@ def compare(asked: argparse.Namespace, name: str) -> dict:
             print(f"{name}, turn {turn}, {way}: {turns[way][-1]}", file=sys.stderr)
     for worker in workers.values():
         worker.end()
-    return {"shapes": vars(case) | {"chunk": asked.chunk or case.batch}, "ways": _summary(asked, case, turns)}
+    return {"shapes": vars(case), "ways": _summary(asked, case, turns)}
 
 
 def _summary(asked: argparse.Namespace, case: Case, turns: dict[str, list[dict]]) -> dict:
@@ -228,22 +232,36 @@ def _summary(asked: argparse.Namespace, case: Case, turns: dict[str, list[dict]]
         found[way] = {
             "seconds_an_iteration": {"median": round(statistics.median(whole), 3), "all": [round(s, 3) for s in whole]},
             "extrapolated_from": f"{asked.steps} of {case.steps} inner steps"
-            if way == "tesla"
+            if way.startswith("tesla")
             else f"{asked.epochs} of {EPOCHS} epochs, 1 of {REFRESH_EVERY} updates",
             "measured_seconds": [turn["seconds"] for turn in counted],
             "peak_bytes": max(turn["peak_bytes"] for turn in counted),
         }
-    if "tesla" in found:
-        for way in found.keys() - {"tesla"}:
-            found[way]["tesla_takes"] = {
-                "times_the_seconds": round(_median(found, "tesla") / _median(found, way), 2),
-                "times_the_bytes": round(found["tesla"]["peak_bytes"] / found[way]["peak_bytes"], 2),
+    theirs = [way for way in found if way.startswith("tesla")]
+    for way in found.keys() - theirs:
+        for tesla_way in theirs:
+            found[way][f"{tesla_way} takes"] = {
+                "times_the_seconds": round(_median(found, tesla_way) / _median(found, way), 2),
+                "times_the_bytes": round(found[tesla_way]["peak_bytes"] / found[way]["peak_bytes"], 2),
             }
     return found
 
 
 def _median(found: dict, way: str) -> float:
     return found[way]["seconds_an_iteration"]["median"]
+
+
+def chunk_of(way: str) -> int | None:
+    """The images that a way works on at once; None: the whole batch."""
+    return int(way.partition("@")[2] or 0) or None
+
+
+def known(way: str) -> str:
+    """A way as it is named on the command line."""
+    name, _, chunk = way.partition("@")
+    if name not in ("tesla", "plain", "ddhub") or (chunk and not chunk.isdecimal()):
+        raise argparse.ArgumentTypeError(f"'{way}' is none of tesla, plain, ddhub, or one of them with @IMAGES")
+    return way
 
 
 def iteration(seconds: dict[str, float], case: Case) -> float:
@@ -257,30 +275,30 @@ def command_of(asked: argparse.Namespace) -> list[str]:
     """The options as given."""
     given = ["--threads", asked.threads, "--turns", asked.turns, "--steps", asked.steps, "--epochs", asked.epochs]
     given += ["--device", asked.device, "--precision", asked.precision]
-    return [str(value) for value in [*given, *(["--chunk", asked.chunk] if asked.chunk else [])]]
+    return [str(value) for value in given]
 
 
 def main() -> None:
     """Measure one way, or compare all."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", nargs="+", choices=CASES, default=["cifar10"], help="imagenet is meant for a GPU")
-    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
+    parser.add_argument("--ways", nargs="+", type=known, default=list(WAYS), metavar="WAY")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--steps", type=int, default=3, help="inner steps that are measured")
     parser.add_argument("--epochs", type=int, default=5, help="of a student that are measured, 5 or more")
-    parser.add_argument("--chunk", type=int, help="images at once [default: the whole batch]")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", default="float32", help="of ddhub's students")
     parser.add_argument("--note", default="", help="what else the machine was doing")
-    parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
+    parser.add_argument("--way", help=argparse.SUPPRESS)
     parser.add_argument("--case", choices=CASES, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
     if asked.way:
         serve(asked)
         return
-    command = f"python benchmarks/tesla_step.py --cases {' '.join(asked.cases)} {' '.join(command_of(asked))}"
+    command = f"python benchmarks/tesla_step.py --cases {' '.join(asked.cases)} --ways {' '.join(asked.ways)}"
+    command += f" {' '.join(command_of(asked))}"
     result = {
         **facts(asked.device, command, asked.note),
         "units": "seconds, bytes beyond the libraries",
