@@ -55,8 +55,8 @@ def distill(
 ) -> dict[str, Any]:
     """Distill a recipe (path or shipped name) into a folder, `distilled/NAME` by default; resumes where it stopped.
 
-    `workers`, `shard` and `ray` say where a recipe's groups are made, as `jobs.choose` takes them. Of a shard that
-    leaves groups to others, what is returned is `folder`, the `missing` groups and the `next` command.
+    `workers`, `shard` and `ray` say where groups are made, as jobs.choose takes them; workers share the teachers too.
+    Of a shard that leaves groups to others, what is returned is `folder`, the `missing` groups and the `next` command.
     """
     engine = jobs.choose(workers, shard, ray)
     resolved = recipe.read(reference, overrides)
@@ -68,7 +68,7 @@ def distill(
     }
     if resolved.groups == 1:
         groups.refuse_engine(engine)
-        distilling.make(resolved, folder, **how)
+        distilling.make(resolved, folder, workers=engine.workers, **how)
         return write_card(folder)
     missing = groups.make(resolved, folder, engine=engine, **how)
     if missing:
@@ -96,7 +96,7 @@ def plan(
     Args:
         measure: try a few steps of every kind on noise first, and keep what they cost.
         images, classes, side: of the source's train split, where nobody knows them.
-        workers: processes that share the recipe's groups.
+        workers: processes that share the recipe's teachers and groups.
     """
     engine, resolved = jobs.Engine(workers=workers or 1), recipe.read(reference, overrides)
     if resolved.groups == 1:

@@ -3,17 +3,18 @@
 Nothing in here, or below it, can open the test split: `Task` holds the train split alone.
 """
 
+import functools
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ddhub import fast, files, history, memory, packaging, plugins, preprocess, sources, train
+from ddhub import fast, files, history, memory, origins, packaging, plugins, preprocess, sources, train
 from ddhub import teachers as teaching
 from ddhub.errors import UserError, memory_errors
 from ddhub.log import say
@@ -33,12 +34,14 @@ def make(
     overrides: Sequence[str] = (),
     decisions: dict[str, Any] | None = None,
     checkpoint_seconds: float = 120,
+    workers: int = 1,
 ) -> Path:
     """Distill a recipe into `out`, or go on where an earlier run of the same recipe stopped.
 
     Args:
         overrides: the `--set` strings that made the recipe what it is, for the record.
         decisions: `device`, `threads` and `compile` as asked for; frozen at the first run.
+        workers: processes that share the teachers.
 
     Raises:
         UserError: for whatever the user can mend; what was done before is kept.
@@ -49,7 +52,7 @@ def make(
     with files.locked(out / STATE / "lock", busy="another ddhub is working in this folder"):
         belongs(recipe, out)
         with history.Watch() as watch:
-            task, seconds = prepare(recipe, out, decisions or {}, checkpoint_seconds)
+            task, seconds = prepare(recipe, out, decisions or {}, checkpoint_seconds, workers)
             watch.prepared(seconds)
             run = Run(out / STATE, "distill", device=task.decisions.device, checkpoint_seconds=checkpoint_seconds)
             synthetic, seconds["distill"] = carry_out(task, run)
@@ -122,10 +125,34 @@ def _differences(old: Any, new: Any, path: str = "") -> list[str]:
 
 
 def prepare(
-    recipe: Recipe, out: Path, asked: dict[str, Any], checkpoint_seconds: float
+    recipe: Recipe, out: Path, asked: dict[str, Any], checkpoint_seconds: float, workers: int = 1
 ) -> tuple[Task, dict[str, float]]:
-    """Everything that comes before the method: source, split, preprocessing, decisions, teachers; seconds of each."""
+    """Everything that comes before the method: source, split, preprocessing, decisions, teachers; seconds of each.
+
+    Args:
+        workers: processes that share the teachers.
+    """
     begun = time.monotonic()
+    task = untaught(recipe, out, asked)
+    seconds = {"source": time.monotonic() - begun}
+    counts = f"{len(task.training)} training and {len(task.validation)} validation images"
+    say(f"{recipe.name}: {counts} of {len(task.source.classes)} classes")
+    for arch in sorted(_architectures(recipe.method)):  # a network that cannot run is found before hours of teachers
+        task.network(arch)
+    if not recipe.teachers.count:
+        return task, seconds
+    device, threads = asked.get("device"), asked.get("threads") or fast.threads_each(workers)
+    sent = SentLessons(rooted(recipe).model_dump_json(), out.absolute(), device, threads, checkpoint_seconds)
+    teachers = teaching.obtain(lessons(task, checkpoint_seconds), partial(partial, teach, sent), workers)
+    return replace(task, teachers=teachers), {**seconds, "teachers": teaching.seconds(teachers)}
+
+
+def untaught(recipe: Recipe, out: Path, asked: dict[str, Any]) -> Task:
+    """The task of a recipe before it has teachers; decisions are frozen in `out`.
+
+    Raises:
+        UserError: for a source that the recipe cannot be made from.
+    """
     source, training, validation = sources.load_train(_pinned(recipe.source, out))
     sources.stratified(source.labels[training], source.classes, recipe.ipc, recipe.seed, "init")  # enough images?
     if (recipe.labels.top_k or 1) > len(source.classes):
@@ -133,30 +160,56 @@ def prepare(
     with files.locked(out / STATE / "begin.lock"):  # of several processes, one decides for all
         decisions = _frozen_decisions(recipe, source, out, asked)
     fitted = preprocess.fit(source.images, training, zca=recipe.preprocess.zca)
-    seconds = {"source": time.monotonic() - begun}
-    counts = f"{len(training)} training and {len(validation)} validation images"
-    say(f"{recipe.name}: {counts} of {len(source.classes)} classes")
-    spec = recipe.teachers
-    channels, side = source.images.shape[1:3]
-    for arch in sorted(_architectures(recipe.method)):  # a network that cannot run is found before hours of teachers
-        fast.network(arch, len(source.classes), channels, side, decisions)
-    teachers = None
-    if spec.count:
-        split = recipe.source
-        teachers = teaching.obtain(
-            spec,
-            fast.network(spec.arch, len(source.classes), channels, side, decisions.exact()),
-            train.Examples(source.images, source.labels, fitted, index=training),
-            train.Examples(source.images, source.labels, fitted, index=validation),
-            augment=recipe.augment,
-            identity=[source.fingerprint, split.validation, split.split_seed, recipe.preprocess.zca],
-            checkpoint_seconds=checkpoint_seconds,
-        )
-        seconds["teachers"] = teaching.seconds(teachers)
-    task = Task(
-        recipe, method_config(recipe), source, training, validation, fitted, teachers, own_protocol(recipe), decisions
+    config, protocol = method_config(recipe), own_protocol(recipe)
+    return Task(recipe, config, source, training, validation, fitted, None, protocol, decisions)
+
+
+def lessons(task: Task, checkpoint_seconds: float) -> teaching.Lessons:
+    """How the teachers of a task's recipe are trained; in float32 always."""
+    recipe, source = task.recipe, task.source
+    return teaching.Lessons(
+        recipe.teachers,
+        task.network(recipe.teachers.arch, task.decisions.exact()),
+        train.Examples(source.images, source.labels, task.preprocess, index=task.training),
+        train.Examples(source.images, source.labels, task.preprocess, index=task.validation),
+        augment=recipe.augment,
+        identity=[source.fingerprint, recipe.source.validation, recipe.source.split_seed, recipe.preprocess.zca],
+        checkpoint_seconds=checkpoint_seconds,
     )
-    return task, seconds
+
+
+@dataclass(frozen=True)
+class SentLessons:
+    """Lessons in small words, from which a worker process prepares them."""
+
+    recipe: str  # as JSON, its local paths from the root
+    out: Path  # from the root; begun
+    device: str | None  # as asked for
+    threads: int  # CPU threads of one worker
+    checkpoint_seconds: float
+
+
+def teach(sent: SentLessons, index: int, path: Path) -> None:
+    """Train one teacher in a worker process."""
+    _arrived(sent).give(index, path)
+
+
+@functools.lru_cache(maxsize=1)
+def _arrived(sent: SentLessons) -> teaching.Lessons:
+    """Lessons in this process, prepared for its first teacher."""
+    task = untaught(Recipe.model_validate_json(sent.recipe), sent.out, {"device": sent.device})
+    task = replace(task, decisions=replace(task.decisions, threads=sent.threads))
+    fast.apply(task.decisions)
+    return lessons(task, sent.checkpoint_seconds)
+
+
+def rooted(recipe: Recipe) -> Recipe:
+    """The recipe with its source's local folder from the root: other processes may start elsewhere."""
+    where = recipe.source.path or recipe.source.dataset
+    absolute = where if where == "digits" else origins.absolute(where)
+    if absolute == where:
+        return recipe
+    return recipe.model_copy(update={"source": recipe.source.model_copy(update={"path": absolute})})
 
 
 def _architectures(method: dict[str, Any]) -> set[str]:

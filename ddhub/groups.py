@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from ddhub import distill, fast, files, history, jobs, mapped, origins, packaging
+from ddhub import distill, fast, files, history, jobs, mapped, packaging
 from ddhub.errors import UserError
 from ddhub.log import duration, say
 from ddhub.packaging import STATE
@@ -112,15 +112,15 @@ def command(reference: str, out: Path, overrides: Sequence[str]) -> str:
 
 
 def refuse_engine(engine: jobs.Engine) -> None:
-    """Refuse to spread a recipe of one group.
+    """Refuse to spread a recipe of one group; worker processes may share its teachers.
 
     Raises:
-        UserError: where anything else than this process is asked for.
+        UserError: where shards or a cluster are asked for.
     """
-    if engine != jobs.Engine():
+    if replace(engine, workers=1) != jobs.Engine():
         raise UserError(
-            "groups: 1, so one process makes the set: nothing for --workers, --shard, --ray or torchrun to share",
-            next="leave them out, or make several groups, as in --set groups=2",
+            "groups: 1, so one process makes the set: nothing for --shard, --ray or torchrun to share",
+            next="leave them out (--workers shares the teachers), or make several groups, as in --set groups=2",
         )
 
 
@@ -128,8 +128,8 @@ def begin(
     recipe: Recipe, out: Path, asked: dict[str, Any], checkpoint_seconds: float, engine: jobs.Engine
 ) -> tuple[Shared, dict[str, float]]:
     """Prepare what all groups share: decisions are frozen by the first process, teachers trained; seconds of each."""
-    recipe = _rooted(recipe)
-    task, seconds = distill.prepare(recipe, out, asked, checkpoint_seconds)
+    recipe = distill.rooted(recipe)
+    task, seconds = distill.prepare(recipe, out, asked, checkpoint_seconds, engine.workers)
     distill.belongs(recipe, out)  # nobody began another recipe here in between
     teachers = [(path.name, files.sha256(path)) for path in (task.teachers.files if task.teachers else ())]
     threads = threads_each(asked.get("threads"), task.decisions.threads, engine)
@@ -256,15 +256,6 @@ def _check_teachers(request: Request) -> None:
                 f"{what} {path}",
                 next="let DDHUB_HOME be one folder that every machine sees, or copy its folder teachers/",
             )
-
-
-def _rooted(recipe: Recipe) -> Recipe:
-    """The recipe with its source's local folder from the root: other processes may start elsewhere."""
-    where = recipe.source.path or recipe.source.dataset
-    rooted = where if where == "digits" else origins.absolute(where)
-    if rooted == where:
-        return recipe
-    return recipe.model_copy(update={"source": recipe.source.model_copy(update={"path": rooted})})
 
 
 def threads_each(asked: int | None, decided: int, engine: jobs.Engine) -> int:

@@ -62,8 +62,12 @@ def precision_option(choices: Sequence[str], help: str) -> Callable[[Function], 
     return click.option("--precision", type=click.Choice(choices), help=f"Of the forward pass in training; {help}")
 
 
-def engine_options(jobs: str) -> Callable[[Function], Function]:
-    """Options of commands whose jobs, called so, may run in many processes and on many machines."""
+def engine_options(jobs: str, shared: str = "") -> Callable[[Function], Function]:
+    """Options of commands whose jobs, called so, may run in many processes and on many machines.
+
+    Args:
+        shared: what worker processes share, where that is more than the jobs.
+    """
     one = jobs.removesuffix("s")
 
     def added(function: Function) -> Function:
@@ -81,7 +85,7 @@ def engine_options(jobs: str) -> Callable[[Function], Function]:
             click.option(
                 "--workers",
                 type=click.IntRange(1),
-                help="Processes on this machine, which share its threads. [default: 1]",
+                help=f"Processes on this machine for {shared or jobs}; they share its threads. [default: 1]",
             ),
         ):
             function = option(function)

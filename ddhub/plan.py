@@ -43,8 +43,8 @@ def document(outline: Outline, threads: int, workers: int) -> dict[str, Any]:
     """The whole plan: what it is of, its phases, and their sum.
 
     Args:
-        threads: CPU threads of one group.
-        workers: processes that share the groups.
+        threads: CPU threads of one group, and of one teacher.
+        workers: processes that share the teachers, and the groups.
     """
     rows, decisions = predict(outline, threads, stored_or_rough, workers), outline.decisions
     known = [row for row in rows if row["seconds"] is not None]
@@ -121,22 +121,26 @@ def predict(outline: Outline, threads: int, fits: Fits, workers: int = 1) -> lis
     """Every phase with its seconds and bytes; without them where a work has no fit.
 
     Args:
-        threads: CPU threads of one group.
+        threads: CPU threads of one group, and of one teacher.
         fits: the fit of a work.
-        workers: processes that share the groups; each compiles for itself.
+        workers: processes that share the teachers, and the groups; each compiles for itself.
     """
     seen: set[str] = set()
     rows = []
     for name, phase in phases(outline).items():
         row = _estimate(phase, _decisions(outline, name, threads), fits, seen)
-        rows.append({"phase": name, **(_of_groups(row, outline.recipe.groups, workers) if name == "distill" else row)})
+        if name == "distill":
+            row = _of_groups(row, outline.recipe.groups)
+        parts = {"teachers": outline.recipe.teachers.count, "distill": outline.recipe.groups}.get(name, 1)
+        rows.append({"phase": name, **_shared(row, parts, workers)})
     return rows
 
 
 def _decisions(outline: Outline, phase: str, threads: int) -> Decisions:
     if phase == "teachers":
-        return outline.decisions.exact()
-    return replace(outline.decisions, threads=threads) if phase == "distill" else outline.decisions
+        return replace(outline.decisions.exact(), threads=threads)
+    spread = phase == "distill" and outline.recipe.groups > 1
+    return replace(outline.decisions, threads=threads) if spread else outline.decisions
 
 
 def _estimate(phase: Phase | None, decisions: Decisions, fits: Fits, seen: set[str]) -> dict[str, Any]:
@@ -173,18 +177,27 @@ def _estimate(phase: Phase | None, decisions: Decisions, fits: Fits, seen: set[s
     }
 
 
-def _of_groups(row: dict[str, Any], groups: int, workers: int) -> dict[str, Any]:
-    """The row of one group as that of all; `each_seconds` and `wall_seconds` beside."""
+def _of_groups(row: dict[str, Any], groups: int) -> dict[str, Any]:
+    """The row of one group as that of all, made by one process; `each_seconds` beside."""
     if groups == 1 or row["seconds"] is None:
         return row
-    each, processes = row["seconds"] - row["compiling"], min(groups, workers)
+    each = row["seconds"] - row["compiling"]
+    seconds = groups * each + row["compiling"]
+    more = {"seconds": seconds, "wall_seconds": seconds, "each_seconds": each}
+    return {**row, **more, "disk_bytes": groups * row["disk_bytes"]}
+
+
+def _shared(row: dict[str, Any], parts: int, workers: int) -> dict[str, Any]:
+    """The row of a phase whose equal parts are shared by processes, each of which compiles for itself."""
+    processes = min(parts, workers)
+    if processes < 2 or row["seconds"] is None:
+        return row
+    each = (row["seconds"] - row["compiling"]) / parts
     return {
         **row,
-        "seconds": groups * each + processes * row["compiling"],
+        "seconds": parts * each + processes * row["compiling"],
         "compiling": processes * row["compiling"],
-        "disk_bytes": groups * row["disk_bytes"],
-        "each_seconds": each,
-        "wall_seconds": ceil(groups / processes) * each + row["compiling"],
+        "wall_seconds": ceil(parts / processes) * each + row["compiling"],
     }
 
 

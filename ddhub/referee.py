@@ -87,11 +87,11 @@ def trained(split: Split, asked: dict[str, Any]) -> Referee:
     network = fast.network(arch, len(split.classes), channels, side, fast.decide(**asked, flops=flops))
     fitted = preprocess.fit(split.images, training, zca=False)
     _announce(network, split, training, fitted, steps * epochs)
-    examples = [train.Examples(split.images, split.labels, fitted, index=rows) for rows in (training, validation)]
+    parts = [train.Examples(split.images, split.labels, fitted, index=part) for part in (training, validation)]
     spec = TeacherSpec(arch=arch, epochs=epochs, lr=LR, batch=BATCH)
     identity = [split.fingerprint, VALIDATION, SPLIT_SEED, False]
-    teachers = teaching.obtain(spec, network, *examples, augment=AUGMENT, identity=identity)
-    return Referee(teachers, fitted, "trained")
+    lessons = teaching.Lessons(spec, network, parts[0], parts[1], AUGMENT, identity)
+    return Referee(teaching.obtain(lessons), fitted, "trained")
 
 
 def _announce(network: fast.Network, split: Split, training: torch.Tensor, fitted: Preprocess, steps: int) -> None:

@@ -6,8 +6,9 @@ Shapes: B images, C H W image, K classes.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,52 +73,61 @@ class Teachers:
             return self.network.embed(self.weights[0], inputs.to(self.network.decisions.device))
 
 
-def obtain(
-    spec: TeacherSpec,
-    network: Network,
-    training: train.Examples,
-    validation: train.Examples,
-    *,
-    augment: str,
-    identity: Any,
-    checkpoint_seconds: float = 120,
-) -> Teachers:
+@dataclass(frozen=True)
+class Lessons:
+    """What the teachers of a recipe learn from, and how."""
+
+    spec: TeacherSpec
+    network: Network
+    training: train.Examples  # the training part, pixels and hard labels
+    validation: train.Examples  # the held-out part; scored once, after training
+    augment: str
+    identity: Any  # what else makes these teachers what they are (source, split, preprocessing); in the cache's key
+    checkpoint_seconds: float = 120
+
+    @property
+    def protocol(self) -> Protocol:
+        """How each of them is trained."""
+        spec = self.spec
+        return Protocol(loss="ce", augment=self.augment, lr=spec.lr, epochs=spec.epochs, batch=spec.batch)
+
+    @property
+    def paths(self) -> list[Path]:
+        """The file of each in the cache."""
+        settings = self.protocol.model_dump(include={"loss", "augment", "optimizer", "lr", "epochs", "batch"})
+        if self.network.family.patient:
+            settings["min_steps"] = self.protocol.min_steps
+        key = files.digest([TRAINING, self.spec.arch, self.network.classes, settings, self.identity])[:24]
+        return [files.home() / "teachers" / f"{key}-{index:02d}.safetensors" for index in range(self.spec.count)]
+
+    def give(self, index: int, path: Path) -> None:
+        """Train the teacher of this number, or go on where an earlier process stopped, and write its file."""
+        phase, decisions = f"teacher {index + 1} of {self.spec.count}", self.network.decisions
+        run = Run(
+            path.with_name(f"{path.stem}-{files.digest(decisions.record())[:6]}.run"),
+            phase.replace(" ", "_"),
+            device=decisions.device,
+            checkpoint_seconds=self.checkpoint_seconds,
+        )
+        weights = train.fit(self.network, self.training, self.protocol, seed=index, run=run)[-1]
+        top1 = train.accuracy(self.network, weights, self.validation)
+        files.write_json(_seconds(path), run.seconds)  # unrounded: history.Watch compares it with a clock
+        files.write_json(_about(path), {"identity": self.identity})
+        write(path, self.network, weights, top1)
+        run.remove()
+        say(f"{phase}: {100 * top1:.1f}% on validation, {duration(run.seconds)}")
+
+
+def obtain(lessons: Lessons, sent: Callable[[int], jobs.Job] | None = None, workers: int = 1) -> Teachers:
     """Train the teachers that are not in the cache yet, and load all of them.
 
     Args:
-        training: the training part, pixels and hard labels.
-        validation: the held-out part; scored once, after training.
-        identity: what else makes these teachers what they are (source, split, preprocessing); part of the cache's key.
+        sent: makes, of a teacher's number, the job that trains it in another process; for several workers.
+        workers: processes that share the teachers.
     """
-    protocol = Protocol(loss="ce", augment=augment, lr=spec.lr, epochs=spec.epochs, batch=spec.batch)
-    settings = protocol.model_dump(include={"loss", "augment", "optimizer", "lr", "epochs", "batch"})
-    if network.family.patient:
-        settings["min_steps"] = protocol.min_steps
-    key = files.digest([TRAINING, spec.arch, network.classes, settings, identity])[:24]
-    folder = files.home() / "teachers"
-    paths = [folder / f"{key}-{index:02d}.safetensors" for index in range(spec.count)]
-
-    def job(index: int) -> jobs.Job:
-        def make(path: Path) -> None:
-            phase = f"teacher {index + 1} of {spec.count}"
-            run = Run(
-                folder / f"{key}-{index:02d}-{files.digest(network.decisions.record())[:6]}.run",
-                phase.replace(" ", "_"),
-                device=network.decisions.device,
-                checkpoint_seconds=checkpoint_seconds,
-            )
-            weights = train.fit(network, training, protocol, seed=index, run=run)[-1]
-            top1 = train.accuracy(network, weights, validation)
-            files.write_json(_seconds(path), run.seconds)  # unrounded: history.Watch compares it with a clock
-            files.write_json(_about(path), {"identity": identity})
-            write(path, network, weights, top1)
-            run.remove()
-            say(f"{phase}: {100 * top1:.1f}% on validation, {duration(run.seconds)}")
-
-        return make
-
-    jobs.run_all({path: job(index) for index, path in enumerate(paths)})
-    return load(paths, network)
+    job = partial(partial, lessons.give) if sent is None or workers == 1 else sent
+    jobs.run_all({path: job(index) for index, path in enumerate(lessons.paths)}, jobs.Engine(workers=workers))
+    return load(lessons.paths, lessons.network)
 
 
 def cached(fingerprint: str) -> list[tuple[list[Path], Any]]:

@@ -22,7 +22,22 @@ from test_end_to_end import kill_when, payload
 from test_verify import rewrite
 
 import ddhub
-from ddhub import api, artifact, cli, distill, fast, files, groups, jobs, manifest, packaging, recipe, sources, verify
+from ddhub import (
+    api,
+    artifact,
+    cli,
+    distill,
+    fast,
+    files,
+    groups,
+    jobs,
+    manifest,
+    packaging,
+    recipe,
+    sources,
+    teachers,
+    verify,
+)
 from ddhub.errors import UserError
 from ddhub.jobs import board
 from ddhub.methods import dm
@@ -87,6 +102,20 @@ def test_distribution_matching_of_groups(tmp_path):
         moved = dm.distill(replace(alone, parts=parts), Run(tmp_path / str(parts), "distill")).images
         steps.append(moved - alone.start("real")[0])
     assert steps[0].abs().max() > 0 and torch.allclose(steps[0], 2 * steps[1], atol=1e-6)
+
+
+def test_workers_share_the_teachers_of_a_set_of_one_group(tmp_path, monkeypatch):
+    """`--workers 2` trains them in other processes, and the same bytes come out."""
+    overrides = [*TINY, "method={name: random}", "evaluate.epochs=2"]
+    payloads = []
+    for workers in (1, 2):
+        monkeypatch.setenv("DDHUB_HOME", str(tmp_path / f"home{workers}"))
+        if workers == 2:  # in this process alone
+            monkeypatch.setattr(teachers.Lessons, "give", lambda *_: pytest.fail("trained here"))
+        out = tmp_path / str(workers)
+        api.distill("digits_ipc1", out=out, overrides=overrides, threads=1, workers=workers)
+        payloads.append(manifest.read(out).files)
+    assert payloads[0] == payloads[1] and len(payloads[0]) > 3
 
 
 def test_every_reader_sees_the_groups(made):
@@ -245,7 +274,7 @@ def test_groups_that_do_not_come_out_even_are_refused(count, told):
         recipe.read("digits_ipc1", ["ipc=4", f"groups={count}"])
 
 
-@pytest.mark.parametrize("asked", [{"workers": 2}, {"shard": "0/2"}, "torchrun"], ids=str)
+@pytest.mark.parametrize("asked", [{"shard": "0/2"}, "torchrun"], ids=str)
 def test_one_group_is_for_one_process(asked, tmp_path, monkeypatch):
     """Said before anything is read."""
     if asked == "torchrun":

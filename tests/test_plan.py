@@ -109,9 +109,20 @@ def test_groups_are_counted_and_shared_by_workers(steady):
     group = row(found, "distill")
     assert group["seconds"] == pytest.approx(4 * group["each_seconds"])
     assert group["wall_seconds"] == pytest.approx(2 * group["each_seconds"])
-    assert found["sum"]["wall_seconds"] == pytest.approx(found["sum"]["seconds"] - 2 * group["each_seconds"])
-    with pytest.raises(UserError, match="nothing for --workers"):
-        api.plan("digits_ipc10", workers=2)
+    saved = sum(row(found, phase)["seconds"] - row(found, phase)["wall_seconds"] for phase in ("teachers", "distill"))
+    assert found["sum"]["wall_seconds"] == pytest.approx(found["sum"]["seconds"] - saved)
+
+
+def test_teachers_are_shared_by_workers(steady):
+    """Three teachers by two workers: two of them on the clock, one after the other; what is one job stays one."""
+    one, two = (
+        api.plan("digits_ipc1", overrides=["teachers.count=3"], workers=workers, threads=1) for workers in (1, 2)
+    )
+    alone, shared = row(one, "teachers"), row(two, "teachers")
+    work = alone["seconds"] - alone["compiling"]
+    assert shared["seconds"] == pytest.approx(alone["seconds"] + alone["compiling"])
+    assert shared["wall_seconds"] == pytest.approx(work * 2 / 3 + alone["compiling"])
+    assert row(two, "distill")["wall_seconds"] == row(two, "distill")["seconds"] == row(one, "distill")["seconds"]
 
 
 def test_a_method_that_does_not_say_what_it_does_is_left_out(steady, monkeypatch):

@@ -32,7 +32,7 @@ def recipes(as_json: bool) -> None:
 @click.option("--images", type=click.IntRange(1), help="Of the source's train split. [default: what is known of it]")
 @click.option("--classes", type=click.IntRange(1), help="Likewise.")
 @click.option("--side", type=click.IntRange(4), help="Likewise, in pixels. [default: source.resolution]")
-@click.option("--workers", type=click.IntRange(1), help="Processes that share a recipe's groups. [default: 1]")
+@click.option("--workers", type=click.IntRange(1), help="Processes that share teachers and groups. [default: 1]")
 @precision_option(["float32", "bfloat16"], "as for distill. [default: float32]")
 @common_options
 def plan(recipe: str, overrides: tuple[str, ...], as_json: bool, **how: Any) -> None:
@@ -81,7 +81,7 @@ def _plan_table(found: dict[str, Any]) -> Any:
 @click.option("--out", type=click.Path(), help="The artifact's folder. [default: distilled/NAME]")
 @click.option("--dry-run", is_flag=True, help="Print the resolved recipe and touch no data.")
 @precision_option(["float32", "bfloat16"], "teachers' is float32. [default: float32]")
-@engine_options("groups")
+@engine_options("groups", shared="teachers and groups")
 @common_options
 def distill(recipe: str, overrides: tuple[str, ...], out: str | None, dry_run: bool, as_json: bool, **how: Any) -> None:
     """Distill RECIPE (a path, or the name of a shipped one) into an artifact folder; the same command resumes."""
