@@ -197,6 +197,7 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--variant", action="append", metavar="NAME:KEY=VALUE,...", help="in place of --variants")
     parser.add_argument("--set", dest="overrides", action="append", default=[], help="an override of all variants")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first-seed", type=int, default=0, help="others than those that variants were chosen by")
     parser.add_argument("--marks", type=float, nargs="+", default=list(MARKS), help="seconds of the loop")
     parser.add_argument("--epochs", type=int, default=300, help="of the networks that score")
     parser.add_argument("--networks", type=int, default=3, help="that score at a mark")
@@ -221,9 +222,10 @@ def main() -> None:
     if not any(name.startswith(REFERENCE) for name in chosen):
         raise SystemExit(f"no variant's name begins with '{REFERENCE}': there is nothing to compare with")
     asked.out.mkdir(parents=True, exist_ok=True)
-    seeds = [run_seed(asked, seed, chosen) for seed in range(asked.seeds)]
+    seeds = [run_seed(asked, asked.first_seed + number, chosen) for number in range(asked.seeds)]
     found = {name: [curves[name] for curves in seeds] for name in chosen}
     command = f"python benchmarks/sooner.py --recipe {asked.recipe} --source FOLDER --seeds {asked.seeds}"
+    command += f" --first-seed {asked.first_seed}"
     command += f" --epochs {asked.epochs} --networks {asked.networks} --threads {asked.threads}"
     command += "".join(f" --set {text}" for text in asked.overrides)
     result = {

@@ -111,6 +111,13 @@ def threads_each(processes: int) -> int:
     return max(1, OWN_THREADS // processes)
 
 
+def at_once(device: str, threads: int) -> int:
+    """Processes of so many CPU threads that this machine has GPUs or cores for."""
+    if device.startswith("cuda"):
+        return max(1, torch.cuda.device_count())
+    return max(1, (os.cpu_count() or 1) // threads)
+
+
 def apply(decisions: Decisions) -> None:
     """Replay frozen decisions.
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ddhub import files, hubclient, manifest, redact, rows
+from ddhub import files, hubclient, manifest, recipe, redact, rows
 from ddhub.errors import UserError
 from ddhub.log import say, size
+from ddhub.schema import did_you_mean
 
 # What belongs to a set; nothing else in a folder is pushed, and nothing else of a repo is fetched.
 PUBLISHED = (
@@ -63,8 +64,11 @@ def fetch(reference: str) -> Place:
     """
     if not hubclient.is_id(reference):
         if not Path(reference).is_dir():
+            if reference in recipe.names():
+                raise UserError(f"{reference}: a recipe, not a set", next=f"ddhub distill {reference}")
             raise UserError(f"{reference}: no such folder", next="a folder, or the id of a Hub dataset, owner/name")
         return Place(Path(reference))
+    _hint(Path(reference))
     repo_id, _, revision = reference.partition("@")
     api = hubclient.client()
     with hubclient.errors(f"fetching {reference}", repo_id):
@@ -77,6 +81,13 @@ def fetch(reference: str) -> Place:
     if pinned is not None:  # so that the cache knows offline what the branch was
         files.write_bytes(found.parent.parent.parent / "refs" / (revision or "main"), commit.encode())
     return Place(Path(folder), repo_id, commit)
+
+
+def _hint(path: Path) -> None:
+    """Say before the Hub is asked, which takes its time, that an id may be a path misspelt."""
+    beside = [found.parent.name for found in path.parent.glob("*/ddhub.json")]
+    if beside:
+        say(f"{path}: no such folder here{did_you_mean(path.name, beside).removesuffix('?')}; asking the Hub")
 
 
 def _commit_of(api: Any, repo_id: str, revision: str | None) -> str | None:

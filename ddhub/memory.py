@@ -89,15 +89,26 @@ def fitted(
     for name, work in works.items():
         found[name], peak = _largest(int(budget * RESERVE), device, work, most[name])
         if peak > budget * RESERVE:
-            needed = f"{math.ceil(peak / RESERVE / 1e7) / 100:.2f}GB"
-            raise UserError(f"memory: {name} of one image takes more than the budget", next=f"--set memory={needed}")
+            raise _too_small(name, peak)
         say(f"memory: {name} {found[name]}, {peak / 1e9:.2f} GB of {budget / 1e9:.2f} GB")
     return found
 
 
-def foretold(budget: int, most: int, bytes_of: Callable[[int], float]) -> int:
-    """What `fitted` would find where so many images take `bytes_of` them; 1 where even that is too many."""
-    return max((size for size in _ladder(most) if bytes_of(size) <= budget * RESERVE), default=1)
+def foretold(budget: int, name: str, most: int, bytes_of: Callable[[int], float]) -> int:
+    """What `fitted` would find for the decision `name` where so many images take `bytes_of` them.
+
+    Raises:
+        UserError: as `fitted` does.
+    """
+    fitting = [size for size in _ladder(most) if bytes_of(size) <= budget * RESERVE]
+    if not fitting:
+        raise _too_small(name, bytes_of(1))
+    return max(fitting)
+
+
+def _too_small(name: str, peak: float) -> UserError:
+    needed = f"{math.ceil(peak / RESERVE / 1e7) / 100:.2f}GB"
+    return UserError(f"memory: {name} of one image takes more than the budget", next=f"--memory {needed}")
 
 
 def _largest(allowed: int, device: str, work: Callable[[int], object], most: int) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from ddhub import costs, files, memorisation, memory, plugins, preprocess, recipe
+from ddhub import costs, fast, files, memorisation, memory, plugins, preprocess, recipe
 from ddhub.costs import Fit
 from ddhub.fast import Decisions
 from ddhub.log import say
@@ -132,7 +132,8 @@ def predict(outline: Outline, threads: int, fits: Fits, workers: int = 1) -> lis
         if name == "distill":
             row = _of_groups(row, outline.recipe.groups)
         parts = {"teachers": outline.recipe.teachers.count, "distill": outline.recipe.groups}.get(name, 1)
-        rows.append({"phase": name, **_shared(row, parts, workers)})
+        at_once = fast.at_once(outline.decisions.device, threads)
+        rows.append({"phase": name, **_shared(row, min(parts, workers), parts, at_once)})
     return rows
 
 
@@ -187,17 +188,22 @@ def _of_groups(row: dict[str, Any], groups: int) -> dict[str, Any]:
     return {**row, **more, "disk_bytes": groups * row["disk_bytes"]}
 
 
-def _shared(row: dict[str, Any], parts: int, workers: int) -> dict[str, Any]:
-    """The row of a phase whose equal parts are shared by processes, each of which compiles for itself."""
-    processes = min(parts, workers)
+def _shared(row: dict[str, Any], processes: int, parts: int, at_once: int) -> dict[str, Any]:
+    """The row of a phase whose equal parts are shared by processes, each of which compiles for itself.
+
+    Args:
+        at_once: processes that this machine has cores or GPUs for; more of them take turns.
+    """
     if processes < 2 or row["seconds"] is None:
         return row
     each = (row["seconds"] - row["compiling"]) / parts
+    seconds = parts * each + processes * row["compiling"]
+    shared = ceil(parts / processes) * each + row["compiling"]
     return {
         **row,
-        "seconds": parts * each + processes * row["compiling"],
+        "seconds": seconds,
         "compiling": processes * row["compiling"],
-        "wall_seconds": ceil(parts / processes) * each + row["compiling"],
+        "wall_seconds": max(shared, seconds / at_once),
     }
 
 
@@ -213,7 +219,7 @@ def within_budget(outline: Outline, most: dict[str, int]) -> Outline:
     works = [work for phase in phases(outline).values() for work in (phase.works if phase else [])]
     for name, limit in most.items():
         all_fits = [stored_or_rough(work, outline.decisions) for work in works if work.cut == name]
-        chosen[name] = memory.foretold(budget, limit, partial(_most, all_fits))
+        chosen[name] = memory.foretold(budget, name, limit, partial(_most, all_fits))
     return replace(outline, decisions=replace(outline.decisions, **chosen))
 
 

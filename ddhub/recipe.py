@@ -1,7 +1,7 @@
 """Recipes: all that is needed to repeat a run, as strict YAML with a content hash."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,9 +14,11 @@ from ddhub.files import digest, shipped
 from ddhub.schema import Strict, check, did_you_mean
 from ddhub.strictyaml import parse_yaml, to_yaml
 
+LOOK = "ddhub distill digits_ipc1 --dry-run  (a whole recipe to compare with)"
 MOST_GROUPS = 2**15  # column `group` counts in 16 bits
 NAME, NAME_LENGTH = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*$"), 96  # what a set may be called
-MEMORY_UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+MEMORY_UNITS = {unit: 1000 ** (k + 1) for k, unit in enumerate(("KB", "MB", "GB", "TB"))}
+MEMORY_UNITS |= {unit: 1024 ** (k + 1) for k, unit in enumerate(("KIB", "MIB", "GIB", "TIB"))}
 # The operations of differentiable siamese augmentation; ddhub/augment.py holds their formulas.
 DSA_OPERATIONS = ("color", "crop", "cutout", "flip", "scale", "rotate")
 AUGMENTATIONS = (*DSA_OPERATIONS, "rrc", "cutmix")  # those of the field's other protocols too
@@ -109,11 +111,11 @@ class Recipe(Strict):
             raise ValueError("labels.top_k keeps soft labels, and labels.form 'hard' has none")
         return self
 
-    @field_validator("memory")
+    @field_validator("memory", mode="before")
     @classmethod
-    def _memory_is_an_amount(cls, value: str | None) -> str | None:
+    def _memory_is_an_amount(cls, value: Any) -> Any:
         if value is not None:
-            memory_bytes(value)
+            memory_bytes(str(value))
         return value
 
     @model_validator(mode="after")
@@ -172,8 +174,12 @@ def find(reference: str) -> Path:
     # `recipes/NAME.yaml` as the README writes it works outside a checkout too.
     if stem in names() and reference in (stem, f"{stem}.yaml", f"recipes/{stem}.yaml"):
         return shipped("recipes") / f"{stem}.yaml"
-    kind = "is a folder, not a recipe" if path.is_dir() else f"no such recipe{did_you_mean(stem, names())}"
-    raise UserError(f"{reference}: {kind}", next="ddhub recipes")
+    kind = f"no such recipe{did_you_mean(stem, names())}"
+    if reference and path.is_dir():
+        kind = "is a folder, not a recipe"
+    elif path.suffix in (".yaml", ".yml") or path.name != reference:
+        kind = f"no such file, and no shipped recipe{did_you_mean(stem, names())}"
+    raise UserError(f"{reference or 'RECIPE'}: {kind}", next="ddhub recipes")
 
 
 def read(reference: str, overrides: Sequence[str] = ()) -> Recipe:
@@ -187,7 +193,7 @@ def read(reference: str, overrides: Sequence[str] = ()) -> Recipe:
         UserError: with every fault of the file at once.
     """
     path = find(reference)
-    data = strictyaml.read(path)
+    data = strictyaml.read(path, next=LOOK)
     if data is None:
         raise UserError(f"{path}: the file is empty", next="ddhub recipes")
     if not isinstance(data, dict):
@@ -196,7 +202,8 @@ def read(reference: str, overrides: Sequence[str] = ()) -> Recipe:
         if kind in data:
             raise UserError(f"{path}: describes a set that was {kind}, which no recipe makes", next=advice)
     override(data, overrides)
-    return validate(data, str(path), next=f"ddhub distill {reference} --dry-run")
+    told = {text.partition("=")[0].strip() for text in overrides}
+    return validate(data, str(path), told, f"ddhub distill {reference} --dry-run")
 
 
 def memory_bytes(text: str) -> int:
@@ -205,9 +212,9 @@ def memory_bytes(text: str) -> int:
     Raises:
         ValueError: for anything else.
     """
-    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([KMG]I?B)", text.strip().upper())
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([KMGT]I?B)", text.strip().upper())
     if found is None or float(found[1]) == 0:
-        raise ValueError(f"{text!r} is no amount of memory; write it as 4GB or 500MB")
+        raise ValueError(f"{text!r} is no amount of memory; write it as 4GB or 500MB (KB, MB, GB, TB)")
     return int(float(found[1]) * MEMORY_UNITS[found[2]])
 
 
@@ -268,8 +275,12 @@ def public_override(text: str) -> str:
     return text
 
 
-def validate(data: dict[str, Any], where: str, next: str | None = None) -> Recipe:
+def validate(data: dict[str, Any], where: str, told: Collection[str] = (), whole: str = LOOK) -> Recipe:
     """Validate a recipe's values, the method's own Config included.
+
+    Args:
+        told: keys that were set on the command line; their faults are those of `--set`, not of `where`.
+        whole: the command that shows the recipe without them.
 
     Raises:
         UserError: with every fault at once, each line `where: key.path: fault`.
@@ -278,8 +289,15 @@ def validate(data: dict[str, Any], where: str, next: str | None = None) -> Recip
     method, method_faults = _check_method(data.get("method"))
     faults += method_faults + _check_augment(data.get("augment", "dsa"))
     if faults or recipe is None:
-        raise UserError("\n".join(f"{where}: {fault}" for fault in faults), next=next)
+        places = ("--set" if _within(fault.partition(":")[0], told) else f"{where}:" for fault in faults)
+        lines = [f"{at} {fault}" for at, fault in zip(places, faults, strict=True)]
+        raise UserError("\n".join(lines), next=whole if lines[0].startswith("--set") else LOOK)
     return recipe.model_copy(update={"method": method})
+
+
+def _within(key: str, told: Collection[str]) -> bool:
+    """Whether a key is one of some others, or below one of them."""
+    return any(f"{key}.".startswith(f"{other}.") for other in told)
 
 
 def _check_method(data: Any) -> tuple[dict[str, Any], list[str]]:

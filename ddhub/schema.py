@@ -8,6 +8,16 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 Model = TypeVar("Model", bound=BaseModel)
 LONGEST, MOST = 100, 5000  # characters of a word, and choices, that a guess is made for
 SHOWN = 20  # faults of one file that are listed
+WORDS = {  # where pydantic's own are a programmer's
+    "dict_type": "expected keys and values",
+    "model_type": "expected keys and values",
+    "model_attributes_type": "expected keys and values",
+    "string_type": "expected text",
+    "int_type": "expected a whole number",
+    "float_type": "expected a number",
+    "bool_type": "expected true or false",
+    "string_pattern_mismatch": "letters, digits, . _ and - only, the first a letter or a digit",
+}
 
 
 class Strict(BaseModel):
@@ -21,9 +31,10 @@ def did_you_mean(word: str, choices: list[str]) -> str:
     # Comparing is quadratic in length, and words can be a stranger's.
     alike = [choice for choice in choices if len(choice) <= LONGEST]
     if len(word) <= LONGEST and len(alike) <= MOST:
-        near = difflib.get_close_matches(word, alike, n=1, cutoff=0.6)
+        longer = [choice for choice in alike if word and choice.startswith(word)][:3]
+        near = longer or difflib.get_close_matches(word, alike, n=1, cutoff=0.6)
         if near:
-            return f"; did you mean '{near[0]}'?"
+            return f"; did you mean {' or '.join(map(repr, near))}?"
     return f"; choose from: {', '.join(sorted(choices))}" if 0 < len(choices) <= 40 else ""
 
 
@@ -35,13 +46,16 @@ def check(model: type[Model], data: Any, prefix: str = "") -> tuple[Model | None
     try:
         return model.model_validate(data), []
     except ValidationError as error:
-        faults = [_fault(model, problem, prefix) for problem in error.errors(include_url=False)[:1000]]
-        told = list(dict.fromkeys(faults))
+        whats: dict[str, dict[str, None]] = {}  # by place: what a union refuses is one line
+        for problem in error.errors(include_url=False)[:1000]:
+            where, what = _fault(model, problem, prefix)
+            whats.setdefault(where, {})[what] = None
+        told = [f"{where}: {', or '.join(each)}".removeprefix(": ") for where, each in whats.items()]
         return None, told[:SHOWN] + ([f"and {len(told) - SHOWN} faults more"] if len(told) > SHOWN else [])
 
 
-def _fault(model: type[BaseModel], problem: Any, prefix: str) -> str:
-    """One pydantic problem as a line: `key.path: what is wrong, what was given`."""
+def _fault(model: type[BaseModel], problem: Any, prefix: str) -> tuple[str, str]:
+    """One pydantic problem: `key.path`, and what is wrong and was given."""
     # Branches of unions put type names into the location; real keys and list positions are what the file shows.
     path = [part for part in problem["loc"] if isinstance(part, int) or str(part).isidentifier()]
     path = [part for part in path if part not in ("int", "float", "str", "none")]
@@ -49,13 +63,16 @@ def _fault(model: type[BaseModel], problem: Any, prefix: str) -> str:
         key = str(problem["loc"][-1])[:LONGEST]  # whatever was typed, be it no identifier
         known = path[:-1] if path and path[-1] == key else path
         where = prefix + ".".join([*map(str, known), key or "''"])
-        return f"{where}: unknown key{did_you_mean(key, _keys(model, known))}"
+        return where, f"unknown key{did_you_mean(key, _keys(model, known))}"
     where = prefix + ".".join(str(part) for part in path)
     if problem["type"] == "value_error":  # a check of ours, which names its keys itself
-        return f"{where}: {problem['ctx']['error']}".removeprefix(": ")
+        return where, str(problem["ctx"]["error"])
     if problem["type"] == "missing":
-        return f"{where}: missing"
-    return f"{where}: {problem['msg'][0].lower()}{problem['msg'][1:]}, got {_short(problem['input'])}"
+        return where, "missing"
+    if problem["input"] is None:
+        return where, "missing a value"
+    message = WORDS.get(problem["type"], f"{problem['msg'][0].lower()}{problem['msg'][1:]}")
+    return where, f"{message}, got {_short(problem['input'])}"
 
 
 def _keys(model: type[BaseModel], path: list[Any]) -> list[str]:

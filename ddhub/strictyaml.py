@@ -65,21 +65,26 @@ def to_yaml(content: dict[str, Any]) -> str:
     return str(yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True))
 
 
-def parse_yaml(text: str, where: str) -> Any:
+def parse_yaml(text: str, where: str, next: str | None = None) -> Any:
     """Read one YAML document strictly.
 
     Raises:
         UserError: naming `where` and the line, for malformed YAML, duplicate keys, aliases and tags.
     """
     if len(text) > limits.YAML_BYTES:
-        raise UserError(f"{where}: not readable as YAML: more than {limits.YAML_BYTES} characters")
+        raise UserError(f"{where}: not readable as YAML: more than {limits.YAML_BYTES} characters", next=next)
     try:
         found = yaml.load(text, Loader=_Loader)
     except (yaml.YAMLError, ArithmeticError, LookupError, ValueError, RecursionError) as fault:
-        raise UserError(f"{where}: not readable as YAML: {redact.one_line(fault)}") from fault
+        raise UserError(f"{where}: not readable as YAML: {_said(fault)}", next=next) from fault
     if _depth(found) > limits.DEPTH:
-        raise UserError(f"{where}: not readable as YAML: more than {limits.DEPTH} levels deep")
+        raise UserError(f"{where}: not readable as YAML: more than {limits.DEPTH} levels deep", next=next)
     return found
+
+
+def _said(fault: Exception) -> str:
+    """What the parser has to say, less its name for the text."""
+    return redact.one_line(fault).replace('in "<unicode string>", ', "")
 
 
 def _depth(found: Any) -> int:
@@ -87,7 +92,7 @@ def _depth(found: Any) -> int:
     return 1 + max(map(_depth, inner), default=0)
 
 
-def read(path: Path) -> Any:
+def read(path: Path, next: str | None = None) -> Any:
     """The content of a YAML file, read as strictly.
 
     Raises:
@@ -97,5 +102,5 @@ def read(path: Path) -> Any:
         with path.open("rb") as file:
             text = file.read(limits.YAML_BYTES + 1).decode()
     except (OSError, UnicodeDecodeError) as fault:
-        raise UserError(f"{path}: cannot be read: {redact.one_line(fault)}") from fault
-    return parse_yaml(text, str(path))
+        raise UserError(f"{path}: cannot be read: {redact.one_line(fault)}", next=next) from fault
+    return parse_yaml(text, str(path), next)

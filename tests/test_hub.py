@@ -254,6 +254,7 @@ def test_a_broken_download_leaves_no_folder(server, folder, tmp_path, fault):
         ("alice/plain", "no ddhub.json"),
         ("./here", "no such folder"),
         ("nobody", "no such folder"),
+        ("digits_ipc1", "a recipe, not a set"),
     ],
 )
 def test_what_cannot_be_fetched_is_said(server, folder, reference, words):
@@ -265,6 +266,17 @@ def test_what_cannot_be_fetched_is_said(server, folder, reference, words):
     assert result.exit_code == 1
     assert words in result.output and "next:" in result.output
     assert "Traceback" not in result.output
+
+
+def test_a_misspelt_path_is_hinted_at_before_the_hub_is_asked(server, tmp_path, monkeypatch):
+    """The set beside it is named; the Hub may know another all the same."""
+    monkeypatch.chdir(tmp_path)
+    beside = tmp_path / "sets" / "first"
+    beside.mkdir(parents=True)
+    (beside / "ddhub.json").write_text("{}")
+    result = CliRunner().invoke(cli.main, ["verify", "sets/firts"])
+    assert result.exit_code == 1
+    assert "sets/firts: no such folder here; did you mean 'first'; asking the Hub" in result.output
 
 
 def test_a_set_is_evaluated_by_its_id(server, folder, tmp_path, monkeypatch):

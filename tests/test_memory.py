@@ -54,7 +54,7 @@ def test_a_budget_too_small_for_one_image_says_what_is_needed(held):
     """The number in the advice is one that works."""
     with pytest.raises(UserError, match="more than the budget") as fault:
         memory.fitted(10**8, "cpu", {"chunk": lambda n: held[0](n, fixed=10**9)}, {"chunk": 5})
-    needed = recipe.memory_bytes(fault.value.next.removeprefix("--set memory="))
+    needed = recipe.memory_bytes(fault.value.next.removeprefix("--memory "))
     assert memory.fitted(needed, "cpu", {"chunk": lambda n: held[0](n, fixed=10**9)}, {"chunk": 5})
 
 

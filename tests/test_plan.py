@@ -113,6 +113,28 @@ def test_groups_are_counted_and_shared_by_workers(steady):
     assert found["sum"]["wall_seconds"] == pytest.approx(found["sum"]["seconds"] - saved)
 
 
+def test_more_workers_than_cores_take_turns(steady, monkeypatch):
+    """A machine of two cores does no more with ten processes than with two."""
+    monkeypatch.setattr(fast.os, "cpu_count", lambda: 2)
+    found = api.plan("digits_ipc10", overrides=["groups=10"], workers=10, threads=1)
+    assert row(found, "distill")["wall_seconds"] == pytest.approx(row(found, "distill")["seconds"] / 2)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "fault"),
+    [
+        (["memory=1MB"], "memory: micro_batch of one image takes more than the budget\n  next: --memory 0"),
+        (["ipc=5000"], "ipc: 5000 images per class of about 129\n  next: --set ipc=129"),
+        (["labels.top_k=50"], "labels.top_k: 50 of 10 classes"),
+    ],
+)
+def test_what_cannot_be_made_is_not_planned(steady, overrides, fault):
+    """As distill would refuse it, before anything is read."""
+    with pytest.raises(UserError) as refused:
+        api.plan("digits_ipc10", overrides=overrides, threads=1)
+    assert fault in str(refused.value)
+
+
 def test_teachers_are_shared_by_workers(steady):
     """Three teachers by two workers: two of them on the clock, one after the other; what is one job stays one."""
     one, two = (

@@ -53,14 +53,14 @@ def refused(reference: str, *overrides: str) -> str:
         ("{dataset: digits}", "&a {dataset: digits}\npublish: *a", "aliases (*name) are not used"),
         ("ipc: 1", "ipc: 1\n7: x", "key 7 is not a plain word"),
         ("ipc: 1", "ipc: [1", "not readable as YAML"),
-        ("ipc: 1", "ipc: '10'", "ipc: input should be a valid integer, got '10'"),
-        ("ipc: 1", "ipc: true", "ipc: input should be a valid integer, got True"),
-        ("ipc: 1", "ipc: 1.0", "ipc: input should be a valid integer, got 1.0"),
+        ("ipc: 1", "ipc: '10'", "ipc: expected a whole number, got '10'"),
+        ("ipc: 1", "ipc: true", "ipc: expected a whole number, got True"),
+        ("ipc: 1", "ipc: 1.0", "ipc: expected a whole number, got 1.0"),
         ("ipc: 1", "ipc: -5", "ipc: input should be greater than 0, got -5"),
         ("ipc: 1\n", "", "ipc: missing"),
         ("lr: 3e-4", "lr: .nan", "teachers.lr: input should be a finite number"),
         ("lr: 3e-4", "lr: -1", "teachers.lr: input should be greater than 0, got -1"),
-        ("name: tiny", "name: ../tiny", "name: string should match pattern"),
+        ("name: tiny", "name: ../tiny", "name: letters, digits, . _ and - only"),
         ("{dataset: digits}", "digits", "source: "),
         ("name: apm", "name: amp", "method.name: no method 'amp'; did you mean 'apm'?"),
         ("ipc: 1", "ipc: 1\naugment: color_croop", "augment: no operation 'croop'; did you mean 'crop'?"),
@@ -120,11 +120,30 @@ def test_a_changed_method_starts_from_its_own_defaults(write):
         ("method.iteratoins=5", "method.iteratoins: unknown key; did you mean 'iterations'?"),
         ("ipc=[1", "--set ipc=[1: not readable as YAML"),
         ("source..x=1", "unknown key"),
+        ("groups=2", "--set groups: 2 does not divide ipc 1; --set groups=1 does"),
+        ("memory=4", "--set memory: '4' is no amount of memory; write it as 4GB"),
+        ("ipc=", "--set ipc: missing a value"),
+        ("method=mean", "--set method: expected keys and values, got 'mean'"),
+        ("method.chunk=0", "--set method.chunk: input should be greater than 0, got 0, or input should be 'auto'"),
     ],
 )
 def test_a_bad_override_is_refused(write, override, fault):
     """What cannot be applied, or is no key, is said in the words that were typed."""
     assert fault in refused(write(), override)
+
+
+def test_a_fault_says_what_to_look_at(write):
+    """Of an override the recipe without it, of a file a whole one."""
+    path = write()
+    assert f"next: ddhub distill {path} --dry-run" in refused(path, "ipc=0")
+    assert "next: ddhub distill digits_ipc1 --dry-run" in refused(write(TINY.replace("ipc: 1", "ipc: [1")))
+
+
+def test_a_name_that_begins_others_is_answered_with_them(tmp_path, monkeypatch):
+    """Before names that only look like it."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="did you mean 'cifar10_ipc1000' or 'cifar10_ipc10_small'"):
+        recipes.read("cifar10_ipc10")
 
 
 @pytest.mark.parametrize("reference", ["digits_ipc1", "digits_ipc1.yaml", "recipes/digits_ipc1.yaml"])
@@ -145,7 +164,7 @@ def test_a_path_comes_before_a_shipped_name(write, monkeypatch, tmp_path):
     ("reference", "fault"),
     [
         ("digits_ipc2", "digits_ipc2: no such recipe; did you mean 'digits_ipc1'?"),
-        ("elsewhere/digits_ipc1.yaml", "elsewhere/digits_ipc1.yaml: no such recipe"),
+        ("elsewhere/digits_ipc1.yaml", "elsewhere/digits_ipc1.yaml: no such file, and no shipped recipe"),
         (".", ".: is a folder, not a recipe"),
     ],
 )
