@@ -20,6 +20,7 @@ import re
 import statistics
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ def serve(asked: argparse.Namespace) -> None:
 
     resolved = recipe.read(asked.recipe, [*asked.overrides, f"seed={asked.seed}"])
     method = plugins.load("methods", resolved.method["name"])
-    how = {"device": asked.device, "threads": asked.threads, "compile": asked.compile}
+    how = {"device": asked.device, "threads": asked.threads, "compile": asked.compile, "precision": asked.precision}
     with tempfile.TemporaryDirectory() as name:
         task, _ = distilling.prepare(resolved, Path(name) / "set", how, 1e9)
         warm, until = warm_up(task, Path(name)), 0.0
@@ -83,10 +84,11 @@ def warm_up(task: Task, folder: Path) -> float:
 
 
 def accuracies(task: Task, images: torch.Tensor, asked: argparse.Namespace) -> list[float]:
-    """Validation accuracy of fresh networks trained on a set; 0 where it teaches nothing but divergence."""
+    """Validation accuracy of fresh float32 networks trained on a set; 0 where it teaches nothing but divergence."""
     made = SyntheticSet(images, task.initial_labels(), task.soft_labels(images))
+    exact = replace(task, decisions=task.decisions.exact())
     try:
-        return [task.validate(made, seed=SCORING + k, epochs=asked.epochs) for k in range(asked.networks)]
+        return [exact.validate(made, seed=SCORING + k, epochs=asked.epochs) for k in range(asked.networks)]
     except UserError:
         return [0.0] * asked.networks
 
@@ -138,7 +140,9 @@ def command_of(asked: argparse.Namespace, seed: int, changes: list[str]) -> list
     command += ["--epochs", str(asked.epochs), "--networks", str(asked.networks), "--device", asked.device]
     command += [] if asked.compile is None else ["--compile" if asked.compile else "--no-compile"]
     source = [f"source.path={asked.source}"] if asked.source else []
-    return [*command, *(word for text in [*source, *asked.overrides, *changes] for word in ("--set", text))]
+    command += [text for text in changes if text.startswith("--")]  # of how it runs, as --precision=bfloat16
+    sets = [*source, *asked.overrides, *(text for text in changes if not text.startswith("--"))]
+    return [*command, *(word for text in sets for word in ("--set", text))]
 
 
 def reach(curve: list[tuple[float, float]], target: float) -> float | None:
@@ -203,6 +207,7 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--networks", type=int, default=3, help="that score at a mark")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--precision", choices=["float32", "bfloat16"], help="of students")
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, help="[default: by the work]")
     parser.add_argument("--out", type=Path, default=Path("sooner"), help="folder of finished seeds")
     parser.add_argument("--note", default="", help="what else the machine was doing")

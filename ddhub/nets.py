@@ -179,7 +179,7 @@ def resolve(arch: str) -> Build:
     if timm.is_model(arch):
         raise UserError(f"arch '{arch}': not one of ddhub's own names, but timm has it", next=f"write timm:{arch}")
     raise UserError(
-        f"arch '{arch}': unknown{did_you_mean(arch, list(TABLE))}", next="--archs convnet,resnet18,vit_tiny"
+        f"arch '{arch}': unknown{did_you_mean(arch, list(TABLE))}", next="an architecture such as convnet, resnet18, vit_tiny or timm:NAME"
     )
 
 
