@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ddhub import artifact, baselines, fast, origins, sources, train
+from ddhub import artifact, baselines, fast, nets, origins, sources, train
 from ddhub import protocols as named
 from ddhub import teachers as teaching
 from ddhub.artifact import Artifact
@@ -212,7 +212,7 @@ def _flops(found: Artifact, arch: str, request: Request, protocols: dict[str, Pr
         if cell.arch == arch
     )
     source = found.manifest.source
-    return fast.training_flops(arch, source.channels, source.resolution, images)
+    return nets.training_flops(arch, source.channels, source.resolution, images)
 
 
 def _teachers(

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from ddhub import fast, files, history, memory, origins, packaging, plugins, preprocess, sources, train
+from ddhub import fast, files, history, memory, nets, origins, packaging, plugins, preprocess, sources, train
 from ddhub import teachers as teaching
 from ddhub.errors import UserError, memory_errors
 from ddhub.log import say
@@ -264,7 +264,7 @@ def _frozen_decisions(recipe: Recipe, source: sources.Split, out: Path, asked: d
 def decided(recipe: Recipe, shape: Shape, asked: dict[str, Any]) -> fast.Decisions:
     """How a recipe runs here on a source of this shape, but for its memory."""
     images = recipe.teachers.count * recipe.teachers.epochs * shape.images
-    flops = fast.training_flops(recipe.teachers.arch, shape.channels, shape.side, images)
+    flops = nets.training_flops(recipe.teachers.arch, shape.channels, shape.side, images)
     decisions = fast.decide(**asked, flops=flops)
     if flops >= fast.COMPILE_FROM and not fast.has_compiler():
         say("no C++ compiler (g++ or clang++) found: running without torch.compile, about half as fast")

@@ -30,6 +30,8 @@ AskedPrecision = Literal["float32", "bfloat16", "auto"]  # auto: bfloat16 where 
 # Training work in FLOPs from which compiling pays on a CPU: compiling costs tens of seconds, after which ConvNets train
 # about twice as fast (benchmarks/README.md).
 COMPILE_FROM = 2e12
+# Pixels of inputs, some 500 images of CIFAR, that keep a GPU busy in one call; chosen for memory, and not measured.
+BUSY_PIXELS = 2**19
 
 OWN_THREADS = torch.get_num_threads()  # torch's own choice, before anybody changes it
 
@@ -111,8 +113,8 @@ def threads_each(processes: int) -> int:
     return max(1, OWN_THREADS // processes)
 
 
-def at_once(device: str, threads: int) -> int:
-    """Processes of so many CPU threads that this machine has GPUs or cores for."""
+def room_for(device: str, threads: int) -> int:
+    """How many processes of so many CPU threads this machine has GPUs or cores for."""
     if device.startswith("cuda"):
         return max(1, torch.cuda.device_count())
     return max(1, (os.cpu_count() or 1) // threads)
@@ -206,15 +208,23 @@ class Network:
         decisions = replace(self.decisions, together=count)
         return network(self.arch, self.classes, self.channels, self.side, decisions)
 
-    def at_once(self, several: Sequence[Weights]) -> Iterator[Sequence[Weights]]:
-        """Weights in the portions for `forward_each`: on a GPU, where calls cost more than arithmetic, all together."""
-        size = 1 if self.decisions.device == "cpu" else max(1, len(several))
+    def portions(self, several: Sequence[Weights], images: Tensor) -> Iterator[Sequence[Weights]]:
+        """Weights as `forward_each` takes them at once for these inputs (B, C, S, S).
+
+        On a GPU, where calls cost more than arithmetic, so many that their pixels are enough work for it; more would
+        cost memory, and time no less. On a CPU one after another.
+        """
+        pixels = images.shape[0] * images.shape[-1] ** 2
+        size = 1 if self.decisions.device == "cpu" else max(1, BUSY_PIXELS // pixels)
         yield from (several[start : start + size] for start in range(0, len(several), size))
 
     def forward_each(self, several: Sequence[Weights], images: Tensor) -> Tensor:
         """Logits (J, B, K) that J weights give for the same inputs (B, C, S, S), not in training mode."""
-        if self.decisions.device == "cpu" or len(several) == 1:
-            return torch.stack([self.forward(weights, images) for weights in several])
+        return torch.cat([self._forward_together(part, images) for part in self.portions(several, images)])
+
+    def _forward_together(self, several: Sequence[Weights], images: Tensor) -> Tensor:
+        if len(several) == 1:
+            return self.forward(several[0], images).unsqueeze(0)
         if self._modal:
             self.skeleton.eval()
         found: Tensor = vmap(self._plain, in_dims=(0, None))(stack(several), _formatted(images))
@@ -291,20 +301,6 @@ def unstack(weights: Weights, number: int) -> Weights:
 def network(arch: str, classes: int, channels: int, side: int, decisions: Decisions) -> Network:
     """The Network of these dimensions; made (and compiled) once in a process."""
     return Network(arch, classes, channels, side, decisions)
-
-
-def training_flops(arch: str, channels: int, side: int, images: float) -> float:
-    """FLOPs of training a ConvNet on so many images, about; 0 for networks that are not compiled."""
-    net = nets.build(arch, 2, channels, side, seed=0)
-    if not isinstance(net, nets.ConvNet):
-        return 0.0
-    total, area = 0.0, side * side
-    for layer in net.features:
-        if isinstance(layer, nn.Conv2d):
-            total += 2 * layer.in_channels * layer.out_channels * 9 * area
-        elif isinstance(layer, nn.AvgPool2d):
-            area //= 4
-    return 3 * total * images  # a backward pass costs two forward passes
 
 
 def peak_bytes(device: str) -> int:

@@ -1,8 +1,8 @@
 """Groups: a set distilled in independent parts, by one process or by many on several machines, and then joined.
 
-Sets that were made apart, each with students and draws of its own, teach more when they are merged: the paper's claim
-(arXiv:2312.08912). A group is `ipc / groups` images per class; teachers, preprocessing and the split of the source are
-shared. Each is a job whose output is a file, so jobs.run_all spreads, resumes and skips them.
+The paper (arXiv:2312.08912) merges sets that were made apart, each with students and draws of its own; what that costs
+beside one run is in benchmarks/README.md. A group is `ipc / groups` images per class; teachers, preprocessing and the
+split of the source are shared. Each is a job whose output is a file, so jobs.run_all spreads, resumes and skips them.
 Shapes: M images of a group, C H W image.
 """
 

@@ -179,7 +179,8 @@ def resolve(arch: str) -> Build:
     if timm.is_model(arch):
         raise UserError(f"arch '{arch}': not one of ddhub's own names, but timm has it", next=f"write timm:{arch}")
     raise UserError(
-        f"arch '{arch}': unknown{did_you_mean(arch, list(TABLE))}", next="an architecture such as convnet, resnet18, vit_tiny or timm:NAME"
+        f"arch '{arch}': unknown{did_you_mean(arch, list(TABLE))}",
+        next="an architecture such as convnet, resnet18, vit_tiny or timm:NAME",
     )
 
 
@@ -282,3 +283,17 @@ FAMILIES = {
 def family(net: nn.Module) -> str:
     """`transformer` for networks that normalise by layer (ViTs, Swin, ConvNeXt, mixers), otherwise `convnet`."""
     return "transformer" if any(isinstance(layer, nn.LayerNorm) for layer in net.modules()) else "convnet"
+
+
+def training_flops(arch: str, channels: int, side: int, images: float) -> float:
+    """FLOPs of training a ConvNet on so many images, about; 0 for networks that are not compiled."""
+    net = build(arch, 2, channels, side, seed=0)
+    if not isinstance(net, ConvNet):
+        return 0.0
+    total, area = 0.0, side * side
+    for layer in net.features:
+        if isinstance(layer, nn.Conv2d):
+            total += 2 * layer.in_channels * layer.out_channels * 9 * area
+        elif isinstance(layer, nn.AvgPool2d):
+            area //= 4
+    return 3 * total * images  # a backward pass costs two forward passes

@@ -132,7 +132,7 @@ def predict(outline: Outline, threads: int, fits: Fits, workers: int = 1) -> lis
         if name == "distill":
             row = _of_groups(row, outline.recipe.groups)
         parts = {"teachers": outline.recipe.teachers.count, "distill": outline.recipe.groups}.get(name, 1)
-        at_once = fast.at_once(outline.decisions.device, threads)
+        at_once = fast.room_for(outline.decisions.device, threads)
         rows.append({"phase": name, **_shared(row, min(parts, workers), parts, at_once)})
     return rows
 

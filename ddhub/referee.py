@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ddhub import fast, preprocess, sources, train
+from ddhub import fast, nets, preprocess, sources, train
 from ddhub import teachers as teaching
 from ddhub.artifact import Artifact
 from ddhub.fast import Decisions
@@ -83,7 +83,7 @@ def trained(split: Split, asked: dict[str, Any]) -> Referee:
     epochs = min(EPOCHS[1], max(EPOCHS[0], math.ceil(LEAST_STEPS / steps)))
     depth = min(6, max(2, side.bit_length() - 3))  # the field's at its usual sizes, and one for every other
     arch = f"convnet{depth}_w{WIDTH}"
-    flops = fast.training_flops(arch, channels, side, epochs * len(training))
+    flops = nets.training_flops(arch, channels, side, epochs * len(training))
     network = fast.network(arch, len(split.classes), channels, side, fast.decide(**asked, flops=flops))
     fitted = preprocess.fit(split.images, training, zca=False)
     _announce(network, split, training, fitted, steps * epochs)

@@ -123,6 +123,17 @@ def test_an_update_leaves_it_alone(mode, average):
     assert gradient.device.type == gap.device.type == DEVICE and on_device(values)
 
 
+def test_as_many_snapshots_at_once_as_a_device_is_busy_with(mode, monkeypatch):
+    """Few images: all of them; many: one after another, so that memory does not grow with the snapshots."""
+    student = network(mode)
+    with mode:
+        snapshots, images = [student.init(seed) for seed in range(5)], examples().images
+        for pixels, sizes in ((10**9, [5]), (2 * IMAGES * SIDE**2, [2, 2, 1]), (1, [1] * 5)):
+            monkeypatch.setattr(fast, "BUSY_PIXELS", pixels)
+            assert [len(part) for part in student.portions(snapshots, images)] == sizes
+            assert student.forward_each(snapshots, images).shape == (5, IMAGES, CLASSES)
+
+
 @pytest.mark.parametrize("name", ["l1_logits", "ce"])
 def test_a_loss_leaves_it_alone(mode, name):
     with mode:

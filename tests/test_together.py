@@ -94,6 +94,20 @@ def test_dynamic_labels_reach_every_network():
     assert max(far(mine, other) for mine, other in zip(together, alone, strict=True)) < 1e-3
 
 
+@pytest.mark.parametrize("arch", ["convnet2_w8", "resnet18"])
+def test_several_answer_in_one_call_what_each_answers_alone(arch):
+    """The call that a GPU makes for snapshots and teachers, and its gradient, beside those of one after another."""
+    net, images = network(arch), examples(seed=1).images[:9]
+    weights = [net.init(seed) for seed in SEEDS]
+    found = []
+    for call in (net._forward_together, net.forward_each):
+        asked = images.clone().requires_grad_()
+        logits = call(weights, asked)
+        found.append((logits.detach(), torch.autograd.grad(logits.abs().sum(), asked)[0]))
+    for together, alone in zip(*found, strict=True):
+        assert together.shape == alone.shape and (together - alone).abs().max() < 1e-4 * alone.abs().max()
+
+
 def test_dropout_is_not_trained_together(monkeypatch):
     """Its draws come from torch's own state; said before any work."""
     net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Dropout(0.5), torch.nn.Linear(SIDE**2, CLASSES))

@@ -239,14 +239,14 @@ def disagree(
     A snapshot's disagreement counts by its student's share of the loss.
 
     The teacher is asked once, and its graph used once: the snapshots' gradients meet in its logits. So one snapshot's
-    graph is held beside it at a time, however many there are, or on a GPU all of them, which is faster there.
+    graph is held beside it at a time, however many there are; on a GPU those of as many as make one call worth it.
     """
     images = images.detach().requires_grad_()
     wanted = teacher(images)
     logits = wanted.detach().requires_grad_()
     of_images, of_logits = torch.zeros_like(images), torch.zeros_like(logits)
     disagreement = torch.zeros((), device=images.device)
-    for several in student.at_once(snapshots):
+    for several in student.portions(snapshots, images):
         total = (student.forward_each(several, images) - logits).abs().mean(2).sum()
         gradients = torch.autograd.grad(total * share, (images, logits))
         of_images, of_logits = of_images - gradients[0], of_logits - gradients[1]
