@@ -1,0 +1,143 @@
+"""What the ImageNet recipes allocate on a GPU, counted without one: every tensor of a student's step and of an update.
+
+python benchmarks/allocations.py > benchmarks/results/allocations.json
+
+Tensors are fake: they know their device, shape and storage, and hold nothing, so that the paths of an accelerator run
+on any machine (tests/test_on_device.py). A storage counts from the operation that made it to its release, as for
+torch.cuda.max_memory_allocated. What is not in it: the workspaces of convolutions, and what the allocator rounds up,
+caches or fragments. `--real` counts the same calls on real CPU tensors with the same counter, and beside it what the
+process held, to see how far the count is from that.
+"""
+
+import argparse
+import json
+import weakref
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+from distilling import Memory, facts
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from ddhub import augment, fast, nets, train
+from ddhub.manifest import Protocol
+from ddhub.methods import apm
+
+ARCH, CLASSES, SIDE, BATCH, STUDENT_BATCH, SNAPSHOTS = "convnet4", 1000, 64, 500, 250, 5
+PAPER = {100: 6.5, 250: 7.0, 500: 13.3}  # GB at these chunks, read off the authors' figure (+-0.3)
+
+
+class Counter(TorchDispatchMode):
+    """The bytes of storages that live, and the most that lived at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.live: dict[int, int] = {}
+        self.most = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        for value in tree_leaves(made):
+            if isinstance(value, Tensor):
+                self.hold(value)
+        self.most = max(self.most, sum(self.live.values()))
+        return made
+
+    def hold(self, value: Tensor) -> None:
+        """Count a tensor's storage until it is released."""
+        storage = value.untyped_storage()
+        if (key := storage._cdata) not in self.live:
+            self.live[key] = storage.nbytes()
+            weakref.finalize(storage, self.live.pop, key, None)
+
+
+class Faked(fast.Network):
+    """A network whose fresh weights are fake, on the accelerator."""
+
+    mode: FakeTensorMode
+
+    def init(self, seed: int) -> fast.Weights:
+        """Fresh weights."""
+        with unset_fake_temporarily():
+            fresh = nets.build(self.arch, self.classes, self.channels, self.side, seed).state_dict()
+        return self.place({name: self.mode.from_tensor(value) for name, value in fresh.items()})
+
+
+def network(mode: FakeTensorMode | None, chunk: int) -> fast.Network:
+    """A network on the accelerator, or as it is on the CPU."""
+    decisions = fast.Decisions(threads=torch.get_num_threads())
+    if mode is None:
+        return fast.Network(ARCH, CLASSES, 3, SIDE, replace(decisions, micro_batch=chunk))
+    made = Faked(ARCH, CLASSES, 3, SIDE, decisions)
+    made.mode, made.decisions = mode, replace(decisions, device="meta", micro_batch=chunk)
+    return made
+
+
+def student(net: fast.Network, device: str) -> None:
+    """Steps of a student on its batch, in micro-batches of the chunk."""
+    images, targets = torch.zeros(BATCH, 3, SIDE, SIDE, device=device), torch.zeros(BATCH, CLASSES, device=device)
+    examples = train.Examples(images, torch.zeros(BATCH, dtype=torch.int64, device=device), targets=targets)
+    protocol = Protocol(loss="l1_logits", augment="rotate", lr=0.1, epochs=2, batch=STUDENT_BATCH, min_steps=0)
+    train.fit(net, examples, protocol, seed=0)
+
+
+def update(net: fast.Network, chunk: int, device: str) -> None:
+    """The gradient of one chunk, beside the batch with its momentum and the snapshots."""
+    images = torch.zeros(BATCH, 3, SIDE, SIDE, device=device)
+    held = [torch.zeros_like(images) for _ in ("velocity", "gradient")]
+    labels = torch.zeros(chunk, dtype=torch.int64, device=device)
+    snapshots, teacher = [net.init(seed) for seed in range(SNAPSHOTS)], net.init(9)
+    apm.disagree(images[:chunk], labels, net, snapshots, partial(net.forward, teacher), 0.1)
+    del held
+
+
+def counted(chunk: int, real: bool) -> dict[str, Any]:
+    """The most bytes of both at a chunk."""
+    mode, device = (None, "cpu") if real else (FakeTensorMode(), "meta")
+    net = network(mode, min(chunk, STUDENT_BATCH))
+    found: dict[str, Any] = {}
+    calls: dict[str, Callable[[], None]] = {
+        "student": lambda: student(net, device),
+        "update": lambda: update(net, chunk, device),
+    }
+    for name, call in calls.items():
+        counter, memory = Counter(), Memory("cpu") if real else None
+        outer: AbstractContextManager[Any] = nullcontext() if mode is None else mode
+        with outer, counter:
+            call()
+        found[name] = counter.most
+        if memory is not None:
+            found[f"{name}: anonymous memory of the process"] = memory.peak
+    return {"chunk": chunk, "peak_bytes": found, "paper_gigabytes": PAPER.get(chunk)}
+
+
+def main() -> None:
+    """Every chunk."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--chunks", type=int, nargs="+", default=[10, 25, 50, 100, 250, 500])
+    parser.add_argument("--real", action="store_true", help="on the CPU, to check the counter")
+    asked = parser.parse_args()
+    if not asked.real:  # nothing is to be read off fake values: whether the training was fine, and draws on the host
+        train._check = lambda *_: None  # type: ignore[assignment]
+        augment._drawn = lambda strategy, _: strategy  # type: ignore[assignment]
+    shapes = (
+        f"{ARCH}, {CLASSES} classes, {SIDE} px; {BATCH} images, {STUDENT_BATCH} a student's step, {SNAPSHOTS} snapshots"
+    )
+    command = f"python benchmarks/allocations.py --chunks {' '.join(map(str, asked.chunks))}" + " --real" * asked.real
+    result = {
+        **facts("cpu", command, "no GPU: counted on fake tensors" if not asked.real else "on real CPU tensors"),
+        "shapes": shapes,
+        "units": "bytes allocated at once, without the workspaces of convolutions and what an allocator adds",
+        "rows": [counted(chunk, asked.real) for chunk in asked.chunks],
+    }
+    print(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()
