@@ -5,8 +5,9 @@ python benchmarks/allocations.py > benchmarks/results/allocations.json
 Tensors are fake: they know their device, shape and storage, and hold nothing, so that the paths of an accelerator run
 on any machine (tests/test_on_device.py). A storage counts from the operation that made it to its release, as for
 torch.cuda.max_memory_allocated. What is not in it: the workspaces of convolutions, and what the allocator rounds up,
-caches or fragments. `--real` counts the same calls on real CPU tensors with the same counter, and beside it what the
-process held, to see how far the count is from that.
+caches or fragments. Beside it an iteration in TESLA's shape (benchmarks/tesla_step.py) on the same batch, which needs
+second-order graphs, in the same chunks. `--real` counts the same calls on real CPU tensors with the same counter, and
+beside it what the process held, to see how far the count is from that.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from typing import Any
 
 import torch
 from distilling import Memory, facts
+from tesla_step import CASES, Tesla
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -97,6 +99,18 @@ def update(net: fast.Network, chunk: int, device: str) -> None:
     del held
 
 
+def tesla(mode: FakeTensorMode | None, chunk: int) -> Callable[[], Any]:
+    """An iteration of two inner steps, on its tensors as they are or made fake."""
+    made = Tesla(CASES["imagenet"], chunk, "cpu")
+    if mode is not None:
+        for name in ("images", "labels", "rate"):
+            setattr(made, name, mode.from_tensor(getattr(made, name)).to("meta"))
+        for name in ("start", "target"):
+            weights = {key: mode.from_tensor(value).to("meta") for key, value in getattr(made, name).items()}
+            setattr(made, name, weights)
+    return lambda: made.iteration(2)
+
+
 def counted(chunk: int, real: bool) -> dict[str, Any]:
     """The most bytes of both at a chunk."""
     mode, device = (None, "cpu") if real else (FakeTensorMode(), "meta")
@@ -105,6 +119,7 @@ def counted(chunk: int, real: bool) -> dict[str, Any]:
     calls: dict[str, Callable[[], None]] = {
         "student": lambda: student(net, device),
         "update": lambda: update(net, chunk, device),
+        "TESLA's iteration": tesla(mode, chunk),
     }
     for name, call in calls.items():
         counter, memory = Counter(), Memory("cpu") if real else None
