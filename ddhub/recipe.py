@@ -16,7 +16,8 @@ from ddhub.strictyaml import parse_yaml, to_yaml
 
 LOOK = "ddhub distill digits_ipc1 --dry-run  (a whole recipe to compare with)"
 MOST_GROUPS = 2**15  # column `group` counts in 16 bits
-NAME, NAME_LENGTH = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*$"), 96  # what a set may be called
+NAME, NAME_LENGTH = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*"), 96  # what a set may be called
+NO_NAME = "{name!r} is no name for a set: letters, digits, . _ and - only, at most 96, the first a letter or a digit"
 MEMORY_UNITS = {unit: 1000 ** (k + 1) for k, unit in enumerate(("KB", "MB", "GB", "TB"))}
 MEMORY_UNITS |= {unit: 1024 ** (k + 1) for k, unit in enumerate(("KIB", "MIB", "GIB", "TIB"))}
 # The operations of differentiable siamese augmentation; ddhub/augment.py holds their formulas.
@@ -88,7 +89,7 @@ class PublishSpec(Strict):
 class Recipe(Strict):
     """A whole recipe; `method` holds the validated Config of the method's own file."""
 
-    name: str = Field(pattern=NAME.pattern, max_length=NAME_LENGTH)
+    name: str
     seed: int = Field(default=0, ge=0)
     ipc: int = Field(gt=0)
     source: SourceSpec
@@ -110,6 +111,13 @@ class Recipe(Strict):
         if self.labels.form == "hard" and self.labels.top_k is not None:
             raise ValueError("labels.top_k keeps soft labels, and labels.form 'hard' has none")
         return self
+
+    @field_validator("name")
+    @classmethod
+    def _name_is_one(cls, value: str) -> str:
+        if not _is_name(value):
+            raise ValueError(NO_NAME.format(name=value))
+        return value
 
     @field_validator("memory", mode="before")
     @classmethod
@@ -224,9 +232,13 @@ def check_name(name: str) -> str:
     Raises:
         UserError: for one that a repo or a folder could not have.
     """
-    if NAME.fullmatch(name) is None or len(name) > NAME_LENGTH:
-        raise UserError(f"{name!r} is no name for a set: letters, digits, . _ and - only", next="--name NAME")
+    if not _is_name(name):
+        raise UserError(NO_NAME.format(name=name), next="--name NAME")
     return name
+
+
+def _is_name(name: str) -> bool:
+    return NAME.fullmatch(name) is not None and len(name) <= NAME_LENGTH
 
 
 def override(data: dict[str, Any], overrides: Sequence[str]) -> None:

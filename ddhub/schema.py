@@ -16,7 +16,6 @@ WORDS = {  # where pydantic's own are a programmer's
     "int_type": "expected a whole number",
     "float_type": "expected a number",
     "bool_type": "expected true or false",
-    "string_pattern_mismatch": "letters, digits, . _ and - only, the first a letter or a digit",
 }
 
 

@@ -60,7 +60,7 @@ def refused(reference: str, *overrides: str) -> str:
         ("ipc: 1\n", "", "ipc: missing"),
         ("lr: 3e-4", "lr: .nan", "teachers.lr: input should be a finite number"),
         ("lr: 3e-4", "lr: -1", "teachers.lr: input should be greater than 0, got -1"),
-        ("name: tiny", "name: ../tiny", "name: letters, digits, . _ and - only"),
+        ("name: tiny", "name: ../tiny", "name: '../tiny' is no name for a set: letters, digits, . _ and - only"),
         ("{dataset: digits}", "digits", "source: "),
         ("name: apm", "name: amp", "method.name: no method 'amp'; did you mean 'apm'?"),
         ("ipc: 1", "ipc: 1\naugment: color_croop", "augment: no operation 'croop'; did you mean 'crop'?"),
