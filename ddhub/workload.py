@@ -306,7 +306,7 @@ def moving(
         images=steps * batch,
         at_once=at_once,
         run=run,
-        # The graph of one network of each architecture is there at a time (Network.at_once).
+        # The graph of one network of each architecture is there at a time (Network.portions).
         rough=Rough(2 * flops, 4 * size, sum(one.bytes for one, _ in passes), 4 * layers),
         compiled=outline.decisions.compile and all(one.convnet for one, _ in passes),
         cut="chunk" if chunk else None,
