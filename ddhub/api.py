@@ -103,7 +103,7 @@ def plan(
         groups.refuse_engine(engine)
     shape = workload.shape(resolved.source, images, classes, side)
     asked = {"device": device, "threads": threads, "compile": compile, "precision": precision}
-    outline = workload.Outline(resolved, shape, distilling.decided(resolved, shape, asked))
+    outline = planning.possible(workload.Outline(resolved, shape, distilling.decided(resolved, shape, asked)))
     each = groups.threads_each(threads, outline.decisions.threads, engine)
     if measure:
         if resolved.memory is not None:

@@ -143,7 +143,7 @@ def prepare(
         return task, seconds
     device, threads = asked.get("device"), asked.get("threads") or fast.threads_each(workers)
     sent = SentLessons(rooted(recipe).model_dump_json(), out.absolute(), device, threads, checkpoint_seconds)
-    teachers = teaching.obtain(lessons(task, checkpoint_seconds), partial(partial, teach, sent), workers)
+    teachers = teaching.obtain(lessons(task, checkpoint_seconds), lambda index: partial(teach, sent, index), workers)
     return replace(task, teachers=teachers), {**seconds, "teachers": teaching.seconds(teachers)}
 
 

@@ -14,6 +14,7 @@ import torch
 
 from ddhub import costs, fast, files, memorisation, memory, plugins, preprocess, recipe
 from ddhub.costs import Fit
+from ddhub.errors import UserError
 from ddhub.fast import Decisions
 from ddhub.log import say
 from ddhub.manifest import Protocol
@@ -37,6 +38,21 @@ def phases(outline: Outline) -> dict[str, Phase | None]:
         "packaging": _packaging(outline),
         "memorisation": _memorisation(outline),
     }
+
+
+def possible(outline: Outline) -> Outline:
+    """The outline, as it is.
+
+    Raises:
+        UserError: for what its source, as far as it is known, is too small for.
+    """
+    chosen, classes = outline.recipe, outline.shape.classes
+    most = max(1, outline.training // classes)
+    if chosen.ipc > most:
+        raise UserError(f"ipc: {chosen.ipc} images per class of about {most}", next=f"--set ipc={most}")
+    if (chosen.labels.top_k or 1) > classes:
+        raise UserError(f"labels.top_k: {chosen.labels.top_k} of {classes} classes", next="--set labels.top_k=1")
+    return outline
 
 
 def document(outline: Outline, threads: int, workers: int) -> dict[str, Any]:
@@ -126,13 +142,12 @@ def predict(outline: Outline, threads: int, fits: Fits, workers: int = 1) -> lis
         workers: processes that share the teachers, and the groups; each compiles for itself.
     """
     seen: set[str] = set()
-    rows = []
+    rows, at_once = [], fast.room_for(outline.decisions.device, threads)
     for name, phase in phases(outline).items():
         row = _estimate(phase, _decisions(outline, name, threads), fits, seen)
         if name == "distill":
             row = _of_groups(row, outline.recipe.groups)
         parts = {"teachers": outline.recipe.teachers.count, "distill": outline.recipe.groups}.get(name, 1)
-        at_once = fast.room_for(outline.decisions.device, threads)
         rows.append({"phase": name, **_shared(row, min(parts, workers), parts, at_once)})
     return rows
 

@@ -125,7 +125,11 @@ def obtain(lessons: Lessons, sent: Callable[[int], jobs.Job] | None = None, work
         sent: makes, of a teacher's number, the job that trains it in another process; for several workers.
         workers: processes that share the teachers.
     """
-    job = partial(partial, lessons.give) if sent is None or workers == 1 else sent
+
+    def here(index: int) -> jobs.Job:
+        return partial(lessons.give, index)
+
+    job = here if sent is None or workers == 1 else sent
     jobs.run_all({path: job(index) for index, path in enumerate(lessons.paths)}, jobs.Engine(workers=workers))
     return load(lessons.paths, lessons.network)
 

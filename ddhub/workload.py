@@ -86,17 +86,6 @@ class Outline:
     shape: Shape
     decisions: Decisions
 
-    def __post_init__(self) -> None:
-        most, classes = self.training // self.shape.classes, self.shape.classes
-        if self.recipe.ipc > most:
-            raise UserError(
-                f"ipc: {self.recipe.ipc} images per class of about {most}", next=f"--set ipc={max(1, most)}"
-            )
-        if (self.recipe.labels.top_k or 1) > classes:
-            raise UserError(
-                f"labels.top_k: {self.recipe.labels.top_k} of {classes} classes", next="--set labels.top_k=1"
-            )
-
     @cached_property
     def config(self) -> Any:
         """The settings of the recipe's method, as its own Config."""

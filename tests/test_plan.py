@@ -135,6 +135,15 @@ def test_what_cannot_be_made_is_not_planned(steady, overrides, fault):
     assert fault in str(refused.value)
 
 
+def test_a_finished_run_is_never_refused_by_an_estimate():
+    """A plan takes classes for equal; what was made of unequal ones can be noted all the same."""
+    chosen, unequal = recipe.read("digits_ipc1", ["ipc=3", "source.validation=0.35"]), Shape(44, 10, 1, 8)
+    outline = Outline(chosen, unequal, fast.Decisions())  # as history.note makes it; 4 or 5 images a class leave 3
+    assert outline.training // 10 < 3
+    with pytest.raises(UserError, match="of about 2"):
+        plan.possible(outline)
+
+
 def test_teachers_are_shared_by_workers(steady):
     """Three teachers by two workers: two of them on the clock, one after the other; what is one job stays one."""
     one, two = (
