@@ -107,7 +107,7 @@ def plain_dsa(x):
             wide, high = (random.uniform(1 / 1.2, 1.2) for _ in range(2))
             thetas.append([[wide, 0.0, 0.0], [0.0, high, 0.0]])
         else:
-            angle = math.radians(random.uniform(-7.5, 7.5))
+            angle = math.radians(random.uniform(-15, 15))
             turn = [[math.cos(angle), -math.sin(angle), 0.0], [math.sin(angle), math.cos(angle), 0.0]]
             thetas.append(turn)
     grid = F.affine_grid(torch.tensor(thetas), list(x.shape), align_corners=True)

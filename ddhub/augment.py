@@ -90,8 +90,8 @@ def scale(x: Tensor, u: Tensor) -> Tensor:
 
 
 def rotate(x: Tensor, u: Tensor) -> Tensor:
-    """Rotate by up to 7.5 degrees either way."""
-    angle = (u[0] - 0.5) * math.radians(ROTATE_DEGREES)
+    """Rotate by up to 15 degrees either way."""
+    angle = (u[0] - 0.5) * 2 * math.radians(ROTATE_DEGREES)
     return _sample(x, [angle.cos(), -angle.sin(), angle.sin(), angle.cos()])
 
 

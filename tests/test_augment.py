@@ -56,7 +56,7 @@ def scale(x, u):
 
 
 def rotate(x, u):
-    turn = math.radians((float(u[0]) - 0.5) * 15)
+    turn = math.radians((float(u[0]) - 0.5) * 30)
     cos, sin = math.cos(turn), math.sin(turn)
     return bilinear(x, lambda across, down: (cos * across - sin * down, sin * across + cos * down))
 
@@ -105,6 +105,20 @@ def test_crop_and_cutout_have_the_sizes_of_the_paper(side):
     holes = (dsa.cutout(ones, u) == 0).sum((1, 2, 3))
     assert holes.max() == (side // 2) ** 2
     assert (holes > 0).all()
+
+
+def test_rotation_turns_by_up_to_fifteen_degrees_either_way():
+    """Read off the image, not off the formula: where a bright line across the centre has gone at its end."""
+    side, reach = 65, 32
+    line = torch.zeros(1, 1, side, side)
+    line[..., reach, :] = 1.0
+    for drawn, expected in ((0.0, -15.0), (0.5, 0.0), (1.0, 15.0)):
+        turned = dsa.rotate(line, torch.tensor([[drawn]]))[0, 0]
+        column = turned[:, reach + 24]
+        height = float((column * torch.arange(side)).sum() / column.sum()) - reach
+        assert abs(math.degrees(math.atan2(height, 24))) == pytest.approx(abs(expected), abs=0.5)
+    ends = [dsa.rotate(line, torch.tensor([[drawn]]))[0, 0, :reach, reach + 24].sum() > 0.5 for drawn in (0.0, 1.0)]
+    assert ends[0] != ends[1]
 
 
 def test_none_is_the_identity():
