@@ -27,9 +27,11 @@ from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from ddhub import augment, fast, nets, train
-from ddhub.manifest import Protocol
-from ddhub.methods import apm
+from ddhub.distillation.methods import apm
+from ddhub.training import architectures, augment, fit
+from ddhub.training import device as devices
+from ddhub.training import network as networks
+from ddhub.training.protocol import Protocol
 
 ARCH, CLASSES, SIDE, BATCH, STUDENT_BATCH, SNAPSHOTS = "convnet4", 1000, 64, 500, 250, 5
 PAPER = {100: 6.5, 250: 7.0, 500: 13.3}  # GB at these chunks, read off the authors' figure (+-0.3)
@@ -59,37 +61,37 @@ class Counter(TorchDispatchMode):
             weakref.finalize(storage, self.live.pop, key, None)
 
 
-class Faked(fast.Network):
+class Faked(networks.Network):
     """A network whose fresh weights are fake, on the accelerator."""
 
     mode: FakeTensorMode
 
-    def init(self, seed: int) -> fast.Weights:
+    def init(self, seed: int) -> networks.Weights:
         """Fresh weights."""
         with unset_fake_temporarily():
-            fresh = nets.build(self.arch, self.classes, self.channels, self.side, seed).state_dict()
+            fresh = architectures.build(self.arch, self.classes, self.channels, self.side, seed).state_dict()
         return self.place({name: self.mode.from_tensor(value) for name, value in fresh.items()})
 
 
-def network(mode: FakeTensorMode | None, chunk: int) -> fast.Network:
+def network(mode: FakeTensorMode | None, chunk: int) -> networks.Network:
     """A network on the accelerator, or as it is on the CPU."""
-    decisions = fast.Decisions(threads=torch.get_num_threads())
+    decisions = devices.Decisions(threads=torch.get_num_threads())
     if mode is None:
-        return fast.Network(ARCH, CLASSES, 3, SIDE, replace(decisions, micro_batch=chunk))
+        return networks.Network(ARCH, CLASSES, 3, SIDE, replace(decisions, micro_batch=chunk))
     made = Faked(ARCH, CLASSES, 3, SIDE, decisions)
     made.mode, made.decisions = mode, replace(decisions, device="meta", micro_batch=chunk)
     return made
 
 
-def student(net: fast.Network, device: str) -> None:
+def student(net: networks.Network, device: str) -> None:
     """Steps of a student on its batch, in micro-batches of the chunk."""
     images, targets = torch.zeros(BATCH, 3, SIDE, SIDE, device=device), torch.zeros(BATCH, CLASSES, device=device)
-    examples = train.Examples(images, torch.zeros(BATCH, dtype=torch.int64, device=device), targets=targets)
+    examples = fit.Examples(images, torch.zeros(BATCH, dtype=torch.int64, device=device), targets=targets)
     protocol = Protocol(loss="l1_logits", augment="rotate", lr=0.1, epochs=2, batch=STUDENT_BATCH, min_steps=0)
-    train.fit(net, examples, protocol, seed=0)
+    fit.fit(net, examples, protocol, seed=0)
 
 
-def update(net: fast.Network, chunk: int, device: str) -> None:
+def update(net: networks.Network, chunk: int, device: str) -> None:
     """The gradient of one chunk, beside the batch with its momentum and the snapshots."""
     images = torch.zeros(BATCH, 3, SIDE, SIDE, device=device)
     held = [torch.zeros_like(images) for _ in ("velocity", "gradient")]
@@ -139,7 +141,7 @@ def main() -> None:
     parser.add_argument("--real", action="store_true", help="on the CPU, to check the counter")
     asked = parser.parse_args()
     if not asked.real:  # nothing is to be read off fake values: whether the training was fine, and draws on the host
-        train._check = lambda *_: None  # type: ignore[assignment]
+        fit._check = lambda *_: None  # type: ignore[assignment]
         augment._drawn = lambda strategy, _: strategy  # type: ignore[assignment]
     shapes = (
         f"{ARCH}, {CLASSES} classes, {SIDE} px; {BATCH} images, {STUDENT_BATCH} a student's step, {SNAPSHOTS} snapshots"

@@ -19,24 +19,27 @@ def train_both(folder: str, arch: str, epochs: int, count: int) -> None:
     """Print one line per seed and precision."""
     import torch
 
-    from ddhub import fast, preprocess, seeds, sources, train
-    from ddhub.manifest import Protocol
-    from ddhub.recipe import SourceSpec
+    from ddhub.base import seeds as seedss
+    from ddhub.data import preprocess, source
+    from ddhub.data.spec import SourceSpec
+    from ddhub.training import device, fit
+    from ddhub.training import network as networks
+    from ddhub.training.protocol import Protocol
 
     spec = SourceSpec(dataset="uoft-cs/cifar10", path=folder, resolution=32)
-    real, training, validation = sources.load_train(spec)
+    real, training, validation = source.load_train(spec)
     prepared = preprocess.fit(real.images, training[:5000], zca=False)
     labels = real.labels[training]
     rows = torch.cat([training[(labels == label).nonzero()[:10, 0]] for label in range(10)])
-    examples = train.Examples(prepared.inputs(real.images[rows]), real.labels[rows])
+    examples = fit.Examples(prepared.inputs(real.images[rows]), real.labels[rows])
     protocol = Protocol(loss="ce", augment="dsa", lr=0.01, epochs=epochs)
-    held_out = train.Examples(real.images, real.labels, prepared, index=validation)
+    held_out = fit.Examples(real.images, real.labels, prepared, index=validation)
     for seed in range(count):
         for precision in ("float32", "bfloat16"):
-            way = fast.decide("cpu", compile=True, precision=precision)
-            network = fast.network(arch, 10, 3, 32, way)
-            weights = train.fit(network, examples, protocol, seeds.derive(seed, "evaluate"))[-1]
-            top1 = train.accuracy(network, weights, held_out)
+            way = device.decide("cpu", compile=True, precision=precision)
+            network = networks.network(arch, 10, 3, 32, way)
+            weights = fit.fit(network, examples, protocol, seedss.derive(seed, "evaluate"))[-1]
+            top1 = fit.accuracy(network, weights, held_out)
             key = {"data": "cifar10", "arch": arch, "epochs": epochs, "seed": seed}
             print(json.dumps({**key, "precision": precision, "top1": top1}), flush=True)
 

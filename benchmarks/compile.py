@@ -10,8 +10,9 @@ from importlib.metadata import version
 
 import torch
 
-from ddhub import fast, train
-from ddhub.manifest import Protocol
+from ddhub.training import device, fit
+from ddhub.training import network as network_module
+from ddhub.training.protocol import Protocol
 
 CASES = [
     ("convnet3_w32", 32, 100, 30),
@@ -21,20 +22,20 @@ CASES = [
 REPEATS = 3
 
 
-def images_per_second(network: fast.Network, batch: int, steps: int, augment: str = "dsa") -> float:
+def images_per_second(network: network_module.Network, batch: int, steps: int, augment: str = "dsa") -> float:
     """Training throughput over `steps` steps of one batch, augmentation included."""
     images = torch.randn(batch, 3, network.side, network.side)
-    examples = train.Examples(images, torch.zeros(batch, dtype=torch.long), targets=torch.randn(batch, 10))
+    examples = fit.Examples(images, torch.zeros(batch, dtype=torch.long), targets=torch.randn(batch, 10))
     protocol = Protocol(loss="l1_logits", augment=augment, lr=0.02, epochs=steps)
     begun = time.perf_counter()
-    train.fit(network, examples, protocol, seed=0)
+    fit.fit(network, examples, protocol, seed=0)
     return batch * steps / (time.perf_counter() - begun)
 
 
 def compare(arch: str, side: int, batch: int, steps: int) -> dict:
     """Both ways in turn, after a warm-up that compiles."""
     networks = {
-        name: fast.network(arch, 10, 3, side, fast.decide("cpu", compile=name == "compiled"))
+        name: network_module.network(arch, 10, 3, side, device.decide("cpu", compile=name == "compiled"))
         for name in ("eager", "compiled")
     }
     begun = time.perf_counter()
@@ -59,7 +60,7 @@ def compare(arch: str, side: int, batch: int, steps: int) -> dict:
 if __name__ == "__main__":
     result = {
         "command": "python benchmarks/compile.py",
-        "hardware": fast.hardware("cpu"),
+        "hardware": device.hardware("cpu"),
         "threads": torch.get_num_threads(),
         "versions": {"torch": version("torch")},
         "cases": [compare(*case) for case in CASES],

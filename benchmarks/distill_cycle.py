@@ -68,15 +68,16 @@ def plain(asked: argparse.Namespace, answer: Answer) -> None:
 
 def ddhub(asked: argparse.Namespace, answer: Answer) -> None:
     """Turns of the method's own loop, the paper's settings for CIFAR-10."""
-    from ddhub import fast, recipe
+    from ddhub.distillation import recipes
+    from ddhub.training import device
 
     student = f"{{arch: {asked.arch}, epochs: {asked.epochs}, lr: 0.02}}"
     changes = [f"ipc={IPC}", "preprocess.zca=false", f"teachers={{arch: {asked.arch}, count: 1}}"]
     changes += [f"method.student={student}", f"method.refresh_every={UPDATES}", f"method.snapshots={SNAPSHOTS}"]
     precision = "bfloat16" if asked.way == "ddhub_bfloat16" else "float32"
     # More work than any run has: what would be compiled in a long one is compiled here.
-    decisions = fast.decide(asked.device, asked.threads, flops=1e18, precision=precision)
-    task = task_of(recipe.read("cifar10_ipc50", changes), noise_source(1000, CLASSES, SIDE), decisions)
+    decisions = device.decide(asked.device, asked.threads, flops=1e18, precision=precision)
+    task = task_of(recipes.read("cifar10_ipc50", changes), noise_source(1000, CLASSES, SIDE), decisions)
 
     def between(step: int, state: dict) -> bool:
         return step % UPDATES != 0 or answer(run.seconds_of_steps[-UPDATES:])

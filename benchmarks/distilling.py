@@ -20,14 +20,18 @@ from typing import IO, Any
 import torch
 from torch import nn
 
-from ddhub import fast, nets, plugins
-from ddhub.manifest import Protocol
-from ddhub.preprocess import Preprocess
-from ddhub.recipe import Recipe, config_of
-from ddhub.run import Run, State
-from ddhub.sources import Split
-from ddhub.task import Task
-from ddhub.teachers import Teachers
+from ddhub.artifact.recipe import Recipe
+from ddhub.base import plugins
+from ddhub.data.preprocess import Preprocess
+from ddhub.data.source import Split
+from ddhub.distillation.recipes import config_of
+from ddhub.distillation.task import Task
+from ddhub.training import architectures
+from ddhub.training import device as devices
+from ddhub.training import network as networks
+from ddhub.training.loop import Run, State
+from ddhub.training.protocol import Protocol
+from ddhub.training.teachers import Teachers
 
 NO_MEMORY = 9
 PREPROCESS = Preprocess((0.5,) * 3, (0.25,) * 3)
@@ -90,16 +94,16 @@ def noise_source(count: int, classes: int, side: int) -> Split:
 
 def split(pixels: torch.Tensor, labels: torch.Tensor, classes: int) -> Split:
     """uint8 pixels (N, 3, S, S) and labels (N,) as a source."""
-    from ddhub.recipe import SourceSpec
+    from ddhub.data.spec import SourceSpec
 
     return Split(pixels, labels, tuple(str(k) for k in range(classes)), "sha256:none", SourceSpec(dataset="noise"))
 
 
-def task_of(recipe: Recipe, source: Split, decisions: fast.Decisions) -> Task:
+def task_of(recipe: Recipe, source: Split, decisions: devices.Decisions) -> Task:
     """A task on any source, its teachers as they are initialised: what they cost does not depend on their training."""
     channels, side = source.images.shape[1:3]
     spec = recipe.teachers
-    network = fast.network(spec.arch, len(source.classes), channels, side, decisions)
+    network = networks.network(spec.arch, len(source.classes), channels, side, decisions)
     teachers = Teachers(network, [network.init(seed) for seed in range(spec.count)], [], [])
     config = config_of(recipe.method["name"]).model_validate({k: v for k, v in recipe.method.items() if k != "name"})
     held_out = torch.arange(len(source) - len(source.classes), len(source))
@@ -160,7 +164,7 @@ def anonymous_bytes() -> int:
 
 def load_compiler() -> None:
     """Use torch.compile once, so that what it imports counts as a library."""
-    if fast.has_compiler():
+    if devices.has_compiler():
         torch.compile(lambda x: x + 1)(torch.zeros(1))
 
 
@@ -218,8 +222,8 @@ def forward_flops(arch: str, classes: int, side: int) -> tuple[int, int]:
 
     Convolutions and the linear layer are counted; norms, activations and augmentation are not.
     """
-    net = nets.build(arch, classes, 3, side, seed=0)
-    assert isinstance(net, nets.ConvNet)
+    net = architectures.build(arch, classes, 3, side, seed=0)
+    assert isinstance(net, architectures.ConvNet)
     counts, area = [], side * side
     for layer in net.features:
         if isinstance(layer, nn.Conv2d):
@@ -257,7 +261,7 @@ def facts(device: str, command: str, note: str = "") -> dict[str, Any]:
     return {
         "command": command,
         "note": note,
-        "hardware": fast.hardware(device),
+        "hardware": devices.hardware(device),
         "threads": torch.get_num_threads(),
         "versions": {"torch": version("torch"), "python": sys.version.split()[0]},
     }

@@ -18,8 +18,14 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ddhub import artifact, fast, origins, seeds, sources, teachers, train
-from ddhub.manifest import Protocol
+from ddhub.artifact import folder
+from ddhub.base import seeds
+from ddhub.data import source
+from ddhub.evaluation import origins
+from ddhub.training import device, fit
+from ddhub.training import network as networks
+from ddhub.training import teachers as teaching
+from ddhub.training.protocol import Protocol
 
 
 @dataclass(frozen=True)
@@ -52,31 +58,31 @@ def main() -> None:
     parser.add_argument("--networks", type=int, default=2)
     parser.add_argument("--threads", type=int)
     asked = parser.parse_args()
-    found = artifact.read(asked.folder)
+    found = folder.read(asked.folder)
     record = found.manifest
-    real, _, validation = sources.load_train(origins.source_spec(found, asked.source))
-    decisions = fast.decide("cpu", asked.threads, compile=fast.has_compiler())
+    real, _, validation = source.load_train(origins.source_spec(found, asked.source))
+    decisions = device.decide("cpu", asked.threads, compile=device.has_compiler())
     channels, side = found.inputs.shape[1:3]
-    network = fast.network(record.home_arch, len(record.classes), channels, side, decisions)
-    shipped = teachers.load(found.teacher_files, decisions=decisions)
-    examples = train.Examples(found.inputs, found.labels, targets=found.soft_labels)
-    held_out = train.Examples(real.images, real.labels, found.preprocess, index=validation)
-    train.fit(network, examples, record.protocol.model_copy(update={"epochs": 1}), 0)  # compiles
+    network = networks.network(record.home_arch, len(record.classes), channels, side, decisions)
+    shipped = teaching.load(found.teacher_files, decisions=decisions)
+    examples = fit.Examples(found.inputs, found.labels, targets=found.soft_labels)
+    held_out = fit.Examples(real.images, real.labels, found.preprocess, index=validation)
+    fit.fit(network, examples, record.protocol.model_copy(update={"epochs": 1}), 0)  # compiles
     scores: dict[Choice, list[tuple[float, float]]] = {choice: [] for choice in CHOICES}
     for number in range(asked.networks):
         for choice in CHOICES:
             begun = time.perf_counter()
             teach = labelling(shipped, choice.teachers)
             seed = seeds.derive(number, "dynamic")
-            weights = train.fit(network, examples, protocol(record.protocol, choice), seed, teach=teach)[-1]
+            weights = fit.fit(network, examples, protocol(record.protocol, choice), seed, teach=teach)[-1]
             seconds = time.perf_counter() - begun
-            scores[choice].append((train.accuracy(network, weights, held_out), seconds))
+            scores[choice].append((fit.accuracy(network, weights, held_out), seconds))
             print(choice, scores[choice][-1], file=sys.stderr, flush=True)
     size = sum(path.stat().st_size for path in shipped.files) // len(shipped)
     result = {
         "command": f"python benchmarks/dynamic.py FOLDER --source FOLDER --networks {asked.networks}",
         "set": f"{record.name}, {len(found.labels)} images",
-        "hardware": fast.hardware("cpu"),
+        "hardware": device.hardware("cpu"),
         "decisions": decisions.record(),
         "versions": {"torch": version("torch")},
         "validation_images": len(validation),
@@ -87,7 +93,7 @@ def main() -> None:
     print(json.dumps(result, indent=1))
 
 
-def labelling(shipped: teachers.Teachers, count: int) -> Callable[[Tensor], Tensor] | None:
+def labelling(shipped: teaching.Teachers, count: int) -> Callable[[Tensor], Tensor] | None:
     """The mean logits of the first so many teachers."""
     return replace(shipped, weights=shipped.weights[:count]).label if count else None
 

@@ -40,12 +40,12 @@ def plain(arch: str, steps: int, folder: Path, threads: int) -> Ready:
     import torch.nn.functional as F
     from torch.utils.data import DataLoader, TensorDataset
 
-    from ddhub import nets
+    from ddhub.training import architectures
 
     torch.set_num_threads(threads)
     images, labels = torch.randn(IMAGES, 3, SIDE, SIDE), torch.arange(IMAGES) % CLASSES
     loader = DataLoader(TensorDataset(images, labels), batch_size=256, shuffle=True)
-    net = nets.build(arch, CLASSES, 3, SIDE, seed=0).train()
+    net = architectures.build(arch, CLASSES, 3, SIDE, seed=0).train()
     optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
 
     def epoch() -> float:
@@ -116,10 +116,12 @@ def plain_dsa(x):
 
 def ours(arch: str, steps: int, folder: Path, threads: int, precision: str | None = None) -> Ready:
     """ddhub's evaluator, from its calibration on."""
-    from ddhub import artifact, bench, calibrate, train
+    from ddhub.artifact import folder as folders
+    from ddhub.evaluation import speed, workbench
+    from ddhub.training import fit as fitting
 
-    cells = tuple(bench.Cell(arch, "native", "distilled", seed) for seed in range(SEEDS))
-    request = bench.Request(
+    cells = tuple(workbench.Cell(arch, "native", "distilled", seed) for seed in range(SEEDS))
+    request = workbench.Request(
         reference=str(folder),
         fetch=Path,
         name="noise",
@@ -132,23 +134,23 @@ def ours(arch: str, steps: int, folder: Path, threads: int, precision: str | Non
         compile=None,
         precision=precision,
     )
-    made = bench.build(artifact.read(folder), request)
+    made = workbench.build(folders.read(folder), request)
     begun = time.perf_counter()
     with tempfile.TemporaryDirectory() as out:
-        settled = calibrate.settle(made, Path(out))
+        settled = speed.settle(made, Path(out))
     network, way = settled.network(arch), settled.decisions[arch]
     seeds = list(range(way.together))
-    examples = [bench.examples(settled, cells[seed]) for seed in seeds]
+    examples = [workbench.examples(settled, cells[seed]) for seed in seeds]
 
     def fit(epochs: int) -> list[list[dict]]:
         brief = settled.protocol(cells[0]).model_copy(update={"epochs": epochs})
-        return train.fit_many(network, examples, brief, seeds)
+        return fitting.fit_many(network, examples, brief, seeds)
 
-    tests = train.Examples(settled.test.images, settled.test.labels, settled.set.preprocess)
+    tests = fitting.Examples(settled.test.images, settled.test.labels, settled.set.preprocess)
     weights = fit(1)[0][-1]  # compiles, where calibration had nothing to compare
-    train.accuracy(network, weights, tests)  # compiles too
+    fitting.accuracy(network, weights, tests)  # compiles too
     facts = {"once": time.perf_counter() - begun, "networks": len(seeds), "decisions": way.record()}
-    return facts, lambda: fit(steps), lambda: train.accuracy(network, weights, tests)
+    return facts, lambda: fit(steps), lambda: fitting.accuracy(network, weights, tests)
 
 
 def float32(arch: str, steps: int, folder: Path, threads: int) -> Ready:
@@ -175,7 +177,7 @@ def make_set(folder: Path) -> Path:
     import numpy as np
     from PIL import Image
 
-    from ddhub import distill, recipe
+    from ddhub.distillation import pipeline, recipes
 
     draw = np.random.default_rng(0)
     for split, count in (("train", 200), ("test", 2000)):
@@ -194,8 +196,8 @@ def make_set(folder: Path) -> Path:
         "labels={form: hard}",
         "evaluate={epochs: 300, lr: 0.01, batch: 256, seeds: 5, packaging_seeds: 1}",
     ]
-    found = recipe.read("cifar10_ipc10_small", changes)
-    distill.make(found, folder / "set", overrides=changes, decisions={"threads": 1})
+    found = recipes.read("cifar10_ipc10_small", changes)
+    pipeline.make(found, folder / "set", overrides=changes, decisions={"threads": 1})
     return folder / "set"
 
 
@@ -281,7 +283,7 @@ def main() -> None:
     if asked.way:
         serve(asked.way, asked.arch, asked.set, asked.threads)
         return
-    from ddhub import fast
+    from ddhub.training import device
 
     with tempfile.TemporaryDirectory() as folder:
         os.environ["DDHUB_HOME"] = folder  # what is decoded for this goes with it
@@ -290,7 +292,7 @@ def main() -> None:
     result = {
         "command": f"python benchmarks/evaluation_speed.py --threads {asked.threads}",
         "note": asked.note,
-        "hardware": fast.hardware("cpu"),
+        "hardware": device.hardware("cpu"),
         "threads": asked.threads,
         "versions": {"torch": version("torch")},
         "seeds": SEEDS,

@@ -205,7 +205,7 @@ class Trial:
             wrong = {name for name in wrong if own.get(name) != found[name] and name != "report.json"}
             return f"a file that is another: {min(wrong)}" if wrong and self.name != "export" else None
         checked = subprocess.run(
-            [sys.executable, "-m", "ddhub.cli", "verify", str(folder)],
+            [sys.executable, "-m", "ddhub.cli.app", "verify", str(folder)],
             env={**os.environ, "DDHUB_HOME": str(self.home)},
             capture_output=True,
             text=True,
@@ -461,7 +461,15 @@ def main() -> None:
     with server(asked.out) as hub:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(
-            ["ddhub.api", "ddhub.cli", "ddhub.methods.apm", "sklearn.datasets", "datasets", "scipy.stats", "faulty"]
+            [
+                "ddhub.api",
+                "ddhub.cli.app",
+                "ddhub.distillation.methods.apm",
+                "sklearn.datasets",
+                "datasets",
+                "scipy.stats",
+                "faulty",
+            ]
         )
         scene = Scene(asked.out, hub, context)
         scene.prepare()

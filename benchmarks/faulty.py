@@ -53,10 +53,10 @@ def command(
             setattr(os, name, counted(getattr(os, name), name, counts, chosen))
     if powerless:
         drop_overrides()
-    from ddhub import cli
+    from ddhub.cli import app
 
     try:
-        cli.main(words)
+        app.main(words)
     finally:
         if chosen is not None and chosen.counts is not None:
             chosen.counts.write_text("\n".join(f"{name} {count}" for name, count in counts.items()))

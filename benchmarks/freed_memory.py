@@ -13,9 +13,10 @@ from importlib.metadata import version
 
 import torch
 
-from ddhub import fast, train
-from ddhub.manifest import Protocol
-from ddhub.preprocess import Preprocess
+from ddhub.data.preprocess import Preprocess
+from ddhub.training import device, fit
+from ddhub.training import network as networks
+from ddhub.training.protocol import Protocol
 
 ARCH, BATCH, STEPS, REPEATS = "convnet3_w32", 128, 40, 3
 
@@ -23,14 +24,14 @@ ARCH, BATCH, STEPS, REPEATS = "convnet3_w32", 128, 40, 3
 def measure(keep: bool) -> dict:
     """Throughput and seconds in the kernel of one compiled training on uint8 images, after a warm-up."""
     if not keep:
-        fast.keep_freed_memory = lambda: False
-    network = fast.network(ARCH, 10, 3, 32, fast.decide("cpu", compile=True))
+        device.keep_freed_memory = lambda: False
+    network = networks.network(ARCH, 10, 3, 32, device.decide("cpu", compile=True))
     images = torch.randint(0, 255, (BATCH * STEPS, 3, 32, 32), dtype=torch.uint8)
-    examples = train.Examples(images, torch.zeros(len(images), dtype=torch.long), Preprocess((0.5,) * 3, (0.25,) * 3))
+    examples = fit.Examples(images, torch.zeros(len(images), dtype=torch.long), Preprocess((0.5,) * 3, (0.25,) * 3))
     protocol = Protocol(loss="ce", lr=0.02, epochs=1, batch=BATCH)
-    train.fit(network, examples, protocol, seed=0)
+    fit.fit(network, examples, protocol, seed=0)
     kernel, begun = resource.getrusage(resource.RUSAGE_SELF).ru_stime, time.perf_counter()
-    train.fit(network, examples, protocol, seed=0)
+    fit.fit(network, examples, protocol, seed=0)
     seconds = time.perf_counter() - begun
     kernel = resource.getrusage(resource.RUSAGE_SELF).ru_stime - kernel
     return {"images_per_second": round(len(images) / seconds), "kernel_seconds": round(kernel, 2)}
@@ -50,7 +51,7 @@ if __name__ == "__main__":
     ratios = [pair["keep"]["images_per_second"] / pair["plain"]["images_per_second"] for pair in pairs]
     result = {
         "command": "python benchmarks/freed_memory.py",
-        "hardware": fast.hardware("cpu"),
+        "hardware": device.hardware("cpu"),
         "threads": torch.get_num_threads(),
         "versions": {"torch": version("torch")},
         "case": f"{ARCH}, 32 px, batch {BATCH}, compiled, augmentation included",

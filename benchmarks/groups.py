@@ -20,7 +20,10 @@ from typing import Any
 
 import torch
 
-from ddhub import fast, groups, jobs, recipe
+from ddhub.artifact import recipe
+from ddhub.base import jobs
+from ddhub.distillation import groups, recipes
+from ddhub.training import device
 
 RECIPE = "digits_ipc10"
 
@@ -50,7 +53,7 @@ def main() -> None:
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
     asked = parser.parse_args()
     overrides = ["ipc=20", f"groups={asked.groups}", *asked.overrides]
-    found = recipe.read(RECIPE, overrides)
+    found = recipes.read(RECIPE, overrides)
     times: dict[int, list[dict[str, float]]] = {1: [], 2: []}
     with tempfile.TemporaryDirectory(prefix="ddhub-") as name:
         os.environ["DDHUB_HOME"] = f"{name}/home"
@@ -68,7 +71,7 @@ def main() -> None:
         },
         "speedup": summary([one["wall"] / two["wall"] for one, two in pairs]),
         "steady": summary([2 * one["own"] / two["own"] for one, two in pairs]),
-        "hardware": fast.hardware("cpu"),
+        "hardware": device.hardware("cpu"),
         "load_average": os.getloadavg(),
         "versions": {"torch": torch.__version__, "ddhub": version("ddhub")},
         "command": shlex.join(["python", "benchmarks/groups.py", *sys.argv[1:]]),

@@ -30,7 +30,7 @@ import numpy as np
 import torch
 from distilling import NO_MEMORY, Memory, Paced, anonymous_bytes, distill, facts, load_compiler, split, task_of
 
-from ddhub.sources import Split
+from ddhub.data.source import Split
 
 CLASSES, SIDE, REAL_IMAGES = 1000, 64, 1_281_167
 EPOCHS, BATCH, UPDATES = 250, 500, 3
@@ -42,17 +42,18 @@ PAPER = {"APM (paper)": [(6.5, 18.0), (7.0, 11.0), (13.3, 8.6)], "TESLA (paper)"
 
 def measure(asked: argparse.Namespace) -> dict:
     """A refresh and its updates with batches of so many images, in this process, twice: the first one compiles."""
-    from ddhub import fast, recipe
+    from ddhub.distillation import recipes
+    from ddhub.training import device as devices
 
     torch.set_num_threads(asked.threads)
     load_compiler()
     memory, peaks = Memory(asked.device, limit=asked.limit), list[int]()
     # More work than any run has: what would be compiled in a long one is compiled here.
-    decisions = fast.decide(asked.device, asked.threads, flops=1e18, precision=asked.precision)
+    decisions = devices.decide(asked.device, asked.threads, flops=1e18, precision=asked.precision)
     decisions = replace(decisions, micro_batch=asked.chunks[0], chunk=asked.chunks[0])
     changes = [f"method.chunk={asked.chunks[0]}", f"method.batch={asked.images}", f"teachers.count={asked.teachers}"]
     changes += [f"method.student={{arch: convnet4, epochs: {asked.epochs}, lr: 0.1}}", "method.init=noise"]
-    task = task_of(recipe.read(f"imagenet_ipc{asked.ipc[0]}", changes), sparse_source(asked.out), decisions)
+    task = task_of(recipes.read(f"imagenet_ipc{asked.ipc[0]}", changes), sparse_source(asked.out), decisions)
 
     def between(step: int, state: dict) -> bool:
         if step % UPDATES == 0:
@@ -116,10 +117,10 @@ def cells(asked: argparse.Namespace) -> list[tuple[int, int]]:
 
 def key_of(asked: argparse.Namespace, ipc: int, chunk: int) -> dict:
     """What tells a cell's row from others."""
-    from ddhub import fast
+    from ddhub.training import device as devices
 
     settings = {name: getattr(asked, name) for name in ("precision", "threads", "epochs", "images", "teachers")}
-    return {"ipc": ipc, "chunk": chunk, "device": fast.hardware(asked.device), **settings}
+    return {"ipc": ipc, "chunk": chunk, "device": devices.hardware(asked.device), **settings}
 
 
 def fill(asked: argparse.Namespace, path: Path) -> list[tuple[int, int]]:

@@ -30,17 +30,19 @@ TINY = [
 
 def measure(ipc: int, threads: int) -> dict:
     """Package a set in this process; bytes beyond what libraries hold, and seconds."""
-    from ddhub import fast, mapped, packaging, recipe
-    from ddhub.recipe import SourceSpec
-    from ddhub.synset import SyntheticSet
+    from ddhub.base import mapped
+    from ddhub.data.spec import SourceSpec
+    from ddhub.distillation import packaging, recipes
+    from ddhub.distillation.task import SyntheticSet
+    from ddhub.training import device
 
     torch.set_num_threads(threads)
     source = noise_source(11 * CLASSES, CLASSES, SIDE)
     spec = SourceSpec(dataset="noise", revision="none", resolution=SIDE, channels=3, image="image", label="label")
     task = task_of(
-        recipe.read(f"imagenet_ipc{ipc}", TINY),
+        recipes.read(f"imagenet_ipc{ipc}", TINY),
         replace(source, spec=spec),
-        fast.decide("cpu", threads, compile=False, flops=0),
+        device.decide("cpu", threads, compile=False, flops=0),
     )
     load_late()
     with tempfile.TemporaryDirectory() as name:

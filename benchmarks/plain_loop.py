@@ -16,7 +16,7 @@ from evaluation_speed import plain_dsa
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from ddhub import nets
+from ddhub.training import architectures
 
 
 class PlainLoop:
@@ -41,7 +41,7 @@ class PlainLoop:
         self.students = 0
 
     def _net(self, seed: int) -> nn.Module:
-        net = nets.build(self.arch, self.classes, self.images.shape[1], self.images.shape[-1], seed)
+        net = architectures.build(self.arch, self.classes, self.images.shape[1], self.images.shape[-1], seed)
         return net.to(self.images.device).train()
 
     def refresh(self, epochs: int, lr: float = 0.02, batch: int = 256) -> float:

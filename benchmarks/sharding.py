@@ -18,8 +18,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ddhub import fast, parquet
-from ddhub.parquet import Rows
+from ddhub.artifact import parquet
+from ddhub.artifact.parquet import Rows
+from ddhub.training import device
 
 CLASSES, SIDE, SIZES = 1000, 64, (10_000, 100_000)
 
@@ -92,7 +93,7 @@ def main() -> None:
     result = {
         "command": "python benchmarks/sharding.py",
         "case": f"{CLASSES} classes, {SIDE}x{SIDE} RGB, soft labels float16; row groups of {parquet.GROUP_ROWS}",
-        "hardware": fast.hardware("cpu"),
+        "hardware": device.hardware("cpu"),
         "versions": {name: version(name) for name in ("datasets", "pyarrow", "torch")},
         "sizes": {},
     }

@@ -27,10 +27,9 @@ from typing import Any
 import torch
 from distilling import Paced, Worker, clock, distill, facts, waited
 
-from ddhub.errors import UserError
-from ddhub.strictyaml import parse_yaml
-from ddhub.synset import SyntheticSet
-from ddhub.task import Task
+from ddhub.base.errors import UserError
+from ddhub.base.strict_yaml import parse_yaml
+from ddhub.distillation.task import SyntheticSet, Task
 
 MARKS = (10, 20, 30, 45, 60, 90, 120, 180)
 BELOW = (0.0, 0.005, 0.01)  # the reference's best accuracy
@@ -42,14 +41,14 @@ Point = dict[str, Any]  # seconds, updates, top1 (one of each network)
 
 def serve(asked: argparse.Namespace) -> None:
     """One variant and seed in this process: every line of standard input is a number of seconds to go on to."""
-    from ddhub import distill as distilling
-    from ddhub import plugins, recipe
+    from ddhub.base import plugins
+    from ddhub.distillation import pipeline, recipes
 
-    resolved = recipe.read(asked.recipe, [*asked.overrides, f"seed={asked.seed}"])
+    resolved = recipes.read(asked.recipe, [*asked.overrides, f"seed={asked.seed}"])
     method = plugins.load("methods", resolved.method["name"])
     how = {"device": asked.device, "threads": asked.threads, "compile": asked.compile, "precision": asked.precision}
     with tempfile.TemporaryDirectory() as name:
-        task, _ = distilling.prepare(resolved, Path(name) / "set", how, 1e9)
+        task, _ = pipeline.prepare(resolved, Path(name) / "set", how, 1e9)
         warm, until = warm_up(task, Path(name)), 0.0
 
         def shipped(state: dict, step: int) -> torch.Tensor:

@@ -18,13 +18,16 @@ from pathlib import Path
 import click
 import torch
 
-from ddhub import artifact, distill, fast, files, parquet, plugins, recipe, seeds, train
-from ddhub.manifest import Protocol
-from ddhub.packaging import STATE
-from ddhub.parquet import Rows
-from ddhub.run import Run
-from ddhub.synset import SyntheticSet
-from ddhub.task import Task
+from ddhub.artifact import folder as folders
+from ddhub.artifact import parquet, recipe
+from ddhub.artifact.parquet import Rows
+from ddhub.artifact.state import STATE
+from ddhub.base import files, plugins, seeds
+from ddhub.distillation import pipeline
+from ddhub.distillation.task import SyntheticSet, Task
+from ddhub.training import device, fit
+from ddhub.training.loop import Run
+from ddhub.training.protocol import Protocol
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ def rows_of(choice: Choice, synthetic: SyntheticSet, task: Task) -> tuple[Rows, 
     inputs = task.preprocess.inputs(shown) if exact is None else exact.float()
     soft = task.need_teachers().label(inputs, 0 if choice.labels == "one" else None)
     if choice.labels.startswith("top"):
-        values, index, rest = artifact.keep_top(soft, int(choice.labels.removeprefix("top")))
+        values, index, rest = folders.keep_top(soft, int(choice.labels.removeprefix("top")))
         return Rows(shown, synthetic.labels, values.half(), index, exact), rest
     kind = torch.float32 if choice.labels == "float32" else torch.float16
     return Rows(shown, synthetic.labels, soft.to(kind), None, exact), None
@@ -71,20 +74,20 @@ def measure(choice: Choice, synthetic: SyntheticSet, task: Task, networks: int) 
     with tempfile.TemporaryDirectory() as folder:
         parquet.write(Path(folder), rows, task.source.classes)
         data = sum(path.stat().st_size for path in parquet.shards(Path(folder)))
-        found = artifact.read_data(Path(folder), (channels, side, side), len(task.source.classes), rest)
+        found = folders.read_data(Path(folder), (channels, side, side), len(task.source.classes), rest)
     inputs = task.preprocess.inputs(found.images) if found.pixels is None else found.pixels
     protocol, teach = task.protocol, None
     if choice.labels == "hard":
         protocol = protocol.model_copy(update={"loss": "ce"})
     if choice.labels == "dynamic":
         teach = task.need_teachers().label
-    examples = train.Examples(inputs, found.labels, targets=found.soft)
+    examples = fit.Examples(inputs, found.labels, targets=found.soft)
     network = task.network(task.home_arch)
     scores = []
     for number in range(networks):
         seed = seeds.derive(task.recipe.seed, "storage", number)
-        weights = train.fit(network, examples, protocol, seed, teach=teach)[-1]
-        scores.append(train.accuracy(network, weights, task.validation_examples()))
+        weights = fit.fit(network, examples, protocol, seed, teach=teach)[-1]
+        scores.append(fit.accuracy(network, weights, task.validation_examples()))
     labels = sum(column.nbytes for column in (rows.soft, rows.index) if column is not None)
     teachers = sum(path.stat().st_size for path in task.need_teachers().files) if teach else 0
     return {
@@ -104,7 +107,7 @@ def main(folder: Path, networks: int, epochs: int | None) -> None:
     begun = json.loads((folder / STATE / "run.json").read_text())
     original = recipe.Recipe.model_validate(begun["recipe"])
     source = original.source.model_copy(update={"path": begun["source_path"]})
-    task, _ = distill.prepare(original.model_copy(update={"source": source}), folder, {}, 120)
+    task, _ = pipeline.prepare(original.model_copy(update={"source": source}), folder, {}, 120)
     synthetic = plugins.load("methods", original.method["name"]).distill(task, Run(folder / STATE, "distill"))
     if epochs:
         shorter: Protocol = task.protocol.model_copy(update={"epochs": epochs})
@@ -115,7 +118,7 @@ def main(folder: Path, networks: int, epochs: int | None) -> None:
         "command": f"python benchmarks/storage.py FOLDER --networks {networks}"
         + (f" --epochs {epochs}" if epochs else ""),
         "set": f"{original.name}, recipe {original.hash[:12]}, {len(synthetic.labels)} images",
-        "hardware": fast.hardware(task.decisions.device),
+        "hardware": device.hardware(task.decisions.device),
         "versions": {"torch": version("torch"), "datasets": version("datasets")},
         "epochs": task.protocol.epochs,
         "n": networks,

@@ -20,14 +20,15 @@ UPDATES = 3
 
 def measure(asked: argparse.Namespace, epochs: int) -> dict:
     """Bytes at the start, while compiling and afterwards, in this process."""
-    from ddhub import fast, recipe
+    from ddhub.distillation import recipes
+    from ddhub.training import device
 
     load_compiler()
     memory, peaks = Memory(asked.device), list[int]()
     changes = [f"method.student={{arch: {asked.arch}, epochs: {epochs}, lr: 0.01}}", f"teachers.arch={asked.arch}"]
-    decisions = fast.decide(asked.device, asked.threads, flops=1e18)
+    decisions = device.decide(asked.device, asked.threads, flops=1e18)
     task = task_of(
-        recipe.read("cifar10_ipc50", [*changes, "ipc=10", "teachers.count=1"]), noise_source(1000, 10, 32), decisions
+        recipes.read("cifar10_ipc50", [*changes, "ipc=10", "teachers.count=1"]), noise_source(1000, 10, 32), decisions
     )
 
     def between(step: int, state: dict) -> bool:

@@ -41,7 +41,7 @@ from distilling import Memory, Paced, Worker, clock, distill, facts, load_compil
 from torch import Tensor
 from torch.func import functional_call
 
-from ddhub import nets
+from ddhub.training import architectures
 
 EPOCHS, REFRESH_EVERY, SNAPSHOTS = 250, 3, 5
 WAYS = ("tesla", "tesla@25", "plain", "ddhub", "ddhub@25", "ddhub@10")
@@ -70,7 +70,7 @@ class Tesla:
     """The synthetic images and labels, the two ends of a trajectory, and the student's rate."""
 
     def __init__(self, case: Case, chunk: int, device: str) -> None:
-        self.net = nets.build(case.arch, case.classes, 3, case.side, seed=0).to(device)
+        self.net = architectures.build(case.arch, case.classes, 3, case.side, seed=0).to(device)
         self.start, self.target = (
             {name: value.detach().to(device) for name, value in self._weights(case, seed).items()} for seed in (1, 2)
         )
@@ -81,7 +81,7 @@ class Tesla:
 
     @staticmethod
     def _weights(case: Case, seed: int) -> dict[str, Tensor]:
-        return dict(nets.build(case.arch, case.classes, 3, case.side, seed).named_parameters())
+        return dict(architectures.build(case.arch, case.classes, 3, case.side, seed).named_parameters())
 
     def iteration(self, steps: int) -> tuple[list[Tensor], Tensor]:
         """Gradients of the loss with respect to each inner batch's images, and to the rate."""
@@ -168,16 +168,17 @@ def plain(asked: argparse.Namespace, case: Case, answer: Answer) -> None:
 
 def ddhub(asked: argparse.Namespace, case: Case, answer: Answer) -> None:
     """Cycles of the method's own loop with few epochs, one update after the refresh and one more."""
-    from ddhub import fast, recipe
+    from ddhub.distillation import recipes
+    from ddhub.training import device as devices
 
     ipc, chunk = max(1, case.batch // case.classes), chunk_of(asked.way)
     changes = [f"ipc={ipc}", "preprocess.zca=false", f"teachers={{arch: {case.arch}, count: 1}}"]
     changes += [f"method.student={{arch: {case.arch}, epochs: {asked.epochs}, lr: 0.02}}", "method.refresh_every=2"]
     changes += [f"method.snapshots={SNAPSHOTS}", f"method.batch={case.batch}"]
-    decisions = fast.decide(asked.device, asked.threads, flops=1e18, precision=asked.precision)
+    decisions = devices.decide(asked.device, asked.threads, flops=1e18, precision=asked.precision)
     decisions = replace(decisions, chunk=chunk or case.batch, micro_batch=chunk or 0)
     source = noise_source(case.classes * (ipc + 1), case.classes, case.side)
-    task = task_of(recipe.read(case.recipe, changes), source, decisions)
+    task = task_of(recipes.read(case.recipe, changes), source, decisions)
 
     def between(step: int, state: dict) -> bool:
         if step % 2:

@@ -6,13 +6,13 @@ Heavy libraries are imported by the modules that need them, never here, so that 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ddhub.loading import DistilledSet
+    from ddhub.dataset import DistilledSet
 
 __version__ = "0.1.0"
 
 
 def load(reference: str) -> "DistilledSet":
-    """Load a distilled set from a folder or by its Hub id; see `ddhub.loading.load`."""
-    from ddhub import loading
+    """Load a distilled set from a folder or by its Hub id; see `ddhub.dataset.load`."""
+    from ddhub import dataset
 
-    return loading.load(reference)
+    return dataset.load(reference)

@@ -7,36 +7,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from ddhub import (
-    artifact,
-    card,
-    charts,
-    collect,
-    evaluate,
-    fast,
-    files,
-    groups,
-    history,
-    hub,
-    jobs,
-    manifest,
-    merging,
-    page,
-    places,
-    recipe,
-    report,
-    rows,
-    sidebyside,
-    strictyaml,
-    verify,
-    workload,
-)
-from ddhub import distill as distilling
-from ddhub import plan as planning
-from ddhub import probe as probing
-from ddhub.errors import UserError
-from ddhub.log import say
-from ddhub.manifest import Manifest
+from ddhub.artifact import folder as folders
+from ddhub.artifact import hub, manifest
+from ddhub.artifact import merge as merges
+from ddhub.artifact.manifest import Manifest
+from ddhub.base import files, jobs, strict_yaml
+from ddhub.base.errors import UserError
+from ddhub.base.log import say
+from ddhub.distillation import groups, pipeline
+from ddhub.distillation import recipes as recipe_files
+from ddhub.distillation.plan import forecast, history, work
+from ddhub.evaluation import find_results, find_set, results
+from ddhub.evaluation import grid as grids
+from ddhub.evaluation.probe import check
+from ddhub.reports import card, charts, compare, html_page, verify
+from ddhub.reports import summary as summaries
+from ddhub.training import device as devices
 
 
 def distill(
@@ -47,7 +33,7 @@ def distill(
     device: str | None = None,
     threads: int | None = None,
     compile: bool | None = None,
-    precision: fast.Precision | None = None,
+    precision: devices.Precision | None = None,
     checkpoint_seconds: float = 120,
     workers: int | None = None,
     shard: str | None = None,
@@ -59,7 +45,7 @@ def distill(
     Of a shard that leaves groups to others, what is returned is `folder`, the `missing` groups and the `next` command.
     """
     engine = jobs.choose(workers, shard, ray)
-    resolved = recipe.read(reference, overrides)
+    resolved = recipe_files.read(reference, overrides)
     folder = Path(out) if out is not None else Path("distilled") / resolved.name
     how: dict[str, Any] = {
         "overrides": overrides,
@@ -68,7 +54,7 @@ def distill(
     }
     if resolved.groups == 1:
         groups.refuse_engine(engine)
-        distilling.make(resolved, folder, workers=engine.workers, **how)
+        pipeline.make(resolved, folder, workers=engine.workers, **how)
         return write_card(folder)
     missing = groups.make(resolved, folder, engine=engine, **how)
     if missing:
@@ -88,7 +74,7 @@ def plan(
     device: str | None = None,
     threads: int | None = None,
     compile: bool | None = None,
-    precision: fast.Precision | None = None,
+    precision: devices.Precision | None = None,
     workers: int | None = None,
 ) -> dict[str, Any]:
     """What distilling a recipe (path or shipped name) here will take, phase by phase; neither data nor network is used.
@@ -98,29 +84,29 @@ def plan(
         images, classes, side: of the source's train split, where nobody knows them.
         workers: processes that share the recipe's teachers and groups.
     """
-    engine, resolved = jobs.Engine(workers=workers or 1), recipe.read(reference, overrides)
+    engine, resolved = jobs.Engine(workers=workers or 1), recipe_files.read(reference, overrides)
     if resolved.groups == 1:
         groups.refuse_engine(engine)
-    shape = workload.shape(resolved.source, images, classes, side)
+    shape = work.shape(resolved.source, images, classes, side)
     asked = {"device": device, "threads": threads, "compile": compile, "precision": precision}
-    outline = planning.possible(workload.Outline(resolved, shape, distilling.decided(resolved, shape, asked)))
+    outline = forecast.possible(work.Outline(resolved, shape, pipeline.decided(resolved, shape, asked)))
     each = groups.threads_each(threads, outline.decisions.threads, engine)
     if measure:
         if resolved.memory is not None:
-            outline = replace(outline, decisions=distilling.within_budget(resolved, shape, outline.decisions))
-        planning.measure(outline, each)
+            outline = replace(outline, decisions=pipeline.within_budget(resolved, shape, outline.decisions))
+        forecast.measure(outline, each)
     else:
-        outline = planning.within_budget(outline, distilling.most_at_once(resolved, shape))
+        outline = forecast.within_budget(outline, pipeline.most_at_once(resolved, shape))
     past = history.past(outline.decisions.device, resolved.method["name"])
-    return {**planning.document(outline, each, engine.workers), "past": past}
+    return {**forecast.document(outline, each, engine.workers), "past": past}
 
 
 def write_card(folder: Path) -> dict[str, Any]:
     """Write the image grid, report.json and README.md of an artifact anew, and say where things are."""
-    found = artifact.read(folder)
+    found = folders.read(folder)
     grid = folder / "assets" / "images.png"
     charts.image_grid(found, grid)
-    summary = report.save(found.manifest, folder / "evaluation", folder / "report.json")
+    summary = summaries.save(found.manifest, folder / "evaluation", folder / "report.json")
     charts.save(summary, grid.parent)
     files.write_bytes(folder / "README.md", _card(found.manifest, folder, summary))
     return {"folder": str(folder), "picture": str(grid), "manifest": found.manifest.model_dump(mode="json")}
@@ -129,7 +115,7 @@ def write_card(folder: Path) -> dict[str, Any]:
 def _card(record: Manifest, folder: Path, summary: dict[str, Any]) -> bytes:
     """The card's text, from a manifest, the report of its rows and what lies in its folder."""
     path = folder / "recipe.yaml"
-    resolved = strictyaml.read(path)
+    resolved = strict_yaml.read(path)
     return card.render(record, resolved, summary, card.describe(folder)).encode()
 
 
@@ -148,7 +134,7 @@ def push(
     if faults:
         raise UserError("\n".join([*faults, "nothing was pushed"]), next=f"ddhub card {folder}, or make it again")
     record = manifest.read(folder).model_copy(update={"repo_id": repo_id})
-    summary = report.build(record.name, rows.of(record, folder / "evaluation"))
+    summary = summaries.build(record.name, results.of(record, folder / "evaluation"))
     described = {"ddhub.json": manifest.dump(record), "README.md": _card(record, folder, summary)}
     done = hub.push(
         {**hub.published(folder), **described},
@@ -177,7 +163,7 @@ def pull(reference: str, out: str | Path) -> dict[str, Any]:
         for name, path in hub.published(place.folder).items():
             (staging / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, staging / name)
-        artifact.read(staging)
+        folders.read(staging)
     return {"folder": str(out), "repo_id": place.repo_id, "commit": place.commit}
 
 
@@ -187,7 +173,7 @@ def merge(references: Sequence[str], out: str | Path, name: str | None = None) -
     files.refuse_taken(out)
     places = [hub.fetch(reference) for reference in references]
     with files.disk_errors(out, "merging"), files.whole_folder(out) as staging:
-        merging.merge([merging.read(at.name, at.folder) for at in places], staging, name or out.absolute().name)
+        merges.merge([merges.read(at.name, at.folder) for at in places], staging, name or out.absolute().name)
         made = write_card(staging)
     return {**made, "folder": str(out), "picture": str(out / "assets" / "images.png")}
 
@@ -225,7 +211,7 @@ def evaluation(
     """Evaluate a set, a folder or a Hub id: returns its rows and their summary.
 
     A set that is no ddhub artifact needs its `source`: it is imported into `out`/set, with the options that
-    importing.ask takes. A teacher at hand says whether the set is fed as it was made (ddhub/probe.py); `probe` trains
+    importing.ask takes. A teacher at hand says whether the set is fed as it was made (ddhub/evaluation/probe/check.py); `probe` trains
     one where there is none, or leaves this out.
 
     Rows and report go into the artifact's folder, where its card is refreshed; those of a Hub id go to `out`, by
@@ -233,19 +219,19 @@ def evaluation(
     them; rows that other shards have yet to do are not among those returned.
     """
     engine = jobs.choose(workers, shard, ray)
-    evaluate.check_names(protocols, baselines)
-    place = places.of(reference, out, source, importing or {})
+    grids.check_names(protocols, baselines)
+    place = find_set.locate(reference, out, source, importing or {})
     if place.fresh:
         write_card(place.set)
-    found = artifact.read(place.set)
+    found = folders.read(place.set)
     how: dict[str, Any] = {"device": device, "threads": threads, "compile": compile}
     probed = (
         None
         if probe is False
-        else probing.probe(found, place.out, source_path, train=bool(probe), read=bool(baselines), **how)
+        else check.probe(found, place.out, source_path, train=bool(probe), read=bool(baselines), **how)
     )
     try:
-        done = evaluate.evaluate(
+        done = grids.evaluate(
             found,
             place.out / "evaluation",
             archs,
@@ -272,9 +258,9 @@ def evaluation(
                 if place.own:
                     write_card(place.set)
                 else:
-                    report.save(found.manifest, place.out / "evaluation", place.out / "report.json")
+                    summaries.save(found.manifest, place.out / "evaluation", place.out / "report.json")
     say(f"rows: {place.out / 'evaluation'}; summary: {place.out / ('README.md' if place.own else 'report.json')}")
-    built = report.build(place.name or found.manifest.name, done)
+    built = summaries.build(place.name or found.manifest.name, done)
     return built if probed is None else {**built, "probe": probed}
 
 
@@ -302,18 +288,18 @@ def reports(
     if (push or rows_from is not None) and len(references) != 1:
         raise UserError("--push and --from: of one set", next="ddhub report SET --push, for each")
     where = None if rows_from is None else Path(rows_from)
-    found = [each for reference in dict.fromkeys(references) for each in collect.read(reference, where)]
-    document = sidebyside.build([(each.label, each.rows) for each in found])
+    found = [each for reference in dict.fromkeys(references) for each in find_results.read(reference, where)]
+    document = compare.build([(each.label, each.rows) for each in found])
     if html is not None:
-        page.write(document, Path(html))
+        html_page.write(document, Path(html))
     return {**document, "pushed": _push_results(found[0], create_pr, yes)} if push else document
 
 
-def _push_results(found: collect.Found, create_pr: bool, yes: bool) -> dict[str, Any]:
+def _push_results(found: find_results.Found, create_pr: bool, yes: bool) -> dict[str, Any]:
     """One commit that brings a repo the rows of its set, with card, report and charts anew."""
-    repo_id, revision = collect.destination(found)
+    repo_id, revision = find_results.destination(found)
     with tempfile.TemporaryDirectory(prefix="ddhub-") as name:
-        folder = collect.gathered(found, Path(name) / "set")
+        folder = find_results.gathered(found, Path(name) / "set")
         write_card(folder)
         return push(folder, repo_id, revision=revision, create_pr=create_pr, yes=yes)
 
@@ -325,21 +311,22 @@ def import_set(path: str | Path, out: str | Path, source: str, **options: Any) -
         path: a file, a folder or a Hub id.
         source: the dataset it was distilled from; `options` are those of importing.ask.
     """
-    from ddhub import anyset, importing
+    from ddhub.evaluation import find_set
+    from ddhub.interop import importing as importings
 
     out = Path(out)
     files.refuse_taken(out)
-    where, revision = anyset.split(str(path))
+    where, revision = find_set.split(str(path))
     options["reading"] = {"revision": revision, **(options.get("reading") or {})}
     options["name"] = options.get("name") or out.absolute().name
     with files.disk_errors(out, "importing"), files.whole_folder(out) as staging:
-        made = write_card(importing.import_set(Path(where), staging, importing.ask(source, **options)))
+        made = write_card(importings.import_set(Path(where), staging, importings.ask(source, **options)))
     return {**made, "folder": str(out), "picture": str(out / "assets" / "images.png")}
 
 
 def export(folder: str | Path, layout: str, out: str | Path | None = None) -> dict[str, Any]:
     """Write an artifact folder in another tool's layout, into `exported/NAME_LAYOUT` by default."""
-    from ddhub import exporting
+    from ddhub.interop import exporting
 
     out = Path(out) if out is not None else Path("exported") / f"{Path(folder).absolute().name}_{layout}"
     return exporting.export(Path(folder), layout, out)
@@ -347,4 +334,4 @@ def export(folder: str | Path, layout: str, out: str | Path | None = None) -> di
 
 def recipes() -> list[dict[str, Any]]:
     """The shipped recipes: name, dataset, images per class, method, and what is expected of each."""
-    return recipe.listing()
+    return recipe_files.listing()

@@ -99,12 +99,12 @@ CLASSES, SIDE = 3, 8  # of `examples`
 
 def examples(count: int = 20, seed: int = 0) -> Any:
     """A train.Examples of noise: network inputs (count, 1, SIDE, SIDE), labels of CLASSES in turn, soft targets."""
-    from ddhub import train
+    from ddhub.training import fit
 
     draw = torch.Generator().manual_seed(seed)
     images = torch.randn(count, 1, SIDE, SIDE, generator=draw)
     targets = torch.randn(count, CLASSES, generator=draw)
-    return train.Examples(images, torch.arange(count) % CLASSES, targets=targets)
+    return fit.Examples(images, torch.arange(count) % CLASSES, targets=targets)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,220 @@
+"""The artifact: a folder that is already a Hub dataset repo, written once, checked on every read.
+
+What is read back here is what everything downstream uses: a number that ddhub prints has 8-bit pixels, label storage
+and packaging inside it.
+Shapes: M synthetic images, C H W image, K classes.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ddhub.artifact import manifest as manifests
+from ddhub.artifact import parquet
+from ddhub.artifact.manifest import ByteCounts, FileRecord, Manifest
+from ddhub.artifact.parquet import Rows
+from ddhub.base import files, limits, redact
+from ddhub.base.errors import UserError
+from ddhub.base.mapped import Room, in_memory
+from ddhub.base.units import size
+from ddhub.data.preprocess import Preprocess, load_whitening
+
+PAYLOAD = ("data/*.parquet", "preprocess.safetensors", "teachers/*.safetensors", "recipe.yaml")
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A distilled set as read back from its folder."""
+
+    folder: Path
+    manifest: Manifest
+    images: Tensor  # uint8 (M, C, H, W), the display pixels
+    labels: Tensor  # int64 (M,)
+    soft_labels: Tensor | None  # float32 (M, K)
+    pixels: Tensor | None  # float32 (M, C, H, W) network inputs, where 8 bits were not enough
+    preprocess: Preprocess
+    groups: Tensor | None = None  # int64 (M,), which independently made group, where there are several
+
+    @cached_property
+    def inputs(self) -> Tensor:
+        """What a network is trained on: float32 (M, C, H, W)."""
+        return self.preprocess.inputs(self.images) if self.pixels is None else self.pixels
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """Classes, channels and side: what networks for this set are made of."""
+        return len(self.manifest.classes), self.manifest.source.channels, self.manifest.source.resolution
+
+    @property
+    def teacher_files(self) -> list[Path]:
+        """The shipped teachers, in the manifest's order."""
+        return [self.folder / teacher.file for teacher in self.manifest.teachers]
+
+
+def keep_top(soft: Tensor, top_k: int) -> tuple[Tensor, Tensor, float]:
+    """The `top_k` largest soft labels of each image, the classes they belong to, and what the others count as.
+
+    Args:
+        soft: (M, K).
+
+    Returns:
+        Values (M, T), int16 or int32 classes (M, T), and the mean of all that is left out.
+    """
+    values, index = soft.topk(top_k, dim=1)
+    left_out = soft.numel() - values.numel()
+    rest = float((soft.sum(dtype=torch.double) - values.sum(dtype=torch.double)) / left_out) if left_out else 0.0
+    return values, index.to(torch.int16 if soft.shape[1] <= 2**15 else torch.int32), rest
+
+
+def file_records(folder: Path) -> dict[str, FileRecord]:
+    """Hash and size of every payload file in a folder."""
+    paths = sorted(path for pattern in PAYLOAD for path in folder.glob(pattern))
+    return {
+        path.relative_to(folder).as_posix(): FileRecord(sha256=files.sha256(path), bytes=path.stat().st_size)
+        for path in paths
+    }
+
+
+def byte_counts(records: dict[str, FileRecord], rows: Rows) -> ByteCounts:
+    """Storage by purpose; soft labels count as their type's bytes and are taken out of the parquet files' size."""
+    labels = sum(column.nbytes for column in (rows.soft, rows.index) if column is not None)
+    total = {"data": 0, "teachers": 0, "preprocess.safetensors": 0}
+    for name, record in records.items():
+        part = name.split("/")[0]
+        if part in total:
+            total[part] += record.bytes
+    return ByteCounts(
+        images=max(0, total["data"] - labels),
+        labels=labels,
+        preprocess=total["preprocess.safetensors"],
+        teachers=total["teachers"],
+    )
+
+
+def read(folder: Path) -> Artifact:
+    """Read an artifact back, after checking the hashes of its payload.
+
+    Raises:
+        UserError: naming the file that is missing, damaged or not as the manifest says.
+    """
+    record = manifests.read(folder)
+    check_files(folder, record)
+    shape = (record.source.channels, record.source.resolution, record.source.resolution)
+    zca_mean, zca = (None, None)
+    if record.preprocess.zca:
+        zca_mean, zca = load_whitening(folder / record.preprocess.zca, math.prod(shape))
+    known = record.preprocess
+    preprocess = Preprocess(tuple(known.mean), tuple(known.std), zca_mean, zca, known.per_image)
+    rows = read_data(folder, shape, len(record.classes), record.labels.rest)
+    _check_columns(folder, record, rows)
+    return Artifact(folder, record, rows.images, rows.labels, rows.soft, rows.pixels, preprocess, rows.group)
+
+
+def _check_columns(folder: Path, record: Manifest, found: Rows) -> None:
+    """Refuse a set that lacks what its manifest says is trained on; `ddhub verify` names all that is odd of it."""
+    missing = [
+        name
+        for name, wanted, column in (
+            ("soft_label", record.labels.form != "hard", found.soft),
+            ("pixels", record.preprocess.pixels_space is not None, found.pixels),
+        )
+        if wanted and column is None
+    ]
+    if missing:
+        raise UserError(f"{folder}/data: column '{missing[0]}' is missing", next=f"ddhub verify {folder}")
+
+
+def read_data(
+    folder: Path, shape: tuple[int, int, int], classes: int, rest: float | None = None, room: Room = in_memory
+) -> Rows:
+    """All rows of a set's data files, soft labels as float32 (M, K) and pixels as float32.
+
+    Args:
+        shape: (C, H, W) of every image.
+        rest: what classes without a stored soft label count as; needed where `soft_index` is there.
+        room: where the rows are to be.
+
+    Raises:
+        UserError: naming the file, row or column that is not what a set of this shape holds.
+    """
+    whole, start, count = None, 0, parquet.count(folder)
+    for part in parquet.read(folder, shape):
+        part = _dense(part, folder, classes, rest)
+        if count * sum(column[0].nbytes for column in part.columns() if column is not None) > limits.SET_BYTES:
+            raise UserError(f"{folder}/data: {count} rows are more than is read ({size(limits.SET_BYTES)} of memory)")
+        whole = whole or _empty(part, count, room)
+        for kept, new in zip(whole.columns(), part.columns(), strict=True):
+            if (kept is None) != (new is None):
+                raise UserError(f"{folder}/data: the files do not have the same columns")
+            if kept is not None and new is not None:
+                if kept[start : start + len(part)].shape != new.shape:
+                    raise UserError(f"{folder}/data: the files do not have rows of one shape, {count} in all")
+                kept[start : start + len(part)] = new
+        start += len(part)
+    if start != count:
+        raise UserError(f"{folder}/data: holds {start} rows, and its files say {count}")
+    if whole is None:
+        raise UserError(f"{folder}/data: holds no images", next=f"ddhub verify {folder}")
+    return whole
+
+
+def _dense(part: Rows, folder: Path, classes: int, rest: float | None) -> Rows:
+    """Rows with a soft label for every class, floats as float32."""
+    if part.labels.min() < 0 or part.labels.max() >= classes:
+        raise UserError(f"{folder}/data: column 'label' has values outside 0..{classes - 1}")
+    soft = None if part.soft is None else part.soft.float()
+    if soft is not None and part.index is not None:
+        index = part.index.long()
+        if rest is None or index.shape != soft.shape or index.min() < 0 or index.max() >= classes:
+            raise UserError(f"{folder}/data: soft_index does not name {soft.shape[1]} classes for each soft_label")
+        soft = torch.full((len(part), classes), rest).scatter_(1, index, soft)
+    if soft is not None and (soft.shape != (len(part), classes) or not soft.isfinite().all()):
+        raise UserError(f"{folder}/data: soft_label is not {classes} finite numbers per image")
+    pixels = None if part.pixels is None else part.pixels.float()
+    if pixels is not None and not pixels.isfinite().all():
+        raise UserError(f"{folder}/data: pixels holds values that are not finite")
+    return Rows(part.images, part.labels, soft, None, pixels, part.group)
+
+
+def _empty(like: Rows, rows: int, room: Room) -> Rows:
+    """Room for `rows` rows with the columns of `like`."""
+    return Rows(*(None if c is None else room((rows, *c.shape[1:]), c.dtype) for c in like.columns()))  # type: ignore[arg-type]
+
+
+def check_files(folder: Path, record: Manifest) -> None:
+    """Compare the manifest with itself, and every payload file with the manifest.
+
+    Raises:
+        UserError: with one line per fault.
+    """
+    faults = manifests.contradictions(record, f"{folder}/ddhub.json") + file_faults(folder, record)
+    if faults:
+        raise UserError("\n".join(faults), next="fetch the set again, or make it again with ddhub distill")
+
+
+def file_faults(folder: Path, record: Manifest) -> list[str]:
+    """One line per payload file that is missing, damaged, not named by the manifest, or outside the folder."""
+    faults = []
+    for name, expected in record.files.items():
+        path = folder / name
+        if not redact.is_text(name) or len(name) > 255:
+            faults.append(f"{folder}/ddhub.json: files: {name[:60]!r} is no file's name")
+        elif ".." in Path(name).parts or Path(name).is_absolute():
+            faults.append(f"{folder}/ddhub.json: files: '{name}' leads out of the folder")
+        elif files.leads_out(folder, path):
+            faults.append(f"{path}: is a link that leads out of the folder")
+        elif not path.is_file():
+            faults.append(f"{path}: missing")
+        elif path.stat().st_size != expected.bytes:
+            faults.append(f"{path}: damaged: {path.stat().st_size} bytes, {expected.bytes} expected")
+        elif files.sha256(path) != expected.sha256:
+            faults.append(f"{path}: damaged: its sha256 is not the manifest's")
+    named = [teacher.file for teacher in record.teachers] + [n for n in [record.preprocess.zca] if n]
+    faults += [f"{folder}/ddhub.json: '{name}' is not among its files" for name in named if name not in record.files]
+    there = {path.relative_to(folder).as_posix() for pattern in PAYLOAD for path in folder.glob(pattern)}
+    strangers = sorted(there - set(record.files))
+    return faults + [f"{folder / name}: not among the manifest's files" for name in strangers]

@@ -1,0 +1,268 @@
+"""Merging: sets that were made independently of one source, with one set of teachers, become one set.
+
+Only what is alike can be joined: whatever a reader has to know of images and labels must be the same in all parts, and
+each difference is named. Rows are copied as they are stored, byte for byte, set after set; column `group` says which is
+whose. Nothing is measured here: what packaging cost, and how near images are to training images, is known of the parts
+and stands with them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ddhub import __version__
+from ddhub.artifact import folder as folders
+from ddhub.artifact import manifest, parquet, state
+from ddhub.artifact.manifest import ByteCounts, Imported, Made, Manifest, Part
+from ddhub.artifact.state import STATE
+from ddhub.base import files, strict_yaml
+from ddhub.base.errors import UserError
+from ddhub.base.log import say
+
+# What may differ between parts: names that reading does not need, and figures that are averaged.
+FREE = ("source.revision", "source.image", "source.label", "preprocess.clipped", "labels.rest")
+
+
+@dataclass(frozen=True)
+class Given:
+    """A set to be merged."""
+
+    name: str  # the folder, or owner/name@commit
+    folder: Path
+    record: Manifest
+    recipe: dict[str, Any]
+    on_hub: bool
+
+    @property
+    def parts(self) -> list[Part]:
+        """The sets that were made as a whole: itself, or those that it was merged of."""
+        return self.record.merged or [_part(self.record, self.name if self.on_hub else None)]
+
+    @property
+    def recipes(self) -> list[dict[str, Any]]:
+        """The recipes of these."""
+        payload = manifest.identity(self.record.files)
+        return self.recipe.get("merged") or [{"name": self.record.name, "payload": payload, "recipe": self.recipe}]
+
+
+def read(name: str, folder: Path) -> Given:
+    """Read what there is to know of a set, and check its files against their hashes.
+
+    Raises:
+        UserError: naming what is missing or damaged.
+    """
+    record = manifest.read(folder)
+    folders.check_files(folder, record)
+    path = folder / "recipe.yaml"
+    described = strict_yaml.read(path)
+    if not isinstance(described, dict):
+        raise UserError(f"{path}: not a recipe", next=f"ddhub verify {name}")
+    return Given(name, folder, record, described, on_hub=name != str(folder))
+
+
+def merge(sets: Sequence[Given], out: Path, name: str) -> None:
+    """Write the merged set, payload and manifest, into the empty folder `out`.
+
+    Raises:
+        UserError: for sets that differ in what they must share, or hold the same images; every difference at once.
+    """
+    manifest.check_name(name)
+    if len(sets) < 2:
+        raise UserError("merge: takes two sets or more", next="ddhub merge A B --out DIR")
+    _refuse_repeated(sets)
+    _refuse_different(sets)
+    _refuse_contained(sets)
+    first, groups = sets[0], sum(one.record.groups for one in sets)
+    if groups > manifest.MOST_GROUPS:
+        raise UserError(f"merge: {groups} groups, and column 'group' counts to {manifest.MOST_GROUPS}")
+    say(f"{name}: merging {len(sets)} sets, {groups} groups in all")
+    parquet.merge(out, [(one.folder, one.record.groups) for one in sets], first.record.classes)
+    for shared in first.record.files:
+        if shared.startswith("teachers/") or shared == first.record.preprocess.zca:
+            files.write_bytes(out / shared, (first.folder / shared).read_bytes())
+    record = _manifest(sets, name, groups)
+    files.write_bytes(out / "recipe.yaml", strict_yaml.to_yaml(_described(sets, record)).encode())
+    _remember_source(sets, out)
+    records = folders.file_records(out)
+    data = sum(file.bytes for path, file in records.items() if path.startswith("data/"))
+    labels = sum(one.record.bytes.labels for one in sets)
+    counts = first.record.bytes.model_copy(update={"images": data - labels, "labels": labels})
+    whole = record.model_copy(update={"files": records, "bytes": counts})
+    files.write_bytes(out / "ddhub.json", manifest.dump(whole))
+
+
+def _refuse_repeated(sets: Sequence[Given]) -> None:
+    """The same set twice, by itself or inside another."""
+    seen: dict[str, str] = {}
+    for one in sets:
+        for part in one.parts:
+            if part.payload in seen:
+                raise UserError(
+                    f"{seen[part.payload]} and {one.name}: both hold the set '{part.name}' ({part.payload[:12]})",
+                    next="let every set be there once",
+                )
+            seen[part.payload] = one.name
+
+
+def _refuse_different(sets: Sequence[Given]) -> None:
+    """Sets whose images or labels cannot be read alike."""
+    first, known = sets[0], _facts(sets[0])
+    faults = []
+    for other in sets[1:]:
+        facts = _facts(other)
+        for file, key in dict.fromkeys([*known, *facts]):
+            ours, theirs = known.get((file, key)), facts.get((file, key))
+            if ours != theirs:
+                shown = f"{_short(ours, theirs)} against {_short(theirs, ours)}"
+                faults.append(f"{first.name}/{file} and {other.name}/{file}: {key}: {shown}")
+    if faults:
+        raise UserError("\n".join(faults), next="make them of one recipe: ddhub distill RECIPE --set seed=1, 2, ...")
+
+
+def _facts(one: Given) -> dict[tuple[str, str], Any]:
+    """What all parts must share, by the file that says so and the key in it."""
+    record = one.record
+    sections = ("source", "preprocess", "labels", "protocol")
+    keys = {f"{name}.{key}": value for name in sections for key, value in getattr(record, name).model_dump().items()}
+    keys = {key: value for key, value in keys.items() if key not in FREE}
+    keys |= {"classes": record.classes, "teachers": [teacher.arch for teacher in record.teachers]}
+    keys["imported.layout"] = record.imported and record.imported.layout
+    facts = {("ddhub.json", key): value for key, value in keys.items()}
+    for path in [record.preprocess.zca, *(teacher.file for teacher in record.teachers)]:
+        if path is not None:
+            facts[path, "sha256"] = record.files[path].sha256
+    columns = parquet.kinds(one.folder)
+    return facts | {("data", f"column '{name}'"): kind for name, kind in columns.items()}
+
+
+def _short(value: Any, other: Any) -> str:
+    """A value as an error shows it: of lists the first item that differs."""
+    if isinstance(value, list) and isinstance(other, list):
+        if len(value) != len(other):
+            return f"{len(value)} of them"
+        place = next(index for index, (a, b) in enumerate(zip(value, other, strict=True)) if a != b)
+        return f"{value[place]!r} at {place}"
+    text = "nothing" if value is None else repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _refuse_contained(sets: Sequence[Given]) -> None:
+    """A set all of whose images are in another one: images count once, however they were labelled or packed."""
+    pictures = [parquet.pictures(one.folder) for one in sets]
+    for place, one in enumerate(sets):
+        for other in range(len(sets)):
+            if other != place and pictures[place] <= pictures[other]:
+                raise UserError(f"{one.name}: all of its images are in {sets[other].name}", next="leave it out")
+
+
+def _part(record: Manifest, hub: str | None) -> Part:
+    return Part(
+        name=record.name,
+        hub=hub,
+        payload=manifest.identity(record.files),
+        **{key: getattr(record, key) for key in Part.model_fields if key not in ("name", "hub", "payload")},
+    )
+
+
+def _manifest(sets: Sequence[Given], name: str, groups: int) -> Manifest:
+    """The merged set's manifest, but for its files: what the parts share, sums and means of the rest."""
+    first, records = sets[0].record, [one.record for one in sets]
+    inits = [record.init for record in records]
+    total = sum(record.ipc for record in records)
+    return first.model_copy(
+        update={
+            "name": name,
+            "ipc": total,
+            "groups": groups,
+            "merged": [part for one in sets for part in one.parts],
+            "preprocess": first.preprocess.model_copy(update={"clipped": _mean(records, _clipped)}),
+            # As the set's own mean over all that is left out would be: every image leaves out as many.
+            "labels": first.labels.model_copy(update={"rest": _mean(records, _rest)}),
+            "method": _method([record.method for record in records]),
+            "seed": first.seed if all(record.seed == first.seed for record in records) else None,
+            "init": " and ".join(dict.fromkeys(i for i in inits if i)) if all(inits) else None,
+            "packaging": None,
+            "memorisation": None,
+            "imported": _imported(records),
+            "repo_id": None,
+            "made": _made(records),
+            "files": {},
+            "bytes": ByteCounts(images=0, labels=0, preprocess=first.bytes.preprocess, teachers=first.bytes.teachers),
+        }
+    )
+
+
+def _clipped(record: Manifest) -> float:
+    return record.preprocess.clipped
+
+
+def _rest(record: Manifest) -> float | None:
+    return record.labels.rest
+
+
+def _mean(records: Sequence[Manifest], value: Any) -> float | None:
+    """The mean of a figure over all images; None where the first part has none."""
+    if value(records[0]) is None:
+        return None
+    return float(sum(value(record) * record.ipc for record in records) / sum(record.ipc for record in records))
+
+
+def _method(methods: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The name, or the names, of what made the parts, and the settings that all of them had."""
+    shared = {key: value for key, value in methods[0].items() if all(m.get(key) == value for m in methods)}
+    return {**shared, "name": "+".join(dict.fromkeys(str(method["name"]) for method in methods))}
+
+
+def _imported(records: Sequence[Manifest]) -> Imported | None:
+    """Where parts came from that were made elsewhere; all of one layout."""
+    found = [(record.name, record.imported) for record in records if record.imported is not None]
+    if not found:
+        return None
+    read = {f"{name}/{file}": known for name, imported in found for file, known in imported.files.items()}
+    notes = dict.fromkeys(note for _, imported in found for note in imported.notes)
+    return Imported(layout=found[0][1].layout, files=read, notes=list(notes))
+
+
+def _made(records: Sequence[Manifest]) -> Made:
+    """What making all parts took: seconds are summed, but for those of the teachers, which they share."""
+    every = [record.made for record in records]
+    phases: dict[str, float] = {}
+    for made in every:
+        for phase, seconds in made.phases.items():
+            before = phases.get(phase, 0.0)
+            phases[phase] = max(before, seconds) if phase == "teachers" else round(before + seconds, 1)
+    known = all(made.seconds is not None for made in every)
+    peaks = [made.peak_bytes for made in every if made.peak_bytes is not None]
+    return Made(
+        ddhub=__version__,
+        torch=torch.__version__,
+        device=every[0].device if len({made.device for made in every}) == 1 else None,
+        seconds=round(sum(phases.values()), 1) if known else None,
+        phases=phases if known else {},
+        peak_bytes=max(peaks) if len(peaks) == len(every) else None,
+    )
+
+
+def _described(sets: Sequence[Given], record: Manifest) -> dict[str, Any]:
+    """What stands in `recipe.yaml`: the recipe of every part, since no single run makes the merged set."""
+    source, license = record.source.dataset, record.source.license
+    images = f"{record.ipc} images per class in {record.groups} groups"
+    pretty = f"{source.split('/')[-1]} distilled by {record.method['name']}, {images}"
+    return {
+        "name": record.name,
+        "ipc": record.ipc,
+        "groups": record.groups,
+        "merged": [entry for one in sets for entry in one.recipes],
+        "evaluate": sets[0].recipe.get("evaluate", {}),
+        "publish": {"license": license, "pretty_name": pretty},
+    }
+
+
+def _remember_source(sets: Sequence[Given], out: Path) -> None:
+    """Where this machine reads the source, as a part remembers it; never published."""
+    known = [state.remembered(one.folder) for one in sets]
+    local = next((path for path in known if path is not None), None)
+    files.write_json(out / STATE / "run.json", {"recipe_hash": None, "recipe": {}, "source_path": local})

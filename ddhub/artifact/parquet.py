@@ -1,0 +1,342 @@
+"""The set's rows as parquet that `datasets`, pandas, polars and duckdb read; written and read a row group at a time.
+
+Nothing here holds more than one row group beside what the caller holds, so a set larger than memory can pass through.
+Shapes: M synthetic images, C H W image, K classes, B rows of one group, T labels kept of each image.
+"""
+
+import hashlib
+import io
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ddhub.artifact import parquet_file
+from ddhub.base import files, strict_json
+from ddhub.base.errors import UserError
+from ddhub.data import decode as decodes
+
+SHARD_ROWS = 10_000
+GROUP_ROWS = parquet_file.GROUP_ROWS
+READ = (
+    parquet_file.PICTURE,
+    "label",
+    "soft_label",
+    "soft_index",
+    "pixels",
+    "group",
+)  # what else files hold is left where it is
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some rows of a set, with the columns that it has."""
+
+    images: Tensor  # uint8 (B, C, H, W), the display pixels
+    labels: Tensor  # int64 (B,)
+    soft: Tensor | None = None  # float16 or float32 (B, K), or (B, T) where `index` says of which classes
+    index: Tensor | None = None  # int16 or int32 (B, T)
+    pixels: Tensor | None = None  # float16 or float32 (B, C, H, W), network inputs
+    group: Tensor | None = None  # int64 (B,), which independently made group; stored as int16
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def part(self, start: int, stop: int) -> "Rows":
+        """The rows from `start` up to `stop`."""
+        return Rows(*(None if column is None else column[start:stop] for column in self.columns()))  # type: ignore[arg-type]
+
+    def columns(self) -> tuple[Tensor | None, ...]:
+        """The columns, in order."""
+        return (self.images, self.labels, self.soft, self.index, self.pixels, self.group)
+
+
+def write(folder: Path, rows: Rows, classes: Sequence[str]) -> None:
+    """Write `data/train-*.parquet`; soft labels and pixels keep the type that they come in.
+
+    Tensors may be memory-mapped: they are read a row group at a time.
+
+    Raises:
+        UserError: when the disk is full or the folder may not be written.
+    """
+    schema = _features(rows, classes).arrow_schema
+    tables = (_table(rows.part(start, stop), schema) for start, stop in _spans(len(rows)))
+    _write(folder, tables, schema, len(rows))
+
+
+def merge(folder: Path, parts: Sequence[tuple[Path, int]], classes: Sequence[str]) -> None:
+    """Write the rows of several sets as one set's, as they are stored; `group` is numbered through.
+
+    Args:
+        parts: the folder of each set, and how many groups it has; all have the same columns.
+
+    Raises:
+        UserError: naming the file that cannot be read, or when the disk is full.
+    """
+    schema = _merged_schema(parts[0][0], classes)
+    total = sum(count(part) for part, _ in parts)
+    _write(folder, _cut(_numbered(parts, schema), total), schema, total)
+
+
+def _numbered(parts: Sequence[tuple[Path, int]], schema: Any) -> Iterator[Any]:
+    """The rows of several sets in order, a row group at a time, their groups counted on."""
+    import pyarrow as pa
+
+    before = 0
+    for folder, groups in parts:
+        for path in shards(folder):
+            for batch in parquet_file.batches(path):
+                table = pa.Table.from_batches([batch])
+                missing = [name for name in schema.names if name != "group" and name not in table.schema.names]
+                if missing:
+                    raise UserError(f"{path}: has no column '{missing[0]}', which the first file has")
+                own = np.zeros(len(table), np.int16) if groups == 1 else table["group"].to_numpy()
+                kept = [table[name] for name in schema.names if name != "group"]
+                yield pa.table([*kept, pa.array((own + before).astype(np.int16))], schema=schema)
+        before += groups
+
+
+def _merged_schema(folder: Path, classes: Sequence[str]) -> Any:
+    """The columns of a set and `group`."""
+    import datasets
+
+    features = described(folder)
+    features["label"] = datasets.ClassLabel(names=list(classes))
+    features["group"] = datasets.Value("int16")
+    return features.arrow_schema
+
+
+def kinds(folder: Path) -> dict[str, str]:
+    """The stored type of every column that sets may differ in, by name."""
+    schema = parquet_file.opened(shards(folder)[0]).schema_arrow
+    return {field.name: str(field.type) for field in schema if field.name not in ("label", "group")}
+
+
+def described(folder: Path) -> Any:
+    """The columns of a set as `datasets` describes them, from the header of the first data file.
+
+    Raises:
+        UserError: where they cannot be read.
+    """
+    import datasets
+
+    path = shards(folder)[0]
+    with parquet_file.readable(path):
+        features = datasets.Features.from_arrow_schema(parquet_file.opened(path).schema_arrow)
+        str(features).encode()  # half of a character could not be written into a card
+    return features
+
+
+def pictures(folder: Path) -> set[bytes]:
+    """A digest of every image as it is stored, read a row group at a time."""
+    found = set()
+    for path in shards(folder):
+        for batch in parquet_file.batches(path, [parquet_file.PICTURE]):
+            with parquet_file.readable(path):
+                found |= {
+                    hashlib.blake2b(item["bytes"], digest_size=16).digest() for item in parquet_file.each_picture(batch)
+                }
+    return found
+
+
+def _spans(total: int) -> Iterator[tuple[int, int]]:
+    """The row groups of a set's files: none reaches over a file's end."""
+    for first in range(0, max(1, total), SHARD_ROWS):
+        last = min(total, first + SHARD_ROWS)
+        yield from ((start, min(last, start + GROUP_ROWS)) for start in range(first, last, GROUP_ROWS))
+
+
+def _cut(tables: Iterator[Any], total: int) -> Iterator[Any]:
+    """Tables of any length as row groups of the usual length."""
+    import pyarrow as pa
+
+    held = None
+    for start, stop in _spans(total):
+        while held is None or len(held) < stop - start:
+            new = next(tables)
+            held = new if held is None else pa.concat_tables([held, new])
+        yield held.slice(0, stop - start)
+        held = held.slice(stop - start)
+
+
+def _write(folder: Path, tables: Iterator[Any], schema: Any, total: int) -> None:
+    """Write row groups, as `_spans` cuts them, into as many files as they need."""
+    import pyarrow.parquet as pq
+
+    shards = max(1, -(-total // SHARD_ROWS))
+    with files.disk_errors(folder, "writing the set"):
+        (folder / "data").mkdir(parents=True, exist_ok=True)
+        for shard in range(shards):
+            path = folder / "data" / f"train-{shard:05d}-of-{shards:05d}.parquet"
+            left = min(total - shard * SHARD_ROWS, SHARD_ROWS)
+            with pq.ParquetWriter(path, schema) as writer:
+                while left > 0:
+                    table = next(tables)
+                    writer.write_table(table)
+                    left -= len(table)
+            files.flush(path)
+
+
+def _features(rows: Rows, classes: Sequence[str]) -> Any:
+    """The columns as `datasets` describes them; their description travels in the file's header."""
+    import datasets
+
+    features: dict[str, Any] = {"image": datasets.Image(), "label": datasets.ClassLabel(names=list(classes))}
+    for name, column in (("soft_label", rows.soft), ("soft_index", rows.index)):
+        if column is not None:
+            kind = str(column.dtype).removeprefix("torch.")
+            features[name] = datasets.List(datasets.Value(kind), length=column.shape[1])
+    if rows.pixels is not None:
+        kind = str(rows.pixels.dtype).removeprefix("torch.")
+        features["pixels"] = datasets.Array3D(shape=tuple(rows.pixels.shape[1:]), dtype=kind)
+    if rows.group is not None:
+        features["group"] = datasets.Value("int16")
+    return datasets.Features(features)
+
+
+def _table(rows: Rows, schema: Any) -> Any:
+    """One row group."""
+    import pyarrow as pa
+    from datasets.features.features import numpy_to_pyarrow_listarray
+
+    images = [{"bytes": png(image), "path": None} for image in rows.images]
+    columns = [pa.array(images, type=schema.field("image").type), pa.array(rows.labels.cpu().numpy())]
+    for column in (rows.soft, rows.index):
+        if column is not None:
+            flat = pa.array(column.cpu().numpy().reshape(-1))
+            columns.append(pa.FixedSizeListArray.from_arrays(flat, column.shape[1]))
+    if rows.pixels is not None:
+        kind = schema.field("pixels").type
+        nested = numpy_to_pyarrow_listarray(rows.pixels.cpu().numpy()).cast(kind.storage_type)
+        columns.append(pa.ExtensionArray.from_storage(kind, nested))
+    if rows.group is not None:
+        columns.append(pa.array(rows.group.to(torch.int16).cpu().numpy()))
+    return pa.table(columns, schema=schema)
+
+
+def png(image: Tensor) -> bytes:
+    """One uint8 image (C, H, W) with one or three channels as PNG bytes."""
+    from PIL import Image
+
+    array = image.cpu().numpy()
+    buffer = io.BytesIO()
+    Image.fromarray(array[0] if len(array) == 1 else array.transpose(1, 2, 0)).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def shards(folder: Path) -> list[Path]:
+    """The data files of a set, in order."""
+    return sorted((folder / "data").glob("train-*.parquet"))
+
+
+def count(folder: Path) -> int:
+    """How many rows a set has, from the files' footers."""
+    return sum(parquet_file.opened(path).metadata.num_rows for path in shards(folder))
+
+
+def class_names(folder: Path) -> list[str] | None:
+    """The class names in the header of the first data file, or None where it has none."""
+    path = shards(folder)[0]
+    with parquet_file.readable(path):
+        header = parquet_file.opened(path).schema_arrow.metadata or {}
+    try:
+        label = strict_json.parse(header[b"huggingface"], f"{path}: header")["info"]["features"]["label"]
+        return [str(name) for name in label["names"]]
+    except (KeyError, TypeError):
+        return None
+
+
+def read(folder: Path, shape: tuple[int, int, int]) -> Iterator[Rows]:
+    """The rows of `data/train-*.parquet` in order, a group at a time.
+
+    Args:
+        shape: (C, H, W) that every image must have.
+
+    Raises:
+        UserError: naming the file and row that is not what a set holds.
+    """
+    for path in shards(folder):
+        seen = 0
+        for batch in parquet_file.batches(path, READ, shape):
+            if batch.num_rows:
+                with parquet_file.readable(path):
+                    rows = _rows(batch, shape, path, seen)
+                yield rows
+            seen += batch.num_rows
+
+
+def _rows(batch: Any, shape: tuple[int, int, int], path: Path, seen: int) -> Rows:
+    missing = {"image", "label"} - set(batch.schema.names)
+    if missing:
+        raise UserError(f"{path}: has no column '{missing.pop()}'")
+    images = [
+        _decoded(item, shape, f"{path}: row {seen + number}")
+        for number, item in enumerate(parquet_file.each_picture(batch))
+    ]
+    found: dict[str, Any] = {"images": torch.from_numpy(np.stack(images)), "labels": _integers(batch, "label", path)}
+    for name, field in (("soft_label", "soft"), ("soft_index", "index")):
+        if name in batch.schema.names:
+            found[field] = _lists(batch, name, path)
+    if "pixels" in batch.schema.names:
+        found["pixels"] = _arrays(batch, path, shape)
+    if "group" in batch.schema.names:
+        found["group"] = _integers(batch, "group", path)
+    return Rows(**found)
+
+
+def _decoded(item: Any, shape: tuple[int, int, int], where: str) -> np.ndarray:
+    """One stored image as uint8 (C, H, W); its size is looked at before it is decoded."""
+    if not isinstance(item, dict) or not isinstance(item.get("bytes"), bytes):
+        raise UserError(f"{where}: not an image")
+    if len(item["bytes"]) > 2 * math.prod(shape) + parquet_file.HEADERS:
+        raise UserError(f"{where}: {len(item['bytes'])} bytes for an image of {shape[2]}x{shape[1]}; refused")
+
+    def decode(image: Any) -> np.ndarray:
+        if (image.height, image.width) != shape[1:]:
+            raise UserError(f"{where}: an image of {image.width}x{image.height}, not {shape[2]}x{shape[1]}")
+        return np.array(image.convert("L" if shape[0] == 1 else "RGB"))
+
+    array = decodes.picture(item["bytes"], where, decode)
+    return array[None] if shape[0] == 1 else array.transpose(2, 0, 1)
+
+
+def _integers(batch: Any, name: str, path: Path) -> Tensor:
+    column = batch.column(name)
+    if column.null_count or not str(column.type).startswith(("int", "uint")):
+        raise UserError(f"{path}: column '{name}' is not one integer per row")
+    return torch.from_numpy(column.to_numpy(zero_copy_only=False).astype(np.int64))
+
+
+def _lists(batch: Any, name: str, path: Path) -> Tensor:
+    """A column of lists, all of one length, as (B, length) in its stored type."""
+    import pyarrow as pa
+
+    column = batch.column(name)
+    if not isinstance(column, pa.ListArray | pa.LargeListArray | pa.FixedSizeListArray):
+        raise UserError(f"{path}: column '{name}' is not a list of numbers per row")
+    values = column.flatten().to_numpy(zero_copy_only=False)
+    width = len(values) // max(1, len(column))
+    fixed = getattr(column.type, "list_size", None) == width
+    lengths = {width} if fixed else set(column.value_lengths().to_pylist())
+    kind = "i" if name == "soft_index" else "f"
+    if column.null_count or lengths != {width} or values.dtype.kind != kind:
+        raise UserError(f"{path}: column '{name}' is not {width} numbers per row")
+    return torch.from_numpy(values.reshape(len(column), width).copy())
+
+
+def _arrays(batch: Any, path: Path, shape: tuple[int, int, int]) -> Tensor:
+    import pyarrow as pa
+
+    column = batch.column("pixels")
+    storage = getattr(column, "storage", column)
+    while isinstance(storage, pa.ListArray | pa.LargeListArray | pa.FixedSizeListArray):
+        storage = storage.flatten()
+    values = storage.to_numpy(zero_copy_only=False)
+    if column.null_count or values.size != len(column) * int(np.prod(shape)) or values.dtype.kind != "f":
+        raise UserError(f"{path}: column 'pixels' is not {shape[0]}x{shape[1]}x{shape[2]} numbers per row")
+    return torch.from_numpy(values.reshape(len(column), *shape).copy())

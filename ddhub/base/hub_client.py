@@ -1,0 +1,141 @@
+"""The Hub's client, and what it means when it fails.
+
+The token comes from where huggingface_hub looks for it (HF_TOKEN, or what `hf auth login` stored) and is never
+printed or written here; what the Hub says is scrubbed of it.
+"""
+
+import contextlib
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ddhub import __version__
+from ddhub.base.errors import UserError, explained
+from ddhub.base.redact import one_line
+
+ODD = (AttributeError, LookupError, TypeError)  # what the client stumbles over in an answer that is none of the Hub's
+REPO_ID = re.compile(r"\w[\w.-]{0,95}/\w[\w.-]{0,95}", re.ASCII)
+
+
+def is_id(reference: str) -> bool:
+    """Whether a reference is written as a Hub id, `owner/name` or `owner/name@revision`, and is no path here."""
+    return REPO_ID.fullmatch(reference.partition("@")[0]) is not None and not Path(reference).exists()
+
+
+def client() -> Any:
+    """The Hub's API, as this process is set up for it."""
+    from huggingface_hub import HfApi
+
+    return HfApi(library_name="ddhub", library_version=__version__)
+
+
+def check_token() -> None:
+    """Refuse to go on without a token.
+
+    Raises:
+        UserError: saying how to get one.
+    """
+    from huggingface_hub import get_token
+
+    if get_token() is None:
+        raise UserError("no Hugging Face token is set here", next="hf auth login (or set HF_TOKEN)")
+
+
+def faults() -> tuple[type[Exception], ...]:
+    """What the Hub's clients raise when the Hub refuses or is out of reach; their HTTP library has two names."""
+    from datasets.exceptions import DatasetsError
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled, XetDownloadError
+
+    transports = [sys.modules[name].HTTPError for name in ("httpx", "httpx2") if name in sys.modules]
+    return (HfHubHTTPError, OfflineModeIsEnabled, DatasetsError, XetDownloadError, OSError, ValueError, *transports)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the client's progress bars."""
+    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    shown = not are_progress_bars_disabled()
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            enable_progress_bars()
+
+
+@contextlib.contextmanager
+def errors(doing: str, repo_id: str) -> Iterator[None]:
+    """Turn whatever the Hub's client raises into a UserError of one sentence and the next command.
+
+    The client's progress bars are off meanwhile; ddhub says what it does in lines of its own.
+    """
+    try:
+        with _quiet():
+            yield
+    except UserError:
+        raise
+    except Exception as fault:
+        known = _known(fault)
+        if known is None:
+            raise
+        full = explained(known) if isinstance(known, OSError) else None
+        if full is not None:
+            raise UserError(f"{doing}: {full.args[0]}", next=full.next) from None
+        what, then = explain(known, repo_id)
+        raise UserError(f"{doing}: {what}", next=then) from None  # the cause may carry the request's headers
+
+
+def _known(fault: BaseException | None) -> BaseException | None:
+    """The Hub's fault in a chain of exceptions: uploads wrap theirs in a RuntimeError."""
+    while fault is not None:
+        if isinstance(fault, (*faults(), *ODD)):
+            return fault
+        fault = fault.__cause__ if isinstance(fault, RuntimeError) else None
+    return None
+
+
+def explain(fault: BaseException, repo_id: str) -> tuple[str, str]:
+    """What a fault of the Hub's client means, and what to do about it."""
+    from huggingface_hub import errors as kinds
+
+    response = getattr(fault, "response", None)
+    status = getattr(response, "status_code", None)
+    again = "the same command again"
+    if isinstance(fault, kinds.OfflineModeIsEnabled) or "offline" in str(fault).lower():
+        return "not in the cache, and HF_HUB_OFFLINE forbids to ask the Hub", f"{again} with HF_HUB_OFFLINE=0"
+    if isinstance(fault, kinds.GatedRepoError):
+        return "the repo is gated", f"accept its terms on its page, then: hf auth login, and {again}"
+    if isinstance(fault, kinds.RevisionNotFoundError):
+        return "the repo has no such revision", f"choose one of those at {repo_id}"
+    if isinstance(fault, kinds.RemoteEntryNotFoundError) and "ddhub.json" in str(fault):
+        return (
+            "the repo holds no ddhub.json, so it is no ddhub artifact",
+            f"ddhub evaluate {repo_id} --source DATASET (what it was distilled from), or ddhub import, likewise",
+        )
+    if status == 401 or (status == 400 and "Invalid user token" in str(fault)):
+        return "the Hub does not accept the token, or wants one", f"hf auth login, then {again}"
+    if isinstance(fault, kinds.RepositoryNotFoundError) or status == 404:
+        return (
+            f"no dataset {repo_id} on the Hub that this token may see, and no such folder here",
+            "check the name; for a private one: hf auth login",
+        )
+    if status == 403:
+        return f"the token may not do this to {repo_id}", "hf auth login with a token that has write access there"
+    if status in (409, 412):
+        return "somebody else changed the repo meanwhile", f"{again}, which starts from what is there now"
+    if status == 429:
+        wait = str(response.headers.get("Retry-After")) if response is not None else ""
+        wait = wait if wait.isdecimal() else "some"
+        return "the Hub asks for a pause (429)", f"{again} in {wait} seconds"
+    if status is not None and status >= 500:
+        return f"the Hub has a fault of its own ({status})", f"{again} later"
+    if "xet" in str(fault).lower():
+        return "the Hub does not offer the xet transfer", f"{again} with HF_HUB_DISABLE_XET=1"
+    if isinstance(fault, ODD):
+        return f"the Hub's answer is not understood ({one_line(fault, 200)})", f"{again} later"
+    if status is not None:
+        return f"the Hub refused ({status}): {one_line(fault, 200)}", again
+    return f"the connection failed ({one_line(fault, 200)})", f"check the network, then {again}"

@@ -1,0 +1,121 @@
+"""Independent jobs as a dict {output file: function}: done means the file exists, resuming is skipping.
+
+One failed job leaves the others done. Processes and machines that share a folder claim a job before they begin it, so
+the same command may run many times at once. The engines:
+
+    a loop                 the default
+    worker processes       `--workers N`; one that dies loses its own job, which is run again
+    shards                 `--shard i/n`, as in a SLURM array, or RANK and WORLD_SIZE as torchrun sets them
+    Ray                    `--ray local` or its address; outputs travel back, so nodes need not share the folder
+
+For worker processes and Ray a job must be picklable: a function of a module with small arguments
+(`functools.partial`), not a closure.
+"""
+
+import importlib.util
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ddhub.base.errors import UserError
+from ddhub.base.jobs.board import Board, Job, attempt
+from ddhub.base.jobs.claims import Claims
+
+__all__ = ["Engine", "Job", "choose", "run_all"]
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Where jobs run."""
+
+    workers: int = 1  # processes on this machine
+    shard: tuple[int, int] = (0, 1)  # which part of how many
+    ray: str | None = None  # an address, or `local`
+    cpus: int = 1  # of one Ray task
+    gpus: bool = True  # whether a Ray task takes a GPU, where the cluster has any
+
+    def part(self, jobs: Mapping[Path, Job]) -> dict[Path, Job]:
+        """This shard's jobs: every n-th of the sorted outputs, done or not, in the order given."""
+        index, count = self.shard
+        mine = set(sorted(jobs)[index::count])
+        return {path: job for path, job in jobs.items() if path in mine}
+
+
+def choose(workers: int | None = None, shard: str | None = None, ray: str | None = None) -> Engine:
+    """The engine for these options; without --shard and --ray, torchrun's RANK and WORLD_SIZE are a shard.
+
+    Raises:
+        UserError: for options that contradict each other, or Ray where it is not installed.
+    """
+    if ray is not None:
+        if shard is not None or (workers or 1) > 1:
+            raise UserError("--ray: spreads the jobs by itself", next="leave --shard and --workers out")
+        if importlib.util.find_spec("ray") is None:
+            raise UserError("--ray: Ray is not installed", next="pip install 'ddhub[ray]'")
+        return Engine(ray=ray)
+    return Engine(workers=workers or 1, shard=_shard(shard) if shard is not None else _torchrun())
+
+
+def run_all(jobs: Mapping[Path, Job], engine: Engine = Engine()) -> None:
+    """Run every job of this shard whose file does not exist, and wait for those that others have claimed.
+
+    Raises:
+        UserError: after all jobs were tried, with what each failed one said.
+        ExceptionGroup: where several failed, some by faults of ours; one such fault is raised as it is. Both say what
+            was kept.
+    """
+    part = engine.part(jobs)
+    with Claims() as claims:
+        board = Board(part, claims)
+        if engine.ray is not None:
+            from ddhub.base.jobs import ray_cluster
+
+            ray_cluster.work(board, engine.ray, cpus=engine.cpus, gpus=engine.gpus)
+        elif engine.workers > 1:
+            from ddhub.base.jobs import workers as workerss
+
+            workerss.work(board, engine.workers)
+        else:
+            _loop(board)
+    _report(board, len(part))
+
+
+def _loop(board: Board) -> None:
+    while board.open:
+        path = board.take()
+        if path is None:
+            board.wait()
+        else:
+            board.settle(path, attempt(board.jobs[path], path))
+
+
+def _report(board: Board, total: int) -> None:
+    order = list(board.jobs)
+    board.faults.sort(key=lambda found: order.index(found[0]))  # not as processes happened to end
+    faults = [fault for _, fault in board.faults]
+    summary = f"{len(faults)} of {total} jobs failed"
+    if any(not isinstance(fault, UserError) for fault in faults):
+        ours = faults[0] if len(faults) == 1 else ExceptionGroup(summary, faults)
+        ours.add_note(f"{summary}; what the others wrote is kept, and the same command goes on from it")
+        raise ours
+    if len(faults) == 1:
+        raise faults[0]
+    if faults:
+        named = (str(fault) if path.stem in str(fault) else f"{path.name}: {fault}" for path, fault in board.faults)
+        raise UserError("\n".join([f"{summary}:", *named]))
+
+
+def _shard(text: str) -> tuple[int, int]:
+    found = re.fullmatch(r"(\d+)/(\d+)", text)
+    if found is None or int(found[1]) >= int(found[2]):
+        raise UserError(f"--shard {text}: expected i/n with i from 0 to n - 1", next="--shard 0/4")
+    return int(found[1]), int(found[2])
+
+
+def _torchrun() -> tuple[int, int]:
+    rank, count = os.environ.get("RANK", ""), os.environ.get("WORLD_SIZE", "")
+    if not (rank.isdecimal() and count.isdecimal() and int(rank) < int(count)):
+        return (0, 1)
+    return int(rank), int(count)

@@ -1,0 +1,193 @@
+"""Claims: processes and machines that share a folder agree on who does which job.
+
+A claim is a hidden file beside the output, made exclusively (O_EXCL). It names its process, and its modification time
+is a heartbeat. It falls to the next who asks when its process is dead (seen at once on the same machine) or its heart
+has not beaten for `EXPIRY` seconds. A process that was only asleep so long may then do its job a second time: both
+write the same row, atomically, so that costs time and nothing else.
+"""
+
+import contextlib
+import fcntl
+import functools
+import json
+import os
+import socket
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+from ddhub.base import files
+
+HEARTBEAT = 15.0  # seconds between two beats
+EXPIRY = 120.0  # seconds without one after which a claim is anybody's
+UNSIGNED = 10.0  # the same where its process died between making and signing it
+
+
+def path_of(output: Path) -> Path:
+    """Where the claim of an output lies; no pattern for rows, payload or published files matches its name."""
+    return output.with_name(f".{output.name}.claim")
+
+
+class Claims:
+    """The claims of this process; they are given back when the `with` block ends."""
+
+    def __init__(self) -> None:
+        self._token = uuid.uuid4().hex
+        self._held: set[Path] = set()
+        self._end = threading.Event()
+        self._heart = threading.Thread(target=self._beat, name="claims", daemon=True)
+
+    def __enter__(self) -> "Claims":
+        self._heart.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, fault: BaseException | None, at: TracebackType | None) -> None:
+        self._end.set()
+        self._heart.join()
+        for path in list(self._held):
+            self._give_back(path)
+
+    def take(self, output: Path) -> bool:
+        """Claim an output; False where somebody else works on it.
+
+        Raises:
+            UserError: when the folder cannot be written.
+        """
+        path = path_of(output)
+        with files.disk_errors(path, "claiming"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                file = path.open("x", encoding="utf-8")
+            except FileExistsError:
+                if not self._take_over(path):
+                    return False
+            else:
+                self._sign_first(file, path)
+        self._held.add(path)
+        return True
+
+    def release(self, output: Path) -> None:
+        """Give a claim back, its job done or failed."""
+        self._give_back(path_of(output))
+
+    def _sign(self, file: IO[str]) -> None:
+        pid = os.getpid()
+        file.write(json.dumps({**_machine(), "pid": pid, "began": _began(pid), "token": self._token}))
+
+    def _sign_first(self, file: IO[str], path: Path) -> None:
+        """Sign a claim just made; where there is no room for that, it must not stay and look like somebody's."""
+        try:
+            with file:
+                self._sign(file)
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise
+
+    def _take_over(self, path: Path) -> bool:
+        """Sign an expired claim, if nobody else does so first."""
+        if not expired(path):
+            return False
+        with _locked(path) as file:
+            if file is None or not expired(path):
+                return False
+            file.truncate(0)
+            self._sign(file)
+            file.flush()
+            os.utime(path)
+            return True
+
+    def _give_back(self, path: Path) -> None:
+        self._held.discard(path)
+        with _locked(path) as file:
+            if file is not None and self._token in file.read():  # it may have expired, and be another's by now
+                path.unlink()
+
+    def _beat(self) -> None:
+        while not self._end.wait(HEARTBEAT):
+            for path in list(self._held):
+                with contextlib.suppress(OSError):  # a disk that hiccups now may be well at the next beat
+                    os.utime(path)
+
+
+def holder(output: Path) -> str:
+    """Who works on an output, for people."""
+    signed = _read(path_of(output))
+    return f"process {signed['pid']} on {signed['host']}" if signed else "another process"
+
+
+def expired(path: Path) -> bool:
+    """Whether a claim's process is dead, or its heart stopped long ago."""
+    try:
+        beaten = path.stat().st_mtime
+        signed = _read(path)
+        here = signed is not None and all(signed[key] == value for key, value in _machine().items())
+        if signed is not None and here:
+            began = _began(signed["pid"])
+            if began is None or began != signed["began"]:
+                return True
+        limit = EXPIRY if signed is not None else UNSIGNED
+        # Machines' clocks differ. Only one that seems old is compared with the clock that wrote it: the file system's.
+        return abs(time.time() - beaten) > limit and _clock(path.parent) - beaten > limit
+    except FileNotFoundError:  # given back this moment
+        return False
+
+
+def _clock(folder: Path) -> float:
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=".clock.", suffix=".tmp") as file:
+        return os.stat(file.name).st_mtime
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """What a claim says; None where it is gone, or was never signed."""
+    try:
+        signed: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+    return signed
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[IO[str] | None]:
+    """Hold the lock of a claim file as it is now; None where it is gone."""
+    try:
+        file = path.open("r+", encoding="utf-8")
+    except FileNotFoundError:
+        yield None
+        return
+    with file:
+        with contextlib.suppress(
+            OSError
+        ):  # a shared file system without locks: then only the moment of expiry can race
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield file if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()) else None
+
+
+@functools.cache
+def _machine() -> dict[str, str]:
+    """What tells the process table of this machine from all others: a pid means nothing elsewhere."""
+    known = {"host": socket.gethostname(), "boot": "", "processes": ""}
+    with contextlib.suppress(OSError):  # not on Linux
+        known["boot"] = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        known["processes"] = os.readlink("/proc/self/ns/pid")
+    return known
+
+
+def _began(pid: int) -> str | None:
+    """When a living process began, which tells it from a later one of the same number; None for a dead one."""
+    try:
+        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return None if state in "ZX" else fields[18]
+    except (FileNotFoundError, ProcessLookupError):
+        pass
+    try:  # not on Linux, or hidden from us
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return None
+    except PermissionError:
+        pass
+    return "unknown"

@@ -1,0 +1,124 @@
+"""Ray: each job a task, run again by Ray when its process or node dies.
+
+A task gives back the bytes of what it wrote and this process writes them, so that nodes need not share the output's
+folder. What a job reads must be readable on every node, where ddhub must be installed in the same version.
+"""
+
+import contextlib
+import os
+import pickle
+import socket
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from ddhub import __version__
+from ddhub.base import files
+from ddhub.base.errors import UserError
+from ddhub.base.jobs.board import POLL, Board, attempt, attempt_pickled
+from ddhub.base.log import say
+
+RETRIES = 3  # of a task whose process or node died
+
+
+def work(board: Board, address: str, *, cpus: int, gpus: bool) -> None:
+    """Run the jobs of a board as tasks of a Ray cluster.
+
+    Args:
+        address: of the cluster; `local` starts one here.
+        cpus: that a task takes.
+        gpus: whether it takes a GPU too, where the cluster has any.
+
+    Raises:
+        UserError: when the cluster cannot be reached.
+    """
+    if not board.open:
+        return
+    import ray
+
+    with _connected(address):
+        submit = _submitter(cpus, gpus)
+        running: dict[Any, Path] = {}
+        try:
+            while board.open or running:
+                while (path := board.take()) is not None:
+                    running[submit(pickle.dumps(board.jobs[path]), path.name, __version__)] = path
+                if not running:
+                    board.wait()
+                    continue
+                for task in ray.wait(list(running), timeout=POLL)[0]:
+                    path = running.pop(task)
+                    board.settle(path, attempt(_receiver(task), path))
+        finally:
+            for task in running:
+                ray.cancel(task, force=True)
+
+
+@contextlib.contextmanager
+def _connected(address: str) -> Iterator[None]:
+    """Connect to a cluster, or start one here; a connection that the caller has is used, and stays."""
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere unless the user says so
+    how = {"include_dashboard": False} if address == "local" else {}
+    try:
+        _knock(address)
+        ray.init(address=address, logging_level="warning", **how)
+    except (OSError, RuntimeError, ValueError) as fault:
+        reason = next(iter(str(fault).splitlines()), type(fault).__name__)
+        raise UserError(f"--ray {address}: cannot connect: {reason}", next="ray status, or --ray local") from fault
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Raise OSError where nobody listens; Ray itself would try for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+
+
+def _submitter(cpus: int, gpus: bool) -> Callable[..., Any]:
+    import ray
+
+    taken = int(gpus and ray.cluster_resources().get("GPU", 0) >= 1)
+    largest = max((node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]), default=0)
+    if largest < cpus:
+        say(f"jobs wait for a node with {cpus} CPUs; the largest has {largest:g} (see --threads)")
+    submit: Callable[..., Any] = ray.remote(_task).options(num_cpus=cpus, num_gpus=taken, max_retries=RETRIES).remote
+    return submit
+
+
+def _task(job: bytes, name: str, version: str) -> tuple[dict[str, bytes], Exception | None]:
+    """On a node: run a job, and give back the files that it wrote and what it raised."""
+    if version != __version__:
+        return {}, UserError(f"{socket.gethostname()}: has ddhub {__version__}, and the command ddhub {version}")
+    with tempfile.TemporaryDirectory(prefix="ddhub-") as folder:
+        path = Path(folder) / name
+        fault = attempt_pickled(job, path)
+        return {found.name: found.read_bytes() for found in Path(folder).iterdir() if found.is_file()}, fault
+
+
+def _receiver(task: Any) -> Callable[[Path], None]:
+    """A job that only writes what a finished task gave back."""
+    import ray
+
+    def receive(path: Path) -> None:
+        try:
+            given, fault_there = ray.get(task)
+        except ray.exceptions.RayError as fault:
+            reason = next(iter(str(fault).splitlines()), type(fault).__name__)
+            raise UserError(f"{path.name}: Ray gave it up: {reason}", next="ray status") from fault
+        for name in sorted(given, key=lambda name: name == path.name):  # the job's own file last: it says all is done
+            if not path.with_name(name).exists():
+                files.write_bytes(path.with_name(name), given[name])
+        if fault_there is not None:
+            raise fault_there
+
+    return receive

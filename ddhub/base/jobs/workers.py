@@ -1,0 +1,148 @@
+"""Local worker processes: fresh interpreters (a fork would break torch's threads), fed one job at a time.
+
+A worker that dies loses its own job, which is run again. When this process ends, however it ends, its workers end too.
+"""
+
+import contextlib
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, Pipe, wait
+from pathlib import Path
+
+from ddhub.base.errors import UserError
+from ddhub.base.jobs.board import POLL, Board, attempt_pickled
+from ddhub.base.log import say
+
+ATTEMPTS = 3  # a job whose worker dies so often is reported, not run again
+
+# Not multiprocessing's own spawn: it would run the caller's script again, which takes a guard that notebooks and
+# scripts lack.
+CODE = "import json, sys; sys.path[:] = json.loads(sys.argv[2]); from ddhub.jobs import workers; workers.main()"
+
+
+@dataclass
+class Worker:
+    """One process, the pipe to it, and the job it is at."""
+
+    index: int
+    process: subprocess.Popen[bytes]
+    pipe: Connection
+    path: Path | None = None
+
+    @classmethod
+    def start(cls, index: int) -> "Worker":
+        """Start a process; LOCAL_RANK tells it which GPU is its own."""
+        ours, theirs = Pipe()
+        process = subprocess.Popen(
+            [sys.executable, "-c", CODE, str(theirs.fileno()), json.dumps(sys.path)],
+            stdin=subprocess.PIPE,  # never written to: it closes when this process ends
+            pass_fds=[theirs.fileno()],
+            env={"LOCAL_RANK": str(index), **os.environ},  # torchrun's own stays
+        )
+        theirs.close()
+        return cls(index, process, ours)
+
+    def stop(self) -> None:
+        """End the process at once."""
+        self.process.kill()
+        self.process.wait()
+        self.pipe.close()
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+
+
+def work(board: Board, count: int) -> None:
+    """Run the jobs of a board in `count` processes."""
+    with _team(min(count, len(board.open))) as team:
+        deaths: dict[Path, int] = {}
+        while board.open or any(worker.path for worker in team):
+            for worker in team:
+                if worker.path is None and (path := board.take()) is not None:
+                    _give(worker, board, path)
+            if not any(worker.path for worker in team):
+                board.wait()
+                continue
+            # The time limit: a dead worker's own children may hold its end of the pipe open.
+            wait([worker.pipe for worker in team if worker.path], timeout=POLL)
+            for place, worker in enumerate(team):
+                if worker.path is not None and not _settle(worker, board):
+                    team[place] = _replace(worker, board, deaths)
+
+
+@contextlib.contextmanager
+def _team(count: int) -> Iterator[list[Worker]]:
+    team: list[Worker] = []
+    try:
+        for index in range(count):
+            team.append(Worker.start(index))
+        yield team
+    finally:
+        for worker in team:
+            worker.stop()
+
+
+def _give(worker: Worker, board: Board, path: Path) -> None:
+    worker.path = path
+    with contextlib.suppress(OSError):  # it is dead, as will be found
+        worker.pipe.send((pickle.dumps(board.jobs[path]), path))
+
+
+def _settle(worker: Worker, board: Board) -> bool:
+    """Note what a worker has to say, if anything; False if it is dead."""
+    ended = worker.process.poll() is not None  # asked first: what it said before its end is still in the pipe
+    try:
+        if worker.pipe.poll():
+            fault = worker.pipe.recv()
+            assert worker.path is not None
+            board.settle(worker.path, fault)
+            worker.path = None
+            return True
+    except (EOFError, OSError):
+        return False
+    return not ended
+
+
+def _replace(worker: Worker, board: Board, deaths: dict[Path, int]) -> Worker:
+    """Start another in a dead one's place, and put its job back on the board unless it was that too often."""
+    path = worker.path
+    assert path is not None
+    worker.stop()
+    deaths[path] = deaths.get(path, 0) + 1
+    how = f"its worker process ended by {_ending(worker.process.returncode)}"
+    if deaths[path] < ATTEMPTS:
+        say(f"{path.name}: {how}; it is run again")
+        board.put_back(path)
+    else:
+        advice = "fewer --workers: the system ends processes when memory runs out"
+        board.settle(path, UserError(f"{path.name}: {how}, {ATTEMPTS} times", next=advice))
+    return Worker.start(worker.index)
+
+
+def _ending(code: int) -> str:
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"exit code {code}"
+
+
+def main() -> None:
+    """A worker: do what comes through the pipe until it closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; who started us ends us
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    pipe = Connection(int(sys.argv[1]))
+    with contextlib.suppress(EOFError, OSError):
+        while True:
+            job, path = pipe.recv()
+            pipe.send(attempt_pickled(job, path))
+
+
+def _end_with_parent() -> None:
+    os.read(0, 1)
+    os._exit(1)

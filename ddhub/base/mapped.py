@@ -1,0 +1,65 @@
+"""Tensors that lie in files, mapped into memory: what grows with a set is on the disk, and its pages can be dropped."""
+
+import itertools
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from math import prod
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ddhub.base import files
+
+Room = Callable[[Sequence[int], torch.dtype], Tensor]  # makes a tensor of a shape and type, its values still to come
+
+
+def in_memory(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """The room that everybody has."""
+    return torch.empty(tuple(shape), dtype=dtype)
+
+
+@contextmanager
+def room(folder: Path) -> Iterator[Room]:
+    """Room in files of a folder of its own, which is gone in the end, and so is what a killed run left in it."""
+    numbers = itertools.count()
+
+    def make(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+        return tensor(folder / f"{next(numbers):02d}.raw", shape, dtype)
+
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        yield make
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def tensor(path: Path, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> Tensor:
+    """A file's content as a tensor that can be written to; a file of another size is made anew, its values undefined.
+
+    Raises:
+        UserError: when the disk has no room for it.
+    """
+    kind = torch.empty(0, dtype=dtype).numpy().dtype
+    if not holds(path, shape, dtype):
+        with files.disk_errors(path, "making room for the images"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("wb") as file:
+                _reserve(file.fileno(), prod(shape) * kind.itemsize)
+    return torch.from_numpy(np.memmap(path, kind, "r+", shape=tuple(shape)))
+
+
+def holds(path: Path, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> bool:
+    """Whether there is a file of this size."""
+    return path.exists() and path.stat().st_size == prod(shape) * dtype.itemsize
+
+
+def _reserve(descriptor: int, size: int) -> None:
+    """Take the room now: a disk that is full later would kill whoever writes to the mapping."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(descriptor, 0, size)
+    else:
+        os.truncate(descriptor, size)

@@ -1,0 +1,80 @@
+"""JSON as strangers write it: of bounded size and depth, no key twice, no NaN, and texts that UTF-8 can hold."""
+
+import json
+import math
+from collections import Counter
+from pathlib import Path
+from typing import Any, NoReturn
+
+from ddhub.base import limits
+from ddhub.base.errors import UserError
+
+
+def read(path: Path, most: int = limits.JSON_BYTES) -> Any:
+    """The content of a JSON file of at most so many bytes.
+
+    Raises:
+        UserError: naming the file and what is wrong with it.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(most + 1)
+    except OSError as fault:
+        raise UserError(f"{path}: cannot be read ({fault.strerror})") from fault
+    return parse(content, str(path), most)
+
+
+def parse(content: bytes | str, where: str, most: int = limits.JSON_BYTES) -> Any:
+    """The content of a JSON document.
+
+    Raises:
+        UserError: opening with `where`.
+    """
+    if len(content) > most:
+        raise UserError(f"{where}: not readable as JSON: more than {most} bytes")
+    try:
+        text = content if isinstance(content, str) else content.decode("utf-8-sig")
+        found = json.loads(text, object_pairs_hook=_once, parse_constant=_refuse, parse_float=_float, parse_int=_int)
+        _check_texts(found)
+    except (ValueError, RecursionError) as fault:
+        raise UserError(f"{where}: not readable as JSON: {str(fault)[:200]}") from fault
+    return found
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
+        raise ValueError(f"key {twice[:60]!r} is there twice")
+    return found
+
+
+def _refuse(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number of JSON's")
+
+
+def _float(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:20]} is too large")
+    return number
+
+
+def _int(text: str) -> int:
+    if len(text) > 20 or not -limits.INTEGER <= int(text) < limits.INTEGER:
+        raise ValueError(f"{text[:20]} is too large")
+    return int(text)
+
+
+def _check_texts(found: Any) -> None:
+    """Refuse what lies too deep for whoever walks it, and halves of characters, which no file can hold."""
+    level = [found]
+    for _ in range(limits.DEPTH):
+        texts = [text for each in level if isinstance(each, dict) for text in each]
+        texts += [each for each in level if isinstance(each, str)]
+        "".join(texts).encode()
+        lists = [each.values() if isinstance(each, dict) else each for each in level if isinstance(each, dict | list)]
+        level = [each for inner in lists for each in inner]
+        if not level:
+            return
+    raise ValueError(f"more than {limits.DEPTH} levels deep")

@@ -1,0 +1,106 @@
+"""YAML as recipes are written: no key twice, no aliases or tags, and numbers such as 3e-4 read as what they are."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ddhub.base import limits, redact
+from ddhub.base.errors import UserError
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML with duplicate keys, aliases and tags refused, and `3e-4` read as the number it is."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event = self.peek_event()
+        tagged = getattr(event, "tag", None) not in (None, "!")
+        if tagged or isinstance(event, yaml.AliasEvent):
+            what = f"tags ({event.tag})" if tagged else "aliases (*name)"
+            raise yaml.YAMLError(f"line {event.start_mark.line + 1}: {what} are not used here")
+        return super().compose_node(parent, index)
+
+    def construct_scalar(self, node: Any) -> Any:
+        value = super().construct_scalar(node)
+        value.encode()  # half of a character, as "\ud800" names one, could not be written anywhere
+        return value
+
+    def construct_yaml_int(self, node: Any) -> int:
+        value = super().construct_yaml_int(node)
+        if not -limits.INTEGER <= value < limits.INTEGER:
+            raise yaml.YAMLError(f"line {node.start_mark.line + 1}: a number beyond 64 bits")
+        return value
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str):
+                raise yaml.YAMLError(f"line {key_node.start_mark.line + 1}: key {key!r} is not a plain word")
+            if key in seen:
+                raise yaml.YAMLError(f"line {key_node.start_mark.line + 1}: key '{key}' is there twice")
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+class _Dumper(yaml.SafeDumper):
+    """YAML that quotes the texts which `_Loader` would read as numbers, and spells repeated values out."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
+for _yaml in (_Loader, _Dumper):
+    _yaml.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"^[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)$"),
+        list("-+.0123456789"),
+    )
+
+
+def to_yaml(content: dict[str, Any]) -> str:
+    """Plain values as YAML that `parse_yaml` reads back as they are."""
+    return str(yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True))
+
+
+def parse_yaml(text: str, where: str, next: str | None = None) -> Any:
+    """Read one YAML document strictly.
+
+    Raises:
+        UserError: naming `where` and the line, for malformed YAML, duplicate keys, aliases and tags.
+    """
+    if len(text) > limits.YAML_BYTES:
+        raise UserError(f"{where}: not readable as YAML: more than {limits.YAML_BYTES} characters", next=next)
+    try:
+        found = yaml.load(text, Loader=_Loader)
+    except (yaml.YAMLError, ArithmeticError, LookupError, ValueError, RecursionError) as fault:
+        raise UserError(f"{where}: not readable as YAML: {_said(fault)}", next=next) from fault
+    if _depth(found) > limits.DEPTH:
+        raise UserError(f"{where}: not readable as YAML: more than {limits.DEPTH} levels deep", next=next)
+    return found
+
+
+def _said(fault: Exception) -> str:
+    """What the parser has to say, less its name for the text."""
+    return redact.one_line(fault).replace('in "<unicode string>", ', "")
+
+
+def _depth(found: Any) -> int:
+    inner = found.values() if isinstance(found, dict) else found if isinstance(found, list) else ()
+    return 1 + max(map(_depth, inner), default=0)
+
+
+def read(path: Path, next: str | None = None) -> Any:
+    """The content of a YAML file, read as strictly.
+
+    Raises:
+        UserError: naming the file and what is wrong with it.
+    """
+    try:
+        with path.open("rb") as file:
+            text = file.read(limits.YAML_BYTES + 1).decode()
+    except (OSError, UnicodeDecodeError) as fault:
+        raise UserError(f"{path}: cannot be read: {redact.one_line(fault)}", next=next) from fault
+    return parse_yaml(text, str(path), next)

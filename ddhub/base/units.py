@@ -1,0 +1,40 @@
+"""Amounts of memory and time, read and written as people do."""
+
+import re
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: `42s`, `5m20s`, `3h05m`, `12d07h`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02d}s"
+    if whole < 48 * 3600:
+        return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+    return f"{whole // 86400}d{whole % 86400 // 3600:02d}h"
+
+
+def size(count: float) -> str:
+    """Bytes as people say them: `1.3 MB`."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000 or unit == "GB":
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    raise AssertionError("unreachable")
+
+
+MEMORY_UNITS = {unit: 1000 ** (k + 1) for k, unit in enumerate(("KB", "MB", "GB", "TB"))}
+MEMORY_UNITS |= {unit: 1024 ** (k + 1) for k, unit in enumerate(("KIB", "MIB", "GIB", "TIB"))}
+
+
+def memory_bytes(text: str) -> int:
+    """`6.5GB`, `500 MB` or `2GiB` in bytes.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([KMGT]I?B)", text.strip().upper())
+    if found is None or float(found[1]) == 0:
+        raise ValueError(f"{text!r} is no amount of memory; write it as 4GB or 500MB (KB, MB, GB, TB)")
+    return int(float(found[1]) * MEMORY_UNITS[found[2]])

@@ -1,0 +1,6 @@
+"""`python -m ddhub.cli`."""
+
+from ddhub.cli.app import main
+
+if __name__ == "__main__":
+    main()

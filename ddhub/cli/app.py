@@ -1,0 +1,58 @@
+"""The command line: the group of all commands (ddhub/commands), and how a fault ends one."""
+
+import sys
+import traceback
+from typing import Any
+
+import click
+
+from ddhub import __version__
+from ddhub.base.errors import UserError, explained
+from ddhub.base.redact import shown
+from ddhub.cli import judge, make, share
+
+COMMANDS = (
+    *(make.recipes, make.plan, make.distill, make.merge),
+    *(judge.evaluate, judge.report, judge.verify, judge.card),
+    *(share.push, share.pull, share.import_, share.export),
+)
+
+
+class Group(click.Group):
+    """Commands that end in one sentence and exit code 1 when they fail; a fault of ours shows its traceback before."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except UserError as fault:
+            click.echo(f"error: {fault}", err=True)
+            ctx.exit(1)
+        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+            raise  # as click ends them: the last one silently, since nobody reads any more
+        except Exception as fault:
+            known = explained(fault) if isinstance(fault, OSError) else None
+            if known is not None:
+                click.echo(f"error: {known}", err=True)
+                ctx.exit(1)
+            click.echo(shown("".join(traceback.format_exception(fault))), err=True, nl=False)
+            kept = "".join(f"; {note}" for note in getattr(fault, "__notes__", ()))
+            click.echo(f"error: a fault of ddhub's own; please report the lines above{kept}", err=True)
+            ctx.exit(1)
+        except KeyboardInterrupt:
+            click.echo("stopped; the same command goes on from the last checkpoint", err=True)
+            ctx.exit(1)
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="ddhub")
+def main() -> None:
+    """Distilled image-classification datasets as shareable artifacts: distill, package, evaluate."""
+
+
+for _command in COMMANDS:
+    main.add_command(_command)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,131 @@
+"""Commands that make sets: recipes, plan, distill, merge."""
+
+import json
+from typing import Any
+
+import click
+
+from ddhub.cli.options import common_options, engine_options, json_option, precision_option, recipe_options
+
+
+@click.command(epilog="Example:  ddhub recipes --json")
+@json_option
+def recipes(as_json: bool) -> None:
+    """List the shipped recipes."""
+    from ddhub import api
+
+    listing = api.recipes()
+    if as_json:
+        click.echo(json.dumps(listing, indent=1))
+        return
+    width = max(len(entry["name"]) for entry in listing)
+    for entry in listing:
+        expected = ", ".join(f"{k} {100 * v:.1f}%" for k, v in entry["expected"].items() if isinstance(v, float))
+        click.echo(f"{entry['name']:{width}}  {entry['title']}{f'  (expected: {expected})' if expected else ''}")
+
+
+@click.command(epilog="Example:  ddhub plan imagenet_ipc50 --memory 4GB")
+@recipe_options
+@click.option(
+    "--measure", is_flag=True, help="Try a few steps of every kind on noise (minutes), and keep what they cost."
+)
+@click.option("--images", type=click.IntRange(1), help="Of the source's train split. [default: what is known of it]")
+@click.option("--classes", type=click.IntRange(1), help="Likewise.")
+@click.option("--side", type=click.IntRange(4), help="Likewise, in pixels. [default: source.resolution]")
+@click.option("--workers", type=click.IntRange(1), help="Processes that share teachers and groups. [default: 1]")
+@precision_option(["float32", "bfloat16"], "as for distill. [default: float32]")
+@common_options
+def plan(recipe: str, overrides: tuple[str, ...], as_json: bool, **how: Any) -> None:
+    """Say what distilling RECIPE here will take: seconds, memory and disk of every phase; no data is read."""
+    from ddhub import api
+    from ddhub.distillation.plan import forecast, history
+    from ddhub.reports import tables
+
+    found = api.plan(recipe, overrides=overrides, **how)
+    told = [*forecast.sentences(found), *history.sentences(found["past"])]
+    tables.show([_plan_table(found)], told, stderr=as_json)
+    if as_json:
+        click.echo(json.dumps(found, indent=1))
+
+
+def _plan_table(found: dict[str, Any]) -> Any:
+    """A line per phase, and their sum."""
+    from ddhub.base.units import duration, size
+    from ddhub.reports.tables import Cell, Table
+
+    source, decisions, groups = found["source"], found["decisions"], found["groups"]
+    pixels = f"{source['channels']}x{source['side']}x{source['side']}"
+    real = f"about {source['training']:,} training images of {pixels}, {source['classes']} classes"
+    how = [f"{decisions['threads']} thread{'s' * (decisions['threads'] > 1)}"]
+    how += ["compiled" if decisions["compile"] else "not compiled", decisions["precision"]]
+    how += [f"{name} {decisions[name]}" for name in ("micro_batch", "chunk") if decisions[name]]
+    title = f"{found['recipe']}: {found['synthetic']:,} images from {real}; {found['machine']['hardware']}, "
+    title += ", ".join(how)
+    lines = []
+    for row in [*found["phases"], {"phase": "sum", **found["sum"]}]:
+        name = f"{row['phase']} ({groups['count']} groups)" if "each_seconds" in row else row["phase"]
+        if row["seconds"] is None:
+            lines.append([Cell(name), Cell(), Cell(), Cell(), Cell()])
+            continue
+        measured = f"measured {row['measured']}" if row["measured"] else ""
+        basis = ", ".join(text for text in (measured, "rough" if row["rough"] else "") if text) or "-"
+        times = duration(row["seconds"])
+        if row["wall_seconds"] < row["seconds"]:
+            times += f" ({duration(row['wall_seconds'])} on the clock)"
+        memory = size(row["peak_bytes"]) if row["peak_bytes"] else "-"
+        lines.append([Cell(name), Cell(times), Cell(memory), Cell(size(row["disk_bytes"])), Cell(basis)])
+    return Table(title, ["phase", "time", "peak memory", "disk", "rests on"], 1, lines)
+
+
+@click.command(epilog="Example:  ddhub distill cifar10_ipc10_small --set source.path=FOLDER")
+@recipe_options
+@click.option("--out", type=click.Path(), help="The artifact's folder. [default: distilled/NAME]")
+@click.option("--dry-run", is_flag=True, help="Print the resolved recipe and touch no data.")
+@precision_option(["float32", "bfloat16"], "teachers' is float32. [default: float32]")
+@engine_options("groups", shared="teachers and groups")
+@common_options
+def distill(recipe: str, overrides: tuple[str, ...], out: str | None, dry_run: bool, as_json: bool, **how: Any) -> None:
+    """Distill RECIPE (a path, or the name of a shipped one) into an artifact folder; the same command resumes."""
+    if dry_run:
+        _dry_run(recipe, overrides, as_json)
+        return
+    from ddhub import api
+
+    made = api.distill(recipe, out=out, overrides=overrides, **how)
+    if as_json:
+        click.echo(json.dumps(made, indent=1))
+        return
+    if "missing" in made:
+        click.echo(f"{made['folder']}: done here; missing groups: {', '.join(map(str, made['missing']))}")
+        click.echo(f"next: {made['next']}  (makes what nobody makes, waits for the rest, and packages)")
+        return
+    click.echo(f"artifact: {made['folder']}")
+    click.echo(f"picture:  {made['picture']}")
+    click.echo(f"next:     ddhub evaluate {made['folder']} --archs resnet18,vit_tiny")
+
+
+def _dry_run(reference: str, overrides: tuple[str, ...], as_json: bool) -> None:
+    from ddhub.distillation import recipes as recipe_files
+
+    resolved = recipe_files.read(reference, overrides)
+    if as_json:
+        click.echo(json.dumps({**resolved.content(), "hash": resolved.hash}, indent=1))
+    else:
+        click.echo(f"# hash: {resolved.hash}\n{resolved.yaml()}", nl=False)
+
+
+@click.command(epilog="Example:  ddhub merge distilled/a distilled/b OWNER/c --out distilled/abc")
+@click.argument("sets", nargs=-1, required=True, metavar="SET SET...")
+@click.option("--out", required=True, type=click.Path(), help="The merged artifact's folder.")
+@click.option("--name", help="Of the merged set. [default: that of its folder]")
+@json_option
+def merge(sets: tuple[str, ...], out: str, name: str | None, as_json: bool) -> None:
+    """Join SETs (folders or Hub ids) that were made independently, of one source with one set of teachers, as one."""
+    from ddhub import api
+
+    made = api.merge(sets, out, name)
+    if as_json:
+        click.echo(json.dumps(made, indent=1))
+        return
+    click.echo(f"artifact: {made['folder']}\npicture:  {made['picture']}")
+    click.echo(f"next:     ddhub evaluate {made['folder']}")

@@ -1,0 +1,81 @@
+"""Commands that bring sets to others and theirs here: push, pull, import, export."""
+
+import json
+from typing import Any
+
+import click
+
+from ddhub.cli.options import importing_options, json_option
+
+
+@click.command(epilog="Example:  ddhub push distilled/digits_ipc1 OWNER/digits-ipc1")
+@click.argument("folder", type=click.Path())
+@click.argument("repo_id", metavar="OWNER/NAME")
+@click.option("--private", is_flag=True, help="Make the repo private, where this makes it.")
+@click.option("--revision", metavar="BRANCH", help="The branch to commit to; made where missing. [default: main]")
+@click.option("--create-pr", is_flag=True, help="Propose the commit as a pull request.")
+@click.option("--yes", is_flag=True, help="Replace another set, or delete files that FOLDER lacks.")
+@json_option
+def push(folder: str, repo_id: str, as_json: bool, **how: Any) -> None:
+    """Publish the artifact in FOLDER as a Hub dataset: verified, one commit, read back."""
+    from ddhub import api
+
+    done = api.push(folder, repo_id, **how)
+    if as_json:
+        click.echo(json.dumps(done, indent=1))
+        return
+    click.echo(done["url"])
+    at = "" if how["revision"] is None and not how["create_pr"] else f', revision="{done["commit"]}"'
+    click.echo(f'load_dataset("{repo_id}"{at})')
+
+
+@click.command(epilog="Example:  ddhub pull OWNER/NAME@main here")
+@click.argument("set_", metavar="OWNER/NAME[@REVISION]")
+@click.argument("folder", type=click.Path())
+@json_option
+def pull(set_: str, folder: str, as_json: bool) -> None:
+    """Copy a set from the Hub into FOLDER, whole and checked."""
+    from ddhub import api
+
+    done = api.pull(set_, folder)
+    click.echo(json.dumps(done, indent=1) if as_json else f"artifact: {done['folder']}\nrevision: {done['commit']}")
+
+
+@click.command("import", epilog="Example:  ddhub import cifar10_zca_10 --source uoft-cs/cifar10 --lr 0.02 --out mtt_10")
+@click.argument("path")
+@click.option("--source", required=True, help="What it was distilled from: a Hub id, digits, or a folder.")
+@click.option("--out", required=True, type=click.Path(), help="The artifact's folder.")
+@click.option("--set", "overrides", multiple=True, metavar="source.KEY=VALUE", help="As in source.path=FOLDER.")
+@importing_options
+@json_option
+def import_(
+    path: str, source: str, out: str, overrides: tuple[str, ...], importing: dict[str, Any], as_json: bool
+) -> None:
+    """Import the set at PATH, in another tool's layout, as an artifact."""
+    from ddhub import api
+
+    made = api.import_set(path, out, source, overrides=overrides, **importing)
+    if as_json:
+        click.echo(json.dumps(made, indent=1))
+        return
+    click.echo(f"artifact: {made['folder']}\npicture:  {made['picture']}")
+    baselines = "" if made["manifest"]["labels"]["form"] == "hard" else " --baselines none"
+    click.echo(f"next:     ddhub evaluate {made['folder']} --archs convnet{baselines}")
+
+
+@click.command(epilog="Example:  ddhub export distilled/cifar10_ipc10_small --layout datm")
+@click.argument("folder", type=click.Path())
+@click.option("--layout", required=True, help="apm, dc, mtt, datm, kip, folder or eccv24.")
+@click.option("--out", type=click.Path(), help="A new folder. [default: exported/NAME_LAYOUT]")
+@json_option
+def export(folder: str, layout: str, out: str | None, as_json: bool) -> None:
+    """Write the artifact in FOLDER in another tool's layout."""
+    from ddhub import api
+
+    done = api.export(folder, layout, out)
+    if as_json:
+        click.echo(json.dumps(done, indent=1))
+        return
+    few = done["files"] if len(done["files"]) <= 3 else [*done["files"][:2], f"... {len(done['files'])} files"]
+    click.echo(f"folder:   {done['folder']} ({', '.join(few)})\nvalues:   {done['space']}")
+    click.echo(f"left out: {'; '.join(done['left_out'])}")

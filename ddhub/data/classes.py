@@ -1,0 +1,57 @@
+"""Which class of one data set is which of another: by name, by WordNet id."""
+
+import functools
+import re
+from collections.abc import Callable, Sequence
+
+
+def match(theirs: Sequence[str], ours: Sequence[str]) -> list[int] | None:
+    """For each of their classes the number of ours that it is: by name, by WordNet id, or by the name of that id.
+
+    None where a class has no counterpart or two, so that the order cannot be known.
+    """
+    if len(theirs) != len(ours):
+        return None
+    for key in (str, _wnid, _plain, _described, lambda name: _described(name).split(",")[0]):
+        matched = _matched(theirs, ours, key)
+        if matched is not None:
+            return matched
+    return None
+
+
+def _matched(theirs: Sequence[str], ours: Sequence[str], key: Callable[[str], str]) -> list[int] | None:
+    places = {key(name): number for number, name in enumerate(ours)}
+    wanted = [key(name) for name in theirs]
+    if len(places) < len(ours) or set(wanted) != set(places):
+        return None
+    return [places[name] for name in wanted]
+
+
+def _wnid(name: str) -> str:
+    """The WordNet id that a name is or holds, as `n01440764_tench`; empty where it holds none."""
+    found = re.findall(r"(?<![a-z0-9])n\d{8}(?!\d)", name)
+    return found[0] if len(found) == 1 else ""
+
+
+def _plain(name: str) -> str:
+    """A name without case, and with one space for whatever separates its words."""
+    return " ".join(re.split(r"[\s_-]+", name.casefold().strip()))
+
+
+def _described(name: str) -> str:
+    """The plain name, a WordNet id replaced by its words: timm ships the list."""
+    wnid = _wnid(name)
+    return _plain(_wordnet().get(wnid, name) if wnid else name)
+
+
+@functools.cache
+def _wordnet() -> dict[str, str]:
+    from timm.data import ImageNetInfo
+
+    known = ImageNetInfo("imagenet-22k")
+    return {wnid: str(known.label_name_to_description(wnid)) for wnid in known.label_names()}
+
+
+def wnids(classes: Sequence[str]) -> list[str] | None:
+    """The class names where they are WordNet ids, as `n01440764`, otherwise None."""
+    return list(classes) if all(len(c) == 9 and c[0] == "n" and c[1:].isdigit() for c in classes) else None

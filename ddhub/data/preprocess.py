@@ -1,0 +1,196 @@
+"""From uint8 pixels to network inputs and back: mean and standard deviation per channel, or ZCA whitening.
+
+ZCA as the field fits it (arXiv:2312.08912): on training images in [0, 1], eps 0.1; a whitened input is W (x - m), with
+no further normalisation. Kernel inducing points (arXiv:2107.13034) whiten otherwise, see `fit_per_image`.
+Shapes: N images, C H W image, D = C*H*W.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from ddhub.base.errors import UserError
+from ddhub.base.mapped import Room, in_memory
+from ddhub.base.redact import one_line
+
+ZCA_EPS = 0.1
+CHUNK = 4 << 20  # values that are looked at at once; sums of them take eight bytes each
+PER_IMAGE_REGULARISER = 0.1  # times the mean of the covariance's diagonal
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """The map between pixels and network inputs, fitted on the training part of a source."""
+
+    mean: tuple[float, ...]  # per channel, of pixels in [0, 1]
+    std: tuple[float, ...]
+    zca_mean: Tensor | None = None  # (D,)
+    zca: Tensor | None = None  # (D, D), symmetric
+    per_image: bool = False  # mean and std, then every image centred and of norm 1, then `zca`
+
+    @cached_property
+    def dewhitening(self) -> Tensor:
+        """The inverse of the whitening matrix, (D, D)."""
+        assert self.zca is not None
+        return torch.linalg.inv(self.zca.double()).float()
+
+    def inputs(self, images: Tensor) -> Tensor:
+        """uint8 pixels (N, C, H, W) to float32 network inputs of the same shape."""
+        return self.inputs_from_unit(images.float() / 255)
+
+    def inputs_from_unit(self, unit: Tensor) -> Tensor:
+        """Float pixels in [0, 1] (N, C, H, W) to network inputs."""
+        if self.zca is not None and self.zca_mean is not None:
+            flat = self._alike(unit).flatten(1) if self.per_image else unit.flatten(1)
+            flat = flat - self.zca_mean.to(unit.device)
+            return (flat @ self.zca.to(unit.device)).view_as(unit)
+        mean, std = self._statistics(unit)
+        return (unit - mean) / std
+
+    def unit(self, inputs: Tensor) -> Tensor:
+        """Network inputs (N, C, H, W) to float pixels, where [0, 1] can be displayed and the rest is clipped later."""
+        if self.zca is not None and self.zca_mean is not None:
+            flat = inputs.flatten(1) @ self.dewhitening.to(inputs.device) + self.zca_mean.to(inputs.device)
+            if not self.per_image:
+                return flat.view_as(inputs)
+            # An image's own brightness and contrast are lost: it is shown with those of the average image.
+            inputs = (flat * flat.shape[1] ** 0.5).view_as(inputs)
+        mean, std = self._statistics(inputs)
+        return inputs * std + mean
+
+    def project(self, inputs: Tensor) -> Tensor:
+        """The displayable inputs nearest to `inputs`, channel by channel; whitened inputs go through pixels."""
+        return self.inputs_from_unit(self.unit(inputs).clamp(0, 1))
+
+    def pixels(self, inputs: Tensor, room: Room = in_memory) -> tuple[Tensor, float]:
+        """Network inputs as uint8 pixels, and the share of values that had to be clipped into [0, 1]."""
+        shown, clipped = room(inputs.shape, torch.uint8), 0
+        half = 0.5 / 255  # what rounds into the range is not clipped
+        for part, into in zip(_pieces(inputs), _pieces(shown), strict=True):
+            unit = self.unit(part)
+            clipped += int(((unit < -half) | (unit > 1 + half)).sum())
+            into.copy_((unit.clamp(0, 1) * 255).round())
+        return shown, clipped / inputs.numel()
+
+    def inputs_into(self, images: Tensor, into: Tensor) -> Tensor:
+        """`inputs` of uint8 pixels (N, C, H, W), written into a tensor of their shape, which is returned."""
+        for part, kept in zip(_pieces(images), _pieces(into), strict=True):
+            kept.copy_(self.inputs(part))
+        return into
+
+    def _alike(self, unit: Tensor) -> Tensor:
+        """Standardised images (N, C, H, W), each with mean 0 and norm 1 over all its values."""
+        mean, std = self._statistics(unit)
+        flat = ((unit - mean) / std).flatten(1)
+        flat = flat - flat.mean(1, keepdim=True)
+        return (flat / flat.norm(dim=1, keepdim=True).clamp(min=1e-12)).view_as(unit)
+
+    def _statistics(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        shape = (1, -1, 1, 1)
+        return like.new_tensor(self.mean).view(shape), like.new_tensor(self.std).view(shape)
+
+    def to_bytes(self) -> bytes:
+        """The whitening as a safetensors file: `mean` (D,) and `matrix` (D, D)."""
+        assert self.zca is not None and self.zca_mean is not None
+        return bytes(save({"mean": self.zca_mean, "matrix": self.zca}))
+
+
+def fit(images: Tensor, index: Tensor, *, zca: bool, unbiased: bool = False) -> Preprocess:
+    """Fit on the uint8 images (N, C, H, W) at `index`: exact channel statistics, and the whitening where asked for.
+
+    Args:
+        unbiased: divide the covariance by N - 1, as kornia's ZCAWhitening does unless told otherwise.
+    """
+    mean, std = _channel_statistics(images, index)
+    if not zca:
+        return Preprocess(mean, std)
+    zca_mean, matrix = _whitening(images, index, unbiased)
+    return Preprocess(mean, std, zca_mean, matrix)
+
+
+def fit_per_image(images: Tensor, index: Tensor) -> Preprocess:
+    """The whitening of kernel inducing points (arXiv:2107.13034) on the uint8 images (N, C, H, W) at `index`.
+
+    Channels are standardised, every image is centred and brought to norm 1, and the covariance is not centred and
+    regularised by a tenth of its mean diagonal (google-research/kip, nn_training.ipynb).
+    """
+    size = images[0].numel()
+    alike = Preprocess(*_channel_statistics(images, index))
+    covariance = torch.zeros(size, size, dtype=torch.float64)
+    for chunk in _chunks(images, index):
+        flat = alike._alike(chunk.double() / 255).flatten(1)
+        covariance += flat.T @ flat
+    values, vectors = torch.linalg.eigh(covariance / len(index))
+    scale = (values.clamp(min=0) + PER_IMAGE_REGULARISER * values.mean()).rsqrt()
+    matrix = ((vectors * scale) @ vectors.T).float().contiguous()
+    return Preprocess(alike.mean, alike.std, torch.zeros(size), matrix, per_image=True)
+
+
+def load_whitening(path: Path, size: int) -> tuple[Tensor, Tensor]:
+    """Read `preprocess.safetensors`: mean (D,) and matrix (D, D), float32.
+
+    Args:
+        size: the D that it must have, which is looked at before anything is read.
+
+    Raises:
+        UserError: when the file is not one.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in ("mean", "matrix")}
+            if shapes != {"mean": (size,), "matrix": (size, size)}:
+                raise UserError(f"{path}: mean and matrix are not of {size} values a side")
+            mean, matrix = file.get_tensor("mean"), file.get_tensor("matrix")
+    except (OSError, SafetensorError, KeyError) as fault:
+        raise UserError(f"{path}: holds no whitening ({one_line(fault, 100)})") from fault
+    if mean.dtype != torch.float32 or matrix.dtype != torch.float32:
+        raise UserError(f"{path}: mean and matrix are not float32")
+    if not (matrix.isfinite().all() and mean.isfinite().all()):
+        raise UserError(f"{path}: holds values that are not finite")
+    return mean, matrix
+
+
+def _pieces(images: Tensor) -> Sequence[Tensor]:
+    """Images (N, C, H, W), as many at a time as a bounded memory holds."""
+    return images.split(max(1, CHUNK // images[0].numel()))
+
+
+def _chunks(images: Tensor, index: Tensor) -> Iterator[Tensor]:
+    for part in index.split(max(1, CHUNK // images[0].numel())):
+        yield images[part]
+
+
+def _channel_statistics(images: Tensor, index: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    # Integer sums: exact and the same in any order.
+    channels, side = images.shape[1], images.shape[2]
+    total, squares = torch.zeros(channels, dtype=torch.int64), torch.zeros(channels, dtype=torch.int64)
+    for chunk in _chunks(images, index):
+        wide = chunk.long()
+        total += wide.sum((0, 2, 3))
+        squares += (wide * wide).sum((0, 2, 3))
+    count = len(index) * side * side
+    mean = total.double() / count
+    std = (squares.double() / count - mean * mean).clamp(min=0).sqrt()
+    return tuple((mean / 255).tolist()), tuple((std / 255).clamp(min=1e-6).tolist())
+
+
+def _whitening(images: Tensor, index: Tensor, unbiased: bool) -> tuple[Tensor, Tensor]:
+    size = images[0].numel()
+    total, products = torch.zeros(size, dtype=torch.float64), torch.zeros(size, size, dtype=torch.float64)
+    for chunk in _chunks(images, index):
+        flat = chunk.flatten(1).double() / 255
+        total += flat.sum(0)
+        products += flat.T @ flat
+    mean = total / len(index)
+    covariance = products / len(index) - mean.outer(mean)
+    if unbiased:
+        covariance *= len(index) / (len(index) - 1)
+    values, vectors = torch.linalg.eigh(covariance)
+    scale = (values.clamp(min=0) + ZCA_EPS).rsqrt()
+    return mean.float(), ((vectors * scale) @ vectors.T).float().contiguous()

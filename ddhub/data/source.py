@@ -1,0 +1,284 @@
+"""Real images: any Hub id or folder that `datasets.load_dataset` reads, decoded once into a memory-mapped uint8 array.
+
+The train split and the test split have separate doors. `load_train` never opens the test split; `load_test` is called
+by evaluation alone (a test holds both).
+Shapes: N images, C channels, H W sides (equal).
+"""
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ddhub.base import files, hub_client, seeds
+from ddhub.base.errors import UserError
+from ddhub.base.log import say
+from ddhub.base.redact import one_line
+from ddhub.data import columns, decode
+from ddhub.data.catalog import GATED
+from ddhub.data.spec import SourceSpec
+
+TESTS = ("test", "validation", "valid", "val")  # what a split to test on is called
+DECODING = 2  # version of the decoding rules below; a change makes new cache files
+
+
+@dataclass(frozen=True)
+class Split:
+    """Decoded images of one split."""
+
+    images: Tensor  # uint8 (N, C, H, W), memory-mapped from the cache
+    labels: Tensor  # int64 (N,)
+    classes: tuple[str, ...]  # names, in label order
+    fingerprint: str  # `sha256:...` of pixels, labels and class names
+    spec: SourceSpec  # with revision, columns, resolution and channels filled in
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def load_train(spec: SourceSpec, limit: int | None = None) -> tuple[Split, Tensor, Tensor]:
+    """The whole train split, and the indices of its training part and of its held-out validation part.
+
+    Args:
+        limit: bytes of pixels that it may have, where it is a stranger's.
+
+    Raises:
+        UserError: when the source cannot be read as labelled images; says what is missing.
+    """
+    split = _load(spec, spec.train, limit)
+    training, validation = hold_out(split.labels, spec.validation, spec.split_seed)
+    return split, training, validation
+
+
+def find_test(spec: SourceSpec) -> SourceSpec:
+    """The spec with the split that is tested on: its own, one of the usual names, or the only one there is.
+
+    Raises:
+        UserError: where none can be meant.
+    """
+    import datasets
+
+    if spec.dataset == "digits" and spec.path is None:
+        return spec
+    where = str(Path(spec.path).expanduser()) if spec.path else spec.dataset
+    if not _is_local(spec):
+        spec = spec.model_copy(update={"revision": _resolve_revision(where, spec.revision)})  # one commit for all
+    try:
+        with quiet():
+            names = datasets.get_dataset_split_names(where, spec.config, revision=spec.revision)
+    except _unreadable():
+        return spec  # reading it says better what is wrong
+    usual = [name for name in (spec.test, *TESTS) if name in names] or (names if len(names) == 1 else [])
+    if not usual:
+        raise UserError(f"{where}: has no split to test on, only {', '.join(names)}", next=f"one of {', '.join(TESTS)}")
+    return spec.model_copy(update={"test": usual[0]})
+
+
+def load_test(spec: SourceSpec) -> Split:
+    """The test split; for evaluation only."""
+    return _load(spec, spec.test)
+
+
+def hold_out(labels: Tensor, share: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Stratified split of indices: (kept, held out), both sorted; every class holds out at least one image."""
+    held = []
+    found, counts = labels.unique(return_counts=True)
+    by_class = labels.argsort(stable=True).split(counts.tolist())  # each class's indices, in order
+    for label, members in zip(found.tolist(), by_class, strict=True):
+        order = torch.randperm(len(members), generator=seeds.generator(seed, "validation", label))
+        held.append(members[order[: max(1, round(share * len(members)))]])
+    validation = torch.cat(held).sort().values
+    keep = torch.ones(len(labels), dtype=torch.bool)
+    keep[validation] = False
+    return keep.nonzero().flatten(), validation
+
+
+def stratified(labels: Tensor, classes: tuple[str, ...], ipc: int, seed: int, *purpose: str | int) -> Tensor:
+    """Indices of `ipc` random images of every class, class by class.
+
+    Raises:
+        UserError: when a class has fewer than `ipc`.
+    """
+    chosen = []
+    for label, name in enumerate(classes):
+        members = (labels == label).nonzero().flatten()
+        if len(members) < ipc:
+            raise UserError(
+                f"ipc: {ipc} images per class asked for, but class '{name}' has {len(members)} in the training part",
+                next=f"--set ipc={max(1, len(members))}, or a smaller source.validation",
+            )
+        order = torch.randperm(len(members), generator=seeds.generator(seed, "real", *purpose, label))
+        chosen.append(members[order[:ipc]])
+    return torch.cat(chosen)
+
+
+def _load(spec: SourceSpec, split: str, limit: int | None = None) -> Split:
+    if spec.dataset == "digits" and spec.path is None:
+        return _digits(spec, split)
+    dataset, revision = _open(spec, split)
+    spec = spec.model_copy(update={"revision": revision, **columns.find(spec, dataset)})
+    spec = spec.model_copy(update=columns.shape(spec, dataset))
+    assert spec.channels and spec.resolution
+    bytes_of_pixels = len(dataset) * spec.channels * spec.resolution**2
+    if limit is not None and bytes_of_pixels > limit:
+        raise UserError(f"source: {spec.dataset}: holds {bytes_of_pixels} bytes of pixels", next="--max-bytes BYTES")
+    folder = files.home() / "images" / _cache_key(spec, split, dataset)
+    with files.locked(folder.with_suffix(".lock")):
+        if not (folder / "meta.json").exists():
+            _decode(dataset, spec, folder, *columns.labels(dataset, spec))
+    meta = json.loads((folder / "meta.json").read_text())
+    # Copy-on-write mapping: pages are read on demand and never written back.
+    images = torch.from_numpy(np.load(folder / "images.npy", mmap_mode="c"))
+    labels = torch.from_numpy(np.load(folder / "labels.npy"))
+    return Split(images, labels, tuple(meta["classes"]), meta["fingerprint"], spec)
+
+
+def _digits(spec: SourceSpec, split: str) -> Split:
+    """scikit-learn's digits: 1,797 grey 8x8 images, of which a fixed stratified fifth is the test split."""
+    from sklearn.datasets import load_digits
+
+    if split not in ("train", "test"):
+        raise UserError(f"source: digits has no split '{split}'; it has train and test")
+    data = load_digits()
+    images = torch.from_numpy((data.images * (255 / 16)).round().astype(np.uint8)).unsqueeze(1)
+    labels = torch.from_numpy(data.target.astype(np.int64))
+    train, test = hold_out(labels, 0.2, seed=0)
+    index = train if split == "train" else test
+    images, labels = images[index], labels[index]
+    classes = tuple(str(name) for name in data.target_names)
+    if spec.resolution not in (None, 8) or spec.channels == 3:
+        raise UserError("source: digits are 8x8 with one channel and are kept so; drop resolution and channels")
+    found = spec.model_copy(update={"resolution": 8, "channels": 1, "image": "image", "label": "label"})
+    return Split(images, labels, classes, _fingerprint([images.numpy()], images.shape, labels.numpy(), classes), found)
+
+
+def _open(spec: SourceSpec, split: str) -> tuple[Any, str | None]:
+    """The `datasets.Dataset` of one split, and the resolved revision of a Hub repo."""
+    import datasets
+
+    where = spec.path or spec.dataset
+    local = Path(where).expanduser()
+    if _is_local(spec):
+        if not local.is_dir():
+            raise UserError(f"source: {where}: no such folder", next=f"ls {local.parent}")
+        arguments: dict[str, Any] = {"path": str(local)}
+        revision = spec.revision
+    else:
+        revision = _resolve_revision(where, spec.revision)
+        arguments = {"path": where, "revision": revision}
+    unreadable = _unreadable()
+    try:
+        with quiet():
+            return datasets.load_dataset(**arguments, name=spec.config, split=split), revision
+    except ValueError as fault:
+        if str(fault).startswith(("Config name is missing", "BuilderConfig '")):  # the message lists what there is
+            raise UserError(
+                f"source: {where}: which subset? {one_line(fault)}", next="--set source.config=NAME"
+            ) from fault
+        raise UserError(
+            f"source: {where}: {one_line(fault)}", next=f"check source.train and source.test ({split})"
+        ) from fault
+    except unreadable as fault:
+        raise UserError(f"source: {where}: cannot be read: {one_line(fault)}", next=_advice(where)) from fault
+
+
+def _unreadable() -> tuple[type[Exception], ...]:
+    """What `datasets` raises: a stranger's files lead it to anything, and scripts of theirs it refuses to run."""
+    return (*hub_client.faults(), ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError)
+
+
+def _is_local(spec: SourceSpec) -> bool:
+    """Whether a source is read from a folder here."""
+    where = spec.path or spec.dataset
+    return spec.path is not None or Path(where).expanduser().is_dir() or where.startswith((".", "/", "~"))
+
+
+def _resolve_revision(name: str, revision: str | None) -> str:
+    """The commit that a Hub dataset's revision stands for now."""
+    from huggingface_hub import HfApi
+
+    try:
+        return str(HfApi().dataset_info(name, revision=revision).sha)
+    except hub_client.faults() as fault:
+        if revision is not None:
+            return revision  # already cached, perhaps; load_dataset will say if not
+        raise UserError(
+            f"source: {name}: the Hub does not answer for it: {one_line(fault)}", next=_advice(name)
+        ) from fault
+
+
+def _advice(name: str) -> str:
+    return GATED.get(name, "check source.dataset, or read a local copy with --set source.path=FOLDER")
+
+
+def _cache_key(spec: SourceSpec, split: str, dataset: Any) -> str:
+    """Changes whenever the files behind the split, or the rules of decoding, do."""
+    stats = [(entry["filename"], Path(entry["filename"]).stat()) for entry in dataset.cache_files]
+    return files.digest(
+        [
+            DECODING,
+            spec.dataset,
+            split,
+            spec.image,
+            spec.label,
+            spec.resolution,
+            spec.channels,
+            [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats],
+        ]
+    )[:32]
+
+
+def _decode(dataset: Any, spec: SourceSpec, folder: Path, labels: np.ndarray, names: tuple[str, ...]) -> None:
+    """Decode every image into `folder`: images.npy, labels.npy and, last, meta.json."""
+    assert spec.image and spec.resolution and spec.channels
+    raw = decode.encoded(dataset, spec.image)
+    shape = (len(raw), spec.channels, spec.resolution, spec.resolution)
+    say(f"decoding {len(raw)} images of {spec.dataset} to {shape[2]}x{shape[3]}, once; cached in {folder}")
+    with files.disk_errors(folder, f"decoding {spec.dataset}"):
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "images.npy").open("wb") as file:
+            # Written as a stream: a full disk is then an error to report, where a memory map would kill the process.
+            np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+            fingerprint = _fingerprint(_written(decode.decoded(raw, spec), file), shape, labels, names)
+        np.save(folder / "labels.npy", labels)
+        for name in ("images.npy", "labels.npy"):
+            files.flush(folder / name)
+    files.write_json(folder / "meta.json", {"classes": names, "fingerprint": fingerprint})
+
+
+def _written(batches: Iterator[np.ndarray], file: IO[bytes]) -> Iterator[np.ndarray]:
+    for batch in batches:
+        file.write(batch.tobytes())
+        yield batch
+
+
+def _fingerprint(
+    batches: Iterable[np.ndarray], shape: tuple[int, ...], labels: np.ndarray, names: tuple[str, ...]
+) -> str:
+    """`sha256:...` of pixels (batches of uint8 images), labels and class names; the same however they were stored."""
+    state = hashlib.sha256(json.dumps([list(names), list(shape)]).encode())
+    for batch in batches:
+        state.update(batch.tobytes())
+    state.update(labels.astype("<i8").tobytes())
+    return f"sha256:{state.hexdigest()}"
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Silence the progress bars of datasets while the body runs; ddhub says what it does in lines of its own."""
+    import datasets
+
+    shown = not datasets.utils.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            datasets.enable_progress_bars()

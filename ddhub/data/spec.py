@@ -1,0 +1,48 @@
+"""Where real images come from, and how they become network inputs: the recipe's `source` and `preprocess`."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from ddhub.base import limits
+from ddhub.base.schema import Strict
+
+
+def absolute(place: str) -> str:
+    """A local path from the root, because other processes may start elsewhere; a Hub id as it is."""
+    return str(Path(place).expanduser().absolute()) if is_local(place) else place
+
+
+def is_local(place: str) -> bool:
+    return Path(place).is_dir() or place.startswith((".", "/", "~"))
+
+
+def elsewhere(test: str) -> dict[str, Any]:
+    """A spec's changes that read the test split from another Hub id or folder, its columns found anew."""
+    dataset, _, revision = test.partition("@")
+    where = {"path": test} if is_local(test) else {"dataset": dataset, "path": None, "revision": revision or None}
+    return {**where, "config": None, "image": None, "label": None}
+
+
+class SourceSpec(Strict):
+    """Where the real images come from and how they are read."""
+
+    dataset: str = Field(min_length=1)  # Hub id, `digits`, or a folder that datasets.load_dataset reads
+    path: str | None = None  # a local copy to read instead; never recorded in an artifact
+    revision: str | None = None  # commit of the Hub repo; null resolves the newest and records it
+    config: str | None = None  # the subset of a Hub dataset that has several
+    image: str | None = None  # column names; null finds them
+    label: str | None = None
+    train: str = "train"
+    test: str = "test"
+    validation: float = Field(default=0.1, gt=0, lt=0.9)  # stratified share held out of train
+    split_seed: int = 0  # draws that share; apart from `seed`, so that runs with several seeds share their teachers
+    resolution: int | None = Field(default=None, ge=4, le=limits.SIDE)  # side in pixels; null keeps the source's own
+    channels: Literal[1, 3] | None = None  # null: 1 where every probed image is grey, otherwise 3
+
+
+class PreprocessSpec(Strict):
+    """How pixels become network inputs."""
+
+    zca: bool = False

@@ -1,0 +1,291 @@
+"""Groups: a set distilled in independent parts, by one process or by many on several machines, and then joined.
+
+The paper (arXiv:2312.08912) merges sets that were made apart, each with students and draws of its own; what that costs
+beside one run is in benchmarks/README.md. A group is `ipc / groups` images per class; teachers, preprocessing and the
+split of the source are shared. Each is a job whose output is a file, so jobs.run_all spreads, resumes and skips them.
+Shapes: M images of a group, C H W image.
+"""
+
+import functools
+import json
+import shlex
+import shutil
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from ddhub.artifact.recipe import Recipe
+from ddhub.artifact.state import STATE
+from ddhub.base import files, jobs, mapped
+from ddhub.base.errors import UserError
+from ddhub.base.log import say
+from ddhub.base.units import duration
+from ddhub.distillation import packaging, pipeline
+from ddhub.distillation.plan import history
+from ddhub.distillation.task import SyntheticSet, Task
+from ddhub.training import device as devices
+from ddhub.training.loop import Run
+
+
+@dataclass(frozen=True)
+class Request:
+    """What groups are made from, in small words from which any process, also on another machine, prepares its Task."""
+
+    recipe: str  # as JSON, its local paths from the root
+    out: Path  # from the root
+    begun: bytes  # run.json, for machines that do not see `out`
+    threads: int  # CPU threads of one group
+    teachers: tuple[tuple[str, str], ...]  # name in the cache and sha256 of each
+    device: str | None  # as asked for
+    checkpoint_seconds: float
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What all groups share; sent to another process as its request, and prepared again there."""
+
+    request: Request
+    task: Task
+
+    def __reduce__(self) -> tuple[Callable[[Request], "Shared"], tuple[Request]]:
+        return again, (self.request,)
+
+
+@dataclass(frozen=True)
+class Group:
+    """A finished group, as read back from its file."""
+
+    images: Tensor  # float32 (M, C, H, W)
+    labels: Tensor  # int64 (M,)
+    seconds: float  # of distilling, over all resumptions
+    peak_bytes: int  # that its process held
+
+
+def make(
+    recipe: Recipe,
+    out: Path,
+    *,
+    overrides: Sequence[str] = (),
+    decisions: dict[str, Any] | None = None,
+    checkpoint_seconds: float = 120,
+    engine: jobs.Engine = jobs.Engine(),
+) -> list[int]:
+    """Distill the groups of a recipe that no process has made yet, and package the set once all are there.
+
+    Args:
+        overrides, decisions: as distill.make takes them.
+        engine: where groups are made. Without `threads`, worker processes share this machine's, and a Ray task has one.
+
+    Returns:
+        The groups that are still missing, because they are other shards'; none when the set is whole.
+
+    Raises:
+        UserError: for whatever the user can mend; the groups that are done are kept.
+    """
+    if pipeline.finished(recipe, out):
+        return []
+    watch = history.Watch()
+    shared, seconds = begin(recipe, out, decisions or {}, checkpoint_seconds, engine)
+    watch.prepared(seconds)
+    every = jobs_of(shared)
+    frozen = shared.task.decisions
+    jobs.run_all(every, replace(engine, cpus=shared.request.threads, gpus=frozen.device.startswith("cuda")))
+    missing = [number for number, path in enumerate(every) if not path.exists()]
+    if not missing:
+        with files.locked(out / STATE / "lock"):  # one process packages, the others wait and find it done
+            if not pipeline.finished(recipe, out):
+                devices.apply(frozen)
+                _package(shared, list(every), out, seconds, overrides)
+                for path in every:  # what a process left that was killed between its group's file and its end
+                    shutil.rmtree(path.with_suffix(".run"), ignore_errors=True)
+                history.note(shared.task, seconds, watch, shared.request.threads)
+    return missing
+
+
+def command(reference: str, out: Path, overrides: Sequence[str]) -> str:
+    """What to type to make the groups that nobody makes, wait for those that somebody does, and package."""
+    return shlex.join(["ddhub", "distill", reference, "--out", str(out), *(f"--set={text}" for text in overrides)])
+
+
+def refuse_engine(engine: jobs.Engine) -> None:
+    """Refuse to spread a recipe of one group; worker processes may share its teachers.
+
+    Raises:
+        UserError: where shards or a cluster are asked for.
+    """
+    if replace(engine, workers=1) != jobs.Engine():
+        raise UserError(
+            "groups: 1, so one process makes the set: nothing for --shard, --ray or torchrun to share",
+            next="leave them out (--workers shares the teachers), or make several groups, as in --set groups=2",
+        )
+
+
+def begin(
+    recipe: Recipe, out: Path, asked: dict[str, Any], checkpoint_seconds: float, engine: jobs.Engine
+) -> tuple[Shared, dict[str, float]]:
+    """Prepare what all groups share: decisions are frozen by the first process, teachers trained; seconds of each."""
+    recipe = pipeline.rooted(recipe)
+    task, seconds = pipeline.prepare(recipe, out, asked, checkpoint_seconds, engine.workers)
+    pipeline.belongs(recipe, out)  # nobody began another recipe here in between
+    teachers = [(path.name, files.sha256(path)) for path in (task.teachers.files if task.teachers else ())]
+    threads = threads_each(asked.get("threads"), task.decisions.threads, engine)
+    threads = _settled(out, threads, [sha256 for _, sha256 in teachers])
+    request = Request(
+        recipe=recipe.model_dump_json(),
+        out=out.absolute(),
+        begun=(out / STATE / "run.json").read_bytes(),
+        threads=threads,
+        teachers=tuple(teachers),
+        device=asked.get("device"),
+        checkpoint_seconds=checkpoint_seconds,
+    )
+    return Shared(request, task), seconds
+
+
+def jobs_of(shared: Shared) -> dict[Path, jobs.Job]:
+    """One job per group, in order."""
+    folder = shared.request.out / STATE / "groups"
+    numbers = range(shared.task.recipe.groups)
+    return {folder / f"group-{number:04d}.safetensors": functools.partial(work, shared, number) for number in numbers}
+
+
+def work(shared: Shared, number: int, path: Path) -> None:
+    """Make one group, or go on where another process left it, and write its file."""
+    task = shared.task.group(number, shared.request.threads)
+    devices.apply(task.decisions)
+    folder = _folder(shared.request) / STATE / "groups" / f"group-{number:04d}.run"
+    # A process that is taken for dead may still be writing to the store: wait for its end, whatever its claim says.
+    with files.locked(folder.with_suffix(".lock")):
+        run = Run(
+            folder,
+            f"group_{number}",
+            device=task.decisions.device,
+            checkpoint_seconds=shared.request.checkpoint_seconds,
+        )
+        synthetic, seconds = pipeline.carry_out(task, run)
+        _write(synthetic, seconds, run, path)
+        run.remove()
+    say(f"group {number}: made in {duration(seconds)}; {shared.task.recipe.groups} in all, counted from 0")
+
+
+def _write(synthetic: SyntheticSet, seconds: float, run: Run, path: Path) -> None:
+    """A group's file, its metrics beside it; what `read` reads."""
+    facts = {"seconds": round(seconds, 1), "peak_bytes": devices.peak_bytes(run.device)}
+    if run.metrics.path.exists():
+        files.write_bytes(path.with_suffix(".jsonl"), run.metrics.path.read_bytes())
+    tensors = {"images": synthetic.images.float(), "labels": synthetic.labels}
+    content = {name: value.cpu().contiguous() for name, value in tensors.items()}
+    files.write_bytes(path, save(content, {"ddhub": json.dumps(facts)}))
+
+
+def read(path: Path) -> Group:
+    """Read a group back.
+
+    Raises:
+        UserError: naming a file that is none.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            facts = json.loads((file.metadata() or {})["ddhub"])
+            images, labels = file.get_tensor("images"), file.get_tensor("labels")
+        return Group(images, labels, float(facts["seconds"]), int(facts["peak_bytes"]))
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError) as fault:
+        raise UserError(
+            f"{path}: not a group's file ({' '.join(str(fault).split())[:100]})",
+            next=f"rm {path}, then the same command makes it again",
+        ) from fault
+
+
+def _package(shared: Shared, paths: list[Path], out: Path, seconds: dict[str, float], overrides: Sequence[str]) -> None:
+    """Join the groups in order, and package them as one set."""
+    task, known = shared.task, {"peak_bytes": 0, "threads": shared.request.threads}
+    each = len(task.initial_labels()) // len(paths)
+    labels, seconds["distill"] = torch.empty(each * len(paths), dtype=torch.int64), 0.0
+    with mapped.room(out / STATE / "joined") as room:
+        images = room((len(labels), *task.image_shape), torch.float32)
+        for path, rows in zip(paths, torch.arange(len(labels)).split(each), strict=True):
+            group = read(path)
+            assert len(group.labels) == each, "a method makes as many images in every group"
+            images[rows], labels[rows] = group.images, group.labels
+            seconds["distill"] += group.seconds
+            known["peak_bytes"] = max(known["peak_bytes"], group.peak_bytes)
+        joined = packaging.checked(SyntheticSet(images, labels, task.soft_labels(images, room)), task)
+        packaging.package(task, joined, out, seconds, overrides, known)
+
+
+@functools.lru_cache(maxsize=1)
+def again(request: Request) -> Shared:
+    """What groups share, in this process, prepared for its first group.
+
+    Raises:
+        UserError: naming the machine, when it does not hold what the groups are made from.
+    """
+    try:
+        _check_teachers(request)
+        folder = _folder(request)
+        if not (folder / STATE / "run.json").exists():
+            files.write_bytes(folder / STATE / "run.json", request.begun)
+        recipe = Recipe.model_validate_json(request.recipe)
+        task, _ = pipeline.prepare(recipe, folder, {"device": request.device}, request.checkpoint_seconds)
+        return Shared(request, task)
+    except UserError as fault:
+        raise UserError(
+            f"{socket.gethostname()}: cannot prepare what groups are made from: {fault.args[0]}",
+            next=fault.next or "put the source where every machine can read it, or name it by its Hub id",
+        ) from fault
+
+
+def _folder(request: Request) -> Path:
+    """Where a group's checkpoints go: the set's own folder, or the cache of a machine that does not see it."""
+    if (request.out / STATE / "run.json").exists():
+        return request.out
+    return files.home() / "groups" / files.digest([request.recipe, str(request.out)])[:24]
+
+
+def _check_teachers(request: Request) -> None:
+    """A job trains no teachers: on another machine they could be others."""
+    for name, sha256 in request.teachers:
+        path = files.home() / "teachers" / name
+        if not path.is_file() or files.sha256(path) != sha256:
+            what = "has no teacher" if not path.is_file() else "has another teacher"
+            raise UserError(
+                f"{what} {path}",
+                next="let DDHUB_HOME be one folder that every machine sees, or copy its folder teachers/",
+            )
+
+
+def threads_each(asked: int | None, decided: int, engine: jobs.Engine) -> int:
+    """CPU threads of one group, where so many were asked for and decided."""
+    if asked is not None:
+        return asked
+    if engine.ray is not None:
+        return 1
+    return devices.threads_each(engine.workers) if engine.workers > 1 else decided
+
+
+def _settled(out: Path, threads: int, teachers: list[str]) -> int:
+    """Freeze how groups are made; returns their threads, as the first process had them.
+
+    Raises:
+        UserError: where groups were begun with other teachers than this machine has.
+    """
+    path = out / STATE / "groups.json"
+    with files.locked(out / STATE / "begin.lock"):
+        if not path.exists():
+            files.write_json(path, {"threads": threads, "teachers": teachers})
+        begun = json.loads(path.read_text())
+    if begun["teachers"] != teachers:
+        raise UserError(
+            f"{out}: its groups were begun with other teachers than those in {files.home() / 'teachers'}",
+            next="let DDHUB_HOME be one folder that every machine sees, or choose another --out",
+        )
+    if begun["threads"] != threads:
+        say(f"{out}: groups go on as they were begun, with {begun['threads']} threads each")
+    return int(begun["threads"])

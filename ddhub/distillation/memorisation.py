@@ -1,0 +1,177 @@
+"""How close synthetic images come to training images, beside how close fresh real images come: copies would show.
+
+Nothing here needs the test split: the yardstick are images of the validation part, which no method has learned from.
+Shapes: Q queries, N training images, D values an image, F features.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ddhub.artifact.manifest import Memorisation, Nearness
+from ddhub.base import files, seeds
+from ddhub.distillation.task import Task
+
+LIMIT = 256  # images of each kind that are looked up
+CHUNK_BYTES, CHUNK_ROWS = 64 << 20, 16384  # of training images as floats at once
+BATCH = 250  # images that a teacher embeds at once
+CANDIDATES = 4  # per chunk; float32 finds them, whole numbers decide between them
+COPY = 0.99  # nearer than this share of the held-out images counts as a copy
+SHOWN = 10  # pairs in the picture
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A synthetic image and the training images nearest to it, uint8 (C, H, W) each."""
+
+    synthetic: Tensor
+    by_pixels: Tensor
+    distance: float  # in pixels
+    by_features: Tensor | None = None
+    feature_distance: float | None = None
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """For each query the row of its nearest training image (Q,) and how far that is (Q,), float64."""
+
+    rows: Tensor
+    distances: Tensor
+
+
+def check(task: Task, images: Tensor, labels: Tensor) -> tuple[Memorisation, list[Pair]]:
+    """Look up the nearest training image of up to LIMIT synthetic images, and of as many held-out ones.
+
+    Args:
+        images: uint8 (M, C, H, W), the synthetic images as they are displayed.
+        labels: (M,) their classes.
+
+    Returns:
+        The figures for the manifest, and the SHOWN closest pairs by pixels, the closest first.
+    """
+    chosen = spread(labels, LIMIT, seeds.generator(task.recipe.seed, "memorisation", "synthetic"))
+    generator = seeds.generator(task.recipe.seed, "memorisation", "held out")
+    held = task.validation[spread(task.source.labels[task.validation], LIMIT, generator)]
+    queries = torch.cat([images[chosen.to(images.device)].cpu(), task.source.images[held]])
+    by_pixels = nearest_by_pixels(queries, task.source.images, task.training, task.decisions.device)
+    by_features = nearest_by_features(queries, task) if task.teachers and task.teachers.has_features else None
+    count = len(chosen)
+    record = Memorisation(
+        checked=count,
+        pixels=nearness(by_pixels.distances, count),
+        features=None if by_features is None else nearness(by_features.distances, count),
+    )
+    closest = by_pixels.distances[:count].argsort(stable=True)[:SHOWN].tolist()
+    return record, [_pair(task, queries, by_pixels, by_features, query) for query in closest]
+
+
+def spread(labels: Tensor, limit: int, generator: torch.Generator) -> Tensor:
+    """Up to `limit` random rows in order, as evenly over the classes as they allow."""
+    order = torch.randperm(len(labels), generator=generator)
+    seen: dict[int, int] = {}
+    turn = torch.empty(len(labels), dtype=torch.int64)
+    for row, label in zip(order.tolist(), labels.cpu()[order].tolist(), strict=True):
+        turn[row] = seen[label] = seen.get(label, -1) + 1
+    return order[turn[order].argsort(stable=True)][:limit].sort().values
+
+
+def nearness(distances: Tensor, count: int) -> Nearness:
+    """What the distances of `count` synthetic images and of the held-out ones after them say."""
+    synthetic, held = distances[:count], distances[count:]
+    farther = (held > synthetic.unsqueeze(1)).double().mean(1)  # share of the held-out images, for each synthetic one
+    return Nearness(
+        median=round(synthetic.median().item(), 6),
+        median_held_out=round(held.median().item(), 6),
+        copies=(farther >= COPY).double().mean().item(),
+    )
+
+
+def nearest_by_pixels(
+    queries: Tensor, images: Tensor, training: Tensor, device: str = "cpu", chunk: int | None = None
+) -> Nearest:
+    """The nearest of the training rows by root mean square difference of pixels in [0, 1].
+
+    Args:
+        queries: uint8 (Q, C, H, W).
+        images: uint8 (N, C, H, W), memory-mapped; `training` are the rows of it that count.
+        chunk: training images at once; None takes what CHUNK_BYTES and CHUNK_ROWS allow.
+    """
+    size = queries[0].numel()
+    # Centred, so that float32 loses little when it subtracts large products.
+    asked = queries.flatten(1).to(device).float() - 127.5
+    # Squared distances and rows of the nearest so far, (Q, some). What every chunk leaves behind would keep the memory
+    # of all of them from being used again.
+    values, found_rows = torch.empty(len(queries), 0), torch.empty(len(queries), 0, dtype=torch.int64)
+    for rows in training.split(chunk or max(1, min(CHUNK_ROWS, CHUNK_BYTES // (4 * size)))):
+        known = images[rows].flatten(1).to(device).float() - 127.5
+        squares = known.square().sum(1) - 2 * (asked @ known.T)  # (Q, chunk), but for the query's own square
+        near = squares.topk(min(CANDIDATES, len(rows)), dim=1, largest=False)
+        both = torch.cat([values, near.values.cpu()], dim=1)
+        kept = both.topk(min(CANDIDATES, both.shape[1]), dim=1, largest=False)
+        found_rows = torch.cat([found_rows, rows[near.indices.cpu()]], dim=1).gather(1, kept.indices)
+        values = kept.values
+    few = found_rows.sort(dim=1).values  # of equally near images, the first
+    whole = queries.flatten(1).int()
+    exact = torch.stack([(images[column].flatten(1).int() - whole).square().sum(1) for column in few.T], dim=1)
+    best = exact.min(dim=1)
+    found = few.gather(1, best.indices.unsqueeze(1)).squeeze(1)
+    return Nearest(found, (best.values.double() / size).sqrt() / 255)
+
+
+def nearest_by_features(queries: Tensor, task: Task, chunk: int = BATCH) -> Nearest:
+    """The nearest of the training images by cosine distance between features of the first teacher."""
+    asked = torch.cat([_embedded(task, part) for part in queries.split(BATCH)])
+    similar = torch.full((len(queries),), -2.0, dtype=torch.float64)
+    found = torch.zeros(len(queries), dtype=torch.int64)
+    for rows in task.training.split(chunk):
+        best = (asked @ _embedded(task, task.source.images[rows]).T).max(dim=1)
+        values, chosen = best.values.double().cpu(), rows[best.indices.cpu()]
+        found = torch.where(values > similar, chosen, found)
+        similar = similar.maximum(values)
+    return Nearest(found, (1 - similar).clamp(min=0))
+
+
+def _embedded(task: Task, images: Tensor) -> Tensor:
+    """uint8 images (Q, C, H, W) to features of length 1, (Q, F)."""
+    assert task.teachers is not None
+    return F.normalize(task.teachers.features(task.preprocess.inputs(images.to(task.decisions.device))))
+
+
+def _pair(task: Task, queries: Tensor, by_pixels: Nearest, by_features: Nearest | None, query: int) -> Pair:
+    images = task.source.images
+    pair = (queries[query], images[by_pixels.rows[query]], by_pixels.distances[query].item())
+    if by_features is None:
+        return Pair(*pair)
+    return Pair(*pair, images[by_features.rows[query]], by_features.distances[query].item())
+
+
+def picture(pairs: list[Pair], path: Path) -> None:
+    """Write a PNG of pairs: synthetic images above the training images nearest to them, the closest at the left."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    rows = 3 if pairs[0].by_features is not None else 2
+    figure, axes = plt.subplots(rows, len(pairs), figsize=(0.9 * len(pairs) + 1.4, 1.05 * rows + 0.5), dpi=110)
+    for column, pair in enumerate(pairs):
+        shown = [(pair.synthetic, ""), (pair.by_pixels, f"{pair.distance:.3f}")]
+        if pair.by_features is not None:
+            shown.append((pair.by_features, f"{pair.feature_distance:.3f}"))
+        for row, (image, title) in enumerate(shown):
+            axis = axes[row] if len(pairs) == 1 else axes[row][column]
+            axis.imshow(image.permute(1, 2, 0).squeeze(-1).numpy(), cmap="gray", vmin=0, vmax=255)
+            axis.set_title(title, fontsize=7, pad=2)
+            axis.set_xticks([])
+            axis.set_yticks([])
+            if column == 0:
+                name = ("synthetic", "nearest real\nby pixels", "nearest real\nby features")[row]
+                axis.set_ylabel(name, fontsize=7, rotation=0, ha="right", va="center")
+    figure.suptitle("Synthetic images and their nearest training images, the closest pairs first", fontsize=8)
+    files.write_atomic(
+        path, lambda file: figure.savefig(file, format="png", bbox_inches="tight", metadata={"Software": None})
+    )
+    plt.close(figure)

@@ -1,0 +1,21 @@
+"""Random real images with the teachers' labels: the baseline that every method has to beat, as a method of its own."""
+
+from ddhub.base.schema import Strict
+from ddhub.distillation.plan.work import Outline, Phase
+from ddhub.distillation.task import SyntheticSet, Task
+from ddhub.training.loop import Run
+
+
+class Config(Strict):
+    """Random selection has no knobs."""
+
+
+def distill(task: Task, run: Run) -> SyntheticSet:
+    """Draw `ipc` training images of every class and label them."""
+    images, labels = task.start("real")
+    return SyntheticSet(images, labels, task.soft_labels(images))
+
+
+def work(outline: Outline) -> Phase:
+    """What a run comes to: nothing to speak of."""
+    return Phase([])

@@ -1,0 +1,238 @@
+"""Packaging: a finished synthetic set becomes an artifact, after measuring on validation data what storage costs."""
+
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ddhub import __version__
+from ddhub.artifact import folder, manifest, parquet
+from ddhub.artifact.manifest import (
+    LabelRecord,
+    Made,
+    Manifest,
+    Memorisation,
+    Packaging,
+    PreprocessRecord,
+    SourceRecord,
+    TeacherRecord,
+)
+from ddhub.artifact.parquet import Rows
+from ddhub.artifact.recipe import Recipe
+from ddhub.artifact.state import STATE
+from ddhub.base import files, mapped
+from ddhub.base.log import say
+from ddhub.base.mapped import Room
+from ddhub.base.overrides import public_override
+from ddhub.base.units import duration
+from ddhub.data.classes import wnids
+from ddhub.distillation import memorisation
+from ddhub.distillation.task import SyntheticSet, Task
+from ddhub.training import device
+
+
+def package(
+    task: Task,
+    synthetic: SyntheticSet,
+    out: Path,
+    seconds: dict[str, float],
+    overrides: Sequence[str],
+    among_groups: dict[str, Any] | None = None,
+) -> None:
+    """Write the artifact into a staging folder, measure what packaging costs, and move it into place, manifest last.
+
+    Args:
+        seconds: of every phase before this one.
+        among_groups: `peak_bytes` and `threads` of the processes that made the recipe's groups, one after another in
+            the set; None where there is only one.
+    """
+    begun = time.monotonic()
+    staging = out / STATE / "staging"
+    shutil.rmtree(staging, ignore_errors=True)
+    teacher_records = _copy_teachers(task, staging)
+    if task.preprocess.zca is not None:
+        files.write_bytes(staging / "preprocess.safetensors", task.preprocess.to_bytes())
+    files.write_bytes(staging / "recipe.yaml", _resolved_recipe(task).yaml().encode())
+    with mapped.room(out / STATE / "packaging") as room:  # of all that grows with the set
+        pixels, clipped = task.preprocess.pixels(synthetic.images, room)
+        inputs = task.preprocess.inputs_into(pixels, room(pixels.shape, torch.float32))
+        # Labels are the teachers' word on what is shipped, not on the images before rounding.
+        rows = _labelled(task, pixels, synthetic.labels, inputs, None, room)
+        parquet.write(staging, rows[0], task.source.classes)
+        scores = {"float": measure(task, synthetic), "packaged": measure(task, _packaged(task, staging, rows[1], room))}
+        scores["8bit"], keep_floats = scores["packaged"], worth_floats(scores)
+        if keep_floats:
+            exact = room(synthetic.images.shape, torch.float16).copy_(synthetic.images)
+            rows = _labelled(task, pixels, synthetic.labels, exact, exact, room)
+            parquet.write(staging, rows[0], task.source.classes)
+            scores["packaged"] = measure(task, _packaged(task, staging, rows[1], room))
+        seconds["packaging"] = time.monotonic() - begun
+        begun = time.monotonic()
+        nearest, pairs = memorisation.check(task, pixels, synthetic.labels)
+        memorisation.picture(pairs, out / "assets" / "nearest.png")
+        seconds["memorisation"] = time.monotonic() - begun
+        record = _manifest(task, staging, teacher_records, seconds, overrides, scores, clipped, nearest, *rows)
+    if among_groups is not None:
+        record = record.model_copy(update={"made": _with_groups(record.made, **among_groups)})
+    install(staging, out, record)
+    say(f"{out}: {task.recipe.name} made in {duration(sum(seconds.values()))}")
+
+
+def _labelled(
+    task: Task, images: torch.Tensor, labels: torch.Tensor, inputs: torch.Tensor, exact: torch.Tensor | None, room: Room
+) -> tuple[Rows, float | None]:
+    """The rows to ship, labelled as the recipe says, and what classes without a soft label count as."""
+    soft, top_k = task.soft_labels(inputs, room), task.recipe.labels.top_k
+    index, rest = None, None
+    if soft is not None and top_k is not None:
+        soft, index, rest = folder.keep_top(soft, top_k)
+    if soft is not None:
+        soft = room(soft.shape, torch.float16).copy_(soft)
+    return Rows(images, labels, soft, index, exact, _groups(task, len(labels))), rest
+
+
+def _groups(task: Task, count: int) -> torch.Tensor | None:
+    """Which group each of the rows is of (M,), where the recipe has several: one after another, all of one size."""
+    groups = task.recipe.groups
+    return None if groups == 1 else torch.arange(groups).repeat_interleave(count // groups)
+
+
+def _with_groups(made: Made, peak_bytes: int, threads: int) -> Made:
+    """How a set was made, with what the processes that made its groups know better."""
+    peak = max(peak_bytes, made.peak_bytes or 0)
+    return made.model_copy(update={"peak_bytes": peak, "decisions": {**made.decisions, "group_threads": threads}})
+
+
+def _packaged(task: Task, staging: Path, rest: float | None, room: Room) -> SyntheticSet:
+    """The set as anybody would read it back from its files."""
+    channels, side = task.source.images.shape[1:3]
+    rows = folder.read_data(staging, (channels, side, side), len(task.source.classes), rest, room)
+    inputs = rows.pixels
+    if inputs is None:
+        inputs = task.preprocess.inputs_into(rows.images, room(rows.images.shape, torch.float32))
+    return checked(SyntheticSet(inputs, rows.labels, rows.soft), task)
+
+
+def checked(synthetic: SyntheticSet, task: Task) -> SyntheticSet:
+    """What a method returned, in host memory; the assertions are for the authors of methods."""
+    assert synthetic.images.shape[1:] == task.source.images.shape[1:], "a method returns images of the source's shape"
+    assert len(synthetic.images) == len(synthetic.labels), "a method returns a label for every image"
+    soft = None if synthetic.soft_labels is None else synthetic.soft_labels.cpu()
+    return SyntheticSet(synthetic.images.cpu(), synthetic.labels.cpu(), soft)
+
+
+def measure(task: Task, synthetic: SyntheticSet) -> list[float]:
+    """Validation accuracy of networks trained on a set; the same seeds whenever it is asked."""
+    scores = []
+    for seed in range(task.recipe.evaluate.packaging_seeds):
+        scores.append(task.validate(synthetic, seed=seed))
+        say(f"validation accuracy of a network trained on the set: {100 * scores[-1]:.1f}%")
+    return scores
+
+
+def worth_floats(scores: dict[str, list[float]]) -> bool:
+    """Whether 8 bits cost accuracy beyond doubt: half a point or more, and a 95% interval that leaves out zero.
+
+    The interval is Student's t over paired networks; floats take three times the bytes of PNGs, so doubt means no.
+    """
+    from scipy import stats
+
+    gaps = torch.tensor([a - b for a, b in zip(scores["float"], scores["packaged"], strict=True)])
+    if len(gaps) < 2:
+        return False
+    half = float(stats.t.ppf(0.975, len(gaps) - 1)) * gaps.std() / len(gaps) ** 0.5
+    return bool(gaps.mean() >= 0.005 and gaps.mean() > half)
+
+
+def _resolved_recipe(task: Task) -> Recipe:
+    """The recipe with what was found out: revision, columns, resolution."""
+    return task.recipe.model_copy(update={"source": task.source.spec.model_copy(update={"path": None})})
+
+
+def _copy_teachers(task: Task, staging: Path) -> list[TeacherRecord]:
+    records = []
+    for index, path in enumerate(task.teachers.files if task.teachers else []):
+        assert task.teachers is not None
+        name = f"teachers/{index:02d}.safetensors"
+        files.write_bytes(staging / name, path.read_bytes())
+        top1 = task.teachers.validation_top1[index]
+        records.append(TeacherRecord(arch=task.teachers.network.arch, file=name, validation_top1=top1))
+    return records
+
+
+def _manifest(
+    task: Task,
+    staging: Path,
+    teacher_records: list[TeacherRecord],
+    seconds: dict[str, float],
+    overrides: Sequence[str],
+    scores: dict[str, list[float]],
+    clipped: float,
+    nearest: Memorisation,
+    rows: Rows,
+    rest: float | None,
+) -> Manifest:
+    recipe, source, spec = task.recipe, task.source, task.source.spec
+    records = folder.file_records(staging)
+    known = spec.model_dump(include=set(SourceRecord.model_fields))
+    classes = list(source.classes)
+    return Manifest(
+        name=recipe.name,
+        ipc=recipe.ipc,
+        classes=classes,
+        wnids=wnids(classes),
+        source=SourceRecord(**known, fingerprint=source.fingerprint, license=recipe.publish.license),
+        preprocess=PreprocessRecord(
+            mean=list(task.preprocess.mean),
+            std=list(task.preprocess.std),
+            zca="preprocess.safetensors" if task.preprocess.zca is not None else None,
+            pixels_space=None if rows.pixels is None else "input",
+            clipped=clipped,
+        ),
+        labels=LabelRecord(
+            form=recipe.labels.form,
+            teachers=None if rows.soft is None else recipe.labels.teachers,
+            top_k=recipe.labels.top_k,
+            rest=rest,
+        ),
+        teachers=teacher_records,
+        protocol=task.protocol,
+        method=recipe.method,
+        seed=recipe.seed,
+        init=recipe.method.get("init"),
+        groups=recipe.groups,
+        packaging=Packaging(
+            arch=task.home_arch,
+            seeds=len(scores["float"]),
+            validation_top1_float=sum(scores["float"]) / len(scores["float"]),
+            validation_top1_8bit=sum(scores["8bit"]) / len(scores["8bit"]),
+            validation_top1_packaged=sum(scores["packaged"]) / len(scores["packaged"]),
+        ),
+        memorisation=nearest,
+        made=Made(
+            ddhub=__version__,
+            torch=torch.__version__,
+            device=device.hardware(task.decisions.device),
+            seconds=round(sum(seconds.values()), 1),
+            phases={name: round(value, 1) for name, value in seconds.items()},
+            peak_bytes=device.peak_bytes(task.decisions.device),
+            recipe_hash=recipe.hash,
+            overrides=[public_override(text) for text in overrides],
+            decisions=task.decisions.record(),
+        ),
+        files=records,
+        bytes=folder.byte_counts(records, rows),
+    )
+
+
+def install(staging: Path, out: Path, record: Manifest) -> None:
+    """Move the payload into place, the manifest last: a folder with a manifest is whole."""
+    with files.disk_errors(out, "installing the set"):
+        for name in record.files:
+            (out / name).parent.mkdir(parents=True, exist_ok=True)
+            (staging / name).replace(out / name)
+        shutil.rmtree(staging)
+    files.write_bytes(out / "ddhub.json", manifest.dump(record))

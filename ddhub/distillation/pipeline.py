@@ -1,0 +1,316 @@
+"""From a recipe to an artifact: source, preprocessing, teachers, method, packaging. The same command resumes.
+
+Nothing in here, or below it, can open the test split: `Task` holds the train split alone.
+"""
+
+import functools
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ddhub.artifact.recipe import Recipe
+from ddhub.artifact.state import STATE
+from ddhub.base import files, plugins
+from ddhub.base.errors import UserError, memory_errors
+from ddhub.base.log import say
+from ddhub.base.units import memory_bytes
+from ddhub.data import preprocess
+from ddhub.data import source as sources
+from ddhub.data import spec as specs
+from ddhub.data.catalog import Shape
+from ddhub.data.spec import SourceSpec
+from ddhub.distillation import packaging
+from ddhub.distillation.plan import history
+from ddhub.distillation.recipes import method_config
+from ddhub.distillation.task import SyntheticSet, Task, own_protocol
+from ddhub.training import architectures, fit, memory
+from ddhub.training import device as devices
+from ddhub.training import network as network_module
+from ddhub.training import teachers as teaching
+from ddhub.training.loop import Run
+from ddhub.training.protocol import Protocol
+
+
+def make(
+    recipe: Recipe,
+    out: Path,
+    *,
+    overrides: Sequence[str] = (),
+    decisions: dict[str, Any] | None = None,
+    checkpoint_seconds: float = 120,
+    workers: int = 1,
+) -> Path:
+    """Distill a recipe into `out`, or go on where an earlier run of the same recipe stopped.
+
+    Args:
+        overrides: the `--set` strings that made the recipe what it is, for the record.
+        decisions: `device`, `threads` and `compile` as asked for; frozen at the first run.
+        workers: processes that share the teachers.
+
+    Raises:
+        UserError: for whatever the user can mend; what was done before is kept.
+    """
+    assert recipe.groups == 1, "ddhub/distillation/groups.py makes sets of several groups"
+    if finished(recipe, out):
+        return out
+    with files.locked(out / STATE / "lock", busy="another ddhub is working in this folder"):
+        belongs(recipe, out)
+        with history.Watch() as watch:
+            task, seconds = prepare(recipe, out, decisions or {}, checkpoint_seconds, workers)
+            watch.prepared(seconds)
+            run = Run(out / STATE, "distill", device=task.decisions.device, checkpoint_seconds=checkpoint_seconds)
+            synthetic, seconds["distill"] = carry_out(task, run)
+            packaging.package(task, synthetic, out, seconds, overrides)
+            run.forget()
+        history.note(task, seconds, watch)
+    return out
+
+
+def carry_out(task: Task, run: Run) -> tuple[SyntheticSet, float]:
+    """Let the recipe's method make its set, and say how many seconds that took.
+
+    Raises:
+        UserError: for images that are not finite, and whatever the method refuses.
+    """
+    begun, name = time.monotonic(), task.recipe.name
+    with memory_errors(name):
+        synthetic = plugins.load("methods", task.recipe.method["name"]).distill(task, run)
+    # The loop's own clock survives interruptions; what a method does outside it is added here.
+    seconds = max(run.seconds, time.monotonic() - begun)
+    synthetic = packaging.checked(synthetic, task)
+    if not all(part.isfinite().all() for part in synthetic.images.split(1000)):
+        raise UserError(f"{name}: the images are not finite", next="--set method.lr_images=... and another --out")
+    return synthetic, seconds
+
+
+def finished(recipe: Recipe, out: Path) -> bool:
+    """Whether `out` holds the recipe's set already.
+
+    Raises:
+        UserError: where it holds anything else but what the recipe began.
+    """
+    if (out / "ddhub.json").is_file() and belongs(recipe, out):
+        say(f"{out}: already made from this recipe")
+        return True
+    _refuse_strangers(out)
+    return False
+
+
+def _refuse_strangers(out: Path) -> None:
+    """A folder with something else in it is never written to."""
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out}: is a file", next="choose another --out")
+    if out.is_dir() and not (out / STATE / "run.json").exists() and any(p.name != STATE for p in out.iterdir()):
+        raise UserError(f"{out}: holds something else already", next="choose another --out, or empty the folder")
+
+
+def belongs(recipe: Recipe, out: Path) -> bool:
+    """Whether `out` was begun; refuses a folder begun by another recipe."""
+    path = out / STATE / "run.json"
+    if not path.exists():
+        if (out / "ddhub.json").exists():
+            raise UserError(f"{out}: holds a finished set that was not made here", next="choose another --out")
+        return False
+    begun = json.loads(path.read_text())
+    if begun["recipe_hash"] != recipe.hash:
+        changed = ", ".join(_differences(begun["recipe"], recipe.content())) or "an older format"
+        raise UserError(
+            f"{out}: belongs to another recipe (different: {changed})",
+            next=f"choose another --out, or start over with: rm -r {out}",
+        )
+    return True
+
+
+def _differences(old: Any, new: Any, path: str = "") -> list[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = [key for key in {**old, **new} if path or key not in ("publish", "expected")]
+        return [line for key in keys for line in _differences(old.get(key), new.get(key), f"{path}{key}.")]
+    return [] if old == new else [path.rstrip(".")]
+
+
+def prepare(
+    recipe: Recipe, out: Path, asked: dict[str, Any], checkpoint_seconds: float, workers: int = 1
+) -> tuple[Task, dict[str, float]]:
+    """Everything that comes before the method: source, split, preprocessing, decisions, teachers; seconds of each.
+
+    Args:
+        workers: processes that share the teachers.
+    """
+    begun = time.monotonic()
+    task = untaught(recipe, out, asked)
+    seconds = {"source": time.monotonic() - begun}
+    counts = f"{len(task.training)} training and {len(task.validation)} validation images"
+    say(f"{recipe.name}: {counts} of {len(task.source.classes)} classes")
+    for arch in sorted(_architectures(recipe.method)):  # a network that cannot run is found before hours of teachers
+        task.network(arch)
+    if not recipe.teachers.count:
+        return task, seconds
+    device, threads = asked.get("device"), asked.get("threads") or devices.threads_each(workers)
+    sent = SentLessons(rooted(recipe).model_dump_json(), out.absolute(), device, threads, checkpoint_seconds)
+    teachers = teaching.obtain(lessons(task, checkpoint_seconds), lambda index: partial(teach, sent, index), workers)
+    return replace(task, teachers=teachers), {**seconds, "teachers": teaching.seconds(teachers)}
+
+
+def untaught(recipe: Recipe, out: Path, asked: dict[str, Any]) -> Task:
+    """The task of a recipe before it has teachers; decisions are frozen in `out`.
+
+    Raises:
+        UserError: for a source that the recipe cannot be made from.
+    """
+    source, training, validation = sources.load_train(_pinned(recipe.source, out))
+    sources.stratified(source.labels[training], source.classes, recipe.ipc, recipe.seed, "init")  # enough images?
+    if (recipe.labels.top_k or 1) > len(source.classes):
+        raise UserError(f"labels.top_k: {recipe.labels.top_k} of {len(source.classes)} classes asked for")
+    with files.locked(out / STATE / "begin.lock"):  # of several processes, one decides for all
+        decisions = _frozen_decisions(recipe, source, out, asked)
+    fitted = preprocess.fit(source.images, training, zca=recipe.preprocess.zca)
+    config, protocol = method_config(recipe), own_protocol(recipe)
+    return Task(recipe, config, source, training, validation, fitted, None, protocol, decisions)
+
+
+def lessons(task: Task, checkpoint_seconds: float) -> teaching.Lessons:
+    """How the teachers of a task's recipe are trained; in float32 always."""
+    recipe, source = task.recipe, task.source
+    return teaching.Lessons(
+        recipe.teachers,
+        task.network(recipe.teachers.arch, task.decisions.exact()),
+        fit.Examples(source.images, source.labels, task.preprocess, index=task.training),
+        fit.Examples(source.images, source.labels, task.preprocess, index=task.validation),
+        augment=recipe.augment,
+        identity=[source.fingerprint, recipe.source.validation, recipe.source.split_seed, recipe.preprocess.zca],
+        checkpoint_seconds=checkpoint_seconds,
+    )
+
+
+@dataclass(frozen=True)
+class SentLessons:
+    """Lessons in small words, from which a worker process prepares them."""
+
+    recipe: str  # as JSON, its local paths from the root
+    out: Path  # from the root; begun
+    device: str | None  # as asked for
+    threads: int  # CPU threads of one worker
+    checkpoint_seconds: float
+
+
+def teach(sent: SentLessons, index: int, path: Path) -> None:
+    """Train one teacher in a worker process."""
+    _arrived(sent).give(index, path)
+
+
+@functools.lru_cache(maxsize=1)
+def _arrived(sent: SentLessons) -> teaching.Lessons:
+    """Lessons in this process, prepared for its first teacher."""
+    task = untaught(Recipe.model_validate_json(sent.recipe), sent.out, {"device": sent.device})
+    task = replace(task, decisions=replace(task.decisions, threads=sent.threads))
+    devices.apply(task.decisions)
+    return lessons(task, sent.checkpoint_seconds)
+
+
+def rooted(recipe: Recipe) -> Recipe:
+    """The recipe with its source's local folder from the root: other processes may start elsewhere."""
+    where = recipe.source.path or recipe.source.dataset
+    absolute = where if where == "digits" else specs.absolute(where)
+    if absolute == where:
+        return recipe
+    return recipe.model_copy(update={"source": recipe.source.model_copy(update={"path": absolute})})
+
+
+def _architectures(method: dict[str, Any]) -> set[str]:
+    """The architectures that a method's settings name, at any depth."""
+    found = {str(method["arch"])} if "arch" in method else set()
+    return found.union(*(_architectures(value) for value in method.values() if isinstance(value, dict)))
+
+
+def _pinned(spec: SourceSpec, out: Path) -> SourceSpec:
+    """The source at the revision that a run began with: the Hub may move on between a kill and its resume."""
+    path = out / STATE / "run.json"
+    if spec.revision is not None or not path.exists():
+        return spec
+    return spec.model_copy(update={"revision": json.loads(path.read_text())["revision"]})
+
+
+def _frozen_decisions(recipe: Recipe, source: sources.Split, out: Path, asked: dict[str, Any]) -> devices.Decisions:
+    """Decide how to run, once; write it down with the recipe, and replay it on every resume."""
+    path = out / STATE / "run.json"
+    if path.exists():
+        begun = json.loads(path.read_text())
+        if begun["fingerprint"] != source.fingerprint:
+            raise UserError(
+                f"{out}: begun with other images than {recipe.source.dataset} holds now",
+                next=f"bring the source back as it was, or start over with: rm -r {out}",
+            )
+        decisions = devices.Decisions(**begun["decisions"])
+        if asked.get("device") is None:
+            decisions = devices.on_own_device(decisions)
+        devices.apply(decisions)
+        if {**decisions.record(), **{k: v for k, v in asked.items() if v is not None}} != decisions.record():
+            say(f"{out}: goes on as it was begun ({decisions}); other choices need another --out")
+        return decisions
+    shape = Shape.of(source)
+    decisions = decided(recipe, shape, asked)
+    if recipe.memory is not None:
+        decisions = within_budget(recipe, shape, decisions)
+    files.write_json(
+        path,
+        {
+            "recipe_hash": recipe.hash,
+            "recipe": recipe.content(),
+            "source_path": str(Path(recipe.source.path).absolute()) if recipe.source.path else None,
+            "revision": source.spec.revision,
+            "fingerprint": source.fingerprint,
+            "decisions": decisions.record(),
+        },
+    )
+    return decisions
+
+
+def decided(recipe: Recipe, shape: Shape, asked: dict[str, Any]) -> devices.Decisions:
+    """How a recipe runs here on a source of this shape, but for its memory."""
+    images = recipe.teachers.count * recipe.teachers.epochs * shape.images
+    flops = architectures.training_flops(recipe.teachers.arch, shape.channels, shape.side, images)
+    decisions = devices.decide(**asked, flops=flops)
+    if flops >= devices.COMPILE_FROM and not devices.has_compiler():
+        say("no C++ compiler (g++ or clang++) found: running without torch.compile, about half as fast")
+    return decisions
+
+
+def most_at_once(recipe: Recipe, shape: Shape) -> dict[str, int]:
+    """By the names of decisions, beyond how many images at once it makes no difference."""
+    config, images = method_config(recipe), recipe.ipc * shape.classes
+    most = {"micro_batch": max(recipe.teachers.batch, recipe.evaluate.batch)}
+    if hasattr(plugins.load("methods", recipe.method["name"]), "rehearse"):
+        most["chunk"] = min(500, getattr(config, "batch", None) or images)
+    return most
+
+
+def within_budget(recipe: Recipe, shape: Shape, decisions: devices.Decisions) -> devices.Decisions:
+    """Decisions with as large micro-batches and chunks as the recipe's memory allows, measured on this machine."""
+    assert recipe.memory is not None
+    method, config = plugins.load("methods", recipe.method["name"]), method_config(recipe)
+
+    def network(arch: str) -> network_module.Network:
+        return network_module.network(arch, shape.classes, shape.channels, shape.side, decisions)
+
+    archs = sorted(_architectures(recipe.method) | {recipe.teachers.arch})
+    works = {"micro_batch": partial(_rehearse_training, [network(arch) for arch in archs])}
+    if hasattr(method, "rehearse"):
+        works["chunk"] = partial(method.rehearse, config, network, recipe.teachers.arch)
+    most = most_at_once(recipe, shape)
+    found: dict[str, Any] = dict(memory.fitted(memory_bytes(recipe.memory), decisions.device, works, most))
+    return replace(decisions, **found)
+
+
+def _rehearse_training(networks: Sequence[network_module.Network], images: int) -> None:
+    """Two steps of training on so many images of noise."""
+    for network in networks:
+        noise = torch.zeros(images, network.channels, network.side, network.side)
+        labels = torch.zeros(images, dtype=torch.int64)
+        protocol = Protocol(loss="ce", augment="none", lr=0.01, epochs=2, batch=max(2, images), min_steps=0)
+        fit.fit(network, fit.Examples(noise, labels), protocol, seed=0)

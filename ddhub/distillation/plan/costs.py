@@ -1,0 +1,229 @@
+"""What calls of a work cost on this machine: measured in short runs on noise and kept, or roughly told without a try.
+
+Seconds are linear in series, calls and images, bytes in the images of a call. A fit holds for one kind of machine,
+threads, version of torch, precision, and what the work's own key says; it lies under DDHUB_HOME.
+"""
+
+import json
+import platform
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+
+from ddhub.base import files
+from ddhub.base.log import say
+from ddhub.distillation.plan.work import Work
+from ddhub.training import device as devices
+from ddhub.training import memory
+from ddhub.training.device import Decisions
+
+SERIES = 2.0  # seconds that a series of calls is tried for, about
+CALL = 0.5  # seconds of one call, by the rough estimate, beyond which fewer images are tried
+MOST = 100  # calls of a series that is tried
+ROUNDS = 3
+# What nobody can tell without trying; `plan` says that it is rough.
+COMPILING = 30.0  # seconds
+FUSED = 0.5  # share of the memory traffic that is left once compiled
+
+
+@dataclass(frozen=True)
+class Point:
+    """Seconds of a series of so many calls on so many images each."""
+
+    images: int
+    calls: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What calls of a work cost."""
+
+    series: float  # seconds before a series' first call
+    call: float  # seconds of a call, whatever its images
+    image: float  # seconds of an image
+    compiling: float  # seconds that the first series takes longer
+    fixed: float  # bytes of the process or the GPU, whatever the images of a call
+    each: float  # bytes of an image of a call
+    measured: str | None = None  # the day; None: not measured
+    largest: int = 0  # images of a call that was tried
+
+    def seconds(self, series: float, calls: float, images: float) -> float:
+        """Seconds of so much work, once compiled."""
+        return self.series * series + self.call * calls + self.image * images
+
+    def bytes(self, at_once: int) -> float:
+        """The most bytes held in a call on so many images."""
+        return self.fixed + self.each * at_once
+
+
+def fitted(points: Sequence[Point], peaks: Sequence[tuple[int, float]], compiling: float = 0, **told: Any) -> Fit:
+    """The fit with the least relative squares, longer series counting for more; no part of it is negative.
+
+    Args:
+        points: measured seconds.
+        peaks: images of a call, and the most bytes held.
+        compiling: seconds of a first series of one call on as many images as any of the points.
+        told: the other fields of a Fit.
+    """
+    from scipy.optimize import nnls
+
+    rows = np.array([[1, point.calls, point.calls * point.images] for point in points], dtype=float)
+    sure = np.sqrt([point.calls for point in points])
+    weights = sure / np.array([point.seconds for point in points])
+    series, call, image = (float(value) for value in nnls(rows * weights[:, None], sure)[0])
+    (few, less), (many, more) = peaks[0], peaks[-1]
+    each = max(0.0, (more - less) / (many - few)) if many > few else 0.0
+    largest = max(point.images for point in points)
+    extra = max(0.0, compiling - (series + call + image * largest))
+    return Fit(series, call, image, extra, max(0.0, more - each * many), each, largest=largest, **told)
+
+
+def measure(works: Sequence[Work], decisions: Decisions, clock: Callable[[], float] | None = None) -> Fit:
+    """Try calls on noise, and keep their fit.
+
+    Args:
+        works: of one key; calls are tried on as few images as any of them has at once, and as many, or as are quick.
+        clock: seconds; None waits for the device.
+    """
+    devices.apply(decisions)
+    work, fewest = max(works, key=lambda each: each.at_once), min(each.at_once for each in works)
+    guess = rough(work, decisions)
+    most = max(1, min(work.at_once, int(CALL / guess.image) if guess.image else work.at_once))
+    least = fewest if fewest < most else max(min(2, most), most // 2)  # batch norms refuse to learn one image
+    now = clock or (lambda: _clock(decisions.device))
+    points, peaks, first = list[Point](), list[tuple[int, float]](), 0.0
+    for images in sorted({least, most}):
+        with memory.Peak(decisions.device) as peak:
+            first = _timed(work, images, 1, now)
+            points += _points(work, images, now)
+        peaks.append((images, peak.bytes))
+    fit = fitted(points, peaks, first, measured=datetime.now(UTC).date().isoformat())
+    kept = {"key": key(work, decisions), "fit": asdict(fit), "points": [asdict(point) for point in points]}
+    files.write_json(_path(work, decisions), kept)
+    say(f"{work.name}: {1000 * fit.image:.3g} ms an image, {1000 * fit.call:.3g} ms a call")
+    return fit
+
+
+def _points(work: Work, images: int, now: Callable[[], float]) -> list[Point]:
+    """Series of one call, and of as many as are quick."""
+    one = median(_timed(work, images, 1, now) for _ in range(ROUNDS))
+    calls = min(MOST, 1 + round(SERIES / one))
+    if calls == 1:
+        return [Point(images, 1, one)]
+    return [Point(images, 1, one), Point(images, calls, _timed(work, images, calls, now))]
+
+
+def _timed(work: Work, images: int, calls: int, now: Callable[[], float]) -> float:
+    begun = now()
+    work.run(images, calls)
+    return max(1e-9, now() - begun)
+
+
+def _clock(device: str) -> float:
+    """Seconds, once the device has done what it was told."""
+    if device.startswith("cuda"):
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def stored(work: Work, decisions: Decisions) -> Fit | None:
+    """The fit that was measured here earlier, if there is one that can be read."""
+    try:
+        found = json.loads(_path(work, decisions).read_text(encoding="utf-8"))
+        return Fit(**found["fit"]) if found["key"] == key(work, decisions) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def key(work: Work, decisions: Decisions) -> dict[str, Any]:
+    """What a fit holds for."""
+    return {
+        **machine(decisions.device),
+        "torch": torch.__version__,
+        "threads": decisions.threads,
+        "precision": decisions.precision,
+        "compiled": work.compiled,
+        **work.key,
+    }
+
+
+def _path(work: Work, decisions: Decisions) -> Path:
+    return files.home() / "plan" / "fits" / f"{files.digest(key(work, decisions))[:24]}.json"
+
+
+def machine(device: str) -> dict[str, Any]:
+    """The hardware that a device is, as far as its speed goes by it."""
+    return {"hardware": devices.hardware(device), "processor": None if device.startswith("cuda") else _processor()}
+
+
+@cache
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor()
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What this machine does, measured in about a second."""
+
+    flops: float  # a second, of products of large matrices
+    bytes: float  # a second, read and written by a copy of what no cache holds
+    operation: float  # seconds of one that computes next to nothing
+
+
+@cache
+def rates(device: str, threads: int, precision: str) -> Rates:
+    """Try products, a copy and small operations."""
+    cuda = device.startswith("cuda")
+    size, dtype = 8192 if cuda else 1024, getattr(torch, precision)
+    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    large, copy = (torch.zeros((256 if cuda else 16) << 20, device=device) for _ in range(2))
+    small = torch.zeros(1, device=device, requires_grad=True)
+
+    def best(work: Callable[[], object]) -> float:
+        times = []
+        for _ in range(4):
+            begun = _clock(device)
+            work()
+            times.append(_clock(device) - begun)
+        return max(1e-9, min(times))
+
+    return Rates(
+        2 * size**3 / best(lambda: a @ b),
+        2 * 4 * large.numel() / best(lambda: copy.copy_(large)),
+        best(lambda: [torch.autograd.grad(small.relu(), small) for _ in range(500)]) / 1000,  # there and back
+    )
+
+
+def rough(work: Work, decisions: Decisions) -> Fit:
+    """A guess from FLOPs, bytes moved and what the machine does of each, with nothing tried: off by factors."""
+    devices.apply(decisions)
+    libraries = 0 if decisions.device.startswith("cuda") else _libraries()
+    speed, told = rates(decisions.device, decisions.threads, decisions.precision), work.rough
+    moved = told.moved * (FUSED if work.compiled else 1)
+    return Fit(
+        series=0.0,
+        call=told.operations * speed.operation,
+        image=told.flops / speed.flops + moved / speed.bytes,
+        compiling=COMPILING if work.compiled else 0.0,
+        fixed=libraries,
+        each=told.kept,
+    )
+
+
+@cache
+def _libraries() -> int:
+    """Bytes that this process held before it tried anything."""
+    return memory.anonymous_bytes()

@@ -1,0 +1,333 @@
+"""What a recipe's run takes before it runs: seconds and bytes of every phase, from fits of this machine or roughly.
+
+Nothing real is read: the shape of the source is known or told, teachers count as if none were cached.
+"""
+
+import importlib
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from functools import partial
+from math import ceil
+from typing import Any
+
+import torch
+
+from ddhub.base import files, plugins, units
+from ddhub.base.errors import UserError
+from ddhub.base.log import say
+from ddhub.data import preprocess
+from ddhub.distillation import memorisation
+from ddhub.distillation.plan import costs
+from ddhub.distillation.plan.costs import Fit
+from ddhub.distillation.plan.work import Outline, Phase, Rough, Work, scoring, training
+from ddhub.distillation.task import own_protocol
+from ddhub.training import device, memory
+from ddhub.training.device import Decisions
+from ddhub.training.protocol import Protocol
+
+Fits = Callable[[Work, Decisions], Fit | None]
+LIBRARIES = ("datasets", "matplotlib.pyplot", "scipy.stats", "sklearn.datasets")  # what runs load late, but hold
+
+
+def phases(outline: Outline) -> dict[str, Phase | None]:
+    """The phases of a run by the names that its record has them under; None where nobody says what a method does.
+
+    Of several groups, `distill` is one.
+    """
+    method = plugins.load("methods", outline.recipe.method["name"])
+    return {
+        "source": _source(outline),
+        "teachers": _teachers(outline),
+        "distill": method.work(outline.group()) if hasattr(method, "work") else None,
+        "packaging": _packaging(outline),
+        "memorisation": _memorisation(outline),
+    }
+
+
+def possible(outline: Outline) -> Outline:
+    """The outline, as it is.
+
+    Raises:
+        UserError: for what its source, as far as it is known, is too small for.
+    """
+    chosen, classes = outline.recipe, outline.shape.classes
+    most = max(1, outline.training // classes)
+    if chosen.ipc > most:
+        raise UserError(f"ipc: {chosen.ipc} images per class of about {most}", next=f"--set ipc={most}")
+    if (chosen.labels.top_k or 1) > classes:
+        raise UserError(f"labels.top_k: {chosen.labels.top_k} of {classes} classes", next="--set labels.top_k=1")
+    return outline
+
+
+def document(outline: Outline, threads: int, workers: int) -> dict[str, Any]:
+    """The whole plan: what it is of, its phases, and their sum.
+
+    Args:
+        threads: CPU threads of one group, and of one teacher.
+        workers: processes that share the teachers, and the groups.
+    """
+    rows, decisions = predict(outline, threads, stored_or_rough, workers), outline.decisions
+    known = [row for row in rows if row["seconds"] is not None]
+    seconds = sum(row["seconds"] for row in known)
+    return {
+        "recipe": outline.recipe.name,
+        "hash": outline.recipe.hash,
+        "method": outline.recipe.method["name"],
+        "source": {"dataset": outline.recipe.source.dataset, **asdict(outline.shape), "training": outline.training},
+        "synthetic": outline.synthetic,
+        "groups": {"count": outline.recipe.groups, "threads": threads, "workers": workers},
+        "machine": costs.machine(decisions.device),
+        "decisions": decisions.record(),
+        "phases": rows,
+        "sum": {
+            "seconds": seconds,
+            "wall_seconds": seconds - sum(row["seconds"] - row["wall_seconds"] for row in known),
+            "peak_bytes": max(row["peak_bytes"] for row in known),
+            "disk_bytes": sum(row["disk_bytes"] for row in known),
+            "measured": min((row["measured"] for row in known if row["measured"]), default=None),
+            "rough": [f"{row['phase']}: {name}" for row in known for name in row["rough"]],
+        },
+        "not_told": [row["phase"] for row in rows if row["seconds"] is None],
+        "rates": asdict(_rates(decisions)) if any(row["rough"] for row in known) else None,
+    }
+
+
+def sentences(document: dict[str, Any]) -> list[str]:
+    """What the numbers of a plan rest on, for people."""
+    told = []
+    for name in document["not_told"]:
+        told.append(f"{name}: method {document['method']} does not say what its work is, so this is not in the sum.")
+    if speed := document["rates"]:
+        told.append(
+            f"rough: from FLOPs and bytes moved, at {speed['flops'] / 1e9:.0f} GFLOP/s of matrix products and"
+            f" {speed['bytes'] / 1e9:.1f} GB/s of copies measured just now, and {costs.COMPILING:.0f} seconds for every"
+            " program that is compiled; it can be off by a factor of three. --measure tries a few steps on noise."
+        )
+    told.append(
+        "Teachers count as if none were cached, programs as if none were compiled before. Fetching and decoding the"
+        " source is not in it. Memory is a GPU's, or the process's anonymous memory."
+    )
+    return told
+
+
+def _rates(decisions: Decisions) -> costs.Rates:
+    return costs.rates(decisions.device, decisions.threads, decisions.precision)
+
+
+def measure(outline: Outline, threads: int) -> None:
+    """Try every kind of call that a run does, on noise, and keep what it costs.
+
+    Args:
+        threads: CPU threads of one group.
+    """
+    for library in LIBRARIES:
+        importlib.import_module(library)
+    alike: dict[str, tuple[Decisions, list[Work]]] = {}
+    for name, phase in phases(outline).items():
+        decisions = _decisions(outline, name, threads)
+        for work in phase.works if phase else []:
+            alike.setdefault(files.digest(costs.key(work, decisions)), (decisions, []))[1].append(work)
+    say(f"measuring {len(alike)} kinds of calls on noise, each compiled before where runs are")
+    for decisions, works in alike.values():
+        costs.measure(works, decisions)
+
+
+def stored_or_rough(work: Work, decisions: Decisions) -> Fit:
+    """The fit of a work that was measured here, otherwise a guess."""
+    return costs.stored(work, decisions) or costs.rough(work, decisions)
+
+
+def predict(outline: Outline, threads: int, fits: Fits, workers: int = 1) -> list[dict[str, Any]]:
+    """Every phase with its seconds and bytes; without them where a work has no fit.
+
+    Args:
+        threads: CPU threads of one group, and of one teacher.
+        fits: the fit of a work.
+        workers: processes that share the teachers, and the groups; each compiles for itself.
+    """
+    seen: set[str] = set()
+    rows, at_once = [], device.room_for(outline.decisions.device, threads)
+    for name, phase in phases(outline).items():
+        row = _estimate(phase, _decisions(outline, name, threads), fits, seen)
+        if name == "distill":
+            row = _of_groups(row, outline.recipe.groups)
+        parts = {"teachers": outline.recipe.teachers.count, "distill": outline.recipe.groups}.get(name, 1)
+        rows.append({"phase": name, **_shared(row, min(parts, workers), parts, at_once)})
+    return rows
+
+
+def _decisions(outline: Outline, phase: str, threads: int) -> Decisions:
+    if phase == "teachers":
+        return replace(outline.decisions.exact(), threads=threads)
+    spread = phase == "distill" and outline.recipe.groups > 1
+    return replace(outline.decisions, threads=threads) if spread else outline.decisions
+
+
+def _estimate(phase: Phase | None, decisions: Decisions, fits: Fits, seen: set[str]) -> dict[str, Any]:
+    """Seconds and bytes of a phase.
+
+    Args:
+        seen: programs that were compiled before; this phase's come to them.
+    """
+    works, seconds, compiling, peak = list[dict[str, Any]](), 0.0, 0.0, 0.0
+    for work in phase.works if phase else []:
+        fit = fits(work, decisions)
+        if fit is None:
+            phase = None
+            break
+        program = files.digest([costs.key(work, decisions), work.at_once])
+        compiling += 0 if program in seen or not work.calls else fit.compiling
+        seen.add(program)
+        own = fit.seconds(work.series, work.calls, work.images)
+        seconds, peak = seconds + own, max(peak, fit.bytes(work.at_once) + work.held)
+        told = {"calls": work.calls, "images": work.images, "at_once": work.at_once, "largest_tried": fit.largest}
+        works.append({"name": work.name, "seconds": own, "measured": fit.measured, **told})
+    if phase is None:
+        names = ("seconds", "wall_seconds", "compiling", "peak_bytes", "disk_bytes", "measured")
+        return {**dict.fromkeys(names), "rough": [], "works": []}
+    return {
+        "seconds": seconds + compiling,
+        "wall_seconds": seconds + compiling,
+        "compiling": compiling,
+        "peak_bytes": round(peak),
+        "disk_bytes": round(phase.disk),
+        "measured": min((work["measured"] for work in works if work["measured"]), default=None),  # the oldest
+        "rough": [work["name"] for work in works if not work["measured"]],
+        "works": works,
+    }
+
+
+def _of_groups(row: dict[str, Any], groups: int) -> dict[str, Any]:
+    """The row of one group as that of all, made by one process; `each_seconds` beside."""
+    if groups == 1 or row["seconds"] is None:
+        return row
+    each = row["seconds"] - row["compiling"]
+    seconds = groups * each + row["compiling"]
+    more = {"seconds": seconds, "wall_seconds": seconds, "each_seconds": each}
+    return {**row, **more, "disk_bytes": groups * row["disk_bytes"]}
+
+
+def _shared(row: dict[str, Any], processes: int, parts: int, at_once: int) -> dict[str, Any]:
+    """The row of a phase whose equal parts are shared by processes, each of which compiles for itself.
+
+    Args:
+        at_once: processes that this machine has cores or GPUs for; more of them take turns.
+    """
+    if processes < 2 or row["seconds"] is None:
+        return row
+    each = (row["seconds"] - row["compiling"]) / parts
+    seconds = parts * each + processes * row["compiling"]
+    shared = ceil(parts / processes) * each + row["compiling"]
+    return {
+        **row,
+        "seconds": seconds,
+        "compiling": processes * row["compiling"],
+        "wall_seconds": max(shared, seconds / at_once),
+    }
+
+
+def within_budget(outline: Outline, most: dict[str, int]) -> Outline:
+    """The outline with as many images at once as its recipe's memory allows, as fits foretell it.
+
+    Args:
+        most: what `distill` would try at most, by the names of the decisions.
+    """
+    if outline.recipe.memory is None:
+        return outline
+    budget, chosen = units.memory_bytes(outline.recipe.memory), dict[str, Any]()
+    works = [work for phase in phases(outline).values() for work in (phase.works if phase else [])]
+    for name, limit in most.items():
+        all_fits = [stored_or_rough(work, outline.decisions) for work in works if work.cut == name]
+        chosen[name] = memory.foretold(budget, name, limit, partial(_most, all_fits))
+    return replace(outline, decisions=replace(outline.decisions, **chosen))
+
+
+def _most(fits: Sequence[Fit], images: int) -> float:
+    return max((fit.bytes(images) for fit in fits), default=0)
+
+
+def _source(outline: Outline) -> Phase:
+    """Statistics and whitening; what it takes to fetch and decode the images is nobody's to tell."""
+    shape, zca = outline.shape, outline.recipe.preprocess.zca
+    square = shape.values**2 if zca else 0
+    most = max(1, min(outline.training, preprocess.CHUNK // shape.values))
+
+    def run(images: int, calls: int) -> None:
+        pixels, rows = outline.noise(images).cpu().to(torch.uint8), torch.arange(images)
+        for part in [rows.repeat(calls)] if zca else [rows] * calls:  # the whitening itself is found once
+            preprocess.fit(pixels, part, zca=zca)
+
+    work = Work(
+        "statistics",
+        {"work": "statistics", "channels": shape.channels, "side": shape.side, "zca": zca},
+        *(1, ceil(outline.training / most), outline.training, most),
+        run,
+        # Float64 takes twice as long, and the whitening's eigenvectors as long as five images a value.
+        Rough(4.0 * square * (1 + 5 * shape.values / outline.training), 24.0 * shape.values, 0, 0),
+        held=48 * square,
+    )
+    return Phase([work], disk=0 if outline.recipe.source.dataset == "digits" else shape.images * shape.values)
+
+
+def _teachers(outline: Outline) -> Phase:
+    spec = outline.recipe.teachers
+    if not spec.count:
+        return Phase([])
+    protocol = Protocol(loss="ce", augment=outline.recipe.augment, lr=spec.lr, epochs=spec.epochs, batch=spec.batch)
+    outline = replace(outline, decisions=outline.decisions.exact())
+    learning = training(outline, "teachers", spec.arch, outline.training, protocol, spec.count, pixels=True)
+    marking = scoring(outline, "their marks", spec.arch, outline.held_out, spec.count, pixels=True)
+    return Phase([learning, marking], disk=spec.count * outline.forward(spec.arch).weights)
+
+
+def _packaging(outline: Outline) -> Phase:
+    """Networks trained on the set as floats and as packaged, and the labels of both."""
+    chosen, count, values = outline.recipe, outline.synthetic, outline.shape.values
+    arch, times = chosen.teachers.arch, 2 * chosen.evaluate.packaging_seeds
+    works = [
+        training(outline, "networks", arch, count, own_protocol(chosen), times),
+        scoring(outline, "their marks", arch, outline.held_out, times, pixels=True),
+    ]
+    soft = 0
+    if chosen.labels.form == "logits":
+        asked = chosen.teachers.count if chosen.labels.teachers == "mean" else 1
+        works.append(scoring(outline, "labels", arch, count, 2 * asked))
+        soft = 4 * chosen.labels.top_k if chosen.labels.top_k else 2 * outline.shape.classes
+    whitening = 4 * (values**2 + values) if chosen.preprocess.zca else 0
+    networks = chosen.teachers.count * outline.forward(arch).weights
+    return Phase(works, disk=count * (values + soft) + networks + whitening)
+
+
+def _memorisation(outline: Outline) -> Phase:
+    """The search for copies: pixels and features of every training image, against up to 512 others."""
+    shape, arch = outline.shape, outline.recipe.teachers.arch
+    one, limit = outline.forward(arch), memorisation.LIMIT
+    features = bool(outline.recipe.teachers.count) and one.convnet
+    queries = min(limit, outline.synthetic) + min(limit, outline.held_out)
+    most = max(1, min(memorisation.CHUNK_ROWS, memorisation.CHUNK_BYTES // (4 * shape.values), outline.training))
+    work = Work(
+        "search",
+        {"work": "search", "queries": queries, "channels": shape.channels, "side": shape.side, "arch": arch},
+        *(0, ceil(outline.training / most), outline.training, most),
+        partial(_search, outline, queries, features),
+        Rough(
+            2.0 * queries * shape.values + (one.flops if features else 0),
+            12 * shape.values + (2 * one.bytes if features else 0),
+            8 * shape.values,
+            50,
+        ),
+    )
+    return Phase([work])
+
+
+def _search(outline: Outline, queries: int, features: bool, images: int, calls: int) -> None:
+    arch = outline.recipe.teachers.arch
+    pixels, asked = (outline.noise(count).cpu().to(torch.uint8) for count in (images, queries))
+    network = outline.network(arch)
+    weights = network.init(0)
+    rows = torch.arange(images).repeat(calls)
+    memorisation.nearest_by_pixels(asked, pixels, rows, outline.decisions.device, chunk=images)
+    for _ in range(calls):
+        for part in outline.noise(images).split(memorisation.BATCH) if features else ():
+            with torch.no_grad():
+                network.embed(weights, part)

@@ -1,0 +1,135 @@
+"""How far off predictions were: every finished run's seconds and bytes beside what the fits of this machine foretold.
+
+One JSON line a run under DDHUB_HOME. Noting one costs nothing that shows, and never fails a run.
+"""
+
+import contextlib
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from types import TracebackType
+from typing import Any
+
+from ddhub.base import files
+from ddhub.data.catalog import Shape
+from ddhub.distillation.plan import costs, forecast
+from ddhub.distillation.plan.work import Outline
+from ddhub.distillation.task import Task
+from ddhub.training import device as devices
+from ddhub.training import memory
+
+COMPARED = ("teachers", "distill", "packaging", "memorisation")  # nobody foretells how long a source takes to fetch
+EVERY = 0.2  # seconds between two looks at the memory
+ENOUGH = 3  # runs of a method that are spoken of apart
+
+
+class Watch:
+    """What a run takes, seen from beside."""
+
+    def __init__(self) -> None:
+        self.begun, self.elsewhere = time.monotonic(), set[str]()
+        self.peak = memory.Peak("cpu", EVERY)
+
+    def __enter__(self) -> "Watch":
+        self.peak.__enter__()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, fault: BaseException | None, at: TracebackType | None) -> None:
+        self.peak.__exit__(kind, fault, at)
+
+    def prepared(self, seconds: dict[str, float]) -> None:
+        """Look at the seconds before the method: teachers that took longer than there was were trained earlier."""
+        if seconds.get("teachers", 0) > time.monotonic() - self.begun:
+            self.elsewhere.add("teachers")
+
+    def bytes(self, device: str) -> int:
+        """The most bytes held, as memory.Peak counts them."""
+        return devices.peak_bytes(device) if device.startswith("cuda") else self.peak.bytes
+
+
+def note(task: Task, seconds: dict[str, float], watch: Watch, threads: int | None = None) -> None:
+    """Write down what a run took, where a stored fit says what it should have.
+
+    Args:
+        seconds: of every phase.
+        watch: of the run, which has ended.
+        threads: CPU threads of one group, where the recipe has several; their processes' memory is not known here.
+    """
+    if not (files.home() / "plan" / "fits").is_dir():
+        return
+    outline, device = Outline(task.recipe, Shape.of(task.source), task.decisions), task.decisions.device
+    rows = forecast.predict(outline, threads or task.decisions.threads, costs.stored)
+    known = [row for row in rows if row["seconds"] is not None and row["phase"] in seconds and row["phase"] in COMPARED]
+    known = [row for row in known if row["phase"] not in watch.elsewhere]
+    if not known:
+        return
+    entry = {
+        "recipe": task.recipe.name,
+        "hash": task.recipe.hash,
+        "method": task.recipe.method["name"],
+        "machine": costs.machine(device),
+        "predicted": {row["phase"]: round(max(0.001, row["seconds"]), 3) for row in known},
+        "actual": {row["phase"]: round(seconds[row["phase"]], 3) for row in known},
+        "predicted_peak_bytes": None if threads else max(row["peak_bytes"] for row in known),
+        "peak_bytes": None if threads else watch.bytes(device),
+    }
+    with contextlib.suppress(OSError), _path().open("a", encoding="utf-8") as file:
+        file.write(json.dumps(entry) + "\n")
+
+
+def past(device: str, method: str) -> dict[str, Any]:
+    """How far off predictions were on this machine: of all runs, and of a method's where there are enough.
+
+    Returns:
+        `runs`, and of actual over predicted `seconds` and `peak_bytes` the median and range; `of_method` likewise.
+    """
+    entries = [entry for entry in _read() if entry["machine"] == costs.machine(device)]
+    own = [entry for entry in entries if entry["method"] == method]
+    apart = ENOUGH <= len(own) < len(entries)
+    return {**_summary(entries), "of_method": {"method": method, **_summary(own)} if apart else None}
+
+
+def _summary(entries: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    seconds = [sum(entry["actual"].values()) / sum(entry["predicted"].values()) for entry in entries]
+    peaks = [entry["peak_bytes"] / entry["predicted_peak_bytes"] for entry in entries if entry["predicted_peak_bytes"]]
+    return {"runs": len(entries), "seconds": _spread(seconds), "peak_bytes": _spread(peaks)}
+
+
+def _spread(ratios: Sequence[float]) -> dict[str, float] | None:
+    return {"median": median(ratios), "low": min(ratios), "high": max(ratios)} if ratios else None
+
+
+def sentences(found: dict[str, Any]) -> list[str]:
+    """What `past` found, for people."""
+    if not found["runs"]:
+        return ["past predictions: none yet; runs of recipes that were measured here are compared with them."]
+    told = [f"past predictions: {_told(found)}"]
+    return told + ([f"of {found['of_method']['method']}: {_told(found['of_method'])}"] if found["of_method"] else [])
+
+
+def _told(found: dict[str, Any]) -> str:
+    runs = f"{found['runs']} run{'s' if found['runs'] > 1 else ''}"
+    ratios = [("seconds", found["seconds"]), ("bytes", found["peak_bytes"])]
+    return ", ".join(
+        [runs, *(f"actual/predicted {name} median {r['median']:.2f} ({_range(r)})" for name, r in ratios if r)]
+    )
+
+
+def _range(ratio: dict[str, float]) -> str:
+    return f"{ratio['low']:.2f} to {ratio['high']:.2f}"
+
+
+def _read() -> list[dict[str, Any]]:
+    """The entries; a line torn by a kill is none."""
+    found = []
+    with contextlib.suppress(OSError):
+        for line in _path().read_text(encoding="utf-8").splitlines():
+            with contextlib.suppress(json.JSONDecodeError):
+                found.append(json.loads(line))
+    return found
+
+
+def _path() -> Path:
+    return files.home() / "plan" / "history.jsonl"

@@ -1,0 +1,127 @@
+"""Recipes by name or path: found, read, overridden and checked, the method's own settings included."""
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from ddhub.artifact.recipe import Recipe
+from ddhub.base import plugins, strict_yaml
+from ddhub.base.errors import UserError
+from ddhub.base.files import shipped
+from ddhub.base.overrides import override
+from ddhub.base.schema import check, did_you_mean
+from ddhub.training.protocol import check_augment
+
+LOOK = "ddhub distill digits_ipc1 --dry-run  (a whole recipe to compare with)"
+
+
+def names() -> list[str]:
+    """The names of the shipped recipes, sorted."""
+    return sorted(file.stem for file in shipped("recipes").glob("*.yaml"))
+
+
+def listing() -> list[dict[str, Any]]:
+    """The shipped recipes: name, dataset, images per class, method, and what is expected of each."""
+    found = []
+    for name in names():
+        path = find(name)
+        data = strict_yaml.read(path)
+        told = {"dataset": data["source"]["dataset"], "ipc": data["ipc"], "method": data["method"]["name"]}
+        shown = {"title": data.get("publish", {}).get("pretty_name"), "expected": data.get("expected", {})}
+        found.append({"name": name, **told, **shown, "path": str(path)})
+    return found
+
+
+def find(reference: str) -> Path:
+    """The file of a recipe given by path or by the bare name of a shipped one, from any folder.
+
+    Raises:
+        UserError: when there is no such file.
+    """
+    path = Path(reference)
+    if path.is_file():
+        return path
+    stem = path.name.removesuffix(".yaml")
+    # `recipes/NAME.yaml` as the README writes it works outside a checkout too.
+    if stem in names() and reference in (stem, f"{stem}.yaml", f"recipes/{stem}.yaml"):
+        return shipped("recipes") / f"{stem}.yaml"
+    kind = f"no such recipe{did_you_mean(stem, names())}"
+    if reference and path.is_dir():
+        kind = "is a folder, not a recipe"
+    elif path.suffix in (".yaml", ".yml") or path.name != reference:
+        kind = f"no such file, and no shipped recipe{did_you_mean(stem, names())}"
+    raise UserError(f"{reference or 'RECIPE'}: {kind}", next="ddhub recipes")
+
+
+def read(reference: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Read, override and validate a recipe.
+
+    Args:
+        reference: a path, or the name of a shipped recipe.
+        overrides: `a.b=value` strings, the value read as YAML.
+
+    Raises:
+        UserError: with every fault of the file at once.
+    """
+    path = find(reference)
+    data = strict_yaml.read(path, next=LOOK)
+    if data is None:
+        raise UserError(f"{path}: the file is empty", next="ddhub recipes")
+    if not isinstance(data, dict):
+        raise UserError(f"{path}: expected keys and values, as in the shipped recipes", next="ddhub recipes")
+    for kind, advice in (("merged", "distill the recipes that it lists, then: ddhub merge"), ("imported", None)):
+        if kind in data:
+            raise UserError(f"{path}: describes a set that was {kind}, which no recipe makes", next=advice)
+    override(data, overrides)
+    told = {text.partition("=")[0].strip() for text in overrides}
+    return validate(data, str(path), told, f"ddhub distill {reference} --dry-run")
+
+
+def validate(data: dict[str, Any], where: str, told: Collection[str] = (), whole: str = LOOK) -> Recipe:
+    """Validate a recipe's values, the method's own Config included.
+
+    Args:
+        told: keys that were set on the command line; their faults are those of `--set`, not of `where`.
+        whole: the command that shows the recipe without them.
+
+    Raises:
+        UserError: with every fault at once, each line `where: key.path: fault`.
+    """
+    recipe, faults = check(Recipe, data)
+    method, method_faults = _check_method(data.get("method"))
+    faults += method_faults + check_augment(data.get("augment", "dsa"))
+    if faults or recipe is None:
+        places = ("--set" if _within(fault.partition(":")[0], told) else f"{where}:" for fault in faults)
+        lines = [f"{at} {fault}" for at, fault in zip(places, faults, strict=True)]
+        raise UserError("\n".join(lines), next=whole if lines[0].startswith("--set") else LOOK)
+    return recipe.model_copy(update={"method": method})
+
+
+def _within(key: str, told: Collection[str]) -> bool:
+    """Whether a key is one of some others, or below one of them."""
+    return any(f"{key}.".startswith(f"{other}.") for other in told)
+
+
+def _check_method(data: Any) -> tuple[dict[str, Any], list[str]]:
+    """The method's values with its defaults filled in, and the faults."""
+    if not isinstance(data, dict):
+        return {}, []  # the recipe's own check has said so
+    name = data.get("name")
+    if not isinstance(name, str) or name not in plugins.names("methods"):
+        return {}, [f"method.name: no method {name!r}{did_you_mean(str(name), plugins.names('methods'))}"]
+    config, faults = check(config_of(name), {key: value for key, value in data.items() if key != "name"}, "method.")
+    return ({"name": name, **config.model_dump(mode="json")} if config else {}), faults
+
+
+def config_of(method: str) -> type[BaseModel]:
+    """The Config model of a method's file."""
+    config: type[BaseModel] = plugins.load("methods", method).Config
+    return config
+
+
+def method_config(recipe: Recipe) -> BaseModel:
+    """The settings of a recipe's method as its own Config."""
+    settings = {key: value for key, value in recipe.method.items() if key != "name"}
+    return config_of(recipe.method["name"]).model_validate(settings)

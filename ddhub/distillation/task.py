@@ -1,0 +1,161 @@
+"""The synthetic set in memory, and everything that a method may see while it makes one.
+
+Shapes: M synthetic images, C H W image, K classes.
+"""
+
+import functools
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from ddhub.artifact.recipe import Recipe
+from ddhub.base import seeds
+from ddhub.base.errors import UserError
+from ddhub.base.mapped import Room
+from ddhub.data import source as sources
+from ddhub.data.preprocess import Preprocess
+from ddhub.data.source import Split
+from ddhub.training import device, fit
+from ddhub.training import network as networks
+from ddhub.training.protocol import Protocol
+from ddhub.training.teachers import Teachers
+
+
+@dataclass(frozen=True)
+class SyntheticSet:
+    """Synthetic images in network-input space with their labels."""
+
+    images: Tensor  # float32 (M, C, H, W)
+    labels: Tensor  # int64 (M,)
+    soft_labels: Tensor | None  # float32 (M, K) logits, where teachers label the set
+
+
+@dataclass(frozen=True)
+class Task:
+    """One distillation, as a method sees it."""
+
+    recipe: Recipe
+    config: Any  # the method's own Config
+    source: Split  # the train split
+    training: Tensor  # (N,) rows of `source` to distill
+    validation: Tensor  # rows held out of it, for every choice that is made
+    preprocess: Preprocess
+    teachers: Teachers | None
+    protocol: Protocol  # how the finished set is meant to be trained on
+    decisions: device.Decisions
+    initial: Tensor | None = None  # rows of `source` that its images start from; None: drawn by the recipe's seed
+    parts: int = 1  # groups of the set that this task makes one of: a loss that is a mean is a mean over all of them
+
+    def network(self, arch: str, decisions: device.Decisions | None = None) -> networks.Network:
+        """The network of an architecture for this source, run as the task is unless told otherwise."""
+        channels, side = self.source.images.shape[1:3]
+        return networks.network(arch, len(self.source.classes), channels, side, decisions or self.decisions)
+
+    @property
+    def home_arch(self) -> str:
+        """The architecture that validation scores are taken with: the teachers'."""
+        return self.recipe.teachers.arch
+
+    def real(self, ipc: int, *purpose: str | int) -> tuple[Tensor, Tensor]:
+        """`ipc` random real images per class as network inputs (M, C, H, W), and their labels (M,)."""
+        rows = self._drawn(ipc, *purpose)
+        return self.preprocess.inputs(self.source.images[rows]), self.source.labels[rows]
+
+    def start(self, init: str) -> tuple[Tensor, Tensor]:
+        """Initial images and labels on the device: `real` images, or Gaussian `noise`, class by class."""
+        labels = self.initial_labels()
+        images = self.initial_images(torch.arange(len(labels)), init)
+        return images.to(self.decisions.device), labels.to(self.decisions.device)
+
+    def initial_labels(self) -> Tensor:
+        """The labels (M,) of the synthetic images, class by class."""
+        return self.source.labels[self._initial]
+
+    def initial_images(self, rows: Tensor, init: str) -> Tensor:
+        """Initial values (B, C, H, W) of some of the synthetic images, on the CPU.
+
+        Args:
+            rows: (B,).
+            init: `real` images, or Gaussian `noise` of the inputs' spread.
+        """
+        if init == "noise":
+            draws = (seeds.generator(self.recipe.seed, "noise", int(row)) for row in rows)
+            return torch.stack([torch.randn(self.image_shape, generator=draw) for draw in draws])
+        return self.preprocess.inputs(self.source.images[self._initial[rows]])
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """(C, H, W)."""
+        return tuple(self.source.images.shape[1:])
+
+    @functools.cached_property
+    def _initial(self) -> Tensor:
+        return self._drawn(self.recipe.ipc, "init") if self.initial is None else self.initial
+
+    def group(self, number: int, threads: int) -> "Task":
+        """The task of one of the recipe's groups: its share of the images, and randomness of its own.
+
+        The groups start from disjoint parts of one draw, so no real image starts two of them. `parts` says of how many
+        this is one, so that its images move as fast as they would if all were made together.
+        """
+        recipe, decisions = self.recipe, replace(self.decisions, threads=threads)
+        each = recipe.ipc // recipe.groups
+        drawn = self._drawn(recipe.ipc, "init").view(-1, recipe.groups, each)
+        seed = seeds.derive(recipe.seed, "group", number)
+        own = recipe.model_copy(update={"ipc": each, "groups": 1, "seed": seed})
+        initial = drawn[:, number].flatten()
+        task = replace(self, recipe=own, decisions=decisions, initial=initial, parts=recipe.groups)
+        if self.teachers is None:
+            return task
+        return replace(
+            task, teachers=replace(self.teachers, network=task.network(self.teachers.network.arch, decisions.exact()))
+        )
+
+    def _drawn(self, ipc: int, *purpose: str | int) -> Tensor:
+        """Rows of `ipc` random training images per class, class by class."""
+        labels = self.source.labels[self.training]
+        return self.training[sources.stratified(labels, self.source.classes, ipc, self.recipe.seed, *purpose)]
+
+    def soft_labels(self, images: Tensor, room: Room | None = None) -> Tensor | None:
+        """What the recipe ships as soft labels of network inputs: mean or one teacher's logits (M, K), or None.
+
+        They are on the device, or in host memory where there is room that they are to be in.
+        """
+        if self.recipe.labels.form == "hard":
+            return None
+        assert self.teachers is not None
+        return self.teachers.label(images, None if self.recipe.labels.teachers == "mean" else 0, room=room)
+
+    def validation_examples(self) -> fit.Examples:
+        """The held-out part, as pixels."""
+        return fit.Examples(self.source.images, self.source.labels, self.preprocess, index=self.validation)
+
+    def validate(self, synthetic: SyntheticSet, *, seed: int, epochs: int | None = None) -> float:
+        """Validation accuracy of a fresh network trained on a set under its own protocol."""
+        network = self.network(self.home_arch)
+        protocol = self.protocol.model_copy(update={"epochs": epochs or self.protocol.epochs})
+        examples = fit.Examples(synthetic.images, synthetic.labels, targets=synthetic.soft_labels)
+        score_seed = seeds.derive(self.recipe.seed, "validate", seed)
+        weights = fit.fit(network, examples, protocol, score_seed)[-1]
+        return fit.accuracy(network, weights, self.validation_examples())
+
+    def need_teachers(self) -> Teachers:
+        """The teachers, for methods that cannot do without.
+
+        Raises:
+            UserError: when the recipe trains none.
+        """
+        if not self.teachers:
+            raise UserError(f"method.name: {self.recipe.method['name']} needs teachers", next="--set teachers.count=1")
+        return self.teachers
+
+
+def own_protocol(recipe: Recipe) -> Protocol:
+    """How the set that a recipe makes is meant to be trained on."""
+    loss: Literal["l1_logits", "ce"] = "l1_logits" if recipe.labels.form == "logits" else "ce"
+    spec = recipe.evaluate
+    return Protocol(
+        loss=loss, augment=recipe.augment, lr=spec.lr, epochs=spec.epochs, batch=spec.batch, min_steps=spec.min_steps
+    )

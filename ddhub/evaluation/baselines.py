@@ -1,0 +1,111 @@
+"""Real images to stand beside a distilled set: chosen at random, by bytes, or by the field's selection methods.
+
+Every choice is made class by class from the training part alone.
+Shapes: N images of one class, F features, C H W image.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ddhub.artifact import parquet
+from ddhub.base import seeds
+from ddhub.base.errors import UserError
+from ddhub.data import source
+
+BASELINES = {
+    "random": "random real images, as many per class, labelled as the set is, under the same protocol",
+    "random_bytes": "as many random real images with hard labels as fit into the bytes of the whole set",
+    "herding": "real images whose mean feature stays nearest to the class's (Welling, ICML 2009)",
+    "kcenter": "real images that leave none far away: greedy k-center (Sener and Savarese, arXiv:1708.00489)",
+    "kmeans": "the real images nearest to k cluster centres of each class",
+    "full": "the whole train split with hard labels, trained as the paper trains its teachers",
+}
+SELECTIONS = ("herding", "kcenter", "kmeans")  # these need features
+LABEL_BYTES = 2  # of a hard label
+PROBED = 256  # images whose size as PNG stands for all
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The real images that a baseline may choose from."""
+
+    images: Tensor  # uint8 (N, C, H, W), all of the train split
+    labels: Tensor  # int64 (N,)
+    classes: tuple[str, ...]
+    training: Tensor  # rows that the set was distilled from
+    embed: Callable[[Tensor], Tensor]  # uint8 images (n, C, H, W) to float32 features (n, F)
+
+
+def choose(name: str, pool: Pool, ipc: int, seed: int) -> Tensor:
+    """The rows of a baseline's images, class by class; another seed draws others where chance has a part.
+
+    Raises:
+        UserError: when a class has too few images.
+    """
+    labels = pool.labels[pool.training]
+    if name in ("random", "random_bytes"):
+        return pool.training[source.stratified(labels, pool.classes, ipc, seed, "baseline")]
+    chosen = []
+    for label, title in enumerate(pool.classes):
+        members = pool.training[labels == label]
+        if len(members) < ipc:
+            raise UserError(f"baseline {name}: class '{title}' has {len(members)} real images, {ipc} are needed")
+        features = pool.embed(pool.images[members])
+        chosen.append(members[SELECT[name](features, ipc, seeds.derive(seed, name, label))])
+    return torch.cat(chosen)
+
+
+def herding(features: Tensor, count: int, seed: int) -> Tensor:
+    """Greedily add the image that brings the mean of the chosen features nearest to the class's; no chance in it."""
+    target, total = features.mean(0), torch.zeros_like(features[0])
+    free = torch.ones(len(features), dtype=torch.bool)
+    chosen = []
+    for number in range(1, count + 1):
+        distances = ((total + features) / number - target).norm(dim=1).masked_fill(~free, torch.inf)
+        best = int(distances.argmin())
+        chosen.append(best)
+        free[best] = False
+        total = total + features[best]
+    return torch.tensor(chosen)
+
+
+def kcenter(features: Tensor, count: int, seed: int) -> Tensor:
+    """Start at a random image, then keep adding the one farthest from all that were chosen."""
+    first = int(torch.randint(len(features), (), generator=torch.Generator().manual_seed(seed)))
+    chosen, nearest = [first], (features - features[first]).norm(dim=1)
+    while len(chosen) < count:
+        nearest[chosen] = -1.0
+        chosen.append(int(nearest.argmax()))
+        nearest = torch.minimum(nearest, (features - features[chosen[-1]]).norm(dim=1))
+    return torch.tensor(chosen)
+
+
+def kmeans(features: Tensor, count: int, seed: int) -> Tensor:
+    """The image nearest to each of `count` cluster centres; no image twice."""
+    from sklearn.cluster import KMeans
+
+    model = KMeans(count, n_init=1, random_state=seed % 2**32).fit(features.numpy())
+    distances = torch.cdist(torch.from_numpy(model.cluster_centers_).float(), features)
+    chosen: list[int] = []
+    for row in distances:
+        row[chosen] = torch.inf
+        chosen.append(int(row.argmin()))
+    return torch.tensor(chosen)
+
+
+SELECT: dict[str, Callable[[Tensor, int, int], Tensor]] = {"herding": herding, "kcenter": kcenter, "kmeans": kmeans}
+
+
+def affordable(pool: Pool, budget: int) -> int:
+    """How many real images per class, as PNG with a hard label, fit into `budget` bytes; at least 1, at most all.
+
+    The size of an image is the mean over PROBED random ones.
+    """
+    order = torch.randperm(len(pool.training), generator=seeds.generator(0, "random_bytes"))[:PROBED]
+    probed = pool.images[pool.training[order]]
+    each = sum(len(parquet.png(image)) for image in probed) / len(probed) + LABEL_BYTES
+    smallest = int(pool.labels[pool.training].bincount(minlength=len(pool.classes)).min())
+    return max(1, min(smallest, int(budget / each) // len(pool.classes)))

@@ -1,0 +1,125 @@
+"""Where the rows of a set are: in its folder or repo, and in the folder of an evaluation made elsewhere."""
+
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ddhub.artifact import hub, manifest
+from ddhub.base import files
+from ddhub.base.errors import UserError
+from ddhub.base.log import say
+from ddhub.evaluation import results
+
+
+@dataclass(frozen=True)
+class Found:
+    """A set and its rows."""
+
+    label: str  # what people call it
+    rows: list[dict[str, Any]]
+    place: hub.Place | None = None  # of the artifact, where there is one
+    added: list[Path] = field(default_factory=list)  # files of those rows that do not lie in the artifact
+
+
+def evaluations(name: str) -> Path:
+    """Where `ddhub evaluate` leaves rows by default that do not belong into the set's own folder.
+
+    Args:
+        name: a Hub id, or what an imported set is called.
+    """
+    return Path("ddhub-evaluations") / name.replace("/", "--")
+
+
+def read(reference: str, rows_from: Path | None = None) -> list[Found]:
+    """The sets of a reference, with their rows; several where an evaluation's folder has rows of several.
+
+    Args:
+        reference: an artifact's folder, a Hub id, or the folder of an evaluation.
+        rows_from: the folder of an evaluation with more rows of the set; of a Hub id, None takes the default one.
+
+    Raises:
+        UserError: where there is no set, or no row of it.
+    """
+    folder = Path(reference)
+    if folder.is_dir() and not (folder / "ddhub.json").exists():
+        return _of_evaluation(reference, folder)
+    place = hub.fetch(reference)
+    record = manifest.read(place.folder)
+    own = results.of(record, place.folder / "evaluation")
+    elsewhere = rows_from
+    if elsewhere is None and place.repo_id is not None:
+        elsewhere = evaluations(place.repo_id)
+    if rows_from is not None and not (rows_from / "evaluation").is_dir():
+        raise UserError(f"{rows_from}: holds no folder evaluation/", next=f"ddhub evaluate {reference}")
+    added = _added(place.folder, record, elsewhere) if elsewhere is not None else {}
+    if added:
+        say(f"{reference}: {len(own)} rows of its own, {len(added)} more from {elsewhere}")
+    if not own and not added:
+        raise UserError(f"{reference}: not evaluated yet, it has no rows", next=f"ddhub evaluate {reference}")
+    label = str(folder) if place.repo_id is None else reference
+    return [Found(label, [*own, *added.values()], place, list(added))]
+
+
+def _added(artifact: Path, record: manifest.Manifest, elsewhere: Path) -> dict[Path, dict[str, Any]]:
+    """Rows of the set in an evaluation's folder; what lies in the set under the same name stands."""
+    payload = manifest.identity(record.files)
+    paths = results.paths(elsewhere / "evaluation")
+    found = {path: results.read(path) for path in paths if not (artifact / "evaluation" / path.name).exists()}
+    return {path: row for path, row in found.items() if row.get("payload") == payload}
+
+
+def _of_evaluation(reference: str, folder: Path) -> list[Found]:
+    """The sets in an evaluation's folder: one per payload."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for path in results.paths(folder / "evaluation"):
+        row = results.read(path)
+        groups.setdefault(str(row.get("payload")), []).append(row)
+    if not groups:
+        raise UserError(
+            f"{reference}: neither a set (no ddhub.json) nor an evaluation of one (no rows in evaluation/)",
+            next=f"ddhub evaluate SET --out {reference}",
+        )
+    name = str(folder)
+    if len(groups) == 1:
+        return [Found(name, found) for found in groups.values()]
+    return [Found(f"{name} ({payload[:8]})", found) for payload, found in groups.items()]
+
+
+def destination(found: Found) -> tuple[str, str | None]:
+    """The repo that a set's results belong to, and the branch that was asked for.
+
+    Raises:
+        UserError: where there is none, or nothing to bring it.
+    """
+    if found.place is None:
+        raise UserError(
+            f"{found.label}: holds rows, and no set to push",
+            next=f"ddhub report OWNER/NAME --from {found.label} --push",
+        )
+    if found.place.repo_id is None:
+        folder = found.place.folder
+        known = manifest.read(folder).repo_id
+        if known is None:
+            raise UserError(f"{folder}: was never pushed, so it has no repo", next=f"ddhub push {folder} OWNER/NAME")
+        return known, None
+    repo_id, _, revision = found.label.partition("@")
+    if hub.COMMIT.fullmatch(revision):
+        raise UserError(f"{found.label}: a commit is not changed any more", next=f"ddhub report {repo_id} --push")
+    if not found.added:
+        raise UserError(f"{found.label}: no rows here that its repo lacks", next=f"ddhub evaluate {found.label}")
+    return repo_id, revision or None
+
+
+def gathered(found: Found, staging: Path) -> Path:
+    """A folder with the set and all of its rows: its own, or `staging` where the set is a read-only copy."""
+    assert found.place is not None
+    folder = found.place.folder
+    if found.place.repo_id is not None:
+        for name, path in hub.published(folder).items():
+            (staging / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, staging / name)
+        folder = staging
+    for path in found.added:
+        files.write_bytes(folder / "evaluation" / path.name, path.read_bytes())
+    return folder

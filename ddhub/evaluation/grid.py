@@ -1,0 +1,249 @@
+"""The evaluator: train architectures on what was read back from an artifact, test them, one JSON file per row.
+
+It knows no methods; nothing that it finds flows back into a set, and nothing is selected: every row is the last epoch
+of one training. What a row trains on is ddhub/evaluation/workbench.py's business.
+"""
+
+import functools
+import socket
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ddhub.artifact import manifest
+from ddhub.artifact.folder import Artifact
+from ddhub.artifact.manifest import Manifest
+from ddhub.base import files, jobs
+from ddhub.base import seeds as seeding
+from ddhub.base.errors import UserError
+from ddhub.base.log import say
+from ddhub.base.schema import did_you_mean
+from ddhub.base.units import duration
+from ddhub.data import spec
+from ddhub.evaluation import origins, results, speed, tuning, workbench
+from ddhub.evaluation import protocols as named
+from ddhub.evaluation.baselines import BASELINES
+from ddhub.evaluation.protocols import PROTOCOLS
+from ddhub.evaluation.workbench import Bench, Cell, Request
+from ddhub.training import device as devices
+from ddhub.training import fit
+from ddhub.training import network as networks
+
+
+def evaluate(
+    found: Artifact,
+    out: Path,
+    archs: Sequence[str],
+    *,
+    name: str | None = None,
+    protocols: Sequence[str] = ("native",),
+    baselines: Sequence[str] = ("random",),
+    overrides: Sequence[str] = (),
+    seeds: int | None = None,
+    test: str | None = None,
+    source_path: str | None = None,
+    device: str | None = None,
+    threads: int | None = None,
+    compile: bool | None = None,
+    precision: devices.AskedPrecision | None = None,
+    together: int | None = None,
+    tune: bool = False,
+    engine: jobs.Engine = jobs.Engine(),
+    reference: str | None = None,
+    fetch: Callable[[str], Path] = Path,
+) -> list[dict[str, Any]]:
+    """Run every row that has no file yet, and return all rows of this evaluation; of a shard, those that exist.
+
+    Args:
+        out: the folder that holds the rows.
+        name: what rows call the set; None takes the manifest's.
+        archs: names as nets.resolve takes them; empty means the architecture of the set's teachers.
+        protocols: of PROTOCOLS; baselines: of BASELINES.
+        overrides: changes of protocols, `epochs=50` for all or `native.epochs=50` for one; recorded in the rows.
+        seeds: rows per architecture, protocol and data; None takes the recipe's.
+        test: a Hub id or folder whose test split to use instead of the source's.
+        source_path: a local copy of the source.
+        precision: of the forward pass in training; None is float32, `auto` leaves it to ddhub/evaluation/speed.py.
+        together: how many seeds one program trains; None leaves it to ddhub/evaluation/speed.py.
+        tune: choose rate and weight decay per architecture, protocol and data, on validation data.
+        engine: where rows run. Without `threads`, worker processes share this machine's, and a Ray task has one.
+        reference, fetch: how other processes find the set's folder; by default it is where it was read.
+
+    Raises:
+        UserError: before any training, for whatever cannot be evaluated; after it, for rows that failed.
+    """
+    check_names(protocols, baselines)
+    count = origins.own_settings(found).seeds if seeds is None else seeds
+    cells = _cells(found.manifest, archs, protocols, baselines, count)
+    if threads is None and (engine.workers > 1 or engine.ray):
+        threads = 1 if engine.ray else devices.threads_each(engine.workers)
+    request = Request(
+        reference=spec.absolute(reference or str(found.folder)),
+        fetch=fetch,
+        name=name or found.manifest.name,
+        cells=tuple(cells),
+        overrides=tuple(overrides),
+        test=test and spec.absolute(test),
+        source_path=source_path and spec.absolute(source_path),
+        device=device,
+        threads=threads,
+        compile=compile,
+        precision=precision,
+        together=together,
+        tune=tune,
+    )
+    bench = workbench.build(found, request)
+    engine = replace(engine, cpus=threads or 1, gpus=device is None or device.startswith("cuda"))
+    if tune:
+        bench = tuning.tune(bench, cells, out / "tuning", engine)
+    paths = {out / _file_name(bench, cell): cell for cell in cells}
+    missing = [path for path in paths if not path.exists()]
+    say(f"{found.manifest.name}: {len(paths)} rows, {len(paths) - len(missing)} done already")
+    if missing and engine.ray is None:  # a cluster's machines are not this one
+        bench = speed.settle(bench, out, sharded=engine.shard[1] > 1)
+    jobs.run_all(_jobs(bench, out), engine)
+    done = [path for path in paths if path.exists()]
+    left = len(paths) - len(done)
+    if left and engine.shard[1] == 1:
+        raise UserError(f"{left} rows failed in another process, which says why", next="the same command again")
+    if left:
+        say(f"shard {engine.shard[0]}/{engine.shard[1]}: done; rows left to other shards: {left}")
+    return [results.read(path) for path in done]
+
+
+def check_names(protocols: Sequence[str], baselines: Sequence[str]) -> None:
+    """Refuse protocols and baselines that nobody knows, before anything is read."""
+    for kind, given, known in (("protocol", protocols, PROTOCOLS), ("baseline", baselines, BASELINES)):
+        for name in given:
+            if name not in known:
+                raise UserError(f"{kind} '{name}': unknown{did_you_mean(name, list(known))}")
+
+
+def _cells(
+    record: Manifest, archs: Sequence[str], protocols: Sequence[str], baselines: Sequence[str], count: int
+) -> list[Cell]:
+    """The grid, one cell per row."""
+    if count < 1:
+        raise UserError("--seeds: at least 1")
+    data = ["distilled", *(name for name in baselines if name != "full")]
+    grid = [(protocol, name) for protocol in protocols for name in data]
+    if "full" in baselines:
+        grid.append(("full", "full"))
+    return [
+        Cell(arch, protocol, name, seed)
+        for arch in dict.fromkeys(archs or [record.home_arch])
+        for protocol, name in dict.fromkeys(grid)
+        for seed in range(count)
+    ]
+
+
+def _key(bench: Bench, cell: Cell) -> dict[str, Any]:
+    """Everything that a row's number depends on but the machine."""
+    protocol = bench.protocol(cell)
+    return {
+        "format": results.FORMAT,
+        "payload": manifest.identity(bench.set.manifest.files),
+        "arch": cell.arch,
+        "protocol": cell.protocol,
+        "data": cell.data,
+        "seed": cell.seed,
+        "settings": protocol.model_dump(),
+        "family": asdict(fit.family_of(bench.network(cell.arch), protocol)),
+        "test": bench.test.fingerprint,
+        "train": bench.train.fingerprint if bench.train and cell.data != "distilled" else None,
+    }
+
+
+def _file_name(bench: Bench, cell: Cell) -> str:
+    arch = cell.arch.replace(":", "_")
+    return f"{arch}-{cell.protocol}-{cell.data}-s{cell.seed}-{files.digest(_key(bench, cell))[:8]}.json"
+
+
+def _jobs(bench: Bench, out: Path) -> dict[Path, jobs.Job]:
+    """The rows as jobs. Those that one program trains are one, done when its last row is written."""
+    found: dict[Path, jobs.Job] = {}
+    for arch, decisions in bench.decisions.items():
+        cells = [cell for cell in bench.request.cells if cell.arch == arch]
+        for group in speed.together(cells, decisions.together):
+            paths = [out / _file_name(bench, cell) for cell in group]
+            missing = [path for path in paths if not path.exists()]
+            found[(missing or paths)[-1]] = functools.partial(_work, bench, tuple(group))
+    return found
+
+
+def _work(bench: Bench, cells: tuple[Cell, ...], path: Path) -> None:
+    """Train, test, write the rows of cells that differ by seed only; `path` is that of the last one missing."""
+    decisions = bench.decisions[cells[0].arch]
+    devices.apply(decisions)
+    network, protocol = bench.network(cells[0].arch), bench.protocol(cells[0])
+    names = {path.with_name(_file_name(bench, cell)): cell for cell in cells}
+    if path not in names:
+        raise UserError(f"{path.name}: set, source or test data on {socket.gethostname()} are not what was asked for")
+    begun = time.monotonic()
+    # Bits depend on how many are trained together, so a group is always whole, also where some seeds were not asked.
+    first = cells[0].seed // decisions.together * decisions.together
+    group = [replace(cells[0], seed=first + number) for number in range(decisions.together)]
+    examples = [workbench.examples(bench, cell) for cell in group]
+    # Paired: one seed gives one initialisation and one order of augmentations to all the data it is compared on.
+    derived = [seeding.derive(cell.seed, "evaluate") for cell in group]
+    trained = fit.fit_many(network, examples, protocol, derived, teach=workbench.teach(bench, cells[0]))
+    seconds = (time.monotonic() - begun) / len(group)
+    lost = []
+    for name, cell in sorted(names.items(), key=lambda item: item[0] == path):  # this job's own file comes last
+        moments = trained[cell.seed - first]
+        if moments is None:
+            lost.append(cell)
+        elif not name.exists():
+            try:
+                _test(bench, cell, moments[-1], len(examples[0]), seconds, name)
+            except fit.Diverged:
+                lost.append(cell)
+    if lost:
+        raise _diverged(bench, lost)
+
+
+def _diverged(bench: Bench, cells: Sequence[Cell]) -> UserError:
+    """What is said of rows that are not written, which differ by seed only."""
+    cell, protocol = cells[0], bench.protocol(cells[0])
+    advice = f"with --set {cell.protocol}.lr={protocol.lr / 10:g}"
+    if protocol.tuned:
+        advice = "without --tune"
+    elif fit.family_of(bench.network(cell.arch), protocol).lr is not None:  # the protocol's would change nothing
+        advice = "with --tune"
+    seeds = ", ".join(str(each.seed) for each in cells)
+    return UserError(
+        f"{cell.arch} {cell.protocol} {cell.data} seed {seeds}: training diverged, so there is no row",
+        next=f"the same command {advice}",
+    )
+
+
+def _test(bench: Bench, cell: Cell, weights: networks.Weights, count: int, seconds: float, path: Path) -> None:
+    """Test one network and write its row."""
+    decisions, network, protocol = bench.decisions[cell.arch], bench.network(cell.arch), bench.protocol(cell)
+    tested = fit.Examples(bench.test.images, bench.test.labels, bench.set.preprocess)
+    top1 = fit.accuracy(network, weights, tested)
+    family, tuned = fit.family_of(network, protocol), bench.tuned(cell)
+    row = {
+        **_key(bench, cell),
+        "set": bench.request.name,
+        "top1": top1,
+        "overrides": named.of(cell.protocol, bench.request.overrides) + (["tuned"] if protocol.tuned else []),
+        "tuned": asdict(tuned) if tuned else None,
+        "test_set": bench.test_set,
+        "test_images": len(bench.test),
+        "train_images": count,
+        "epochs": fit.plan(count, protocol, family)[0],
+        "lr": family.lr if family.lr is not None else protocol.lr,
+        "optimizer": family.optimizer,
+        "seconds": round(seconds, 2),
+        "device": decisions.device,
+        "hardware": devices.hardware(decisions.device),
+        "versions": {"torch": torch.__version__},
+        "decisions": decisions.record(),
+    }
+    files.write_json(path, row)
+    say(f"{cell.arch} {cell.protocol} {cell.data} seed {cell.seed}: {100 * top1:.1f}% in {duration(seconds)}")

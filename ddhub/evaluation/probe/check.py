@@ -1,0 +1,308 @@
+"""Is a set fed as it was made? A teacher looks at it in the space and class order that its manifest claims, and others.
+
+Inputs are brought to pixels by the preprocessing that the manifest claims, and then to the teacher's own inputs; what
+it recognises is judged in ddhub/evaluation/probe/verdict.py. Only the source's train split is read. Without a teacher, or with too
+little to go by, the verdict is `unknown`, never `fine`.
+Shapes: N images, C H W image, K classes.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ddhub.artifact import manifest
+from ddhub.artifact.folder import Artifact
+from ddhub.base import files
+from ddhub.base.errors import UserError
+from ddhub.base.log import say
+from ddhub.data import preprocess
+from ddhub.data import source as sources
+from ddhub.data.preprocess import Preprocess
+from ddhub.data.source import Split
+from ddhub.evaluation import origins
+from ddhub.evaluation.probe import spaces as spacess
+from ddhub.evaluation.probe import teacher as teachers
+from ddhub.evaluation.probe import verdict as verdicts
+from ddhub.evaluation.probe.spaces import Space
+from ddhub.evaluation.probe.teacher import Referee
+from ddhub.evaluation.probe.verdict import Judgement, Reading
+from ddhub.training import device as devices
+
+VERSION = 1  # of the rules; a change probes anew
+ENOUGH, EACH = 1000, 4  # images to look at, and the fewest of a class
+EXACT = 256  # images whose stored logits are compared
+# Of the logits' own spread: float16 and another device's rounding stay below a thousandth, another space does not.
+AGREE = 0.01
+AGAIN = "ddhub import, or ddhub evaluate --source, with"
+ROUNDING = 1.5 / 255  # pixels and floats of one image differ by the rounding of both
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a probe found; accuracies are shares of the images looked at."""
+
+    verdict: str  # fine, wrong space, permuted classes, unrecognised or unknown
+    sentence: str
+    next: str | None
+    teacher: dict[str, Any] | None = None  # kind, architecture, validation_top1
+    images: int = 0
+    chance: float | None = None
+    spaces: list[dict[str, Any]] = field(default_factory=list)  # as fed first: words, recognised, distance
+    order: dict[str, str] | None = None  # for each class that moved, the one that its images show
+    logits: float | None = None  # distance of the stored logits from the teachers', in their own spread
+
+    def say(self) -> None:
+        """Tell people; what is wrong, loudly."""
+        loud = self.verdict not in ("fine", "unknown")
+        then = f"\n  next: {self.next}" if self.next else ""
+        text = f"{'WARNING: ' if loud else 'probe: '}{self.verdict}: {self.sentence}{then}"
+        say(f"{'-' * 72}\n{text}\n{'-' * 72}" if loud else text)
+
+
+def probe(
+    found: Artifact,
+    out: Path,
+    source_path: str | None = None,
+    *,
+    train: bool = False,
+    read: bool = True,
+    device: str | None = None,
+    threads: int | None = None,
+    compile: bool | None = None,
+) -> dict[str, Any]:
+    """Probe a set with a teacher at hand, say what was found, and write it to `out`/probe.json.
+
+    Args:
+        train: train a teacher where there is none.
+        read: read the source also where the set ships teachers and nothing else needs it.
+
+    Returns:
+        The Outcome as plain values; that of an earlier probe of the same set by the same teacher.
+    """
+    asked = {"device": device, "threads": threads, "compile": compile}
+    source = _Source(found, source_path, read or not found.manifest.teachers)
+    teacher = teachers.at_hand(found, source.split, devices.decide(device, threads, False))
+    if teacher is None and train:
+        split = source.split()
+        if split is None:
+            raise UserError(f"--probe: {source.fault}")
+        teacher = teachers.trained(split, asked)
+    key = _key(found, teacher, source.read)
+    outcome = _kept(out / "probe.json", key)
+    if outcome is None:
+        outcome = _no_teacher(source) if teacher is None else examine(found, teacher, source.split)
+        payload = manifest.identity(found.manifest.files)
+        kept_as = key if source.fault is None else None  # what could not be read may be there the next time
+        files.write_json(out / "probe.json", {"key": kept_as, "payload": payload, **asdict(outcome)})
+    if outcome.verdict == "permuted classes" and _numbered(found):
+        path = out / "classes.txt"
+        names = [(outcome.order or {}).get(name, name) for name in found.manifest.classes]
+        files.write_bytes(path, "".join(f"{name}\n" for name in names).encode())
+        outcome = replace(outcome, next=f"{AGAIN} --classes {path}, which was written for it")
+    outcome.say()
+    return asdict(outcome)
+
+
+class _Source:
+    """The set's source, read where it is asked for."""
+
+    def __init__(self, found: Artifact, path: str | None, read: bool) -> None:
+        self.found, self.path, self.read = found, path, read
+        self.fault: UserError | None = None
+
+    def split(self) -> Split | None:
+        """The train split; None where it cannot be read, with the reason in `fault`."""
+        return self._split if self.read else None
+
+    @cached_property
+    def _split(self) -> Split | None:
+        try:
+            return sources.load_train(origins.source_spec(self.found, self.path))[0]
+        except UserError as fault:
+            self.fault = fault
+            return None
+
+
+def _numbered(found: Artifact) -> bool:
+    """Whether the set was imported with its class numbers taken for the source's."""
+    notes = [] if found.manifest.imported is None else found.manifest.imported.notes
+    return any(note.startswith("class order: ") and ("taken" in note or "affirmed" in note) for note in notes)
+
+
+def _key(found: Artifact, teacher: Referee | None, read: bool) -> str:
+    record = found.manifest
+    said = [record.preprocess.model_dump(), record.labels.model_dump(), record.classes, record.source.fingerprint]
+    asked = [] if teacher is None else [teacher.kind, *(files.sha256(path) for path in teacher.teachers.files)]
+    return files.digest([VERSION, manifest.identity(record.files), said, asked, read])
+
+
+def _kept(path: Path, key: str) -> Outcome | None:
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+        del known["payload"]
+        return Outcome(**known) if known.pop("key") == key else None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def _no_teacher(source: _Source) -> Outcome:
+    why = f"; {source.fault.args[0]}" if source.fault else ""
+    return Outcome(
+        "unknown",
+        f"no teacher is at hand to tell whether the set is fed in its space and class order{why}",
+        "the same command with --probe trains one, after printing how long that takes",
+    )
+
+
+def examine(found: Artifact, teacher: Referee, source: Callable[[], Split | None]) -> Outcome:
+    """Look at a set with a teacher: as it is fed, and where that leaves doubts in other spaces."""
+    chosen = _chosen(found.labels, len(found.manifest.classes))
+    labels = found.labels[chosen]
+    lens = _Lens(found, teacher, chosen)
+    logits = _logits(found, teacher) if teacher.kind == "shipped" else None
+    split = source()
+    own = None if split is None else preprocess.fit(split.images, torch.arange(len(split)), zca=False)
+    claimed = Space("the manifest has it", None, found.preprocess)
+    readings = [lens.reading(claimed, own)]
+    classes = len(found.manifest.classes)
+    judged = verdicts.judge(labels, classes, readings, teacher.top1)
+    near = readings[0].distance is not None and readings[0].distance <= verdicts.APART
+    if lens.spaces_matter and not (judged.verdict == "fine" and near and _well(labels, readings[0], teacher)):
+        others = list(spacess.others(found, split, own)) if split is not None and own is not None else []
+        readings += [lens.reading(space, own) for space in others]
+        judged = verdicts.judge(labels, classes, readings, teacher.top1)
+    judged = _exact(found, judged, logits)
+    return _outcome(found, teacher, labels, readings, judged, logits)
+
+
+def _chosen(labels: Tensor, classes: int) -> Tensor:
+    """Rows to look at: the first of every class, as many of each."""
+    each = max(EACH, ENOUGH // classes)
+    return torch.cat([(labels == label).nonzero().flatten()[:each] for label in range(classes)])
+
+
+def _well(labels: Tensor, reading: Reading, teacher: Referee) -> bool:
+    """Whether so much is recognised that no other space could do better by what counts."""
+    return float((reading.predicted == labels).float().mean()) >= (1 - verdicts.MARGIN) * teacher.top1
+
+
+class _Lens:
+    """How a teacher sees a set that is read in one space or another."""
+
+    def __init__(self, found: Artifact, teacher: Referee, chosen: Tensor) -> None:
+        few, every = teachers.FEW, teacher.teachers
+        self.teachers = replace(every, weights=every.weights[:few], files=every.files[:few])
+        self.preprocess = teacher.preprocess
+        self.images = found.images[chosen]
+        self.floats = None if found.pixels is None else found.pixels[chosen]
+        self.shipped = teacher.kind == "shipped"
+        # Pixels are what they are; but a shipped teacher's inputs are made of them as the manifest says.
+        self.spaces_matter = (self.floats is None) if self.shipped else (self.floats is not None)
+
+    def reading(self, space: Space, own: Preprocess | None) -> Reading:
+        """The set in one space: predictions, and how far its pixels are from those of the source."""
+        unit = self.images.float() / 255 if self.floats is None else space.preprocess.unit(self.floats)
+        if self.shipped:
+            inputs = space.preprocess.inputs(self.images) if self.floats is None else self.floats
+        else:
+            inputs = self.preprocess.inputs_from_unit(unit)
+        predicted = self.teachers.label(inputs).argmax(1).cpu()
+        distance = spacess.off(space.preprocess, own) if self.shipped else spacess.distance(unit, own)
+        return Reading(space.words, space.option, predicted, distance, space.named)
+
+
+def _logits(found: Artifact, teacher: Referee) -> float | None:
+    """Distance of stored logits from what the shipped teachers say of the inputs; None where none are stored.
+
+    Where floats are shipped beside the pixels, these must show the same images, or the distance is infinite.
+    """
+    record, soft = found.manifest, found.soft_labels
+    if found.pixels is not None and record.imported is None:
+        shown = found.preprocess.unit(found.pixels[:EXACT]).clamp(0, 1)
+        if float((shown - found.images[:EXACT].float() / 255).abs().mean()) > ROUNDING:
+            return float("inf")
+    if soft is None or record.labels.form != "logits":
+        return None
+    stored = soft[:EXACT]
+    said = teacher.teachers.label(found.inputs[:EXACT], None if record.labels.teachers == "mean" else 0).cpu()
+    kept = torch.ones_like(stored, dtype=torch.bool)
+    if record.labels.rest is not None:
+        kept = stored != torch.tensor(record.labels.rest)
+    spread = (stored[kept] - stored[kept].mean()).abs().mean().clamp(min=1e-9)
+    return float((said - stored)[kept].abs().mean() / spread)
+
+
+def _exact(found: Artifact, judged: Judgement, logits: float | None) -> Judgement:
+    """What stored logits add: they are the shipped teachers' only in the right space."""
+    if logits is None or logits <= AGREE or judged.verdict in ("wrong space", "permuted classes"):
+        return judged
+    if judged.verdict == "fine" or judged.best is not None:
+        what = (
+            "pixels and floats of the set show different images"
+            if logits == float("inf")
+            else ("the shipped teachers do not give the stored soft labels")
+        )
+        return Judgement("wrong space", f"{judged.why}; but {what}: the manifest's preprocessing is not the set's")
+    return judged
+
+
+def _outcome(
+    found: Artifact,
+    teacher: Referee,
+    labels: Tensor,
+    readings: list[Reading],
+    judged: Judgement,
+    logits: float | None,
+) -> Outcome:
+    """Judgement and numbers, as they are told and kept."""
+    names = found.manifest.classes
+    moved = {names[a]: names[b] for a, b in enumerate(judged.order or ()) if a != b} or None
+    described = [
+        {
+            "space": reading.space if number else "as fed",
+            "recognised": float((reading.predicted == labels).float().mean()),
+            "distance": reading.distance,
+        }
+        for number, reading in enumerate(readings)
+    ]
+    network = teacher.teachers.network
+    return Outcome(
+        judged.verdict,
+        _sentence(judged, moved),
+        _next(found, judged, moved),
+        {"kind": teacher.kind, "arch": network.arch, "validation_top1": teacher.top1},
+        len(labels),
+        1 / len(names),
+        described,
+        moved,
+        None if logits is None or logits == float("inf") else logits,
+    )
+
+
+def _sentence(judged: Judgement, moved: dict[str, str] | None) -> str:
+    if judged.verdict != "permuted classes" or not moved:
+        return judged.why
+    few = [f"'{a}' shows '{b}'" for a, b in list(moved.items())[:3]]
+    return f"{judged.why} ({', '.join(few)}{', ...' if len(moved) > len(few) else ''})"
+
+
+def _next(found: Artifact, judged: Judgement, moved: dict[str, str] | None) -> str | None:
+    """What to type about it."""
+    if judged.verdict == "fine":
+        return None
+    if found.manifest.imported is None:
+        return None if judged.verdict == "unknown" else f"ddhub verify {found.folder}, and fetch the set again"
+    if judged.verdict == "permuted classes":
+        return f"{AGAIN} --classes FILE: the source's class names, one a line, in the set's order"
+    if judged.verdict == "wrong space" and judged.best is not None:
+        also = " (and then look at the class order)" if moved else ""
+        return f"{AGAIN} {judged.best.option}{also}"
+    if judged.verdict == "unknown":
+        return "ask its author for statistics, whitening and class order, if the results look odd"
+    return "ask its author for statistics, whitening and class order: --mean and --std, --zca, --classes"

@@ -1,0 +1,111 @@
+"""The teacher that a probe asks: shipped with the set, cached for its source, or trained where the user allows it.
+
+It sees the source's train split alone, and its accuracy is that on the part held out of it.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ddhub.artifact.folder import Artifact
+from ddhub.base.log import say
+from ddhub.base.units import duration
+from ddhub.data import preprocess as preprocesss
+from ddhub.data import source as sources
+from ddhub.data.preprocess import Preprocess
+from ddhub.data.source import Split
+from ddhub.training import architectures, device, fit
+from ddhub.training import network as networks
+from ddhub.training import teachers as teaching
+from ddhub.training.device import Decisions
+from ddhub.training.protocol import Protocol, TeacherSpec
+from ddhub.training.teachers import Teachers
+
+# Small and short, since it only has to know the classes; no flips, which some classes do not bear, and no play with
+# colours, which would make it blind to what it is asked.
+WIDTH, LR, BATCH, AUGMENT = 32, 0.05, 128, "crop_cutout_scale_rotate"
+LEAST_STEPS, EPOCHS = 200, (10, 100)
+FEW = 3  # teachers are enough to ask
+VALIDATION, SPLIT_SEED = 0.1, 0
+
+
+@dataclass(frozen=True)
+class Referee:
+    """A teacher, and how pixels become its inputs."""
+
+    teachers: Teachers
+    preprocess: Preprocess
+    kind: str  # shipped, cached or trained
+
+    @property
+    def top1(self) -> float:
+        """Validation accuracy, the mean over its networks."""
+        return sum(self.teachers.validation_top1) / len(self.teachers)
+
+
+def at_hand(found: Artifact, source: Callable[[], Split | None], decisions: Decisions) -> Referee | None:
+    """The teachers that the set ships, or the best in the cache for its source; None where there are none."""
+    if found.manifest.teachers:
+        return Referee(
+            teaching.load(found.teacher_files, decisions=decisions, of=found.sizes), found.preprocess, "shipped"
+        )
+    groups = teaching.cached(found.manifest.source.fingerprint)
+    split = source() if groups else None
+    if split is None:
+        return None
+    loaded = [(teaching.load(paths[:FEW], decisions=decisions), identity) for paths, identity in groups]
+    fitting = [(teachers, identity) for teachers, identity in loaded if _fits(teachers, found)]
+    if not fitting:
+        return None
+    # Fitting a whitening takes long: plain inputs first, then accuracy.
+    teachers, identity = min(fitting, key=lambda one: (bool(one[1][3]), -sum(one[0].validation_top1) / len(one[0])))
+    _, validation, seed, whitened = identity
+    training, _ = sources.hold_out(split.labels, validation, seed)
+    return Referee(teachers, preprocesss.fit(split.images, training, zca=whitened), "cached")
+
+
+def _fits(teachers: Teachers, found: Artifact) -> bool:
+    network, source = teachers.network, found.manifest.source
+    sizes = (network.classes, network.channels, network.side)
+    return sizes == (len(found.manifest.classes), source.channels, source.resolution)
+
+
+def trained(split: Split, asked: dict[str, Any]) -> Referee:
+    """Train a small teacher on the source, after saying how long that takes; it stays in the cache.
+
+    Args:
+        asked: `device`, `threads` and `compile`, as fast.decide takes them.
+    """
+    training, validation = sources.hold_out(split.labels, VALIDATION, SPLIT_SEED)
+    channels, side = int(split.images.shape[1]), int(split.images.shape[2])
+    steps = math.ceil(len(training) / BATCH)
+    epochs = min(EPOCHS[1], max(EPOCHS[0], math.ceil(LEAST_STEPS / steps)))
+    depth = min(6, max(2, side.bit_length() - 3))  # the field's at its usual sizes, and one for every other
+    arch = f"convnet{depth}_w{WIDTH}"
+    flops = architectures.training_flops(arch, channels, side, epochs * len(training))
+    network = networks.network(arch, len(split.classes), channels, side, device.decide(**asked, flops=flops))
+    fitted = preprocesss.fit(split.images, training, zca=False)
+    _announce(network, split, training, fitted, steps * epochs)
+    parts = [fit.Examples(split.images, split.labels, fitted, index=part) for part in (training, validation)]
+    spec = TeacherSpec(arch=arch, epochs=epochs, lr=LR, batch=BATCH)
+    identity = [split.fingerprint, VALIDATION, SPLIT_SEED, False]
+    lessons = teaching.Lessons(spec, network, parts[0], parts[1], AUGMENT, identity)
+    return Referee(teaching.obtain(lessons), fitted, "trained")
+
+
+def _announce(network: networks.Network, split: Split, training: torch.Tensor, fitted: Preprocess, steps: int) -> None:
+    """Say how long training takes, from a few steps of it after one to warm up."""
+    measured = min(3, math.ceil(len(training) / BATCH))
+    protocol = Protocol(loss="ce", augment=AUGMENT, lr=LR, epochs=1, batch=BATCH)
+    seconds = 0.0
+    for count in (1, measured):
+        rows = training[: count * BATCH]
+        begun = time.monotonic()
+        fit.fit(network, fit.Examples(split.images, split.labels, fitted, index=rows), protocol, seed=0)
+        seconds = (time.monotonic() - begun) / count
+    left = duration(max(1, seconds * steps))
+    say(f"probe: training a teacher ({network.arch}, {steps} steps) takes about {left}, once; it is cached")

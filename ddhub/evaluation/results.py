@@ -1,0 +1,77 @@
+"""Rows of an evaluation: one JSON file per training, and what they say together."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+from ddhub.artifact.manifest import Manifest, identity
+from ddhub.base import limits, redact, strict_json
+from ddhub.base.errors import UserError
+
+FORMAT = 1
+NAMES = ("arch", "protocol", "data", "test_set", "test")
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Read one row.
+
+    Raises:
+        UserError: naming a file that is not one.
+    """
+    try:
+        row = strict_json.read(path, limits.ROW_BYTES)
+        fault = _fault(row)
+    except UserError as unreadable:
+        fault = unreadable.args[0].removeprefix(f"{path}: ")
+    if fault is not None:
+        raise UserError(f"{path}: not an evaluation row ({fault})", next=f"rm {path}, then evaluate again")
+    found: dict[str, Any] = row
+    return found
+
+
+def _fault(row: Any) -> str | None:
+    """What keeps a row from being one; what it says beyond this is nobody's business here."""
+    if not isinstance(row, dict):
+        return "no keys and values"
+    missing = [name for name in ("top1", "seed", *NAMES) if name not in row]
+    if missing:
+        return f"no '{missing[0]}'"
+    if not _number(row["top1"]) or type(row["seed"]) is not int:
+        return "top1 or seed is no number"
+    if not 0 <= row["top1"] <= 1:
+        return f"top1 is {row['top1']}"
+    if not all(_is_name(row[name]) for name in (*NAMES, *(name for name in ("hardware", "payload") if name in row))):
+        return f"a name is no text of one line, 1 to {limits.NAME} characters"
+    overrides = row.get("overrides", [])
+    if not isinstance(overrides, list) or not all(map(_is_name, overrides)):
+        return "overrides are no list of texts"
+    if row.get("seconds") is not None and not (_number(row["seconds"]) and row["seconds"] >= 0):
+        return "seconds is no number"
+    return None
+
+
+def _number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= limits.NAME and redact.is_text(value)
+
+
+def paths(folder: Path) -> list[Path]:
+    """The row files in a folder, sorted.
+
+    Raises:
+        UserError: where there are more than any evaluation makes.
+    """
+    found = sorted(folder.glob("*.json"))
+    if len(found) > limits.ROWS:
+        raise UserError(f"{folder}: {len(found)} rows, more than the {limits.ROWS} that are read")
+    return found
+
+
+def of(record: Manifest, folder: Path) -> list[dict[str, Any]]:
+    """All rows in a folder that belong to a set's payload as it is now."""
+    payload = identity(record.files)
+    found = [read(path) for path in paths(folder)]
+    return [row for row in found if row.get("payload") == payload]

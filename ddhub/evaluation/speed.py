@@ -1,0 +1,179 @@
+"""Which way of training is fastest here: measured once over a few steps, frozen beside the rows, replayed ever after.
+
+Ways change the last bits of numbers, so one grid of rows holds one way per architecture and kind of machine. bfloat16
+is tried where it was measured to cost no accuracy, which is ConvNets (benchmarks/README.md), and wherever it is allowed
+(`precision=auto`).
+"""
+
+import contextlib
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ddhub.artifact import manifest
+from ddhub.base import files, seeds
+from ddhub.base.errors import UserError
+from ddhub.base.log import say
+from ddhub.evaluation import results, workbench
+from ddhub.evaluation.workbench import Bench, Cell
+from ddhub.training import architectures, device, fit
+from ddhub.training.device import Decisions
+
+FROM_STEPS = 1000  # fewer steps in the whole grid are done before measuring pays
+BFLOAT16_FROM = 2e13  # FLOPs of the grid from which compiling a second program, to compare with, pays on a CPU
+AT_ONCE = 5  # seeds tried in one program
+STEPS, ROUNDS = 2, 3
+MARGIN = 0.9  # another way must take less than this part of the first one's time: measured times are noisy
+FROZEN = ("compile", "precision", "together")  # device and threads are each machine's own
+
+
+def settle(bench: Bench, out: Path, sharded: bool = False) -> Bench:
+    """The bench with what is fastest here decided for every architecture, and frozen in the folder of its rows.
+
+    Shards divide one list of jobs among them, so those that share the folder train as many seeds at once on every kind
+    of machine: what the first of them found.
+    """
+    chosen = {arch: _settled(bench, arch, out, sharded) for arch in bench.decisions}
+    request = replace(bench.request, decided=tuple(chosen.items()))
+    return replace(bench, request=request, decisions=chosen)
+
+
+def _settled(bench: Bench, arch: str, out: Path, sharded: bool) -> Decisions:
+    """What was frozen, or how earlier rows were trained, or what is measured now; what was asked for always wins."""
+    base, asked = bench.decisions[arch], bench.request.asked
+    key = {
+        "payload": manifest.identity(bench.set.manifest.files),
+        "arch": arch,
+        "hardware": device.hardware(base.device),
+    }
+    name = arch.replace(":", "_")
+    path = out / "decisions" / f"{name}-{files.digest(key)[:8]}.json"
+    with files.locked(path.with_name(f"{name}.lock")):
+        agreed = _agreed(path.parent, key) if sharded else {}
+        found = _read(path) or _of_rows(bench, arch, key["hardware"], out)
+        if found is None and _steps(bench, arch) >= FROM_STEPS:
+            ways = candidates(bench, arch)
+            measured = _measured(bench, arch, ways) if len(ways) > 1 else {}
+            best = replace(fastest(measured) if measured else base, **agreed)
+            found = {name: best.record()[name] for name in FROZEN}
+            times = {_title(way): round(1000 * seconds, 2) for way, seconds in measured.items()}
+            files.write_json(path, {**key, "decisions": found, "milliseconds_per_step": times})
+            say(f"{arch}: {_title(best)}{f', by measurement {times}' if times else ''}")
+    told = {name: value for name, value in asked.items() if value not in (None, "auto")}
+    return replace(base, **{**(found or {}), **agreed, **told})
+
+
+def candidates(bench: Bench, arch: str) -> list[Decisions]:
+    """The ways worth measuring, the usual one first."""
+    base, asked, network = bench.decisions[arch], bench.request.asked, bench.network(arch)
+    convnet, gpu = isinstance(network.skeleton, architectures.ConvNet), not base.device.startswith("cpu")
+    ways = [base]
+    if base.compile and asked["compile"] is None:
+        ways.append(replace(base, compile=False))
+    pays = workbench.flops(bench, arch) >= BFLOAT16_FROM
+    if (pays and asked["precision"] is None and convnet) or (
+        asked["precision"] == "auto" and (pays or not base.compile)
+    ):
+        ways.append(replace(base, precision="bfloat16"))
+    several = min(AT_ONCE, len({cell.seed for cell in bench.request.cells}))
+    # On a CPU, a program of several ConvNets is one of grouped convolutions: it wins where calls cost more than
+    # arithmetic, and never once compiled.
+    if several > 1 and asked["together"] is None and not network.draws and (gpu or (convnet and not base.compile)):
+        ways += [replace(way, together=several) for way in ways if gpu or not way.compile]
+    return ways
+
+
+def fastest(seconds: dict[Decisions, float]) -> Decisions:
+    """The first way, unless another is faster by more than the margin."""
+    first, best = next(iter(seconds)), min(seconds, key=lambda way: seconds[way])
+    return best if seconds[best] < MARGIN * seconds[first] else first
+
+
+def _measured(bench: Bench, arch: str, ways: list[Decisions]) -> dict[Decisions, float]:
+    """Seconds of a step of each way; those that the network cannot be trained in are left out."""
+    found = {}
+    for way in ways:
+        with contextlib.suppress(UserError):
+            found[way] = _seconds(bench, arch, way)
+    return found
+
+
+def _seconds(bench: Bench, arch: str, way: Decisions) -> float:
+    """Seconds of one step of one network, trained this way: the best of ROUNDS, after one that compiles."""
+    cell = next(cell for cell in bench.request.cells if cell.arch == arch)
+    protocol = bench.protocol(cell).model_copy(update={"min_steps": 0})
+    examples = workbench.examples(bench, replace(cell, seed=0))
+    network, several = workbench.network(bench.set, arch, way), way.together
+    _, steps = fit.plan(len(examples), protocol, fit.family_of(network, protocol))
+    examples = replace(examples, index=_first(examples, len(examples) // steps))
+    asked = [seeds.derive(number, "calibrate") for number in range(several)]
+
+    def run(epochs: int) -> float:
+        brief = protocol.model_copy(update={"epochs": epochs})
+        begun = time.perf_counter()
+        fit.fit_many(network, [examples] * several, brief, asked, teach=workbench.teach(bench, cell))
+        return time.perf_counter() - begun
+
+    run(1)
+    return min(run(STEPS) for _ in range(ROUNDS)) / STEPS / several
+
+
+def _first(examples: fit.Examples, count: int) -> Any:
+    """The rows of a first batch."""
+    import torch
+
+    return torch.arange(count) if examples.index is None else examples.index[:count]
+
+
+def _steps(bench: Bench, arch: str) -> int:
+    """Steps of all rows of an architecture."""
+    total = 0
+    for cell in bench.request.cells:
+        if cell.arch == arch:
+            protocol = bench.protocol(cell)
+            family = fit.family_of(bench.network(arch), protocol)
+            epochs, steps = fit.plan(len(bench.set.labels), protocol, family)
+            total += epochs * steps
+    return total
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))["decisions"]
+        return {name: found[name] for name in FROZEN}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _agreed(folder: Path, key: dict[str, Any]) -> dict[str, Any]:
+    """How many seeds at once is frozen for an architecture on any kind of machine; nothing where none is."""
+    for path in sorted(folder.glob("*.json")):
+        found = _read(path)
+        about = json.loads(path.read_text(encoding="utf-8")) if found else {}
+        if found and all(about.get(name) == key[name] for name in ("payload", "arch")):
+            return {"together": found["together"]}
+    return {}
+
+
+def _of_rows(bench: Bench, arch: str, hardware: str, out: Path) -> dict[str, Any] | None:
+    """How the rows of a grid were trained that was begun without a file of decisions."""
+    for row in results.of(bench.set.manifest, out):
+        if row["arch"] == arch and row.get("hardware") == hardware and isinstance(row.get("decisions"), dict):
+            record = {**Decisions().record(), **row["decisions"]}
+            return {name: record[name] for name in FROZEN}
+    return None
+
+
+def _title(way: Decisions) -> str:
+    words = [way.precision, "compiled" if way.compile else "", f"{way.together} at once" if way.together > 1 else ""]
+    return ", ".join(word for word in words if word)
+
+
+def together(cells: list[Cell], size: int) -> list[list[Cell]]:
+    """Cells that are trained in one program: alike but for seeds, which are cut into runs of `size` from 0 on."""
+    groups: dict[Cell, list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault(replace(cell, seed=cell.seed // size), []).append(cell)
+    return list(groups.values())

@@ -1,0 +1,102 @@
+"""Learning rate and weight decay per architecture, chosen on validation data held out of the real training split.
+
+The same candidates are tried for every kind of data, so that no side of a comparison is tuned harder than the other.
+Test data is not touched: candidates are scored on images that neither the set's makers nor the trainings have seen.
+"""
+
+import functools
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ddhub.artifact import manifest
+from ddhub.base import files, jobs, seeds
+from ddhub.base.log import say
+from ddhub.base.units import duration
+from ddhub.evaluation import workbench
+from ddhub.evaluation.workbench import Bench, Cell, Tuned
+from ddhub.training import fit
+from ddhub.training.protocol import Protocol
+
+RATES = (0.1, 0.3, 1.0, 3.0, 10.0)  # times the rate that would be used untuned
+DECAYS = (1.0, 0.1, 10.0)  # times the weight decay, at the best rate
+
+
+def tune(bench: Bench, cells: Sequence[Cell], folder: Path, engine: jobs.Engine) -> Bench:
+    """The bench with rates and decays chosen for its cells; candidates are kept in `folder`, one file each.
+
+    Rates are tried first, then decays at the best rate. Full data keeps the protocol that its authors tuned.
+    """
+    groups = list(dict.fromkeys((cell.arch, cell.protocol, cell.data) for cell in cells if cell.data != "full"))
+    choices = []
+    for group in groups:
+        cell = Cell(*group, seed=0)
+        tried = _run(bench, cell, _rates(bench, cell), folder, engine)
+        tried += _run(bench, cell, _decays(bench, cell, _best(tried)), folder, engine)
+        choices.append(_choice(group, tried))
+    for choice in choices:
+        where = f"{choice.arch} {choice.protocol} {choice.data}"
+        cost = f"{choice.trainings} trainings, {duration(choice.seconds)}"
+        say(f"tuned {where}: lr {choice.lr:g}, weight decay {choice.weight_decay:g} ({cost})")
+    return replace(bench, request=replace(bench.request, tuned=tuple(choices)))
+
+
+def _rates(bench: Bench, cell: Cell) -> list[Protocol]:
+    protocol, family = bench.protocol(cell), _family(bench, cell)
+    base = family.lr if family.lr is not None else protocol.lr
+    fixed = {"tuned": True, "weight_decay": family.weight_decay}
+    return [protocol.model_copy(update={**fixed, "lr": base * factor}) for factor in RATES]
+
+
+def _decays(bench: Bench, cell: Cell, best: dict[str, Any]) -> list[Protocol]:
+    protocol = bench.protocol(cell).model_copy(update={"tuned": True, "lr": best["lr"]})
+    base = _family(bench, cell).weight_decay
+    return [protocol.model_copy(update={"weight_decay": base * factor}) for factor in DECAYS if factor != 1.0]
+
+
+def _family(bench: Bench, cell: Cell) -> Any:
+    return fit.family_of(bench.network(cell.arch), bench.protocol(cell))
+
+
+def _run(
+    bench: Bench, cell: Cell, protocols: list[Protocol], folder: Path, engine: jobs.Engine
+) -> list[dict[str, Any]]:
+    """Every candidate's file, made where it is missing."""
+    paths = {folder / _file_name(bench, cell, protocol): protocol for protocol in protocols}
+    made = {path: functools.partial(_work, bench, cell, protocol) for path, protocol in paths.items()}
+    jobs.run_all(made, engine)
+    return [json.loads(path.read_text()) for path in paths]
+
+
+def _file_name(bench: Bench, cell: Cell, protocol: Protocol) -> str:
+    key = [manifest.identity(bench.set.manifest.files), cell.arch, cell.data, protocol.model_dump()]
+    return f"{cell.arch.replace(':', '_')}-{cell.protocol}-{cell.data}-{files.digest(key)[:12]}.json"
+
+
+def _work(bench: Bench, cell: Cell, protocol: Protocol, path: Path) -> None:
+    """Train one candidate and score it on validation data."""
+    begun = time.monotonic()
+    network = bench.network(cell.arch)
+    examples = workbench.examples(bench, cell)
+    seed = seeds.derive(0, "tune")  # not a seed that any row uses
+    try:
+        weights = fit.fit(network, examples, protocol, seed, teach=workbench.teach(bench, cell))[-1]
+        top1 = fit.accuracy(network, weights, bench.validation_examples())
+    except fit.Diverged:  # a rate too high, which is an answer
+        top1 = 0.0
+    found = {"lr": protocol.lr, "weight_decay": protocol.weight_decay, "validation_top1": top1}
+    files.write_json(path, {**found, "seconds": round(time.monotonic() - begun, 2)})
+
+
+def _best(tried: list[dict[str, Any]]) -> dict[str, Any]:
+    """The highest validation accuracy; of equals the one tried first."""
+    return max(tried, key=lambda found: found["validation_top1"])
+
+
+def _choice(group: tuple[str, str, str], tried: list[dict[str, Any]]) -> Tuned:
+    best = _best(tried)
+    seconds = round(sum(found["seconds"] for found in tried), 1)
+    return Tuned(*group, best["lr"], best["weight_decay"], best["validation_top1"], len(tried), seconds)

@@ -1,0 +1,288 @@
+"""What the rows of one evaluation share, and what each of them trains on: the set, real images, teachers, protocols.
+
+The evaluator's own file, and the only one that opens test data.
+Shapes: N images, C H W image, K classes.
+"""
+
+import functools
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ddhub.artifact import folder
+from ddhub.artifact.folder import Artifact
+from ddhub.base.errors import UserError
+from ddhub.data import source as sources
+from ddhub.data import spec as specs
+from ddhub.data.source import Split
+from ddhub.evaluation import baselines, origins
+from ddhub.evaluation import protocols as named
+from ddhub.evaluation.baselines import Pool
+from ddhub.training import architectures, fit
+from ddhub.training import device as devices
+from ddhub.training import network as networks
+from ddhub.training import teachers as teaching
+from ddhub.training.device import Decisions
+from ddhub.training.fit import Examples
+from ddhub.training.protocol import Protocol
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One row to be: an architecture trained on some data under a protocol, from one seed."""
+
+    arch: str
+    protocol: str
+    data: str  # distilled, or one of baselines.BASELINES
+    seed: int
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What was chosen on validation data for one architecture, protocol and kind of data, and what that cost."""
+
+    arch: str
+    protocol: str
+    data: str
+    lr: float
+    weight_decay: float
+    validation_top1: float
+    trainings: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for, in small words from which any process, also on another machine, builds its Bench."""
+
+    reference: str  # what `fetch` finds the set's folder by
+    fetch: Callable[[str], Path]  # a function of a module
+    name: str  # what rows call the set
+    cells: tuple[Cell, ...]
+    overrides: tuple[str, ...]  # of protocols, as `protocols.resolve` takes them
+    test: str | None
+    source_path: str | None
+    device: str | None
+    threads: int | None
+    compile: bool | None
+    tune: bool = False
+    tuned: tuple[Tuned, ...] = ()  # what came of it
+    precision: devices.AskedPrecision | None = None
+    together: int | None = None
+    decided: tuple[tuple[str, Decisions], ...] = ()  # by architecture, as calibrate.settle froze them
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """Of the ways to train, what was asked for; None is free to be measured."""
+        return {"compile": self.compile, "precision": self.precision, "together": self.together}
+
+
+@dataclass(frozen=True)
+class Bench:
+    """All that the rows of one evaluation share; sent to another process as its request, and built again there."""
+
+    request: Request
+    set: Artifact
+    test: Split
+    test_set: str  # what people call it
+    train: Split | None  # the real training data, where a baseline asks for it
+    training: Tensor | None  # rows of `train` that the set was distilled from
+    validation: Tensor | None  # rows of `train` that it was not
+    teachers: teaching.Teachers | None
+    protocols: dict[str, Protocol]  # by name, `full` included
+    decisions: dict[str, Decisions]  # by architecture
+
+    def __reduce__(self) -> tuple[Callable[[Request], "Bench"], tuple[Request]]:
+        return again, (self.request,)
+
+    def network(self, arch: str) -> networks.Network:
+        """The network of an architecture for this set."""
+        return network(self.set, arch, self.decisions[arch])
+
+    def protocol(self, cell: Cell) -> Protocol:
+        """How a row is trained: what storage alone pays for has hard labels under every protocol."""
+        found = self.protocols[cell.protocol]
+        if cell.data == "random_bytes":
+            found = found.model_copy(update={"labels": "hard", "loss": "ce"})
+        chosen = self.tuned(cell)
+        if chosen is not None:
+            found = found.model_copy(update={"lr": chosen.lr, "weight_decay": chosen.weight_decay, "tuned": True})
+        return found
+
+    def tuned(self, cell: Cell) -> Tuned | None:
+        """What was chosen for a row's architecture, protocol and data, if anything was."""
+        wanted = (cell.arch, cell.protocol, cell.data)
+        return next((each for each in self.request.tuned if (each.arch, each.protocol, each.data) == wanted), None)
+
+    def validation_examples(self) -> Examples:
+        """Real images that were held out of the training part, as pixels."""
+        assert self.train is not None
+        return Examples(self.train.images, self.train.labels, self.set.preprocess, index=self.validation)
+
+    @functools.cached_property
+    def pool(self) -> Pool:
+        """The real images that baselines choose from."""
+        assert self.train is not None and self.training is not None
+        return Pool(self.train.images, self.train.labels, self.train.classes, self.training, self._embed)
+
+    def _embed(self, images: Tensor) -> Tensor:
+        """Features (n, F) of uint8 images: the first teacher's where it has some, otherwise the network inputs."""
+        inputs = self.set.preprocess.inputs(images)
+        if self.teachers is None or not self.teachers.has_features:
+            return inputs.flatten(1)
+        return torch.cat([self.teachers.features(part).cpu() for part in inputs.split(500)])
+
+
+@functools.lru_cache(maxsize=1)
+def again(request: Request) -> Bench:
+    """The Bench of a request in this process, built for its first row.
+
+    Raises:
+        UserError: naming the machine, when it cannot read what the rows need.
+    """
+    try:
+        return build(folder.read(request.fetch(request.reference)), request)
+    except UserError as fault:
+        raise UserError(
+            f"{socket.gethostname()}: cannot build what the rows need: {fault.args[0]}",
+            next="put set, source and test data where every machine can read them, or name them by their Hub ids",
+        ) from fault
+
+
+def build(found: Artifact, request: Request) -> Bench:
+    """Load what the rows need and check that every architecture runs, before any of them starts.
+
+    Raises:
+        UserError: for whatever cannot be evaluated.
+    """
+    record, cells = found.manifest, request.cells
+    spec = origins.source_spec(found, request.source_path)
+    test_spec = spec
+    if request.test is not None:
+        test_spec = sources.find_test(spec.model_copy(update=specs.elsewhere(request.test)))
+    test = sources.load_test(test_spec)
+    what = f"the test split of {test_spec.path or test_spec.dataset}"
+    if request.test is None:
+        origins.check_classes(found, test, what)
+    else:
+        test = origins.aligned(found, test, what)
+    real, training, validation = None, None, None
+    if request.tune or any(cell.data != "distilled" for cell in cells):
+        real, training, validation = sources.load_train(spec)
+        origins.check_classes(found, real, f"the train split of {spec.path or spec.dataset}")
+    names = list(dict.fromkeys(cell.protocol for cell in cells if cell.protocol != "full"))
+    full_epochs = origins.own_settings(found).full_epochs
+    protocols = named.resolve(record, names, full_epochs, request.overrides)
+    decisions = {arch: _decide(found, arch, request, protocols, real) for arch in dict.fromkeys(c.arch for c in cells)}
+    loaded = _teachers(found, cells, protocols, decisions)
+    for arch, settled in request.decided:
+        frozen: dict[str, Any] = {name: settled.record()[name] for name in request.asked}
+        decisions[arch] = replace(decisions[arch], **frozen)
+    for arch, decision in decisions.items():
+        network(found, arch, decision)
+    where = Path(request.test).name if request.test is not None and test_spec.path else test_spec.dataset
+    return Bench(
+        request, found, test, f"{where} {test_spec.test}", real, training, validation, loaded, protocols, decisions
+    )
+
+
+def network(found: Artifact, arch: str, decisions: Decisions) -> networks.Network:
+    """The network of an architecture for a set, trained as decided."""
+    source = found.manifest.source
+    return networks.network(arch, len(found.manifest.classes), source.channels, source.resolution, decisions)
+
+
+def _decide(
+    found: Artifact, arch: str, request: Request, protocols: dict[str, Protocol], real: Split | None
+) -> Decisions:
+    """How to run one architecture, from the work of the whole grid, so that a resumed grid decides the same."""
+    work = _flops(found, arch, request, protocols, real)
+    return devices.decide(request.device, request.threads, flops=work, **request.asked)
+
+
+def flops(bench: Bench, arch: str) -> float:
+    """FLOPs of all rows of a ConvNet, about; 0 for other architectures."""
+    return _flops(bench.set, arch, bench.request, bench.protocols, bench.train)
+
+
+def _flops(found: Artifact, arch: str, request: Request, protocols: dict[str, Protocol], real: Split | None) -> float:
+    count = len(found.labels)
+    images = sum(
+        protocols[cell.protocol].epochs * (len(real) if cell.data == "full" and real is not None else count)
+        for cell in request.cells
+        if cell.arch == arch
+    )
+    source = found.manifest.source
+    return architectures.training_flops(arch, source.channels, source.resolution, images)
+
+
+def _teachers(
+    found: Artifact, cells: tuple[Cell, ...], protocols: dict[str, Protocol], decisions: dict[str, Decisions]
+) -> teaching.Teachers | None:
+    """The shipped teachers, where a row needs them: to label real images or views, or for their features.
+
+    They are compiled where any row is: the work is there to pay for it, and the choice does not hang on an order.
+    """
+    soft = [cell for cell in cells if _labelled_by_teachers(found, cell, protocols)]
+    if soft and not found.manifest.teachers:
+        raise UserError(
+            f"{found.folder}: ships no teachers to label {soft[0].data} images with", next="--baselines none"
+        )
+    views = any(protocols[cell.protocol].labels == "teachers" for cell in cells)
+    features = any(cell.data in baselines.SELECTIONS for cell in cells)
+    if not found.manifest.teachers or not (soft or views or features):
+        return None
+    how = replace(next(iter(decisions.values())), compile=any(decision.compile for decision in decisions.values()))
+    how = replace(how, precision="float32", together=1)  # they only look
+    return teaching.load(found.teacher_files, decisions=how, of=found.sizes)
+
+
+def _labelled_by_teachers(found: Artifact, cell: Cell, protocols: dict[str, Protocol]) -> bool:
+    """Whether a row's real images need the soft labels that the set's own images have."""
+    stored = protocols[cell.protocol].labels == "stored" and found.manifest.labels.form != "hard"
+    return stored and cell.data not in ("distilled", "full", "random_bytes")
+
+
+def examples(bench: Bench, cell: Cell) -> fit.Examples:
+    """The images and labels of one row, labelled as its protocol wants them."""
+    found, protocol = bench.set, bench.protocol(cell)
+    soft = protocol.labels == "stored"
+    if cell.data == "distilled":
+        targets = _targets(found, found.soft_labels, protocol) if soft else None
+        return fit.Examples(found.inputs, found.labels, targets=targets)
+    pool, record = bench.pool, found.manifest
+    if cell.data == "full":
+        return fit.Examples(pool.images, pool.labels, found.preprocess)
+    ipc = record.ipc
+    if cell.data == "random_bytes":
+        counts = record.bytes
+        ipc = baselines.affordable(pool, counts.images + counts.labels + counts.preprocess + counts.teachers)
+    drawn = baselines.choose(cell.data, pool, ipc, cell.seed)
+    inputs, targets = found.preprocess.inputs(pool.images[drawn]), None
+    if _labelled_by_teachers(found, cell, bench.protocols):
+        assert bench.teachers is not None
+        # As the set's own labels are stored: in half precision.
+        logits = bench.teachers.label(inputs, None if record.labels.teachers == "mean" else 0).half().float()
+        targets = _targets(found, logits, protocol)
+    return fit.Examples(inputs, pool.labels[drawn], targets=targets)
+
+
+def _targets(found: Artifact, soft: Tensor | None, protocol: Protocol) -> Tensor | None:
+    """What the protocol's loss learns from stored soft labels: logits become probabilities for a cross-entropy."""
+    labels = found.manifest.labels
+    if soft is None or protocol.loss != "soft_ce" or labels.form != "logits":
+        return soft
+    return (soft / labels.temperature).softmax(1)
+
+
+def teach(bench: Bench, cell: Cell) -> Callable[[Tensor], Tensor] | None:
+    """What labels a row's augmented views, where its protocol wants that."""
+    if bench.protocol(cell).labels != "teachers":
+        return None
+    assert bench.teachers is not None
+    return bench.teachers.label

@@ -1,0 +1,121 @@
+"""Class order: from the numbers or names of a foreign set's files to the classes of its source.
+
+Shapes: N images, K classes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from ddhub.base.errors import UserError
+from ddhub.base.schema import did_you_mean
+from ddhub.data.classes import match
+from ddhub.interop.reading import Foreign
+
+
+def settle(
+    found: Foreign, classes: Sequence[str], named: Sequence[str] | None, affirmed: bool, where: str
+) -> tuple[Foreign, list[str]]:
+    """The set with its classes numbered as in `classes`, and what to write down of how that was known.
+
+    Args:
+        classes: of the source, in its order.
+        named: the source's names of the set's classes 0, 1, ..., where the user gave them.
+        affirmed: the user says that the set's order is the source's.
+        where: what is read, for messages.
+
+    Raises:
+        UserError: for labels outside the range, uneven classes, names that the source does not have.
+    """
+    labels, notes = _numbered(found, len(classes), where)
+    order = _order(found, classes, named, affirmed, where)
+    if found.soft is not None and found.soft.shape[1] != len(classes):
+        raise UserError(f"{where}: soft labels of {found.soft.shape[1]} classes, and the source has {len(classes)}")
+    if labels.min() < 0 or labels.max() >= len(order):
+        low, high = int(labels.min()), int(labels.max())
+        raise UserError(f"{where}: labels from {low} to {high}, outside 0..{len(order) - 1} of the source's classes")
+    labels = order[labels]
+    counts = labels.bincount(minlength=len(classes))
+    if counts.min() != counts.max():
+        few, many = int(counts.argmin()), int(counts.argmax())
+        raise UserError(
+            f"{where}: classes of different sizes: '{classes[few]}' has {counts[few]} images, '{classes[many]}' "
+            f"{counts[many]}; a set has as many of each"
+        )
+    soft = found.soft
+    if soft is not None:
+        soft = torch.empty_like(soft).index_copy_(1, order, soft)
+    how = (
+        "as the file given by --classes has it"
+        if named is not None
+        else "the source's, as affirmed"
+        if affirmed
+        else "by name"
+        if found.groups and not _numeric(found, classes)
+        else "taken to be the source's, which the files do not say"
+    )
+    return replace(found, labels=labels, soft=soft), [*notes, f"class order: {how}"]
+
+
+def _numeric(found: Foreign, classes: Sequence[str]) -> bool:
+    """Whether the files number their classes rather than name them as the source does."""
+    numbers = all(group.isdecimal() and len(group) < 10 for group in found.groups)
+    return not set(found.groups) <= set(classes) and numbers
+
+
+def _numbered(found: Foreign, classes: int, where: str) -> tuple[Tensor, list[str]]:
+    """The files' own class numbers (N,), and notes on them."""
+    count = len(found.images)
+    if found.labels is not None:
+        if len(found.labels) != count:
+            raise UserError(f"{where}: {count} images and {len(found.labels)} labels")
+        return found.labels, []
+    if found.soft is not None and len(found.soft) != count:
+        raise UserError(f"{where}: {count} images and {len(found.soft)} labels")
+    if count % classes or found.ipc not in (None, count // classes):
+        wanted = f"{found.ipc} images" if found.ipc else "as many images"
+        raise UserError(
+            f"{where}: {count} images for {classes} classes; the layout has {wanted} of each, class by class"
+        )
+    labels = torch.arange(count) // (count // classes)
+    notes = ["the class of an image is its place: the layout has images class by class"]
+    if found.soft is not None and found.soft.shape[1] == classes:
+        odd = int((found.soft.argmax(1) != labels).sum())
+        notes += [f"{odd} of {count} images have their largest soft label at another class"] if odd else []
+    return labels, notes
+
+
+def _order(found: Foreign, classes: Sequence[str], named: Sequence[str] | None, affirmed: bool, where: str) -> Tensor:
+    """For each class number of the files, the source's class number (K,)."""
+    if named is not None:
+        return _by_name(named, classes, "--classes")
+    if not found.groups:
+        return torch.arange(len(classes))
+    if set(found.groups) <= set(classes):
+        return _by_name(found.groups, classes, where)
+    if affirmed and not _numeric(found, classes):
+        return torch.arange(len(classes))
+    if not _numeric(found, classes) and (matched := match(found.groups, classes)) is not None:
+        return torch.tensor(matched)
+    if _numeric(found, classes):
+        numbers = torch.tensor([int(group) for group in found.groups])
+        if numbers.max() >= len(classes):
+            raise UserError(f"{where}: class {int(numbers.max())} is outside 0..{len(classes) - 1} of the source")
+        return numbers
+    unknown = next(group for group in found.groups if group not in classes)
+    raise UserError(
+        f"{where}: the source has no class '{unknown}'{did_you_mean(unknown, list(classes))}",
+        next="--classes FILE (the source's class names, a line each, in the set's order), or --order source",
+    )
+
+
+def _by_name(names: Sequence[str], classes: Sequence[str], where: str) -> Tensor:
+    positions = {name: number for number, name in enumerate(classes)}
+    unknown = next((name for name in names if name not in positions), None)
+    if unknown is not None:
+        raise UserError(f"{where}: the source has no class '{unknown}'{did_you_mean(unknown, list(classes))}")
+    if len(set(names)) != len(names) or len(names) != len(classes):
+        raise UserError(f"{where}: names {len(set(names))} classes, and the source has {len(classes)}")
+    return torch.tensor([positions[name] for name in names])

@@ -1,0 +1,268 @@
+"""Import: a set in somebody else's layout becomes an artifact that is loaded and evaluated like a native one.
+
+What the files do not say comes from ddhub/interop/conventions.py or from the user, and is written down; nothing is guessed.
+Shapes: N images, C H W image, K classes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ddhub import __version__
+from ddhub.artifact import folder as folders
+from ddhub.artifact import manifest, parquet
+from ddhub.artifact.manifest import Imported, LabelRecord, Made, Manifest, PreprocessRecord, SourceRecord
+from ddhub.artifact.parquet import Rows
+from ddhub.artifact.state import STATE
+from ddhub.base import files, plugins, strict_yaml
+from ddhub.base import overrides as overridess
+from ddhub.base.errors import UserError
+from ddhub.base.log import say
+from ddhub.base.schema import check
+from ddhub.data import catalog
+from ddhub.data import classes as class_names
+from ddhub.data import source as sources
+from ddhub.data.preprocess import Preprocess
+from ddhub.data.source import Split
+from ddhub.data.spec import SourceSpec
+from ddhub.interop import class_order, conventions, input_space
+from ddhub.interop import reading as readings
+from ddhub.interop.input_space import Told
+from ddhub.interop.reading import Foreign, Reading
+from ddhub.training.protocol import Protocol
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the user says of a set; None leaves it to the files and the table."""
+
+    source: str  # the dataset it was distilled from: a Hub id, `digits` or a folder
+    overrides: Sequence[str] = ()  # `source.KEY=VALUE`
+    layout: str = "auto"
+    name: str | None = None
+    method: str | None = None
+    license: str | None = None
+    lr: float | None = None
+    epochs: int | None = None
+    space: Told = field(default_factory=Told)
+    classes: str | None = None  # a file with one class name per line, in the set's order
+    order: str | None = None  # `source` affirms that the set's classes are in the source's order
+    reading: Reading = field(default_factory=Reading)
+
+
+def ask(
+    source: str,
+    *,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    zca: bool | None = None,
+    reading: dict[str, Any] | None = None,
+    **told: Any,
+) -> Asked:
+    """What the user says, from plain values: `reading` has fields of foreign.Reading, `told` the others of Asked."""
+    return Asked(source, space=Told(mean, std, zca), reading=Reading(**(reading or {})), **told)
+
+
+def import_set(path: Path, out: Path, asked: Asked) -> Path:
+    """Make an artifact of the foreign set at `path`, payload and manifest, in the empty folder `out`.
+
+    Args:
+        asked: its `name` is the set's, and needed.
+
+    Raises:
+        UserError: for whatever the set, its source or the table leaves unsaid or contradicts; nothing is written then.
+    """
+    assert asked.name is not None
+    name = manifest.check_name(asked.name)
+    layout, path = find(path, asked.layout, asked.reading)
+    found: Foreign = plugins.load("layouts", layout).read(path, asked.reading)
+    spec, local = _source(asked, found)
+    space = input_space.settle(asked.space, found, spec.dataset)
+    named = _class_file(asked)
+    _check_order(asked, found, spec.dataset)
+    split, _, _ = sources.load_train(spec)
+    _check_shape(found, split, path.name)
+    found, order_notes = class_order.settle(found, split.classes, named, asked.order == "source", path.name)
+    fitted, space_notes = input_space.fit(space, split)
+    notes = [*found.notes, *order_notes, *space_notes]
+    _write(out, name, layout, asked, found, split, fitted, notes)
+    files.write_json(out / STATE / "run.json", {"recipe_hash": None, "recipe": {}, "source_path": local})
+    for note in notes:
+        say(f"note: {note}")
+    return out
+
+
+def find(path: Path, layout: str, how: Reading) -> tuple[str, Path]:
+    """The layout of the set at a path, and the file or folder that holds it.
+
+    Raises:
+        UserError: where none fits or several do; names them.
+    """
+    _refuse_known(path)
+    layouts = plugins.names("layouts") if layout == "auto" else [layout]
+    modules = {name: plugins.load("layouts", name) for name in layouts}
+    places = [path]
+    if path.is_dir():
+        whole = (p for p in path.iterdir() if p.suffix in readings.SINGLE and not p.name.startswith(readings.HALVES))
+        places += sorted(whole)
+    fitting = [(name, place) for place in places for name in layouts if modules[name].detect(place, how)]
+    if len(fitting) == 1:
+        return fitting[0]
+    if layout != "auto" and len(fitting) < 2:
+        return layout, path  # the layout's own reader says best what is missing
+    if not fitting:
+        known = ", ".join(layouts)
+        what = "fits none of the layouts" if path.exists() else "no such file or folder, and no Hub id owner/name"
+        raise UserError(f"{path}: {what} ({known})", next="--layout NAME says what is missing")
+    shown = "; ".join(f"{place} (--layout {name})" for name, place in fitting)
+    raise UserError(f"{path}: several sets are possible: {shown}", next="name one of these paths and its --layout")
+
+
+def _refuse_known(path: Path) -> None:
+    """What is no set, or no foreign one."""
+    if path.is_dir() and (path / "ddhub.json").is_file():
+        raise UserError(f"{path}: is a ddhub artifact already", next=f"ddhub evaluate {path}")
+    per_batch = path.is_dir() and any(path.glob("epoch_*/batch_*.tar"))
+    if path.name.startswith(("FKD_", "batch_")) or per_batch:
+        raise UserError(
+            f"{path.name}: holds FKD labels: logits of every batch of a training run, tied to the crop, flip and "
+            "mixing drawn for it, which no column of labels can hold",
+            next="import the folder of images instead",
+        )
+    if path.is_file() and path.suffix in (".zip", ".tar", ".gz", ".tgz", ".7z"):
+        raise UserError(f"{path.name}: is an archive", next="unpack it, and import the folder")
+
+
+def _source(asked: Asked, found: Foreign) -> tuple[SourceSpec, str | None]:
+    """The source to read, and the local folder it is read from; a local folder is recorded by its name alone."""
+    data: dict[str, Any] = {"source": {"dataset": asked.source}}
+    foreign_keys = [text for text in asked.overrides if not text.strip().startswith("source.")]
+    if foreign_keys:
+        raise UserError(f"--set {foreign_keys[0]}: here only source.KEY=VALUE can be set, as in source.path=FOLDER")
+    overridess.override(data, asked.overrides)
+    spec, faults = check(SourceSpec, data["source"], "source.")
+    if spec is None:
+        raise UserError("\n".join(faults))
+    folder = Path(spec.dataset).expanduser()
+    if spec.path is None and (folder.is_dir() or spec.dataset.startswith((".", "/", "~"))):
+        spec = spec.model_copy(update={"dataset": f"./{folder.absolute().name}", "path": str(folder.absolute())})
+    if spec.resolution is None and catalog.dataset(spec.dataset) == "imagenet":
+        # Its own images have all sizes; the set's side is the only one that it can be compared at.
+        spec = spec.model_copy(update={"resolution": int(found.images.shape[-1])})
+    return spec, str(Path(spec.path).expanduser().absolute()) if spec.path else None
+
+
+def _class_file(asked: Asked) -> list[str] | None:
+    """The class names of `--classes`, one per line."""
+    if asked.classes is None:
+        return None
+    if asked.order is not None:
+        raise UserError("--classes and --order both say the class order; give one of them")
+    try:
+        lines = Path(asked.classes).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as fault:
+        raise UserError(f"--classes {asked.classes}: cannot be read ({fault.__class__.__name__})") from fault
+    return [line.strip() for line in lines if line.strip()]
+
+
+def _check_order(asked: Asked, found: Foreign, dataset: str) -> None:
+    """Ask for the class order where several circulate and the files name no classes."""
+    disputed = conventions.disputed_order(found.family, dataset)
+    numbered = not found.groups or all(group.isdigit() for group in found.groups)
+    if disputed and numbered and asked.order is None and asked.classes is None:
+        raise UserError(
+            f"class order: {disputed}, and the files do not say which",
+            next="--classes FILE (a class name per line, in the set's order), or --order source to affirm the source's",
+        )
+
+
+def _check_shape(found: Foreign, split: Split, where: str) -> None:
+    ours, theirs = tuple(found.images.shape[1:]), tuple(split.images.shape[1:])
+    if ours != theirs:
+        raise UserError(
+            f"{where}: images of {ours[0]} channels and {ours[1]}x{ours[2]} pixels, and the source has {theirs[0]} and "
+            f"{theirs[1]}x{theirs[2]}",
+            next=f"--set source.resolution={ours[1]} --set source.channels={ours[0]}, if it was made from such images",
+        )
+
+
+def _write(
+    out: Path,
+    name: str,
+    layout: str,
+    asked: Asked,
+    found: Foreign,
+    split: Split,
+    fitted: Preprocess,
+    notes: list[str],
+) -> None:
+    """Write payload and manifest; `notes` is completed by what is found out here."""
+    assert found.labels is not None
+    exact = found.images if found.images.is_floating_point() else None
+    shown, clipped = (found.images, 0.0) if exact is None else fitted.pixels(exact)
+    rows = Rows(shown, found.labels, found.soft, None, exact)
+    ipc = len(rows) // len(split.classes)
+    lr = asked.lr if asked.lr is not None else found.lr
+    protocol, protocol_notes = conventions.protocol(found.family, split.spec.dataset, ipc, found.form, lr)
+    if asked.epochs is not None:
+        protocol = protocol.model_copy(update={"epochs": asked.epochs})
+    notes += protocol_notes
+    imported = Imported(layout=layout, files=found.files, notes=notes)
+    method = {"name": asked.method or found.method or layout}
+    license = asked.license or catalog.LICENSES.get(split.spec.dataset)
+    parquet.write(out, rows, split.classes)
+    if fitted.zca is not None:
+        files.write_bytes(out / "preprocess.safetensors", fitted.to_bytes())
+    described = _described(name, imported, ipc, split.spec, protocol, method, license)
+    files.write_bytes(out / "recipe.yaml", strict_yaml.to_yaml(described).encode())
+    records = folders.file_records(out)
+    known = split.spec.model_dump(include=set(SourceRecord.model_fields))
+    record = Manifest(
+        name=name,
+        ipc=ipc,
+        classes=list(split.classes),
+        wnids=class_names.wnids(split.classes),
+        source=SourceRecord(**known, fingerprint=split.fingerprint, license=license),
+        preprocess=PreprocessRecord(
+            mean=list(fitted.mean),
+            std=list(fitted.std),
+            zca="preprocess.safetensors" if fitted.zca is not None else None,
+            per_image=fitted.per_image,
+            pixels_space=None if exact is None else "input",
+            clipped=clipped,
+        ),
+        labels=LabelRecord(form=found.form),
+        teachers=[],
+        protocol=protocol,
+        method=method,
+        imported=imported,
+        made=Made(ddhub=__version__, torch=torch.__version__),
+        files=records,
+        bytes=folders.byte_counts(records, rows),
+    )
+    files.write_bytes(out / "ddhub.json", manifest.dump(record))
+
+
+def _described(
+    name: str,
+    imported: Imported,
+    ipc: int,
+    source: SourceSpec,
+    protocol: Protocol,
+    method: dict[str, Any],
+    license: str | None,
+) -> dict[str, Any]:
+    """What stands in `recipe.yaml` of a set that no recipe made: where it is from, its evaluation and its card."""
+    pretty = f"{source.dataset.split('/')[-1]} distilled by {method['name']}, {ipc} images per class"
+    return {
+        "name": name,
+        "imported": imported.model_dump(mode="json"),
+        "ipc": ipc,
+        "source": source.model_copy(update={"path": None}).model_dump(mode="json"),
+        "method": method,
+        "evaluate": {"epochs": protocol.epochs, "lr": protocol.lr, "batch": protocol.batch, "seeds": 5},
+        "publish": {"license": license, "pretty_name": pretty},
+    }

@@ -1,0 +1,121 @@
+"""Images and labels in files side by side: `images_best.pt`, `labels_best.pt`, perhaps `lr_best.pt` (MTT and DATM)."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ddhub.base.errors import UserError
+from ddhub.interop import reading
+from ddhub.interop.reading import Reading
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The files of one set; several where it was split."""
+
+    images: list[Path]
+    labels: list[Path]
+    lr: Path | None
+
+    @property
+    def files(self) -> list[Path]:
+        """All of them."""
+        return [*self.images, *self.labels, *([self.lr] if self.lr else [])]
+
+
+def find(path: Path) -> Pairs | None:
+    """The files of the set at a folder or at one of its image files, or None where there are none.
+
+    Raises:
+        UserError: for whitened images undone for viewing, for iterations to choose from, for missing labels.
+    """
+    folder = path if path.is_dir() else path.parent
+    given = re.fullmatch(r"images_(.+)\.pt", path.name) if path.is_file() else None
+    if not path.is_dir() and not given:
+        return None
+    stems = [given.group(1)] if given else _stems(folder)
+    if any(stem.startswith("zca_") for stem in stems):
+        raise UserError(
+            f"images_{stems[0]}.pt: holds images with the whitening undone, for viewing; nothing was trained on them",
+            next=f"import images_{stems[0].removeprefix('zca_')}.pt, which lies beside it in its author's folder",
+        )
+    if not stems:
+        return None
+    labels = [folder / f"labels_{stem}.pt" for stem in stems]
+    if len(stems) > 1 and not any(label.exists() for label in labels):
+        labels = [folder / "labels_best.pt"]  # the images alone were split
+    missing = next((label for label in labels if not label.is_file()), None)
+    if missing:
+        raise UserError(f"{missing.name}: no such file beside {f'images_{stems[0]}.pt'}")
+    lr = folder / f"lr_{stems[0]}.pt"
+    return Pairs([folder / f"images_{stem}.pt" for stem in stems], labels, lr if lr.is_file() else None)
+
+
+def _stems(folder: Path) -> list[str]:
+    """What stands for `best` in the names of the set's image files, in order."""
+    names = [
+        match.group(1) for file in folder.glob("images_*.pt") if (match := re.match(r"images_(.+)\.pt$", file.name))
+    ]
+    if "best" in names:
+        return ["best"]
+    parts = sorted((name for name in names if re.fullmatch(r"best_\d+", name)), key=_number)
+    plain = sorted((name for name in names if name.isdigit()), key=_number)
+    chosen = parts or plain
+    if [_number(name) for name in chosen] == list(range(len(chosen))) or len(chosen) == 1:
+        return chosen or sorted(name for name in names if name.startswith("zca_"))
+    if parts:
+        gap = next(number for number in range(_number(parts[-1])) if f"best_{number}" not in parts)
+        raise UserError(f"images_best_{gap}.pt: a part of the set is missing beside images_{parts[-1]}.pt")
+    raise UserError(
+        f"{folder.name}: holds {len(plain)} iterations of one run, images_{plain[0]}.pt to images_{plain[-1]}.pt",
+        next=f"name one of them, as {folder.name}/images_{plain[-1]}.pt",
+    )
+
+
+def _number(stem: str) -> int:
+    return int(stem.removeprefix("best_"))
+
+
+def images(pairs: Pairs, how: Reading) -> Tensor:
+    """All images, (N, C, H, W)."""
+    parts = [reading.pictures(reading.load(path, how), path.name, how) for path in pairs.images]
+    odd = next(
+        (path for path, part in zip(pairs.images, parts, strict=True) if part.shape[1:] != parts[0].shape[1:]), None
+    )
+    if odd:
+        raise UserError(f"{odd.name}: its images are not of the size of those in {pairs.images[0].name}")
+    return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+
+def labels(pairs: Pairs, how: Reading) -> Tensor:
+    """All labels as they are stored: (N,) or (N, K)."""
+    parts: list[Any] = [reading.load(path, how) for path in pairs.labels]
+    for path, part in zip(pairs.labels, parts, strict=True):
+        alike = isinstance(part, Tensor) and part.dim() in (1, 2) and part.shape[1:] == parts[0].shape[1:]
+        if not alike or part.dtype != parts[0].dtype:
+            raise UserError(
+                f"{path.name}: expected class numbers (N,) or soft labels (N, K), found {reading.described(part)}"
+            )
+    for path, part in zip(pairs.labels, parts, strict=True):
+        check = reading.matrix if part.dim() == 2 else reading.numbers
+        check(part, path.name, how)
+    return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+
+def rate(pairs: Pairs, how: Reading) -> float | None:
+    """The learned rate, where there is a file for it."""
+    if pairs.lr is None:
+        return None
+    value = reading.load(pairs.lr, how)
+    try:
+        plain = isinstance(value, int | float) or (isinstance(value, Tensor) and value.numel() == 1)
+        value = float(value) if plain else -1.0
+    except (ArithmeticError, RuntimeError, TypeError, ValueError):  # of tensors without numbers, or of odd ones
+        value = -1.0
+    if not 0 < value < float("inf"):
+        raise UserError(f"{pairs.lr.name}: is not one positive learning rate", next="--lr RATE, without this file")
+    return value

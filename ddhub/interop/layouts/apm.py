@@ -1,0 +1,46 @@
+"""Adversarial prediction matching's own files (DD_APM, arXiv:2312.08912): `..._best.pt`.
+
+A dict: `data` is [images float32 (N, C, H, W), logits float32 (N, K) of one teacher], class by class;
+`accs_all_exps` is not read. Whitened (kornia's ZCA) where it was run with `--zca`, else normalised.
+"""
+
+from pathlib import Path
+
+from torch import Tensor
+
+from ddhub.artifact.folder import Artifact
+from ddhub.base.errors import UserError
+from ddhub.data import catalog
+from ddhub.interop import reading
+from ddhub.interop.reading import Foreign, Reading
+
+HOLDS = ("logits",)
+
+
+def detect(path: Path, how: Reading) -> bool:
+    """A torch file with one pair of tensors, the second of them a matrix."""
+    if path.suffix not in (".pt", ".pth") or not path.is_file():
+        return False
+    content = reading.load(path, how)
+    pair = content.get("data") if isinstance(content, dict) else None
+    return isinstance(pair, list | tuple) and len(pair) == 2 and all(isinstance(part, Tensor) for part in pair)
+
+
+def read(path: Path, how: Reading) -> Foreign:
+    """Read the pair; the class of an image is its place."""
+    content = reading.load(path, how)
+    pair = content.get("data") if isinstance(content, dict) else None
+    if not isinstance(pair, list | tuple) or len(pair) != 2:
+        raise UserError(f"{path.name}: key 'data' is not [images, logits], as the layout apm has it")
+    images = reading.pictures(pair[0], f"{path.name}: data[0]", how)
+    soft = reading.matrix(pair[1], f"{path.name}: data[1]", how)
+    return Foreign("apm", images, None, reading.records([path], path.parent), soft, "logits", method="apm")
+
+
+def write(found: Artifact, folder: Path) -> None:
+    """Write `DATASET_ConvNet_NNipc_best.pt`."""
+    assert found.soft_labels is not None
+    order = found.labels.argsort(stable=True)
+    name = f"{catalog.spelling(found.manifest.source.dataset)}_ConvNet_{found.manifest.ipc}ipc_best.pt"
+    pair = [found.inputs[order].clone(), found.soft_labels[order].clone()]
+    reading.save(folder / name, {"data": pair, "accs_all_exps": {}})

@@ -1,0 +1,46 @@
+"""Difficulty-aligned trajectory matching's files (DATM, github.com/NUS-HPC-AI-Lab/DATM): images, logits and a rate.
+
+`images_best.pt` float32 (N, C, H, W), whitened; `labels_best.pt` float32 (N, K), logits that were learned; `lr_best.pt`
+a scalar. Networks learn softmax(logits). DD-Ranking takes these tensors as they are.
+"""
+
+from pathlib import Path
+
+import torch
+
+from ddhub.artifact.folder import Artifact
+from ddhub.base.errors import UserError
+from ddhub.interop import reading
+from ddhub.interop.layouts import _pairs
+from ddhub.interop.reading import Foreign, Reading
+
+HOLDS = ("logits",)
+
+
+def detect(path: Path, how: Reading) -> bool:
+    """Image, label and rate files side by side."""
+    pairs = _pairs.find(path)
+    return pairs is not None and pairs.lr is not None
+
+
+def read(path: Path, how: Reading) -> Foreign:
+    """Read images, logits and, where it is there, the rate."""
+    pairs = _pairs.find(path)
+    if pairs is None:
+        raise UserError(f"{path.name}: holds no images_best.pt, as the layout datm has it")
+    images, labels = _pairs.images(pairs, how), _pairs.labels(pairs, how)
+    if labels.dim() == 1:
+        raise UserError(f"{pairs.labels[0].name}: holds classes, not logits", next="--layout mtt")
+    soft = reading.matrix(labels, pairs.labels[0].name, how)
+    records = reading.records(pairs.files, path if path.is_dir() else path.parent)
+    lr = _pairs.rate(pairs, how)
+    return Foreign("datm", images, None, records, soft, "logits", lr=lr, method="datm")
+
+
+def write(found: Artifact, folder: Path) -> None:
+    """Write images_best.pt, labels_best.pt and lr_best.pt."""
+    assert found.soft_labels is not None
+    order = found.labels.argsort(stable=True)
+    reading.save(folder / "images_best.pt", found.inputs[order].clone())
+    reading.save(folder / "labels_best.pt", found.soft_labels[order].clone())
+    reading.save(folder / "lr_best.pt", torch.tensor(found.manifest.protocol.lr, dtype=torch.float32))

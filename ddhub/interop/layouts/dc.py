@@ -1,0 +1,64 @@
+"""Dataset condensation's files (DC, DSA, DM: github.com/VICO-UoE/DatasetCondensation): `res_DC_..._10ipc.pt`.
+
+A dict: `data` is a list of experiments, each [images float32 (N, C, H, W), labels int64 (N,)], normalised.
+DC-BENCH reads the last experiment.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from ddhub.artifact.folder import Artifact
+from ddhub.base.errors import UserError
+from ddhub.data import catalog
+from ddhub.interop import reading
+from ddhub.interop.reading import Foreign, Reading
+
+HOLDS = ("hard",)
+
+
+def _experiments(content: Any) -> list[Any] | None:
+    found = content.get("data") if isinstance(content, dict) else None
+    pairs = isinstance(found, list) and found and all(isinstance(p, list | tuple) and len(p) == 2 for p in found)
+    return found if pairs else None
+
+
+def detect(path: Path, how: Reading) -> bool:
+    """A torch file with a list of pairs."""
+    is_file = path.suffix in (".pt", ".pth") and path.is_file()
+    return is_file and _experiments(reading.load(path, how)) is not None
+
+
+def read(path: Path, how: Reading) -> Foreign:
+    """Read one experiment; which, has to be said where there are several."""
+    found = _experiments(reading.load(path, how))
+    if found is None:
+        raise UserError(f"{path.name}: key 'data' is not a list of [images, labels], as the layout dc has it")
+    chosen = how.experiment if how.experiment is not None or len(found) > 1 else 0
+    if chosen is None or not 0 <= chosen < len(found):
+        raise UserError(
+            f"{path.name}: holds {len(found)} experiments, numbered from 0; DC-BENCH reads the last",
+            next=f"--experiment {len(found) - 1}",
+        )
+    where = f"{path.name}: data[{chosen}]"
+    images = reading.pictures(found[chosen][0], f"{where}[0]", how)
+    labels = reading.numbers(found[chosen][1], f"{where}[1]", how)
+    named = re.match(r"res_([A-Za-z0-9]+)_", path.name)
+    notes = [f"experiment {chosen} of {len(found)} in the file"] if len(found) > 1 else []
+    return Foreign(
+        "dc",
+        images,
+        labels,
+        reading.records([path], path.parent),
+        method=named.group(1).lower() if named else None,
+        notes=notes,
+    )
+
+
+def write(found: Artifact, folder: Path) -> None:
+    """Write `res_METHOD_DATASET_ConvNet_NNipc.pt` with one experiment."""
+    record = found.manifest
+    method = "".join(letter for letter in str(record.method["name"]).upper() if letter.isalnum()) or "DDHUB"
+    name = f"res_{method}_{catalog.spelling(record.source.dataset)}_ConvNet_{record.ipc}ipc.pt"
+    content = {"data": [[found.inputs.clone(), found.labels.clone()]], "accs_all_exps": {}}
+    reading.save(folder / name, content)

@@ -1,0 +1,62 @@
+"""Any labelled image dataset that `datasets.load_dataset` reads: a Hub id or a local folder (rethinkdc's sets, D3HR's).
+
+rethinkdc's sets have columns `image` and `class_id`, plain integers without names. Export has no such layout: an
+artifact is one already.
+"""
+
+from pathlib import Path
+
+from ddhub.artifact.manifest import FileRecord
+from ddhub.base import files, hub_client
+from ddhub.base.errors import UserError
+from ddhub.data import source
+from ddhub.data.spec import SourceSpec
+from ddhub.interop import reading
+from ddhub.interop.reading import Foreign, Reading
+
+# What tells such a folder by itself; other tables could be anybody's settings, and need `--layout hub`.
+TABLES = ("*.parquet", "*.arrow", "metadata.csv", "metadata.jsonl")
+
+
+def detect(path: Path, how: Reading) -> bool:
+    """`owner/name` that is no path here, or a folder with tables or with a folder per split."""
+    if not path.exists():
+        return hub_client.is_id(str(path)) and path.suffix not in reading.SINGLE
+    if not path.is_dir():
+        return False
+    tables = any(any(place.glob(pattern)) for place in (path, path / "data") for pattern in TABLES)
+    return tables or (path / "train").is_dir()
+
+
+def read(path: Path, how: Reading) -> Foreign:
+    """Read one split as uint8 pixels; the classes are named as the dataset names them."""
+    local = path.is_dir()
+    outside = next((p for p in path.rglob("*") if files.leads_out(path, p)), None) if local else None
+    if outside is not None:
+        raise UserError(f"{outside.relative_to(path)}: is a link that leads out of the folder; refused")
+    spec = SourceSpec(
+        dataset=path.name if local else str(path),
+        path=str(path.absolute()) if local else None,
+        revision=None if local else how.revision,
+        config=how.config,
+        image=how.image,
+        label=how.label,
+        train=how.split,
+    )
+    try:
+        split, _, _ = source.load_train(spec, limit=how.limit)
+    except UserError as fault:
+        said = str(fault).splitlines()[0].removeprefix("source: ").replace("source.", "")
+        where = path.name if local else str(path)
+        then = "--config NAME" if "which subset?" in said else "--image, --label, --split or --config NAME"
+        raise UserError(f"{where}: as a set of images: {said}", next=then) from fault
+    notes = []
+    if local:
+        paths = sorted(p for p in path.rglob("*") if p.is_file() and not p.relative_to(path).as_posix().startswith("."))
+        records = reading.records(paths, path)
+    else:
+        decoded = FileRecord(sha256=split.fingerprint.removeprefix("sha256:"), bytes=split.images.nbytes)
+        records = {f"{path}@{split.spec.revision}": decoded}
+        notes = ["the hash is of the decoded images, labels and class names of the Hub dataset"]
+    notes += [f"read from the subset {how.config}"] if how.config else []
+    return Foreign("hub", split.images, split.labels, records, groups=split.classes, notes=notes)

@@ -1,0 +1,54 @@
+"""Trajectory matching's files (MTT, github.com/GeorgeCazenavette/mtt-distillation, and TESLA): images and labels.
+
+`images_best.pt` is float32 (N, C, H, W) in the space that networks are trained in; `labels_best.pt` is int64 (N,), or
+for TESLA with a teacher's labels float32 (N, K), rows that sum to 1. Large sets come in parts, `images_best_0.pt`, ....
+`images_zca_*.pt` are for viewing. The learned rate is not saved.
+"""
+
+from pathlib import Path
+
+import torch
+
+from ddhub.artifact.folder import Artifact
+from ddhub.base.errors import UserError
+from ddhub.interop import reading
+from ddhub.interop.layouts import _pairs
+from ddhub.interop.reading import Foreign, Reading
+
+HOLDS = ("hard", "probabilities")
+
+
+def detect(path: Path, how: Reading) -> bool:
+    """Image and label files side by side, and none for a rate."""
+    pairs = _pairs.find(path)
+    return pairs is not None and pairs.lr is None
+
+
+def read(path: Path, how: Reading) -> Foreign:
+    """Read all parts in the order of their numbers."""
+    pairs = _pairs.find(path)
+    if pairs is None:
+        raise UserError(f"{path.name}: holds no images_best.pt, as the layout mtt has it")
+    images, labels = _pairs.images(pairs, how), _pairs.labels(pairs, how)
+    where = pairs.labels[0].name
+    folder = path if path.is_dir() else path.parent
+    words = folder.resolve().name.lower().replace("-", "_").split("_")
+    zca = None if "zca" not in words else words[max(0, words.index("zca") - 1)] not in ("no", "non", "without")
+    notes = [f"whitening read off the folder's name, {folder.resolve().name}"] if zca is not None else []
+    records = reading.records(pairs.files, folder)
+    lr = _pairs.rate(pairs, how)
+    if labels.dim() == 1:
+        hard = reading.numbers(labels, where, how)
+        return Foreign("mtt", images, hard, records, zca=zca, lr=lr, notes=notes, method="mtt")
+    soft = reading.matrix(labels, where, how)
+    if (soft < 0).any() or not torch.allclose(soft.sum(1), torch.ones(len(soft)), atol=1e-3):
+        raise UserError(f"{where}: its rows are no probabilities", next="--layout datm, if they are logits")
+    return Foreign("mtt", images, None, records, soft, "probabilities", zca=zca, lr=lr, notes=notes, method="tesla")
+
+
+def write(found: Artifact, folder: Path) -> None:
+    """Write images_best.pt and labels_best.pt."""
+    soft = found.manifest.labels.form == "probabilities"
+    labels = found.soft_labels if soft and found.soft_labels is not None else found.labels
+    reading.save(folder / "images_best.pt", found.inputs.clone())
+    reading.save(folder / "labels_best.pt", labels.clone())

@@ -1,0 +1,168 @@
+"""The dataset card: manifest and report in, README.md out; a pure function, strict about what is missing."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import yaml
+
+from ddhub.artifact import parquet
+from ddhub.artifact.manifest import Manifest
+from ddhub.base.files import shipped
+from ddhub.base.hub_client import REPO_ID
+from ddhub.base.units import duration, size
+from ddhub.data.catalog import LICENSES
+from ddhub.evaluation.baselines import BASELINES
+from ddhub.evaluation.protocols import PROTOCOLS
+from ddhub.reports import card_script, charts, tables
+from ddhub.reports.summary import DATA
+from ddhub.reports.tables import plain
+from ddhub.training import architectures
+
+SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+
+
+def describe(folder: Path) -> dict[str, Any]:
+    """The `dataset_info` of a set's data files as the Hub writes it: columns, rows, bytes on disk and in memory."""
+    import datasets
+    import pyarrow.parquet as pq
+
+    features = parquet.described(folder)
+    files = [pq.ParquetFile(path) for path in parquet.shards(folder)]
+    rows = sum(file.metadata.num_rows for file in files)
+    in_memory = sum(batch.nbytes for file in files for batch in file.iter_batches(parquet.GROUP_ROWS))
+    info = datasets.DatasetInfo(
+        features=features,
+        splits=datasets.SplitDict({"train": datasets.SplitInfo("train", num_bytes=in_memory, num_examples=rows)}),
+        download_size=sum(path.stat().st_size for path in parquet.shards(folder)),
+        dataset_size=in_memory,
+    )
+    content: dict[str, Any] = info._to_yaml_dict()
+    content.pop("config_name", None)
+    return content
+
+
+def render(manifest: Manifest, recipe: dict[str, Any], report: dict[str, Any] | None, info: dict[str, Any]) -> str:
+    """The card of an artifact.
+
+    Args:
+        recipe: the resolved recipe's values, for the card's name; imported sets may have none.
+        report: report.json's content, or None before any evaluation.
+        info: what `describe` says of the data files.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(shipped("cards")),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # Markdown, not HTML; names are made inert by `plain`, `code` and `literal`
+    )
+    environment.filters |= {"size": size, "duration": duration, "percent": _percent}
+    environment.filters |= {"plain": plain, "code": code, "literal": literal}
+    title = _title(manifest, recipe)
+    rows = report["rows"] if report else []
+    images = info["splits"][0]["num_examples"]
+    header = _header(manifest, title, images, info)
+    script = card_script.context(manifest)
+    return environment.get_template("dataset.md.j2").render(
+        script,
+        header=yaml.dump(header, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=2**31).rstrip(),
+        title=title,
+        m=manifest,
+        images=images,
+        settings=_settings(manifest.method),
+        transformer=architectures.FAMILIES["transformer"],
+        license=header["license"],
+        hub_source=REPO_ID.fullmatch(manifest.source.dataset) is not None,
+        results=tables.results(report) if report and rows else None,
+        pictures=[name for name, (_, panels) in charts.charts(report).items() if panels] if report and rows else [],
+        kinds={row["data"] for row in rows},
+        protocols={row["protocol"] for row in rows},
+        baselines={DATA[name]: title for name, title in BASELINES.items() if name in {row["data"] for row in rows}},
+        others={
+            name: PROTOCOLS[name].title for name in dict.fromkeys(r["protocol"] for r in rows) if name in PROTOCOLS
+        },
+        hardware=", ".join(sorted({str(row.get("hardware", "hardware not named")) for row in rows})),
+        expected=_expected(manifest, report, script["home"]),
+    )
+
+
+def _title(manifest: Manifest, recipe: Any) -> str:
+    """The recipe's name for the card; a stranger's recipe can hold anything."""
+    publish = recipe.get("publish") if isinstance(recipe, dict) else None
+    title = publish.get("pretty_name") if isinstance(publish, dict) else None
+    return title if isinstance(title, str) and title else manifest.name
+
+
+def _expected(manifest: Manifest, report: dict[str, Any] | None, home: str) -> str | None:
+    """The measured accuracy that the script should come near, or None where there is none."""
+    for entry in report["summary"] if report else []:
+        own = entry["test_set"].startswith(f"{manifest.source.dataset} ")
+        if own and (entry["arch"], entry["protocol"], entry["data"]) == (home, "native", "distilled"):
+            return tables.accuracy(entry)
+    return None
+
+
+def _settings(method: dict[str, Any], prefix: str = "") -> dict[str, str]:
+    """A method's settings as text, those of inner levels under `outer.inner`."""
+    found: dict[str, str] = {}
+    for key, value in method.items():
+        if isinstance(value, dict):
+            found |= _settings(value, f"{prefix}{key}.")
+        elif value is not None and (prefix or key != "name"):
+            found[f"{prefix}{key}"] = str(value)
+    return found
+
+
+def _header(manifest: Manifest, title: str, images: int, info: dict[str, Any]) -> dict[str, Any]:
+    """The YAML header's content."""
+    dataset = manifest.source.dataset
+    is_id = REPO_ID.fullmatch(dataset) is not None
+    license = manifest.source.license or LICENSES.get(dataset, "unknown")
+    terms = {"license_name": "terms-of-the-source", "license_link": f"https://huggingface.co/datasets/{dataset}"}
+    tags = ["dataset-distillation", f"ipc-{manifest.ipc}", str(manifest.method["name"]), "ddhub"]
+    return {
+        "pretty_name": title,
+        "license": license,
+        **(terms if license == "other" and is_id else {}),
+        "task_categories": ["image-classification"],
+        "size_categories": [next((name for limit, name in SIZES if images < limit), "n>1M")],
+        "source_datasets": [dataset if is_id else "extended|other"],
+        "tags": list(dict.fromkeys(tags)),
+        "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": "data/train-*.parquet"}]}],
+        "dataset_info": info,
+    }
+
+
+class _Dumper(yaml.SafeDumper):
+    """YAML that every reader takes for the same texts: nothing that looks like a number or breaks a line is bare."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
+    style = None if re.match(r"[A-Za-z]", value) else "'"
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style if value.isprintable() else '"')
+
+
+_Dumper.add_representer(str, _text)
+
+
+def _percent(fraction: float) -> str:
+    """`48.1%`."""
+    return f"{100 * fraction:.1f}%"
+
+
+def code(text: str) -> str:
+    """A name, id or path of a stranger's as inline code; inert words where code could not hold it."""
+    return f"`{text}`" if re.fullmatch(r"[\w./:@+=, -]+", text, re.ASCII) else plain(text)
+
+
+def literal(value: str | list[str]) -> str:
+    """Strings of a stranger's as Python: quoted, on one line, whatever they hold."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(literal, value))}]"
+    return f'"{value}"' if value.isprintable() and not {'"', "\\"} & set(value) else repr(value)

@@ -1,0 +1,70 @@
+"""What the card's training script needs to know of a set (templates cards/train.py.j2, cards/dynamic.py.j2)."""
+
+from typing import Any
+
+import torch
+
+from ddhub.artifact.manifest import Manifest
+from ddhub.base import seeds
+from ddhub.base.errors import UserError
+from ddhub.training import architectures
+from ddhub.training.protocol import DSA_OPERATIONS
+
+PLACEHOLDER = "OWNER/NAME"  # of a set that has not been pushed
+
+
+def context(manifest: Manifest) -> dict[str, Any]:
+    """The variables of the templates.
+
+    Strings among them come from strangers: the templates write them through the filter `literal`, and class names
+    not at all.
+    """
+    source, labels, protocol = manifest.source.model_dump(), manifest.labels, manifest.protocol
+    depth, width, exact = convnet(manifest)
+    shipped = [teacher.file for teacher in manifest.teachers]
+    digits = source["dataset"] == "digits"
+    return {
+        "set": manifest.repo_id or PLACEHOLDER,
+        "source": source,
+        "digits": digits,
+        "test_seeds": [seeds.derive(0, "validation", label) for label in range(10)] if digits else [],
+        "classes": len(manifest.classes),
+        "home": manifest.home_arch,
+        "depth": depth,
+        "width": width,
+        "exact": exact,
+        "protocol": protocol,
+        "loss": protocol.loss,
+        "operations": operations(protocol.augment),
+        "zca": manifest.preprocess.zca,
+        "per_image": manifest.preprocess.per_image,
+        "mean": [round(value, 6) for value in manifest.preprocess.mean],
+        "std": [round(value, 6) for value in manifest.preprocess.std],
+        "pixels": manifest.preprocess.pixels_space is not None,
+        "form": labels.form,
+        "temperature": labels.temperature,
+        "top_k": labels.top_k,
+        "rest": labels.rest,
+        # Labels on the fly: where the script's ConvNet is what the teachers are.
+        "teachers": shipped if exact and all(t.arch == manifest.home_arch for t in manifest.teachers) else [],
+    }
+
+
+def convnet(manifest: Manifest) -> tuple[int, int, bool]:
+    """Depth and width of the script's ConvNet, and whether that is the home architecture or only one of its size."""
+    side, channels = manifest.source.resolution, manifest.source.channels
+    try:
+        with torch.device("meta"):
+            net = architectures.build(manifest.home_arch, len(manifest.classes), channels, side, seed=0)
+    except UserError:
+        net = None
+    if isinstance(net, architectures.ConvNet):
+        layers = [layer for layer in net.features if isinstance(layer, torch.nn.Conv2d)]
+        return len(layers), layers[0].out_channels, True
+    usual = [depth for known, depth in architectures.CONVNET_DEPTH.items() if known <= side]
+    return usual[-1] if usual else 1, 128, False
+
+
+def operations(augment: str) -> list[str]:
+    """The augmentations that a protocol names; a stranger's other words do not get into the script."""
+    return [word for word in (DSA_OPERATIONS if augment == "dsa" else augment.split("_")) if word in DSA_OPERATIONS]

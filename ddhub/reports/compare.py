@@ -1,0 +1,207 @@
+"""Many sets side by side: what was trained and tested alike, whether two differ, and what cannot be compared."""
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+
+from ddhub.reports import stats, summary
+from ddhub.reports import tables as printing
+from ddhub.reports.charts import COLOURS, Panel, Series
+from ddhub.reports.summary import Entry, Line
+from ddhub.reports.tables import Cell, Table, accuracy, difference, share
+
+FORMAT = 1
+NOTES = (summary.FEW, summary.NOTE)  # said once
+Key = tuple[str, str, str]  # architecture, protocol, test set
+PAIRS = (
+    "Whether two sets differ is told by seed, pair by pair, each interval for itself: nothing is corrected for their "
+    "number."
+)
+
+
+def build(sets: Sequence[tuple[str, Sequence[Entry]]]) -> Entry:
+    """The document of `ddhub report --json`: every set's report, how each two differ, and warnings.
+
+    Args:
+        sets: what to call each, and its rows.
+    """
+    found = [summary.build(name, rows) for name, rows in sets]
+    differences = [entry for a, b in itertools.combinations(found, 2) for entry in _differences(a, b)]
+    return {"format": FORMAT, "sets": found, "differences": differences, "warnings": list(_warnings(found))}
+
+
+def _differences(a: Entry, b: Entry) -> Iterator[Entry]:
+    """How `a` differs from `b`, paired by seed, wherever both were tested on the same images."""
+    both = _clear(a) + _clear(b)
+    for entry in stats.compare(both, a=a["set"], b=b["set"]):
+        place = (entry["arch"], entry["protocol"], entry["test_set"])
+        here = [row for row in both if (row["arch"], stats.protocol_of(row), row["test_set"]) == place]
+        alike = len({repr(sorted(_settings(row).items())) for row in here}) == 1
+        yield {**entry, "test_set": entry["test_set"][0], "same_settings": alike}
+
+
+def _clear(report: Entry) -> list[Entry]:
+    """A set's own rows under its name, their test set with its fingerprint; not those of several settings at once."""
+    single = {
+        (line.arch, line.protocol, line.test_set)
+        for line in summary.lines(report)
+        if len(line.cells.get("distilled", [])) == 1
+    }
+    return [
+        {**row, "data": report["set"], "test_set": (row["test_set"], row["test"])}
+        for row in _own(report)
+        if (row["arch"], stats.protocol_of(row), row["test_set"]) in single
+    ]
+
+
+def _own(report: Entry) -> list[Entry]:
+    return [row for row in report["rows"] if row["data"] == "distilled"]
+
+
+def _settings(row: Entry) -> dict[str, str]:
+    """What a row was trained with, as text."""
+    given = row.get("settings")
+    return {str(key): str(value) for key, value in given.items()} if isinstance(given, dict) else {}
+
+
+def _warnings(found: Sequence[Entry]) -> Iterator[str]:
+    """What keeps sets, or lines of them, from being compared."""
+    tests = {report["set"]: _tests(report) for report in found}
+    if len(set(map(frozenset, tests.values()))) > 1:
+        told = "; ".join(f"{name} on {', '.join(map(_named, sorted(those)))}" for name, those in tests.items())
+        yield f"not tested on the same images: {told}. Lines of different test images are not comparable."
+    for protocol in dict.fromkeys(stats.protocol_of(row) for report in found for row in _own(report)):
+        known = {report["set"]: _values(report, protocol) for report in found}
+        known = {name: values for name, values in known.items() if values}
+        keys = dict.fromkeys(key for values in known.values() for key in values)
+        unlike = [key for key in keys if len({frozenset(values.get(key, {"-"})) for values in known.values()}) > 1]
+        if unlike:
+            told = "; ".join(f"{key} {_each({name: v.get(key, {'-'}) for name, v in known.items()})}" for key in unlike)
+            yield f"protocol {protocol} is not the same for all: {told}. A difference may be the protocol's doing."
+    sizes = {report["set"]: _sizes(report) for report in found if _sizes(report)}
+    if len(set(map(frozenset, sizes.values()))) > 1:
+        yield f"not as many images to train on: {_each(sizes)}."
+
+
+def _each(values: dict[str, set[str]]) -> str:
+    """`100 (a), 1000 (b)`."""
+    return ", ".join(f"{' or '.join(sorted(those))} ({name})" for name, those in values.items())
+
+
+def _tests(report: Entry) -> set[tuple[str, str]]:
+    return {(row["test_set"], str(row["test"])) for row in _own(report)}
+
+
+def _named(test: tuple[str, str]) -> str:
+    return f"{test[0]} ({test[1].removeprefix('sha256:')[:12]})"
+
+
+def _sizes(report: Entry) -> set[str]:
+    return {str(row["train_images"]) for row in _own(report) if "train_images" in row}
+
+
+def _values(report: Entry, protocol: str) -> dict[str, set[str]]:
+    """The values of every setting that the rows of a protocol were trained with."""
+    found: dict[str, set[str]] = {}
+    for row in _own(report):
+        for key, value in _settings(row).items() if stats.protocol_of(row) == protocol else ():
+            found.setdefault(key, set()).add(value)
+    return found
+
+
+def tables(document: Entry) -> list[Table]:
+    """Accuracy with a column per set, what each gains over random, its share of full data, and how each two differ."""
+    keys, lines = _lines(document["sets"])
+    several = len({test for _, _, test in keys}) > 1
+    lead = ["architecture", "protocol", *(["test set"] if several else [])]
+
+    def table(title: str, cell: Callable[[Line], Cell]) -> Table:
+        heads = [*lead, *(report["set"] for report in document["sets"])]
+        cells = {key: [cell(line) if line else Cell() for line in lines[key]] for key in keys}
+        told = [key for key in keys if any(each.text != "-" for each in cells[key])]
+        return Table(title, heads, len(lead), [[*_lead(key, several), *cells[key]] for key in told])
+
+    found = [
+        table("test accuracy in per cent, mean ± standard deviation", _accuracy),
+        table("over random real images, in points, with 95% intervals", _over),
+        table("share of full data, with 95% intervals", lambda line: share(line.share)),
+        *_pairs(document["differences"], several, lead),
+    ]
+    return [each for each in found if each.lines]
+
+
+def panels(document: Entry) -> list[Panel]:
+    """Per protocol and test set, the accuracy of every set by architecture."""
+    names = [report["set"] for report in document["sets"]]
+    keys, lines = _lines(document["sets"])
+    several = len({test for _, _, test in keys}) > 1
+    found = []
+    for protocol, test in dict.fromkeys(key[1:] for key in keys):
+        here = [key for key in keys if key[1:] == (protocol, test)]
+        series = []
+        for number, name in enumerate(names):
+            entries = {key[0]: line.cells["distilled"][0] for key in here if (line := lines[key][number])}
+            series += [Series(name, COLOURS[number % len(COLOURS)], entries)] if entries else []
+        found.append(Panel(f"protocol {protocol}{f', {test}' if several else ''}", [key[0] for key in here], series))
+    return found
+
+
+def _lines(found: Sequence[Entry]) -> tuple[list[Key], dict[Key, list[Line | None]]]:
+    """Every line of any set, and what each set has there; test images that differ under one name stand apart."""
+    marks = {test for report in found for test in _tests(report)}
+    twice = {name for name, _ in marks if sum(other == name for other, _ in marks) > 1}
+    every: list[dict[Key, Line]] = []
+    for report in found:
+        names = {test[0]: _named(test) if test[0] in twice else test[0] for test in sorted(_tests(report))}
+        ours = [line for line in summary.lines(report) if "distilled" in line.cells]
+        every.append({(line.arch, line.protocol, names[line.test_set]): line for line in ours})
+    keys = sorted({key for lines in every for key in lines})
+    return keys, {key: [lines.get(key) for lines in every] for key in keys}
+
+
+def _lead(key: Key, several: bool) -> list[Cell]:
+    return [Cell(text) for text in (key if several else key[:2])]
+
+
+def _accuracy(line: Line) -> Cell:
+    entries = line.cells["distilled"]
+    return Cell(" / ".join(map(accuracy, entries)), entries[0]["mean"])
+
+
+def _over(line: Line) -> Cell:
+    entry = line.over.get("random")
+    return Cell(difference(entry), entry["mean"]) if entry else Cell()
+
+
+def _pairs(differences: Sequence[Entry], several: bool, lead: Sequence[str]) -> list[Table]:
+    """Whether two sets differ, line by line: a table per pair."""
+    verdicts = {True: "yes", False: "not shown", None: "no interval"}
+    heads = [*lead, "points", "n", "they differ"]
+    found: dict[tuple[str, str], list[list[Cell]]] = {}
+    for entry in differences:
+        names = _lead((entry["arch"], entry["protocol"], entry["test_set"]), several)
+        verdict = verdicts[entry["differs"]] + ("" if entry["same_settings"] else ", other protocol")
+        told = [Cell(difference(entry), entry["mean"]), Cell(str(entry["n"]), entry["n"]), Cell(verdict)]
+        found.setdefault((entry["a"], entry["b"]), []).append([*names, *told])
+    title = "how {} differs from {}: in points, paired by seed, with 95% intervals"
+    return [Table(title.format(*pair), heads, len(lead), lines) for pair, lines in found.items()]
+
+
+def sentences(document: Entry) -> list[str]:
+    """Warnings first, then what every set says of itself, its name before it."""
+    said = [f"Warning: {text}" for text in document["warnings"]]
+    every = [text for report in document["sets"] for text in _named_sentences(report)]
+    notes = [text for text in NOTES if any(text in summary.sentences(report) for report in document["sets"])]
+    return [*said, *every, *notes, *([PAIRS] if document["differences"] else [])]
+
+
+def _named_sentences(report: Entry) -> list[str]:
+    return [f"{report['set']}: {text}" for text in summary.sentences(report) if text not in NOTES]
+
+
+def show(document: Entry) -> None:
+    """Print a document for people; one set alone as its own report."""
+    if len(document["sets"]) == 1:
+        (report,) = document["sets"]
+        printing.show([printing.of_report(report, brief=True)], summary.sentences(report))
+    else:
+        printing.show(tables(document), sentences(document))

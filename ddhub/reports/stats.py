@@ -1,0 +1,178 @@
+"""What rows say together: means with intervals, whether two differ, the share of full data, the order of architectures.
+
+Everything is a function of rows (ddhub/evaluation/results.py). Accuracies are fractions; intervals are 95%.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from ddhub.base import files
+
+LEVEL = 0.975  # quantile of a two-sided 95% interval
+MOST_RANKED = 300  # architectures; every pair of them is compared in every resample
+RESAMPLES = 2000  # of the bootstrap behind the interval of Kendall's tau
+SCORE_WEIGHT = 0.5  # DD-Ranking's default weight of each of its two components
+
+Row = dict[str, Any]
+
+
+def summarise(rows: Sequence[Row]) -> list[Row]:
+    """Mean, sample standard deviation, n and 95% interval (Student's t) per architecture, protocol, data, test.
+
+    A protocol that the user changed is one of its own, named with its changes: `native epochs=50`.
+    """
+    groups: dict[tuple[str, ...], list[float]] = {}
+    for row in rows:
+        # Rows of other settings are never averaged together, whatever they are called.
+        settings = files.digest([row.get("settings"), row.get("family")])
+        key = (row["arch"], protocol_of(row), row["data"], row["test_set"], row["test"], settings)
+        groups.setdefault(key, []).append(row["top1"])
+    named = ("arch", "protocol", "data", "test_set")
+    return [{**dict(zip(named, key, strict=False)), **_moments(values)} for key, values in groups.items()]
+
+
+def protocol_of(row: Row) -> str:
+    """A row's protocol with the user's changes."""
+    if row["data"] == "full":
+        return str(row["protocol"])
+    return " ".join([row["protocol"], *row.get("overrides", [])])
+
+
+def compare(rows: Sequence[Row], a: str = "distilled", b: str = "random") -> list[Row]:
+    """How the accuracy of data `a` differs from that of data `b`, per architecture, protocol and test set.
+
+    Rows are paired by seed: a seed gives both the same initial weights and order of augmentation, so their difference
+    varies less than either. `differs` is True where the 95% interval of the mean difference leaves out zero, None
+    where there are fewer than two pairs; `disjoint` says whether the two 95% intervals do not even touch.
+    """
+    found = []
+    places: dict[tuple[str, str, Any], list[Row]] = {}
+    for row in rows:
+        places.setdefault((row["arch"], protocol_of(row), row["test_set"]), []).append(row)
+    for (arch, protocol, test_set), here in places.items():
+        ours, theirs = ({r["seed"]: r["top1"] for r in here if r["data"] == data} for data in (a, b))
+        pairs = [ours[seed] - theirs[seed] for seed in sorted(set(ours) & set(theirs))]
+        if not pairs:
+            continue
+        moments = _moments(pairs)
+        interval = moments["ci95"]
+        differs = None if interval is None else not interval[0] <= 0 <= interval[1]
+        first, second = _moments(list(ours.values()))["ci95"], _moments(list(theirs.values()))["ci95"]
+        disjoint = None if first is None or second is None else first[0] > second[1] or second[0] > first[1]
+        where = {"arch": arch, "protocol": protocol, "test_set": test_set, "a": a, "b": b}
+        found.append({**where, **moments, "differs": differs, "disjoint": disjoint})
+    return found
+
+
+def _moments(values: Sequence[float]) -> Row:
+    """`mean`, `std`, `n`, `ci95`; the last but n are None for a single value."""
+    from scipy import stats
+
+    n, mean = len(values), sum(values) / len(values)
+    if n == 1:
+        return {"mean": mean, "std": None, "n": 1, "ci95": None}
+    std = math.sqrt(sum((value - mean) ** 2 for value in values) / (n - 1))
+    half = float(stats.t.ppf(LEVEL, n - 1)) * std / math.sqrt(n)
+    return {"mean": mean, "std": std, "n": n, "ci95": [mean - half, mean + half]}
+
+
+def recovery(rows: Sequence[Row], data: str = "distilled") -> list[Row]:
+    """Share of the full-data accuracy per architecture and protocol, with a 95% interval (delta method).
+
+    The interval takes both means as independent; None where either has a single row.
+    """
+    from scipy import stats
+
+    summary = summarise(rows)
+    full = {(entry["arch"], entry["test_set"]): entry for entry in summary if entry["data"] == "full"}
+    found = []
+    for entry in summary:
+        whole = full.get((entry["arch"], entry["test_set"]))
+        if entry["data"] != data or whole is None or whole["mean"] == 0:
+            continue
+        share, interval = entry["mean"] / whole["mean"], None
+        if entry["std"] is not None and whole["std"] is not None:
+            errors = [(e["std"] / e["mean"]) ** 2 / e["n"] for e in (entry, whole) if e["mean"] > 0]
+            freedom = min(entry["n"], whole["n"]) - 1
+            half = share * math.sqrt(sum(errors)) * float(stats.t.ppf(LEVEL, freedom))
+            interval = [share - half, share + half]
+        where = {name: entry[name] for name in ("arch", "protocol", "test_set")}
+        found.append({**where, "data": data, "share": share, "ci95": interval, "n": [entry["n"], whole["n"]]})
+    return found
+
+
+def rank_fidelity(rows: Sequence[Row], protocol: str, data: str = "distilled", seed: int = 0) -> Row | None:
+    """Kendall's tau-b between architectures ranked by accuracy on a set and on full data; None below 3 and above 300.
+
+    The interval resamples each architecture's rows (percentile bootstrap); it says how sure the two rankings are for
+    these architectures, nothing of others. None too where either ranking is one big tie.
+    """
+    import numpy as np
+
+    ours, full = _by_arch(rows, data, protocol), _by_arch(rows, "full", None)
+    archs = sorted(set(ours) & set(full))
+    if not 3 <= len(archs) <= MOST_RANKED:
+        return None
+    tau = float(_kendall(*(np.array([[np.mean(values[arch]) for arch in archs]]) for values in (ours, full)))[0])
+    if math.isnan(tau):
+        return None
+    draw = np.random.default_rng(seed)
+
+    def resampled(values: dict[str, list[float]]) -> Any:
+        means = [draw.choice(values[arch], (RESAMPLES, len(values[arch]))).mean(1) for arch in archs]
+        return np.stack(means, 1)
+
+    first, second = resampled(ours), resampled(full)
+    parts = [slice(start, start + 50) for start in range(0, RESAMPLES, 50)]  # each pair of architectures is a column
+    drawn = np.concatenate([_kendall(first[part], second[part]) for part in parts])
+    drawn = drawn[~np.isnan(drawn)]
+    low, high = (float(np.quantile(drawn, q)) for q in (1 - LEVEL, LEVEL)) if len(drawn) else (None, None)
+    n = min(len(values[arch]) for values in (ours, full) for arch in archs)
+    return {"protocol": protocol, "data": data, "archs": archs, "tau": tau, "ci95": [low, high], "n": n}
+
+
+def _kendall(a: Any, b: Any) -> Any:
+    """Kendall's tau-b between the rows of two arrays (R, k), all at once: (R,); NaN where a row is one big tie."""
+    import numpy as np
+
+    first, second = np.triu_indices(a.shape[1], 1)
+    x, y = (np.sign(values[:, first] - values[:, second]) for values in (a, b))
+    with np.errstate(invalid="ignore"):
+        return (x * y).sum(1) / np.sqrt((x * x).sum(1) * (y * y).sum(1))
+
+
+def _by_arch(rows: Iterable[Row], data: str, protocol: str | None) -> dict[str, list[float]]:
+    found: dict[str, list[float]] = {}
+    for row in rows:
+        if row["data"] == data and protocol in (None, protocol_of(row)):
+            found.setdefault(row["arch"], []).append(row["top1"])
+    return found
+
+
+def dd_ranking(rows: Sequence[Row], arch: str, protocol: str = "native") -> Row:
+    """DD-Ranking's label-robust and augmentation-robust scores from fractions, each with its components.
+
+    LRS weighs how far hard labels fall behind full data (HLR, smaller is better) against how far the set's own
+    protocol is ahead of random images (IOR); ARS averages the lead over random with and without augmentation. Both are
+    mapped by (e^x - e^-1) / (e - e^-1), so that 0.269 is no lead and no loss (github.com/NUS-HPC-AI-Lab/DD-Ranking).
+    A score is None where a component was not run. Rates here are the protocols', not chosen on test data.
+    """
+    means = {(e["protocol"], e["data"]): e["mean"] for e in summarise([row for row in rows if row["arch"] == arch])}
+    full = means.get(("full", "full"))
+
+    def lead(name: str) -> float | None:
+        ours, theirs = means.get((name, "distilled")), means.get((name, "random"))
+        return None if ours is None or theirs is None else ours - theirs
+
+    hard = means.get(("hard", "distilled"))
+    hlr = None if full is None or hard is None else full - hard
+    ior, bare = lead(protocol), lead("unaugmented")
+    alpha = None if hlr is None or ior is None else SCORE_WEIGHT * ior - (1 - SCORE_WEIGHT) * hlr
+    beta = None if ior is None or bare is None else SCORE_WEIGHT * ior + (1 - SCORE_WEIGHT) * bare
+    components = {"hlr": hlr, "ior": ior, "lead_unaugmented": bare}
+    return {"arch": arch, "protocol": protocol, "lrs": _mapped(alpha), "ars": _mapped(beta), **components}
+
+
+def _mapped(value: float | None) -> float | None:
+    return None if value is None else (math.exp(value) - math.exp(-1)) / (math.e - math.exp(-1))

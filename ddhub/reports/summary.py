@@ -1,0 +1,251 @@
+"""From rows to report.json, and what it says: one line per architecture, protocol and test set, and sentences."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ddhub.artifact import manifest
+from ddhub.artifact.manifest import Manifest
+from ddhub.base import files
+from ddhub.evaluation import results
+from ddhub.reports import stats
+
+Entry = dict[str, Any]
+# What was trained on, in the order of columns, and what people call it.
+DATA = {
+    "distilled": "distilled",
+    "random": "random real",
+    "random_bytes": "random by bytes",
+    "herding": "herding",
+    "kcenter": "k-center",
+    "kmeans": "k-means",
+    "full": "full data",
+}
+TITLES = {"random": "random real images", "random_bytes": "random real images of as many bytes"}  # in sentences
+REAL = tuple(DATA)[1:-1]  # a handful of real images each: what a set has to beat
+NOTE = (
+    "Intervals are 95% (Student's t over seeds), each line for itself: nothing is corrected for their number. "
+    "≠ 0: that of the paired difference leaves out zero."
+)
+
+FEW = "Where n=2, an interval reaches 12.7 standard errors to each side: more seeds would tell more."
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the table: an architecture under a protocol on a test set."""
+
+    arch: str
+    protocol: str  # `-` where there is full data alone
+    test_set: str
+    cells: dict[str, list[Entry]]  # by data; several entries where rows of other settings go by the same name
+    over: dict[str, Entry]  # paired comparisons with baselines, by baseline
+    share: Entry | None  # of the full data's accuracy
+
+
+def build(name: str, rows: Sequence[Entry]) -> Entry:
+    """The content of report.json: rows, their summary, and what compares them; what has nothing to say is left out."""
+    ordered = sorted(rows, key=lambda r: (r["arch"], r["protocol"], r["data"], r["seed"]))
+    summary = stats.summarise(ordered)
+    clear = _clear(ordered, summary)
+    present = {row["data"] for row in clear}
+    by_test = {test: [row for row in clear if row["test_set"] == test] for test in dict.fromkeys(map(_test, clear))}
+    found = {
+        "comparisons": [entry for data in REAL if data in present for entry in stats.compare(clear, b=data)],
+        "recovery": stats.recovery(clear),
+        "rank_fidelity": [entry for test, here in by_test.items() for entry in _fidelity(test, here)],
+        "dd_ranking": [entry for test, here in by_test.items() for entry in _scores(test, here)],
+    }
+    told = {key: value for key, value in found.items() if value}
+    return {"format": results.FORMAT, "set": name, "rows": ordered, "summary": summary, **told}
+
+
+def _test(row: Entry) -> str:
+    return str(row["test_set"])
+
+
+def _clear(rows: Sequence[Entry], summary: Sequence[Entry]) -> list[Entry]:
+    """The rows whose names say what they are: not those of several settings, or test images, under one name."""
+    counts = Counter((e["arch"], e["protocol"], e["data"], e["test_set"]) for e in summary)
+    return [r for r in rows if counts[r["arch"], stats.protocol_of(r), r["data"], r["test_set"]] == 1]
+
+
+def _fidelity(test_set: str, rows: Sequence[Entry]) -> Iterator[Entry]:
+    """Per protocol, whether the set ranks architectures as full data does."""
+    for protocol in dict.fromkeys(stats.protocol_of(row) for row in rows if row["data"] == "distilled"):
+        entry = stats.rank_fidelity(rows, protocol)
+        if entry is not None:
+            yield {**entry, "test_set": test_set}
+
+
+def _scores(test_set: str, rows: Sequence[Entry]) -> Iterator[Entry]:
+    """Per architecture, DD-Ranking's scores where one can be told."""
+    for arch in dict.fromkeys(row["arch"] for row in rows):
+        entry = stats.dd_ranking(rows, arch)
+        if entry["lrs"] is not None or entry["ars"] is not None:
+            yield {**entry, "test_set": test_set}
+
+
+def save(record: Manifest, rows_folder: Path, path: Path) -> Entry:
+    """Write the report of every kept row of a set to `path`, with what a probe of it found beside it; return it."""
+    report = build(record.name, results.of(record, rows_folder))
+    probed = _probed(record, path.with_name("probe.json"))
+    if probed is not None:
+        report["probe"] = probed
+    files.write_json(path, report)
+    return report
+
+
+def _probed(record: Manifest, path: Path) -> Entry | None:
+    """What `ddhub/evaluation/probe/check.py` wrote of this very payload."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    same = isinstance(found, dict) and found.get("payload") == manifest.identity(record.files)
+    return {key: value for key, value in found.items() if key not in ("key", "payload")} if same else None
+
+
+def agrees(kept: Any, built: Entry) -> bool:
+    """Whether a report.json is that of its rows: numbers may differ in their last digits between machines.
+
+    Intervals of rank fidelity are drawn, and another numpy may draw otherwise: those are not compared. Nor is what a
+    probe found, which no row says.
+    """
+    if isinstance(kept, dict):
+        kept = {key: value for key, value in kept.items() if key != "probe"}
+    return isinstance(kept, dict) and _alike(_undrawn(kept), _undrawn(json.loads(json.dumps(built))))
+
+
+def _undrawn(report: Entry) -> Entry:
+    entries = report.get("rank_fidelity")
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        return report
+    return {**report, "rank_fidelity": [{k: v for k, v in entry.items() if k != "ci95"} for entry in entries]}
+
+
+def _alike(a: Any, b: Any) -> bool:
+    if isinstance(a, float) and isinstance(b, float):
+        return abs(a - b) <= 1e-9 * max(1.0, abs(a), abs(b))
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(_alike(a[key], b[key]) for key in a)
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(map(_alike, a, b))
+    return type(a) is type(b) and bool(a == b)
+
+
+def lines(report: Entry) -> list[Line]:
+    """The table: full data stands on every line of its architecture and test set, or on one of its own."""
+    groups: dict[tuple[str, str, str], dict[str, list[Entry]]] = {}
+    full: dict[tuple[str, str], list[Entry]] = {}
+    for entry in report["summary"]:
+        if entry["data"] == "full":
+            full.setdefault((entry["arch"], entry["test_set"]), []).append(entry)
+        else:
+            key = (entry["arch"], entry["protocol"], entry["test_set"])
+            groups.setdefault(key, {}).setdefault(entry["data"], []).append(entry)
+    for arch, test_set in full:
+        if not any((key[0], key[2]) == (arch, test_set) for key in groups):
+            groups[arch, "-", test_set] = {}
+    found = []
+    for key, cells in groups.items():
+        whole = full.get((key[0], key[2]))
+        over = {e["b"]: e for e in report.get("comparisons", []) if _key(e) == key}
+        share = next((e for e in report.get("recovery", []) if _key(e) == key), None)
+        found.append(Line(*key, {**cells, **({"full": whole} if whole else {})}, over, share))
+    return found
+
+
+def _key(entry: Entry) -> tuple[str, str, str]:
+    return entry["arch"], entry["protocol"], entry["test_set"]
+
+
+def sentences(report: Entry) -> list[str]:
+    """What the table says, in words: where the set is above random with disjoint intervals and where it is not."""
+    every = lines(report)
+    ours = [line for line in every if "distilled" in line.cells]
+    several = len({line.test_set for line in every}) > 1
+    present = {data for line in ours for data in line.cells}
+    said = []
+    if ours and "random" not in present:
+        said.append("Random real images were not run: nothing here says what distilling adds to picking images.")
+    for protocol, test_set in dict.fromkeys((line.protocol, line.test_set) for line in ours if "random" in present):
+        here = [line for line in ours if (line.protocol, line.test_set) == (protocol, test_set)]
+        said.append(f"{_under(protocol, test_set, several)}, {_claim(here, 'random', [line.arch for line in here])}")
+    said += [_against(ours, data, several) for data in REAL[1:] if data in present]
+    said += [_ranked(entry, several) for entry in report.get("rank_fidelity", [])]
+    said += _scored(report.get("dd_ranking", []), several)
+    if not any(entry["ci95"] for entry in report["summary"]):
+        return said
+    few = any(entry["n"] == 2 for entry in report["summary"])
+    return [*said, *([FEW] if few else []), NOTE]
+
+
+def _under(protocol: str, test_set: str, several: bool) -> str:
+    return f"Under {protocol}{f' on {test_set}' if several else ''}"
+
+
+def _against(ours: Sequence[Line], data: str, several: bool) -> str:
+    """The claim for another baseline over all protocols; where they are many, as counts."""
+    tried = [line for line in ours if data in line.cells]
+    if len({(line.protocol, line.test_set) for line in tried}) == 1:
+        where = _under(tried[0].protocol, tried[0].test_set, several)
+        return f"{where}, {_claim(tried, data, [line.arch for line in tried])}"
+    above = [line for line in tried if why_not(line, data) is None]
+    below = [line for line in tried if (line.over.get(data) or {}).get("disjoint") and line not in above]
+    return (
+        f"Distilled is above {TITLES.get(data, DATA[data])} with disjoint 95% intervals on {len(above)} of "
+        f"{len(tried)} lines, below with disjoint ones on {len(below)}; on the others they overlap or are missing."
+    )
+
+
+def _claim(here: Sequence[Line], data: str, places: Sequence[str]) -> str:
+    """`distilled is above random real with disjoint 95% intervals on A; not on B (why).`"""
+    held = [place for line, place in zip(here, places, strict=True) if why_not(line, data) is None]
+    failed = [f"{p} ({why_not(line, data)})" for line, p in zip(here, places, strict=True) if why_not(line, data)]
+    claim = f"distilled is above {TITLES.get(data, DATA[data])} with disjoint 95% intervals"
+    if not failed:
+        return f"{claim} on every architecture: {', '.join(held)}."
+    if not held:
+        return f"{claim} on no architecture: {', '.join(failed)}."
+    return f"{claim} on {', '.join(held)}; not on {', '.join(failed)}."
+
+
+def why_not(line: Line, data: str) -> str | None:
+    """Why a line does not show the set above a baseline with disjoint 95% intervals; None where it does."""
+    if data not in line.cells:
+        return f"{TITLES.get(data, DATA[data])} not run"
+    if len(line.cells["distilled"]) > 1 or len(line.cells[data]) > 1:
+        return "rows of several settings under one name"
+    entry = line.over.get(data)
+    if entry is None:
+        return "no seed in common"
+    apart = f"n={entry['n']}, {abs(100 * entry['mean']):.1f} points {'above' if entry['mean'] > 0 else 'below'}"
+    if entry["disjoint"] is None:
+        return f"{apart}, no interval"
+    if entry["disjoint"]:
+        return None if entry["mean"] > 0 else f"{apart}, intervals disjoint"
+    return f"{apart}, intervals overlap"
+
+
+def _ranked(entry: Entry, several: bool) -> str:
+    low, high = entry["ci95"]
+    sure = "" if low is None else f"95% interval {low:.2f} to {high:.2f}, "
+    return (
+        f"{_under(entry['protocol'], entry['test_set'], several)}, architectures rank as they do on full data with "
+        f"Kendall's tau {entry['tau']:.2f} ({sure}{len(entry['archs'])} architectures, n={entry['n']})."
+    )
+
+
+def _scored(entries: Sequence[Entry], several: bool) -> list[str]:
+    """DD-Ranking's scores, all in one sentence."""
+    told = []
+    for entry in entries:
+        scores = (("label-robust", entry["lrs"]), ("augmentation-robust", entry["ars"]))
+        where = f"{entry['arch']}{' on ' + entry['test_set'] if several else ''}"
+        told.append(f"{where} {', '.join(f'{name} {score:.3f}' for name, score in scores if score is not None)}")
+    start = "DD-Ranking's scores, from fractions; 0.269 is no lead and no loss"
+    return [f"{start}: {'; '.join(told)}."] if told else []

@@ -1,0 +1,162 @@
+"""Tables for people: in the terminal, as Markdown, for the HTML page; no number or name is ever cut."""
+
+import re
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ddhub.reports import summary
+from ddhub.reports.summary import DATA, REAL, Line
+
+# What starts something in Markdown, HTML or a formula; an underscore inside a word does not.
+MARKUP = re.compile(r"[<>&|`*\[\]{}#\\~$@]|(?<![^\W_])_|_(?![^\W_])|:(?=//)|(?<=www)\.", re.IGNORECASE)
+WIDTH = 110  # of what goes into a pipe, which has none
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What a cell says, and by what it sorts."""
+
+    text: str = "-"
+    value: float | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """A title, columns of which the first `lead` name the line, and lines."""
+
+    title: str
+    heads: list[str]
+    lead: int
+    lines: list[list[Cell]]
+
+
+def of_report(report: dict[str, Any], *, brief: bool = False) -> Table:
+    """One line per architecture, protocol and test set; columns only for what is there.
+
+    Args:
+        brief: say n once, in the title, where it is the same everywhere.
+    """
+    found = summary.lines(report)
+    counts = {entry["n"] for entry in report["summary"]}
+    once = brief and len(counts) == 1
+    several = len({line.test_set for line in found}) > 1
+    heads = ["architecture", "protocol", *(["test set"] if several else [])]
+    columns: list[tuple[str, list[Cell]]] = []
+    for data, title in DATA.items():
+        columns.append((title, [_accuracies(line, data, once) for line in found]))
+        if data in REAL[:1]:
+            columns.append(("over random", [_over(line) for line in found]))
+            columns.append(("intervals", [_apart(line) for line in found]))
+    columns.append(("share of full", [share(line.share) for line in found]))
+    told = [(title, cells) for title, cells in columns if any(cell.text != "-" for cell in cells)]
+    named = [[line.arch, line.protocol, *([line.test_set] if several else [])] for line in found]
+    lines = [[*map(Cell, names), *(cells[row] for _, cells in told)] for row, names in enumerate(named)]
+    number = f", n={min(counts)}" if once else ""
+    title = f"{report['set']}: test accuracy in per cent, mean ± standard deviation{number}"
+    return Table(title, [*heads, *(title for title, _ in told)], len(heads), lines)
+
+
+def accuracy(entry: dict[str, Any], bare: bool = False) -> str:
+    """`48.5 ± 0.4 (n=5)` in per cent; without a spread where n is 1, without n where it is said elsewhere."""
+    number = f" (n={entry['n']})"
+    spread = "" if entry["std"] is None else f" ± {100 * entry['std']:.1f}"
+    return f"{100 * entry['mean']:.1f}{spread}{'' if bare else number}"
+
+
+def difference(entry: dict[str, Any]) -> str:
+    """`+5.0 (+2.5 to +7.5) ≠ 0` in points; the last where the interval leaves out zero."""
+    if entry["ci95"] is None:
+        return f"{100 * entry['mean']:+.1f}"
+    low, high = (100 * bound for bound in entry["ci95"])
+    return f"{100 * entry['mean']:+.1f} ({low:+.1f} to {high:+.1f}){' ≠ 0' if entry['differs'] else ''}"
+
+
+def _accuracies(line: Line, data: str, bare: bool) -> Cell:
+    """Rows of several settings that go by one name stand beside each other, never averaged."""
+    entries = line.cells.get(data, [])
+    return Cell(" / ".join(accuracy(e, bare) for e in entries), entries[0]["mean"]) if entries else Cell()
+
+
+def _over(line: Line) -> Cell:
+    entry = line.over.get("random")
+    return Cell() if entry is None else Cell(difference(entry), entry["mean"])
+
+
+def _apart(line: Line) -> Cell:
+    disjoint = line.over["random"]["disjoint"] if "random" in line.over else None
+    return Cell() if disjoint is None else Cell("disjoint" if disjoint else "overlap")
+
+
+def share(entry: dict[str, Any] | None) -> Cell:
+    """`99.1% (98.0 to 100.2)` of the full data's accuracy."""
+    if entry is None:
+        return Cell()
+    bounds = entry["ci95"]
+    sure = "" if bounds is None else f" ({100 * bounds[0]:.1f} to {100 * bounds[1]:.1f})"
+    return Cell(f"{100 * entry['share']:.1f}%{sure}", entry["share"])
+
+
+def oneline(text: str) -> str:
+    """A stranger's words on one line, without characters that move the cursor or turn the text around."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
+def plain(text: str) -> str:
+    """A stranger's words, inert in Markdown and HTML: no markup, no links, no formulas, one line."""
+    return MARKUP.sub(lambda found: "".join(f"&#{ord(letter)};" for letter in found[0]), oneline(text))
+
+
+def results(report: dict[str, Any]) -> str:
+    """The card's results as Markdown: the table, then what it says in sentences."""
+    return "\n".join([markdown(of_report(report)), "", *(f"- {plain(text)}" for text in summary.sentences(report))])
+
+
+def markdown(table: Table) -> str:
+    """A table as Markdown, without its title."""
+    marks = " --- |" * table.lead + " ---: |" * (len(table.heads) - table.lead)
+    head = ["| " + " | ".join(map(plain, table.heads)) + " |", "|" + marks]
+    return "\n".join(head + ["| " + " | ".join(plain(cell.text) for cell in line) + " |" for line in table.lines])
+
+
+def parts(table: Table, width: int) -> list[list[int]]:
+    """The columns of the tables that this one is printed as, side by side no wider than `width` where that can be.
+
+    Each repeats the columns that name its lines; one that does not fit even so is wider, never cut.
+    """
+    from rich.cells import cell_len
+
+    texts = [[head, *(oneline(line[at].text) for line in table.lines)] for at, head in enumerate(table.heads)]
+    widths = [max(map(cell_len, column)) + 3 for column in texts]  # two spaces and a border
+    lead = list(range(table.lead))
+    found: list[list[int]] = [[]]
+    for column in range(table.lead, len(widths)):
+        if found[-1] and 1 + sum(widths[at] for at in [*lead, *found[-1], column]) > width:
+            found.append([])
+        found[-1].append(column)
+    return [lead + part for part in found]
+
+
+def show(tables: Sequence[Table], sentences: Sequence[str] = (), *, stderr: bool = False) -> None:
+    """Print tables and sentences for people."""
+    from rich import table as rich_table
+    from rich.console import Console
+
+    # Names are strangers': no markup, no emoji.
+    terminal = Console(stderr=stderr, markup=False, emoji=False, highlight=False)
+    width = terminal.width if terminal.is_terminal else WIDTH
+    for table in tables:
+        terminal.print(oneline(table.title), soft_wrap=True)
+        for columns in parts(table, width):
+            shown = rich_table.Table()
+            for at in columns:
+                shown.add_column(oneline(table.heads[at]), justify="left" if at < table.lead else "right", no_wrap=True)
+            for line in table.lines:
+                shown.add_row(*(oneline(line[at].text) for at in columns))
+            # As wide as it is: a terminal wraps, a pipe does not care, and nothing is cut.
+            whole = max(width, terminal.measure(shown, options=terminal.options.update(width=10_000)).maximum)
+            Console(stderr=stderr, markup=False, emoji=False, highlight=False, width=whole).print(shown)
+    for text in sentences:
+        lines = textwrap.wrap(oneline(text), width, break_long_words=False, break_on_hyphens=False)
+        terminal.print("\n".join(lines), soft_wrap=True)

@@ -1,0 +1,230 @@
+"""Is a set what it says it is? Every fault named, none mended.
+
+Bounded memory: the data files are read a row group at a time.
+Shapes: B rows of one group, K classes, C H W image.
+"""
+
+import re
+from pathlib import Path
+
+import torch
+
+from ddhub.artifact import folder as folders
+from ddhub.artifact import manifest, parquet
+from ddhub.artifact.manifest import Manifest
+from ddhub.artifact.parquet import Rows
+from ddhub.base import limits, redact, strict_json, strict_yaml
+from ddhub.base.errors import UserError
+from ddhub.data.preprocess import Preprocess, load_whitening
+from ddhub.evaluation import results
+from ddhub.reports import summary, tables
+from ddhub.training import teachers
+
+SUM_TOLERANCE = 0.01  # of float16 probabilities over many classes
+
+
+def faults(folder: Path) -> list[str]:
+    """One line per fault of an artifact folder, each naming the file; none when all is well."""
+    try:
+        record = manifest.read(folder)
+    except UserError as fault:
+        return str(fault).splitlines()
+    found = folders.file_faults(folder, record)
+    contradictions = manifest.contradictions(record, f"{folder}/ddhub.json")
+    found += contradictions
+    # By a manifest that contradicts itself, data cannot be read.
+    checks = () if contradictions else (_data, _preprocessing, _teachers)
+    for check in (*checks, _recipe, _results):
+        try:
+            found += check(folder, record)
+        except UserError as fault:
+            found.append(fault.args[0])
+    # A damaged file shows itself in several checks; each fault is said once. File names can hold anything.
+    return list(dict.fromkeys(map(redact.shown, found)))
+
+
+def _data(folder: Path, record: Manifest) -> list[str]:
+    """The data files: columns, counts, classes, ranges."""
+    where, side = f"{folder}/data", record.source.resolution
+    if not parquet.shards(folder):
+        return [f"{where}: holds no train-*.parquet"]
+    found = []
+    names = parquet.class_names(folder)
+    if names != record.classes:
+        found.append(f"{where}: column 'label' does not carry the manifest's class names")
+    classes = len(record.classes)
+    counts = torch.zeros(classes, dtype=torch.int64)
+    first, rows_of = 0, torch.zeros(len(record.ipc_of_groups), classes, dtype=torch.int64)
+    for part in parquet.read(folder, (record.source.channels, side, side)):
+        found += [f"{where}: {fault}" for fault in _columns(part, record)]
+        if part.labels.min() < 0 or part.labels.max() >= classes:
+            return [*found, f"{where}: column 'label' has values outside 0..{classes - 1}"]
+        counts += part.labels.bincount(minlength=classes)
+        found += [f"{where}: rows from {first}: {fault}" for fault in _count_groups(part, rows_of)]
+        found += [f"{where}: rows from {first}: {fault}" for fault in _ranges(part, record)]
+        first += len(part)
+    found += [f"{where}: {fault}" for fault in _groups(rows_of, record)]
+    wrong = [f"'{record.classes[k]}' has {counts[k]}" for k in range(classes) if counts[k] != record.ipc]
+    if wrong:
+        shown = ", ".join(wrong[:3]) + (", ..." if len(wrong) > 3 else "")
+        found.append(f"{where}: {record.ipc} images per class are promised, but {shown}")
+    return found
+
+
+def _count_groups(part: Rows, rows_of: torch.Tensor) -> list[str]:
+    """Count the rows of every group and class, where the rows say of which group they are."""
+    if part.group is None:
+        return []
+    groups, classes = rows_of.shape
+    if part.group.min() < 0 or part.group.max() >= groups:
+        return [f"column 'group' has values outside 0..{groups - 1}"]
+    rows_of += (part.group * classes + part.labels).bincount(minlength=groups * classes).view(groups, classes)
+    return [] if (part.group.diff() >= 0).all() else ["column 'group' is not in order"]
+
+
+def _groups(rows_of: torch.Tensor, record: Manifest) -> list[str]:
+    """The counts of every group against the manifest."""
+    expected = torch.tensor(record.ipc_of_groups).unsqueeze(1)
+    wrong = [] if record.groups == 1 or not rows_of.any() else (rows_of != expected).any(1).nonzero().flatten().tolist()
+    return [f"group {wrong[0]} has not {expected[wrong[0]].item()} images of every class"] if wrong else []
+
+
+def _columns(part: Rows, record: Manifest) -> list[str]:
+    """The columns that are there against those that the manifest says there are."""
+    promised = {
+        "soft_label": record.labels.form != "hard",
+        "soft_index": record.labels.top_k is not None,
+        "pixels": record.preprocess.pixels_space is not None,
+        "group": record.groups > 1,
+    }
+    present = {"soft_label": part.soft, "soft_index": part.index, "pixels": part.pixels, "group": part.group}
+    found = []
+    for name, wanted in promised.items():
+        if wanted != (present[name] is not None):
+            found.append(f"column '{name}' is {'missing' if wanted else 'there, which the manifest does not say'}")
+    width = record.labels.top_k or len(record.classes)
+    if part.soft is not None and part.soft.shape[1] != width:
+        found.append(f"column 'soft_label' has {part.soft.shape[1]} values per image, not {width}")
+    return found
+
+
+def _ranges(part: Rows, record: Manifest) -> list[str]:
+    """Values that cannot be meant."""
+    found = []
+    for name, column in (("soft_label", part.soft), ("pixels", part.pixels)):
+        if column is not None and not column.isfinite().all():
+            found.append(f"column '{name}' holds values that are not finite")
+    if part.index is not None and (part.index.min() < 0 or part.index.max() >= len(record.classes)):
+        found.append(f"column 'soft_index' has values outside 0..{len(record.classes) - 1}")
+    if part.soft is not None and record.labels.form == "probabilities":
+        sums = part.soft.float().sum(1)
+        over = sums.max() > 1 + SUM_TOLERANCE
+        under = record.labels.top_k is None and sums.min() < 1 - SUM_TOLERANCE
+        if part.soft.min() < 0 or over or under:
+            found.append("column 'soft_label' holds no probabilities, which the manifest says it does")
+    return found
+
+
+def _preprocessing(folder: Path, record: Manifest) -> list[str]:
+    """The whitening's shape and values, and `pixels` against the pictures that people see."""
+    zca_mean, zca = None, None
+    if record.preprocess.zca:
+        path = folder / record.preprocess.zca
+        if not path.is_file():
+            return []  # said already
+        zca_mean, zca = load_whitening(path, record.source.channels * record.source.resolution**2)
+    if record.preprocess.pixels_space is None or record.imported is not None:
+        return []
+    preprocess = Preprocess(tuple(record.preprocess.mean), tuple(record.preprocess.std), zca_mean, zca)
+    side = record.source.resolution
+    first = next(parquet.read(folder, (record.source.channels, side, side)), None)
+    if first is None or first.pixels is None:
+        return []
+    shown, _ = preprocess.pixels(first.pixels.float())
+    if (shown.int() - first.images.int()).abs().float().mean() > 2:  # float16 moves display values by less than one
+        return [f"{folder}/data: columns 'pixels' and 'image' do not show the same pictures"]
+    return []
+
+
+def _teachers(folder: Path, record: Manifest) -> list[str]:
+    """Every teacher's file against its entry in the manifest."""
+    found = []
+    for teacher in record.teachers:
+        path = folder / teacher.file
+        if not path.is_file():
+            continue  # said already
+        try:
+            facts = teachers.facts(path)
+        except UserError as fault:
+            found.append(fault.args[0])
+            continue
+        expected = {
+            "arch": teacher.arch,
+            "classes": len(record.classes),
+            "channels": record.source.channels,
+            "side": record.source.resolution,
+        }
+        wrong = [name for name, value in expected.items() if facts.get(name) != value]
+        found += [f"{path}: its {name} is {facts.get(name)!r}, not {expected[name]!r}" for name in wrong]
+    return found
+
+
+def _recipe(folder: Path, record: Manifest) -> list[str]:
+    """The recipe against the manifest."""
+    path = folder / "recipe.yaml"
+    if not path.is_file():
+        return [] if "recipe.yaml" in record.files else [f"{path}: missing"]
+    content = strict_yaml.read(path)
+    if not isinstance(content, dict):
+        return [f"{path}: not a recipe"]
+    content = {"groups": 1, **content}  # sets that others made, and recipes from before there were any, name none
+    expected = {"name": record.name, "ipc": record.ipc, "groups": record.groups}
+    return [f"{path}: {key} is not the manifest's" for key, value in expected.items() if content.get(key) != value]
+
+
+def _results(folder: Path, record: Manifest) -> list[str]:
+    """Report and card against the rows that both tell of."""
+    try:
+        built = summary.build(record.name, results.of(record, folder / "evaluation"))
+        said = _report(folder, built)
+    except UserError as fault:
+        return [fault.args[0], *_card(folder, record, None)]
+    return said + _card(folder, record, built)
+
+
+def _report(folder: Path, built: summary.Entry) -> list[str]:
+    """The report against the rows that it sums up."""
+    path, rows = folder / "report.json", built["rows"]
+    found = [f"{folder}/evaluation: a row says top1 {row['top1']}" for row in rows if not 0 <= row["top1"] <= 1]
+    if not path.is_file():
+        return [*found, f"{path}: missing, with rows in evaluation/"] if rows else found
+    kept = strict_json.read(path)
+    if not summary.agrees(kept, built):
+        found.append(f"{path}: is not the summary of the rows in evaluation/")
+    return found
+
+
+def _card(folder: Path, record: Manifest, built: summary.Entry | None) -> list[str]:
+    """The card's header against the manifest, and its results against the report, where the rows give one."""
+    path = folder / "README.md"
+    if not path.is_file():
+        return [f"{path}: missing"]
+    with path.open("rb") as file:
+        text = file.read(2 * limits.YAML_BYTES).decode(errors="replace")
+    found_header = re.match(r"---\n(.*?)\n---\n", text, re.DOTALL)
+    header = strict_yaml.parse_yaml(found_header[1], f"{path}: header") if found_header else None
+    if not isinstance(header, dict):
+        return [f"{path}: has no YAML header"]
+    found = []
+    if record.source.license is not None and header.get("license") != record.source.license:
+        found.append(f"{path}: license is not the manifest's '{record.source.license}'")
+    configs = header.get("configs")
+    listed = configs if isinstance(configs, list) else []
+    paths = [entry.get("data_files") for entry in listed if isinstance(entry, dict)]
+    if paths != [[{"split": "train", "path": "data/train-*.parquet"}]]:
+        found.append(f"{path}: configs do not name data/train-*.parquet as split train")
+    if built is not None and built["rows"] and tables.results(built) not in text:
+        found.append(f"{path}: its results are not those of the rows in evaluation/")
+    shown = dict.fromkeys(re.findall(r"\]\((assets/[\w.-]+\.png)\)", text))
+    missing = [name for name in shown if not (folder / name).is_file()]
+    return found + [f"{folder / name}: missing, and the card shows it" for name in missing]

@@ -1,0 +1,149 @@
+"""Differentiable siamese augmentation (DSA) as batched tensor operations, in network-input space.
+
+Zhao and Bilen, "Dataset Condensation with Differentiable Siamese Augmentation", ICML 2021, arXiv:2102.08259, with the
+strengths that the trajectory-matching family and arXiv:2312.08912 use. One operation is drawn per batch, its magnitude
+per image; `siamese=True` gives the whole batch one magnitude, so that two batches can be moved alike.
+Shapes: B images, C H W image; every draw u is uniform in [0, 1), shape (B,).
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ddhub.training.protocol import DSA_OPERATIONS
+
+CROP, CUTOUT, SCALE, ROTATE_DEGREES = 0.125, 0.5, 1.2, 15.0
+RRC_AREA = 0.08
+
+
+def augment(images: Tensor, strategy: str, generator: torch.Generator, *, siamese: bool = False) -> Tensor:
+    """Apply one randomly drawn operation to a batch, or a chain of them.
+
+    Args:
+        images: (B, C, H, W) network inputs, H equal to W.
+        strategy: `dsa`, `none`, operations joined by underscores (one is drawn) or by plus signs (all, in turn).
+        generator: a CPU generator; the same state gives the same draws on every device.
+        siamese: one magnitude for the whole batch.
+    """
+    if strategy == "none":
+        return images
+    names = strategy.split("+") if strategy in CHAINS or "+" in strategy else [_drawn(strategy, generator)]
+    for name in names:
+        draws = torch.rand(DRAWS.get(name, 3), 1 if siamese else len(images), generator=generator)
+        images = FORMULAS[name](images, draws.expand(len(draws), len(images)).to(images.device))
+    return images
+
+
+def _drawn(strategy: str, generator: torch.Generator) -> str:
+    operations = DSA_OPERATIONS if strategy == "dsa" else tuple(strategy.split("_"))
+    return operations[int(torch.randint(len(operations), (), generator=generator))]
+
+
+def color(x: Tensor, u: Tensor) -> Tensor:
+    """Brightness x + (u - 1/2), then saturation about the channel mean, then contrast about the image mean."""
+    brightness, saturation, contrast = u.view(3, -1, 1, 1, 1)
+    x = x + (brightness - 0.5)
+    grey = x.mean(1, keepdim=True)
+    x = (x - grey) * (2 * saturation) + grey
+    mean = x.mean((1, 2, 3), keepdim=True)
+    return (x - mean) * (contrast + 0.5) + mean
+
+
+def crop(x: Tensor, u: Tensor) -> Tensor:
+    """Shift by up to an eighth of the side in each direction; zeros come in."""
+    side = x.shape[-1]
+    reach = int(side * CROP + 0.5)
+    shift = (u[:2] * (2 * reach + 1)).long().clamp(max=2 * reach)  # (2, B), 0..2*reach into the padded image
+    steps = torch.arange(side, device=x.device)
+    rows = shift[0].view(-1, 1, 1) + steps.view(1, -1, 1)
+    columns = shift[1].view(-1, 1, 1) + steps.view(1, 1, -1)
+    batch = torch.arange(len(x), device=x.device).view(-1, 1, 1)
+    padded = F.pad(x, (reach, reach, reach, reach)).permute(0, 2, 3, 1)
+    return padded[batch, rows, columns].permute(0, 3, 1, 2)
+
+
+def cutout(x: Tensor, u: Tensor) -> Tensor:
+    """Zero a square of half the side, its centre anywhere, clipped at the border."""
+    side = x.shape[-1]
+    size = int(side * CUTOUT + 0.5)
+    start = (u[:2] * (side + 1 - size % 2)).long() - size // 2  # (2, B)
+    steps = torch.arange(side, device=x.device)
+    inside = (steps >= start.unsqueeze(-1)) & (steps < start.unsqueeze(-1) + size)  # (2, B, side)
+    hole = inside[0].unsqueeze(-1) & inside[1].unsqueeze(-2)  # (B, H, W)
+    return x * (~hole).unsqueeze(1)
+
+
+def flip(x: Tensor, u: Tensor) -> Tensor:
+    """Mirror left and right with probability 1/2."""
+    return torch.where((u[0] < 0.5).view(-1, 1, 1, 1), x.flip(3), x)
+
+
+def scale(x: Tensor, u: Tensor) -> Tensor:
+    """Stretch the sampling grid by sx and sy, drawn apart from [1/1.2, 1.2]."""
+    low = 1 / SCALE
+    factors = u[:2] * (SCALE - low) + low
+    zero = torch.zeros_like(factors[0])
+    return _sample(x, [factors[0], zero, zero, factors[1]])
+
+
+def rotate(x: Tensor, u: Tensor) -> Tensor:
+    """Rotate by up to 15 degrees either way."""
+    angle = (u[0] - 0.5) * 2 * math.radians(ROTATE_DEGREES)
+    return _sample(x, [angle.cos(), -angle.sin(), angle.sin(), angle.cos()])
+
+
+def rrc(x: Tensor, u: Tensor) -> Tensor:
+    """A random part of the image, of 8% to 100% of its area and 3/4 to 4/3 of its shape, at the image's own size.
+
+    As torchvision's RandomResizedCrop with its default ranges, sampled bilinearly.
+    """
+    area = u[0] * (1 - RRC_AREA) + RRC_AREA
+    ratio = torch.exp((u[1] * 2 - 1) * math.log(4 / 3))
+    width, height = (area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1)
+    zero = torch.zeros_like(width)
+    return _sample(x, [width, zero, zero, height], [(u[2] * 2 - 1) * (1 - width), (u[3] * 2 - 1) * (1 - height)])
+
+
+def cutmix(x: Tensor, u: Tensor) -> Tensor:
+    """Paste a box of another image of the batch, one box for all (arXiv:1905.04899); labels are the teachers' to give.
+
+    The share of the box is uniform in [0, 1), its centre anywhere, clipped at the border.
+    """
+    side = x.shape[-1]
+    half = (u[0, 0].sqrt() * side / 2).round()
+    steps = torch.arange(side, device=x.device)
+    starts = [(centre * side).floor() - half for centre in (u[1, 0], u[2, 0])]
+    rows, columns = ((steps >= start) & (steps < start + 2 * half) for start in starts)
+    box = rows.unsqueeze(1) & columns.unsqueeze(0)  # (H, W)
+    return torch.where(box, x[u[3].argsort()], x)
+
+
+def _sample(x: Tensor, matrix: list[Tensor], shift: list[Tensor] | None = None) -> Tensor:
+    """Bilinear sampling through a 2x2 matrix and a shift per image, zeros outside.
+
+    Args:
+        matrix: row by row, each entry (B,).
+        shift: across and down, (B,) each, in half sides; None is no shift.
+    """
+    across, down = shift or [torch.zeros_like(matrix[0])] * 2
+    rows = [matrix[0], matrix[1], across, matrix[2], matrix[3], down]
+    theta = torch.stack(rows, dim=1).view(-1, 2, 3).to(x.dtype)
+    grid = F.affine_grid(theta, list(x.shape), align_corners=True)
+    return F.grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=True)
+
+
+FORMULAS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "color": color,
+    "crop": crop,
+    "cutout": cutout,
+    "flip": flip,
+    "scale": scale,
+    "rotate": rotate,
+}
+assert tuple(FORMULAS) == DSA_OPERATIONS
+CHAINS = {"rrc": rrc, "cutmix": cutmix}  # not part of DSA: protocols of the field that chain operations use them
+FORMULAS |= CHAINS
+DRAWS = {"rrc": 4, "cutmix": 4}

@@ -1,0 +1,158 @@
+"""Devices, threads, precision and compilers: what speed decides for a run, once.
+
+The only file that knows machines. Decisions change the last bits of results, so they are frozen into runs and rows
+and replayed.
+"""
+
+import ctypes
+import functools
+import os
+import shutil
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+import torch
+
+from ddhub.base.errors import UserError
+
+Precision = Literal["float32", "bfloat16"]
+AskedPrecision = Literal["float32", "bfloat16", "auto"]  # auto: bfloat16 where it is measured to be faster
+
+# Training work in FLOPs from which compiling pays on a CPU: compiling costs tens of seconds, after which ConvNets train
+# about twice as fast (benchmarks/README.md).
+COMPILE_FROM = 2e12
+
+OWN_THREADS = torch.get_num_threads()  # torch's own choice, before anybody changes it
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """What speed decided for a run; the same decisions on the same machine and versions give the same bits."""
+
+    device: str = "cpu"
+    threads: int = 1
+    compile: bool = False
+    precision: Precision = "float32"  # of the forward pass in training; weights, losses and scores are float32 always
+    together: int = 1  # networks that differ by seed only and are trained in one program; 1: one after another
+    micro_batch: int = 0  # images of a training step whose gradient is taken at once; 0: all
+    chunk: int = 0  # images that are predicted, or themselves have a gradient, at once; 0: as many as is usual
+
+    def record(self) -> dict[str, Any]:
+        """The decisions as they stand in checkpoints, manifests and rows."""
+        return asdict(self)
+
+    def exact(self) -> "Decisions":
+        """The same in float32, as what is cached for runs of any precision."""
+        return replace(self, precision="float32")
+
+
+def decide(
+    device: str | None = None,
+    threads: int | None = None,
+    compile: bool | None = None,
+    flops: float = 0,
+    precision: AskedPrecision | None = None,
+    together: int | None = None,
+) -> Decisions:
+    """Decide once how to run.
+
+    Args:
+        device: a torch device; None takes CUDA where there is one, of several this process's own (LOCAL_RANK).
+        threads: CPU threads; None leaves torch's own choice.
+        compile: None compiles on a CPU with a C++ compiler, where `flops` of ConvNet training lie ahead.
+        flops: an estimate of that work.
+        precision: None and `auto` are float32 for now, together: None is 1. What is fastest here, ddhub/evaluation/speed.py
+            measures.
+
+    Raises:
+        UserError: for a device that is not there, or `compile` without a C++ compiler.
+    """
+    name = device or own_device()
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as fault:
+        raise UserError(f"--device {name}: not available here", next="--device cpu") from fault
+    if compile and not has_compiler():
+        raise UserError("--compile: no C++ compiler found (g++ or clang++)", next="--no-compile")
+    if threads is not None:
+        torch.set_num_threads(threads)
+    if compile is None:
+        compile = name == "cpu" and flops >= COMPILE_FROM and has_compiler()
+    half = precision == "bfloat16"
+    return Decisions(name, torch.get_num_threads(), compile, "bfloat16" if half else "float32", together or 1)
+
+
+def own_device() -> str:
+    """CUDA where there is one; of several GPUs the one at LOCAL_RANK, as torchrun and worker processes have it."""
+    if not torch.cuda.is_available():
+        return "cpu"
+    rank = os.environ.get("LOCAL_RANK", "")
+    several = torch.cuda.device_count() > 1 and rank.isdecimal()
+    return f"cuda:{int(rank) % torch.cuda.device_count()}" if several else "cuda"
+
+
+def on_own_device(decisions: Decisions) -> Decisions:
+    """Decisions that another process froze: of several GPUs this process takes its own."""
+    own = own_device()
+    return replace(decisions, device=own) if ":" in own and decisions.device.startswith("cuda") else decisions
+
+
+def threads_each(processes: int) -> int:
+    """CPU threads for each of so many processes on this machine."""
+    return max(1, OWN_THREADS // processes)
+
+
+def room_for(device: str, threads: int) -> int:
+    """How many processes of so many CPU threads this machine has GPUs or cores for."""
+    if device.startswith("cuda"):
+        return max(1, torch.cuda.device_count())
+    return max(1, (os.cpu_count() or 1) // threads)
+
+
+def apply(decisions: Decisions) -> None:
+    """Replay frozen decisions.
+
+    Raises:
+        UserError: when the device or the compiler that they need is not here.
+    """
+    decide(decisions.device, decisions.threads, decisions.compile)
+
+
+@functools.cache
+def keep_freed_memory() -> bool:
+    """Tell glibc to keep freed memory for the next step instead of giving it back to the kernel.
+
+    Every training step frees and takes the same tens of megabytes; fresh pages from the kernel each time, zeroed by it,
+    cost up to half the speed on a CPU (benchmarks/README.md). A higher threshold for mapped blocks would not do:
+    glibc stops at 32 MiB, and the first activations of a ConvNet of width 128 are 50. Elsewhere nothing happens.
+    """
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+    except OSError:
+        return False
+    trim_threshold, mmap_max = -1, -4
+    return bool(libc.mallopt(mmap_max, 0)) and bool(libc.mallopt(trim_threshold, 1 << 30))
+
+
+def has_compiler() -> bool:
+    """Whether torch.compile can build CPU kernels here."""
+    return any(shutil.which(name) for name in ("g++", "clang++"))
+
+
+def peak_bytes(device: str) -> int:
+    """The most memory held so far: of the device where it is CUDA, otherwise of this process."""
+    if device.startswith("cuda"):
+        return int(torch.cuda.max_memory_allocated(device))
+    import resource
+    import sys
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def hardware(device: str) -> str:
+    """The device by name, for records."""
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name(device)
+    import platform
+
+    return f"cpu ({platform.machine()}, {os.cpu_count()} cores)"

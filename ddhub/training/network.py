@@ -1,0 +1,199 @@
+"""The fast path: the only file that knows devices, threads, memory formats, autocast, vmap and torch.compile.
+
+Everything else calls `Network.forward(weights, images)`, a plain function of plain tensors, or `forward_many` for
+several networks at once. What was decided (Decisions) changes the last bits of results, so decisions are frozen into
+runs and rows and replayed.
+Shapes: J networks trained together, B images, C channels, S side, K classes.
+"""
+
+import functools
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from ddhub.base.errors import UserError
+from ddhub.training import architectures, winograd
+from ddhub.training.device import Decisions, keep_freed_memory
+
+Weights = dict[str, Tensor]  # parameters and buffers by name
+# Pixels of inputs, some 500 images of CIFAR, that keep a GPU busy in one call; chosen for memory, and not measured.
+BUSY_PIXELS = 2**19
+
+
+class Network:
+    """One architecture at one size, as functions of its weights; shared by all networks of that kind in a process."""
+
+    def __init__(self, arch: str, classes: int, channels: int, side: int, decisions: Decisions) -> None:
+        self.arch, self.classes, self.channels, self.side = arch, classes, channels, side
+        self.decisions = decisions
+        keep_freed_memory()
+        skeleton = architectures.try_out(arch, classes, channels, side)
+        self.draws = architectures.draws(skeleton, channels, side)  # in training, from torch's own state
+        self.skeleton = skeleton.to(decisions.device)
+        self.family = architectures.FAMILIES[architectures.family(self.skeleton)]
+        self.trainable = [name for name, _ in self.skeleton.named_parameters()]
+        # Tied weights are one tensor under several names, of which functions of weights take the first.
+        self._tied = self.skeleton.state_dict().keys() - _names(self.skeleton)
+        # A ConvNet has no mode, and toggling it would only make the compiler work twice.
+        self._modal = not isinstance(self.skeleton, architectures.ConvNet)
+        compiled = decisions.compile and isinstance(self.skeleton, architectures.ConvNet)
+        if compiled:
+            # A GPU build of torch on a machine without one warns at every start; there is nothing to be done about it.
+            logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+            # Every network, batch size and kind of gradient is a program of its own; past torch's limit of 8 it would
+            # go on uncompiled, against what the row says.
+            torch._dynamo.config.recompile_limit = 256
+            torch._dynamo.config.accumulated_recompile_limit = 1024
+            if decisions.device == "cpu" and decisions.precision == "float32" and decisions.together == 1:
+                winograd.adopt(self.skeleton, side)
+        self._call = torch.compile(self._plain, dynamic=False) if compiled else self._plain
+        many = vmap(self._plain)
+        self._call_many = torch.compile(many, dynamic=False) if compiled else many
+        if decisions.together > 1:
+            self._try_together()
+
+    def init(self, seed: int) -> Weights:
+        """Fresh weights; the same seed gives the same."""
+        net = architectures.build(self.arch, self.classes, self.channels, self.side, seed)
+        return self.place(net.state_dict())
+
+    def place(self, weights: Weights) -> Weights:
+        """Weights on this network's device and in its memory format, detached; of tied ones the first."""
+        own = {name: value for name, value in weights.items() if name not in self._tied}
+        return {name: _formatted(value.detach().to(self.decisions.device)) for name, value in own.items()}
+
+    def forward(self, weights: Weights, images: Tensor, *, train: bool = False) -> Tensor:
+        """Logits (B, K) of network inputs (B, C, S, S); in training mode buffers in `weights` are updated in place."""
+        if self._modal:
+            self.skeleton.train(train)
+        if not train:
+            return self._call(weights, _formatted(images))
+        with self._precision():
+            return self._call(weights, _formatted(images)).float()
+
+    def together(self, count: int) -> "Network":
+        """This network for training so many in one program where that is faster: on a GPU; a CPU takes turns."""
+        if count == 1 or self.decisions.device == "cpu" or self.draws:
+            return self
+        decisions = replace(self.decisions, together=count)
+        return network(self.arch, self.classes, self.channels, self.side, decisions)
+
+    def portions(self, several: Sequence[Weights], images: Tensor) -> Iterator[Sequence[Weights]]:
+        """Weights as `forward_each` takes them at once for these inputs (B, C, S, S).
+
+        On a GPU, where calls cost more than arithmetic, so many that their pixels are enough work for it; more would
+        cost memory, and time no less. On a CPU one after another.
+        """
+        pixels = images.shape[0] * images.shape[-1] ** 2
+        size = 1 if self.decisions.device == "cpu" else max(1, BUSY_PIXELS // pixels)
+        yield from (several[start : start + size] for start in range(0, len(several), size))
+
+    def forward_each(self, several: Sequence[Weights], images: Tensor) -> Tensor:
+        """Logits (J, B, K) that J weights give for the same inputs (B, C, S, S), not in training mode."""
+        return torch.cat([self._forward_together(part, images) for part in self.portions(several, images)])
+
+    def _forward_together(self, several: Sequence[Weights], images: Tensor) -> Tensor:
+        if len(several) == 1:
+            return self.forward(several[0], images).unsqueeze(0)
+        if self._modal:
+            self.skeleton.eval()
+        found: Tensor = vmap(self._plain, in_dims=(0, None))(stack(several), _formatted(images))
+        return found
+
+    def forward_many(self, weights: Weights, images: Tensor) -> Tensor:
+        """Logits (J, B, K) of J networks with stacked weights (J, ...), each on its own inputs (J, B, C, S, S).
+
+        In training mode: buffers in `weights` are updated in place.
+        """
+        if self._modal:
+            self.skeleton.train()
+        with self._precision():
+            return self._call_many(weights, images).float()
+
+    @contextmanager
+    def seeded(self, seed: int) -> Iterator[None]:
+        """Let what the network itself draws in training, as dropout does, come from a seed; torch's state stays."""
+        if not self.draws:
+            yield
+            return
+        devices = [self.decisions.device] if self.decisions.device.startswith("cuda") else []
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(seed)
+            yield
+
+    def _try_together(self) -> None:
+        """Refuse a network that several seeds cannot share a program of."""
+        if self.draws:
+            raise UserError(f"--together: {self.arch} has dropout, which draws per network", next="--together 1")
+        if isinstance(self.skeleton, architectures.ConvNet):
+            return
+        weights = stack([self.place(self.skeleton.state_dict())] * 2)
+        for name in self.trainable:
+            weights[name].requires_grad_()
+        images = torch.zeros(2, 2, self.channels, self.side, self.side, device=self.decisions.device)
+        try:
+            self.forward_many(weights, images).sum().backward()
+        except RuntimeError as fault:  # vmap has no rule for some operation of its
+            reason = " ".join(str(fault).split())[:200]
+            raise UserError(f"--together: {self.arch} cannot be trained so: {reason}", next="--together 1") from fault
+
+    def embed(self, weights: Weights, images: Tensor) -> Tensor:
+        """Features before the classifier (B, F), differentiable.
+
+        Raises:
+            UserError: for a network that does not give any.
+        """
+        if isinstance(self.skeleton, architectures.ConvNet):
+            return functional_call(_Embedding(self.skeleton), {f"net.{k}": v for k, v in weights.items()}, (images,))
+        raise UserError(f"arch '{self.arch}': features are read from ConvNets only", next="use convnet or convnet3_w32")
+
+    def _precision(self) -> AbstractContextManager[None]:
+        if self.decisions.precision == "float32":
+            return nullcontext()
+        return torch.autocast(self.decisions.device.partition(":")[0], torch.bfloat16)
+
+    def _plain(self, weights: Weights, images: Tensor) -> Tensor:
+        output: Tensor = functional_call(self.skeleton, weights, (images,))
+        return output
+
+
+def stack(several: Sequence[Weights]) -> Weights:
+    """Weights of J networks as one: every tensor (...) becomes (J, ...)."""
+    return {name: torch.stack([weights[name] for weights in several]) for name in several[0]}
+
+
+def unstack(weights: Weights, number: int) -> Weights:
+    """One network's weights out of stacked ones."""
+    return {name: value[number] for name, value in weights.items()}
+
+
+@functools.lru_cache(maxsize=16)
+def network(arch: str, classes: int, channels: int, side: int, decisions: Decisions) -> Network:
+    """The Network of these dimensions; made (and compiled) once in a process."""
+    return Network(arch, classes, channels, side, decisions)
+
+
+class _Embedding(nn.Module):
+    """A ConvNet whose output is its features."""
+
+    def __init__(self, net: architectures.ConvNet) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.net.embed(images)
+
+
+def _names(net: nn.Module) -> set[str]:
+    """The names of parameters and buffers, of tied ones the first."""
+    return {name for kind in (net.named_parameters(), net.named_buffers()) for name, _ in kind}
+
+
+def _formatted(value: Tensor) -> Tensor:
+    # Channels last is what convolutions on CPUs and tensor cores read fastest.
+    return value.contiguous(memory_format=torch.channels_last) if value.ndim == 4 else value

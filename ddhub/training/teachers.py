@@ -1,0 +1,241 @@
+"""Teachers: networks trained once on the training part of a source, cached by content, shipped with the set.
+
+Nothing here sees test data, and no teacher is chosen: each one trains to its last epoch, and its accuracy on the
+held-out validation part is recorded.
+Shapes: B images, C H W image, K classes.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from ddhub.base import files as filess
+from ddhub.base import jobs, limits, strict_json
+from ddhub.base.errors import UserError
+from ddhub.base.log import say
+from ddhub.base.mapped import Room
+from ddhub.base.redact import one_line
+from ddhub.base.units import duration
+from ddhub.training import device, fit
+from ddhub.training import network as networks
+from ddhub.training.loop import Run
+from ddhub.training.network import Network, Weights
+from ddhub.training.protocol import Protocol, TeacherSpec
+
+TRAINING = 2  # version of the rules below; a change makes new cache files (2: DSA turns by 15 degrees, not 7.5)
+FACTS = {"arch": str, "classes": int, "channels": int, "side": int, "validation_top1": float}  # in a teacher's file
+
+
+@dataclass(frozen=True)
+class Teachers:
+    """Trained networks of one architecture, frozen."""
+
+    network: Network
+    weights: Sequence[Weights]
+    files: Sequence[Path]
+    validation_top1: Sequence[float]
+
+    def __len__(self) -> int:
+        return len(self.weights)
+
+    def logits(self, inputs: Tensor, which: int | None = None) -> Tensor:
+        """Logits (B, K) of network inputs (B, C, H, W): one teacher's, or the mean of all; differentiable in inputs."""
+        if which is not None:
+            return self.network.forward(self.weights[which], inputs)
+        return self.network.forward_each(self.weights, inputs).mean(0)
+
+    def label(self, inputs: Tensor, which: int | None = None, batch: int = 500, room: Room | None = None) -> Tensor:
+        """Like `logits`, without gradients and in batches, for sets of any size; on the device, or in a given room."""
+        decisions = self.network.decisions
+        each = min(batch, decisions.chunk or batch)
+        labels = (room or self._on_device)((len(inputs), self.network.classes), torch.float32)
+        with torch.no_grad():
+            for part, into in zip(inputs.split(each), labels.split(each), strict=True):
+                into.copy_(self.logits(part.to(decisions.device).float(), which))
+        return labels
+
+    def _on_device(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+        return torch.empty(tuple(shape), dtype=dtype, device=self.network.decisions.device)
+
+    @property
+    def has_features(self) -> bool:
+        """Whether `features` gives any: ConvNets have them."""
+        return hasattr(self.network.skeleton, "embed")
+
+    def features(self, inputs: Tensor) -> Tensor:
+        """The first teacher's features (B, F) of network inputs (B, C, H, W), without gradients, on its device."""
+        with torch.no_grad():
+            return self.network.embed(self.weights[0], inputs.to(self.network.decisions.device))
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """What the teachers of a recipe learn from, and how."""
+
+    spec: TeacherSpec
+    network: Network
+    training: fit.Examples  # the training part, pixels and hard labels
+    validation: fit.Examples  # the held-out part; scored once, after training
+    augment: str
+    identity: Any  # what else makes these teachers what they are (source, split, preprocessing); in the cache's key
+    checkpoint_seconds: float = 120
+
+    @property
+    def protocol(self) -> Protocol:
+        """How each of them is trained."""
+        spec = self.spec
+        return Protocol(loss="ce", augment=self.augment, lr=spec.lr, epochs=spec.epochs, batch=spec.batch)
+
+    @property
+    def paths(self) -> list[Path]:
+        """The file of each in the cache."""
+        settings = self.protocol.model_dump(include={"loss", "augment", "optimizer", "lr", "epochs", "batch"})
+        if self.network.family.patient:
+            settings["min_steps"] = self.protocol.min_steps
+        key = filess.digest([TRAINING, self.spec.arch, self.network.classes, settings, self.identity])[:24]
+        return [filess.home() / "teachers" / f"{key}-{index:02d}.safetensors" for index in range(self.spec.count)]
+
+    def give(self, index: int, path: Path) -> None:
+        """Train the teacher of this number, or go on where an earlier process stopped, and write its file."""
+        phase, decisions = f"teacher {index + 1} of {self.spec.count}", self.network.decisions
+        run = Run(
+            path.with_name(f"{path.stem}-{filess.digest(decisions.record())[:6]}.run"),
+            phase.replace(" ", "_"),
+            device=decisions.device,
+            checkpoint_seconds=self.checkpoint_seconds,
+        )
+        weights = fit.fit(self.network, self.training, self.protocol, seed=index, run=run)[-1]
+        top1 = fit.accuracy(self.network, weights, self.validation)
+        filess.write_json(_seconds(path), run.seconds)  # unrounded: history.Watch compares it with a clock
+        filess.write_json(_about(path), {"identity": self.identity})
+        write(path, self.network, weights, top1)
+        run.remove()
+        say(f"{phase}: {100 * top1:.1f}% on validation, {duration(run.seconds)}")
+
+
+def obtain(lessons: Lessons, sent: Callable[[int], jobs.Job] | None = None, workers: int = 1) -> Teachers:
+    """Train the teachers that are not in the cache yet, and load all of them.
+
+    Args:
+        sent: makes, of a teacher's number, the job that trains it in another process; for several workers.
+        workers: processes that share the teachers.
+    """
+
+    def here(index: int) -> jobs.Job:
+        return partial(lessons.give, index)
+
+    job = here if sent is None or workers == 1 else sent
+    jobs.run_all({path: job(index) for index, path in enumerate(lessons.paths)}, jobs.Engine(workers=workers))
+    return load(lessons.paths, lessons.network)
+
+
+def cached(fingerprint: str) -> list[tuple[list[Path], Any]]:
+    """Finished teachers of the cache that were trained on a source, and the identity that `obtain` was given of them.
+
+    Args:
+        fingerprint: the source's, which an identity opens with.
+    """
+    found: dict[str, tuple[list[Path], Any]] = {}
+    for path in sorted((filess.home() / "teachers").glob("*.safetensors")):
+        about = json.loads(_about(path).read_text()) if _about(path).is_file() else {}
+        identity = about.get("identity")
+        if isinstance(identity, list) and identity and identity[0] == fingerprint:
+            found.setdefault(path.stem.rpartition("-")[0], ([], identity))[0].append(path)
+    return list(found.values())
+
+
+def seconds(teachers: Teachers) -> float:
+    """How long cached teachers took to train; kept beside their files, since a clock inside would change bytes."""
+    return sum(float(_seconds(path).read_text()) for path in teachers.files if _seconds(path).exists())
+
+
+def _about(path: Path) -> Path:
+    return path.with_suffix(".about.json")
+
+
+def _seconds(path: Path) -> Path:
+    return path.with_suffix(".seconds.json")
+
+
+def write(path: Path, network: Network, weights: Weights, validation_top1: float) -> None:
+    """Write one teacher as safetensors, its dimensions and validation accuracy in the metadata."""
+    facts = {
+        "arch": network.arch,
+        "classes": network.classes,
+        "channels": network.channels,
+        "side": network.side,
+        "validation_top1": validation_top1,
+    }
+    tensors = {name: value.contiguous().cpu() for name, value in weights.items()}
+    filess.write_bytes(path, save(tensors, {"ddhub": json.dumps(facts)}))
+
+
+def facts(path: Path) -> dict[str, Any]:
+    """What a teacher's file says of itself: arch, classes, channels, side, validation_top1.
+
+    Raises:
+        UserError: naming a file that is no teacher.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            found: dict[str, Any] = strict_json.parse((file.metadata() or {})["ddhub"], "its facts")
+        return {name: kind(found[name]) for name, kind in FACTS.items()}
+    except (OSError, SafetensorError, UserError, ArithmeticError, KeyError, ValueError, TypeError) as fault:
+        raise UserError(f"{path}: not a teacher's file ({one_line(fault, 100)})") from fault
+
+
+def load(
+    paths: Sequence[Path],
+    network: Network | None = None,
+    decisions: device.Decisions | None = None,
+    of: tuple[int, int, int] | None = None,
+) -> Teachers:
+    """Load teachers of one architecture; without a `network`, make the one that their files name.
+
+    Args:
+        of: the classes, channels and side of the set that they are shipped with, which must be theirs.
+
+    Raises:
+        UserError: naming the file that is no teacher, or not of the same kind as the others.
+    """
+    weights, scores = [], []
+    for path in paths:
+        told, tensors = facts(path), _tensors(path)
+        if network is None:
+            assert decisions is not None
+            sizes = (told["classes"], told["channels"], told["side"])
+            _check_sizes(path, tensors, sizes, of or sizes)
+            network = networks.network(told["arch"], *sizes, decisions)
+        own = network.place(network.skeleton.state_dict())
+        expected = {name: (value.shape, value.dtype) for name, value in own.items()}
+        if {name: (value.shape, value.dtype) for name, value in tensors.items()} != expected:
+            raise UserError(f"{path}: its weights are not those of a {network.arch} for {network.side} px")
+        if not all(value.isfinite().all() for value in tensors.values()):
+            raise UserError(f"{path}: holds weights that are not finite")
+        weights.append(network.place(tensors))
+        scores.append(float(told["validation_top1"]))
+    assert network is not None, "teachers need at least one file or a network"
+    return Teachers(network, weights, list(paths), scores)
+
+
+def _tensors(path: Path) -> Weights:
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError, ValueError, KeyError) as fault:
+        raise UserError(f"{path}: not a teacher's file ({one_line(fault, 100)})") from fault
+
+
+def _check_sizes(path: Path, tensors: Weights, sizes: tuple[int, int, int], of: tuple[int, int, int]) -> None:
+    """Refuse sizes that are not the set's, or that no file of this length could be of, before a network is made."""
+    classes, channels, side = sizes
+    outputs = {length for value in tensors.values() for length in value.shape}
+    if sizes != of or classes not in outputs or channels not in (1, 3) or not 4 <= side <= limits.SIDE:
+        raise UserError(f"{path}: its weights are not of {classes} classes, {channels} channels and {side} px")

@@ -1,0 +1,62 @@
+"""Jobs for the tests of engines: functions of a module, as other processes need them. Each notes that it began."""
+
+import os
+import signal
+import time
+from functools import partial
+from pathlib import Path
+
+from ddhub.base import files, jobs
+from ddhub.base.errors import UserError
+
+
+def note(log: Path, path: Path) -> None:
+    """Add a line to the log: which job, in which process."""
+    with log.open("a") as file:
+        file.write(f"{path.name} {os.getpid()}\n")
+
+
+def noted(log: Path) -> list[str]:
+    """The jobs that began, in order."""
+    return [line.split()[0] for line in log.read_text().splitlines()] if log.exists() else []
+
+
+def write(log: Path, path: Path, seconds: float = 0) -> None:
+    """Write the output."""
+    note(log, path)
+    time.sleep(seconds)
+    files.write_bytes(path, path.name.encode())
+
+
+def fail(log: Path, path: Path) -> None:
+    """Fail by the user's fault."""
+    note(log, path)
+    raise UserError(f"{path.name}: no luck", next="try again")
+
+
+def break_(log: Path, path: Path) -> None:
+    """Fail by ours."""
+    note(log, path)
+    raise ValueError("a fault of ours")
+
+
+def die(log: Path, path: Path, times: int = 1) -> None:
+    """Die without a word, so many times."""
+    note(log, path)
+    if noted(log).count(path.name) <= times:
+        os.kill(os.getpid(), signal.SIGKILL)
+    files.write_bytes(path, path.name.encode())
+
+
+def hold(log: Path, go: Path, path: Path) -> None:
+    """Write the output once the file `go` is there."""
+    note(log, path)
+    while not go.exists():
+        time.sleep(0.02)
+    files.write_bytes(path, path.name.encode())
+
+
+def run_eight(folder: str, log: str, workers: str, kind: str) -> None:
+    """Run eight jobs, as one of several processes may."""
+    job = partial(hold, Path(log), Path(folder) / "go") if kind == "hold" else partial(write, Path(log), seconds=0.1)
+    jobs.run_all({Path(folder) / f"{index}.json": job for index in range(8)}, jobs.Engine(workers=int(workers)))

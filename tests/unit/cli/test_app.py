@@ -1,0 +1,114 @@
+"""The command line: exit codes, clean stdout under --json, errors that end in a next command, never a traceback."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from ddhub.cli.app import main
+
+
+def run(*arguments: str):
+    """Invoke ddhub as a process would."""
+    return CliRunner().invoke(main, list(arguments))
+
+
+def test_recipes_lists_every_shipped_recipe():
+    """As people read it, and as JSON."""
+    listing = json.loads(run("recipes", "--json").stdout)
+    names = {entry["name"] for entry in listing}
+    assert {f"cifar10_ipc{n}" for n in (50, 500, 1000)} <= names
+    assert {f"{data}_ipc{n}" for data in ("cifar100", "tinyimagenet", "imagenet") for n in (10, 50, 100)} <= names
+    assert {"digits_ipc1", "digits_ipc10", "cifar10_ipc10_small"} <= names
+    assert all(name in run("recipes").stdout for name in names)
+
+
+def test_dry_run_prints_a_recipe_that_reads_back(tmp_path):
+    """Its output is itself a recipe with the same hash, and no data was touched."""
+    shown = run("distill", "cifar10_ipc50", "--dry-run", "--set", "method.lr_images=3e-1")
+    assert shown.exit_code == 0
+    copy = tmp_path / "copy.yaml"
+    copy.write_text(shown.stdout)
+    again = run("distill", str(copy), "--dry-run")
+    assert again.stdout == shown.stdout
+    assert "lr_images: 0.3" in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["distill", "nothing.yaml"], 1, "no such file, and no shipped recipe"),
+        (["distill", "digits_ipc2"], 1, "did you mean 'digits_ipc1'"),
+        (["distill", "digits_ipc1", "--set", "ipc=-1", "--dry-run"], 1, "ipc: input should be greater than 0"),
+        (["distill", "digits_ipc1", "--set", "method.lrimages=1", "--dry-run"], 1, "did you mean 'lr_images'"),
+        (["distill", "digits_ipc1", "--set", "teachers.arch=convnt3"], 1, "did you mean 'convnet3'"),
+        (["distill", "digits_ipc1", "--device", "cuda:9"], 1, "--device cuda:9: not available here"),
+        (["distill"], 2, "Missing argument"),
+        (["distill", "digits_ipc1", "--dryrun"], 2, "--dry-run"),
+        (["evaluate", "nowhere"], 1, "nowhere: no such folder"),
+        (["evaluate", "."], 1, "no ddhub artifact"),
+        (["evaluate", ".", "--protocols", "nativ"], 1, "did you mean 'native'"),
+        (["evaluate", ".", "--baselines", "rnd"], 1, "baseline 'rnd': unknown"),
+        (["evaluate", ".", "--seeds", "0"], 2, "--seeds"),
+        (["evaluate", ".", "--set", "source.train=x"], 1, "only source.path=FOLDER"),
+    ],
+)
+def test_a_bad_input_gets_a_clear_error(arguments, code, said, tmp_path, monkeypatch):
+    """One sentence, the right exit code, no traceback, nothing written."""
+    monkeypatch.chdir(tmp_path)
+    result = run(*arguments)
+    assert result.exit_code == code
+    assert said in result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.stdout == ""
+    assert not [path for path in tmp_path.iterdir() if path.name != "distilled"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "the file is empty"),
+        ("- 1\n- 2\n", "expected keys and values"),
+        ("name: [", "not readable as YAML"),
+        ("name: x\nname: y\n", "key 'name' is there twice"),
+        ("name: x\n", "ipc: missing"),
+    ],
+)
+def test_a_bad_recipe_file_is_named(text, said, tmp_path):
+    """The message opens with the file."""
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    result = run("distill", str(path), "--dry-run")
+    assert result.exit_code == 1
+    assert f"error: {path}: " in result.stderr
+    assert said in result.stderr
+
+
+def test_json_is_alone_on_stdout(tmp_path):
+    """`--json` prints one document; progress goes to stderr."""
+    settings = [
+        "teachers.count=1",
+        "teachers.epochs=1",
+        "teachers.arch=convnet2_w8",
+        "evaluate.epochs=1",
+        "evaluate.packaging_seeds=1",
+        "method={name: random}",
+    ]
+    chosen = [part for setting in settings for part in ("--set", setting)]
+    out = str(tmp_path / "set")
+    made = run("distill", "digits_ipc1", "--out", out, "--threads", "1", "--json", *chosen)
+    assert json.loads(made.stdout)["folder"] == out
+    assert "validation" in made.stderr
+    scored = run("evaluate", out, "--archs", "convnet2_w8", "--seeds", "2", "--threads", "1", "--json")
+    document = json.loads(scored.stdout)
+    assert {row["data"] for row in document["rows"]} == {"distilled", "random"}
+    assert {entry["n"] for entry in document["summary"]} == {2}
+    unknown = run("evaluate", out, "--archs", "resnet19")
+    assert unknown.exit_code == 1
+    assert "did you mean 'resnet18'" in unknown.stderr
+    too_big = run("evaluate", out, "--archs", "timm:inception_v3")
+    assert too_big.exit_code == 1
+    assert "cannot run on 8x8 images" in too_big.stderr
+    gone = run("evaluate", out, "--test", "/nowhere/at/all")
+    assert gone.exit_code == 1
+    assert "/nowhere/at/all: no such folder" in gone.stderr

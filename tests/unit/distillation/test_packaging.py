@@ -1,0 +1,97 @@
+"""What packaging keeps: whitening, floats only where 8 bits cost accuracy, labels of one teacher or of all."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from ddhub import api
+from ddhub.artifact import folder as folders
+from ddhub.distillation import packaging
+from ddhub.training import device, teachers
+
+QUICK = [
+    "teachers={arch: convnet2_w8, count: 2, epochs: 2}",
+    "evaluate={epochs: 3, packaging_seeds: 2, full_epochs: 1}",
+    "method={name: random}",
+]
+
+
+def make(folder, *overrides, source):
+    where = [f"source={{dataset: tests/colours, path: {source}}}", "augment=dsa"]
+    api.distill("digits_ipc10", out=folder, overrides=[*QUICK, *where, *overrides], threads=1)
+    return folders.read(folder)
+
+
+def test_whitening_travels_with_the_set(image_folder, tmp_path):
+    """Inputs rebuilt from the shipped matrix equal whitened pixels, and evaluation uses them."""
+    found = make(tmp_path / "set", "preprocess.zca=true", source=image_folder)
+    assert found.manifest.preprocess.zca == "preprocess.safetensors"
+    assert found.manifest.bytes.preprocess == (tmp_path / "set" / "preprocess.safetensors").stat().st_size
+    tensors = load_file(tmp_path / "set" / "preprocess.safetensors")
+    flat = (found.images.float() / 255).flatten(1) - tensors["mean"]
+    torch.testing.assert_close(found.inputs.flatten(1), flat @ tensors["matrix"])
+    rows = api.evaluation(str(found.folder), seeds=1, protocols=("native", "dynamic"), threads=1)["rows"]
+    assert len(rows) == 4
+
+
+@pytest.mark.parametrize("which", ["mean", "one"])
+def test_soft_labels_are_the_teachers_word_on_the_shipped_pixels(which, image_folder, tmp_path):
+    """The stored logits are those of the shipped teachers on the images as read back, rounded to float16."""
+    found = make(tmp_path / "set", f"labels.teachers={which}", source=image_folder)
+    shipped = teachers.load(found.teacher_files, decisions=device.Decisions())
+    expected = shipped.label(found.inputs, None if which == "mean" else 0)
+    torch.testing.assert_close(found.soft_labels, expected.half().float(), rtol=2e-3, atol=2e-3)
+
+
+def test_hard_labels_need_no_teachers(image_folder, tmp_path):
+    """Without teachers the set has classes only, its protocol is cross-entropy, and dynamic labels are refused."""
+    found = make(tmp_path / "set", "labels.form=hard", "teachers.count=0", source=image_folder)
+    assert found.soft_labels is None and found.teacher_files == []
+    assert found.manifest.protocol.loss == "ce"
+    assert api.evaluation(str(found.folder), ["convnet2_w8"], seeds=1, threads=1)["summary"]
+    with pytest.raises(api.artifact.UserError, match="ships no teachers"):
+        api.evaluation(str(found.folder), protocols=("dynamic",))
+
+
+def test_floats_are_shipped_only_where_8_bits_cost_accuracy(image_folder, tmp_path, monkeypatch):
+    """Where the scores say so, column `pixels` appears and is what a network is trained on."""
+    assert not packaging.worth_floats({"float": [0.50, 0.51, 0.49], "packaged": [0.50, 0.50, 0.50]})
+    assert not packaging.worth_floats({"float": [0.60], "packaged": [0.50]})
+    assert not packaging.worth_floats({"float": [0.51, 0.53], "packaged": [0.50, 0.51]})  # two networks say little
+    assert packaging.worth_floats({"float": [0.50, 0.51, 0.52], "packaged": [0.49, 0.50, 0.51]})
+    plain = make(tmp_path / "plain", source=image_folder)
+    assert plain.pixels is None and plain.manifest.preprocess.pixels_space is None
+    monkeypatch.setattr(packaging, "worth_floats", lambda scores: True)
+    exact = make(tmp_path / "exact", source=image_folder)
+    assert exact.manifest.preprocess.pixels_space == "input"
+    assert exact.pixels.shape == exact.images.shape
+    assert torch.equal(exact.inputs, exact.pixels)
+    torch.testing.assert_close(exact.pixels, exact.preprocess.inputs(exact.images), rtol=1e-3, atol=5e-3)
+
+
+def test_an_artifact_tells_nobody_where_its_source_lay(image_folder, tmp_path):
+    """The local path is in no file that is published; the machine that made the set still finds the source."""
+    found = make(tmp_path / "set", source=image_folder)
+    for path in found.folder.rglob("*"):
+        if path.is_file() and ".ddhub" not in path.parts:
+            assert str(image_folder).encode() not in path.read_bytes(), path
+    assert json.loads((found.folder / ".ddhub" / "run.json").read_text())["source_path"] == str(image_folder)
+    assert found.manifest.made.overrides[-2:] != []
+
+
+def test_the_card_is_complete_and_inert(image_folder, tmp_path):
+    """Its header is YAML with the licence and configs; words from the source cannot start Markdown or HTML."""
+    import yaml
+
+    from ddhub.reports import card
+
+    found = make(tmp_path / "set", "publish={license: mit, pretty_name: '<b>Col|ours</b>'}", source=image_folder)
+    text = (found.folder / "README.md").read_text()
+    header = yaml.safe_load(text.split("---\n")[1])
+    assert header["license"] == "mit"
+    assert header["configs"][0]["data_files"] == [{"split": "train", "path": "data/train-*.parquet"}]
+    assert {"dataset-distillation", "ipc-10", "random"} <= set(header["tags"])
+    assert "<b>" not in text.split("---\n", 2)[2]
+    assert card.plain("a|b") == "a&#124;b"

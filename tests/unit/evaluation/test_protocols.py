@@ -1,0 +1,78 @@
+"""Protocols are data: what each changes in a set's own, and what a user may override."""
+
+import pytest
+
+from ddhub.artifact import manifest
+from ddhub.base.errors import UserError
+from ddhub.evaluation import protocols
+from ddhub.training.protocol import Protocol
+
+
+@pytest.fixture
+def record(finished):
+    """The manifest of a set of digits with one teacher, whose own augmentation leaves flips out."""
+    return manifest.read(finished)
+
+
+def test_every_protocol_resolves_on_a_set_with_teachers(record):
+    """Native is the set's own; the others change what they say."""
+    found = protocols.resolve(record, list(protocols.PROTOCOLS), 25, [])
+    assert found["native"] == record.protocol
+    assert found["dynamic"].labels == "teachers" and found["dynamic"].epochs == record.protocol.epochs
+    assert found["hard"].loss == "ce" and found["hard"].augment == record.protocol.augment
+    assert found["dc-bench"].epochs == 1000 and found["dc-bench"].lr == 0.01
+    assert found["rded"].loss == "kl" and found["rded"].batch == 10
+    assert found["full"].epochs == 25 and found["full"].loss == "ce"
+
+
+def test_nobody_mirrors_digits(record):
+    """A set whose own augmentation has no flips gets none from any protocol; others keep theirs."""
+    found = protocols.resolve(record, ["plain", "dc-bench", "rded"], 25, [])
+    assert [found[name].augment for name in ("plain", "dc-bench", "rded")] == [
+        "crop",
+        "color_crop_cutout_scale_rotate",
+        "rrc+cutmix",
+    ]
+    mirrored = record.model_copy(update={"protocol": record.protocol.model_copy(update={"augment": "dsa"})})
+    assert protocols.resolve(mirrored, ["plain"], 25, [])["plain"].augment == "flip+crop"
+
+
+def test_overrides_reach_all_protocols_or_the_one_they_name(record):
+    """Full data is trained in its own way unless it is named."""
+    found = protocols.resolve(record, ["native", "hard"], 25, ["epochs=7", "hard.lr=3e-3", "full.epochs=2"])
+    assert (found["native"].epochs, found["hard"].epochs, found["full"].epochs) == (7, 7, 2)
+    assert found["hard"].lr == 0.003 and found["native"].lr == record.protocol.lr
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("epochs=0", "epochs: input should be greater than 0"),
+        ("epohcs=5", "did you mean 'epochs'"),
+        ("hrad.epochs=5", "no protocol 'hrad'"),
+        ("epochs", "expected KEY=VALUE"),
+        ("lr=fast", "lr"),
+        ("native.=1", "expected KEY=VALUE"),
+    ],
+)
+def test_an_override_that_fits_nothing_is_refused(record, override, words):
+    """In one sentence that names it."""
+    with pytest.raises(UserError) as caught:
+        protocols.resolve(record, ["native", "hard"], 25, [override])
+    assert words in str(caught.value) and "--set" in str(caught.value)
+
+
+def test_a_set_without_teachers_cannot_be_labelled_on_the_fly(record):
+    """Nor can one without soft labels be trained on them."""
+    bare = record.model_copy(update={"teachers": []})
+    with pytest.raises(UserError, match="ships no teachers"):
+        protocols.resolve(bare, ["dynamic"], 25, [])
+    hard = record.model_copy(update={"labels": record.labels.model_copy(update={"form": "hard"})})
+    with pytest.raises(UserError, match="stores no logits"):
+        protocols.resolve(hard, ["datm"], 25, [])
+
+
+def test_older_manifests_protocols_still_read():
+    """What was added since has the value that they meant."""
+    old = {"loss": "l1_logits", "augment": "dsa", "optimizer": "sgd", "lr": 0.02, "epochs": 1000, "batch": 256}
+    assert Protocol.model_validate(old).labels == "stored"

@@ -1,0 +1,253 @@
+"""Long runs: resume, checkpoints, metrics, faults; and the files and jobs below them."""
+
+import errno
+import json
+import os
+
+import pytest
+import torch
+
+from ddhub.base import files, jobs, seeds
+from ddhub.base.errors import UserError
+from ddhub.training.loop import Run
+
+STEPS = 12
+
+
+class Crash(Exception):
+    """Stands for a kill."""
+
+
+def loop(folder, crash_at=None, steps=STEPS, bad_at=None, stop_at=None, **how):
+    """A small run whose state depends on every step before; gives the state and the steps that were done."""
+    how = {"checkpoint_seconds": 0, "report_seconds": 0, **how}
+    run, state, done = Run(folder, "work", **how), {"x": torch.ones(5), "list": [], "stop": False}, []
+    for step in run.steps(steps, state):
+        if step == crash_at:
+            raise Crash
+        noise = torch.randn(5, generator=seeds.generator(0, "step", step))
+        state["x"] = state["x"] * 1.01 + noise
+        state["list"] = [*state["list"], {"step": step, "text": "words", "none": None}][-2:]
+        state["stop"] = step == stop_at
+        run.log(loss=state["x"].sum() if step != bad_at else float("nan"), lr=0.1)
+        done.append(step)
+    return state, done
+
+
+def crash(folder, at, **how):
+    with pytest.raises(Crash):
+        loop(folder, crash_at=at, **how)
+
+
+def lines(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def checkpoints(folder):
+    return sorted(path.name for path in folder.glob("*.pt"))
+
+
+@pytest.mark.parametrize("every", [0, 1e9])
+def test_a_broken_run_ends_as_an_unbroken_one(tmp_path, every):
+    """The same state to the bit, whether it resumes at the checkpoint or, having none, at the start."""
+    whole, _ = loop(tmp_path / "whole")
+    for at in (7, 9):
+        crash(tmp_path / "broken", at, checkpoint_seconds=every)
+    state, done = loop(tmp_path / "broken", checkpoint_seconds=every)
+    assert done == list(range(9 if every == 0 else 0, STEPS))
+    assert torch.equal(state.pop("x"), whole.pop("x")) and state == whole
+    steps = [line["step"] for line in lines(tmp_path / "broken")]
+    assert steps == list(range(1, STEPS + 1))
+
+
+def test_the_newest_two_checkpoints_are_kept(tmp_path):
+    """One to go on from, and one before it."""
+    loop(tmp_path)
+    assert checkpoints(tmp_path) == ["work-00000011.pt", "work-00000012.pt"]
+
+
+@pytest.mark.parametrize("damage", [b"", b"no checkpoint", None], ids=["empty", "garbage", "cut"])
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, damage, capsys):
+    """It is said, removed, and the run still ends with the bits of a whole one."""
+    whole, _ = loop(tmp_path / "whole")
+    crash(tmp_path / "broken", 7)
+    newest = tmp_path / "broken" / "work-00000007.pt"
+    newest.write_bytes(newest.read_bytes()[:-300] if damage is None else damage)
+    state, done = loop(tmp_path / "broken")
+    assert done[0] == 6 and torch.equal(state["x"], whole["x"])
+    assert f"{newest}: damaged" in capsys.readouterr().err
+    assert [line["step"] for line in lines(tmp_path / "broken")] == list(range(1, STEPS + 1))
+
+
+def test_checkpoints_hold_no_code(tmp_path):
+    """A checkpoint is data: an object that would run on loading counts as damage."""
+    (tmp_path / "work-00000003.pt").write_bytes(b"")
+    torch.save({"step": 3, "seconds": 0.0, "state": {"x": Crash()}}, tmp_path / "work-00000003.pt")
+    assert loop(tmp_path)[1][0] == 0
+
+
+@pytest.mark.parametrize("every", [0, 1e9])
+def test_a_value_that_is_not_finite_stops_the_run(tmp_path, every):
+    """The message names the step, also when the value is read later; the last good checkpoint stays."""
+    with pytest.raises(UserError, match=r"work: step 6: loss is nan; the last good state is kept in ") as caught:
+        loop(tmp_path, bad_at=6, report_seconds=every, checkpoint_seconds=0)
+    assert "--set" in str(caught.value)
+    assert checkpoints(tmp_path)[-1] == "work-00000006.pt"
+    assert loop(tmp_path)[1] == list(range(6, STEPS))
+
+
+def test_a_value_is_checked_before_it_is_saved(tmp_path):
+    """With rare checkpoints the bad value is found at the end at the latest, and no checkpoint holds it."""
+    with pytest.raises(UserError, match="work: step 6: loss is nan"):
+        loop(tmp_path, bad_at=6, report_seconds=1e9, checkpoint_seconds=1e9)
+    assert checkpoints(tmp_path) == []
+
+
+def test_stop_ends_early_and_for_good(tmp_path):
+    """A true `stop` in the state is saved with it: the same command does nothing more."""
+    state, done = loop(tmp_path, stop_at=4, checkpoint_seconds=1e9)
+    assert done == [0, 1, 2, 3, 4] and checkpoints(tmp_path) == ["work-00000005.pt"]
+    again, more = loop(tmp_path, stop_at=4)
+    assert more == [] and torch.equal(again["x"], state["x"])
+
+
+def test_a_finished_run_does_nothing_more(tmp_path):
+    """The state comes from the checkpoint, and no line is written twice."""
+    state, _ = loop(tmp_path)
+    again, more = loop(tmp_path)
+    assert more == [] and torch.equal(again["x"], state["x"]) and len(lines(tmp_path)) == STEPS
+
+
+def test_the_clock_runs_on_over_interruptions(tmp_path):
+    """Seconds are those of all resumptions."""
+    crash(tmp_path, 5)
+    before = lines(tmp_path)[-1]["seconds"]
+    run = Run(tmp_path, "work", checkpoint_seconds=0)
+    content = torch.load(tmp_path / "work-00000005.pt", weights_only=True)
+    files.write_atomic(tmp_path / "work-00000005.pt", lambda file: torch.save({**content, "seconds": 100.0}, file))
+    for _ in run.steps(STEPS, {}):
+        pass
+    assert before < 100 <= run.seconds < 100 + 60
+
+
+def test_a_torn_last_line_is_dropped(tmp_path):
+    """A kill while a metric is written leaves valid JSON lines after the resume, and other phases' lines alone."""
+    crash(tmp_path, 7)
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"phase": "other", "step": 99}\n' + path.read_text() + '{"phase": "work", "st')
+    loop(tmp_path)
+    found = lines(tmp_path)
+    assert found[0] == {"phase": "other", "step": 99}
+    assert [line["step"] for line in found[1:]] == list(range(1, STEPS + 1))
+    assert set(found[1]) == {"phase", "step", "loss", "lr", "seconds"}
+
+
+@pytest.fixture
+def full_disk(monkeypatch):
+    """A function (n): the disk is full from the nth flush on; (None) makes room again."""
+    real, left = os.fsync, [10**9]
+
+    def fsync(descriptor):
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    return lambda writes: left.__setitem__(0, 10**9 if writes is None else writes)
+
+
+def test_a_full_disk_keeps_the_checkpoint_before(tmp_path, full_disk):
+    """Said with the next command; nothing half written stays, and the run goes on once there is room."""
+    whole, _ = loop(tmp_path / "whole")
+    full_disk(4)
+    with pytest.raises(UserError, match="the disk is full") as caught:
+        loop(tmp_path / "full")
+    assert "df -h" in str(caught.value) and "run the same command again" in str(caught.value)
+    assert checkpoints(tmp_path / "full") == ["work-00000003.pt", "work-00000004.pt"]
+    assert sorted(os.listdir(tmp_path / "full")) == ["metrics.jsonl", *checkpoints(tmp_path / "full")]
+    full_disk(None)
+    state, done = loop(tmp_path / "full")
+    assert done[0] == 4 and torch.equal(state["x"], whole["x"])
+
+
+def test_the_progress_line_says_what_people_ask(tmp_path, capsys):
+    """Phase, step, share, values, speed, age of the checkpoint, time to go: on stderr."""
+    loop(tmp_path, steps=4)
+    out, err = capsys.readouterr()
+    assert out == "" and "work 2/4 50% | loss " in err and "a step | saved 0s ago | eta 0s" in err
+
+
+def test_a_phase_removes_its_folder(tmp_path):
+    """Once its result is a file of its own, nothing of it stays."""
+    run = Run(tmp_path / "phase", "work")
+    list(run.steps(2, {"x": torch.ones(1)}))
+    run.remove()
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    """Readers see the old file or the new one, whole; no temporary file stays."""
+    path = tmp_path / "folder" / "file"
+    files.write_bytes(path, b"old")
+
+    def half(file):
+        file.write(b"half")
+        raise Crash
+
+    with pytest.raises(Crash):
+        files.write_atomic(path, half)
+    assert path.read_bytes() == b"old" and os.listdir(path.parent) == ["file"]
+    files.write_json(path, {"a": "ä"})
+    assert json.loads(path.read_text(encoding="utf-8")) == {"a": "ä"} and path.stat().st_mode & 0o777 == 0o644
+    with pytest.raises(ValueError, match="JSON"):
+        files.write_json(path, float("nan"))
+
+
+@pytest.mark.parametrize(("fault", "said"), [(errno.ENOSPC, "full"), (errno.EACCES, "permission"), (errno.EIO, None)])
+def test_faults_of_the_disk_are_told_apart(tmp_path, fault, said):
+    """What the user can mend is a UserError; the rest stays what it was."""
+    with pytest.raises(UserError if said else OSError, match=said), files.disk_errors(tmp_path / "f", "writing"):
+        raise OSError(fault, "fault")
+
+
+def test_a_held_lock_refuses_the_second(tmp_path):
+    """With a word for it, at once; an error in the body sets it free."""
+    with pytest.raises(Crash), files.locked(tmp_path / "lock", busy="busy here"):
+        with pytest.raises(UserError, match="busy here"), files.locked(tmp_path / "lock", busy="busy here"):
+            pass
+        raise Crash
+    with files.locked(tmp_path / "lock", busy="busy here"):
+        pass
+
+
+def test_equal_values_have_equal_digests(tmp_path):
+    """Whatever the order of keys; a file's hash is that of its bytes."""
+    assert files.digest({"a": 1, "b": [2]}) == files.digest({"b": [2], "a": 1}) != files.digest({"a": 1, "b": [3]})
+    (tmp_path / "f").write_bytes(b"abc")
+    assert files.sha256(tmp_path / "f").startswith("ba7816bf8f01cfea")
+
+
+def test_one_failed_job_leaves_the_others_done(tmp_path):
+    """All are tried; what failed is told at the end; the next call does what is missing and nothing twice."""
+    calls = []
+
+    def job(fails):
+        def work(path):
+            calls.append(path.name)
+            if fails:
+                raise UserError(f"{path.name}: no luck")
+            files.write_bytes(path, b"done")
+
+        return work
+
+    paths = [tmp_path / name for name in "abcd"]
+    with pytest.raises(UserError) as caught:
+        jobs.run_all({path: job(path.name in "bc") for path in paths})
+    assert str(caught.value) == "2 of 4 jobs failed:\nb: no luck\nc: no luck"
+    assert sorted(os.listdir(tmp_path)) == ["a", "d"]
+    with pytest.raises(UserError, match=r"^c: no luck$"):
+        jobs.run_all({path: job(path.name == "c") for path in paths})
+    jobs.run_all({path: job(False) for path in paths})
+    assert "".join(calls) == "abcd" + "bc" + "c"
+    assert sorted(os.listdir(tmp_path)) == list("abcd")

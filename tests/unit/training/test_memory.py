@@ -1,0 +1,86 @@
+"""Memory as a setting: as many images at once as a budget allows, and an honest refusal."""
+
+import json
+
+import pytest
+import torch
+
+from ddhub.base import units
+from ddhub.base.errors import UserError
+from ddhub.distillation import recipes
+from ddhub.training import device as devices
+from ddhub.training import memory
+
+
+def test_amounts_are_read_as_people_write_them():
+    """Powers of ten and of two; anything else is refused where the recipe is read."""
+    assert units.memory_bytes("6.5GB") == 6_500_000_000 and units.memory_bytes("500 mb") == 500_000_000
+    assert units.memory_bytes("2GiB") == 2 << 30
+    for wrong in ("lots", "0GB", "4", "-1GB", "1e3GB"):
+        with pytest.raises(UserError, match=r"memory: .*write it as 4GB or 500MB"):
+            recipes.read("digits_ipc1", [f"memory={wrong!r}"])
+
+
+@pytest.fixture
+def held(monkeypatch):
+    """A machine whose memory is a number: works write it, `Peak` reads it."""
+    now = {"bytes": 0, "tried": []}
+
+    class Peak:
+        def __init__(self, device):
+            self.bytes = 0
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            self.bytes = now["bytes"]
+
+    monkeypatch.setattr(memory, "Peak", Peak)
+
+    def work(images, each=10, fixed=100):
+        now["tried"].append(images)
+        now["bytes"] = fixed + each * images
+
+    return work, now
+
+
+@pytest.mark.parametrize(("budget", "expected"), [(10**6, 400), (2100, 150), (500, 25), (130, 1)])
+def test_the_largest_size_within_the_budget_is_chosen_and_none_beyond_it_tried(held, budget, expected):
+    """What is tried takes 100 bytes and 10 an image, of nine tenths of the budget."""
+    work, now = held
+    assert memory.fitted(budget, "cpu", {"chunk": work}, {"chunk": 400}) == {"chunk": expected}
+    assert all(100 + 10 * size <= 0.9 * budget for size in now["tried"][2:])  # two are needed to foretell
+
+
+def test_a_budget_too_small_for_one_image_says_what_is_needed(held):
+    """The number in the advice is one that works."""
+    with pytest.raises(UserError, match="more than the budget") as fault:
+        memory.fitted(10**8, "cpu", {"chunk": lambda n: held[0](n, fixed=10**9)}, {"chunk": 5})
+    needed = units.memory_bytes(fault.value.next.removeprefix("--memory "))
+    assert memory.fitted(needed, "cpu", {"chunk": lambda n: held[0](n, fixed=10**9)}, {"chunk": 5})
+
+
+def test_peaks_are_what_was_held_and_not_what_was_held_before():
+    """A 200 MB tensor shows, also after a larger one has gone."""
+    devices.keep_freed_memory()
+    torch.ones(100 << 20)
+    with memory.Peak("cpu") as idle:
+        pass
+    with memory.Peak("cpu") as busy:
+        torch.ones(50 << 20)
+    assert 190e6 < busy.bytes - idle.bytes < 260e6
+
+
+def test_a_budget_is_measured_once_and_frozen(tmp_path, monkeypatch, capfd):
+    """A distillation writes what its budget came to into run.json and the manifest; a resume does not measure again."""
+    from ddhub import api
+
+    small = ["method.iterations=1", "teachers.epochs=1", "method.student.epochs=1", "evaluate.epochs=1"]
+    made = api.distill("digits_ipc1", out=tmp_path / "set", overrides=[*small, "memory=2GB"])
+    decisions = made["manifest"]["made"]["decisions"]
+    assert 0 < decisions["chunk"] <= 10 and 0 < decisions["micro_batch"] <= 256
+    assert json.loads((tmp_path / "set" / ".ddhub" / "run.json").read_text())["decisions"] == decisions
+    assert "memory: chunk" in capfd.readouterr().err
+    with pytest.raises(UserError, match="more than the budget"):
+        api.distill("digits_ipc1", out=tmp_path / "other", overrides=[*small, "memory=1MB"])
