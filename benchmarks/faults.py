@@ -14,8 +14,8 @@ command can see must end it with exit code 1 and `error: ...`, and what it read 
     no permission           folders that may not be written, without root's right to do so all the same
     two at once             the same command twice at the same time
 
-`ddhub push` and `pull` talk to a Hub on this machine (tests/hub_server.py). Results are lines of FOLDER/trials.jsonl;
-benchmarks/results/faults.json and the table benchmarks/faults.md are made from them at every end.
+`ddhub push` and `pull` talk to a Hub on this machine (tests/support/hub_server.py). Results are lines of
+FOLDER/trials.jsonl; benchmarks/results/faults.json and the table benchmarks/faults.md are made from them at every end.
 """
 
 import argparse
@@ -35,7 +35,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "support"))
 
 import faulty
 from hub_server import HubServer

@@ -211,8 +211,8 @@ def evaluation(
     """Evaluate a set, a folder or a Hub id: returns its rows and their summary.
 
     A set that is no ddhub artifact needs its `source`: it is imported into `out`/set, with the options that
-    importing.ask takes. A teacher at hand says whether the set is fed as it was made (ddhub/evaluation/probe/check.py); `probe` trains
-    one where there is none, or leaves this out.
+    importing.ask takes. A teacher at hand says whether the set is fed as it was made
+    (ddhub/evaluation/probe/check.py); `probe` trains one where there is none, or leaves this out.
 
     Rows and report go into the artifact's folder, where its card is refreshed; those of a Hub id go to `out`, by
     default `ddhub-evaluations/OWNER--NAME`. `workers`, `shard` and `ray` say where rows run, as `jobs.choose` takes

@@ -1,0 +1,1 @@
+"""A set on disk and on the Hub: recipe, manifest, parquet, merge, push. It may import base, data and training."""

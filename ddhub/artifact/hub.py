@@ -15,7 +15,6 @@ from ddhub.base.errors import UserError
 from ddhub.base.log import say
 from ddhub.base.schema import did_you_mean
 from ddhub.base.units import size
-from ddhub.distillation import recipes
 
 # What belongs to a set; nothing else in a folder is pushed, and nothing else of a repo is fetched.
 PUBLISHED = (
@@ -67,7 +66,7 @@ def fetch(reference: str) -> Place:
     """
     if not hub_client.is_id(reference):
         if not Path(reference).is_dir():
-            if reference in recipes.names():
+            if reference in files.shipped_recipes():
                 raise UserError(f"{reference}: a recipe, not a set", next=f"ddhub distill {reference}")
             raise UserError(f"{reference}: no such folder", next="a folder, or the id of a Hub dataset, owner/name")
         return Place(Path(reference))

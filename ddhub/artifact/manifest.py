@@ -30,12 +30,8 @@ def check_name(name: str) -> str:
 
 
 def is_name(name: str) -> bool:
+    """Whether a set may be called so."""
     return NAME.fullmatch(name) is not None and len(name) <= NAME_LENGTH
-
-
-def identity(records: dict[str, FileRecord]) -> str:
-    """What a row was measured on: the payload's hashes."""
-    return files.digest({name: record.sha256 for name, record in records.items()})
 
 
 Fraction = Field(ge=0, le=1)
@@ -307,3 +303,8 @@ def _preprocessing(record: Manifest) -> list[str]:
 def dump(record: Manifest) -> bytes:
     """A manifest's bytes, as `ddhub.json` holds them."""
     return json_bytes(record.model_dump(mode="json"))
+
+
+def identity(records: dict[str, FileRecord]) -> str:
+    """What a row was measured on: the payload's hashes."""
+    return files.digest({name: record.sha256 for name, record in records.items()})

@@ -15,7 +15,7 @@ from typing import IO, Any
 
 from ddhub.base.errors import UserError, explained
 
-PACKAGE = Path(__file__).parent
+PACKAGE = Path(__file__).parent.parent  # ddhub itself
 TEMPORARY, PARTIAL = ".tmp", ".partial"  # how files, and folders, end that are being written
 
 
@@ -30,6 +30,11 @@ def shipped(folder: str) -> Path:
     """The folder `recipes` or `cards`: inside an installed package, beside it in a checkout."""
     inside = PACKAGE / folder
     return inside if inside.is_dir() else PACKAGE.parent / folder
+
+
+def shipped_recipes() -> list[str]:
+    """The names of the shipped recipes, sorted."""
+    return sorted(file.stem for file in shipped("recipes").glob("*.yaml"))
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Plug-ins by file name: `method: {name: apm}` is `ddhub/distillation/methods/apm.py`; nothing else has to be edited."""
+"""Plug-ins by file name: `method: {name: apm}` is the file `apm.py` of the methods' folder; nothing else is edited."""
 
 import importlib
 import pkgutil
@@ -7,10 +7,12 @@ from types import ModuleType
 from ddhub.base.errors import UserError
 from ddhub.base.schema import did_you_mean
 
+FOLDERS = {"methods": "ddhub.distillation.methods", "layouts": "ddhub.interop.layouts"}
+
 
 def names(kind: str) -> list[str]:
     """The plug-ins of a kind (`methods`), sorted: the file names in its folder."""
-    folder = importlib.import_module(f"ddhub.{kind}").__path__
+    folder = importlib.import_module(FOLDERS[kind]).__path__
     return sorted(module.name for module in pkgutil.iter_modules(folder) if not module.name.startswith("_"))
 
 
@@ -22,4 +24,4 @@ def load(kind: str, name: str) -> ModuleType:
     """
     if name not in names(kind):
         raise UserError(f"{kind}: no '{name}'{did_you_mean(name, names(kind))}")
-    return importlib.import_module(f"ddhub.{kind}.{name}")
+    return importlib.import_module(f"{FOLDERS[kind]}.{name}")

@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-from ddhub.data.source import Split
-
 # Datasets by the ids they go under.
 IDS = {
     "uoft-cs/cifar10": "cifar10",
@@ -64,11 +62,6 @@ class Shape:
     classes: int
     channels: int
     side: int
-
-    @classmethod
-    def of(cls, split: Split) -> "Shape":
-        """The shape of a source that was read."""
-        return cls(len(split), len(split.classes), *split.images.shape[1:3])
 
     @property
     def values(self) -> int:

@@ -22,7 +22,7 @@ from ddhub.base.errors import UserError
 from ddhub.base.log import say
 from ddhub.base.redact import one_line
 from ddhub.data import columns, decode
-from ddhub.data.catalog import GATED
+from ddhub.data.catalog import GATED, Shape
 from ddhub.data.spec import SourceSpec
 
 TESTS = ("test", "validation", "valid", "val")  # what a split to test on is called
@@ -41,6 +41,11 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def shape(self) -> Shape:
+        """How many images and classes there are, of which size."""
+        return Shape(len(self), len(self.classes), *self.images.shape[1:3])
 
 
 def load_train(spec: SourceSpec, limit: int | None = None) -> tuple[Split, Tensor, Tensor]:

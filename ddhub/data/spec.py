@@ -15,6 +15,7 @@ def absolute(place: str) -> str:
 
 
 def is_local(place: str) -> bool:
+    """Whether a place is a folder here, or is written as one; otherwise it is a Hub id."""
     return Path(place).is_dir() or place.startswith((".", "/", "~"))
 
 

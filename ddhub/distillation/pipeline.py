@@ -253,7 +253,7 @@ def _frozen_decisions(recipe: Recipe, source: sources.Split, out: Path, asked: d
         if {**decisions.record(), **{k: v for k, v in asked.items() if v is not None}} != decisions.record():
             say(f"{out}: goes on as it was begun ({decisions}); other choices need another --out")
         return decisions
-    shape = Shape.of(source)
+    shape = source.shape
     decisions = decided(recipe, shape, asked)
     if recipe.memory is not None:
         decisions = within_budget(recipe, shape, decisions)

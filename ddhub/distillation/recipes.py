@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from ddhub.artifact.recipe import Recipe
 from ddhub.base import plugins, strict_yaml
 from ddhub.base.errors import UserError
-from ddhub.base.files import shipped
+from ddhub.base.files import shipped, shipped_recipes
 from ddhub.base.overrides import override
 from ddhub.base.schema import check, did_you_mean
 from ddhub.training.protocol import check_augment
@@ -17,15 +17,10 @@ from ddhub.training.protocol import check_augment
 LOOK = "ddhub distill digits_ipc1 --dry-run  (a whole recipe to compare with)"
 
 
-def names() -> list[str]:
-    """The names of the shipped recipes, sorted."""
-    return sorted(file.stem for file in shipped("recipes").glob("*.yaml"))
-
-
 def listing() -> list[dict[str, Any]]:
     """The shipped recipes: name, dataset, images per class, method, and what is expected of each."""
     found = []
-    for name in names():
+    for name in shipped_recipes():
         path = find(name)
         data = strict_yaml.read(path)
         told = {"dataset": data["source"]["dataset"], "ipc": data["ipc"], "method": data["method"]["name"]}
@@ -45,13 +40,13 @@ def find(reference: str) -> Path:
         return path
     stem = path.name.removesuffix(".yaml")
     # `recipes/NAME.yaml` as the README writes it works outside a checkout too.
-    if stem in names() and reference in (stem, f"{stem}.yaml", f"recipes/{stem}.yaml"):
+    if stem in shipped_recipes() and reference in (stem, f"{stem}.yaml", f"recipes/{stem}.yaml"):
         return shipped("recipes") / f"{stem}.yaml"
-    kind = f"no such recipe{did_you_mean(stem, names())}"
+    kind = f"no such recipe{did_you_mean(stem, shipped_recipes())}"
     if reference and path.is_dir():
         kind = "is a folder, not a recipe"
     elif path.suffix in (".yaml", ".yml") or path.name != reference:
-        kind = f"no such file, and no shipped recipe{did_you_mean(stem, names())}"
+        kind = f"no such file, and no shipped recipe{did_you_mean(stem, shipped_recipes())}"
     raise UserError(f"{reference or 'RECIPE'}: {kind}", next="ddhub recipes")
 
 

@@ -1,0 +1,1 @@
+"""Test scores of any set; only here is test data opened. It may import all but distillation, reports and api."""

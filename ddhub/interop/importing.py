@@ -1,6 +1,6 @@
 """Import: a set in somebody else's layout becomes an artifact that is loaded and evaluated like a native one.
 
-What the files do not say comes from ddhub/interop/conventions.py or from the user, and is written down; nothing is guessed.
+What the files do not say comes from conventions.py or from the user, and is written down; nothing is guessed.
 Shapes: N images, C H W image, K classes.
 """
 

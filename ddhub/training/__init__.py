@@ -1,0 +1,1 @@
+"""Networks and how they learn: architectures, the loop, teachers, augmentation. It may import base and data."""

@@ -61,8 +61,8 @@ def decide(
         threads: CPU threads; None leaves torch's own choice.
         compile: None compiles on a CPU with a C++ compiler, where `flops` of ConvNet training lie ahead.
         flops: an estimate of that work.
-        precision: None and `auto` are float32 for now, together: None is 1. What is fastest here, ddhub/evaluation/speed.py
-            measures.
+        precision: None and `auto` are float32 for now, together: None is 1. What is fastest here,
+            ddhub/evaluation/speed.py measures.
 
     Raises:
         UserError: for a device that is not there, or `compile` without a C++ compiler.

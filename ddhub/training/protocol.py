@@ -39,6 +39,7 @@ class TeacherSpec(Strict):
 
 
 def check_augment(value: Any) -> list[str]:
+    """The faults of a recipe's `augment`, a line each."""
     if not isinstance(value, str) or value in ("dsa", "none"):
         return []
     unknown = [word for word in value.split("_") if word not in DSA_OPERATIONS]

@@ -3,16 +3,16 @@
 import re
 from pathlib import Path
 
-import ddhub.methods
 import numpy as np
 import pytest
 from PIL import Image
 
+import ddhub.distillation.methods
 from ddhub import api
 from ddhub.base import plugins
 from ddhub.training import architectures
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```(python)?\n(.*?)```", README, flags=re.DOTALL)
 QUICK = [
@@ -33,7 +33,7 @@ def test_the_method_it_shows_works(tmp_path, monkeypatch):
     folder = tmp_path / "methods"
     folder.mkdir()
     (folder / "mean.py").write_text(block("the mean of its training images"))
-    monkeypatch.setattr(ddhub.methods, "__path__", [*ddhub.methods.__path__, str(folder)])
+    monkeypatch.setattr(ddhub.distillation.methods, "__path__", [*ddhub.distillation.methods.__path__, str(folder)])
     assert "mean" in plugins.names("methods")
     overrides = re.findall(r"--set (\S+)", block("method.name=mean"))
     made = api.distill("digits_ipc1", out=tmp_path / "mean", overrides=[*overrides, *QUICK], threads=1)

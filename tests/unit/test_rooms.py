@@ -1,4 +1,4 @@
-"""The layers of the house: a file imports its own layer or below, and some doors open from one side only."""
+"""The rooms of the house: which package may import which, and some doors that open from one side only."""
 
 import ast
 import subprocess
@@ -7,71 +7,69 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parent.parent / "ddhub"
-LAYERS = [
-    {"errors", "files", "limits", "log", "mapped", "redact", "schema", "seeds", "strictjson", "strictyaml"},
-    {"recipe", "plugins", "jobs", "manifest", "hubclient"},
-    {"rows", "statistics", "protocols", "verdict"},
-    {"sources", "columns", "datafile", "decoding", "nets", "augment", "preprocess", "synset", "parquet", "artifact"},
-    {"foreign", "families", "classorder", "inputspace", "spaces", "baselines", "winograd"},
-    {"fast", "memory", "store", "run", "losses", "train", "teachers", "task", "workload", "costs"},
-    {"methods", "layouts"},
-    {"distill", "groups", "packaging", "memorisation", "origins", "bench", "plan", "history"},
-    {"tuning", "calibrate", "evaluate", "importing", "merging", "exporting"},
-    {"report", "tables", "charts", "sidebyside", "page", "snippet", "card"},
-    {"verify", "hub"},
-    {"loading", "collect", "anyset", "referee", "probe"},
-    {"places"},
-    {"api"},
-    {"options"},
-    {"commands"},
-    {"cli", "__init__"},
-]
-LAYER = {name: depth for depth, names in enumerate(LAYERS) for name in names}
+PACKAGE = Path(__file__).parents[2] / "ddhub"
+ABOVE = ["base", "data", "training", "artifact"]
+MAY_IMPORT = {
+    "base": [],
+    "data": ["base"],
+    "training": ["base", "data"],
+    "artifact": ["base", "data", "training"],
+    "distillation": ABOVE,
+    "interop": ABOVE,
+    "evaluation": [*ABOVE, "interop"],
+    "reports": [*ABOVE, "evaluation"],
+    "api": [*ABOVE, "distillation", "interop", "evaluation", "reports", "dataset"],
+    "dataset": [*ABOVE, "evaluation"],
+    "cli": ["api", "base", "distillation", "reports"],
+}
+FACE = {"__init__", "__main__"}  # the public names, and `python -m ddhub`: doors into everything
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 
 def room(path: Path) -> str:
-    """The name under which LAYERS knows a file: its own, or its folder's."""
+    """The package that a file lies in, or the name of a file that lies in none."""
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
 def imports(path: Path) -> set[str]:
-    """The ddhub modules that a file imports, wherever in it."""
-    found = set()
+    """The modules of ddhub that a file imports, wherever in it, without `ddhub.`."""
+    found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module == "ddhub":
-            found |= {alias.name for alias in node.names if alias.name in LAYER}
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("ddhub."):
-            found.add(node.module.split(".")[1])
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "ddhub":
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("ddhub.")}
-    return found
+            found |= {alias.name for alias in node.names if alias.name.startswith("ddhub.")}
+    return {name.removeprefix("ddhub.") for name in found}
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: p.relative_to(PACKAGE).as_posix())
-def test_a_file_imports_its_own_layer_or_below(path):
+def rooms(path: Path) -> set[str]:
+    """The packages that a file imports from."""
+    return {name.split(".")[0] for name in imports(path)} - {"__version__", "ddhub"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_a_file_imports_only_what_its_package_may(path):
     """The table above is the picture of the house."""
-    assert {name for name in imports(path) if LAYER[name] > LAYER[room(path)]} == set()
+    if room(path) not in FACE:
+        assert rooms(path) - {room(path), *MAY_IMPORT[room(path)]} == set()
 
 
-@pytest.mark.parametrize("path", sorted((PACKAGE / "methods").glob("*.py")), ids=lambda p: p.name)
+def test_every_package_says_what_it_is_for():
+    """Folder names are the documentation, and the first sentence of each is the rest of it."""
+    folders = {path.parent for path in FILES if path.parent != PACKAGE}
+    assert all(ast.get_docstring(ast.parse((folder / "__init__.py").read_text())) for folder in folders)
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "distillation/methods").glob("*.py")), ids=lambda path: path.name)
 def test_a_method_imports_no_other_method(path):
     """A method is a file."""
-    assert "methods" not in imports(path)
-
-
-def test_evaluate_and_distill_know_nothing_of_each_other():
-    """The evaluator scores sets that it knows nothing about."""
-    for name in ("evaluate.py", "bench.py", "baselines.py"):
-        assert not imports(PACKAGE / name) & {"methods", "distill", "packaging", "task", "plugins"}
-    assert not imports(PACKAGE / "distill.py") & {"evaluate", "bench"}
+    assert not {name for name in imports(path) if name.startswith("distillation.methods")}
 
 
 def test_only_the_evaluator_opens_the_test_split():
     """`load_test` is named where it is defined and in the evaluator's two files, nowhere else; `spec.test` likewise."""
-    named = {room(path) for path in FILES for node in ast.walk(ast.parse(path.read_text())) if _opens_test(node)}
-    assert named == {"sources", "bench", "evaluate"}
+    named = {path.stem for path in FILES for node in ast.walk(ast.parse(path.read_text())) if _opens_test(node)}
+    assert named == {"source", "workbench", "grid"}
 
 
 def _opens_test(node: ast.AST) -> bool:
@@ -82,7 +80,7 @@ def _opens_test(node: ast.AST) -> bool:
 
 def test_help_needs_no_heavy_library():
     """`ddhub --help` answers at once: neither torch nor datasets nor timm is imported for it."""
-    code = "import sys, ddhub.cli; sys.exit(any(name in sys.modules for name in ('torch', 'datasets', 'timm')))"
+    code = "import sys, ddhub.cli.app; sys.exit(any(name in sys.modules for name in ('torch', 'datasets', 'timm')))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -24,7 +24,7 @@ ATTEMPTS = 3  # a job whose worker dies so often is reported, not run again
 
 # Not multiprocessing's own spawn: it would run the caller's script again, which takes a guard that notebooks and
 # scripts lack.
-CODE = "import json, sys; sys.path[:] = json.loads(sys.argv[2]); from ddhub.jobs import workers; workers.main()"
+CODE = "import json, sys; sys.path[:] = json.loads(sys.argv[2]); from ddhub.base.jobs import workers; workers.main()"
 
 
 @dataclass

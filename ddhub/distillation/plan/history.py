@@ -13,7 +13,6 @@ from types import TracebackType
 from typing import Any
 
 from ddhub.base import files
-from ddhub.data.catalog import Shape
 from ddhub.distillation.plan import costs, forecast
 from ddhub.distillation.plan.work import Outline
 from ddhub.distillation.task import Task
@@ -59,7 +58,7 @@ def note(task: Task, seconds: dict[str, float], watch: Watch, threads: int | Non
     """
     if not (files.home() / "plan" / "fits").is_dir():
         return
-    outline, device = Outline(task.recipe, Shape.of(task.source), task.decisions), task.decisions.device
+    outline, device = Outline(task.recipe, task.source.shape, task.decisions), task.decisions.device
     rows = forecast.predict(outline, threads or task.decisions.threads, costs.stored)
     known = [row for row in rows if row["seconds"] is not None and row["phase"] in seconds and row["phase"] in COMPARED]
     known = [row for row in known if row["phase"] not in watch.elsewhere]

@@ -1,6 +1,6 @@
 """What a run comes to, before it runs: which steps, how often, on how many images, and how to try one on noise.
 
-Phases that every recipe has are listed in ddhub/distillation/plan/forecast.py; a method's own in its file, as `work(outline)`.
+Phases that every recipe has are listed in forecast.py; a method's own in its file, as `work(outline)`.
 Shapes: C channels, S side, K classes.
 """
 

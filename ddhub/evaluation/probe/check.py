@@ -1,7 +1,7 @@
 """Is a set fed as it was made? A teacher looks at it in the space and class order that its manifest claims, and others.
 
 Inputs are brought to pixels by the preprocessing that the manifest claims, and then to the teacher's own inputs; what
-it recognises is judged in ddhub/evaluation/probe/verdict.py. Only the source's train split is read. Without a teacher, or with too
+it recognises is judged in verdict.py. Only the source's train split is read. Without a teacher, or with too
 little to go by, the verdict is `unknown`, never `fine`.
 Shapes: N images, C H W image, K classes.
 """

@@ -1,1 +1,1 @@
-"""Layouts of other tools' sets, one file each; ddhub/interop/importing.py and ddhub/interop/exporting.py find them by file name."""
+"""Layouts of other tools' sets, one file each, found by its name."""

@@ -46,7 +46,7 @@ def _listen() -> None:
 
 def start(folder, log, count=1, kind="write"):
     """A process that runs eight jobs."""
-    told = [str(Path(__file__).parent), str(folder), str(log), str(count), kind]
+    told = [str(Path(__file__).parents[2] / "support"), str(folder), str(log), str(count), kind]
     return subprocess.Popen([sys.executable, "-c", CODE, *told], preexec_fn=_listen)
 
 

@@ -18,7 +18,7 @@ from ddhub.base.errors import UserError
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'ddhub[ray]'")
 
-SCRIPT = Path(__file__).parent / "two_nodes.py"
+SCRIPT = Path(__file__).parents[2] / "support" / "two_nodes.py"
 
 
 @pytest.fixture(scope="module")

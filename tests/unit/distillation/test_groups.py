@@ -392,7 +392,7 @@ def test_a_group_whose_node_died_goes_on_elsewhere(tmp_path, home):
     """On a Ray cluster: the fresh node resumes at the checkpoint, and the set is that of a loop."""
     pytest.importorskip("ray", reason="Ray is not installed: pip install 'ddhub[ray]'")
     longer = [*TWO, "method.iterations=80"]
-    script = Path(__file__).parent / "group_nodes.py"
+    script = Path(__file__).parents[2] / "support" / "group_nodes.py"
     env = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0"}
     command = [sys.executable, str(script), str(tmp_path), *longer]
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=600)

@@ -45,7 +45,7 @@ def row(found, name):
     return next(each for each in found["phases"] if each["phase"] == name)
 
 
-@pytest.mark.parametrize("name", recipes.names())
+@pytest.mark.parametrize("name", files.shipped_recipes())
 def test_every_shipped_recipe_is_planned_without_its_source(name, monkeypatch):
     """Nothing is opened; every phase has a time, and the sum is theirs."""
     monkeypatch.setattr(source, "_load", lambda *_: pytest.fail("a plan reads nothing"))
@@ -60,7 +60,7 @@ def test_every_shipped_recipe_is_planned_without_its_source(name, monkeypatch):
 def test_what_is_known_of_digits_is_what_they_are():
     """The table's figures, against the source itself; the other sources cannot be read here."""
     spec = recipes.read("digits_ipc1").source
-    assert works.shape(spec) == Shape.of(source.load_train(spec)[0])
+    assert works.shape(spec) == source.load_train(spec)[0].shape
 
 
 def test_a_source_that_nobody_knows_asks_for_its_shape():

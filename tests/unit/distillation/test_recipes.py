@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from ddhub.base import files
 from ddhub.base.errors import UserError
 from ddhub.distillation import recipes
 
@@ -210,7 +211,7 @@ def test_the_resolved_recipe_reads_back_as_itself(write, override):
     assert yaml.safe_load(read.yaml())["method"]["momentum"] == 0.5
 
 
-@pytest.mark.parametrize("name", recipes.names())
+@pytest.mark.parametrize("name", files.shipped_recipes())
 def test_a_shipped_recipe_is_valid_and_opens_with_its_command(name):
     """A header of comments says what it is and what to type; the file's name is the recipe's."""
     assert recipes.read(name).name == name
