@@ -85,13 +85,16 @@ def merge(sets: Sequence[Given], out: Path, name: str) -> None:
             files.write_bytes(out / shared, (first.folder / shared).read_bytes())
     record = _manifest(sets, name, groups)
     files.write_bytes(out / "recipe.yaml", strict_yaml.to_yaml(_described(sets, record)).encode())
-    _remember_source(sets, out)
     records = folders.file_records(out)
     data = sum(file.bytes for path, file in records.items() if path.startswith("data/"))
     labels = sum(one.record.bytes.labels for one in sets)
     counts = first.record.bytes.model_copy(update={"images": data - labels, "labels": labels})
     whole = record.model_copy(update={"files": records, "bytes": counts})
     files.write_bytes(out / "ddhub.json", manifest.dump(whole))
+    known = [state.remembered(one.record) for one in sets]
+    local = next((path for path in known if path is not None), None)
+    state.remember(whole, local)
+    files.write_json(out / STATE / "run.json", {"recipe_hash": None, "recipe": {}, "source_path": local})
 
 
 def _refuse_repeated(sets: Sequence[Given]) -> None:
@@ -259,10 +262,3 @@ def _described(sets: Sequence[Given], record: Manifest) -> dict[str, Any]:
         "evaluate": sets[0].recipe.get("evaluate", {}),
         "publish": {"license": license, "pretty_name": pretty},
     }
-
-
-def _remember_source(sets: Sequence[Given], out: Path) -> None:
-    """Where this machine reads the source, as a part remembers it; never published."""
-    known = [state.remembered(one.folder) for one in sets]
-    local = next((path for path in known if path is not None), None)
-    files.write_json(out / STATE / "run.json", {"recipe_hash": None, "recipe": {}, "source_path": local})

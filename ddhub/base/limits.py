@@ -17,3 +17,5 @@ PIXELS = 89_478_485  # of one image, before it is decoded: where Pillow begins t
 SET_BYTES = 16 * 10**9  # decoded, of one set; of one foreign file, packed or unpacked
 PACKED = 200  # times its own size that an archive may unpack to, once that is more than UNPACKED
 UNPACKED = 10**9  # bytes
+PICKLE_BYTES = 64 * 10**6  # of a torch file, without the numbers of its tensors
+PICKLE_STEPS = 4 * 10**6  # each can make something of 60 bytes

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ddhub.base.files import disk_errors, write_bytes
+from ddhub.base.files import disk_errors, make_parent, open_own, write_bytes
 from ddhub.base.redact import shown
 
 
@@ -25,9 +25,9 @@ class Metrics:
     def append(self, **values: Any) -> None:
         """Add one line."""
         with disk_errors(self.path, "logging"):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(values) + "\n")
+            make_parent(self.path)
+            with open_own(self.path, "a+b") as file:
+                file.write((json.dumps(values) + "\n").encode())
 
     def rewind(self, phase: str, step: int) -> None:
         """Drop the lines of `phase` past `step`, and a last line torn by a kill: they will be written again."""

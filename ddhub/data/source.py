@@ -15,13 +15,14 @@ from typing import IO, Any
 
 import numpy as np
 import torch
+import yaml
 from torch import Tensor
 
 from ddhub.base import files, hub_client, seeds
 from ddhub.base.errors import UserError
 from ddhub.base.log import say
 from ddhub.base.redact import one_line
-from ddhub.data import columns, decode
+from ddhub.data import columns, decode, headers
 from ddhub.data.catalog import GATED, Shape
 from ddhub.data.spec import SourceSpec
 
@@ -77,6 +78,8 @@ def find_test(spec: SourceSpec) -> SourceSpec:
         spec = spec.model_copy(update={"revision": _resolve_revision(where, spec.revision)})  # one commit for all
     try:
         with quiet():
+            if not _is_local(spec):
+                headers.check(where, spec.revision)
             names = datasets.get_dataset_split_names(where, spec.config, revision=spec.revision)
     except _unreadable():
         return spec  # reading it says better what is wrong
@@ -127,7 +130,7 @@ def stratified(labels: Tensor, classes: tuple[str, ...], ipc: int, seed: int, *p
 def _load(spec: SourceSpec, split: str, limit: int | None = None) -> Split:
     if spec.dataset == "digits" and spec.path is None:
         return _digits(spec, split)
-    dataset, revision = _open(spec, split)
+    dataset, revision = _open(spec, split, theirs=limit is not None or not _is_local(spec))
     spec = spec.model_copy(update={"revision": revision, **columns.find(spec, dataset)})
     spec = spec.model_copy(update=columns.shape(spec, dataset))
     assert spec.channels and spec.resolution
@@ -164,8 +167,12 @@ def _digits(spec: SourceSpec, split: str) -> Split:
     return Split(images, labels, classes, _fingerprint([images.numpy()], images.shape, labels.numpy(), classes), found)
 
 
-def _open(spec: SourceSpec, split: str) -> tuple[Any, str | None]:
-    """The `datasets.Dataset` of one split, and the resolved revision of a Hub repo."""
+def _open(spec: SourceSpec, split: str, theirs: bool) -> tuple[Any, str | None]:
+    """The `datasets.Dataset` of one split, and the resolved revision of a Hub repo.
+
+    Args:
+        theirs: whether it is a stranger's, and may read nothing outside of itself.
+    """
     import datasets
 
     where = spec.path or spec.dataset
@@ -181,7 +188,11 @@ def _open(spec: SourceSpec, split: str) -> tuple[Any, str | None]:
     unreadable = _unreadable()
     try:
         with quiet():
-            return datasets.load_dataset(**arguments, name=spec.config, split=split), revision
+            if not theirs or (local / datasets.config.DATASET_STATE_JSON_FILENAME).exists():  # which it has words for
+                return datasets.load_dataset(**arguments, name=spec.config, split=split), revision
+            builder = headers.builder(arguments["path"], spec.config, revision)
+            builder.download_and_prepare()
+            return builder.as_dataset(split=split), revision
     except ValueError as fault:
         if str(fault).startswith(("Config name is missing", "BuilderConfig '")):  # the message lists what there is
             raise UserError(
@@ -196,7 +207,7 @@ def _open(spec: SourceSpec, split: str) -> tuple[Any, str | None]:
 
 def _unreadable() -> tuple[type[Exception], ...]:
     """What `datasets` raises: a stranger's files lead it to anything, and scripts of theirs it refuses to run."""
-    return (*hub_client.faults(), ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError)
+    return (*hub_client.faults(), ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, yaml.YAMLError)
 
 
 def _is_local(spec: SourceSpec) -> bool:

@@ -19,13 +19,6 @@ def is_local(place: str) -> bool:
     return Path(place).is_dir() or place.startswith((".", "/", "~"))
 
 
-def elsewhere(test: str) -> dict[str, Any]:
-    """A spec's changes that read the test split from another Hub id or folder, its columns found anew."""
-    dataset, _, revision = test.partition("@")
-    where = {"path": test} if is_local(test) else {"dataset": dataset, "path": None, "revision": revision or None}
-    return {**where, "config": None, "image": None, "label": None}
-
-
 class SourceSpec(Strict):
     """Where the real images come from and how they are read."""
 
@@ -47,3 +40,17 @@ class PreprocessSpec(Strict):
     """How pixels become network inputs."""
 
     zca: bool = False
+
+
+def elsewhere(spec: SourceSpec, test: str) -> SourceSpec:
+    """The spec that reads its test split from another Hub id or folder, the columns found anew."""
+    dataset, _, revision = test.partition("@")
+    where: dict[str, Any] = {"path": test}
+    if not is_local(test):
+        where = {"dataset": dataset, "revision": revision or None}
+    return spec.model_copy(update={**where, "config": None, "image": None, "label": None})
+
+
+def local_folder(spec: SourceSpec) -> str | None:
+    """The folder here that a user's source is read from; None for the Hub's and for digits."""
+    return spec.path or (spec.dataset if spec.dataset != "digits" and is_local(spec.dataset) else None)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from ddhub import __version__
-from ddhub.artifact import folder, manifest, parquet
+from ddhub.artifact import folder, manifest, parquet, state
 from ddhub.artifact.manifest import (
     LabelRecord,
     Made,
@@ -28,6 +28,7 @@ from ddhub.base.log import say
 from ddhub.base.mapped import Room
 from ddhub.base.overrides import public_override
 from ddhub.base.units import duration
+from ddhub.data import spec as specs
 from ddhub.data.classes import wnids
 from ddhub.distillation import memorisation
 from ddhub.distillation.task import SyntheticSet, Task
@@ -78,6 +79,7 @@ def package(
     if among_groups is not None:
         record = record.model_copy(update={"made": _with_groups(record.made, **among_groups)})
     install(staging, out, record)
+    state.remember(record, specs.local_folder(task.recipe.source))
     say(f"{out}: {task.recipe.name} made in {duration(sum(seconds.values()))}")
 
 
@@ -232,7 +234,7 @@ def install(staging: Path, out: Path, record: Manifest) -> None:
     """Move the payload into place, the manifest last: a folder with a manifest is whole."""
     with files.disk_errors(out, "installing the set"):
         for name in record.files:
-            (out / name).parent.mkdir(parents=True, exist_ok=True)
+            files.make_parent(out / name)
             (staging / name).replace(out / name)
         shutil.rmtree(staging)
     files.write_bytes(out / "ddhub.json", manifest.dump(record))

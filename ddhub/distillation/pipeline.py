@@ -104,6 +104,7 @@ def finished(recipe: Recipe, out: Path) -> bool:
 
 def _refuse_strangers(out: Path) -> None:
     """A folder with something else in it is never written to."""
+    files.refuse_led_out(out / STATE / "run.json")
     if out.exists() and not out.is_dir():
         raise UserError(f"{out}: is a file", next="choose another --out")
     if out.is_dir() and not (out / STATE / "run.json").exists() and any(p.name != STATE for p in out.iterdir()):

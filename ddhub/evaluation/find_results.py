@@ -28,7 +28,7 @@ def evaluations(name: str) -> Path:
     Args:
         name: a Hub id, or what an imported set is called.
     """
-    return Path("ddhub-evaluations") / name.replace("/", "--")
+    return Path("ddhub-evaluations") / files.safe_name(name.replace("/", "--"))
 
 
 def read(reference: str, rows_from: Path | None = None) -> list[Found]:

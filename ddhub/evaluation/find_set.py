@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,7 +98,7 @@ def _label(where: str, config: str | None) -> str:
     """A name for folders: OWNER--NAME of a Hub id, otherwise that of the file or folder."""
     path = Path(where).absolute()
     name = where.replace("/", "--") if hub_client.is_id(where) else path.stem if path.is_file() else path.resolve().name
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{name}--{config}" if config else name)
+    name = files.safe_name(f"{name}--{config}" if config else name)
     return name.strip("-._")[:NAME_LENGTH] or "set"
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from ddhub.artifact import manifest
+from ddhub.artifact import manifest, state
 from ddhub.artifact.folder import Artifact
 from ddhub.artifact.manifest import Manifest
 from ddhub.base import files, jobs
@@ -81,6 +81,7 @@ def evaluate(
     cells = _cells(found.manifest, archs, protocols, baselines, count)
     if threads is None and (engine.workers > 1 or engine.ray):
         threads = 1 if engine.ray else devices.threads_each(engine.workers)
+    source_path = source_path or state.remembered(found.manifest)  # which other machines do not remember
     request = Request(
         reference=spec.absolute(reference or str(found.folder)),
         fetch=fetch,
@@ -159,8 +160,8 @@ def _key(bench: Bench, cell: Cell) -> dict[str, Any]:
 
 
 def _file_name(bench: Bench, cell: Cell) -> str:
-    arch = cell.arch.replace(":", "_")
-    return f"{arch}-{cell.protocol}-{cell.data}-s{cell.seed}-{files.digest(_key(bench, cell))[:8]}.json"
+    name = files.safe_name(cell.arch)
+    return f"{name}-{cell.protocol}-{cell.data}-s{cell.seed}-{files.digest(_key(bench, cell))[:8]}.json"
 
 
 def _jobs(bench: Bench, out: Path) -> dict[Path, jobs.Job]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ddhub.artifact.manifest import Manifest, identity
-from ddhub.base import limits, redact, strict_json
+from ddhub.base import files, limits, redact, strict_json
 from ddhub.base.errors import UserError
 
 FORMAT = 1
@@ -62,9 +62,13 @@ def paths(folder: Path) -> list[Path]:
     """The row files in a folder, sorted.
 
     Raises:
-        UserError: where there are more than any evaluation makes.
+        UserError: where there are more than any evaluation makes, or one is a link out of the set.
     """
+    files.refuse_led_out(folder / "row.json")
     found = sorted(folder.glob("*.json"))
+    linked = next((path for path in found if path.is_symlink() and files.leads_out(folder.parent, path)), None)
+    if linked is not None:
+        raise UserError(f"{linked}: is a link that leads out of the folder; refused", next=f"rm {linked}")
     if len(found) > limits.ROWS:
         raise UserError(f"{folder}: {len(found)} rows, more than the {limits.ROWS} that are read")
     return found

@@ -48,7 +48,7 @@ def _settled(bench: Bench, arch: str, out: Path, sharded: bool) -> Decisions:
         "arch": arch,
         "hardware": device.hardware(base.device),
     }
-    name = arch.replace(":", "_")
+    name = files.safe_name(arch)
     path = out / "decisions" / f"{name}-{files.digest(key)[:8]}.json"
     with files.locked(path.with_name(f"{name}.lock")):
         agreed = _agreed(path.parent, key) if sharded else {}

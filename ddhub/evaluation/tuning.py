@@ -73,7 +73,7 @@ def _run(
 
 def _file_name(bench: Bench, cell: Cell, protocol: Protocol) -> str:
     key = [manifest.identity(bench.set.manifest.files), cell.arch, cell.data, protocol.model_dump()]
-    return f"{cell.arch.replace(':', '_')}-{cell.protocol}-{cell.data}-{files.digest(key)[:12]}.json"
+    return f"{files.safe_name(cell.arch)}-{cell.protocol}-{cell.data}-{files.digest(key)[:12]}.json"
 
 
 def _work(bench: Bench, cell: Cell, protocol: Protocol, path: Path) -> None:

@@ -161,10 +161,12 @@ def build(found: Artifact, request: Request) -> Bench:
         UserError: for whatever cannot be evaluated.
     """
     record, cells = found.manifest, request.cells
-    spec = origins.source_spec(found, request.source_path)
-    test_spec = spec
-    if request.test is not None:
-        test_spec = sources.find_test(spec.model_copy(update=specs.elsewhere(request.test)))
+    compared = request.tune or any(cell.data != "distilled" for cell in cells)
+    if compared or request.test is None:
+        spec = origins.source_spec(found, request.source_path)
+    test_spec = (
+        spec if request.test is None else sources.find_test(specs.elsewhere(origins.recorded_spec(found), request.test))
+    )
     test = sources.load_test(test_spec)
     what = f"the test split of {test_spec.path or test_spec.dataset}"
     if request.test is None:
@@ -172,7 +174,7 @@ def build(found: Artifact, request: Request) -> Bench:
     else:
         test = origins.aligned(found, test, what)
     real, training, validation = None, None, None
-    if request.tune or any(cell.data != "distilled" for cell in cells):
+    if compared:
         real, training, validation = sources.load_train(spec)
         origins.check_classes(found, real, f"the train split of {spec.path or spec.dataset}")
     names = list(dict.fromkeys(cell.protocol for cell in cells if cell.protocol != "full"))

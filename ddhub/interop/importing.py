@@ -13,7 +13,7 @@ import torch
 
 from ddhub import __version__
 from ddhub.artifact import folder as folders
-from ddhub.artifact import manifest, parquet
+from ddhub.artifact import manifest, parquet, state
 from ddhub.artifact.manifest import Imported, LabelRecord, Made, Manifest, PreprocessRecord, SourceRecord
 from ddhub.artifact.parquet import Rows
 from ddhub.artifact.state import STATE
@@ -88,7 +88,7 @@ def import_set(path: Path, out: Path, asked: Asked) -> Path:
     found, order_notes = class_order.settle(found, split.classes, named, asked.order == "source", path.name)
     fitted, space_notes = input_space.fit(space, split)
     notes = [*found.notes, *order_notes, *space_notes]
-    _write(out, name, layout, asked, found, split, fitted, notes)
+    state.remember(_write(out, name, layout, asked, found, split, fitted, notes), local)
     files.write_json(out / STATE / "run.json", {"recipe_hash": None, "recipe": {}, "source_path": local})
     for note in notes:
         say(f"note: {note}")
@@ -198,8 +198,8 @@ def _write(
     split: Split,
     fitted: Preprocess,
     notes: list[str],
-) -> None:
-    """Write payload and manifest; `notes` is completed by what is found out here."""
+) -> Manifest:
+    """Write payload and manifest, and return this; `notes` is completed by what is found out here."""
     assert found.labels is not None
     exact = found.images if found.images.is_floating_point() else None
     shown, clipped = (found.images, 0.0) if exact is None else fitted.pixels(exact)
@@ -244,6 +244,7 @@ def _write(
         bytes=folders.byte_counts(records, rows),
     )
     files.write_bytes(out / "ddhub.json", manifest.dump(record))
+    return record
 
 
 def _described(

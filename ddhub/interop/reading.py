@@ -1,7 +1,7 @@
 """Sets in other people's layouts: what was found in them, and how a stranger's file is read without running it.
 
-Pickles are read as data (torch's weights_only) with numpy scalars and dtypes allowed by name, arrays without pickles,
-images after a look at their size. Shapes: N images, C H W image, K classes.
+Pickles are walked (torch_files.py), then read as data (torch's weights_only) with numpy scalars and dtypes allowed
+by name; arrays without pickles, images after a look at their size. Shapes: N images, C H W image, K classes.
 """
 
 import hashlib
@@ -24,6 +24,7 @@ from ddhub.base import limits
 from ddhub.base.errors import UserError
 from ddhub.base.redact import is_text, one_line
 from ddhub.base.units import size
+from ddhub.interop import torch_files
 
 # Bytes that are read of one file, unless told otherwise: never more than half of this machine's memory.
 LIMIT = min(limits.SET_BYTES, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2)
@@ -72,8 +73,11 @@ def load(path: Path, how: Reading) -> Any:
     """
     packed = _check_size(path, how, stored=True)
     try:
+        torch_files.check(path, how.limit)
         with torch.serialization.safe_globals(_allowed()):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=packed)
+    except UserError:
+        raise
     except Exception as fault:  # torch raises whatever a broken file leads it to
         text = str(fault)
         wanted = re.search(r"GLOBAL (\S+)|type (?:\w+ )?<class '([^']+)'>", text)
@@ -97,7 +101,11 @@ def arrays(path: Path, how: Reading, wanted: Sequence[str] | None = None) -> dic
     try:
         with np.load(path, allow_pickle=False) as found:
             read = found.files if wanted is None else wanted
-            return {name: found[name] if name in read else np.empty(0) for name in found.files}
+            arrays = {name: found[name] if name in read else np.empty(0) for name in found.files}
+        odd = next((name for name, array in arrays.items() if not isinstance(array, np.ndarray)), None)
+        if odd is not None:
+            raise ValueError(f"{odd[:60]!r} is no array")
+        return arrays
     except Exception as fault:  # numpy and zipfile raise whatever a broken file leads them to
         raise UserError(f"{path.name}: is not a file of plain numpy arrays ({one_line(fault, 200)})") from fault
 

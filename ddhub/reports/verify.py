@@ -4,16 +4,17 @@ Bounded memory: the data files are read a row group at a time.
 Shapes: B rows of one group, K classes, C H W image.
 """
 
+import os
 import re
 from pathlib import Path
 
 import torch
 
-from ddhub.artifact import folder as folders
+from ddhub.artifact import folder as folder_module
 from ddhub.artifact import manifest, parquet
 from ddhub.artifact.manifest import Manifest
 from ddhub.artifact.parquet import Rows
-from ddhub.base import limits, redact, strict_json, strict_yaml
+from ddhub.base import files, limits, redact, strict_json, strict_yaml
 from ddhub.base.errors import UserError
 from ddhub.data.preprocess import Preprocess, load_whitening
 from ddhub.evaluation import results
@@ -29,7 +30,7 @@ def faults(folder: Path) -> list[str]:
         record = manifest.read(folder)
     except UserError as fault:
         return str(fault).splitlines()
-    found = folders.file_faults(folder, record)
+    found = folder_module.file_faults(folder, record) + _links(folder)
     contradictions = manifest.contradictions(record, f"{folder}/ddhub.json")
     found += contradictions
     # By a manifest that contradicts itself, data cannot be read.
@@ -41,6 +42,13 @@ def faults(folder: Path) -> list[str]:
             found.append(fault.args[0])
     # A damaged file shows itself in several checks; each fault is said once. File names can hold anything.
     return list(dict.fromkeys(map(redact.shown, found)))
+
+
+def _links(folder: Path) -> list[str]:
+    """Links that lead out of the folder, to files or folders: nothing is read, written or published through them."""
+    places = [Path(at) / name for at, folders, names in os.walk(folder) for name in (*folders, *names)]
+    out = sorted(path for path in places if path.is_symlink() and files.leads_out(folder, path))
+    return [f"{path}: is a link that leads out of the folder" for path in out]
 
 
 def _data(folder: Path, record: Manifest) -> list[str]:

@@ -18,12 +18,13 @@ from timm.models import register_model
 from timm.models.vgg import VGG, cfgs
 from torch import Tensor, nn
 
-from ddhub.base import seeds
+from ddhub.base import limits, seeds
 from ddhub.base.errors import UserError
 from ddhub.base.schema import did_you_mean
 
 # What the code of a model raises that cannot run.
 FAULTS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+NAME = re.compile(r"(timm:)?[A-Za-z0-9]\w*([.-]\w+)*", re.ASCII)  # of an architecture; timm keeps what follows a dot
 MOST_WEIGHTS = 10**9  # a set can name an architecture of any width
 SMALL = 64  # sides up to this get a low-resolution stem
 CONVNETS = {"convnet": None, **{f"convnet{depth}": depth for depth in range(2, 7)}}  # depth; None: from the side
@@ -168,6 +169,10 @@ def resolve(arch: str) -> Build:
     """
     if arch in TABLE:
         return TABLE[arch]
+    if not NAME.fullmatch(arch) or len(arch) > limits.NAME:
+        raise UserError(
+            f"arch {arch[: limits.NAME]!r}: is no architecture's name (letters, digits and _, single . or - between)"
+        )
     width = re.fullmatch(r"(convnet[2-6]?)_w([1-9][0-9]{0,4})", arch)
     if width:
         return partial(_convnet, depth=CONVNETS[width[1]], width=int(width[2]))

@@ -9,6 +9,7 @@ write the same row, atomically, so that costs time and nothing else.
 import contextlib
 import fcntl
 import functools
+import io
 import json
 import os
 import socket
@@ -60,7 +61,7 @@ class Claims:
         """
         path = path_of(output)
         with files.disk_errors(path, "claiming"):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            files.make_parent(path)
             try:
                 file = path.open("x", encoding="utf-8")
             except FileExistsError:
@@ -155,7 +156,7 @@ def _read(path: Path) -> dict[str, Any] | None:
 def _locked(path: Path) -> Iterator[IO[str] | None]:
     """Hold the lock of a claim file as it is now; None where it is gone."""
     try:
-        file = path.open("r+", encoding="utf-8")
+        file = io.TextIOWrapper(files.open_own(path, "r+b"), encoding="utf-8")
     except FileNotFoundError:
         yield None
         return
