@@ -14,9 +14,9 @@ from hypothesis import given
 from PIL import Image
 from safetensors.torch import save
 from strangers import CHANGES, fuzzed, refused, said, spoiled
+from test_files import encoded, foreign_read
 from test_importing import Payload
 from test_layouts import PLAIN, bring, build, tree
-from test_strangers_files import encoded, foreign_read
 from test_verify import rehash
 
 from ddhub import api

@@ -13,8 +13,8 @@ from hub_client import in_client
 from hub_server import HubServer
 from PIL import Image
 from strangers import refused
+from test_folders import DATA
 from test_layouts import PLAIN, bring
-from test_strangers_folders import DATA
 from test_verify import rehash
 
 from ddhub import api

@@ -17,6 +17,7 @@ from ddhub.artifact import folder as folders
 from ddhub.artifact import manifest
 from ddhub.base import plugins
 from ddhub.base.errors import UserError
+from ddhub.evaluation import results
 
 TINY = [
     "teachers.count=2",
@@ -188,7 +189,7 @@ def test_rows_of_another_payload_are_not_reported(made, tmp_path):
     path = next((folder / "evaluation").glob("*.json"))
     row = json.loads(path.read_text())
     path.write_text(json.dumps({**row, "payload": "other"}))
-    rows = api.rows.of(manifest.read(folder), folder / "evaluation")
+    rows = results.of(manifest.read(folder), folder / "evaluation")
     assert all(kept["payload"] != "other" for kept in rows)
 
 

@@ -20,6 +20,7 @@ from some_jobs import break_ as broken
 from some_jobs import die, fail, hold, noted, write
 
 from ddhub import api
+from ddhub.artifact import folder as folders
 from ddhub.artifact import hub
 from ddhub.base import jobs
 from ddhub.base.errors import UserError
@@ -303,7 +304,7 @@ def test_a_row_is_made_of_what_was_asked_for_or_not_at_all(folder, tmp_path, mon
     monkeypatch.setattr(jobs, "run_all", lambda given, engine: every.update(given))
     how = {"seeds": 1, "baselines": (), "threads": 1, "reference": str(there), "fetch": hub.fetch_folder}
     shard = Engine(shard=(0, 2))  # which may leave rows to others
-    grid.evaluate(api.artifact.read(folder), tmp_path / "rows", ["convnet2_w8"], engine=shard, **how)
+    grid.evaluate(folders.read(folder), tmp_path / "rows", ["convnet2_w8"], engine=shard, **how)
     ((path, job),) = every.items()
     fault = board.attempt_pickled(pickle.dumps(job), path)
     assert isinstance(fault, UserError) and socket.gethostname() in str(fault)

@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 
 from ddhub import api
 from ddhub.artifact import folder as folders
+from ddhub.base.errors import UserError
 from ddhub.distillation import packaging
 from ddhub.training import device, teachers
 
@@ -51,7 +52,7 @@ def test_hard_labels_need_no_teachers(image_folder, tmp_path):
     assert found.soft_labels is None and found.teacher_files == []
     assert found.manifest.protocol.loss == "ce"
     assert api.evaluation(str(found.folder), ["convnet2_w8"], seeds=1, threads=1)["summary"]
-    with pytest.raises(api.artifact.UserError, match="ships no teachers"):
+    with pytest.raises(UserError, match="ships no teachers"):
         api.evaluation(str(found.folder), protocols=("dynamic",))
 
 

@@ -18,7 +18,7 @@ from ddhub.distillation.methods import apm
 from ddhub.distillation.plan import costs, forecast, history
 from ddhub.distillation.plan import work as works
 from ddhub.distillation.plan.work import Outline, Rough, Work
-from ddhub.training import device, network
+from ddhub.training import device
 
 TINY = ["teachers={arch: convnet2_w8, count: 1, epochs: 2}", "method.iterations=2", "evaluate.packaging_seeds=1"]
 TINY += ["method.student={arch: convnet2_w8, epochs: 4, lr: 0.02}", "evaluate.epochs=2"]
@@ -122,7 +122,7 @@ def test_groups_are_counted_and_shared_by_workers(steady):
 
 def test_more_workers_than_cores_take_turns(steady, monkeypatch):
     """A machine of two cores does no more with ten processes than with two."""
-    monkeypatch.setattr(network.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(device.os, "cpu_count", lambda: 2)
     found = api.plan("digits_ipc10", overrides=["groups=10"], workers=10, threads=1)
     assert row(found, "distill")["wall_seconds"] == pytest.approx(row(found, "distill")["seconds"] / 2)
 
