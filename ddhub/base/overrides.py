@@ -1,12 +1,14 @@
 """`--set KEY=VALUE`: changes to nested keys, applied and recorded."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
 
 from ddhub.base.errors import UserError
 from ddhub.base.strict_yaml import parse_yaml
+
+Overrides = Sequence[str] | Mapping[str, Any]  # `["ipc=5"]` or `{"ipc": 5}`; dots lead to inner keys
 
 
 def override(data: dict[str, Any], overrides: Sequence[str]) -> None:
@@ -53,3 +55,15 @@ def public_override(text: str) -> str:
         shown = yaml.safe_dump({**parsed, "path": "(a local copy)"}, default_flow_style=True, width=1000).strip()
         return f"source={shown}"
     return text
+
+
+def texts(overrides: Overrides) -> list[str]:
+    """Changes as `KEY=VALUE` strings; those of a mapping have their values as YAML."""
+    if not isinstance(overrides, Mapping):
+        return list(overrides)
+    return [f"{key}={_yaml(value)}" for key, value in overrides.items()]
+
+
+def _yaml(value: Any) -> str:
+    plain = yaml.safe_dump(value, default_flow_style=True, width=2**31, sort_keys=False)
+    return plain.removesuffix("\n").removesuffix("\n...")

@@ -3,7 +3,7 @@
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -16,6 +16,9 @@ from ddhub.cli.options import (
     precision_option,
     reporting_options,
 )
+
+if TYPE_CHECKING:
+    from ddhub.api import ImportOptions
 
 
 @click.command(epilog="Example:  ddhub evaluate distilled/digits_ipc1 --archs convnet,resnet18,vit_tiny --seeds 3")
@@ -82,7 +85,9 @@ def evaluate(
     from ddhub.reports import summary, tables
 
     of_source = [text for text in overrides if text.startswith("source.")]
-    found = api.evaluation(
+    if source is not None and of_source:
+        importing = {**importing, "overrides": of_source}
+    found = api.evaluate(
         set_,
         _names(archs),
         out=out,
@@ -94,9 +99,9 @@ def evaluate(
         source_path=_source_path(overrides) if source is None else None,
         overrides=[text for text in overrides if not text.startswith("source.")],
         source=source,
-        importing=importing | ({"overrides": of_source} if source is not None and of_source else {}),
+        importing=cast("ImportOptions", importing),
         **how,
-    )
+    ).to_dict()
     tables.show([tables.of_report(found, brief=True)], summary.sentences(found), stderr=as_json)
     if as_json:
         click.echo(json.dumps(found, indent=1))
@@ -128,7 +133,7 @@ def report(sets: tuple[str, ...], as_json: bool, **how: Any) -> None:
     from ddhub import api
     from ddhub.reports import compare
 
-    done = api.reports(sets, **how)
+    done = api.report(*sets, **how).to_dict()
     if as_json:
         click.echo(json.dumps(done, indent=1))
         return
@@ -146,12 +151,12 @@ def verify(set_: str, as_json: bool) -> None:
     """Check that SET, a folder or Hub id, is what it says it is; exit code 1 and one line per fault if not."""
     from ddhub import api
 
-    name, faults = api.faults(set_)
+    found = api.verify(set_)
     if as_json:
-        click.echo(json.dumps({"set": name, "faults": faults}, indent=1))
+        click.echo(json.dumps(found.to_dict(), indent=1))
     else:
-        click.echo("\n".join(faults) if faults else f"{name}: all is well")
-    if faults:
+        click.echo("\n".join(found.faults) if found.faults else f"{found.set}: all is well")
+    if not found.ok:
         sys.exit(1)
 
 
@@ -161,5 +166,5 @@ def card(folder: str) -> None:
     """Write the card, report and pictures of the artifact in FOLDER anew."""
     from ddhub import api
 
-    api.write_card(Path(folder))
+    api.card(folder)
     click.echo(f"{folder}/README.md")

@@ -16,12 +16,12 @@ def recipes(as_json: bool) -> None:
 
     listing = api.recipes()
     if as_json:
-        click.echo(json.dumps(listing, indent=1))
+        click.echo(json.dumps([entry.to_dict() for entry in listing], indent=1))
         return
-    width = max(len(entry["name"]) for entry in listing)
+    width = max(len(entry.name) for entry in listing)
     for entry in listing:
-        expected = ", ".join(f"{k} {100 * v:.1f}%" for k, v in entry["expected"].items() if isinstance(v, float))
-        click.echo(f"{entry['name']:{width}}  {entry['title']}{f'  (expected: {expected})' if expected else ''}")
+        expected = ", ".join(f"{k} {100 * v:.1f}%" for k, v in entry.expected.items() if isinstance(v, float))
+        click.echo(f"{entry.name:{width}}  {entry.title}{f'  (expected: {expected})' if expected else ''}")
 
 
 @click.command(epilog="Example:  ddhub plan imagenet_ipc50 --memory 4GB")
@@ -41,7 +41,7 @@ def plan(recipe: str, overrides: tuple[str, ...], as_json: bool, **how: Any) -> 
     from ddhub.distillation.plan import forecast, history
     from ddhub.reports import tables
 
-    found = api.plan(recipe, overrides=overrides, **how)
+    found = api.plan(recipe, overrides=overrides, **how).to_dict()
     told = [*forecast.sentences(found), *history.sentences(found["past"])]
     tables.show([_plan_table(found)], told, stderr=as_json)
     if as_json:
@@ -93,15 +93,15 @@ def distill(recipe: str, overrides: tuple[str, ...], out: str | None, dry_run: b
 
     made = api.distill(recipe, out=out, overrides=overrides, **how)
     if as_json:
-        click.echo(json.dumps(made, indent=1))
+        click.echo(json.dumps(made.to_dict(), indent=1))
         return
-    if "missing" in made:
-        click.echo(f"{made['folder']}: done here; missing groups: {', '.join(map(str, made['missing']))}")
-        click.echo(f"next: {made['next']}  (makes what nobody makes, waits for the rest, and packages)")
+    if made.missing:
+        click.echo(f"{made.folder}: done here; missing groups: {', '.join(map(str, made.missing))}")
+        click.echo(f"next: {made.next}  (makes what nobody makes, waits for the rest, and packages)")
         return
-    click.echo(f"artifact: {made['folder']}")
-    click.echo(f"picture:  {made['picture']}")
-    click.echo(f"next:     ddhub evaluate {made['folder']} --archs resnet18,vit_tiny")
+    click.echo(f"artifact: {made.folder}")
+    click.echo(f"picture:  {made.picture}")
+    click.echo(f"next:     ddhub evaluate {made.folder} --archs resnet18,vit_tiny")
 
 
 def _dry_run(reference: str, overrides: tuple[str, ...], as_json: bool) -> None:
@@ -123,9 +123,9 @@ def merge(sets: tuple[str, ...], out: str, name: str | None, as_json: bool) -> N
     """Join SETs (folders or Hub ids) that were made independently, of one source with one set of teachers, as one."""
     from ddhub import api
 
-    made = api.merge(sets, out, name)
+    made = api.merge(*sets, out=out, name=name)
     if as_json:
-        click.echo(json.dumps(made, indent=1))
+        click.echo(json.dumps(made.to_dict(), indent=1))
         return
-    click.echo(f"artifact: {made['folder']}\npicture:  {made['picture']}")
-    click.echo(f"next:     ddhub evaluate {made['folder']}")
+    click.echo(f"artifact: {made.folder}\npicture:  {made.picture}")
+    click.echo(f"next:     ddhub evaluate {made.folder}")

@@ -130,15 +130,13 @@ _READING = {
 def importing_options(function: Function) -> Function:
     """Add the options for what files of other tools do not say; those given arrive as the dict `importing`.
 
-    It holds what importing.ask takes.
+    It holds the fields of ddhub.interop.options.ImportOptions.
     """
 
     @functools.wraps(function)
     def gathered(**given: Any) -> Any:
-        told = {name: given.pop(name) for name in _IMPORT if given[name] is not None}
-        reading = {name: given.pop(name) for name in _READING if given[name] is not None}
-        rest = {name: value for name, value in given.items() if name not in (*_IMPORT, *_READING)}
-        return function(importing={**told, "reading": reading} if reading else told, **rest)
+        told = {name: given.pop(name) for name in (*_IMPORT, *_READING)}
+        return function(importing={name: value for name, value in told.items() if value is not None}, **given)
 
     wrapped: Any = gathered
     for option in reversed((*_IMPORT.values(), *_READING.values())):

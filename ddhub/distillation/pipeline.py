@@ -19,6 +19,7 @@ from ddhub.artifact.state import STATE
 from ddhub.base import files, plugins
 from ddhub.base.errors import UserError, memory_errors
 from ddhub.base.log import say
+from ddhub.base.resources import Resources
 from ddhub.base.units import memory_bytes
 from ddhub.data import preprocess
 from ddhub.data import source as sources
@@ -42,16 +43,14 @@ def make(
     out: Path,
     *,
     overrides: Sequence[str] = (),
-    decisions: dict[str, Any] | None = None,
+    resources: Resources = Resources(),
     checkpoint_seconds: float = 120,
-    workers: int = 1,
 ) -> Path:
     """Distill a recipe into `out`, or go on where an earlier run of the same recipe stopped.
 
     Args:
         overrides: the `--set` strings that made the recipe what it is, for the record.
-        decisions: `device`, `threads` and `compile` as asked for; frozen at the first run.
-        workers: processes that share the teachers.
+        resources: as asked for; what they decide is frozen at the first run. Workers share the teachers.
 
     Raises:
         UserError: for whatever the user can mend; what was done before is kept.
@@ -62,7 +61,7 @@ def make(
     with files.locked(out / STATE / "lock", busy="another ddhub is working in this folder"):
         belongs(recipe, out)
         with history.Watch() as watch:
-            task, seconds = prepare(recipe, out, decisions or {}, checkpoint_seconds, workers)
+            task, seconds = prepare(recipe, out, resources, checkpoint_seconds)
             watch.prepared(seconds)
             run = Run(out / STATE, "distill", device=task.decisions.device, checkpoint_seconds=checkpoint_seconds)
             synthetic, seconds["distill"] = carry_out(task, run)
@@ -135,15 +134,9 @@ def _differences(old: Any, new: Any, path: str = "") -> list[str]:
     return [] if old == new else [path.rstrip(".")]
 
 
-def prepare(
-    recipe: Recipe, out: Path, asked: dict[str, Any], checkpoint_seconds: float, workers: int = 1
-) -> tuple[Task, dict[str, float]]:
-    """Everything that comes before the method: source, split, preprocessing, decisions, teachers; seconds of each.
-
-    Args:
-        workers: processes that share the teachers.
-    """
-    begun = time.monotonic()
+def prepare(recipe: Recipe, out: Path, asked: Resources, checkpoint_seconds: float) -> tuple[Task, dict[str, float]]:
+    """Everything that comes before the method: source, split, preprocessing, decisions, teachers; seconds of each."""
+    begun, workers = time.monotonic(), asked.workers or 1
     task = untaught(recipe, out, asked)
     seconds = {"source": time.monotonic() - begun}
     counts = f"{len(task.training)} training and {len(task.validation)} validation images"
@@ -152,13 +145,13 @@ def prepare(
         task.network(arch)
     if not recipe.teachers.count:
         return task, seconds
-    device, threads = asked.get("device"), asked.get("threads") or devices.threads_each(workers)
-    sent = SentLessons(rooted(recipe).model_dump_json(), out.absolute(), device, threads, checkpoint_seconds)
+    threads = asked.threads or devices.threads_each(workers)
+    sent = SentLessons(rooted(recipe).model_dump_json(), out.absolute(), asked.device, threads, checkpoint_seconds)
     teachers = teaching.obtain(lessons(task, checkpoint_seconds), lambda index: partial(teach, sent, index), workers)
     return replace(task, teachers=teachers), {**seconds, "teachers": teaching.seconds(teachers)}
 
 
-def untaught(recipe: Recipe, out: Path, asked: dict[str, Any]) -> Task:
+def untaught(recipe: Recipe, out: Path, asked: Resources) -> Task:
     """The task of a recipe before it has teachers; decisions are frozen in `out`.
 
     Raises:
@@ -208,7 +201,7 @@ def teach(sent: SentLessons, index: int, path: Path) -> None:
 @functools.lru_cache(maxsize=1)
 def _arrived(sent: SentLessons) -> teaching.Lessons:
     """Lessons in this process, prepared for its first teacher."""
-    task = untaught(Recipe.model_validate_json(sent.recipe), sent.out, {"device": sent.device})
+    task = untaught(Recipe.model_validate_json(sent.recipe), sent.out, Resources(device=sent.device))
     task = replace(task, decisions=replace(task.decisions, threads=sent.threads))
     devices.apply(task.decisions)
     return lessons(task, sent.checkpoint_seconds)
@@ -237,7 +230,7 @@ def _pinned(spec: SourceSpec, out: Path) -> SourceSpec:
     return spec.model_copy(update={"revision": json.loads(path.read_text())["revision"]})
 
 
-def _frozen_decisions(recipe: Recipe, source: sources.Split, out: Path, asked: dict[str, Any]) -> devices.Decisions:
+def _frozen_decisions(recipe: Recipe, source: sources.Split, out: Path, asked: Resources) -> devices.Decisions:
     """Decide how to run, once; write it down with the recipe, and replay it on every resume."""
     path = out / STATE / "run.json"
     if path.exists():
@@ -248,10 +241,10 @@ def _frozen_decisions(recipe: Recipe, source: sources.Split, out: Path, asked: d
                 next=f"bring the source back as it was, or start over with: rm -r {out}",
             )
         decisions = devices.Decisions(**begun["decisions"])
-        if asked.get("device") is None:
+        if asked.device is None:
             decisions = devices.on_own_device(decisions)
         devices.apply(decisions)
-        if {**decisions.record(), **{k: v for k, v in asked.items() if v is not None}} != decisions.record():
+        if not decisions.obey(asked):
             say(f"{out}: goes on as it was begun ({decisions}); other choices need another --out")
         return decisions
     shape = source.shape
@@ -272,11 +265,11 @@ def _frozen_decisions(recipe: Recipe, source: sources.Split, out: Path, asked: d
     return decisions
 
 
-def decided(recipe: Recipe, shape: Shape, asked: dict[str, Any]) -> devices.Decisions:
+def decided(recipe: Recipe, shape: Shape, asked: Resources) -> devices.Decisions:
     """How a recipe runs here on a source of this shape, but for its memory."""
     images = recipe.teachers.count * recipe.teachers.epochs * shape.images
     flops = architectures.training_flops(recipe.teachers.arch, shape.channels, shape.side, images)
-    decisions = devices.decide(**asked, flops=flops)
+    decisions = devices.decide_for(asked, flops)
     if flops >= devices.COMPILE_FROM and not devices.has_compiler():
         say("no C++ compiler (g++ or clang++) found: running without torch.compile, about half as fast")
     return decisions

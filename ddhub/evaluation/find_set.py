@@ -14,9 +14,10 @@ from ddhub.base import files, hub_client
 from ddhub.base.errors import UserError
 from ddhub.base.log import say
 from ddhub.data import spec
-from ddhub.evaluation import find_results, find_set
+from ddhub.evaluation import find_results
 from ddhub.interop import importing, reading
 from ddhub.interop.importing import Asked
+from ddhub.interop.options import ImportOptions
 
 VERSION = 1  # of what is imported how; a change imports anew
 
@@ -163,25 +164,31 @@ class Place:
         return self.set == self.out
 
 
-def locate(reference: str, out: str | Path | None, source: str | None, options: dict[str, Any]) -> Place:
+def locate(
+    reference: str,
+    out: str | Path | None,
+    source: str | None,
+    options: ImportOptions,
+) -> Place:
     """Find, fetch or import the set of an evaluation.
 
     Args:
         reference: a folder, a file or a Hub id.
         out: where rows go; None takes the artifact's folder, or `ddhub-evaluations/NAME`.
-        source: what a set was distilled from that is no ddhub artifact; `options` are those of importing.ask.
+        source: what a set was distilled from that is no ddhub artifact.
+        options: what the files of such a set do not say.
 
     Raises:
         UserError: for what is no set, or cannot be imported.
     """
     if source is not None:
-        brought = find_set.bring(reference, None if out is None else Path(out), importing.ask(source, **options))
+        brought = bring(reference, None if out is None else Path(out), importing.ask(source, **options))
         return Place(brought.folder, brought.out, brought.name, str(brought.folder), brought.fresh)
     if options:
         raise UserError(
             f"{', '.join(sorted(options))}: for sets that are no ddhub artifacts", next="--source DATASET too"
         )
-    find_set.refuse_unsaid(reference)
+    refuse_unsaid(reference)
     place = hub.fetch(reference)
     if place.repo_id is None and out is None:
         return Place(place.folder, place.folder, None, place.name)

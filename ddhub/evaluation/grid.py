@@ -21,6 +21,7 @@ from ddhub.base import files, jobs
 from ddhub.base import seeds as seeding
 from ddhub.base.errors import UserError
 from ddhub.base.log import say
+from ddhub.base.resources import Resources
 from ddhub.base.schema import did_you_mean
 from ddhub.base.units import duration
 from ddhub.data import spec
@@ -46,13 +47,8 @@ def evaluate(
     seeds: int | None = None,
     test: str | None = None,
     source_path: str | None = None,
-    device: str | None = None,
-    threads: int | None = None,
-    compile: bool | None = None,
-    precision: devices.AskedPrecision | None = None,
-    together: int | None = None,
     tune: bool = False,
-    engine: jobs.Engine = jobs.Engine(),
+    resources: Resources = Resources(),
     reference: str | None = None,
     fetch: Callable[[str], Path] = Path,
 ) -> list[dict[str, Any]]:
@@ -67,10 +63,9 @@ def evaluate(
         seeds: rows per architecture, protocol and data; None takes the recipe's.
         test: a Hub id or folder whose test split to use instead of the source's.
         source_path: a local copy of the source.
-        precision: of the forward pass in training; None is float32, `auto` leaves it to ddhub/evaluation/speed.py.
-        together: how many seeds one program trains; None leaves it to ddhub/evaluation/speed.py.
         tune: choose rate and weight decay per architecture, protocol and data, on validation data.
-        engine: where rows run. Without `threads`, worker processes share this machine's, and a Ray task has one.
+        resources: what of `compile`, `precision` and `together` is None, ddhub/evaluation/speed.py decides. Without
+            `threads`, worker processes share this machine's, and a Ray task has one.
         reference, fetch: how other processes find the set's folder; by default it is where it was read.
 
     Raises:
@@ -79,8 +74,9 @@ def evaluate(
     check_names(protocols, baselines)
     count = origins.own_settings(found).seeds if seeds is None else seeds
     cells = _cells(found.manifest, archs, protocols, baselines, count)
-    if threads is None and (engine.workers > 1 or engine.ray):
-        threads = 1 if engine.ray else devices.threads_each(engine.workers)
+    engine = jobs.choose(resources.workers, resources.shard, resources.ray)
+    if resources.threads is None and (engine.workers > 1 or engine.ray):
+        resources = replace(resources, threads=1 if engine.ray else devices.threads_each(engine.workers))
     source_path = source_path or state.remembered(found.manifest)  # which other machines do not remember
     request = Request(
         reference=spec.absolute(reference or str(found.folder)),
@@ -90,15 +86,12 @@ def evaluate(
         overrides=tuple(overrides),
         test=test and spec.absolute(test),
         source_path=source_path and spec.absolute(source_path),
-        device=device,
-        threads=threads,
-        compile=compile,
-        precision=precision,
-        together=together,
+        resources=resources,
         tune=tune,
     )
     bench = workbench.build(found, request)
-    engine = replace(engine, cpus=threads or 1, gpus=device is None or device.startswith("cuda"))
+    gpus = resources.device is None or resources.device.startswith("cuda")
+    engine = replace(engine, cpus=resources.threads or 1, gpus=gpus)
     if tune:
         bench = tuning.tune(bench, cells, out / "tuning", engine)
     paths = {out / _file_name(bench, cell): cell for cell in cells}

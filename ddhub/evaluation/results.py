@@ -4,12 +4,43 @@ import math
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 from ddhub.artifact.manifest import Manifest, identity
 from ddhub.base import files, limits, redact, strict_json
+from ddhub.base.document import Document
 from ddhub.base.errors import UserError
 
 FORMAT = 1
 NAMES = ("arch", "protocol", "data", "test_set", "test")
+
+
+class Row(Document):
+    """One training: what was trained on what and how, and its accuracy on the test images."""
+
+    format: int = FORMAT
+    set: str = ""  # what people call it: its name, or owner/name@commit
+    payload: str = ""  # the identity of the set's files
+    arch: str
+    protocol: str
+    data: str  # distilled, a baseline, or full
+    seed: int
+    top1: float  # a fraction
+    test_set: str  # what people call the test images
+    test: str  # their fingerprint
+    test_images: int | None = None
+    train_images: int | None = None
+    epochs: int | None = None
+    lr: float | None = None
+    optimizer: str | None = None
+    overrides: list[str] = Field(default_factory=list)  # changes of the protocol
+    seconds: float | None = None
+    device: str | None = None
+    hardware: str | None = None
+    decisions: dict[str, Any] = Field(default_factory=dict)  # how it was trained: threads, compile, precision, ...
+
+    def __repr__(self) -> str:
+        return f"<Row {self.arch} {self.protocol} {self.data} seed {self.seed}: {100 * self.top1:.1f}%>"
 
 
 def read(path: Path) -> dict[str, Any]:

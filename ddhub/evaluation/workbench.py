@@ -17,6 +17,7 @@ from torch import Tensor
 from ddhub.artifact import folder
 from ddhub.artifact.folder import Artifact
 from ddhub.base.errors import UserError
+from ddhub.base.resources import Resources
 from ddhub.data import source as sources
 from ddhub.data import spec as specs
 from ddhub.data.source import Split
@@ -67,19 +68,15 @@ class Request:
     overrides: tuple[str, ...]  # of protocols, as `protocols.resolve` takes them
     test: str | None
     source_path: str | None
-    device: str | None
-    threads: int | None
-    compile: bool | None
+    resources: Resources
     tune: bool = False
     tuned: tuple[Tuned, ...] = ()  # what came of it
-    precision: devices.AskedPrecision | None = None
-    together: int | None = None
     decided: tuple[tuple[str, Decisions], ...] = ()  # by architecture, as calibrate.settle froze them
 
     @property
     def asked(self) -> dict[str, Any]:
         """Of the ways to train, what was asked for; None is free to be measured."""
-        return {"compile": self.compile, "precision": self.precision, "together": self.together}
+        return {name: getattr(self.resources, name) for name in ("compile", "precision", "together")}
 
 
 @dataclass(frozen=True)
@@ -204,7 +201,7 @@ def _decide(
 ) -> Decisions:
     """How to run one architecture, from the work of the whole grid, so that a resumed grid decides the same."""
     work = _flops(found, arch, request, protocols, real)
-    return devices.decide(request.device, request.threads, flops=work, **request.asked)
+    return devices.decide_for(request.resources, work)
 
 
 def flops(bench: Bench, arch: str) -> float:

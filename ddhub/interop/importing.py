@@ -5,9 +5,9 @@ Shapes: N images, C H W image, K classes.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 
@@ -31,6 +31,7 @@ from ddhub.data.spec import SourceSpec
 from ddhub.interop import class_order, conventions, input_space
 from ddhub.interop import reading as readings
 from ddhub.interop.input_space import Told
+from ddhub.interop.options import ImportOptions
 from ddhub.interop.reading import Foreign, Reading
 from ddhub.training.protocol import Protocol
 
@@ -53,17 +54,14 @@ class Asked:
     reading: Reading = field(default_factory=Reading)
 
 
-def ask(
-    source: str,
-    *,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
-    zca: bool | None = None,
-    reading: dict[str, Any] | None = None,
-    **told: Any,
-) -> Asked:
-    """What the user says, from plain values: `reading` has fields of foreign.Reading, `told` the others of Asked."""
-    return Asked(source, space=Told(mean, std, zca), reading=Reading(**(reading or {})), **told)
+def ask(source: str, **options: Unpack[ImportOptions]) -> Asked:
+    """What the user says, from keyword arguments."""
+    given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    read, space = (
+        {field.name: given.pop(field.name) for field in fields(part) if field.name in given} for part in (Reading, Told)
+    )
+    overrides = overridess.texts(given.pop("overrides", ()))
+    return Asked(source, overrides, space=Told(**space), reading=Reading(**read), **given)
 
 
 def import_set(path: Path, out: Path, asked: Asked) -> Path:

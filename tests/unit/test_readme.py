@@ -36,7 +36,7 @@ def test_the_method_it_shows_works(tmp_path, monkeypatch):
     monkeypatch.setattr(ddhub.distillation.methods, "__path__", [*ddhub.distillation.methods.__path__, str(folder)])
     assert "mean" in plugins.names("methods")
     overrides = re.findall(r"--set (\S+)", block("method.name=mean"))
-    made = api.distill("digits_ipc1", out=tmp_path / "mean", overrides=[*overrides, *QUICK], threads=1)
+    made = api.distill("digits_ipc1", out=tmp_path / "mean", overrides=[*overrides, *QUICK], threads=1).to_dict()
     assert made["manifest"]["method"] == {"name": "mean"}
     assert made["manifest"]["packaging"]["validation_top1_packaged"] > 0.1
 
@@ -65,11 +65,11 @@ def test_the_dataset_it_shows_works(tmp_path, monkeypatch):
     distill, _ = block("leaves_ipc10").strip().splitlines()
     overrides = re.findall(r'--set (?:"([^"]+)"|(\S+))', distill)
     quick = [*QUICK, "method.iterations=3", "method.student={arch: convnet2_w8, epochs: 3, lr: 0.02}"]
-    made = api.distill("digits_ipc10", overrides=[*(a or b for a, b in overrides), *quick], threads=1)
+    made = api.distill("digits_ipc10", overrides=[*(a or b for a, b in overrides), *quick], threads=1).to_dict()
     assert made["folder"] == "distilled/leaves_ipc10"
     assert made["manifest"]["classes"] == ["elm", "oak"]
     assert made["manifest"]["source"]["dataset"] == "./leaves"
-    report = api.evaluation(made["folder"], ["convnet"], seeds=1, threads=1)
+    report = api.evaluate(made["folder"], ["convnet"], seeds=1, threads=1).to_dict()
     assert {row["data"] for row in report["rows"]} == {"distilled", "random"}
 
 

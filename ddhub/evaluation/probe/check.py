@@ -21,6 +21,7 @@ from ddhub.artifact.folder import Artifact
 from ddhub.base import files
 from ddhub.base.errors import UserError
 from ddhub.base.log import say
+from ddhub.base.resources import Resources
 from ddhub.data import preprocess
 from ddhub.data import source as sources
 from ddhub.data.preprocess import Preprocess
@@ -72,9 +73,7 @@ def probe(
     *,
     train: bool = False,
     read: bool = True,
-    device: str | None = None,
-    threads: int | None = None,
-    compile: bool | None = None,
+    resources: Resources = Resources(),
 ) -> dict[str, Any]:
     """Probe a set with a teacher at hand, say what was found, and write it to `out`/probe.json.
 
@@ -85,14 +84,13 @@ def probe(
     Returns:
         The Outcome as plain values; that of an earlier probe of the same set by the same teacher.
     """
-    asked = {"device": device, "threads": threads, "compile": compile}
     source = _Source(found, source_path, read or not found.manifest.teachers)
-    teacher = teachers.at_hand(found, source.split, devices.decide(device, threads, False))
+    teacher = teachers.at_hand(found, source.split, devices.decide(resources.device, resources.threads, False))
     if teacher is None and train:
         split = source.split()
         if split is None:
             raise UserError(f"--probe: {source.fault}")
-        teacher = teachers.trained(split, asked)
+        teacher = teachers.trained(split, resources)
     key = _key(found, teacher, source.read)
     outcome = _kept(out / "probe.json", key)
     if outcome is None:

@@ -7,12 +7,12 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
 from ddhub.artifact.folder import Artifact
 from ddhub.base.log import say
+from ddhub.base.resources import Resources
 from ddhub.base.units import duration
 from ddhub.data import preprocess as preprocesss
 from ddhub.data import source as sources
@@ -74,11 +74,11 @@ def _fits(teachers: Teachers, found: Artifact) -> bool:
     return sizes == (len(found.manifest.classes), source.channels, source.resolution)
 
 
-def trained(split: Split, asked: dict[str, Any]) -> Referee:
+def trained(split: Split, asked: Resources) -> Referee:
     """Train a small teacher on the source, after saying how long that takes; it stays in the cache.
 
     Args:
-        asked: `device`, `threads` and `compile`, as fast.decide takes them.
+        asked: its `device`, `threads` and `compile`.
     """
     training, validation = sources.hold_out(split.labels, VALIDATION, SPLIT_SEED)
     channels, side = int(split.images.shape[1]), int(split.images.shape[2])
@@ -87,7 +87,8 @@ def trained(split: Split, asked: dict[str, Any]) -> Referee:
     depth = min(6, max(2, side.bit_length() - 3))  # the field's at its usual sizes, and one for every other
     arch = f"convnet{depth}_w{WIDTH}"
     flops = architectures.training_flops(arch, channels, side, epochs * len(training))
-    network = networks.network(arch, len(split.classes), channels, side, device.decide(**asked, flops=flops))
+    decisions = device.decide(asked.device, asked.threads, asked.compile, flops)
+    network = networks.network(arch, len(split.classes), channels, side, decisions)
     fitted = preprocesss.fit(split.images, training, zca=False)
     _announce(network, split, training, fitted, steps * epochs)
     parts = [fit.Examples(split.images, split.labels, fitted, index=part) for part in (training, validation)]

@@ -33,7 +33,7 @@ def test_whitening_travels_with_the_set(image_folder, tmp_path):
     tensors = load_file(tmp_path / "set" / "preprocess.safetensors")
     flat = (found.images.float() / 255).flatten(1) - tensors["mean"]
     torch.testing.assert_close(found.inputs.flatten(1), flat @ tensors["matrix"])
-    rows = api.evaluation(str(found.folder), seeds=1, protocols=("native", "dynamic"), threads=1)["rows"]
+    rows = api.evaluate(str(found.folder), seeds=1, protocols=("native", "dynamic"), threads=1).to_dict()["rows"]
     assert len(rows) == 4
 
 
@@ -51,9 +51,9 @@ def test_hard_labels_need_no_teachers(image_folder, tmp_path):
     found = make(tmp_path / "set", "labels.form=hard", "teachers.count=0", source=image_folder)
     assert found.soft_labels is None and found.teacher_files == []
     assert found.manifest.protocol.loss == "ce"
-    assert api.evaluation(str(found.folder), ["convnet2_w8"], seeds=1, threads=1)["summary"]
+    assert api.evaluate(str(found.folder), ["convnet2_w8"], seeds=1, threads=1).to_dict()["summary"]
     with pytest.raises(UserError, match="ships no teachers"):
-        api.evaluation(str(found.folder), protocols=("dynamic",))
+        api.evaluate(str(found.folder), protocols=("dynamic",))
 
 
 def test_floats_are_shipped_only_where_8_bits_cost_accuracy(image_folder, tmp_path, monkeypatch):

@@ -65,7 +65,7 @@ def test_what_fits_into_the_bytes_is_counted_in_encoded_images():
 
 def test_every_protocol_and_baseline_makes_rows(folder):
     """The whole grid runs; what was overridden stands in each row, and stored bytes buy hard labels only."""
-    report = api.evaluation(
+    report = api.evaluate(
         str(folder),
         ["convnet2_w8"],
         protocols=["native", "dynamic", "hard", "plain", "unaugmented", "dc-bench", "datm", "rded"],
@@ -73,7 +73,7 @@ def test_every_protocol_and_baseline_makes_rows(folder):
         overrides=["epochs=1", "full.epochs=1"],
         seeds=1,
         threads=1,
-    )
+    ).to_dict()
     assert len(report["rows"]) == 8 * 6 + 1
     assert all(row["settings"]["epochs"] == 1 for row in report["rows"])
     assert {row["settings"]["loss"] for row in report["rows"] if row["data"] == "random_bytes"} == {"ce"}
@@ -85,7 +85,7 @@ def test_every_protocol_and_baseline_makes_rows(folder):
 def test_changed_protocols_are_not_averaged_with_the_set_s_own(folder):
     """Two numbers of epochs are two lines of the report."""
     for overrides in ((), ("epochs=1",)):
-        api.evaluation(str(folder), ["convnet2_w8"], baselines=[], overrides=overrides, seeds=1, threads=1)
+        api.evaluate(str(folder), ["convnet2_w8"], baselines=[], overrides=overrides, seeds=1, threads=1)
     summary = json.loads((folder / "report.json").read_text())["summary"]
     assert [entry["protocol"] for entry in summary] == ["native", "native epochs=1"]
     assert [entry["n"] for entry in summary] == [1, 1]

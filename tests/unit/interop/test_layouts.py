@@ -75,7 +75,7 @@ def build(layout, folder):
 
 
 def bring(path, out, source, **told):
-    made = api.import_set(path, out, str(source), **told)
+    made = api.import_set(path, out=out, source=str(source), **told).to_dict()
     return folders.read(importing.Path(made["folder"]))
 
 
@@ -114,7 +114,7 @@ def test_each_layout_comes_back_bit_for_bit(layout, image_folder, tmp_path):
     found = bring(path, tmp_path / "set", image_folder, **told(layout))
     name = "mtt" if layout == "tesla" else layout
     assert found.manifest.imported.layout == name
-    done = api.export(found.folder, name, tmp_path / "back")
+    done = api.export(found.folder, name, tmp_path / "back").to_dict()
     assert same(contents(path), contents(tmp_path / "back"))
     place = tmp_path / "back"
     place = place / done["files"][0] if len(done["files"]) == 1 else place
@@ -146,11 +146,11 @@ def test_every_form_of_labels_is_evaluated(layout, form, loss, method, image_fol
     assert (record.labels.form, record.protocol.loss, record.method) == (form, loss, {"name": method})
     assert record.protocol.epochs == 2
     baselines = ["random"] if form == "hard" else []
-    report = api.evaluation(str(found.folder), ["convnet2_w8"], baselines=baselines, seeds=1, threads=1)
+    report = api.evaluate(str(found.folder), ["convnet2_w8"], baselines=baselines, seeds=1, threads=1).to_dict()
     assert {row["data"] for row in report["rows"]} == {"distilled", *baselines}
     if form != "hard":
         with pytest.raises(UserError, match="--baselines none"):
-            api.evaluation(str(found.folder), ["convnet2_w8"], seeds=1, threads=1)
+            api.evaluate(str(found.folder), ["convnet2_w8"], seeds=1, threads=1)
 
 
 def test_an_imported_set_is_a_hub_dataset_and_says_where_it_is_from(image_folder, tmp_path):
@@ -217,7 +217,7 @@ def test_kip_whitens_every_image_by_itself(image_folder, tmp_path):
     )
     shown, _ = found.preprocess.pixels(found.preprocess.inputs(split.images))
     assert (shown.float() - split.images.float()).abs().mean() < 40  # brightness is lost, the colours are not
-    assert api.export(found.folder, "kip", tmp_path / "back")["files"] == ["kip_colours_ssize6_zca.npz"]
+    assert api.export(found.folder, "kip", tmp_path / "back").to_dict()["files"] == ["kip_colours_ssize6_zca.npz"]
     assert same(contents(path), contents(tmp_path / "back"))
 
 
@@ -282,7 +282,7 @@ def test_a_native_set_is_exported_and_read_again(image_folder, tmp_path):
     source = ["method={name: random}", "ipc=10", f"source={{dataset: ./colours, path: {image_folder}}}", "augment=dsa"]
     api.distill("digits_ipc10", out=tmp_path / "native", overrides=[*quick, *source], threads=1)
     native = folders.read(tmp_path / "native")
-    done = api.export(tmp_path / "native", "mtt", tmp_path / "mtt")
+    done = api.export(tmp_path / "native", "mtt", tmp_path / "mtt").to_dict()
     assert done["files"] == ["images_best.pt", "labels_best.pt"]
     assert any("soft labels (logits)" in part for part in done["left_out"])
     mean, std = done["space"].split("--mean ")[1].split(" --std ")

@@ -77,7 +77,7 @@ def test_a_budget_is_measured_once_and_frozen(tmp_path, monkeypatch, capfd):
     from ddhub import api
 
     small = ["method.iterations=1", "teachers.epochs=1", "method.student.epochs=1", "evaluate.epochs=1"]
-    made = api.distill("digits_ipc1", out=tmp_path / "set", overrides=[*small, "memory=2GB"])
+    made = api.distill("digits_ipc1", out=tmp_path / "set", overrides=[*small, "memory=2GB"]).to_dict()
     decisions = made["manifest"]["made"]["decisions"]
     assert 0 < decisions["chunk"] <= 10 and 0 < decisions["micro_batch"] <= 256
     assert json.loads((tmp_path / "set" / ".ddhub" / "run.json").read_text())["decisions"] == decisions
