@@ -108,7 +108,7 @@ def read(folder: Path) -> Artifact:
     if record.preprocess.zca:
         zca_mean, zca = load_whitening(folder / record.preprocess.zca, math.prod(shape))
     known = record.preprocess
-    preprocess = Preprocess(tuple(known.mean), tuple(known.std), zca_mean, zca, known.per_image)
+    preprocess = Preprocess(tuple(known.mean), tuple(known.std), zca_mean, zca, known.per_image, known.statistics)
     rows = read_data(folder, shape, len(record.classes), record.labels.rest)
     _check_columns(folder, record, rows)
     return Artifact(folder, record, rows.images, rows.labels, rows.soft, rows.pixels, preprocess, rows.group)

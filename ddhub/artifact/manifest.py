@@ -61,6 +61,7 @@ class PreprocessRecord(Strict):
 
     mean: list[float]
     std: list[float]
+    statistics: Literal["fitted", "field"] = "fitted"  # mean and std: of the training images, or the field's constants
     zca: str | None = None
     per_image: bool = False  # mean and std first, then every image centred and of norm 1, then `zca` (KIP's whitening)
     pixels_space: Literal["input"] | None = None  # the space of column `pixels`, where there is one

@@ -28,7 +28,7 @@ class EvaluateSpec(Strict):
     epochs: int = Field(default=1000, gt=0)
     lr: float = Field(default=0.02, gt=0)
     batch: int = Field(default=256, gt=1)
-    min_steps: int = Field(default=2000, ge=0)  # of transformers, which learn too slowly for a ConvNet's epochs
+    min_steps: int = Field(default=2000, ge=0)  # of transformers, and of other families than the teachers'
     seeds: int = Field(default=5, gt=0)
     full_epochs: int = Field(default=100, gt=0)  # of the full-data baseline, trained as the paper trains teachers
     packaging_seeds: int = Field(default=3, gt=0)  # networks that measure, on validation, what packaging costs
@@ -60,11 +60,15 @@ class Recipe(Strict):
     expected: dict[str, float | str | None] = Field(default_factory=dict)
 
     @model_validator(mode="after")
-    def _soft_labels_need_teachers(self) -> "Recipe":
+    def _settings_agree(self) -> "Recipe":
         if self.labels.form == "logits" and self.teachers.count == 0:
             raise ValueError("labels.form 'logits' needs teachers.count of 1 or more (or labels.form: hard)")
         if self.labels.form == "hard" and self.labels.top_k is not None:
             raise ValueError("labels.top_k keeps soft labels, and labels.form 'hard' has none")
+        if self.preprocess.zca and self.preprocess.statistics == "field":
+            raise ValueError(
+                "preprocess.statistics 'field' and zca true exclude each other: whitening needs no constants"
+            )
         return self
 
     @field_validator("name")
@@ -95,6 +99,8 @@ class Recipe(Strict):
         content["source"]["path"] = None
         if content["source"]["config"] is None:
             del content["source"]["config"]  # hashes are older than this key
+        if self.preprocess.statistics == "fitted":
+            del content["preprocess"]["statistics"]  # and than this one
         return content
 
     @property

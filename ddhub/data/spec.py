@@ -40,6 +40,7 @@ class PreprocessSpec(Strict):
     """How pixels become network inputs."""
 
     zca: bool = False
+    statistics: Literal["fitted", "field"] = "fitted"  # without whitening: field takes the published numbers' constants
 
 
 def elsewhere(spec: SourceSpec, test: str) -> SourceSpec:

@@ -190,6 +190,7 @@ def _manifest(
         preprocess=PreprocessRecord(
             mean=list(task.preprocess.mean),
             std=list(task.preprocess.std),
+            statistics=task.preprocess.statistics,
             zca="preprocess.safetensors" if task.preprocess.zca is not None else None,
             pixels_space=None if rows.pixels is None else "input",
             clipped=clipped,

@@ -29,7 +29,7 @@ from ddhub.data.spec import SourceSpec
 from ddhub.distillation import packaging
 from ddhub.distillation.plan import history
 from ddhub.distillation.recipes import method_config
-from ddhub.distillation.task import SyntheticSet, Task, own_protocol
+from ddhub.distillation.task import SyntheticSet, Task, constants, own_protocol
 from ddhub.training import architectures, fit, memory
 from ddhub.training import device as devices
 from ddhub.training import network as network_module
@@ -157,13 +157,20 @@ def untaught(recipe: Recipe, out: Path, asked: Resources) -> Task:
     Raises:
         UserError: for a source that the recipe cannot be made from.
     """
+    known = constants(recipe)
     source, training, validation = sources.load_train(_pinned(recipe.source, out))
     sources.stratified(source.labels[training], source.classes, recipe.ipc, recipe.seed, "init")  # enough images?
     if (recipe.labels.top_k or 1) > len(source.classes):
         raise UserError(f"labels.top_k: {recipe.labels.top_k} of {len(source.classes)} classes asked for")
     with files.locked(out / STATE / "begin.lock"):  # of several processes, one decides for all
         decisions = _frozen_decisions(recipe, source, out, asked)
-    fitted = preprocess.fit(source.images, training, zca=recipe.preprocess.zca)
+    fitted = known or preprocess.fit(source.images, training, zca=recipe.preprocess.zca)
+    if len(fitted.mean) != source.images.shape[1]:
+        channels = source.images.shape[1]
+        raise UserError(
+            f"preprocess.statistics: field: constants for {len(fitted.mean)} channels, the source has {channels}",
+            next="--set preprocess.statistics=fitted",
+        )
     config, protocol = method_config(recipe), own_protocol(recipe)
     return Task(recipe, config, source, training, validation, fitted, None, protocol, decisions)
 
@@ -177,7 +184,11 @@ def lessons(task: Task, checkpoint_seconds: float) -> teaching.Lessons:
         fit.Examples(source.images, source.labels, task.preprocess, index=task.training),
         fit.Examples(source.images, source.labels, task.preprocess, index=task.validation),
         augment=recipe.augment,
-        identity=[source.fingerprint, recipe.source.validation, recipe.source.split_seed, recipe.preprocess.zca],
+        identity=[
+            *(source.fingerprint, recipe.source.validation, recipe.source.split_seed, recipe.preprocess.zca),
+            # Keys of teachers under fitted statistics are older than the choice.
+            *([[task.preprocess.mean, task.preprocess.std]] if task.preprocess.statistics == "field" else []),
+        ],
         checkpoint_seconds=checkpoint_seconds,
     )
 

@@ -14,6 +14,8 @@ from ddhub.artifact.recipe import Recipe
 from ddhub.base import seeds
 from ddhub.base.errors import UserError
 from ddhub.base.mapped import Room
+from ddhub.data import catalog
+from ddhub.data import preprocess as preprocesss
 from ddhub.data import source as sources
 from ddhub.data.preprocess import Preprocess
 from ddhub.data.source import Split
@@ -150,6 +152,24 @@ class Task:
         if not self.teachers:
             raise UserError(f"method.name: {self.recipe.method['name']} needs teachers", next="--set teachers.count=1")
         return self.teachers
+
+
+def constants(recipe: Recipe) -> Preprocess | None:
+    """The constants that a recipe normalises by; None where it fits its own.
+
+    Raises:
+        UserError: for a source that the field has none for, or has them for other channels.
+    """
+    if recipe.preprocess.statistics == "fitted":
+        return None
+    source, fitting = recipe.source, "--set preprocess.statistics=fitted"
+    found = preprocesss.field(catalog.dataset(source.dataset))
+    if found is None:
+        raise UserError(f"preprocess.statistics: field: no constants are known for {source.dataset}", next=fitting)
+    if source.channels not in (None, len(found.mean)):
+        what = f"{len(found.mean)} per constant, and source.channels is {source.channels}"
+        raise UserError(f"preprocess.statistics: field: channels are {what}", next=fitting)
+    return found
 
 
 def own_protocol(recipe: Recipe) -> Protocol:

@@ -20,6 +20,7 @@ class Named:
 
     title: str
     changes: dict[str, Any]
+    own: bool = True  # a variant of the set's own protocol, which trains other families as optimisation.py says
 
 
 PROTOCOLS = {
@@ -37,10 +38,12 @@ PROTOCOLS = {
     "dc-bench": Named(
         "DC-BENCH: hard labels, DSA, SGD at .01, x0.1 after half of 1000 epochs",
         {"labels": "hard", "loss": "ce", "augment": "dsa", "lr": 0.01, "epochs": 1000, "batch": 256},
+        own=False,
     ),
     "datm": Named(
         "DATM: cross-entropy with the softmax of stored logits, DSA, 1000 epochs, batch 128; the set's own rate",
         {"labels": "stored", "loss": "soft_ce", "augment": "dsa", "epochs": 1000, "batch": 128},
+        own=False,
     ),
     "rded": Named(
         "RDED: the teachers' view of crops, flips and CutMix, KL at temperature 20, AdamW, cosine to half the rate",
@@ -53,6 +56,7 @@ PROTOCOLS = {
             "lr": 1e-3,
             "epochs": 300,
         },
+        own=False,
     ),
 }
 # Full data is trained as the paper trains its teachers (arXiv:2312.08912), for the recipe's `evaluate.full_epochs`.

@@ -24,7 +24,7 @@ from ddhub.data.source import Split
 from ddhub.evaluation import baselines, origins
 from ddhub.evaluation import protocols as named
 from ddhub.evaluation.baselines import Pool
-from ddhub.training import architectures, fit
+from ddhub.training import architectures, fit, optimisation
 from ddhub.training import device as devices
 from ddhub.training import network as networks
 from ddhub.training import teachers as teaching
@@ -104,12 +104,19 @@ class Bench:
     def protocol(self, cell: Cell) -> Protocol:
         """How a row is trained: what storage alone pays for has hard labels under every protocol."""
         found = self.protocols[cell.protocol]
+        if cell.protocol != "full" and named.PROTOCOLS[cell.protocol].own and not self.at_home(cell.arch):
+            told = {text.partition("=")[0] for text in named.of(cell.protocol, self.request.overrides)}
+            found = optimisation.for_other_family(found, self.network(cell.arch).skeleton, told)
         if cell.data == "random_bytes":
             found = found.model_copy(update={"labels": "hard", "loss": "ce"})
         chosen = self.tuned(cell)
         if chosen is not None:
             found = found.model_copy(update={"lr": chosen.lr, "weight_decay": chosen.weight_decay, "tuned": True})
         return found
+
+    def at_home(self, arch: str) -> bool:
+        """Whether an architecture is of the family that the set's own protocol was made for."""
+        return architectures.family(arch) == architectures.family(self.set.manifest.home_arch)
 
     def tuned(self, cell: Cell) -> Tuned | None:
         """What was chosen for a row's architecture, protocol and data, if anything was."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ddhub.data.catalog import IDS
+from ddhub.data.preprocess import CIFAR10, FASHION, IMAGENET, MNIST, SVHN
 from ddhub.training.protocol import Protocol
 
 
@@ -22,9 +23,7 @@ class Statistics:
     source: str
 
 
-CIFAR10 = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
 CIFAR100 = ((0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762))
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _DC = "DatasetCondensation and dc_benchmark"
 STATISTICS = {
     # CIFAR-100 under CIFAR-10's statistics is no slip of ours: these families do it.
@@ -43,9 +42,9 @@ STATISTICS = {
         *CIFAR100, False, f"{_DC}; early revisions of the former used CIFAR-10's: --mean and --std for their files"
     ),
     ("dc", "tiny"): Statistics(*IMAGENET, False, "dc_benchmark"),
-    ("dc", "mnist"): Statistics((0.1307,), (0.3081,), False, _DC),
-    ("dc", "fashion"): Statistics((0.2861,), (0.3530,), False, _DC),
-    ("dc", "svhn"): Statistics((0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970), False, _DC),
+    ("dc", "mnist"): Statistics(*MNIST, False, _DC),
+    ("dc", "fashion"): Statistics(*FASHION, False, _DC),
+    ("dc", "svhn"): Statistics(*SVHN, False, _DC),
     ("eccv24", "cifar100"): Statistics(*CIFAR100, False, "the ECCV 2024 dataset distillation challenge"),
 }
 # KIP standardises by the training images' own statistics, whatever they are; pixels can be normalised in any way.

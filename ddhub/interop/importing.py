@@ -227,6 +227,7 @@ def _write(
         preprocess=PreprocessRecord(
             mean=list(fitted.mean),
             std=list(fitted.std),
+            statistics=fitted.statistics,
             zca="preprocess.safetensors" if fitted.zca is not None else None,
             per_image=fitted.per_image,
             pixels_space=None if exact is None else "input",

@@ -86,7 +86,7 @@ def fit(space: Space, split: Split) -> tuple[Preprocess, list[str]]:
     elif space.kind == "fitted":
         fitted, how = preprocess.fit(images, whole, zca=False), f"mean and standard deviation, {fitted_on}"
     else:
-        fitted = Preprocess(space.mean, space.std)
+        fitted = Preprocess(space.mean, space.std, statistics="field")
         how = f"mean {list(space.mean)}, standard deviation {list(space.std)}"
     if len(fitted.mean) != images.shape[1]:
         raise UserError(

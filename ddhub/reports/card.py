@@ -18,7 +18,7 @@ from ddhub.evaluation.protocols import PROTOCOLS
 from ddhub.reports import card_script, charts, tables
 from ddhub.reports.summary import DATA
 from ddhub.reports.tables import plain
-from ddhub.training import architectures
+from ddhub.training import optimisation
 
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
@@ -73,7 +73,8 @@ def render(manifest: Manifest, recipe: dict[str, Any], report: dict[str, Any] | 
         m=manifest,
         images=images,
         settings=_settings(manifest.method),
-        transformer=architectures.FAMILIES["transformer"],
+        transformer=optimisation.FAMILIES["transformer"],
+        unnormalised=optimisation.UNNORMALISED,
         license=header["license"],
         hub_source=REPO_ID.fullmatch(manifest.source.dataset) is not None,
         results=tables.results(report) if report and rows else None,

@@ -15,11 +15,11 @@ from ddhub.base import seeds as seedss
 from ddhub.base.errors import UserError
 from ddhub.data.preprocess import Preprocess
 from ddhub.training import network as networks
-from ddhub.training.architectures import Family
 from ddhub.training.augment import augment
 from ddhub.training.loop import Run
 from ddhub.training.losses import loss_of
 from ddhub.training.network import Network, Weights
+from ddhub.training.optimisation import Family
 from ddhub.training.protocol import Protocol
 
 MOMENTUM = 0.9
@@ -60,12 +60,13 @@ def family_of(network: Network, protocol: Protocol) -> Family:
     """How a network is trained: as its family is, but for what the protocol decides for all."""
     family = network.family
     if protocol.optimizer == "adamw":
-        family = replace(family, optimizer="adamw", lr=None, weight_decay=0.01, schedule="half_cosine", patient=False)
+        family = replace(family, optimizer="adamw", lr=None, weight_decay=0.01, patient=False)
+        family = replace(family, schedule=protocol.schedule)
     if protocol.tuned:
         family = replace(family, lr=None)
     if protocol.weight_decay is not None:
         family = replace(family, weight_decay=protocol.weight_decay)
-    return family
+    return replace(family, patient=True) if protocol.patient else family
 
 
 def fit(
@@ -78,7 +79,7 @@ def fit(
     run: Run | None = None,
     teach: Callable[[Tensor], Tensor] | None = None,
 ) -> list[Weights]:
-    """Train a fresh network; the optimiser and schedule are its family's (nets.FAMILIES).
+    """Train a fresh network; the optimiser and schedule are its family's (optimisation.FAMILIES).
 
     Args:
         protocol: loss, augmentation, epochs, batch, and the rate of families that leave it to the protocol.

@@ -8,7 +8,7 @@ from ddhub.base.schema import Strict, did_you_mean
 
 
 class Protocol(Strict):
-    """How a network is trained on a set; families with their own optimiser and rate keep them (nets.FAMILIES)."""
+    """How a network is trained on a set; some families keep their own optimiser and rate (optimisation.FAMILIES)."""
 
     loss: Literal["l1_logits", "ce", "soft_ce", "mse", "kl"]
     augment: str = "dsa"
@@ -16,7 +16,9 @@ class Protocol(Strict):
     lr: float = Field(gt=0)
     epochs: int = Field(gt=0)
     batch: int = Field(default=256, gt=1)
-    min_steps: int = Field(default=2000, ge=0)  # for families that learn slowly (transformers), whatever the epochs
+    schedule: Literal["half", "cosine", "half_cosine"] = "half_cosine"  # of adamw
+    min_steps: int = Field(default=2000, ge=0)  # of transformers and of other families than the set's own, at least
+    patient: bool = False  # `min_steps` holds for this network, whatever its family
     labels: Literal["stored", "hard", "teachers"] = "stored"  # teachers: the shipped ones label every augmented view
     temperature: float = Field(default=1.0, gt=0)  # of the loss kl
     weight_decay: float | None = Field(default=None, ge=0)  # None: the family's

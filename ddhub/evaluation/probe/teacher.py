@@ -63,7 +63,10 @@ def at_hand(found: Artifact, source: Callable[[], Split | None], decisions: Deci
         return None
     # Fitting a whitening takes long: plain inputs first, then accuracy.
     teachers, identity = min(fitting, key=lambda one: (bool(one[1][3]), -sum(one[0].validation_top1) / len(one[0])))
-    _, validation, seed, whitened = identity
+    _, validation, seed, whitened, *constants = identity
+    if constants:
+        mean, std = constants[0]
+        return Referee(teachers, Preprocess(tuple(mean), tuple(std), statistics="field"), "cached")
     training, _ = sources.hold_out(split.labels, validation, seed)
     return Referee(teachers, preprocesss.fit(split.images, training, zca=whitened), "cached")
 
