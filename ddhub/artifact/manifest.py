@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from ddhub.base import files, limits, redact, strict_json
 from ddhub.base.errors import UserError
@@ -55,6 +55,13 @@ class SourceRecord(Strict):
     channels: Literal[1, 3]
     license: str | None
 
+    @field_validator("test")
+    @classmethod
+    def _splits_differ(cls, value: str, info: ValidationInfo) -> str:
+        if value == info.data.get("train"):
+            raise ValueError(f"trains and tests on the same split, {value[:60]!r}")
+        return value
+
 
 class PreprocessRecord(Strict):
     """How pixels become network inputs: (x - mean) / std, or the whitening in the file named by `zca`."""
@@ -72,7 +79,7 @@ class LabelRecord(Strict):
     """What column `soft_label` holds; `regression` are targets that are neither logits nor probabilities (KIP's)."""
 
     form: Literal["logits", "probabilities", "regression", "hard"]
-    temperature: float = 1.0
+    temperature: float = Field(default=1.0, gt=0)
     teachers: Literal["mean", "one"] | None = None
     top_k: int | None = Field(default=None, gt=0)  # how many classes `soft_index` names, where not all are stored
     rest: float | None = None  # what the others count as: their mean over the whole set
@@ -248,6 +255,8 @@ def contradictions(record: Manifest, where: str) -> list[str]:
         found.append("classes: a name is there twice")
     if record.wnids is not None and len(record.wnids) != len(record.classes):
         found.append(f"wnids: {len(record.wnids)} for {len(record.classes)} classes")
+    if record.wnids is not None and len(set(record.wnids)) != len(record.wnids):
+        found.append("wnids: one is there twice")
     if not isinstance(record.method.get("name"), str):
         found.append("method.name: missing, or no text")
     odd = next((n for n in record.classes if not redact.is_text(n) or len(n) > limits.CLASS_NAME), None)

@@ -5,6 +5,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from ddhub.artifact.manifest import MOST_GROUPS, NO_NAME, is_name
+from ddhub.base import limits
 from ddhub.base.files import digest
 from ddhub.base.schema import Strict
 from ddhub.base.strict_yaml import to_yaml
@@ -29,9 +30,9 @@ class EvaluateSpec(Strict):
     lr: float = Field(default=0.02, gt=0)
     batch: int = Field(default=256, gt=1)
     min_steps: int = Field(default=2000, ge=0)  # of transformers, and of other families than the teachers'
-    seeds: int = Field(default=5, gt=0)
+    seeds: int = Field(default=5, gt=0, le=limits.ROWS)
     full_epochs: int = Field(default=100, gt=0)  # of the full-data baseline, trained as the paper trains teachers
-    packaging_seeds: int = Field(default=3, gt=0)  # networks that measure, on validation, what packaging costs
+    packaging_seeds: int = Field(default=3, gt=0, le=limits.ROWS)  # networks that measure what packaging costs
 
 
 class PublishSpec(Strict):

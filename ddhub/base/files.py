@@ -225,6 +225,27 @@ def regular(path: Path) -> BufferedReader | BufferedRandom:
         raise _no_file(path) from fault
 
 
+def refuse_odd(path: Path) -> None:
+    """Refuse a pipe, a socket or a device, before others open the file: they would wait for ever.
+
+    Raises:
+        UserError: naming it.
+        OSError: where it cannot be opened at all.
+    """
+    regular(path).close()
+
+
+def refuse_link(path: Path) -> None:
+    """Refuse a link, wherever it leads, and what is no file.
+
+    Raises:
+        UserError: naming it.
+        FileNotFoundError: where nothing is there.
+    """
+    if not stat.S_ISREG(path.lstat().st_mode):
+        raise _no_file(path)
+
+
 def _plain(descriptor: int, path: Path, mode: str) -> BufferedReader | BufferedRandom:
     kind = os.fstat(descriptor).st_mode
     if not stat.S_ISREG(kind):

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ddhub.base import limits
+from ddhub.base import files, limits
 from ddhub.base.errors import UserError
 from ddhub.base.redact import one_line
 from ddhub.data.spec import SourceSpec
@@ -26,9 +26,13 @@ def picture(content: bytes | str | Path, where: str, use: Callable[[Any], Any]) 
     from PIL import Image, UnidentifiedImageError
 
     try:
+        if not isinstance(content, bytes):
+            files.refuse_odd(Path(content))
         with Image.open(io.BytesIO(content) if isinstance(content, bytes) else content, formats=FORMATS) as image:
             if image.width * image.height > limits.PIXELS:
                 raise UserError(f"{where}: claims {image.width}x{image.height} pixels; refused")
+            if image.format in ("JPEG", "MPO"):
+                _check_scans(content, where)
             return use(image)
     except UserError:
         raise
@@ -36,6 +40,13 @@ def picture(content: bytes | str | Path, where: str, use: Callable[[Any], Any]) 
         raise UserError(f"{where}: cannot be decoded (none of {', '.join(FORMATS)})") from fault
     except Exception as fault:  # PIL raises whatever a broken file leads it to
         raise UserError(f"{where}: cannot be decoded ({one_line(fault, 200)})") from fault
+
+
+def _check_scans(content: bytes | str | Path, where: str) -> None:
+    """Refuse a JPEG of many scans: a few bytes of each have the whole picture decoded once more."""
+    scans = (content if isinstance(content, bytes) else Path(content).read_bytes()).count(b"\xff\xda")
+    if scans > limits.SCANS:
+        raise UserError(f"{where}: has {scans} scans, more than the {limits.SCANS} that are decoded; refused")
 
 
 def encoded(dataset: Any, column: str) -> Any:

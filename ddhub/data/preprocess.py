@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from ddhub.base import files
 from ddhub.base.errors import UserError
 from ddhub.base.mapped import Room, in_memory
 from ddhub.base.redact import one_line
@@ -167,6 +168,7 @@ def load_whitening(path: Path, size: int) -> tuple[Tensor, Tensor]:
         UserError: when the file is not one.
     """
     try:
+        files.refuse_odd(path)
         with safe_open(path, "pt") as file:
             shapes = {name: tuple(file.get_slice(name).get_shape()) for name in ("mean", "matrix")}
             if shapes != {"mean": (size,), "matrix": (size, size)}:

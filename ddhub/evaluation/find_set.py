@@ -1,7 +1,6 @@
 """Sets that are no ddhub artifacts: imported beside the rows of their evaluation, never into their own folder."""
 
 import dataclasses
-import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 from ddhub.artifact import hub
 from ddhub.artifact.manifest import NAME_LENGTH
 from ddhub.artifact.state import STATE
-from ddhub.base import files, hub_client
+from ddhub.base import files, hub_client, strict_json
 from ddhub.base.errors import UserError
 from ddhub.base.log import say
 from ddhub.data import spec
@@ -108,11 +107,8 @@ def _imported(out: Path) -> str | None:
     path = out / "import.json"
     if not path.is_file() or not (out / "set" / "ddhub.json").is_file():
         return None
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return str(found["identity"]) if found["identity"] else None
-    except (ValueError, KeyError, TypeError):
-        return None
+    identity = strict_json.known(path).get("identity")
+    return str(identity) if identity else None
 
 
 def _clear(out: Path) -> None:

@@ -17,7 +17,7 @@ import torch
 from ddhub.artifact import manifest, state
 from ddhub.artifact.folder import Artifact
 from ddhub.artifact.manifest import Manifest
-from ddhub.base import files, jobs
+from ddhub.base import files, jobs, limits
 from ddhub.base import seeds as seeding
 from ddhub.base.errors import UserError
 from ddhub.base.log import say
@@ -127,12 +127,10 @@ def _cells(
     grid = [(protocol, name) for protocol in protocols for name in data]
     if "full" in baselines:
         grid.append(("full", "full"))
-    return [
-        Cell(arch, protocol, name, seed)
-        for arch in dict.fromkeys(archs or [record.home_arch])
-        for protocol, name in dict.fromkeys(grid)
-        for seed in range(count)
-    ]
+    lines = [(arch, *pair) for arch in dict.fromkeys(archs or [record.home_arch]) for pair in dict.fromkeys(grid)]
+    if len(lines) * count > limits.ROWS:
+        raise UserError(f"{len(lines) * count} rows asked for, and a set has {limits.ROWS} at most", next="--seeds 5")
+    return [Cell(arch, protocol, name, seed) for arch, protocol, name in lines for seed in range(count)]
 
 
 def _key(bench: Bench, cell: Cell) -> dict[str, Any]:

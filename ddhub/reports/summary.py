@@ -9,7 +9,7 @@ from typing import Any
 
 from ddhub.artifact import manifest
 from ddhub.artifact.manifest import Manifest
-from ddhub.base import files
+from ddhub.base import files, strict_json
 from ddhub.evaluation import results
 from ddhub.reports import stats
 
@@ -101,11 +101,8 @@ def save(record: Manifest, rows_folder: Path, path: Path) -> Entry:
 
 def _probed(record: Manifest, path: Path) -> Entry | None:
     """What `ddhub/evaluation/probe/check.py` wrote of this very payload."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    same = isinstance(found, dict) and found.get("payload") == manifest.identity(record.files)
+    found = strict_json.known(path)
+    same = found.get("payload") == manifest.identity(record.files)
     return {key: value for key, value in found.items() if key not in ("key", "payload")} if same else None
 
 

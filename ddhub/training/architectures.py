@@ -259,9 +259,13 @@ def build(arch: str, classes: int, channels: int, side: int, seed: int) -> nn.Mo
         UserError: when the architecture is unknown or cannot run at this size; says why.
     """
     builder = resolve(arch)
+    weights = _weights(arch, classes, channels, side)
+    if weights > MOST_WEIGHTS:
+        raise UserError(
+            f"arch '{arch}': {weights} weights are more than the {MOST_WEIGHTS} of the largest network made"
+        )
     with torch.random.fork_rng(devices=[]):
         try:
-            _check_weights(arch, classes, channels, side)
             torch.manual_seed(seeds.derive(seed, "init", arch))
             return builder(classes, channels, side)
         except FAULTS as fault:
@@ -269,14 +273,13 @@ def build(arch: str, classes: int, channels: int, side: int, seed: int) -> nn.Mo
 
 
 @cache
-def _check_weights(arch: str, classes: int, channels: int, side: int) -> None:
-    """Refuse a network of too many weights before any memory is taken: sets name architectures of any width."""
-    if arch.startswith("timm:"):
-        return
-    with torch.device("meta"):
-        weights = sum(value.numel() for value in resolve(arch)(classes, channels, side).parameters())
-    if weights > MOST_WEIGHTS:
-        raise ValueError(f"{weights} weights are more than the {MOST_WEIGHTS} of the largest network made here")
+def _weights(arch: str, classes: int, channels: int, side: int) -> int:
+    """How many weights a network has, found out on shapes alone; 0 where only building it can tell."""
+    try:
+        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+            return sum(weight.numel() for weight in resolve(arch)(classes, channels, side).parameters())
+    except FAULTS:
+        return 0
 
 
 def try_out(arch: str, classes: int, channels: int, side: int) -> nn.Module:

@@ -22,7 +22,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from ddhub.base import files
+from ddhub.base import files, strict_json
 
 HEARTBEAT = 15.0  # seconds between two beats
 EXPIRY = 120.0  # seconds without one after which a claim is anybody's
@@ -121,10 +121,20 @@ def holder(output: Path) -> str:
     return f"process {signed['pid']} on {signed['host']}" if signed else "another process"
 
 
+def pulse(output: Path) -> tuple[int, str] | None:
+    """When the heart of an output's claim beat last, and whose it is; None where it is claimed by nobody."""
+    path = path_of(output)
+    try:
+        return path.lstat().st_mtime_ns, (_read(path) or {}).get("token", "")
+    except FileNotFoundError:
+        return None
+
+
 def expired(path: Path) -> bool:
     """Whether a claim's process is dead, or its heart stopped long ago."""
     try:
-        beaten = path.stat().st_mtime
+        beaten = path.lstat().st_mtime
+        files.refuse_link(path)
         signed = _read(path)
         here = signed is not None and all(signed[key] == value for key, value in _machine().items())
         if signed is not None and here:
@@ -133,7 +143,8 @@ def expired(path: Path) -> bool:
                 return True
         limit = EXPIRY if signed is not None else UNSIGNED
         # Machines' clocks differ. Only one that seems old is compared with the clock that wrote it: the file system's.
-        return abs(time.time() - beaten) > limit and _clock(path.parent) - beaten > limit
+        # One ahead of that was written before the clock was set back, and beats no more.
+        return abs(time.time() - beaten) > limit and abs(_clock(path.parent) - beaten) > limit
     except FileNotFoundError:  # given back this moment
         return False
 
@@ -144,12 +155,11 @@ def _clock(folder: Path) -> float:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """What a claim says; None where it is gone, or was never signed."""
-    try:
-        signed: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return None
-    return signed
+    """What a claim says; None where it is gone, was never signed, or by nobody of ours."""
+    signed = strict_json.known(path)
+    texts = all(isinstance(signed.get(key), str) for key in (*_machine(), "began", "token"))
+    pid = signed.get("pid")
+    return signed if texts and type(pid) is int and 0 < pid < 2**31 else None
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ little to go by, the verdict is `unknown`, never `fine`.
 Shapes: N images, C H W image, K classes.
 """
 
-import json
+import contextlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ddhub.artifact import manifest
 from ddhub.artifact.folder import Artifact
-from ddhub.base import files
+from ddhub.base import files, strict_json
 from ddhub.base.errors import UserError
 from ddhub.base.log import say
 from ddhub.base.resources import Resources
@@ -57,6 +57,13 @@ class Outcome:
     spaces: list[dict[str, Any]] = field(default_factory=list)  # as fed first: words, recognised, distance
     order: dict[str, str] | None = None  # for each class that moved, the one that its images show
     logits: float | None = None  # distance of the stored logits from the teachers', in their own spread
+
+    def is_sound(self) -> bool:
+        """Whether it is of the types that it should be; one that was kept can be a stranger's."""
+        texts = [self.verdict, self.sentence, "" if self.next is None else self.next]
+        order = {} if self.order is None else self.order
+        moved = isinstance(order, dict) and all(isinstance(name, str) for name in order.values())
+        return moved and all(isinstance(text, str) for text in texts)
 
     def say(self) -> None:
         """Tell people; what is wrong, loudly."""
@@ -141,12 +148,14 @@ def _key(found: Artifact, teacher: Referee | None, read: bool) -> str:
 
 
 def _kept(path: Path, key: str) -> Outcome | None:
-    try:
-        known = json.loads(path.read_text(encoding="utf-8"))
-        del known["payload"]
-        return Outcome(**known) if known.pop("key") == key else None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    known = strict_json.known(path)
+    known.pop("payload", None)
+    if known.pop("key", None) != key:
         return None
+    with contextlib.suppress(TypeError):
+        outcome = Outcome(**known)
+        return outcome if outcome.is_sound() else None
+    return None
 
 
 def _no_teacher(source: _Source) -> Outcome:

@@ -16,7 +16,7 @@ from test_verify import rehash, rewrite
 import ddhub
 from ddhub import api
 from ddhub.artifact import folder as folders
-from ddhub.artifact import manifest, parquet
+from ddhub.artifact import manifest, parquet, state
 from ddhub.artifact.parquet import Rows
 from ddhub.base import files, strict_yaml
 from ddhub.base.errors import UserError
@@ -185,18 +185,22 @@ def test_a_merged_set_is_evaluated_and_exported(merged, tmp_path):
     assert api.export(folder, "apm", tmp_path / "apm").to_dict()["files"] == ["digits_ConvNet_2ipc_best.pt"]
 
 
-def test_its_source_is_read_where_its_parts_read_it(white, tmp_path, image_folder):
-    """A local copy is remembered here, and published nowhere."""
-    api.merge(*[str(one) for one in white], out=tmp_path / "whole")
-    begun = json.loads((tmp_path / "whole" / ".ddhub" / "run.json").read_text())
-    assert begun["source_path"] is None  # the dataset's own name is a folder here
+def test_its_source_is_read_where_its_parts_read_it(white, home, tmp_path, image_folder, monkeypatch):
+    """A local copy is remembered in the cache, and published nowhere; what came with a folder is not asked."""
     local = [Path(shutil.copytree(one, tmp_path / one.name)) for one in white]
     known = json.loads((local[1] / ".ddhub" / "run.json").read_text())
-    (local[1] / ".ddhub" / "run.json").write_text(json.dumps({**known, "source_path": "/some/where"}))
+    (local[1] / ".ddhub" / "run.json").write_text(json.dumps({**known, "source_path": "/another's"}))
+    api.merge(*[str(one) for one in local], out=tmp_path / "whole")
+    whole = manifest.read(tmp_path / "whole")
+    assert state.remembered(whole) is None  # this cache did not see the parts made
+    monkeypatch.setenv("DDHUB_HOME", str(home))
+    assert state.remembered(manifest.read(local[1])) == str(image_folder)
+    monkeypatch.setenv("DDHUB_HOME", str(tmp_path / "third"))
+    state.remember(manifest.read(local[1]), "/some/where")
     api.merge(*[str(one) for one in local], out=tmp_path / "again")
-    assert json.loads((tmp_path / "again" / ".ddhub" / "run.json").read_text())["source_path"] == "/some/where"
+    assert state.remembered(manifest.read(tmp_path / "again")) == "/some/where"
     texts = [(tmp_path / "again" / name).read_text() for name in ("ddhub.json", "recipe.yaml", "README.md")]
-    assert not any("/some/where" in text for text in texts)
+    assert not any("/some/where" in text or "/another's" in text for text in texts)
 
 
 def test_sets_of_the_hub_are_merged_by_their_ids(server, halves, tmp_path):
