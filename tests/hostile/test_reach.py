@@ -82,7 +82,7 @@ def test_a_header_reads_nothing_outside_of_a_strangers_folder(reach, name, their
     refused(lambda: bring(theirs, tmp_path / "set", image_folder, **asked), name, "leads out of the dataset; refused")
     out = tmp_path / "out"
     refused(
-        lambda: api.evaluation(str(theirs), source=str(image_folder), out=out, importing=asked, threads=1), "leads out"
+        lambda: api.evaluate(str(theirs), source=str(image_folder), out=out, importing=asked, threads=1), "leads out"
     )
     assert not (tmp_path / "set").exists() and not (out / "set").exists()
 
@@ -187,7 +187,7 @@ def test_nothing_is_written_through_a_link_of_a_set(place, folder, tmp_path):
     before = {path: path.read_bytes() for path in victim.iterdir()}
     for attempt in (
         lambda: api.write_card(folder),
-        lambda: api.evaluation(str(folder), ["convnet2_w8"], seeds=1, threads=1, tune=True, overrides=["epochs=1"]),
+        lambda: api.evaluate(str(folder), ["convnet2_w8"], seeds=1, threads=1, tune=True, overrides=["epochs=1"]),
     ):
         try:
             attempt()
@@ -252,7 +252,7 @@ def test_a_manifest_chooses_no_folder_that_is_read(way, folder, private, tmp_pat
     (folder / ".ddhub" / "run.json").write_text(json.dumps({"source_path": str(private)}))
     told = refused(lambda: origins.source_spec(found, None), names[way], "--set source.path=")
     assert "ddhub.json" in told
-    refused(lambda: api.evaluation(str(folder), ["convnet2_w8"], seeds=1, threads=1, probe=False), "source.path=")
+    refused(lambda: api.evaluate(str(folder), ["convnet2_w8"], seeds=1, threads=1, probe=False), "source.path=")
     assert origins.source_spec(found, str(private)).path == str(private)
     assert not (files.home() / "images").exists()
 
@@ -274,7 +274,7 @@ def test_a_set_made_here_from_a_folder_is_evaluated_here_wherever_it_lies(image_
     moved.parent.mkdir()
     (tmp_path / "set").rename(moved)
     shutil.rmtree(moved / ".ddhub")
-    found = api.evaluation(str(moved), ["convnet2_w8"], seeds=1, threads=1, overrides=["epochs=1"], probe=False)
+    found = api.evaluate(str(moved), ["convnet2_w8"], seeds=1, threads=1, overrides=["epochs=1"], probe=False).to_dict()
     assert len(found["rows"]) == 2
     changed = changed_source(moved, train="test", test="train")  # somebody changed its manifest since
     refused(lambda: origins.source_spec(changed, None), "no Hub id")

@@ -81,9 +81,9 @@ def test_a_pipe_in_a_files_place_keeps_nobody_waiting(name, folder):
     put(folder / name, "pipe")
     soon(lambda: verify.faults(folder))
     soon(lambda: api.write_card(folder))
-    soon(lambda: api.reports([str(folder)]))
+    soon(lambda: api.report([str(folder)]))
     soon(
-        lambda: api.evaluation(
+        lambda: api.evaluate(
             str(folder), ["convnet2_w8"], baselines=[], seeds=1, threads=1, overrides=["epochs=1"], probe=False
         )
     )
@@ -96,7 +96,7 @@ def test_what_is_no_file_is_not_opened_as_one(kind, folder, tmp_path, image_fold
         theirs = Path(shutil.copytree(folder, tmp_path / f"set{len(name)}"))
         put(theirs / name, kind)
         soon(lambda theirs=theirs: verify.faults(theirs))
-        soon(lambda theirs=theirs: api.reports([str(theirs)]))
+        soon(lambda theirs=theirs: api.report([str(theirs)]))
     for name in ("a.pt", "a.npz"):
         put(tmp_path / kind / name, kind)
         soon(lambda name=name: bring(tmp_path / kind / name, tmp_path / "out", image_folder, **PLAIN))
@@ -223,8 +223,8 @@ def test_so_many_seeds_as_no_set_has_are_refused(seeds, folder):
     content = yaml.safe_load((folder / "recipe.yaml").read_text())
     (folder / "recipe.yaml").write_text(yaml.safe_dump({**content, "evaluate": {"seeds": seeds}}))
     rehash(folder)
-    refused(lambda: api.evaluation(str(folder), ["convnet2_w8"], threads=1, probe=False), "seeds")
-    refused(lambda: api.evaluation(str(folder), ["convnet2_w8"], threads=1, probe=False, seeds=seeds), "--seeds")
+    refused(lambda: api.evaluate(str(folder), ["convnet2_w8"], threads=1, probe=False), "seeds")
+    refused(lambda: api.evaluate(str(folder), ["convnet2_w8"], threads=1, probe=False, seeds=seeds), "--seeds")
 
 
 @pytest.mark.parametrize("arch", ["timm:vit_7b_patch16_dinov3", "timm:vit_giant_patch14_224", "convnet6_w99999"])

@@ -75,10 +75,10 @@ def test_what_a_user_decides_stays():
 
 def test_rows_say_what_was_used_and_the_sets_own_family_keeps_its_protocol(folder):
     """Of one set: its own network by the manifest, another family by its row, the same for distilled and random."""
-    report = api.evaluation(
+    report = api.evaluate(
         str(folder), ["convnet2_w4", "alexnet_in_w8"], protocols=["native", "dc-bench"],
         overrides=["dc-bench.epochs=2", "native.min_steps=5"], seeds=1, threads=1,
-    )  # fmt: skip
+    ).to_dict()  # fmt: skip
     rows = {(row["arch"], row["protocol"], row["data"]): row for row in report["rows"]}
     assert len(rows) == 8
     for data in ("distilled", "random"):
