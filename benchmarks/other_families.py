@@ -17,11 +17,11 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from ddhub.artifact import folder
+from ddhub.artifact import folder, origin
 from ddhub.artifact.folder import Artifact
 from ddhub.base import files, seeds
 from ddhub.data import source
-from ddhub.evaluation import baselines, origins
+from ddhub.evaluation import baselines
 from ddhub.training import device, fit, teachers
 from ddhub.training import network as networks
 from ddhub.training.fit import Examples
@@ -107,7 +107,7 @@ class Material:
 def material(asked: argparse.Namespace) -> Material:
     """Read the set and its source."""
     found = folder.read(asked.folder)
-    real, training, validation = source.load_train(origins.source_spec(found, asked.source))
+    real, training, validation = source.load_train(origin.source_spec(found, asked.source))
     decisions = device.decide("cpu", asked.threads, compile=False)
     held_out = Examples(real.images, real.labels, found.preprocess, index=validation)
     return Material(found, real, training, held_out, teachers.load(found.teacher_files, decisions=decisions), decisions)

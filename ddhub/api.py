@@ -324,16 +324,17 @@ def import_set(path: Folder, *, source: str, out: Folder, **options: Unpack[Impo
     told = replace(told, name=told.name or out.absolute().name, reading=replace(told.reading, revision=revision))
     with files.disk_errors(out, "importing"), files.whole_folder(out) as staging:
         refresh.write(importings.import_set(Path(where), staging, told))
-    return Made(folder=str(out))
+    return Made(folder=str(out), next=importings.evaluation_of(out))
 
 
-def export(folder: Folder, layout: str, out: Folder | None = None) -> Export:
+def export(folder: Folder, layout: str, out: Folder | None = None, *, named: bool = False) -> Export:
     """Write an artifact folder in another tool's layout.
 
     Args:
         folder: of the artifact.
         layout: apm, dc, mtt, datm, kip, folder or eccv24.
         out: a new folder; None takes `exported/NAME_LAYOUT`.
+        named: name the folders of classes by class, where the layout has folders.
 
     Raises:
         UserError: for a layout that cannot hold the set.
@@ -341,7 +342,7 @@ def export(folder: Folder, layout: str, out: Folder | None = None) -> Export:
     from ddhub.interop import exporting
 
     place = Path(out) if out is not None else Path("exported") / f"{Path(folder).absolute().name}_{layout}"
-    return Export.model_validate(exporting.export(Path(folder), layout, place))
+    return Export.model_validate(exporting.export(Path(folder), layout, place, named))
 
 
 def recipes() -> list[RecipeInfo]:

@@ -100,6 +100,7 @@ class Export(Document):
     files: list[str]
     space: str  # what the values are, in words
     left_out: list[str]  # what the layout has no place for
+    read_with: str  # the command that imports it again
 
     def __repr__(self) -> str:
         return f"<Export to {self.folder}: layout {self.layout}, {len(self.files)} files>"

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -35,6 +35,7 @@ def is_name(name: str) -> bool:
 
 
 Fraction = Field(ge=0, le=1)
+ON_THE_FLY = ("teachers", "teacher")  # labels that are made of every augmented view
 Groups = Field(default=1, gt=0, le=MOST_GROUPS)
 
 
@@ -148,6 +149,10 @@ class Memorisation(Strict):
     features: Nearness | None = None  # cosine distance between features of the first teacher
 
 
+# How many images each class has, in the order of the classes; None where all have `ipc`.
+Unequal = Annotated[list[int] | None, Field(max_length=limits.CLASSES)]
+
+
 class Part(Strict):
     """One of the sets that a set was merged of: what its own manifest said."""
 
@@ -155,6 +160,7 @@ class Part(Strict):
     hub: str | None = None  # owner/name@commit, where it came from the Hub
     payload: str  # digest of its files' hashes, as the rows of its evaluation carry it
     ipc: int = Field(gt=0)
+    unequal: Unequal = None
     groups: int = Groups
     seed: int | None = None
     init: str | None = None
@@ -178,7 +184,8 @@ class Manifest(Strict):
 
     format: Literal[1] = 1
     name: str
-    ipc: int = Field(gt=0)
+    ipc: int = Field(gt=0)  # images of every class; where they differ, of the largest
+    unequal: Unequal = None
     classes: list[str] = Field(min_length=1, max_length=limits.CLASSES)
     wnids: list[str] | None = None
     source: SourceRecord
@@ -214,9 +221,26 @@ class Manifest(Strict):
         return self.merged or [self]
 
     @property
-    def ipc_of_groups(self) -> list[int]:
-        """Images per class of every group, in order."""
-        return [part.ipc // part.groups for part in self.parts for _ in range(part.groups)]
+    def counts(self) -> list[int]:
+        """Images of every class, in the order of the classes."""
+        return self.unequal or [self.ipc] * len(self.classes)
+
+    @property
+    def ipc_text(self) -> str:
+        """Images per class in words: `10`, or `3 to 12`."""
+        return ipc_text(self.counts)
+
+    @property
+    def counts_of_groups(self) -> list[list[int]]:
+        """Images of every class of every group, in order."""
+        each = [part.unequal or [part.ipc // part.groups] * len(self.classes) for part in self.parts]
+        return [counts for part, counts in zip(self.parts, each, strict=True) for _ in range(part.groups)]
+
+
+def ipc_text(counts: Sequence[int]) -> str:
+    """Images per class in words: `10`, or `3 to 12`."""
+    low, high = min(counts), max(counts)
+    return str(high) if low == high else f"{low} to {high}"
 
 
 def read(folder: Path) -> Manifest:
@@ -270,9 +294,11 @@ def _counts(record: Manifest) -> list[str]:
     found = []
     if any(part.ipc % part.groups for part in record.parts):
         found.append("groups: do not divide ipc")
+    equal = all(part.unequal is None for part in record.parts)
     sums = (sum(part.ipc for part in record.parts), sum(part.groups for part in record.parts))
-    if sums != (record.ipc, record.groups):
+    if sums != (record.ipc if equal else sums[0], record.groups):
         found.append(f"merged: its parts do not add up to {record.ipc} images per class and the groups")
+    found += _unequal(record)
     if record.labels.top_k is not None and record.labels.rest is None:
         found.append("labels.rest: missing, with labels.top_k given")
     if (record.labels.top_k or 0) > len(record.classes):
@@ -280,6 +306,22 @@ def _counts(record: Manifest) -> list[str]:
     data = sum(file.bytes for name, file in record.files.items() if name.startswith("data/"))
     if record.bytes.images + record.bytes.labels != data:
         found.append(f"bytes: images and labels do not add up to the data files' {data}")
+    return found
+
+
+def _unequal(record: Manifest) -> list[str]:
+    """Counts that differ between classes."""
+    found = []
+    for counts, ipc, groups, where in [
+        (record.unequal, record.ipc, 1, "unequal"),
+        *((part.unequal, part.ipc, part.groups, f"merged: unequal of '{part.name}'") for part in record.merged or []),
+    ]:
+        if counts is not None and (len(counts) != len(record.classes) or min(counts) < 0 or max(counts) != ipc):
+            found.append(f"{where}: is not one count per class, of which ipc {ipc} is the largest")
+        if counts is not None and groups > 1:
+            found.append(f"{where}: a set of {groups} groups has as many images of every class")
+    if not found and [sum(column) for column in zip(*record.counts_of_groups, strict=True)] != record.counts:
+        found.append("unequal: its groups do not add up to the images of every class")
     return found
 
 
@@ -292,7 +334,7 @@ def _training(record: Manifest) -> list[str]:
         found.append("protocol.loss 'kl' needs soft labels, and labels.form is hard")
     if protocol.labels == "hard" and protocol.loss != "ce":
         found.append(f"protocol.loss '{protocol.loss}' needs soft labels, and protocol.labels is hard")
-    if protocol.labels == "teachers" and not record.teachers:
+    if protocol.labels in ON_THE_FLY and not record.teachers:
         found.append("protocol.labels: no teachers are shipped to label with")
     if protocol.augment not in ("dsa", "none"):
         words = protocol.augment.split("+" if "+" in protocol.augment else "_")

@@ -15,7 +15,7 @@ import torch
 
 from ddhub import __version__
 from ddhub.artifact import folder as folders
-from ddhub.artifact import manifest, parquet, state
+from ddhub.artifact import manifest, origin, parquet
 from ddhub.artifact.manifest import ByteCounts, Imported, Made, Manifest, Part
 from ddhub.artifact.state import STATE
 from ddhub.base import files, strict_yaml
@@ -91,9 +91,9 @@ def merge(sets: Sequence[Given], out: Path, name: str) -> None:
     counts = first.record.bytes.model_copy(update={"images": data - labels, "labels": labels})
     whole = record.model_copy(update={"files": records, "bytes": counts})
     files.write_bytes(out / "ddhub.json", manifest.dump(whole))
-    known = [state.remembered(one.record) for one in sets]
+    known = [origin.remembered(one.record) for one in sets]
     local = next((path for path in known if path is not None), None)
-    state.remember(whole, local)
+    origin.remember(whole, local)
     files.write_json(out / STATE / "run.json", {"recipe_hash": None, "recipe": {}, "source_path": local})
 
 
@@ -174,11 +174,12 @@ def _manifest(sets: Sequence[Given], name: str, groups: int) -> Manifest:
     """The merged set's manifest, but for its files: what the parts share, sums and means of the rest."""
     first, records = sets[0].record, [one.record for one in sets]
     inits = [record.init for record in records]
-    total = sum(record.ipc for record in records)
+    counts = [sum(column) for column in zip(*(record.counts for record in records), strict=True)]
     return first.model_copy(
         update={
             "name": name,
-            "ipc": total,
+            "ipc": max(counts),
+            "unequal": counts if len(set(counts)) > 1 else None,
             "groups": groups,
             "merged": [part for one in sets for part in one.parts],
             "preprocess": first.preprocess.model_copy(update={"clipped": _mean(records, _clipped)}),
@@ -210,7 +211,9 @@ def _mean(records: Sequence[Manifest], value: Any) -> float | None:
     """The mean of a figure over all images; None where the first part has none."""
     if value(records[0]) is None:
         return None
-    return float(sum(value(record) * record.ipc for record in records) / sum(record.ipc for record in records))
+    weights = [sum(record.counts) for record in records]
+    pairs = zip(records, weights, strict=True)
+    return float(sum(value(record) * weight for record, weight in pairs) / sum(weights))
 
 
 def _method(methods: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -252,7 +255,7 @@ def _made(records: Sequence[Manifest]) -> Made:
 def _described(sets: Sequence[Given], record: Manifest) -> dict[str, Any]:
     """What stands in `recipe.yaml`: the recipe of every part, since no single run makes the merged set."""
     source, license = record.source.dataset, record.source.license
-    images = f"{record.ipc} images per class in {record.groups} groups"
+    images = f"{record.ipc_text} images per class in {record.groups} groups"
     pretty = f"{source.split('/')[-1]} distilled by {record.method['name']}, {images}"
     return {
         "name": record.name,

@@ -95,7 +95,7 @@ def engine_options(jobs: str, shared: str = "") -> Callable[[Function], Function
 
 
 _IMPORT = {
-    "layout": click.option("--layout", help="apm, dc, mtt, datm, kip, folder, eccv24 or hub. [default: auto]"),
+    "layout": click.option("--layout", help="apm, dc, mtt, datm, kip, idc, folder, eccv24 or hub. [default: auto]"),
     "mean": click.option(
         "--mean", callback=_numbers, metavar="A,B,C", help="Of pixels in [0, 1], where the table has none."
     ),
@@ -119,6 +119,10 @@ _IMPORT = {
 }
 _READING = {
     "experiment": click.option("--experiment", type=click.IntRange(0), help="Of a DC file that holds several."),
+    "factor": click.option(
+        "--factor", type=click.IntRange(1), help="Of the layout idc: an image is FACTOR x FACTOR tiles; 2 is usual."
+    ),
+    "file": click.option("--file", metavar="PATH", help="The file or folder of a Hub repo that holds several sets."),
     "config": click.option("--config", metavar="NAME", help="The subset of a Hub dataset that has several."),
     "image": click.option("--image", metavar="COLUMN", help="Of a Hub dataset. [default: found]"),
     "label": click.option("--label", metavar="COLUMN", help="Likewise."),

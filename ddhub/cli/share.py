@@ -59,23 +59,23 @@ def import_(
         click.echo(json.dumps(made.to_dict(), indent=1))
         return
     click.echo(f"artifact: {made.folder}\npicture:  {made.picture}")
-    baselines = "" if made.manifest.labels.form == "hard" else " --baselines none"
-    click.echo(f"next:     ddhub evaluate {made.folder} --archs convnet{baselines}")
+    click.echo(f"next:     {made.next}")
 
 
 @click.command(epilog="Example:  ddhub export distilled/cifar10_ipc10_small --layout datm")
 @click.argument("folder", type=click.Path())
-@click.option("--layout", required=True, help="apm, dc, mtt, datm, kip, folder or eccv24.")
+@click.option("--layout", required=True, help="apm, dc, mtt, datm, kip, idc, folder or eccv24.")
 @click.option("--out", type=click.Path(), help="A new folder. [default: exported/NAME_LAYOUT]")
+@click.option("--named", is_flag=True, help="Of the layout folder: call class folders by the classes' names.")
 @json_option
-def export(folder: str, layout: str, out: str | None, as_json: bool) -> None:
+def export(folder: str, layout: str, out: str | None, named: bool, as_json: bool) -> None:
     """Write the artifact in FOLDER in another tool's layout."""
     from ddhub import api
 
-    done = api.export(folder, layout, out)
+    done = api.export(folder, layout, out, named=named)
     if as_json:
         click.echo(json.dumps(done.to_dict(), indent=1))
         return
     few = done.files if len(done.files) <= 3 else [*done.files[:2], f"... {len(done.files)} files"]
     click.echo(f"folder:   {done.folder} ({', '.join(few)})\nvalues:   {done.space}")
-    click.echo(f"left out: {'; '.join(done.left_out)}")
+    click.echo(f"left out: {'; '.join(done.left_out)}\nread by:  {done.read_with}")

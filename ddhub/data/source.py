@@ -8,7 +8,7 @@ Shapes: N images, C channels, H W sides (equal).
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -108,22 +108,27 @@ def hold_out(labels: Tensor, share: float, seed: int) -> tuple[Tensor, Tensor]:
     return keep.nonzero().flatten(), validation
 
 
-def stratified(labels: Tensor, classes: tuple[str, ...], ipc: int, seed: int, *purpose: str | int) -> Tensor:
-    """Indices of `ipc` random images of every class, class by class.
+def stratified(
+    labels: Tensor, classes: tuple[str, ...], ipc: int | Sequence[int], seed: int, *purpose: str | int
+) -> Tensor:
+    """Indices of random images of every class, class by class.
+
+    Args:
+        ipc: how many of every class, or of each.
 
     Raises:
-        UserError: when a class has fewer than `ipc`.
+        UserError: when a class has fewer.
     """
-    chosen = []
+    chosen, counts = [], [ipc] * len(classes) if isinstance(ipc, int) else ipc
     for label, name in enumerate(classes):
-        members = (labels == label).nonzero().flatten()
-        if len(members) < ipc:
+        members, count = (labels == label).nonzero().flatten(), counts[label]
+        if len(members) < count:
             raise UserError(
-                f"ipc: {ipc} images per class asked for, but class '{name}' has {len(members)} in the training part",
+                f"ipc: {count} images per class asked for, but class '{name}' has {len(members)} in the training part",
                 next=f"--set ipc={max(1, len(members))}, or a smaller source.validation",
             )
         order = torch.randperm(len(members), generator=seeds.generator(seed, "real", *purpose, label))
-        chosen.append(members[order[:ipc]])
+        chosen.append(members[order[:count]])
     return torch.cat(chosen)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from ddhub import __version__
-from ddhub.artifact import folder, manifest, parquet, state
+from ddhub.artifact import folder, manifest, origin, parquet
 from ddhub.artifact.manifest import (
     LabelRecord,
     Made,
@@ -79,7 +79,7 @@ def package(
     if among_groups is not None:
         record = record.model_copy(update={"made": _with_groups(record.made, **among_groups)})
     install(staging, out, record)
-    state.remember(record, specs.local_folder(task.recipe.source))
+    origin.remember(record, specs.local_folder(task.recipe.source))
     say(f"{out}: {task.recipe.name} made in {duration(sum(seconds.values()))}")
 
 

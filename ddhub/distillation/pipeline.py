@@ -148,7 +148,9 @@ def prepare(recipe: Recipe, out: Path, asked: Resources, checkpoint_seconds: flo
     threads = asked.threads or devices.threads_each(workers)
     sent = SentLessons(rooted(recipe).model_dump_json(), out.absolute(), asked.device, threads, checkpoint_seconds)
     teachers = teaching.obtain(lessons(task, checkpoint_seconds), lambda index: partial(teach, sent, index), workers)
-    return replace(task, teachers=teachers), {**seconds, "teachers": teaching.seconds(teachers)}
+    task = replace(task, teachers=teachers)
+    task.check_labels()
+    return task, {**seconds, "teachers": teaching.seconds(teachers)}
 
 
 def untaught(recipe: Recipe, out: Path, asked: Resources) -> Task:

@@ -34,6 +34,9 @@ class SyntheticSet:
     soft_labels: Tensor | None  # float32 (M, K) logits, where teachers label the set
 
 
+LOOKED_AT = 500  # real images whose labels stand for all
+
+
 @dataclass(frozen=True)
 class Task:
     """One distillation, as a method sees it."""
@@ -129,6 +132,21 @@ class Task:
             return None
         assert self.teachers is not None
         return self.teachers.label(images, None if self.recipe.labels.teachers == "mean" else 0, room=room)
+
+    def check_labels(self) -> None:
+        """Refuse teachers whose logits cannot be stored, before anything is made of them.
+
+        Raises:
+            UserError: where those of real images reach beyond half precision, which soft labels are stored in.
+        """
+        drawn = self.training[:: -(-len(self.training) // LOOKED_AT)]
+        soft = self.soft_labels(self.preprocess.inputs(self.source.images[drawn]))
+        largest, most = 0.0 if soft is None else float(soft.abs().max()), torch.finfo(torch.float16).max
+        if not largest <= most:
+            raise UserError(
+                f"labels: the teachers' logits reach {largest:.3g}, and are stored in half precision, up to {most:g}",
+                next=f"--set teachers.lr={self.recipe.teachers.lr / 10:g}, or --set labels.form=hard",
+            )
 
     def validation_examples(self) -> fit.Examples:
         """The held-out part, as pixels."""

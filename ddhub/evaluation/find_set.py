@@ -18,7 +18,7 @@ from ddhub.interop import importing, reading
 from ddhub.interop.importing import Asked
 from ddhub.interop.options import ImportOptions
 
-VERSION = 1  # of what is imported how; a change imports anew
+VERSION = 2  # of what is imported how; a change imports anew
 
 
 @dataclass(frozen=True)
@@ -126,8 +126,8 @@ def _listing(path: Path) -> list[tuple[str, int, int]]:
     """Name, size and time of every file of a set."""
     if path.is_file():
         found = {path}
-        if path.name.startswith(reading.HALVES):
-            found |= {p for p in path.parent.iterdir() if p.name.startswith(reading.HALVES)}
+        if reading.is_half(path):
+            found |= {p for p in path.parent.iterdir() if reading.is_half(p)}
     else:
         found = {p for p in path.rglob("*") if p.is_file()}
     names = {p: str(p.absolute()).encode(errors="backslashreplace").decode() for p in sorted(found)}

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from ddhub.artifact import manifest, state
+from ddhub.artifact import manifest, origin
 from ddhub.artifact.folder import Artifact
 from ddhub.artifact.manifest import Manifest
 from ddhub.base import files, jobs, limits
@@ -77,7 +77,7 @@ def evaluate(
     engine = jobs.choose(resources.workers, resources.shard, resources.ray)
     if resources.threads is None and (engine.workers > 1 or engine.ray):
         resources = replace(resources, threads=1 if engine.ray else devices.threads_each(engine.workers))
-    source_path = source_path or state.remembered(found.manifest)  # which other machines do not remember
+    source_path = source_path or origin.remembered(found.manifest)  # which other machines do not remember
     request = Request(
         reference=spec.absolute(reference or str(found.folder)),
         fetch=fetch,
@@ -141,6 +141,7 @@ def _key(bench: Bench, cell: Cell) -> dict[str, Any]:
         "payload": manifest.identity(bench.set.manifest.files),
         "arch": cell.arch,
         "protocol": cell.protocol,
+        "protocol_version": named.version(cell.protocol),
         "data": cell.data,
         "seed": cell.seed,
         "settings": protocol.model_dump(),

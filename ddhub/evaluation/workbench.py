@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ddhub.artifact import folder
+from ddhub.artifact import folder, origin
 from ddhub.artifact.folder import Artifact
+from ddhub.artifact.manifest import ON_THE_FLY
 from ddhub.base.errors import UserError
 from ddhub.base.resources import Resources
 from ddhub.data import source as sources
@@ -103,7 +104,9 @@ class Bench:
 
     def protocol(self, cell: Cell) -> Protocol:
         """How a row is trained: what storage alone pays for has hard labels under every protocol."""
-        found = self.protocols[cell.protocol]
+        found = named.for_architecture(
+            self.set.manifest, cell.protocol, self.protocols[cell.protocol], cell.arch, self.request.overrides
+        )
         if cell.protocol != "full" and named.PROTOCOLS[cell.protocol].own and not self.at_home(cell.arch):
             told = {text.partition("=")[0] for text in named.of(cell.protocol, self.request.overrides)}
             found = optimisation.for_other_family(found, self.network(cell.arch).skeleton, told)
@@ -167,9 +170,9 @@ def build(found: Artifact, request: Request) -> Bench:
     record, cells = found.manifest, request.cells
     compared = request.tune or any(cell.data != "distilled" for cell in cells)
     if compared or request.test is None:
-        spec = origins.source_spec(found, request.source_path)
+        spec = origin.source_spec(found, request.source_path)
     test_spec = (
-        spec if request.test is None else sources.find_test(specs.elsewhere(origins.recorded_spec(found), request.test))
+        spec if request.test is None else sources.find_test(specs.elsewhere(origin.recorded_spec(found), request.test))
     )
     test = sources.load_test(test_spec)
     what = f"the test split of {test_spec.path or test_spec.dataset}"
@@ -239,7 +242,7 @@ def _teachers(
         raise UserError(
             f"{found.folder}: ships no teachers to label {soft[0].data} images with", next="--baselines none"
         )
-    views = any(protocols[cell.protocol].labels == "teachers" for cell in cells)
+    views = any(protocols[cell.protocol].labels in ON_THE_FLY for cell in cells)
     features = any(cell.data in baselines.SELECTIONS for cell in cells)
     if not found.manifest.teachers or not (soft or views or features):
         return None
@@ -264,11 +267,12 @@ def examples(bench: Bench, cell: Cell) -> fit.Examples:
     pool, record = bench.pool, found.manifest
     if cell.data == "full":
         return fit.Examples(pool.images, pool.labels, found.preprocess)
-    ipc = record.ipc
+    counts = record.counts
     if cell.data == "random_bytes":
-        counts = record.bytes
-        ipc = baselines.affordable(pool, counts.images + counts.labels + counts.preprocess + counts.teachers)
-    drawn = baselines.choose(cell.data, pool, ipc, cell.seed)
+        stored = record.bytes
+        budget = stored.images + stored.labels + stored.preprocess + stored.teachers
+        counts = baselines.affordable(pool, budget, counts)
+    drawn = baselines.choose(cell.data, pool, counts, cell.seed)
     inputs, targets = found.preprocess.inputs(pool.images[drawn]), None
     if _labelled_by_teachers(found, cell, bench.protocols):
         assert bench.teachers is not None
@@ -288,7 +292,8 @@ def _targets(found: Artifact, soft: Tensor | None, protocol: Protocol) -> Tensor
 
 def teach(bench: Bench, cell: Cell) -> Callable[[Tensor], Tensor] | None:
     """What labels a row's augmented views, where its protocol wants that."""
-    if bench.protocol(cell).labels != "teachers":
+    labels = bench.protocol(cell).labels
+    if labels not in ON_THE_FLY:
         return None
     assert bench.teachers is not None
-    return bench.teachers.label
+    return functools.partial(bench.teachers.label, which=0) if labels == "teacher" else bench.teachers.label

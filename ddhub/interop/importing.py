@@ -4,6 +4,7 @@ What the files do not say comes from conventions.py or from the user, and is wri
 Shapes: N images, C H W image, K classes.
 """
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -13,7 +14,7 @@ import torch
 
 from ddhub import __version__
 from ddhub.artifact import folder as folders
-from ddhub.artifact import manifest, parquet, state
+from ddhub.artifact import manifest, origin, parquet
 from ddhub.artifact.manifest import Imported, LabelRecord, Made, Manifest, PreprocessRecord, SourceRecord
 from ddhub.artifact.parquet import Rows
 from ddhub.artifact.state import STATE
@@ -28,11 +29,12 @@ from ddhub.data import source as sources
 from ddhub.data.preprocess import Preprocess
 from ddhub.data.source import Split
 from ddhub.data.spec import SourceSpec
-from ddhub.interop import class_order, conventions, input_space
+from ddhub.interop import class_order, conventions, hub_set, input_space
 from ddhub.interop import reading as readings
 from ddhub.interop.input_space import Told
 from ddhub.interop.options import ImportOptions
 from ddhub.interop.reading import Foreign, Reading
+from ddhub.training import architectures
 from ddhub.training.protocol import Protocol
 
 
@@ -75,22 +77,36 @@ def import_set(path: Path, out: Path, asked: Asked) -> Path:
     """
     assert asked.name is not None
     name = manifest.check_name(asked.name)
+    path, fetched = (path, []) if asked.layout == "hub" else hub_set.local(path, asked.reading)
     layout, path = find(path, asked.layout, asked.reading)
     found: Foreign = plugins.load("layouts", layout).read(path, asked.reading)
+    if found.labels is None:
+        readings.refuse_labels_beside(path)
     spec, local = _source(asked, found)
     space = input_space.settle(asked.space, found, spec.dataset)
     named = _class_file(asked)
     _check_order(asked, found, spec.dataset)
     split, _, _ = sources.load_train(spec)
     _check_shape(found, split, path.name)
+    if found.images.is_floating_point() and not found.unit:
+        input_space.check_plausible(found.images, space, path.name)
     found, order_notes = class_order.settle(found, split.classes, named, asked.order == "source", path.name)
     fitted, space_notes = input_space.fit(space, split)
-    notes = [*found.notes, *order_notes, *space_notes]
-    state.remember(_write(out, name, layout, asked, found, split, fitted, notes), local)
+    notes = [*fetched, *found.notes, *order_notes, *space_notes]
+    origin.remember(_write(out, name, layout, asked, found, split, fitted, notes), local)
     files.write_json(out / STATE / "run.json", {"recipe_hash": None, "recipe": {}, "source_path": local})
     for note in notes:
         say(f"note: {note}")
     return out
+
+
+def evaluation_of(folder: Path) -> str:
+    """The command that evaluates an imported set: a ConvNet that its size allows, no baselines that need teachers."""
+    record = manifest.read(folder)
+    side = record.source.resolution
+    arch = "convnet" if side in architectures.CONVNET_DEPTH else f"convnet{max(2, min(5, side.bit_length() - 3))}"
+    words = ["ddhub", "evaluate", str(folder), "--archs", arch]
+    return shlex.join(words if record.labels.form == "hard" else [*words, "--baselines", "none"])
 
 
 def find(path: Path, layout: str, how: Reading) -> tuple[str, Path]:
@@ -104,7 +120,7 @@ def find(path: Path, layout: str, how: Reading) -> tuple[str, Path]:
     modules = {name: plugins.load("layouts", name) for name in layouts}
     places = [path]
     if path.is_dir():
-        whole = (p for p in path.iterdir() if p.suffix in readings.SINGLE and not p.name.startswith(readings.HALVES))
+        whole = (p for p in path.iterdir() if p.suffix in readings.SINGLE and not readings.is_half(p))
         places += sorted(whole)
     fitting = [(name, place) for place in places for name in layouts if modules[name].detect(place, how)]
     if len(fitting) == 1:
@@ -114,9 +130,15 @@ def find(path: Path, layout: str, how: Reading) -> tuple[str, Path]:
     if not fitting:
         known = ", ".join(layouts)
         what = "fits none of the layouts" if path.exists() else "no such file or folder, and no Hub id owner/name"
-        raise UserError(f"{path}: {what} ({known})", next="--layout NAME says what is missing")
+        holds = f"; it holds {_held(path, how)}" if path.is_file() and path.suffix in readings.SINGLE else ""
+        raise UserError(f"{path}: {what} ({known}){holds}", next="--layout NAME says what is missing")
     shown = "; ".join(f"{place} (--layout {name})" for name, place in fitting)
     raise UserError(f"{path}: several sets are possible: {shown}", next="name one of these paths and its --layout")
+
+
+def _held(path: Path, how: Reading) -> str:
+    """What a file holds, in words."""
+    return readings.described(readings.arrays(path, how) if path.suffix == ".npz" else readings.load(path, how))
 
 
 def _refuse_known(path: Path) -> None:
@@ -179,12 +201,18 @@ def _check_order(asked: Asked, found: Foreign, dataset: str) -> None:
 
 def _check_shape(found: Foreign, split: Split, where: str) -> None:
     ours, theirs = tuple(found.images.shape[1:]), tuple(split.images.shape[1:])
-    if ours != theirs:
+    if ours == theirs:
+        return
+    if split.spec.dataset == "digits":
         raise UserError(
-            f"{where}: images of {ours[0]} channels and {ours[1]}x{ours[2]} pixels, and the source has {theirs[0]} and "
-            f"{theirs[1]}x{theirs[2]}",
-            next=f"--set source.resolution={ours[1]} --set source.channels={ours[0]}, if it was made from such images",
+            f"{where}: images of {ours[0]} channels and {ours[1]}x{ours[2]} pixels, and digits are 8x8 and grey",
+            next="--source DATASET: what the set was made from",
         )
+    raise UserError(
+        f"{where}: images of {ours[0]} channels and {ours[1]}x{ours[2]} pixels, and the source has {theirs[0]} and "
+        f"{theirs[1]}x{theirs[2]}",
+        next=f"--set source.resolution={ours[1]} --set source.channels={ours[0]}, if it was made from such images",
+    )
 
 
 def _write(
@@ -200,9 +228,12 @@ def _write(
     """Write payload and manifest, and return this; `notes` is completed by what is found out here."""
     assert found.labels is not None
     exact = found.images if found.images.is_floating_point() else None
+    if exact is not None and found.unit:
+        exact = fitted.inputs_from_unit(exact)
     shown, clipped = (found.images, 0.0) if exact is None else fitted.pixels(exact)
     rows = Rows(shown, found.labels, found.soft, None, exact)
-    ipc = len(rows) // len(split.classes)
+    counts = found.labels.bincount(minlength=len(split.classes)).tolist()
+    ipc = max(counts)
     lr = asked.lr if asked.lr is not None else found.lr
     protocol, protocol_notes = conventions.protocol(found.family, split.spec.dataset, ipc, found.form, lr)
     if asked.epochs is not None:
@@ -214,13 +245,14 @@ def _write(
     parquet.write(out, rows, split.classes)
     if fitted.zca is not None:
         files.write_bytes(out / "preprocess.safetensors", fitted.to_bytes())
-    described = _described(name, imported, ipc, split.spec, protocol, method, license)
+    described = _described(name, imported, counts, split.spec, protocol, method, license)
     files.write_bytes(out / "recipe.yaml", strict_yaml.to_yaml(described).encode())
     records = folders.file_records(out)
     known = split.spec.model_dump(include=set(SourceRecord.model_fields))
     record = Manifest(
         name=name,
         ipc=ipc,
+        unequal=counts if len(set(counts)) > 1 else None,
         classes=list(split.classes),
         wnids=class_names.wnids(split.classes),
         source=SourceRecord(**known, fingerprint=split.fingerprint, license=license),
@@ -249,18 +281,20 @@ def _write(
 def _described(
     name: str,
     imported: Imported,
-    ipc: int,
+    counts: list[int],
     source: SourceSpec,
     protocol: Protocol,
     method: dict[str, Any],
     license: str | None,
 ) -> dict[str, Any]:
     """What stands in `recipe.yaml` of a set that no recipe made: where it is from, its evaluation and its card."""
-    pretty = f"{source.dataset.split('/')[-1]} distilled by {method['name']}, {ipc} images per class"
+    pretty = (
+        f"{source.dataset.split('/')[-1]} distilled by {method['name']}, {manifest.ipc_text(counts)} images per class"
+    )
     return {
         "name": name,
         "imported": imported.model_dump(mode="json"),
-        "ipc": ipc,
+        "ipc": max(counts),
         "source": source.model_copy(update={"path": None}).model_dump(mode="json"),
         "method": method,
         "evaluate": {"epochs": protocol.epochs, "lr": protocol.lr, "batch": protocol.batch, "seeds": 5},

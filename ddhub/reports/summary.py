@@ -229,8 +229,8 @@ def why_not(line: Line, data: str) -> str | None:
 
 
 def _ranked(entry: Entry, several: bool) -> str:
-    low, high = entry["ci95"]
-    sure = "" if low is None else f"95% interval {low:.2f} to {high:.2f}, "
+    bounds = entry["ci95"]
+    sure = "" if bounds is None else f"95% interval {bounds[0]:.2f} to {bounds[1]:.2f}, "
     return (
         f"{_under(entry['protocol'], entry['test_set'], several)}, architectures rank as they do on full data with "
         f"Kendall's tau {entry['tau']:.2f} ({sure}{len(entry['archs'])} architectures, n={entry['n']})."

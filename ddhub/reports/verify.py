@@ -76,10 +76,10 @@ def _data(folder: Path, record: Manifest) -> list[str]:
         found += [f"{where}: rows from {first}: {fault}" for fault in _ranges(part, record)]
         first += len(part)
     found += [f"{where}: {fault}" for fault in _groups(rows_of, record)]
-    wrong = [f"'{record.classes[k]}' has {counts[k]}" for k in range(classes) if counts[k] != record.ipc]
+    wrong = [f"'{record.classes[k]}' has {counts[k]}" for k in range(classes) if counts[k] != record.counts[k]]
     if wrong:
         shown = ", ".join(wrong[:3]) + (", ..." if len(wrong) > 3 else "")
-        found.append(f"{where}: {record.ipc} images per class are promised, but {shown}")
+        found.append(f"{where}: {record.ipc_text} images per class are promised, but {shown}")
     return found
 
 
@@ -98,9 +98,12 @@ def _groups(rows_of: torch.Tensor | None, record: Manifest) -> list[str]:
     """The counts of every group against the manifest."""
     if rows_of is None:
         return []
-    expected = torch.tensor(record.ipc_of_groups).unsqueeze(1)
+    expected = torch.tensor(record.counts_of_groups)
     wrong = [] if record.groups == 1 or not rows_of.any() else (rows_of != expected).any(1).nonzero().flatten().tolist()
-    return [f"group {wrong[0]} has not {expected[wrong[0]].item()} images of every class"] if wrong else []
+    if not wrong:
+        return []
+    promised = manifest.ipc_text(record.counts_of_groups[wrong[0]])
+    return [f"group {wrong[0]} has not {promised} images of every class"]
 
 
 def _columns(part: Rows, record: Manifest) -> list[str]:

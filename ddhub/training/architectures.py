@@ -31,7 +31,7 @@ BY_IMAGE = (nn.GroupNorm, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3
 SMALL = 64  # sides up to this get a low-resolution stem
 COMPILED = ("convnet",)  # families that compiling was measured to pay for (benchmarks/README.md)
 CONVNETS = {"convnet": None, **{f"convnet{depth}": depth for depth in range(2, 7)}}  # depth; None: from the side
-CONVNET_DEPTH = {8: 2, 16: 2, 32: 3, 64: 4, 128: 5, 224: 6, 256: 6}
+CONVNET_DEPTH = {8: 2, 16: 2, 28: 3, 32: 3, 64: 4, 128: 5, 224: 6, 256: 6}
 
 
 class ConvNet(nn.Module):
@@ -196,7 +196,7 @@ def resolve(arch: str) -> Build:
     """
     if arch in TABLE:
         return TABLE[arch]
-    if not NAME.fullmatch(arch) or len(arch) > limits.NAME:
+    if arch and (not NAME.fullmatch(arch) or len(arch) > limits.NAME):
         raise UserError(
             f"arch {arch[: limits.NAME]!r}: is no architecture's name (letters, digits and _, single . or - between)"
         )

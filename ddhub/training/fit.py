@@ -15,6 +15,7 @@ from ddhub.base import seeds as seedss
 from ddhub.base.errors import UserError
 from ddhub.data.preprocess import Preprocess
 from ddhub.training import network as networks
+from ddhub.training import optimisation
 from ddhub.training.augment import augment
 from ddhub.training.loop import Run
 from ddhub.training.losses import loss_of
@@ -58,10 +59,7 @@ class Examples:
 
 def family_of(network: Network, protocol: Protocol) -> Family:
     """How a network is trained: as its family is, but for what the protocol decides for all."""
-    family = network.family
-    if protocol.optimizer == "adamw":
-        family = replace(family, optimizer="adamw", lr=None, weight_decay=0.01, patient=False)
-        family = replace(family, schedule=protocol.schedule)
+    family = optimisation.for_all(network.family, protocol)
     if protocol.tuned:
         family = replace(family, lr=None)
     if protocol.weight_decay is not None:
@@ -273,9 +271,11 @@ class _Learner:
         self.family, self.epochs = family_of(network, protocol), epochs
         self.rate = self.family.lr if self.family.lr is not None else protocol.lr
         self.weights = network.place(carry["weights"])
-        parameters = [self.weights[name].requires_grad_() for name in network.trainable]
+        parameters: Any = [self.weights[name].requires_grad_() for name in network.trainable]
         self.optimizer: torch.optim.Optimizer
-        if self.family.optimizer == "adamw":
+        if protocol.optimizer == "adamw":
+            parameters = optimisation.decaying(network.skeleton, network.trainable, parameters)
+        if self.family.optimizer in ("adamw", "adam"):  # Adam is AdamW without decay
             self.optimizer = torch.optim.AdamW(parameters, lr=self.rate, weight_decay=self.family.weight_decay)
         else:
             decay = self.family.weight_decay
@@ -302,6 +302,8 @@ def _schedule(name: str, step: int, steps_per_epoch: int, epochs: int) -> float:
     total = steps_per_epoch * epochs
     if name == "half_cosine":  # RDED's, which ends at half the rate
         return 0.5 * (1 + cos(pi * step / total / 2))
+    if name == "cosine_to_zero":
+        return 0.5 * (1 + cos(pi * step / total))
     warm_up = max(1, total // 10)
     if step < warm_up:
         return (step + 1) / warm_up

@@ -1,9 +1,10 @@
 """How networks are optimised: by their kind, and otherwise where a set was made for another family of networks."""
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from ddhub.training.protocol import Protocol
 
@@ -14,7 +15,7 @@ NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 class Family:
     """How networks of one kind are trained, whatever the set."""
 
-    optimizer: str  # sgd or adamw
+    optimizer: str  # sgd, adamw or adam
     lr: float | None  # None: the protocol's
     weight_decay: float
     schedule: str  # half: x0.1 after half of the epochs; cosine: linear warm-up over a tenth, then cosine to zero
@@ -37,6 +38,8 @@ UNNORMALISED = Family(
     *("adamw", 1e-3, 0.05, "cosine"),
     source="validation data, random and distilled images alike: benchmarks/results/other_families.json",
 )
+# Protocols of the field decide for every architecture: AdamW as in RDED, Adam as in RD3.
+ADAPTIVE = {"adamw": (0.01, "half_cosine"), "adam": (0.0, "cosine_to_zero")}  # weight decay, schedule
 
 
 def kind(net: nn.Module) -> str:
@@ -57,3 +60,25 @@ def for_other_family(protocol: Protocol, net: nn.Module, told: Collection[str] =
         names = ("optimizer", "lr", "weight_decay", "schedule")
         changes |= {name: getattr(UNNORMALISED, name) for name in names if name not in told}
     return protocol.model_copy(update=changes)
+
+
+def for_all(family: Family, protocol: Protocol) -> Family:
+    """How a family is trained where the protocol decides it for all; by SGD, families keep what they have."""
+    if protocol.optimizer not in ADAPTIVE:
+        return family
+    decay, schedule = ADAPTIVE[protocol.optimizer]
+    schedule = protocol.schedule or schedule
+    return replace(family, optimizer=protocol.optimizer, lr=None, weight_decay=decay, schedule=schedule, patient=False)
+
+
+def decaying(net: nn.Module, names: Sequence[str], parameters: Sequence[Tensor]) -> list[dict[str, Any]]:
+    """Parameters in two groups: weights of layers decay; biases, norms and all of one dimension do not (RDED).
+
+    Args:
+        net: what gives the parameters' sizes; `names` are theirs, in their order.
+    """
+    sizes = {name: value.dim() for name, value in net.named_parameters()}
+    groups: dict[bool, list[Tensor]] = {True: [], False: []}
+    for name, value in zip(names, parameters, strict=True):
+        groups["weight" in name and sizes[name] > 1].append(value)
+    return [{"params": groups[True]}, *([{"params": groups[False], "weight_decay": 0.0}] if groups[False] else [])]

@@ -12,22 +12,26 @@ class Protocol(Strict):
 
     loss: Literal["l1_logits", "ce", "soft_ce", "mse", "kl"]
     augment: str = "dsa"
-    optimizer: Literal["sgd", "adamw"] = "sgd"  # adamw: for every family, cosine to half the rate
+    # adamw and adam: for every family; the rate falls along a cosine, to half with adamw and to 0 with adam.
+    optimizer: Literal["sgd", "adamw", "adam"] = "sgd"
     lr: float = Field(gt=0)
     epochs: int = Field(gt=0)
     batch: int = Field(default=256, gt=1)
-    schedule: Literal["half", "cosine", "half_cosine"] = "half_cosine"  # of adamw
+    schedule: Literal["half", "cosine", "half_cosine", "cosine_to_zero"] | None = (
+        None  # null: the optimiser's usual one
+    )
     min_steps: int = Field(default=2000, ge=0)  # of transformers and of other families than the set's own, at least
     patient: bool = False  # `min_steps` holds for this network, whatever its family
-    labels: Literal["stored", "hard", "teachers"] = "stored"  # teachers: the shipped ones label every augmented view
-    temperature: float = Field(default=1.0, gt=0)  # of the loss kl
+    # teachers: the mean of the shipped ones labels every augmented view; teacher: the first of them does.
+    labels: Literal["stored", "hard", "teachers", "teacher"] = "stored"
+    temperature: float = Field(default=1.0, gt=0)  # of the loss kl, which is multiplied by its square
     weight_decay: float | None = Field(default=None, ge=0)  # None: the family's
     tuned: bool = False  # lr was chosen for this architecture: families with a rate of their own take it too
 
 
 # The operations of differentiable siamese augmentation; ddhub/training/augment.py holds their formulas.
 DSA_OPERATIONS = ("color", "crop", "cutout", "flip", "scale", "rotate")
-AUGMENTATIONS = (*DSA_OPERATIONS, "rrc", "cutmix")  # those of the field's other protocols too
+AUGMENTATIONS = (*DSA_OPERATIONS, "shuffle", "rrc", "rrc50", "cutmix")  # those of the field's other protocols too
 
 
 class TeacherSpec(Strict):

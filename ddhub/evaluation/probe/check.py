@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ddhub.artifact import manifest
+from ddhub.artifact import manifest, origin
 from ddhub.artifact.folder import Artifact
 from ddhub.base import files, strict_json
 from ddhub.base.errors import UserError
@@ -26,7 +26,6 @@ from ddhub.data import preprocess
 from ddhub.data import source as sources
 from ddhub.data.preprocess import Preprocess
 from ddhub.data.source import Split
-from ddhub.evaluation import origins
 from ddhub.evaluation.probe import spaces as spacess
 from ddhub.evaluation.probe import teacher as teachers
 from ddhub.evaluation.probe import verdict as verdicts
@@ -128,7 +127,7 @@ class _Source:
     @cached_property
     def _split(self) -> Split | None:
         try:
-            return sources.load_train(origins.source_spec(self.found, self.path))[0]
+            return sources.load_train(origin.source_spec(self.found, self.path))[0]
         except UserError as fault:
             self.fault = fault
             return None

@@ -20,6 +20,7 @@ from ddhub.interop import reading
 from ddhub.interop.reading import Foreign, Reading
 
 HOLDS = ("hard",)
+CLASSES = "classes.txt"  # class names, a line each, beside numbered folders
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 
@@ -59,11 +60,25 @@ def read(path: Path, how: Reading) -> Foreign:
         raise UserError(f"{path.name}: {len(folders)} classes, more than the {limits.CLASSES} that are read")
     images = _decoded(paths, path, how)
     labels = torch.tensor([number for number, found in enumerate(everything.values()) for _ in found])
-    groups = tuple(re.sub(r"^new(?=\d+$)", "", folder.name) for folder in folders)
+    groups = _named(root, tuple(re.sub(r"^new(?=\d+$)", "", folder.name) for folder in folders))
     lossy = any(picture.suffix.lower() in (".jpg", ".jpeg") for picture in paths)
     notes = ["JPEG files are kept as the pixels they decode to"] if lossy else []
     notes += ["FKD labels beside the images are left out"] if any(root.glob("FKD_*")) else []
     return Foreign("folder", images, labels, reading.records(paths, path), groups=groups, notes=notes)
+
+
+def _named(root: Path, folders: tuple[str, ...]) -> tuple[str, ...]:
+    """The class names that the lines of `classes.txt` give to numbered folders; without it, the folders' own."""
+    path = root / CLASSES
+    if not path.is_file() or path.is_symlink() or not all(name.isdecimal() and len(name) < 10 for name in folders):
+        return folders
+    if path.stat().st_size > limits.CLASSES * limits.CLASS_NAME:
+        raise UserError(f"{CLASSES}: is longer than any list of classes")
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    outside = next((name for name in folders if int(name) >= len(lines)), None)
+    if outside is not None:
+        raise UserError(f"{CLASSES}: names {len(lines)} classes, and there is a folder '{outside}'")
+    return tuple(lines[int(name)] for name in folders)
 
 
 def _refuse_links(paths: list[Path], root: Path) -> None:
@@ -103,10 +118,21 @@ def _opened(path: Path, where: str, shape: tuple[int, ...] | None) -> np.ndarray
     return found
 
 
-def write(found: Artifact, folder: Path) -> None:
-    """Write `NNNNN/classNNNNN_idNNNNN.png`; PNG, because JPEG would change the pixels."""
-    seen = [0] * len(found.manifest.classes)
+def write(found: Artifact, folder: Path, named: bool = False) -> None:
+    """Write `NNNNN/classNNNNN_idNNNNN.png`, and `classes.txt` with the class names, a line each in the labels' order.
+
+    PNG, because JPEG would change the pixels.
+
+    Args:
+        named: call the folders by the classes' names.
+    """
+    classes = found.manifest.classes
+    odd = next((name for name in classes if name in ("", ".", "..") or "/" in name or name.startswith(".")), None)
+    if named and odd is not None:
+        raise UserError(f"--named: '{odd}' cannot be the name of a folder", next=f"without --named: see {CLASSES}")
+    seen = [0] * len(classes)
     for image, label in zip(found.images, found.labels.tolist(), strict=True):
-        name = f"{label:05d}/class{label:05d}_id{seen[label]:05d}.png"
-        files.write_bytes(folder / name, parquet.png(image))
+        own = classes[label] if named else f"{label:05d}"
+        files.write_bytes(folder / own / f"class{label:05d}_id{seen[label]:05d}.png", parquet.png(image))
         seen[label] += 1
+    files.write_bytes(folder / CLASSES, "".join(f"{name}\n" for name in classes).encode())

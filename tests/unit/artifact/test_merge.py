@@ -16,7 +16,7 @@ from test_verify import rehash, rewrite
 import ddhub
 from ddhub import api
 from ddhub.artifact import folder as folders
-from ddhub.artifact import manifest, parquet, state
+from ddhub.artifact import manifest, origin, parquet
 from ddhub.artifact.parquet import Rows
 from ddhub.base import files, strict_yaml
 from ddhub.base.errors import UserError
@@ -100,7 +100,10 @@ def test_whitened_sets_with_floats_and_few_logits_are_copied_too(white, tmp_path
         white[0] / "preprocess.safetensors"
     ).read_bytes()
     record, records = manifest.read(tmp_path / "whole"), [manifest.read(one) for one in white]
-    assert record.ipc_of_groups == [1, 2] and folders.read(tmp_path / "whole").groups.tolist() == [0] * 3 + [1] * 6
+    assert (
+        record.counts_of_groups == [[1] * 3, [2] * 3]
+        and folders.read(tmp_path / "whole").groups.tolist() == [0] * 3 + [1] * 6
+    )
     for mean, each in (
         (record.labels.rest, [one.labels.rest for one in records]),
         (record.preprocess.clipped, [one.preprocess.clipped for one in records]),
@@ -169,7 +172,9 @@ def test_merging_again_numbers_the_groups_through(make, merged, tmp_path):
     more = make("more", *TINY, "ipc=4", "groups=2", "seed=7")
     api.merge(str(merged), str(more), out=tmp_path / "all", name="all-of-it")
     record = manifest.read(tmp_path / "all")
-    assert (record.name, record.ipc, record.groups) == ("all-of-it", 6, 4) and record.ipc_of_groups == [1, 1, 2, 2]
+    assert (record.name, record.ipc, record.groups) == ("all-of-it", 6, 4) and [
+        counts[0] for counts in record.counts_of_groups
+    ] == [1, 1, 2, 2]
     assert [part.name for part in record.merged] == ["half0", "half1", "more"]
     listed = strict_yaml.parse_yaml((tmp_path / "all" / "recipe.yaml").read_text(), "recipe.yaml")["merged"]
     assert [entry["name"] for entry in listed] == ["half0", "half1", "more"]
@@ -192,13 +197,13 @@ def test_its_source_is_read_where_its_parts_read_it(white, home, tmp_path, image
     (local[1] / ".ddhub" / "run.json").write_text(json.dumps({**known, "source_path": "/another's"}))
     api.merge(*[str(one) for one in local], out=tmp_path / "whole")
     whole = manifest.read(tmp_path / "whole")
-    assert state.remembered(whole) is None  # this cache did not see the parts made
+    assert origin.remembered(whole) is None  # this cache did not see the parts made
     monkeypatch.setenv("DDHUB_HOME", str(home))
-    assert state.remembered(manifest.read(local[1])) == str(image_folder)
+    assert origin.remembered(manifest.read(local[1])) == str(image_folder)
     monkeypatch.setenv("DDHUB_HOME", str(tmp_path / "third"))
-    state.remember(manifest.read(local[1]), "/some/where")
+    origin.remember(manifest.read(local[1]), "/some/where")
     api.merge(*[str(one) for one in local], out=tmp_path / "again")
-    assert state.remembered(manifest.read(tmp_path / "again")) == "/some/where"
+    assert origin.remembered(manifest.read(tmp_path / "again")) == "/some/where"
     texts = [(tmp_path / "again" / name).read_text() for name in ("ddhub.json", "recipe.yaml", "README.md")]
     assert not any("/some/where" in text or "/another's" in text for text in texts)
 

@@ -121,7 +121,7 @@ def test_every_reader_sees_the_groups(made):
     assert folders.read(made).groups.tolist() == expected
     assert ddhub.load(str(made)).groups.tolist() == expected
     record = manifest.read(made)
-    assert (record.ipc, record.groups, record.ipc_of_groups, record.merged) == (4, 2, [2, 2], None)
+    assert (record.ipc, record.groups, record.counts_of_groups, record.merged) == (4, 2, [[2] * 10] * 2, None)
     assert np.bincount(table["label"]).tolist() == [4] * 10
     assert "`group` | which of the 2 independently made groups, 0 to 1" in (made / "README.md").read_text()
     assert "which of the 2 groups an image is of" in api.export(made, "mtt", made.parent / "mtt").to_dict()["left_out"]

@@ -11,6 +11,7 @@ from ddhub.artifact import folder as folders
 from ddhub.base.errors import UserError
 from ddhub.distillation import packaging
 from ddhub.training import device, teachers
+from ddhub.training.teachers import Teachers
 
 QUICK = [
     "teachers={arch: convnet2_w8, count: 2, epochs: 2}",
@@ -96,3 +97,17 @@ def test_the_card_is_complete_and_inert(image_folder, tmp_path):
     assert {"dataset-distillation", "ipc-10", "random"} <= set(header["tags"])
     assert "<b>" not in text.split("---\n", 2)[2]
     assert card.plain("a|b") == "a&#124;b"
+
+
+def test_logits_beyond_half_precision_are_refused_before_the_method_begins(tmp_path, monkeypatch):
+    """Real images show it right after the teachers; what is advised is distilled."""
+    label, distilled = Teachers.label, []
+    monkeypatch.setattr(Teachers, "label", lambda self, *args, **told: label(self, *args, **told) * 1e6)
+    monkeypatch.setattr("ddhub.methods.random.distill", lambda *_, **__: distilled.append(1))
+    with pytest.raises(
+        UserError, match=r"half precision, up to 65504\n  next: --set teachers\.lr=0\.005, or --set lab"
+    ):
+        api.distill("digits_ipc1", out=tmp_path / "set", overrides=QUICK, threads=1)
+    assert distilled == [] and not (tmp_path / "set" / "ddhub.json").exists()
+    monkeypatch.undo()
+    api.distill("digits_ipc1", out=tmp_path / "hard", overrides=[*QUICK, "labels.form=hard"], threads=1)

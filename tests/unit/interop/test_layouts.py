@@ -95,6 +95,8 @@ def contents(path):
     for file in files:
         if file.suffix == ".npz":
             found += [torch.from_numpy(value) for _, value in sorted(np.load(file).items())]
+        elif file.name == "classes.txt":
+            assert file.read_text().split() == ["red", "green", "blue"]
         elif file.suffix == ".png":
             found.append(torch.from_numpy(np.array(Image.open(file))))
         else:
@@ -118,6 +120,7 @@ def test_each_layout_comes_back_bit_for_bit(layout, image_folder, tmp_path):
     assert same(contents(path), contents(tmp_path / "back"))
     place = tmp_path / "back"
     place = place / done["files"][0] if len(done["files"]) == 1 else place
+    assert str(tmp_path / "back") in done["read_with"]
     again = bring(place, tmp_path / "again", image_folder, **told(layout))
     assert same([found.images, found.labels, found.inputs], [again.images, again.labels, again.inputs])
     assert (
@@ -217,7 +220,9 @@ def test_kip_whitens_every_image_by_itself(image_folder, tmp_path):
     )
     shown, _ = found.preprocess.pixels(found.preprocess.inputs(split.images))
     assert (shown.float() - split.images.float()).abs().mean() < 40  # brightness is lost, the colours are not
-    assert api.export(found.folder, "kip", tmp_path / "back").to_dict()["files"] == ["kip_colours_ssize6_zca.npz"]
+    assert api.export(found.folder, "kip", tmp_path / "back").to_dict()["files"] == [
+        "kip_colours_ConvNet_ssize6_zca_nol_noaug_ckpt1000.npz"
+    ]
     assert same(contents(path), contents(tmp_path / "back"))
 
 
@@ -321,7 +326,7 @@ def test_a_layout_that_cannot_hold_the_set_says_why(layout, to, says, image_fold
 
 def test_every_layout_has_the_same_doors():
     """Detection, reading, and writing but for the Hub's."""
-    assert plugins.names("layouts") == ["apm", "datm", "dc", "eccv24", "folder", "hub", "kip", "mtt"]
+    assert plugins.names("layouts") == ["apm", "datm", "dc", "eccv24", "folder", "hub", "idc", "kip", "mtt"]
     for name in plugins.names("layouts"):
         module = plugins.load("layouts", name)
         assert module.__doc__ and callable(module.detect) and callable(module.read)
