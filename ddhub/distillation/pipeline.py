@@ -231,7 +231,8 @@ def rooted(recipe: Recipe) -> Recipe:
 
 def _architectures(method: dict[str, Any]) -> set[str]:
     """The architectures that a method's settings name, at any depth."""
-    found = {str(method["arch"])} if "arch" in method else set()
+    named = method.get("arch", [])
+    found = {named} if isinstance(named, str) else set(named)
     return found.union(*(_architectures(value) for value in method.values() if isinstance(value, dict)))
 
 

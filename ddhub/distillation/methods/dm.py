@@ -66,11 +66,11 @@ def work(outline: Outline) -> Phase:
     """What a run comes to: steps over all synthetic images and `real` ones of every class."""
     config, total = outline.config, outline.synthetic
     batch = total + min(config.real * outline.shape.classes, outline.training)
-    run = partial(rehearse, outline, total / batch)
+    run = partial(steps_on_noise, outline, total / batch)
     return Phase([moving(outline, "steps", [(config.arch, 1)], batch, config.iterations, run)])
 
 
-def rehearse(outline: Outline, share: float, images: int, steps: int) -> None:
+def steps_on_noise(outline: Outline, share: float, images: int, steps: int) -> None:
     """The work of steps on so many images of noise, of which a share are synthetic."""
     network, moved = outline.network(outline.config.arch), max(1, round(share * images))
     for seed in range(steps):

@@ -240,7 +240,7 @@ def moving(
     name: str,
     networks: Sequence[tuple[str, int]],
     batch: int,
-    steps: int,
+    steps: float,
     run: Callable[[int, int], object],
     *,
     chunk: int | None = None,
