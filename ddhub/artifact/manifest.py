@@ -34,27 +34,27 @@ def is_name(name: str) -> bool:
     return NAME.fullmatch(name) is not None and len(name) <= NAME_LENGTH
 
 
-Fraction = Field(ge=0, le=1)
 ON_THE_FLY = ("teachers", "teacher")  # labels that are made of every augmented view
-Groups = Field(default=1, gt=0, le=MOST_GROUPS)
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Groups = Annotated[int, Field(gt=0, le=MOST_GROUPS)]
 
 
 class SourceRecord(Strict):
     """Which real data the set was made from."""
 
-    dataset: str = Field(min_length=1)
-    revision: str | None
-    config: str | None = None
-    fingerprint: str
-    image: str
-    label: str
-    train: str
-    test: str
-    validation: float = Field(gt=0, lt=0.9)
-    split_seed: int
-    resolution: int = Field(ge=4, le=limits.SIDE)
-    channels: Literal[1, 3]
-    license: str | None
+    dataset: str = Field(min_length=1, description="Hub id, `digits`, or the folder as the recipe names it.")
+    revision: str | None = Field(description="Commit of the Hub repo.")
+    config: str | None = Field(default=None, description="Subset of a Hub dataset that has several.")
+    fingerprint: str = Field(description="Hash of the decoded images and labels.")
+    image: str = Field(description="Column of the images.")
+    label: str = Field(description="Column of the classes.")
+    train: str = Field(description="Split that was distilled.")
+    test: str = Field(description="Split to test on.")
+    validation: float = Field(gt=0, lt=0.9, description="Share of `train` that was held out.")
+    split_seed: int = Field(description="Draws that share.")
+    resolution: int = Field(ge=4, le=limits.SIDE, description="Side in pixels.")
+    channels: Literal[1, 3] = Field(description="1 is grey, 3 is RGB.")
+    license: str | None = Field(description="Licence of the source, where it is known.")
 
     @field_validator("test")
     @classmethod
@@ -67,86 +67,101 @@ class SourceRecord(Strict):
 class PreprocessRecord(Strict):
     """How pixels become network inputs: (x - mean) / std, or the whitening in the file named by `zca`."""
 
-    mean: list[float]
-    std: list[float]
-    statistics: Literal["fitted", "field"] = "fitted"  # mean and std: of the training images, or the field's constants
-    zca: str | None = None
-    per_image: bool = False  # mean and std first, then every image centred and of norm 1, then `zca` (KIP's whitening)
-    pixels_space: Literal["input"] | None = None  # the space of column `pixels`, where there is one
-    clipped: float = Fraction  # share of values that 8-bit pixels clip
+    mean: list[float] = Field(description="Mean of each channel, of pixels in [0, 1].")
+    std: list[float] = Field(description="Standard deviation of each channel, of pixels in [0, 1].")
+    statistics: Literal["fitted", "field"] = Field(
+        default="fitted",
+        description="Mean and standard deviation: of the training images, or the constants of published numbers.",
+    )
+    zca: str | None = Field(default=None, description="File of the whitening, with `mean` and `matrix`.")
+    per_image: bool = Field(
+        default=False, description="After mean and std, every image is centred and of norm 1, then whitened (KIP)."
+    )
+    pixels_space: Literal["input"] | None = Field(
+        default=None, description="Space of column `pixels`, where there is one: network inputs."
+    )
+    clipped: Fraction = Field(description="Share of values that 8-bit pixels clip.")
 
 
 class LabelRecord(Strict):
     """What column `soft_label` holds; `regression` are targets that are neither logits nor probabilities (KIP's)."""
 
-    form: Literal["logits", "probabilities", "regression", "hard"]
-    temperature: float = Field(default=1.0, gt=0)
-    teachers: Literal["mean", "one"] | None = None
-    top_k: int | None = Field(default=None, gt=0)  # how many classes `soft_index` names, where not all are stored
-    rest: float | None = None  # what the others count as: their mean over the whole set
+    form: Literal["logits", "probabilities", "regression", "hard"] = Field(
+        description="Kind of the values. With `hard` there is no column `soft_label`."
+    )
+    temperature: float = Field(default=1.0, gt=0, description="Divides logits before a softmax.")
+    teachers: Literal["mean", "one"] | None = Field(default=None, description="Whose logits are stored.")
+    top_k: int | None = Field(
+        default=None, gt=0, description="Classes that `soft_index` names of an image. null: all are stored."
+    )
+    rest: float | None = Field(default=None, description="What the other classes count as: their mean over the set.")
 
 
 class TeacherRecord(Strict):
     """One shipped teacher."""
 
-    arch: str
-    file: str
-    validation_top1: float = Fraction
+    arch: str = Field(description="Architecture.")
+    file: str = Field(description="File of the weights (safetensors).")
+    validation_top1: Fraction = Field(description="Accuracy on the validation part.")
 
 
 class Packaging(Strict):
     """Validation accuracy of the set before and after packaging, mean over `seeds` networks."""
 
-    arch: str
-    seeds: int
-    validation_top1_float: float = Fraction  # the floats in memory
-    validation_top1_8bit: float | None = Field(default=None, ge=0, le=1)  # 8-bit pixels alone
-    validation_top1_packaged: float = Fraction  # what is shipped: those, or column `pixels`
+    arch: str = Field(description="Architecture that was trained.")
+    seeds: int = Field(description="Trainings per number.")
+    validation_top1_float: Fraction = Field(description="Accuracy with the floats in memory.")
+    validation_top1_8bit: Fraction | None = Field(default=None, description="Accuracy with 8-bit pixels alone.")
+    validation_top1_packaged: Fraction = Field(description="Accuracy with what is shipped.")
 
 
 class Made(Strict):
     """Where, with what and how fast the set was made."""
 
-    ddhub: str
-    torch: str
-    device: str | None = None  # this and what follows is not known of imported sets
-    seconds: float | None = None
-    phases: dict[str, float] = Field(default_factory=dict)  # seconds of each; teachers as they took when trained
-    peak_bytes: int | None = None
-    recipe_hash: str | None = None
-    overrides: list[str] = Field(default_factory=list)
-    decisions: dict[str, Any] = Field(default_factory=dict)
+    ddhub: str = Field(description="Version of ddhub.")
+    torch: str = Field(description="Version of torch.")
+    device: str | None = Field(default=None, description="Hardware. null, as all that follows, of imported sets.")
+    seconds: float | None = Field(default=None, description="Seconds of the whole run.")
+    phases: dict[str, float] = Field(
+        default_factory=dict, description="Seconds of each phase. Cached teachers count as they took when trained."
+    )
+    peak_bytes: int | None = Field(default=None, description="Most resident memory, or most memory of the GPU.")
+    recipe_hash: str | None = Field(default=None, description="Hash of the recipe, before revision and columns.")
+    overrides: list[str] = Field(default_factory=list, description="What `--set` changed in the recipe.")
+    decisions: dict[str, Any] = Field(
+        default_factory=dict, description="What the machine decided: device, threads, precision, chunks."
+    )
 
 
 class FileRecord(Strict):
     """Hash and size of one payload file."""
 
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    bytes: int = Field(ge=0)
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="Hash of the content.")
+    bytes: int = Field(ge=0, description="Size.")
 
 
 class Imported(Strict):
     """Where a set that was made elsewhere came from."""
 
-    layout: str
-    files: dict[str, FileRecord]  # what was read, by name
-    notes: list[str] = Field(default_factory=list)  # what the importer's table said that the files do not
+    layout: str = Field(description="Layout of the files.")
+    files: dict[str, FileRecord] = Field(description="What was read, by name.")
+    notes: list[str] = Field(default_factory=list, description="What the importer knew that the files do not say.")
 
 
 class Nearness(Strict):
     """How far synthetic images are from their nearest training image, beside held-out real images' distances."""
 
-    median: float  # of synthetic images
-    median_held_out: float  # of real images that are not in the training part
-    copies: float = Fraction  # share of synthetic images nearer than 99% of the held-out ones
+    median: float = Field(description="Median distance of synthetic images.")
+    median_held_out: float = Field(description="Median distance of the validation part's real images.")
+    copies: Fraction = Field(description="Share of synthetic images nearer than 99% of the held-out ones.")
 
 
 class Memorisation(Strict):
     """The nearest-training-image check; `assets/nearest.png` shows the nearest pairs."""
 
-    checked: int  # synthetic images that were looked at
-    pixels: Nearness  # root mean square difference of pixels in [0, 1]
-    features: Nearness | None = None  # cosine distance between features of the first teacher
+    checked: int = Field(description="Synthetic images that were looked at.")
+    pixels: Nearness = Field(description="By root mean square difference of pixels in [0, 1].")
+    features: Nearness | None = Field(default=None, description="By cosine distance of the first teacher's features.")
 
 
 # How many images each class has, in the order of the classes; None where all have `ipc`.
@@ -156,56 +171,59 @@ Unequal = Annotated[list[int] | None, Field(max_length=limits.CLASSES)]
 class Part(Strict):
     """One of the sets that a set was merged of: what its own manifest said."""
 
-    name: str
-    hub: str | None = None  # owner/name@commit, where it came from the Hub
-    payload: str  # digest of its files' hashes, as the rows of its evaluation carry it
-    ipc: int = Field(gt=0)
-    unequal: Unequal = None
-    groups: int = Groups
-    seed: int | None = None
-    init: str | None = None
-    method: dict[str, Any]
-    packaging: Packaging | None = None
-    memorisation: Memorisation | None = None
-    made: Made
+    name: str = Field(description="Name of the set.")
+    hub: str | None = Field(default=None, description="`owner/name@commit`, where it came from the Hub.")
+    payload: str = Field(description="Digest of its files' hashes.")
+    ipc: int = Field(gt=0, description="Images of every class; where they differ, of the largest.")
+    unequal: Unequal = Field(default=None, description="Images of every class, where they differ.")
+    groups: Groups = Field(default=1, description="Parts that were made apart.")
+    seed: int | None = Field(default=None, description="Seed of its recipe.")
+    init: str | None = Field(default=None, description="What its images started as.")
+    method: dict[str, Any] = Field(description="Method and settings.")
+    packaging: Packaging | None = Field(default=None, description="What packaging cost.")
+    memorisation: Memorisation | None = Field(default=None, description="Check for copies.")
+    made: Made = Field(description="Where and with what it was made.")
 
 
 class ByteCounts(Strict):
     """Storage by purpose, in bytes."""
 
-    images: int
-    labels: int
-    preprocess: int
-    teachers: int
+    images: int = Field(description="Images, `pixels` and classes.")
+    labels: int = Field(description="Soft labels.")
+    preprocess: int = Field(description="Whitening.")
+    teachers: int = Field(description="Teachers.")
 
 
 class Manifest(Strict):
     """The whole manifest, format 1."""
 
-    format: Literal[1] = 1
-    name: str
-    ipc: int = Field(gt=0)  # images of every class; where they differ, of the largest
-    unequal: Unequal = None
-    classes: list[str] = Field(min_length=1, max_length=limits.CLASSES)
-    wnids: list[str] | None = None
-    source: SourceRecord
-    preprocess: PreprocessRecord
-    labels: LabelRecord
-    teachers: list[TeacherRecord]
-    protocol: Protocol
-    method: dict[str, Any]
-    seed: int | None = None
-    init: str | None = None
-    groups: int = Groups  # made independently; of several, column `group` says which
-    # The sets that it was joined of; their groups are numbered through.
-    merged: list[Part] | None = Field(default=None, max_length=MOST_GROUPS)
-    packaging: Packaging | None = None
-    memorisation: Memorisation | None = None
-    imported: Imported | None = None
-    repo_id: str | None = None  # where it was last pushed, for the card
-    made: Made
-    files: dict[str, FileRecord]
-    bytes: ByteCounts
+    format: Literal[1] = Field(default=1, description="Version of the format.")
+    name: str = Field(description="Name of the set.")
+    ipc: int = Field(gt=0, description="Images of every class; where they differ, of the largest.")
+    unequal: Unequal = Field(default=None, description="Images of every class, where they differ.")
+    classes: list[str] = Field(
+        min_length=1, max_length=limits.CLASSES, description="Names of the classes, in the order of `label`."
+    )
+    wnids: list[str] | None = Field(default=None, description="WordNet ids of the classes, of ImageNet's family.")
+    source: SourceRecord = Field(description="The real images.")
+    preprocess: PreprocessRecord = Field(description="From pixels to network inputs.")
+    labels: LabelRecord = Field(description="Meaning of column `soft_label`.")
+    teachers: list[TeacherRecord] = Field(description="The shipped teachers.")
+    protocol: Protocol = Field(description="How the set is meant to be trained on.")
+    method: dict[str, Any] = Field(description="`name` of the method, and its settings.")
+    seed: int | None = Field(default=None, description="Seed of the recipe.")
+    init: str | None = Field(default=None, description="What the images started as: `real` or `noise`.")
+    groups: Groups = Field(default=1, description="Parts that were made apart. Column `group` numbers them.")
+    merged: list[Part] | None = Field(
+        default=None, max_length=MOST_GROUPS, description="Sets that this one was joined of."
+    )
+    packaging: Packaging | None = Field(default=None, description="What packaging cost.")
+    memorisation: Memorisation | None = Field(default=None, description="Check for copies of training images.")
+    imported: Imported | None = Field(default=None, description="Origin of a set that others made.")
+    repo_id: str | None = Field(default=None, description="Hub repo that it was last pushed to.")
+    made: Made = Field(description="Where and with what it was made.")
+    files: dict[str, FileRecord] = Field(description="Hash and size of every payload file.")
+    bytes: ByteCounts = Field(description="Storage by purpose.")
 
     @property
     def home_arch(self) -> str:

@@ -1,6 +1,7 @@
 """Commands that make sets: recipes, plan, distill, merge."""
 
 import json
+from dataclasses import asdict
 from typing import Any
 
 import click
@@ -8,10 +9,14 @@ import click
 from ddhub.cli.options import common_options, engine_options, json_option, precision_option, recipe_options
 
 
-@click.command(epilog="Example:  ddhub recipes --json")
+@click.command(epilog="Example:  ddhub recipes --keys")
+@click.option("--keys", "of_keys", is_flag=True, help="Explain every key of a recipe: values, default, meaning.")
 @json_option
-def recipes(as_json: bool) -> None:
-    """List the shipped recipes."""
+def recipes(of_keys: bool, as_json: bool) -> None:
+    """List the shipped recipes, or explain the keys of a recipe."""
+    if of_keys:
+        _keys(as_json)
+        return
     from ddhub import api
 
     listing = api.recipes()
@@ -22,6 +27,22 @@ def recipes(as_json: bool) -> None:
     for entry in listing:
         expected = ", ".join(f"{k} {100 * v:.1f}%" for k, v in entry.expected.items() if isinstance(v, float))
         click.echo(f"{entry.name:{width}}  {entry.title}{f'  (expected: {expected})' if expected else ''}")
+
+
+def _keys(as_json: bool) -> None:
+    """Print what a recipe may say: two lines a key, or as JSON one list of keys for `recipe` and for each method."""
+    from ddhub.distillation import recipes as recipe_files
+
+    found = recipe_files.keys()
+    if as_json:
+        click.echo(json.dumps({name: [asdict(key) for key in keys] for name, keys in found.items()}, indent=1))
+        return
+    for name, keys in found.items():
+        click.echo("Every recipe" if name == "recipe" else f"\nMethod {name}{'' if keys else ': no keys'}")
+        for key in keys:
+            left_out = key.otherwise if key.required or not key.otherwise else f"default: {key.otherwise}"
+            click.echo(f"\n  {key.key}  {key.values}{f'  [{left_out}]' if left_out else ''}")
+            click.echo(f"      {key.description}")
 
 
 @click.command(epilog="Example:  ddhub plan imagenet_ipc50 --memory 4GB")

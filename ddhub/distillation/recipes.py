@@ -10,6 +10,8 @@ from ddhub.artifact.recipe import Recipe
 from ddhub.base import plugins, strict_yaml
 from ddhub.base.errors import UserError
 from ddhub.base.files import shipped, shipped_recipes
+from ddhub.base.keys import Key
+from ddhub.base.keys import keys as keys_of
 from ddhub.base.overrides import override
 from ddhub.base.schema import check, did_you_mean
 from ddhub.training.protocol import check_augment
@@ -27,6 +29,14 @@ def listing() -> list[dict[str, Any]]:
         shown = {"title": data.get("publish", {}).get("pretty_name"), "expected": data.get("expected", {})}
         found.append({"name": name, **told, **shown, "path": str(path)})
     return found
+
+
+def keys() -> dict[str, list[Key]]:
+    """What a recipe may say: under `recipe` the keys of every recipe, under the name of each method its own."""
+    methods = plugins.names("methods")
+    name = Key("method.name", " or ".join(methods), True, None, "Method that makes the set.")
+    found = {"recipe": [each for key in keys_of(Recipe) for each in ([key, name] if key.key == "method" else [key])]}
+    return found | {method: keys_of(config_of(method), "method.") for method in methods}
 
 
 def find(reference: str) -> Path:

@@ -24,12 +24,12 @@ PAPER = "https://arxiv.org/abs/2110.04181"
 class Config(Strict):
     """Knobs of distribution matching; defaults are the paper's."""
 
-    iterations: int = Field(default=20000, ge=0)  # each with a network of fresh random weights
-    arch: str = "convnet"
-    real: int = Field(default=256, gt=0)  # real images per class and step
-    lr_images: float = Field(default=1.0, gt=0)
-    momentum: float = Field(default=0.5, ge=0, lt=1)
-    init: Literal["real", "noise"] = "real"
+    iterations: int = Field(default=20000, ge=0, description="Updates, each with a fresh random network.")
+    arch: str = Field(default="convnet", description="Architecture of the random networks.")
+    real: int = Field(default=256, gt=0, description="Real images per class and update.")
+    lr_images: float = Field(default=1.0, gt=0, description="SGD rate of the images, as network inputs.")
+    momentum: float = Field(default=0.5, ge=0, lt=1, description="SGD momentum of the images.")
+    init: Literal["real", "noise"] = Field(default="real", description="What the images start as.")
 
 
 def distill(task: Task, run: Run) -> SyntheticSet:
