@@ -23,9 +23,9 @@ class Made(Document):
     A shard that leaves groups to others makes no whole set: then `missing` names the groups, `next` the command.
     """
 
-    folder: str
-    missing: list[int] = Field(default_factory=list)
-    next: str | None = None
+    folder: str = Field(description="Folder of the set.")
+    missing: list[int] = Field(default_factory=list, description="Groups that other shards have yet to make.")
+    next: str | None = Field(default=None, description="Command that makes them and packages the set.")
 
     @property
     def picture(self) -> Path:
@@ -64,9 +64,9 @@ class Made(Document):
 class Pull(Document):
     """A copy of a set from the Hub."""
 
-    folder: str
-    repo_id: str
-    commit: str
+    folder: str = Field(description="Folder of the copy.")
+    repo_id: str = Field(description="Repo of the Hub.")
+    commit: str = Field(description="Commit that was copied.")
 
     def __repr__(self) -> str:
         return f"<Pull of {self.repo_id}@{self.commit[:12]} into {self.folder}>"
@@ -75,8 +75,8 @@ class Pull(Document):
 class Verification(Document):
     """Whether a set is what it says it is."""
 
-    set: str
-    faults: list[str]  # one line each
+    set: str = Field(description="Folder, or `owner/name@commit`.")
+    faults: list[str] = Field(description="One line per fault.")
 
     @property
     def ok(self) -> bool:
@@ -95,12 +95,12 @@ class Verification(Document):
 class Export(Document):
     """A set in another tool's layout."""
 
-    folder: str
-    layout: str
-    files: list[str]
-    space: str  # what the values are, in words
-    left_out: list[str]  # what the layout has no place for
-    read_with: str  # the command that imports it again
+    folder: str = Field(description="Folder of the files.")
+    layout: str = Field(description="Layout.")
+    files: list[str] = Field(description="Names of the files.")
+    space: str = Field(description="What the values are.")
+    left_out: list[str] = Field(description="What the layout has no place for.")
+    read_with: str = Field(description="Command that imports the files again.")
 
     def __repr__(self) -> str:
         return f"<Export to {self.folder}: layout {self.layout}, {len(self.files)} files>"
@@ -109,13 +109,13 @@ class Export(Document):
 class RecipeInfo(Document):
     """A shipped recipe."""
 
-    name: str
-    dataset: str
-    ipc: int
-    method: str
-    title: str | None
-    expected: dict[str, Any]  # accuracy by architecture, and where the numbers are from
-    path: str
+    name: str = Field(description="Name.")
+    dataset: str = Field(description="Source.")
+    ipc: int = Field(description="Images per class.")
+    method: str = Field(description="Method.")
+    title: str | None = Field(description="Title.")
+    expected: dict[str, Any] = Field(description="Accuracy by architecture, and where the numbers are from.")
+    path: str = Field(description="File.")
 
     def __repr__(self) -> str:
         return f"<Recipe {self.name}: {self.title or self.dataset}>"

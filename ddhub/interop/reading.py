@@ -43,14 +43,14 @@ Form = Literal["logits", "probabilities", "regression", "hard"]
 class Reading:
     """What a layout may be told about how to read its files."""
 
-    limit: int = LIMIT  # bytes of one file, packed or unpacked
-    experiment: int | None = None  # of a DC file that holds several
-    factor: int | None = None  # tiles a side that an image of IDC's kind is made of
-    image: str | None = None  # columns and split of a Hub dataset
+    limit: int = LIMIT  #: bytes of one file, packed or unpacked
+    experiment: int | None = None  #: of a DC file that holds several
+    factor: int | None = None  #: tiles a side that an image of IDC's kind is made of
+    image: str | None = None  #: columns and split of a Hub dataset
     label: str | None = None
     split: str = "train"
-    file: str | None = None  # the file or folder of a Hub repo that holds the set
-    config: str | None = None  # the subset and the commit of a Hub dataset
+    file: str | None = None  #: the file or folder of a Hub repo that holds the set
+    config: str | None = None  #: the subset and the commit of a Hub dataset
     revision: str | None = None
 
 
@@ -58,19 +58,19 @@ class Reading:
 class Foreign:
     """A set as its files have it; classes are still in the files' own order."""
 
-    family: str  # its row in ddhub/interop/conventions.py
-    images: Tensor  # float32 network inputs or, where `unit` says so, pixels in [0, 1]; or uint8 pixels: (N, C, H, W)
-    labels: Tensor | None  # int64 (N,); None: images come class by class, as many of each
-    files: dict[str, FileRecord]  # what was read, by name
-    soft: Tensor | None = None  # float32 (N, K)
+    family: str  #: its row in ddhub/interop/conventions.py
+    images: Tensor  #: float32 network inputs or, where `unit` says so, pixels in [0, 1]; or uint8 pixels: (N, C, H, W)
+    labels: Tensor | None  #: int64 (N,); None: images come class by class, as many of each
+    files: dict[str, FileRecord]  #: what was read, by name
+    soft: Tensor | None = None  #: float32 (N, K)
     form: Form = "hard"
-    groups: tuple[str, ...] = ()  # what the files call class 0, 1, ..., where they call them anything
-    ipc: int | None = None  # images per class, where the layout fixes them
-    lr: float | None = None  # where the files hold one
-    zca: bool | None = None  # where the files' names say
-    method: str | None = None  # where the files say
+    groups: tuple[str, ...] = ()  #: what the files call class 0, 1, ..., where they call them anything
+    ipc: int | None = None  #: images per class, where the layout fixes them
+    lr: float | None = None  #: where the files hold one
+    zca: bool | None = None  #: where the files' names say
+    method: str | None = None  #: where the files say
     notes: list[str] = field(default_factory=list)
-    unit: bool = False  # floats are pixels in [0, 1], not yet network inputs
+    unit: bool = False  #: floats are pixels in [0, 1], not yet network inputs
 
 
 def load(path: Path, how: Reading) -> Any:

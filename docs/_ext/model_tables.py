@@ -7,7 +7,7 @@
 
 import importlib
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import click
 from docutils import nodes
@@ -50,13 +50,13 @@ class Keys(FromCode):
 class Sections(FromCode):
     """A document's models."""
 
+    option_spec: ClassVar = {"only": str.split}
+
     def markdown(self, argument: str) -> str:
         """A table for each model, opened by its docstring."""
-        told = [
-            f"**{name}**. {description}\n\n{table(keys)}"
-            for name, (description, keys) in sections(named(argument)).items()
-        ]
-        return "\n\n".join(told)
+        found = sections(named(argument))
+        told = {name: found[name] for name in self.options.get("only", found)}
+        return "\n\n".join(f"**{name}**. {about}\n\n{table(keys)}" for name, (about, keys) in told.items())
 
 
 class Choices(FromCode):

@@ -1,10 +1,11 @@
 """README and docs keep their promises: what they show works, and every link, command, option and message exists."""
 
+import ast
 import itertools
 import json
 import re
+import runpy
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
@@ -24,15 +25,21 @@ from ddhub.training import architectures
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 DOCS = ROOT / "docs"
-PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted(DOCS.rglob("*.md"))]
+WRITTEN = sorted(path for path in DOCS.rglob("*.md") if "_build" not in path.parts)
+PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *WRITTEN]
 FENCE = re.compile(r"^```(\S*)[^\n]*\n(.*?)^```", re.DOTALL | re.MULTILINE)
-# What makes a shown command short enough for a test.
-QUICK = {
-    "distill": "--threads 1 --set 'teachers={arch: convnet2_w8, count: 1, epochs: 2}' "
-    "--set 'evaluate={epochs: 2, packaging_seeds: 1, full_epochs: 1}'",
-    "apm": "--set method.iterations=3 --set 'method.student={arch: convnet2_w8, epochs: 3, lr: 0.02}'",
-    "evaluate": "--threads 1 --set epochs=1 --set full.epochs=1 --seeds 1",
-}
+# What makes what is shown short enough for a test: settings of a recipe, and options of commands.
+RECIPE = [
+    "teachers={arch: convnet2_w8, count: 1, epochs: 2}",
+    "evaluate={epochs: 2, packaging_seeds: 1, full_epochs: 1}",
+]
+APM = ["method.iterations=3", "method.student={arch: convnet2_w8, epochs: 3, lr: 0.02}"]
+EVALUATE = ["--threads", "1", "--set", "epochs=1", "--seeds", "1"]
+
+
+def settings(*texts):
+    """Settings of a recipe as options of `ddhub distill`."""
+    return ["--threads", "1", *itertools.chain(*(("--set", text) for text in texts))]
 
 
 def name(page):
@@ -58,7 +65,7 @@ def prose(page):
 
 def run(command, *more):
     """Run a shown command here, with more options, and give its output; it has to end well."""
-    done = CliRunner().invoke(main, [*shlex.split(command)[1:], *shlex.split(" ".join(more))])
+    done = CliRunner().invoke(main, [*shlex.split(command)[1:], *more])
     assert done.exit_code == 0, done.output
     return done.output
 
@@ -135,7 +142,7 @@ def test_the_readme_maps_every_package():
 
 def test_every_page_is_in_the_table_of_contents():
     toctree = "\n".join(blocks(DOCS / "index.md", "{toctree}"))
-    pages = {path.relative_to(DOCS).with_suffix("").as_posix() for path in DOCS.rglob("*.md")} - {"index"}
+    pages = {path.relative_to(DOCS).with_suffix("").as_posix() for path in WRITTEN} - {"index"}
     assert pages == set(re.findall(r"^[a-z/-]+$", toctree, re.M))
 
 
@@ -164,10 +171,9 @@ def quickstart(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("DDHUB_HOME", str(folder / "home"))
-        said = {}
-        for line in "".join(blocks(DOCS / "quickstart.md", "bash")).splitlines():
-            command = shlex.split(line)[1]
-            said[line] = run(line, QUICK.get(command, ""), QUICK["apm"] if command == "distill" else "")
+        more = {"distill": settings(*RECIPE, *APM), "evaluate": EVALUATE}
+        lines = "".join(blocks(DOCS / "quickstart.md", "bash")).splitlines()
+        said = {line: run(line, *more.get(shlex.split(line)[1], [])) for line in lines}
     return folder, said
 
 
@@ -183,7 +189,37 @@ def test_the_quickstart_runs(quickstart, monkeypatch):
         exec(text, {})
 
 
-def test_the_script_trains_on_a_set_without_ddhub(quickstart, make_folder):
+def test_the_readme_python_runs(tmp_path, monkeypatch):
+    """Its lines run one after the other."""
+    monkeypatch.chdir(tmp_path)
+    text = block(README, "python")
+    assert len(text.splitlines()) <= 9
+    text = text.replace('"digits_ipc1")', '"digits_ipc1", overrides=quick)')
+    text = text.replace('"resnet18"])', '"convnet2_w8"], seeds=1, overrides=["epochs=1"])')
+    scope = {"quick": [*RECIPE, *APM]}
+    exec(text, scope)
+    assert scope["inputs"].shape == scope["s"].inputs.shape
+    assert {row.data for row in scope["result"].rows} == {"distilled", "random"}
+
+
+def test_the_notebook_runs(tmp_path, monkeypatch):
+    """Every cell runs, and what the cells end with shows itself as a notebook would show it."""
+    monkeypatch.chdir(tmp_path)
+    notebook, scope, shown = json.loads((ROOT / "examples/quickstart.ipynb").read_text()), {}, []
+    for cell in notebook["cells"]:
+        assert not cell.get("outputs")
+        if cell["cell_type"] == "code":
+            tree = ast.parse("".join(cell["source"]).replace("shorter = []", f"shorter = {[*RECIPE, *APM]}"))
+            last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
+            exec(compile(tree, "cell", "exec"), scope)
+            if last is not None:
+                shown.append(eval(compile(ast.Expression(last.value), "cell", "eval"), scope))
+    pages = [each._repr_html_() for each in shown if hasattr(each, "_repr_html_")]
+    assert len(pages) == 3
+    assert "data:image/png" in pages[0] and "random real" in pages[1] and "digits_random" in pages[2]
+
+
+def test_the_script_trains_on_a_set_without_ddhub(quickstart, make_folder, monkeypatch, capsys):
     """Thirty lines or so of torch and datasets; test images come from a folder with the source's columns."""
     script = ROOT / "examples/train.py"
     assert "ddhub" not in re.sub(r"ddhub\.json", "", script.read_text())
@@ -192,9 +228,9 @@ def test_the_script_trains_on_a_set_without_ddhub(quickstart, make_folder):
     images = [Image.fromarray(np.full((8, 8), 25 * k, np.uint8)) for k in range(10)]
     real = make_folder({"test": (images, list(range(10)))}, names=[str(k) for k in range(10)])
     for arguments, told in (([set_], "accuracy on the set itself: "), ([set_, real], "accuracy on the test images: ")):
-        command = [sys.executable, script, *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-        assert done.stdout.startswith(told)
+        monkeypatch.setattr(sys, "argv", [str(script), *map(str, arguments)])
+        runpy.run_path(str(script))
+        assert capsys.readouterr().out.startswith(told)
 
 
 def test_the_method_it_shows_works(tmp_path, monkeypatch):
@@ -204,7 +240,7 @@ def test_the_method_it_shows_works(tmp_path, monkeypatch):
     (folder / "mean.py").write_text(block(page, "python", "the mean of its training images"))
     monkeypatch.setattr(ddhub.distillation.methods, "__path__", [*ddhub.distillation.methods.__path__, str(folder)])
     monkeypatch.chdir(tmp_path)
-    run(block(page, "", "method.name=mean"), QUICK["distill"])
+    run(block(page, "", "method.name=mean"), *settings(*RECIPE))
     made = json.loads(Path("distilled/mean/ddhub.json").read_text())
     assert made["method"] == {"name": "mean"}
     assert made["packaging"]["validation_top1_packaged"] > 0.1
@@ -242,7 +278,7 @@ def test_the_protocol_it_shows_works(quickstart, monkeypatch):
     for module in (protocols, sys.modules["ddhub.evaluation.grid"]):
         monkeypatch.setattr(module, "PROTOCOLS", table)
     monkeypatch.chdir(quickstart[0])
-    assert "patient epochs=1" in run(block(page, "", "ddhub evaluate"), QUICK["evaluate"], "--baselines none")
+    assert "patient epochs=1" in run(block(page, "", "ddhub evaluate"), *EVALUATE, "--baselines", "none")
 
 
 def test_the_folder_it_shows_works(tmp_path, monkeypatch):
@@ -258,9 +294,9 @@ def test_the_folder_it_shows_works(tmp_path, monkeypatch):
                 Image.fromarray(pixels).save(path)
     monkeypatch.chdir(tmp_path)
     distill, evaluate = block(page, "bash").strip().splitlines()
-    run(distill, QUICK["distill"], QUICK["apm"])
+    run(distill, *settings(*RECIPE, *APM))
     made = json.loads(Path("distilled/leaves_ipc10/ddhub.json").read_text())
     assert (made["classes"], made["source"]["dataset"]) == (["elm", "oak"], "./leaves")
-    assert "random real" in run(evaluate, QUICK["evaluate"])
+    assert "random real" in run(evaluate, *EVALUATE)
     Path("leaves.yaml").write_text(block(page, "yaml"))
     assert "dataset: ./leaves" in run(block(page, "", "leaves.yaml"), "--dry-run")

@@ -7,6 +7,7 @@ import pytest
 from click.testing import CliRunner
 from pydantic import Field
 
+from ddhub import outcomes
 from ddhub.artifact.manifest import Manifest
 from ddhub.artifact.recipe import Recipe
 from ddhub.base import plugins
@@ -14,6 +15,8 @@ from ddhub.base.keys import keys, sections
 from ddhub.base.schema import Strict
 from ddhub.cli.app import main
 from ddhub.distillation import recipes
+from ddhub.distillation.plan.document import Plan
+from ddhub.reports.documents import Report
 
 
 class Inner(Strict):
@@ -53,9 +56,15 @@ def test_sections_tell_each_model_once_and_name_the_others():
     assert [key.values for key in found["Outer"][1]][2:] == ["Inner", "names, each with Inner", "list of Inner"]
 
 
-@pytest.mark.parametrize(
-    "model", [Recipe, Manifest, *map(recipes.config_of, plugins.names("methods"))], ids=lambda model: model.__module__
-)
+FILES = [Recipe, Manifest, *map(recipes.config_of, plugins.names("methods"))]
+DOCUMENTS = [
+    Plan,
+    Report,
+    *(each for each in vars(outcomes).values() if getattr(each, "__module__", "") == outcomes.__name__),
+]
+
+
+@pytest.mark.parametrize("model", [*FILES, *DOCUMENTS], ids=lambda model: f"{model.__module__}.{model.__name__}")
 def test_every_key_is_explained_where_it_is_defined(model):
     assert [key.key for key in keys(model) if not key.description.endswith(".")] == []
 
