@@ -338,8 +338,12 @@ def _unequal(record: Manifest) -> list[str]:
             found.append(f"{where}: is not one count per class, of which ipc {ipc} is the largest")
         if counts is not None and groups > 1:
             found.append(f"{where}: a set of {groups} groups has as many images of every class")
-    if not found and [sum(column) for column in zip(*record.counts_of_groups, strict=True)] != record.counts:
-        found.append("unequal: its groups do not add up to the images of every class")
+    listed = [part.unequal for part in record.parts if part.unequal is not None]
+    alike = sum(part.ipc for part in record.parts if part.unequal is None)
+    if not found and (listed or record.unequal):
+        sums = [sum(column) + alike for column in zip(*listed, strict=True)] or [alike] * len(record.classes)
+        if sums != record.counts:
+            found.append("unequal: its parts do not add up to the images of every class")
     return found
 
 

@@ -76,7 +76,8 @@ def _data(folder: Path, record: Manifest) -> list[str]:
         found += [f"{where}: rows from {first}: {fault}" for fault in _ranges(part, record)]
         first += len(part)
     found += [f"{where}: {fault}" for fault in _groups(rows_of, record)]
-    wrong = [f"'{record.classes[k]}' has {counts[k]}" for k in range(classes) if counts[k] != record.counts[k]]
+    odd = (counts != torch.tensor(record.counts)).nonzero().flatten().tolist()
+    wrong = [f"'{record.classes[k]}' has {counts[k]}" for k in odd]
     if wrong:
         shown = ", ".join(wrong[:3]) + (", ..." if len(wrong) > 3 else "")
         found.append(f"{where}: {record.ipc_text} images per class are promised, but {shown}")
