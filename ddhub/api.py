@@ -196,6 +196,8 @@ def evaluate(
     test: str | None = None,
     overrides: Overrides = (),
     source_path: Folder | None = None,
+    test_settings: Sequence[str] = (),
+    allow_train: bool = False,
     source: str | None = None,
     importing: ImportOptions | None = None,
     probe: bool | None = None,
@@ -214,6 +216,8 @@ def evaluate(
         test: a Hub id or folder whose test split is used instead of the source's.
         overrides: changes of the protocols: `epochs=50` for all, `native.lr=0.01` for one.
         source_path: a local copy of the source.
+        test_settings: `source.KEY=VALUE` strings: how the test images are read.
+        allow_train: test on images that the set was distilled from, which is refused otherwise.
         source: what the set was distilled from, where it is no ddhub artifact; it is imported into `out`/set then.
         importing: what the files of such a set do not say, as `import_set` takes it.
         probe: whether a teacher is trained that tells if the set is fed as it was made; None takes one at hand.
@@ -251,6 +255,8 @@ def evaluate(
             seeds=seeds,
             test=test,
             source_path=local,
+            test_settings=test_settings,
+            allow_train=allow_train,
             resources=asked,
             reference=place.reference,
             fetch=hub.fetch_folder,

@@ -97,7 +97,7 @@ class DistilledSet:
         import datasets
 
         from ddhub.artifact.parquet import shards
-        from ddhub.data.source import quiet
+        from ddhub.data.opening import quiet
 
         paths = [str(path) for path in shards(self._artifact.folder)]
         with quiet():

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from ddhub.artifact import manifest as manifests
 from ddhub.artifact import parquet
-from ddhub.artifact.manifest import ByteCounts, FileRecord, Manifest
+from ddhub.artifact.manifest import Manifest
 from ddhub.artifact.parquet import Rows
+from ddhub.artifact.records import ByteCounts, FileRecord
 from ddhub.base import files, limits, redact
 from ddhub.base.errors import UserError
 from ddhub.base.mapped import Room, in_memory

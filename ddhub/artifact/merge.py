@@ -15,8 +15,9 @@ import torch
 
 from ddhub import __version__
 from ddhub.artifact import folder as folders
-from ddhub.artifact import manifest, origin, parquet
-from ddhub.artifact.manifest import ByteCounts, Imported, Made, Manifest, Part
+from ddhub.artifact import manifest, origin, parquet, set_name
+from ddhub.artifact.manifest import Manifest
+from ddhub.artifact.records import ByteCounts, Imported, Made, Part
 from ddhub.artifact.state import STATE
 from ddhub.base import files, strict_yaml
 from ddhub.base.errors import UserError
@@ -69,15 +70,15 @@ def merge(sets: Sequence[Given], out: Path, name: str) -> None:
     Raises:
         UserError: for sets that differ in what they must share, or hold the same images; every difference at once.
     """
-    manifest.check_name(name)
+    set_name.check_name(name)
     if len(sets) < 2:
         raise UserError("merge: takes two sets or more", next="ddhub merge A B --out DIR")
     _refuse_repeated(sets)
     _refuse_different(sets)
     _refuse_contained(sets)
     first, groups = sets[0], sum(one.record.groups for one in sets)
-    if groups > manifest.MOST_GROUPS:
-        raise UserError(f"merge: {groups} groups, and column 'group' counts to {manifest.MOST_GROUPS}")
+    if groups > MOST_GROUPS:
+        raise UserError(f"merge: {groups} groups, and column 'group' counts to {MOST_GROUPS}")
     say(f"{name}: merging {len(sets)} sets, {groups} groups in all")
     parquet.merge(out, [(one.folder, one.record.groups) for one in sets], first.record.classes)
     for shared in first.record.files:

@@ -1,6 +1,7 @@
 """What people see while a command works (stderr), and what scripts read afterwards (one JSON line per interval)."""
 
 import contextlib
+import functools
 import json
 import sys
 from pathlib import Path
@@ -14,6 +15,12 @@ def say(text: str) -> None:
     """One line for people, on stderr, at once; that nobody can read it any more, or its disk is full, ends no run."""
     with contextlib.suppress(OSError):
         print(shown(text), file=sys.stderr, flush=True)
+
+
+@functools.cache
+def warn(text: str) -> None:
+    """Say loudly what may make a result worthless; of one process, once."""
+    say(f"{'-' * 72}\nWARNING: {text}\n{'-' * 72}")
 
 
 class Metrics:

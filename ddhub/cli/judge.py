@@ -45,8 +45,10 @@ if TYPE_CHECKING:
     "overrides",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Change the protocols (epochs=50; native.lr=0.01 for one), or read a local copy: source.path=FOLDER.",
+    help="Change the protocols (epochs=50; native.lr=0.01 for one), or what is read (source.path=FOLDER, "
+    "source.test=SPLIT).",
 )
+@click.option("--allow-train", is_flag=True, help="Test on images that SET was distilled from, which is refused else.")
 @click.option(
     "--source", help="What SET was distilled from, if it is no ddhub artifact: a Hub id, digits, or a folder."
 )
@@ -84,7 +86,8 @@ def evaluate(
     from ddhub import api
     from ddhub.reports import summary, tables
 
-    of_source = [text for text in overrides if text.startswith("source.")]
+    of_source = [text for text in overrides if text.strip().startswith("source.")]
+    path, of_test = _source_path(of_source)
     if source is not None and of_source:
         importing = {**importing, "overrides": of_source}
     found = api.evaluate(
@@ -96,8 +99,9 @@ def evaluate(
         tune=tune,
         seeds=seeds,
         test=test,
-        source_path=_source_path(overrides) if source is None else None,
-        overrides=[text for text in overrides if not text.startswith("source.")],
+        source_path=path if source is None else None,
+        test_settings=of_test if source is None else (),
+        overrides=[text for text in overrides if text not in of_source],
         source=source,
         importing=cast("ImportOptions", importing),
         **how,
@@ -113,15 +117,13 @@ def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def _source_path(overrides: tuple[str, ...]) -> str | None:
-    """The folder of `source.path=FOLDER`; of the source, nothing else can be set here."""
-    path = None
-    for text in overrides:
-        key, _, value = text.partition("=")
-        if key.startswith("source.") and (key != "source.path" or not value):
-            raise UserError(f"--set {text}: of the source, only source.path=FOLDER can be set here")
-        path = value if key == "source.path" else path
-    return path
+def _source_path(overrides: list[str]) -> tuple[str | None, list[str]]:
+    """The folder of `source.path=FOLDER`, and what else is set of the source."""
+    paths = [text for text in overrides if text.partition("=")[0].strip() == "source.path"]
+    path = paths[-1].partition("=")[2].strip() if paths else None
+    if path == "":
+        raise UserError(f"--set {paths[-1]}: names no folder")
+    return path, [text for text in overrides if text not in paths]
 
 
 @click.command(epilog="Example:  ddhub report distilled/digits_ipc1 OWNER/digits-ipc1 --html report.html")

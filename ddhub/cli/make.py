@@ -101,12 +101,26 @@ def _plan_table(found: dict[str, Any]) -> Any:
 @click.command(epilog="Example:  ddhub distill cifar10_ipc10_small --set source.path=FOLDER")
 @recipe_options
 @click.option("--out", type=click.Path(), help="The artifact's folder. [default: distilled/NAME]")
+@click.option(
+    "--skip-damaged",
+    is_flag=True,
+    help="Leave out pictures that cannot be decoded; as --set source.skip_damaged=true.",
+)
 @click.option("--dry-run", is_flag=True, help="Print the resolved recipe and touch no data.")
 @precision_option(["float32", "bfloat16"], "teachers' is float32. [default: float32]")
 @engine_options("groups", shared="teachers and groups")
 @common_options
-def distill(recipe: str, overrides: tuple[str, ...], out: str | None, dry_run: bool, as_json: bool, **how: Any) -> None:
+def distill(
+    recipe: str,
+    overrides: tuple[str, ...],
+    out: str | None,
+    skip_damaged: bool,
+    dry_run: bool,
+    as_json: bool,
+    **how: Any,
+) -> None:
     """Distill RECIPE (a path, or the name of a shipped one) into an artifact folder; the same command resumes."""
+    overrides = (*overrides, "source.skip_damaged=true") if skip_damaged else overrides
     if dry_run:
         _dry_run(recipe, overrides, as_json)
         return

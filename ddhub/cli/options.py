@@ -19,6 +19,14 @@ def _numbers(ctx: click.Context, parameter: click.Parameter, text: str | None) -
         raise UserError(f"--{parameter.name} {text}: expected numbers, as in 0.49,0.48,0.45") from None
 
 
+def _bounds(ctx: click.Context, parameter: click.Parameter, text: str | None) -> tuple[float, ...] | None:
+    """Two rising numbers of an option."""
+    found = _numbers(ctx, parameter, text)
+    if found is not None and (len(found) != 2 or found[0] >= found[1]):
+        raise UserError(f"--{parameter.name} {text}: expected black and white, as in 0,4095")
+    return found
+
+
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON document on stdout and nothing else."
 )
@@ -127,6 +135,15 @@ _READING = {
     "image": click.option("--image", metavar="COLUMN", help="Of a Hub dataset. [default: found]"),
     "label": click.option("--label", metavar="COLUMN", help="Likewise."),
     "split": click.option("--split", help="Likewise. [default: train]"),
+    "range": click.option(
+        "--range",
+        callback=_bounds,
+        metavar="BLACK,WHITE",
+        help="Values of the set's pictures with more than 8 bits. [default: found]",
+    ),
+    "background": click.option(
+        "--background", metavar="COLOUR", help="Shows through the set's transparent places. [default: white]"
+    ),
     "limit": click.option("--max-bytes", "limit", type=click.IntRange(1), help="Of one file. [default: 16 GB]"),
 }
 

@@ -10,18 +10,18 @@ import torch
 
 from ddhub import __version__
 from ddhub.artifact import folder, manifest, origin, parquet
-from ddhub.artifact.manifest import (
+from ddhub.artifact.manifest import Manifest
+from ddhub.artifact.parquet import Rows
+from ddhub.artifact.recipe import Recipe
+from ddhub.artifact.records import (
     LabelRecord,
     Made,
-    Manifest,
     Memorisation,
     Packaging,
     PreprocessRecord,
     SourceRecord,
     TeacherRecord,
 )
-from ddhub.artifact.parquet import Rows
-from ddhub.artifact.recipe import Recipe
 from ddhub.artifact.state import STATE
 from ddhub.base import files, mapped
 from ddhub.base.log import say

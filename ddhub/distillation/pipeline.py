@@ -160,6 +160,8 @@ def untaught(recipe: Recipe, out: Path, asked: Resources) -> Task:
         UserError: for a source that the recipe cannot be made from.
     """
     known = constants(recipe)
+    if not (out / STATE / "run.json").exists():
+        sources.check_test(recipe.source)
     source, training, validation = sources.load_train(_pinned(recipe.source, out))
     sources.stratified(source.labels[training], source.classes, recipe.ipc, recipe.seed, "init")  # enough images?
     if (recipe.labels.top_k or 1) > len(source.classes):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ddhub.artifact import hub
-from ddhub.artifact.manifest import NAME_LENGTH
+from ddhub.artifact.set_name import NAME_LENGTH
 from ddhub.artifact.state import STATE
 from ddhub.base import files, hub_client, strict_json
 from ddhub.base.errors import UserError

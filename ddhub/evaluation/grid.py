@@ -47,6 +47,8 @@ def evaluate(
     seeds: int | None = None,
     test: str | None = None,
     source_path: str | None = None,
+    test_settings: Sequence[str] = (),
+    allow_train: bool = False,
     tune: bool = False,
     resources: Resources = Resources(),
     reference: str | None = None,
@@ -63,6 +65,8 @@ def evaluate(
         seeds: rows per architecture, protocol and data; None takes the recipe's.
         test: a Hub id or folder whose test split to use instead of the source's.
         source_path: a local copy of the source.
+        test_settings: `source.KEY=VALUE` strings, KEY one of origins.TEST_KEYS: how the test images are read.
+        allow_train: test on images that the set was distilled from, which is refused otherwise.
         tune: choose rate and weight decay per architecture, protocol and data, on validation data.
         resources: what of `compile`, `precision` and `together` is None, ddhub/evaluation/speed.py decides. Without
             `threads`, worker processes share this machine's, and a Ray task has one.
@@ -87,6 +91,8 @@ def evaluate(
         test=test and spec.absolute(test),
         source_path=source_path and spec.absolute(source_path),
         resources=resources,
+        test_settings=tuple(test_settings),
+        allow_train=allow_train,
         tune=tune,
     )
     bench = workbench.build(found, request)

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ddhub.artifact.manifest import FileRecord
+from ddhub.artifact.records import FileRecord
 from ddhub.base import files as filess
 from ddhub.base import limits
 from ddhub.base.errors import UserError
@@ -52,6 +52,8 @@ class Reading:
     file: str | None = None  #: the file or folder of a Hub repo that holds the set
     config: str | None = None  #: the subset and the commit of a Hub dataset
     revision: str | None = None
+    range: tuple[float, ...] | None = None  # values of black and white of pictures with more than 8 bits
+    background: str | None = None  # shows through transparent places; None is white
 
 
 @dataclass(frozen=True)
