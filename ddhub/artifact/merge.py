@@ -17,7 +17,7 @@ from ddhub import __version__
 from ddhub.artifact import folder as folders
 from ddhub.artifact import manifest, origin, parquet, set_name
 from ddhub.artifact.manifest import Manifest
-from ddhub.artifact.records import ByteCounts, Imported, Made, Part
+from ddhub.artifact.records import MOST_GROUPS, ByteCounts, Imported, Made, Part
 from ddhub.artifact.state import STATE
 from ddhub.base import files, strict_yaml
 from ddhub.base.errors import UserError
