@@ -15,7 +15,7 @@ import torch
 
 from ddhub import __version__
 from ddhub.artifact import folder as folders
-from ddhub.artifact import manifest, origin, parquet, set_name
+from ddhub.artifact import manifest, origin, parquet, payload, set_name
 from ddhub.artifact.manifest import Manifest
 from ddhub.artifact.records import MOST_GROUPS, ByteCounts, Imported, Made, Part
 from ddhub.artifact.state import STATE
@@ -86,7 +86,7 @@ def merge(sets: Sequence[Given], out: Path, name: str) -> None:
             files.write_bytes(out / shared, (first.folder / shared).read_bytes())
     record = _manifest(sets, name, groups)
     files.write_bytes(out / "recipe.yaml", strict_yaml.to_yaml(_described(sets, record)).encode())
-    records = folders.file_records(out)
+    records = payload.file_records(out)
     data = sum(file.bytes for path, file in records.items() if path.startswith("data/"))
     labels = sum(one.record.bytes.labels for one in sets)
     counts = first.record.bytes.model_copy(update={"images": data - labels, "labels": labels})

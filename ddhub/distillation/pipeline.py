@@ -18,7 +18,7 @@ from ddhub.artifact.recipe import Recipe
 from ddhub.artifact.state import STATE
 from ddhub.base import files, plugins
 from ddhub.base.errors import UserError, memory_errors
-from ddhub.base.log import say
+from ddhub.base.log import say, warn
 from ddhub.base.resources import Resources
 from ddhub.base.units import memory_bytes
 from ddhub.data import preprocess
@@ -261,7 +261,7 @@ def _frozen_decisions(recipe: Recipe, source: sources.Split, out: Path, asked: R
             decisions = devices.on_own_device(decisions)
         devices.apply(decisions)
         if not decisions.obey(asked):
-            say(f"{out}: goes on as it was begun ({decisions}); other choices need another --out")
+            warn(f"{out}: goes on as it was begun ({decisions}); other choices need another --out")
         return decisions
     shape = source.shape
     decisions = decided(recipe, shape, asked)
@@ -287,7 +287,7 @@ def decided(recipe: Recipe, shape: Shape, asked: Resources) -> devices.Decisions
     flops = architectures.training_flops(recipe.teachers.arch, shape.channels, shape.side, images)
     decisions = devices.decide_for(asked, flops)
     if flops >= devices.COMPILE_FROM and not devices.has_compiler():
-        say("no C++ compiler (g++ or clang++) found: running without torch.compile, about half as fast")
+        warn("no C++ compiler (g++ or clang++) found: running without torch.compile, about half as fast")
     return decisions
 
 

@@ -14,7 +14,7 @@ import torch
 
 from ddhub import __version__
 from ddhub.artifact import folder as folders
-from ddhub.artifact import manifest, origin, parquet, set_name
+from ddhub.artifact import manifest, origin, parquet, payload, set_name
 from ddhub.artifact.manifest import Manifest
 from ddhub.artifact.parquet import Rows
 from ddhub.artifact.records import Imported, LabelRecord, Made, PreprocessRecord, SourceRecord
@@ -261,7 +261,7 @@ def _write(
         files.write_bytes(out / "preprocess.safetensors", fitted.to_bytes())
     described = _described(name, imported, counts, split.spec, protocol, method, license)
     files.write_bytes(out / "recipe.yaml", strict_yaml.to_yaml(described).encode())
-    records = folders.file_records(out)
+    records = payload.file_records(out)
     known = split.spec.model_dump(include=set(SourceRecord.model_fields))
     record = Manifest(
         name=name,

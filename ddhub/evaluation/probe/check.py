@@ -20,7 +20,7 @@ from ddhub.artifact import manifest, origin
 from ddhub.artifact.folder import Artifact
 from ddhub.base import files, strict_json
 from ddhub.base.errors import UserError
-from ddhub.base.log import say
+from ddhub.base.log import say, warn
 from ddhub.base.resources import Resources
 from ddhub.data import preprocess
 from ddhub.data import source as sources
@@ -69,7 +69,10 @@ class Outcome:
         loud = self.verdict not in ("fine", "unknown")
         then = f"\n  next: {self.next}" if self.next else ""
         text = f"{'WARNING: ' if loud else 'probe: '}{self.verdict}: {self.sentence}{then}"
-        say(f"{'-' * 72}\n{text}\n{'-' * 72}" if loud else text)
+        if loud:
+            warn(f"{'-' * 72}\n{text}\n{'-' * 72}")
+        else:
+            say(text)
 
 
 def probe(
