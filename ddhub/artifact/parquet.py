@@ -294,11 +294,20 @@ def _decoded(item: Any, shape: tuple[int, int, int], where: str) -> np.ndarray:
     return array[None] if shape[0] == 1 else array.transpose(2, 0, 1)
 
 
+def _values(column: Any) -> np.ndarray:
+    """The values of an arrow array; of numbers without the pandas that `to_numpy` would import."""
+    import pyarrow as pa
+
+    numbers = pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
+    plain = numbers and not column.null_count
+    return np.from_dlpack(column) if plain else column.to_numpy(zero_copy_only=False)
+
+
 def _integers(batch: Any, name: str, path: Path) -> np.ndarray:
     column = batch.column(name)
     if column.null_count or not str(column.type).startswith(("int", "uint")):
         raise UserError(f"{path}: column '{name}' is not one integer per row")
-    return column.to_numpy(zero_copy_only=False).astype(np.int64)
+    return _values(column).astype(np.int64)
 
 
 def _lists(batch: Any, name: str, path: Path) -> np.ndarray:
@@ -308,7 +317,7 @@ def _lists(batch: Any, name: str, path: Path) -> np.ndarray:
     column = batch.column(name)
     if not isinstance(column, pa.ListArray | pa.LargeListArray | pa.FixedSizeListArray):
         raise UserError(f"{path}: column '{name}' is not a list of numbers per row")
-    values = column.flatten().to_numpy(zero_copy_only=False)
+    values = _values(column.flatten())
     width = len(values) // max(1, len(column))
     fixed = getattr(column.type, "list_size", None) == width
     lengths = {width} if fixed else set(column.value_lengths().to_pylist())
@@ -325,7 +334,7 @@ def _arrays(batch: Any, path: Path, shape: tuple[int, int, int]) -> np.ndarray:
     storage = getattr(column, "storage", column)
     while isinstance(storage, pa.ListArray | pa.LargeListArray | pa.FixedSizeListArray):
         storage = storage.flatten()
-    values = storage.to_numpy(zero_copy_only=False)
+    values = _values(storage)
     if column.null_count or values.size != len(column) * int(np.prod(shape)) or values.dtype.kind != "f":
         raise UserError(f"{path}: column 'pixels' is not {shape[0]}x{shape[1]}x{shape[2]} numbers per row")
     return values.reshape(len(column), *shape).copy()
