@@ -26,15 +26,20 @@ def say(text: str, level: int = logging.INFO) -> None:
     Args:
         level: of logging; a warning is what people should act on, or know when they look at the result.
     """
-    logger = logging.getLogger(sys._getframe(1).f_globals["__name__"])
+    logger = _logger(sys._getframe(1).f_globals["__name__"])
     if logger.isEnabledFor(level):
         logger.log(level, "%s", shown(text), stacklevel=2)
 
 
 def warn(text: str) -> None:
     """Log a warning under the name of the calling module, without tokens."""
-    logger = logging.getLogger(sys._getframe(1).f_globals["__name__"])
+    logger = _logger(sys._getframe(1).f_globals["__name__"])
     logger.warning("%s", shown(text), stacklevel=2)
+
+
+def _logger(module: str) -> logging.Logger:
+    """A module's logger; a plug-in's, which lies elsewhere, is below `ddhub` too."""
+    return logging.getLogger(module if module.split(".")[0] == ROOT.name else f"{ROOT.name}.{module}")
 
 
 class Stderr(logging.Handler):
