@@ -18,7 +18,6 @@ from ddhub.artifact import folder as folders
 from ddhub.artifact import manifest, origin, parquet, payload, set_name
 from ddhub.artifact.manifest import Manifest
 from ddhub.artifact.records import MOST_GROUPS, ByteCounts, Imported, Made, Part
-from ddhub.artifact.state import STATE
 from ddhub.base import files, strict_yaml
 from ddhub.base.errors import UserError
 from ddhub.base.log import say
@@ -95,7 +94,6 @@ def merge(sets: Sequence[Given], out: Path, name: str) -> None:
     known = [origin.remembered(one.record) for one in sets]
     local = next((path for path in known if path is not None), None)
     origin.remember(whole, local)
-    files.write_json(out / STATE / "run.json", {"recipe_hash": None, "recipe": {}, "source_path": local})
 
 
 def _refuse_repeated(sets: Sequence[Given]) -> None:

@@ -18,7 +18,6 @@ from ddhub.artifact import manifest, origin, parquet, payload, set_name
 from ddhub.artifact.manifest import Manifest
 from ddhub.artifact.parquet import Rows
 from ddhub.artifact.records import Imported, LabelRecord, Made, PreprocessRecord, SourceRecord
-from ddhub.artifact.state import STATE
 from ddhub.base import files, plugins, strict_yaml
 from ddhub.base import overrides as overridess
 from ddhub.base.errors import UserError
@@ -97,7 +96,6 @@ def import_set(path: Path, out: Path, asked: Asked) -> Path:
     plausibility.check(found.images, fitted, path.name, affirmed=asked.space.mean is not None)
     notes = [*fetched, *found.notes, *order_notes, *space_notes]
     origin.remember(_write(out, name, layout, asked, found, split, fitted, notes), local)
-    files.write_json(out / STATE / "run.json", {"recipe_hash": None, "recipe": {}, "source_path": local})
     for note in notes:
         say(f"note: {note}")
     return out
