@@ -1,4 +1,4 @@
-"""What lies beside a set about how it was begun, and where its source is."""
+"""What lies beside a set about how its run was begun."""
 
 import pytest
 
@@ -13,15 +13,9 @@ BEGUN = RunState(
 
 def test_how_a_run_began_is_read_back(tmp_path):
     """Nothing where none has begun."""
-    assert state.begun(tmp_path) is None and state.remembered(tmp_path) is None
+    assert state.begun(tmp_path) is None
     state.begin(tmp_path, BEGUN)
-    assert state.begun(tmp_path) == BEGUN and state.remembered(tmp_path) == "/here"
-
-
-def test_an_import_is_no_run(tmp_path):
-    """It remembers where its source lies, in a file of its own."""
-    state.remember(tmp_path, "/there")
-    assert state.begun(tmp_path) is None and state.remembered(tmp_path) == "/there"
+    assert state.begun(tmp_path) == BEGUN
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"recipe_hash": 1}', '{"recipe": {}}'])
