@@ -1,7 +1,9 @@
 """What a probe says of a set: a verdict, the numbers behind it, and what to type about it."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from ddhub.base.log import say, warn
 
@@ -10,15 +12,17 @@ from ddhub.base.log import say, warn
 class Outcome:
     """What a probe found; accuracies are shares of the images looked at."""
 
-    verdict: str  # fine, wrong space, permuted classes, unrecognised or unknown
-    sentence: str
-    next: str | None
-    teacher: dict[str, Any] | None = None  # kind, architecture, validation_top1
-    images: int = 0
-    chance: float | None = None
-    spaces: list[dict[str, Any]] = field(default_factory=list)  # as fed first: words, recognised, distance
-    order: dict[str, str] | None = None  # for each class that moved, the one that its images show
-    logits: float | None = None  # distance of the stored logits from the teachers', in their own spread
+    verdict: Annotated[str, Field(description="Fine, wrong space, permuted classes, unrecognised or unknown.")]
+    sentence: Annotated[str, Field(description="What was found.")]
+    next: Annotated[str | None, Field(description="Command that mends it.")]
+    teacher: Annotated[dict[str, Any] | None, Field(description="Kind, architecture and validation_top1.")] = None
+    images: Annotated[int, Field(description="Images looked at.")] = 0
+    chance: Annotated[float | None, Field(description="Accuracy of a guess.")] = None
+    spaces: Annotated[list[dict[str, Any]], Field(description="Every space, the one as fed first.")] = field(
+        default_factory=list
+    )
+    order: Annotated[dict[str, str] | None, Field(description="For each class that moved, what it shows.")] = None
+    logits: Annotated[float | None, Field(description="Distance of stored logits from the teachers.")] = None
 
     def is_sound(self) -> bool:
         """Whether it is of the types that it should be; one that was kept can be a stranger's."""
