@@ -3,7 +3,6 @@
 What a verb needs is imported when it is called, so that `recipes` or a misspelt name costs no second of torch's start.
 """
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -136,18 +135,9 @@ def pull(set: str, out: Folder) -> Pull:
     Raises:
         UserError: for what is no set on the Hub, or an `out` that holds something.
     """
-    from ddhub.artifact import folder as folders
+    from ddhub.artifact import pull as pulling
 
-    out = Path(out)
-    files.refuse_taken(out)
-    place = hub.fetch(set)
-    if place.repo_id is None or place.commit is None:
-        raise UserError(f"{set}: is a folder here already", next=f"cp -r {set} {out}")
-    with files.disk_errors(out, "pulling"), files.whole_folder(out) as staging:
-        for name, path in hub.published(place.folder).items():
-            (staging / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, staging / name)
-        folders.read(staging)
+    place = pulling.pull(set, Path(out))
     return Pull(folder=str(out), repo_id=place.repo_id, commit=place.commit)
 
 

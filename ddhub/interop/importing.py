@@ -19,7 +19,7 @@ from ddhub.artifact.manifest import Manifest
 from ddhub.artifact.parquet import Rows
 from ddhub.artifact.records import Imported, LabelRecord, Made, PreprocessRecord, SourceRecord
 from ddhub.base import files, plugins, strict_yaml
-from ddhub.base import overrides as overridess
+from ddhub.base import overrides as changes
 from ddhub.base.errors import UserError
 from ddhub.base.log import say
 from ddhub.base.schema import check
@@ -62,7 +62,7 @@ def ask(source: str, **options: Unpack[ImportOptions]) -> Asked:
     read, space = (
         {field.name: given.pop(field.name) for field in fields(part) if field.name in given} for part in (Reading, Told)
     )
-    overrides = overridess.texts(given.pop("overrides", ()))
+    overrides = changes.texts(given.pop("overrides", ()))
     return Asked(source, overrides, space=Told(**space), reading=Reading(**read), **given)
 
 
@@ -163,7 +163,7 @@ def _source(asked: Asked, found: Foreign) -> tuple[SourceSpec, str | None]:
     foreign_keys = [text for text in asked.overrides if not text.strip().startswith("source.")]
     if foreign_keys:
         raise UserError(f"--set {foreign_keys[0]}: here only source.KEY=VALUE can be set, as in source.path=FOLDER")
-    overridess.override(data, asked.overrides)
+    changes.override(data, asked.overrides)
     spec, faults = check(SourceSpec, data["source"], "source.")
     if spec is None:
         raise UserError("\n".join(faults))
