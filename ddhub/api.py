@@ -137,8 +137,8 @@ def pull(set: str, out: Folder) -> Pull:
     """
     from ddhub.artifact import pull as pulling
 
-    place = pulling.pull(set, Path(out))
-    return Pull(folder=str(out), repo_id=place.repo_id, commit=place.commit)
+    repo_id, commit = pulling.pull(set, Path(out))
+    return Pull(folder=str(out), repo_id=repo_id, commit=commit)
 
 
 def merge(*sets: Reference, out: Folder, name: str | None = None) -> Made:
