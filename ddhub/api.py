@@ -16,7 +16,7 @@ from ddhub.base.errors import UserError
 from ddhub.base.log import say
 from ddhub.distillation import groups, pipeline
 from ddhub.distillation import recipes as recipe_files
-from ddhub.distillation.plan import forecast, history, work
+from ddhub.distillation.plan import budget, forecast, history, work
 from ddhub.evaluation import find_results, find_set, results
 from ddhub.evaluation import grid as grids
 from ddhub.evaluation.probe import check
@@ -93,10 +93,10 @@ def plan(
     each = groups.threads_each(threads, outline.decisions.threads, engine)
     if measure:
         if resolved.memory is not None:
-            outline = replace(outline, decisions=pipeline.within_budget(resolved, shape, outline.decisions))
+            outline = replace(outline, decisions=budget.measured(outline))
         forecast.measure(outline, each)
     else:
-        outline = forecast.within_budget(outline, pipeline.most_at_once(resolved, shape))
+        outline = budget.foretold(outline)
     past = history.past(outline.decisions.device, resolved.method["name"])
     return {**forecast.document(outline, each, engine.workers), "past": past}
 

@@ -107,6 +107,7 @@ class Made(Strict):
     recipe_hash: str | None = None
     overrides: list[str] = Field(default_factory=list)
     decisions: dict[str, Any] = Field(default_factory=dict)
+    method_code: str | None = None  # whose code the method is: a package or a file with its hash; null: ddhub's own
 
 
 class FileRecord(Strict):

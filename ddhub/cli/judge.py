@@ -8,7 +8,9 @@ from typing import Any
 import click
 
 from ddhub.base.errors import UserError
+from ddhub.base.overrides import setting
 from ddhub.cli.options import (
+    Listed,
     common_options,
     engine_options,
     importing_options,
@@ -18,6 +20,18 @@ from ddhub.cli.options import (
 )
 
 
+def _protocols() -> list[str]:
+    from ddhub.evaluation.protocols import PROTOCOLS
+
+    return list(PROTOCOLS)
+
+
+def _baselines() -> list[str]:
+    from ddhub.evaluation.baseline_names import BASELINES
+
+    return list(BASELINES)
+
+
 @click.command(epilog="Example:  ddhub evaluate distilled/digits_ipc1 --archs convnet,resnet18,vit_tiny --seeds 3")
 @click.argument("set_", metavar="SET")
 @click.option("--archs", default="", help="Architectures, comma-separated. [default: the teachers']")
@@ -25,13 +39,17 @@ from ddhub.cli.options import (
     "--protocols",
     default="native",
     show_default=True,
-    help="Comma-separated: native, dynamic, hard, plain, unaugmented, dc-bench, datm, rded.",
+    cls=Listed,
+    names=_protocols,
+    help="Comma-separated: {names}.",
 )
 @click.option(
     "--baselines",
     default="random",
     show_default=True,
-    help="Comma-separated: random, random_bytes, full, herding, kcenter, kmeans; or none.",
+    cls=Listed,
+    names=_baselines,
+    help="Comma-separated: {names}; or none.",
 )
 @click.option("--tune", is_flag=True, help="Choose rate and weight decay per architecture, on validation data only.")
 @click.option("--seeds", type=click.IntRange(1), help="Trainings per number. [default: the recipe's, often 5]")
@@ -112,10 +130,10 @@ def _source_path(overrides: tuple[str, ...]) -> str | None:
     """The folder of `source.path=FOLDER`; of the source, nothing else can be set here."""
     path = None
     for text in overrides:
-        key, _, value = text.partition("=")
-        if key.startswith("source.") and (key != "source.path" or not value):
+        each = setting(text, "epochs=50")
+        if each.key.startswith("source.") and (each.key != "source.path" or not each.value):
             raise UserError(f"--set {text}: of the source, only source.path=FOLDER can be set here")
-        path = value if key == "source.path" else path
+        path = each.value if each.key == "source.path" else path
     return path
 
 

@@ -5,13 +5,14 @@ from typing import Any
 
 import click
 
+from ddhub.base import plugins
 from ddhub.cli.options import common_options, engine_options, json_option, precision_option, recipe_options
 
 
 @click.command(epilog="Example:  ddhub recipes --json")
 @json_option
 def recipes(as_json: bool) -> None:
-    """List the shipped recipes."""
+    """List the shipped recipes, the methods, and the plug-ins of installed packages."""
     from ddhub import api
 
     listing = api.recipes()
@@ -22,6 +23,10 @@ def recipes(as_json: bool) -> None:
     for entry in listing:
         expected = ", ".join(f"{k} {100 * v:.1f}%" for k, v in entry["expected"].items() if isinstance(v, float))
         click.echo(f"{entry['name']:{width}}  {entry['title']}{f'  (expected: {expected})' if expected else ''}")
+    click.echo(f"\nmethods: {', '.join(plugins.METHODS.names())}; or a file of yours, --set method.name=./NAME.py")
+    for kind in (plugins.METHODS, plugins.LAYOUTS, plugins.ARCHITECTURES):
+        for name, package in sorted(kind.packages().items()):
+            click.echo(f"{kind.noun} {name}: of {package}")
 
 
 @click.command(epilog="Example:  ddhub plan imagenet_ipc50 --memory 4GB")

@@ -1,11 +1,12 @@
 """Options that several commands share."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar, cast
 
 import click
 
+from ddhub.base import plugins
 from ddhub.base.errors import UserError
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -22,6 +23,19 @@ def _numbers(ctx: click.Context, parameter: click.Parameter, text: str | None) -
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON document on stdout and nothing else."
 )
+
+
+class Listed(click.Option):
+    """An option whose help says which names there are, looked up when it is shown: packages bring more of them."""
+
+    def __init__(self, *given: Any, names: Callable[[], Iterable[str]], **how: Any) -> None:
+        super().__init__(*given, **how)
+        self.names = names
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """The option and its help, with the names in the place of `{names}`."""
+        told = super().get_help_record(ctx)
+        return told and (told[0], told[1].replace("{names}", ", ".join(self.names())))
 
 
 def recipe_options(function: Function) -> Function:
@@ -95,7 +109,12 @@ def engine_options(jobs: str, shared: str = "") -> Callable[[Function], Function
 
 
 _IMPORT = {
-    "layout": click.option("--layout", help="apm, dc, mtt, datm, kip, folder, eccv24 or hub. [default: auto]"),
+    "layout": click.option(
+        "--layout",
+        cls=Listed,
+        names=plugins.LAYOUTS.names,
+        help="The layout of its files: {names}, or a file of yours, ./NAME.py. [default: auto]",
+    ),
     "mean": click.option(
         "--mean", callback=_numbers, metavar="A,B,C", help="Of pixels in [0, 1], where the table has none."
     ),

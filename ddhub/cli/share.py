@@ -5,7 +5,8 @@ from typing import Any
 
 import click
 
-from ddhub.cli.options import importing_options, json_option
+from ddhub.base import plugins
+from ddhub.cli.options import Listed, importing_options, json_option
 
 
 @click.command(epilog="Example:  ddhub push distilled/digits_ipc1 OWNER/digits-ipc1")
@@ -65,7 +66,9 @@ def import_(
 
 @click.command(epilog="Example:  ddhub export distilled/cifar10_ipc10_small --layout datm")
 @click.argument("folder", type=click.Path())
-@click.option("--layout", required=True, help="apm, dc, mtt, datm, kip, folder or eccv24.")
+@click.option(
+    "--layout", required=True, cls=Listed, names=plugins.LAYOUTS.names, help="{names}, or a file of yours, ./NAME.py."
+)
 @click.option("--out", type=click.Path(), help="A new folder. [default: exported/NAME_LAYOUT]")
 @json_option
 def export(folder: str, layout: str, out: str | None, as_json: bool) -> None:

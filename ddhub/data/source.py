@@ -23,7 +23,7 @@ from ddhub.base.log import say
 from ddhub.base.redact import one_line
 from ddhub.data import columns, decode
 from ddhub.data.catalog import GATED, Shape
-from ddhub.data.spec import SourceSpec
+from ddhub.data.spec import SourceSpec, is_local
 
 TESTS = ("test", "validation", "valid", "val")  # what a split to test on is called
 DECODING = 2  # version of the decoding rules below; a change makes new cache files
@@ -201,8 +201,7 @@ def _unreadable() -> tuple[type[Exception], ...]:
 
 def _is_local(spec: SourceSpec) -> bool:
     """Whether a source is read from a folder here."""
-    where = spec.path or spec.dataset
-    return spec.path is not None or Path(where).expanduser().is_dir() or where.startswith((".", "/", "~"))
+    return spec.path is not None or is_local(spec.dataset)
 
 
 def _resolve_revision(name: str, revision: str | None) -> str:

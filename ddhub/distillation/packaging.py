@@ -24,12 +24,14 @@ from ddhub.artifact.parquet import Rows
 from ddhub.artifact.recipe import Recipe
 from ddhub.artifact.state import STATE
 from ddhub.base import files, mapped
+from ddhub.base.errors import UserError
 from ddhub.base.log import say
 from ddhub.base.mapped import Room
 from ddhub.base.overrides import public_override
 from ddhub.base.units import duration
 from ddhub.data.classes import wnids
 from ddhub.distillation import memorisation
+from ddhub.distillation.recipes import method_of
 from ddhub.distillation.task import SyntheticSet, Task
 from ddhub.training import device
 
@@ -117,9 +119,20 @@ def _packaged(task: Task, staging: Path, rest: float | None, room: Room) -> Synt
 
 
 def checked(synthetic: SyntheticSet, task: Task) -> SyntheticSet:
-    """What a method returned, in host memory; the assertions are for the authors of methods."""
-    assert synthetic.images.shape[1:] == task.source.images.shape[1:], "a method returns images of the source's shape"
-    assert len(synthetic.images) == len(synthetic.labels), "a method returns a label for every image"
+    """What a method returned, in host memory.
+
+    Raises:
+        UserError: where it is not what the contract says, ddhub/distillation/method.py.
+    """
+    count, classes = len(task.initial_labels()), len(task.source.classes)
+    wanted = {"images": (count, *task.image_shape), "labels": (count,), "soft_labels": (count, classes)}
+    for name, shape in wanted.items():
+        value = getattr(synthetic, name, None)
+        if value is None and name == "soft_labels":
+            continue
+        if not isinstance(value, torch.Tensor) or tuple(value.shape) != shape:
+            held = tuple(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__
+            raise UserError(f"method {task.recipe.method['name']}: returns {name} of {held}, not {shape}")
     soft = None if synthetic.soft_labels is None else synthetic.soft_labels.cpu()
     return SyntheticSet(synthetic.images.cpu(), synthetic.labels.cpu(), soft)
 
@@ -175,7 +188,7 @@ def _manifest(
     rows: Rows,
     rest: float | None,
 ) -> Manifest:
-    recipe, source, spec = task.recipe, task.source, task.source.spec
+    recipe, source, spec, code = task.recipe, task.source, task.source.spec, method_of(task.recipe).code
     records = folder.file_records(staging)
     known = spec.model_dump(include=set(SourceRecord.model_fields))
     classes = list(source.classes)
@@ -200,7 +213,7 @@ def _manifest(
         ),
         teachers=teacher_records,
         protocol=task.protocol,
-        method=recipe.method,
+        method=recipe.content()["method"],
         seed=recipe.seed,
         init=recipe.method.get("init"),
         groups=recipe.groups,
@@ -222,6 +235,7 @@ def _manifest(
             recipe_hash=recipe.hash,
             overrides=[public_override(text) for text in overrides],
             decisions=task.decisions.record(),
+            method_code=None if code is None else str(code),
         ),
         files=records,
         bytes=folder.byte_counts(records, rows),

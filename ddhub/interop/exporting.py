@@ -7,6 +7,7 @@ from ddhub.artifact import folder
 from ddhub.artifact.folder import Artifact
 from ddhub.base import files, plugins
 from ddhub.base.errors import UserError
+from ddhub.interop import layout as layouts
 
 
 def export(source: Path, layout: str, out: Path) -> dict[str, Any]:
@@ -18,23 +19,24 @@ def export(source: Path, layout: str, out: Path) -> dict[str, Any]:
     Raises:
         UserError: for a layout that cannot hold the set; says why.
     """
-    module = plugins.load("layouts", layout)
-    if not hasattr(module, "write"):
+    chosen = layouts.load(layout)
+    if chosen.write is None:
         raise UserError(
-            f"--layout {layout}: an artifact is a Hub dataset already", next=f"ddhub push {source} OWNER/NAME"
+            f"--layout {layout}: is only read; an artifact is a Hub dataset already",
+            next=f"ddhub push {source} OWNER/NAME",
         )
     found = folder.read(source)
-    _check_holds(found, layout, module.HOLDS)
+    _check_holds(found, layout, chosen.holds)
     files.refuse_taken(out)
-    with files.disk_errors(out, "exporting"), files.whole_folder(out) as staging:
-        module.write(found, staging)
+    with files.disk_errors(out, "exporting"), files.whole_folder(out) as staging, plugins.blaming(chosen.code):
+        chosen.write(found, staging)
     written = sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
     return {
         "folder": str(out),
         "layout": layout,
         "files": written,
         "space": space(found, layout),
-        "left_out": _left_out(found, layout, module.HOLDS),
+        "left_out": _left_out(found, layout, chosen.holds),
     }
 
 

@@ -5,7 +5,7 @@ Shapes: N images, C H W image, K classes.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,12 @@ from ddhub.data import classes as class_names
 from ddhub.data import source as sources
 from ddhub.data.preprocess import Preprocess
 from ddhub.data.source import Split
-from ddhub.data.spec import SourceSpec
+from ddhub.data.spec import SourceSpec, is_local
 from ddhub.interop import class_order, conventions, input_space
+from ddhub.interop import layout as layout_module
 from ddhub.interop import reading as readings
 from ddhub.interop.input_space import Told
+from ddhub.interop.layout import Layout
 from ddhub.interop.reading import Foreign, Reading
 from ddhub.training.protocol import Protocol
 
@@ -78,7 +80,7 @@ def import_set(path: Path, out: Path, asked: Asked) -> Path:
     assert asked.name is not None
     name = manifest.check_name(asked.name)
     layout, path = find(path, asked.layout, asked.reading)
-    found: Foreign = plugins.load("layouts", layout).read(path, asked.reading)
+    found = read(path, layout, asked.reading)
     spec, local = _source(asked, found)
     space = input_space.settle(asked.space, found, spec.dataset)
     named = _class_file(asked)
@@ -102,13 +104,12 @@ def find(path: Path, layout: str, how: Reading) -> tuple[str, Path]:
         UserError: where none fits or several do; names them.
     """
     _refuse_known(path)
-    layouts = plugins.names("layouts") if layout == "auto" else [layout]
-    modules = {name: plugins.load("layouts", name) for name in layouts}
+    layouts = _all_layouts() if layout == "auto" else {layout: layout_module.load(layout)}
     places = [path]
     if path.is_dir():
         whole = (p for p in path.iterdir() if p.suffix in readings.SINGLE and not p.name.startswith(readings.HALVES))
         places += sorted(whole)
-    fitting = [(name, place) for place in places for name in layouts if modules[name].detect(place, how)]
+    fitting = [(name, place) for place in places for name, each in layouts.items() if _detects(each, place, how)]
     if len(fitting) == 1:
         return fitting[0]
     if layout != "auto" and len(fitting) < 2:
@@ -119,6 +120,38 @@ def find(path: Path, layout: str, how: Reading) -> tuple[str, Path]:
         raise UserError(f"{path}: {what} ({known})", next="--layout NAME says what is missing")
     shown = "; ".join(f"{place} (--layout {name})" for name, place in fitting)
     raise UserError(f"{path}: several sets are possible: {shown}", next="name one of these paths and its --layout")
+
+
+def _all_layouts() -> dict[str, Layout]:
+    """Every layout by name, without those of packages that are broken: they stand in no other's way."""
+    found = {}
+    for name in plugins.LAYOUTS.names():
+        try:
+            found[name] = layout_module.load(name)
+        except UserError as fault:
+            say(f"left out: {fault}")
+    return found
+
+
+def _detects(layout: Layout, place: Path, how: Reading) -> bool:
+    with plugins.blaming(layout.code):
+        return layout.detect(place, how)
+
+
+def read(path: Path, layout: str, how: Reading) -> Foreign:
+    """Read a set in a layout, as its files have it.
+
+    Raises:
+        UserError: for whatever the layout misses; for a layout of somebody else's that returns no set.
+    """
+    chosen = layout_module.load(layout)
+    with plugins.blaming(chosen.code):
+        found = chosen.read(path, how)
+    if not isinstance(found, Foreign) or found.family not in conventions.PROTOCOLS:
+        known = ", ".join(sorted(conventions.PROTOCOLS))
+        raise UserError(f"layout {layout}: read returns no Foreign(family, images, ...) with a family of {known}")
+    notes = [f"read by code of {chosen.code}"] if chosen.code else []
+    return replace(found, notes=[*found.notes, *notes])
 
 
 def _refuse_known(path: Path) -> None:
@@ -146,8 +179,8 @@ def _source(asked: Asked, found: Foreign) -> tuple[SourceSpec, str | None]:
     spec, faults = check(SourceSpec, data["source"], "source.")
     if spec is None:
         raise UserError("\n".join(faults))
-    folder = Path(spec.dataset).expanduser()
-    if spec.path is None and (folder.is_dir() or spec.dataset.startswith((".", "/", "~"))):
+    if spec.path is None and is_local(spec.dataset):
+        folder = Path(spec.dataset).expanduser()
         spec = spec.model_copy(update={"dataset": f"./{folder.absolute().name}", "path": str(folder.absolute())})
     if spec.resolution is None and catalog.dataset(spec.dataset) == "imagenet":
         # Its own images have all sizes; the set's side is the only one that it can be compared at.
@@ -210,6 +243,7 @@ def _write(
     if asked.epochs is not None:
         protocol = protocol.model_copy(update={"epochs": asked.epochs})
     notes += protocol_notes
+    layout = plugins.public_name(layout)
     imported = Imported(layout=layout, files=found.files, notes=notes)
     method = {"name": asked.method or found.method or layout}
     license = asked.license or catalog.LICENSES.get(split.spec.dataset)

@@ -122,7 +122,7 @@ def _header(manifest: Manifest, title: str, images: int, info: dict[str, Any]) -
     is_id = REPO_ID.fullmatch(dataset) is not None
     license = manifest.source.license or LICENSES.get(dataset, "unknown")
     terms = {"license_name": "terms-of-the-source", "license_link": f"https://huggingface.co/datasets/{dataset}"}
-    tags = ["dataset-distillation", f"ipc-{manifest.ipc}", str(manifest.method["name"]), "ddhub"]
+    tags = ["dataset-distillation", f"ipc-{manifest.ipc}", str(manifest.method["name"]).removeprefix("./"), "ddhub"]
     return {
         "pretty_name": title,
         "license": license,

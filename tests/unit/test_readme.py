@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import ddhub.distillation.methods
 from ddhub import api
-from ddhub.base import plugins
+from ddhub.base import files
 from ddhub.training import architectures
 
 ROOT = Path(__file__).parents[2]
@@ -29,15 +28,12 @@ def block(containing: str) -> str:
 
 
 def test_the_method_it_shows_works(tmp_path, monkeypatch):
-    """The file is found by its name, its command distills, and the result is the class means."""
-    folder = tmp_path / "methods"
-    folder.mkdir()
-    (folder / "mean.py").write_text(block("the mean of its training images"))
-    monkeypatch.setattr(ddhub.distillation.methods, "__path__", [*ddhub.distillation.methods.__path__, str(folder)])
-    assert "mean" in plugins.names("methods")
-    overrides = re.findall(r"--set (\S+)", block("method.name=mean"))
+    """The file is run from where it lies, its command distills, and the result is the class means."""
+    monkeypatch.chdir(tmp_path)
+    Path("mean.py").write_text(block("the mean of its training images"))
+    overrides = re.findall(r"--set (\S+)", block("method.name=./mean.py"))
     made = api.distill("digits_ipc1", out=tmp_path / "mean", overrides=[*overrides, *QUICK], threads=1)
-    assert made["manifest"]["method"] == {"name": "mean"}
+    assert made["manifest"]["method"] == {"name": "./mean.py", "sha256": files.sha256(Path("mean.py"))}
     assert made["manifest"]["packaging"]["validation_top1_packaged"] > 0.1
 
 

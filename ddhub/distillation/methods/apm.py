@@ -23,6 +23,7 @@ from torch import Tensor
 
 from ddhub.base import mapped, seeds
 from ddhub.base.schema import Strict
+from ddhub.distillation.method import Method
 from ddhub.distillation.plan.work import Outline, Phase, moving, scoring, training
 from ddhub.distillation.task import SyntheticSet, Task, own_protocol
 from ddhub.training import fit
@@ -341,3 +342,6 @@ def go_back(state: State, store: Store) -> None:
         values = {"images": best[rows], "average": best[rows], "velocity": torch.zeros_like(best[rows])}
         store.write(rows, {name: values[name] for name in state["batch"]})
     state["batch"] = {name: value.to(device) for name, value in store.read(state["rows"]).items()}
+
+
+METHOD = Method(config=Config, distill=distill, work=work, architectures=("student.arch",))

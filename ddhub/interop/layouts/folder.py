@@ -17,9 +17,9 @@ from ddhub.base import files, limits
 from ddhub.base.errors import UserError
 from ddhub.data import decode as decodes
 from ddhub.interop import reading
+from ddhub.interop.layout import Layout
 from ddhub.interop.reading import Foreign, Reading
 
-HOLDS = ("hard",)
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 
@@ -110,3 +110,6 @@ def write(found: Artifact, folder: Path) -> None:
         name = f"{label:05d}/class{label:05d}_id{seen[label]:05d}.png"
         files.write_bytes(folder / name, parquet.png(image))
         seen[label] += 1
+
+
+LAYOUT = Layout(detect=detect, read=read, write=write)
