@@ -16,14 +16,13 @@ from torch import Tensor
 from ddhub.artifact import manifest as manifests
 from ddhub.artifact import parquet
 from ddhub.artifact.manifest import ByteCounts, FileRecord, Manifest
+from ddhub.artifact.names import PAYLOAD, WHITENING
 from ddhub.artifact.parquet import Rows
 from ddhub.base import files, limits, redact
 from ddhub.base.errors import UserError
 from ddhub.base.mapped import Room, in_memory
 from ddhub.base.units import size
 from ddhub.data.preprocess import Preprocess, load_whitening
-
-PAYLOAD = ("data/*.parquet", "preprocess.safetensors", "teachers/*.safetensors", "recipe.yaml")
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ def file_records(folder: Path) -> dict[str, FileRecord]:
 def byte_counts(records: dict[str, FileRecord], rows: Rows) -> ByteCounts:
     """Storage by purpose; soft labels count as their type's bytes and are taken out of the parquet files' size."""
     labels = sum(column.nbytes for column in (rows.soft, rows.index) if column is not None)
-    total = {"data": 0, "teachers": 0, "preprocess.safetensors": 0}
+    total = {"data": 0, "teachers": 0, WHITENING: 0}
     for name, record in records.items():
         part = name.split("/")[0]
         if part in total:
@@ -90,7 +89,7 @@ def byte_counts(records: dict[str, FileRecord], rows: Rows) -> ByteCounts:
     return ByteCounts(
         images=max(0, total["data"] - labels),
         labels=labels,
-        preprocess=total["preprocess.safetensors"],
+        preprocess=total[WHITENING],
         teachers=total["teachers"],
     )
 

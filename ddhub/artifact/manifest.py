@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from ddhub.artifact.names import MANIFEST
 from ddhub.base import files, limits, redact, strict_json
 from ddhub.base.errors import UserError
 from ddhub.base.files import json_bytes
@@ -218,14 +219,14 @@ def read(folder: Path) -> Manifest:
     Raises:
         UserError: where there is none, or with every fault in it.
     """
-    path = folder / "ddhub.json"
+    path = folder / MANIFEST
     if not path.is_file():
         what = "holds no ddhub.json, so it is no ddhub artifact" if folder.is_dir() else "no such folder"
         raise UserError(f"{folder}: {what}", next="ddhub distill RECIPE makes one")
     return _validated(strict_json.read(path), str(path))
 
 
-def parse(content: bytes, where: str = "ddhub.json") -> Manifest:
+def parse(content: bytes, where: str = MANIFEST) -> Manifest:
     """Validate a manifest's bytes.
 
     Raises:

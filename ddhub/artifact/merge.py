@@ -17,6 +17,7 @@ from ddhub import __version__
 from ddhub.artifact import folder as folders
 from ddhub.artifact import manifest, parquet, state
 from ddhub.artifact.manifest import ByteCounts, Imported, Made, Manifest, Part
+from ddhub.artifact.names import MANIFEST, RECIPE
 from ddhub.artifact.state import STATE
 from ddhub.base import files, strict_yaml
 from ddhub.base.errors import UserError
@@ -56,7 +57,7 @@ def read(name: str, folder: Path) -> Given:
     """
     record = manifest.read(folder)
     folders.check_files(folder, record)
-    path = folder / "recipe.yaml"
+    path = folder / RECIPE
     described = strict_yaml.read(path)
     if not isinstance(described, dict):
         raise UserError(f"{path}: not a recipe", next=f"ddhub verify {name}")
@@ -84,14 +85,14 @@ def merge(sets: Sequence[Given], out: Path, name: str) -> None:
         if shared.startswith("teachers/") or shared == first.record.preprocess.zca:
             files.write_bytes(out / shared, (first.folder / shared).read_bytes())
     record = _manifest(sets, name, groups)
-    files.write_bytes(out / "recipe.yaml", strict_yaml.to_yaml(_described(sets, record)).encode())
+    files.write_bytes(out / RECIPE, strict_yaml.to_yaml(_described(sets, record)).encode())
     _remember_source(sets, out)
     records = folders.file_records(out)
     data = sum(file.bytes for path, file in records.items() if path.startswith("data/"))
     labels = sum(one.record.bytes.labels for one in sets)
     counts = first.record.bytes.model_copy(update={"images": data - labels, "labels": labels})
     whole = record.model_copy(update={"files": records, "bytes": counts})
-    files.write_bytes(out / "ddhub.json", manifest.dump(whole))
+    files.write_bytes(out / MANIFEST, manifest.dump(whole))
 
 
 def _refuse_repeated(sets: Sequence[Given]) -> None:
@@ -130,7 +131,7 @@ def _facts(one: Given) -> dict[tuple[str, str], Any]:
     keys = {key: value for key, value in keys.items() if key not in FREE}
     keys |= {"classes": record.classes, "teachers": [teacher.arch for teacher in record.teachers]}
     keys["imported.layout"] = record.imported and record.imported.layout
-    facts = {("ddhub.json", key): value for key, value in keys.items()}
+    facts = {(MANIFEST, key): value for key, value in keys.items()}
     for path in [record.preprocess.zca, *(teacher.file for teacher in record.teachers)]:
         if path is not None:
             facts[path, "sha256"] = record.files[path].sha256

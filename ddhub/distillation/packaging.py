@@ -20,6 +20,7 @@ from ddhub.artifact.manifest import (
     SourceRecord,
     TeacherRecord,
 )
+from ddhub.artifact.names import MANIFEST, RECIPE, WHITENING
 from ddhub.artifact.parquet import Rows
 from ddhub.artifact.recipe import Recipe
 from ddhub.artifact.state import STATE
@@ -56,8 +57,8 @@ def package(
     shutil.rmtree(staging, ignore_errors=True)
     teacher_records = _copy_teachers(task, staging)
     if task.preprocess.zca is not None:
-        files.write_bytes(staging / "preprocess.safetensors", task.preprocess.to_bytes())
-    files.write_bytes(staging / "recipe.yaml", _resolved_recipe(task).yaml().encode())
+        files.write_bytes(staging / WHITENING, task.preprocess.to_bytes())
+    files.write_bytes(staging / RECIPE, _resolved_recipe(task).yaml().encode())
     with mapped.room(out / STATE / "packaging") as room:  # of all that grows with the set
         pixels, clipped = task.preprocess.pixels(synthetic.images, room)
         inputs = task.preprocess.inputs_into(pixels, room(pixels.shape, torch.float32))
@@ -201,7 +202,7 @@ def _manifest(
         preprocess=PreprocessRecord(
             mean=list(task.preprocess.mean),
             std=list(task.preprocess.std),
-            zca="preprocess.safetensors" if task.preprocess.zca is not None else None,
+            zca=WHITENING if task.preprocess.zca is not None else None,
             pixels_space=None if rows.pixels is None else "input",
             clipped=clipped,
         ),
@@ -249,4 +250,4 @@ def install(staging: Path, out: Path, record: Manifest) -> None:
             (out / name).parent.mkdir(parents=True, exist_ok=True)
             (staging / name).replace(out / name)
         shutil.rmtree(staging)
-    files.write_bytes(out / "ddhub.json", manifest.dump(record))
+    files.write_bytes(out / MANIFEST, manifest.dump(record))

@@ -15,6 +15,7 @@ from ddhub import __version__
 from ddhub.artifact import folder as folders
 from ddhub.artifact import manifest, parquet
 from ddhub.artifact.manifest import Imported, LabelRecord, Made, Manifest, PreprocessRecord, SourceRecord
+from ddhub.artifact.names import MANIFEST, RECIPE, WHITENING
 from ddhub.artifact.parquet import Rows
 from ddhub.artifact.state import STATE
 from ddhub.base import files, plugins, strict_yaml
@@ -156,7 +157,7 @@ def read(path: Path, layout: str, how: Reading) -> Foreign:
 
 def _refuse_known(path: Path) -> None:
     """What is no set, or no foreign one."""
-    if path.is_dir() and (path / "ddhub.json").is_file():
+    if path.is_dir() and (path / MANIFEST).is_file():
         raise UserError(f"{path}: is a ddhub artifact already", next=f"ddhub evaluate {path}")
     per_batch = path.is_dir() and any(path.glob("epoch_*/batch_*.tar"))
     if path.name.startswith(("FKD_", "batch_")) or per_batch:
@@ -249,9 +250,9 @@ def _write(
     license = asked.license or catalog.LICENSES.get(split.spec.dataset)
     parquet.write(out, rows, split.classes)
     if fitted.zca is not None:
-        files.write_bytes(out / "preprocess.safetensors", fitted.to_bytes())
+        files.write_bytes(out / WHITENING, fitted.to_bytes())
     described = _described(name, imported, ipc, split.spec, protocol, method, license)
-    files.write_bytes(out / "recipe.yaml", strict_yaml.to_yaml(described).encode())
+    files.write_bytes(out / RECIPE, strict_yaml.to_yaml(described).encode())
     records = folders.file_records(out)
     known = split.spec.model_dump(include=set(SourceRecord.model_fields))
     record = Manifest(
@@ -263,7 +264,7 @@ def _write(
         preprocess=PreprocessRecord(
             mean=list(fitted.mean),
             std=list(fitted.std),
-            zca="preprocess.safetensors" if fitted.zca is not None else None,
+            zca=WHITENING if fitted.zca is not None else None,
             per_image=fitted.per_image,
             pixels_space=None if exact is None else "input",
             clipped=clipped,
@@ -277,7 +278,7 @@ def _write(
         files=records,
         bytes=folders.byte_counts(records, rows),
     )
-    files.write_bytes(out / "ddhub.json", manifest.dump(record))
+    files.write_bytes(out / MANIFEST, manifest.dump(record))
 
 
 def _described(

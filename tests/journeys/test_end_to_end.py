@@ -105,7 +105,7 @@ def test_a_method_resumes_bit_exactly_after_kill_9(name, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_makes_groups_within_a_budget_and_resumes_them_after_kill_9(name, tmp_path, monkeypatch):
-    """What the budget came to is decided once; a set of two groups is the same whether a process died over it or not."""
+    """What the budget came to is decided once; a set of two groups is the same whether a process died over it."""
     overrides = [*METHODS[name], "ipc=2", "groups=2", "memory=2GB"]
     overrides += ["method.iterations=60"] if name != "random" else ["teachers.epochs=30"]
     whole, broken, home = tmp_path / "whole", tmp_path / "broken", tmp_path / "home"
