@@ -105,8 +105,8 @@ class Kind:
         known = hashlib.sha256(content).hexdigest()
         if sha256 not in (None, known):
             raise UserError(
-                f"{name}: is not the file that was named before: its sha256 is {known}, not {sha256}",
-                next=f"bring the file back as it was, or start over with another --out (sha256sum {name})",
+                f"{name}: is not the file that the recipe was made with: its sha256 is {known}, not {sha256}",
+                next="bring the file back as it was; or --set method.sha256=null and another --out, to use it as it is",
             )
         with _import_faults(name):
             module = _executed(path.absolute(), content, known)

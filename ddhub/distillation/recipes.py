@@ -118,16 +118,14 @@ def _check_method(data: Any) -> tuple[dict[str, Any], list[str]]:
     """The method's values with its defaults filled in, and the faults."""
     if not isinstance(data, dict):
         return {}, []  # the recipe's own check has said so
-    name, sha256 = data.get("name"), data.get("sha256")
+    name = data.get("name")
     if not isinstance(name, str):
         return {}, [f"method.name: no method {name!r}{did_you_mean(str(name), plugins.METHODS.names())}"]
     try:
-        method = load(name)
+        method = load(name, data.get("sha256"))  # another file than the recipe's is not run
     except UserError as fault:
         return {}, [f"method.name: {line}" for line in fault.args[0].splitlines()]
     code = {} if method.code is None or method.code.sha256 is None else {"sha256": method.code.sha256}
-    if code and sha256 not in (None, code["sha256"]):
-        return {}, [f"method.sha256: {name} is another file than the one that the recipe was made with"]
     settings = {key: value for key, value in data.items() if key not in ("name", *code)}
     config, faults = check(method.config, settings, "method.")
     return ({"name": name, **code, **config.model_dump(mode="json")} if config else {}), faults

@@ -89,7 +89,7 @@ def test_a_file_that_changed_is_not_the_one_that_was_named(write):
     """A run does not go on with other code than it began with."""
     known = method.load(write(WHOLE)).code.sha256
     write(WHOLE + "# a change\n")
-    with pytest.raises(UserError, match="is not the file that was named before"):
+    with pytest.raises(UserError, match="is not the file that the recipe was made with"):
         method.load("./mine.py", known)
 
 
