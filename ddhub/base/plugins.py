@@ -35,7 +35,7 @@ class Code:
     sha256: str | None = None  # of the file
 
     def __str__(self) -> str:
-        return f"{self.name} (sha256 {self.sha256})" if self.sha256 else self.name
+        return f"{self.name}, sha256 {self.sha256}" if self.sha256 else self.name
 
 
 @dataclass(frozen=True)
