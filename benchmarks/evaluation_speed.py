@@ -117,6 +117,7 @@ def plain_dsa(x):
 def ours(arch: str, steps: int, folder: Path, threads: int, precision: str | None = None) -> Ready:
     """ddhub's evaluator, from its calibration on."""
     from ddhub.artifact import folder as folders
+    from ddhub.base.resources import Resources
     from ddhub.evaluation import speed, workbench
     from ddhub.training import fit as fitting
 
@@ -129,10 +130,7 @@ def ours(arch: str, steps: int, folder: Path, threads: int, precision: str | Non
         overrides=(),
         test=None,
         source_path=None,
-        device="cpu",
-        threads=threads,
-        compile=None,
-        precision=precision,
+        resources=Resources(device="cpu", threads=threads, precision=precision),
     )
     made = workbench.build(folders.read(folder), request)
     begun = time.perf_counter()

@@ -22,6 +22,7 @@ import torch
 
 from ddhub.artifact import recipe
 from ddhub.base import jobs
+from ddhub.base.resources import Resources
 from ddhub.distillation import groups, recipes
 from ddhub.training import device
 
@@ -31,7 +32,7 @@ RECIPE = "digits_ipc10"
 def run(found: recipe.Recipe, folder: Path, workers: int) -> dict[str, float]:
     """Make all groups anew; wall seconds, and the groups' own."""
     engine = jobs.Engine(workers=workers)
-    shared, _ = groups.begin(found, folder, {"threads": 1, "device": "cpu"}, 120, engine)
+    shared, _ = groups.begin(found, folder, Resources(device="cpu", threads=1, workers=workers), 120, engine)
     every = groups.jobs_of(shared)
     begun = time.perf_counter()
     jobs.run_all(every, replace(engine, gpus=False))

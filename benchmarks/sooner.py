@@ -42,11 +42,12 @@ Point = dict[str, Any]  # seconds, updates, top1 (one of each network)
 
 def serve(asked: argparse.Namespace) -> None:
     """One variant and seed in this process: every line of standard input is a number of seconds to go on to."""
+    from ddhub.base.resources import Resources
     from ddhub.distillation import pipeline, recipes
 
     resolved = recipes.read(asked.recipe, [*asked.overrides, f"seed={asked.seed}"])
     method: Any = inspect.getmodule(recipes.method_of(resolved).distill)
-    how = {"device": asked.device, "threads": asked.threads, "compile": asked.compile, "precision": asked.precision}
+    how = Resources(asked.device, asked.threads, asked.compile, asked.precision)
     with tempfile.TemporaryDirectory() as name:
         task, _ = pipeline.prepare(resolved, Path(name) / "set", how, 1e9)
         warm, until = warm_up(task, Path(name)), 0.0

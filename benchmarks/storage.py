@@ -23,6 +23,7 @@ from ddhub.artifact import parquet, recipe
 from ddhub.artifact.parquet import Rows
 from ddhub.artifact.state import STATE
 from ddhub.base import files, seeds
+from ddhub.base.resources import Resources
 from ddhub.distillation import pipeline
 from ddhub.distillation.recipes import method_of
 from ddhub.distillation.task import SyntheticSet, Task
@@ -108,7 +109,7 @@ def main(folder: Path, networks: int, epochs: int | None) -> None:
     begun = json.loads((folder / STATE / "run.json").read_text())
     original = recipe.Recipe.model_validate(begun["recipe"])
     source = original.source.model_copy(update={"path": begun["source_path"]})
-    task, _ = pipeline.prepare(original.model_copy(update={"source": source}), folder, {}, 120)
+    task, _ = pipeline.prepare(original.model_copy(update={"source": source}), folder, Resources(), 120)
     synthetic = method_of(original).distill(task, Run(folder / STATE, "distill"))
     if epochs:
         shorter: Protocol = task.protocol.model_copy(update={"epochs": epochs})

@@ -1,18 +1,49 @@
 """ddhub: distilled image-classification datasets as shareable artifacts.
 
-Heavy libraries are imported by the modules that need them, never here, so that `ddhub --help` answers at once.
+The functions here are named as the commands are. Each imports what it needs when it is first used, so that
+`import ddhub` and `ddhub --help` answer at once.
 """
 
-from typing import TYPE_CHECKING
+import importlib
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ddhub.dataset import DistilledSet
+    from ddhub.api import distill as distill
+    from ddhub.api import evaluate as evaluate
+    from ddhub.api import export as export
+    from ddhub.api import import_set as import_set
+    from ddhub.api import merge as merge
+    from ddhub.api import plan as plan
+    from ddhub.api import pull as pull
+    from ddhub.api import push as push
+    from ddhub.api import recipes as recipes
+    from ddhub.api import report as report
+    from ddhub.api import verify as verify
+    from ddhub.base.errors import UserError as UserError
+    from ddhub.dataset import DistilledSet as DistilledSet
+    from ddhub.dataset import load as load
 
 __version__ = "0.1.0"
 
+_HOMES = {
+    "ddhub.api": (
+        *("distill", "evaluate", "export", "import_set", "merge", "plan", "pull", "push", "recipes", "report"),
+        "verify",
+    ),
+    "ddhub.base.errors": ("UserError",),
+    "ddhub.dataset": ("DistilledSet", "load"),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+__all__ = ["__version__", *sorted(_HOME)]
 
-def load(reference: str) -> "DistilledSet":
-    """Load a distilled set from a folder or by its Hub id; see `ddhub.dataset.load`."""
-    from ddhub import dataset
 
-    return dataset.load(reference)
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'ddhub' has no attribute {name!r}")
+    found = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return __all__

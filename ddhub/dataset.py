@@ -43,16 +43,16 @@ class Preprocessing(nn.Module):
 class DistilledSet:
     """A distilled set in memory. Nothing in it is a view of a file: change what you like."""
 
-    name: str  # the folder, or owner/name@commit
-    images: Tensor  # uint8 (M, C, H, W), the display pixels
-    inputs: Tensor  # float32 (M, C, H, W), what networks are trained on
-    labels: Tensor  # int64 (M,)
-    soft_labels: Tensor | None  # float32 (M, K); `manifest.labels.form` says of what kind
+    name: str  #: the folder, or owner/name@commit
+    images: Tensor  #: uint8 (M, C, H, W), the display pixels
+    inputs: Tensor  #: float32 (M, C, H, W), what networks are trained on
+    labels: Tensor  #: int64 (M,)
+    soft_labels: Tensor | None  #: float32 (M, K); `manifest.labels.form` says of what kind
     classes: list[str]
     preprocess: Preprocessing
-    protocol: Protocol  # how the set is meant to be trained on
+    protocol: Protocol  #: how the set is meant to be trained on
     manifest: Manifest
-    groups: Tensor | None  # int64 (M,), which independently made group, where there are several
+    groups: Tensor | None  #: int64 (M,), which independently made group, where there are several
     _artifact: Artifact
 
     def __len__(self) -> int:
@@ -79,7 +79,7 @@ class DistilledSet:
 
     @cached_property
     def teach(self) -> Callable[[Tensor], Tensor]:
-        """The shipped teachers as a function: network inputs (B, C, H, W) to their mean logits (B, K), no gradients.
+        """The shipped teachers as a function of network inputs (B, C, H, W), which gives their mean logits (B, K).
 
         Raises:
             UserError: when the set ships none.
@@ -97,7 +97,7 @@ class DistilledSet:
         import datasets
 
         from ddhub.artifact.parquet import shards
-        from ddhub.data.source import quiet
+        from ddhub.data.opening import quiet
 
         paths = [str(path) for path in shards(self._artifact.folder)]
         with quiet():

@@ -127,7 +127,7 @@ def make_folder(tmp_path: Path) -> MakeFolder:
 QUICK = [
     "teachers={arch: convnet2_w8, count: 1, epochs: 1}",
     "method={name: random}",
-    "evaluate={epochs: 2, packaging_seeds: 1, seeds: 1}",
+    "evaluate={epochs: 2, packaging_seeds: 1, seeds: 1, min_steps: 0}",
 ]
 
 

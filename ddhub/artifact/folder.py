@@ -15,9 +15,10 @@ from torch import Tensor
 
 from ddhub.artifact import manifest as manifests
 from ddhub.artifact import parquet
-from ddhub.artifact.manifest import ByteCounts, FileRecord, Manifest
-from ddhub.artifact.names import PAYLOAD, WHITENING
+from ddhub.artifact.file_names import PAYLOAD, WHITENING
+from ddhub.artifact.manifest import Manifest
 from ddhub.artifact.parquet import Rows
+from ddhub.artifact.records import ByteCounts, FileRecord
 from ddhub.base import files, limits, redact
 from ddhub.base.errors import UserError
 from ddhub.base.mapped import Room, in_memory
@@ -107,7 +108,7 @@ def read(folder: Path) -> Artifact:
     if record.preprocess.zca:
         zca_mean, zca = load_whitening(folder / record.preprocess.zca, math.prod(shape))
     known = record.preprocess
-    preprocess = Preprocess(tuple(known.mean), tuple(known.std), zca_mean, zca, known.per_image)
+    preprocess = Preprocess(tuple(known.mean), tuple(known.std), zca_mean, zca, known.per_image, known.statistics)
     rows = read_data(folder, shape, len(record.classes), record.labels.rest)
     _check_columns(folder, record, rows)
     return Artifact(folder, record, rows.images, rows.labels, rows.soft, rows.pixels, preprocess, rows.group)

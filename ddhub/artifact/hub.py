@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ddhub.artifact import manifest
-from ddhub.artifact.names import MANIFEST, PUBLISHED
+from ddhub.artifact.file_names import MANIFEST, PUBLISHED
 from ddhub.base import files, hub_client, redact
 from ddhub.base.errors import UserError
 from ddhub.base.log import say

@@ -15,9 +15,10 @@ import torch
 
 from ddhub import __version__
 from ddhub.artifact import folder as folders
-from ddhub.artifact import manifest, parquet, state
-from ddhub.artifact.manifest import ByteCounts, Imported, Made, Manifest, Part
-from ddhub.artifact.names import MANIFEST, RECIPE
+from ddhub.artifact import manifest, origin, parquet, set_name
+from ddhub.artifact.file_names import MANIFEST, RECIPE
+from ddhub.artifact.manifest import Manifest
+from ddhub.artifact.records import MOST_GROUPS, ByteCounts, Imported, Made, Part
 from ddhub.artifact.state import STATE
 from ddhub.base import files, strict_yaml
 from ddhub.base.errors import UserError
@@ -70,15 +71,15 @@ def merge(sets: Sequence[Given], out: Path, name: str) -> None:
     Raises:
         UserError: for sets that differ in what they must share, or hold the same images; every difference at once.
     """
-    manifest.check_name(name)
+    set_name.check_name(name)
     if len(sets) < 2:
         raise UserError("merge: takes two sets or more", next="ddhub merge A B --out DIR")
     _refuse_repeated(sets)
     _refuse_different(sets)
     _refuse_contained(sets)
     first, groups = sets[0], sum(one.record.groups for one in sets)
-    if groups > manifest.MOST_GROUPS:
-        raise UserError(f"merge: {groups} groups, and column 'group' counts to {manifest.MOST_GROUPS}")
+    if groups > MOST_GROUPS:
+        raise UserError(f"merge: {groups} groups, and column 'group' counts to {MOST_GROUPS}")
     say(f"{name}: merging {len(sets)} sets, {groups} groups in all")
     parquet.merge(out, [(one.folder, one.record.groups) for one in sets], first.record.classes)
     for shared in first.record.files:
@@ -86,13 +87,16 @@ def merge(sets: Sequence[Given], out: Path, name: str) -> None:
             files.write_bytes(out / shared, (first.folder / shared).read_bytes())
     record = _manifest(sets, name, groups)
     files.write_bytes(out / RECIPE, strict_yaml.to_yaml(_described(sets, record)).encode())
-    _remember_source(sets, out)
     records = folders.file_records(out)
     data = sum(file.bytes for path, file in records.items() if path.startswith("data/"))
     labels = sum(one.record.bytes.labels for one in sets)
     counts = first.record.bytes.model_copy(update={"images": data - labels, "labels": labels})
     whole = record.model_copy(update={"files": records, "bytes": counts})
     files.write_bytes(out / MANIFEST, manifest.dump(whole))
+    known = [origin.remembered(one.record) for one in sets]
+    local = next((path for path in known if path is not None), None)
+    origin.remember(whole, local)
+    files.write_json(out / STATE / "run.json", {"recipe_hash": None, "recipe": {}, "source_path": local})
 
 
 def _refuse_repeated(sets: Sequence[Given]) -> None:
@@ -172,11 +176,12 @@ def _manifest(sets: Sequence[Given], name: str, groups: int) -> Manifest:
     """The merged set's manifest, but for its files: what the parts share, sums and means of the rest."""
     first, records = sets[0].record, [one.record for one in sets]
     inits = [record.init for record in records]
-    total = sum(record.ipc for record in records)
+    counts = [sum(column) for column in zip(*(record.counts for record in records), strict=True)]
     return first.model_copy(
         update={
             "name": name,
-            "ipc": total,
+            "ipc": max(counts),
+            "unequal": counts if len(set(counts)) > 1 else None,
             "groups": groups,
             "merged": [part for one in sets for part in one.parts],
             "preprocess": first.preprocess.model_copy(update={"clipped": _mean(records, _clipped)}),
@@ -208,7 +213,9 @@ def _mean(records: Sequence[Manifest], value: Any) -> float | None:
     """The mean of a figure over all images; None where the first part has none."""
     if value(records[0]) is None:
         return None
-    return float(sum(value(record) * record.ipc for record in records) / sum(record.ipc for record in records))
+    weights = [sum(record.counts) for record in records]
+    pairs = zip(records, weights, strict=True)
+    return float(sum(value(record) * weight for record, weight in pairs) / sum(weights))
 
 
 def _method(methods: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -250,7 +257,7 @@ def _made(records: Sequence[Manifest]) -> Made:
 def _described(sets: Sequence[Given], record: Manifest) -> dict[str, Any]:
     """What stands in `recipe.yaml`: the recipe of every part, since no single run makes the merged set."""
     source, license = record.source.dataset, record.source.license
-    images = f"{record.ipc} images per class in {record.groups} groups"
+    images = f"{record.ipc_text} images per class in {record.groups} groups"
     pretty = f"{source.split('/')[-1]} distilled by {record.method['name']}, {images}"
     return {
         "name": record.name,
@@ -260,10 +267,3 @@ def _described(sets: Sequence[Given], record: Manifest) -> dict[str, Any]:
         "evaluate": sets[0].recipe.get("evaluate", {}),
         "publish": {"license": license, "pretty_name": pretty},
     }
-
-
-def _remember_source(sets: Sequence[Given], out: Path) -> None:
-    """Where this machine reads the source, as a part remembers it; never published."""
-    known = [state.remembered(one.folder) for one in sets]
-    local = next((path for path in known if path is not None), None)
-    files.write_json(out / STATE / "run.json", {"recipe_hash": None, "recipe": {}, "source_path": local})

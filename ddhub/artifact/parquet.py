@@ -170,7 +170,7 @@ def _write(folder: Path, tables: Iterator[Any], schema: Any, total: int) -> None
 
     shards = max(1, -(-total // SHARD_ROWS))
     with files.disk_errors(folder, "writing the set"):
-        (folder / "data").mkdir(parents=True, exist_ok=True)
+        files.make_parent(folder / "data" / "x")
         for shard in range(shards):
             path = folder / "data" / f"train-{shard:05d}-of-{shards:05d}.parquet"
             left = min(total - shard * SHARD_ROWS, SHARD_ROWS)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ddhub.base import limits
+from ddhub.base import files, limits
 from ddhub.base.errors import UserError
 from ddhub.base.redact import one_line
 from ddhub.base.units import size
@@ -58,6 +58,7 @@ def opened(path: Path) -> Any:
     import pyarrow.parquet as pq
 
     with readable(path):
+        files.refuse_odd(path)
         return pq.ParquetFile(path)
 
 

@@ -7,15 +7,19 @@ import glob
 import hashlib
 import json
 import os
+import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
+from io import BufferedRandom, BufferedReader
 from pathlib import Path
 from typing import IO, Any
 
 from ddhub.base.errors import UserError, explained
 
 PACKAGE = Path(__file__).parent.parent  # ddhub itself
+ODD = (errno.ELOOP, errno.EMLINK, errno.ENXIO, errno.EOPNOTSUPP)  # of opening links, pipes, sockets and devices
 TEMPORARY, PARTIAL = ".tmp", ".partial"  # how files, and folders, end that are being written
 
 
@@ -58,7 +62,7 @@ def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
         UserError: when the disk is full or the folder may not be written.
     """
     with disk_errors(path, "writing"):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_parent(path)
         descriptor, name = _temporary(path)
         try:
             with os.fdopen(descriptor, "wb") as file:
@@ -157,6 +161,116 @@ def _rename(staging: Path, out: Path) -> None:
         raise UserError(f"{out}: is there already, made by another process meanwhile", next=f"ls {out}") from fault
 
 
+def make_parent(path: Path) -> None:
+    """Make the folder of a file that is about to be written; everything that ddhub writes goes through here.
+
+    Raises:
+        UserError: where the file would lie outside of the set that its path leads through: a stranger's folder can
+            hold links to anywhere.
+    """
+    refuse_led_out(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+
+
+def refuse_led_out(path: Path) -> None:
+    """Refuse to change what lies at a path inside a set, but by a link on the way lies elsewhere.
+
+    Raises:
+        UserError: naming the folder.
+    """
+    for root in path.absolute().parents:
+        if _is_set(root) and leads_out(root, path.parent.absolute()):
+            raise UserError(
+                f"{path.parent}: is a link, or lies behind one, that leads out of the folder {root}; refused",
+                next=f"ls -l {root}, and remove the link",
+            )
+
+
+def _is_set(folder: Path) -> bool:
+    """Whether a folder is that of a set, or of an evaluation."""
+
+    def holds(name: str) -> bool:
+        return os.path.lexists(folder / name)
+
+    evaluated = holds("evaluation") and (holds("report.json") or holds("probe.json"))
+    return holds("ddhub.json") or holds("import.json") or evaluated
+
+
+def open_own(path: Path, mode: str) -> BufferedReader | BufferedRandom:
+    """Open a file of ddhub's own beside a set, `a+b` or `r+b`; never what a link at its place points to, nor a pipe.
+
+    Raises:
+        UserError: for a link, a pipe, a socket or a device.
+    """
+    flags = {"a+b": os.O_RDWR | os.O_APPEND | os.O_CREAT, "r+b": os.O_RDWR}[mode]
+    try:
+        return _plain(os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o644), path, mode)
+    except OSError as fault:
+        if fault.errno not in ODD:
+            raise
+        raise _no_file(path) from fault
+
+
+def regular(path: Path) -> BufferedReader | BufferedRandom:
+    """Open a file to be read; a pipe, a socket or a device, which could keep its reader for ever, is refused.
+
+    Raises:
+        UserError: naming it.
+    """
+    try:
+        return _plain(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), path, "rb")
+    except OSError as fault:
+        if fault.errno not in ODD:
+            raise
+        raise _no_file(path) from fault
+
+
+def refuse_odd(path: Path) -> None:
+    """Refuse a pipe, a socket or a device, before others open the file: they would wait for ever.
+
+    Raises:
+        UserError: naming it.
+        OSError: where it cannot be opened at all.
+    """
+    regular(path).close()
+
+
+def refuse_link(path: Path) -> None:
+    """Refuse a link, wherever it leads, and what is no file.
+
+    Raises:
+        UserError: naming it.
+        FileNotFoundError: where nothing is there.
+    """
+    if not stat.S_ISREG(path.lstat().st_mode):
+        raise _no_file(path)
+
+
+def _plain(descriptor: int, path: Path, mode: str) -> BufferedReader | BufferedRandom:
+    kind = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(kind):
+        os.close(descriptor)
+        if stat.S_ISDIR(kind):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        raise _no_file(path)
+    file = os.fdopen(descriptor, mode)
+    assert isinstance(file, BufferedReader | BufferedRandom)
+    return file
+
+
+def _no_file(path: Path) -> UserError:
+    return UserError(f"{path}: is a link, a pipe, a socket or a device where a file belongs", next=f"rm {path}")
+
+
+def safe_name(text: str) -> str:
+    """A part of a file's name, of any name: letters, digits, `.`, `_` and `-` stay, all else becomes `_`.
+
+    It opens with no dot and has at most 100 characters. Different names can become one: where that matters, a digest
+    belongs beside it.
+    """
+    return re.sub(r"[^A-Za-z0-9._-]", "_", text).lstrip(".")[:100] or "_"
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write `content` to `path` atomically."""
     write_atomic(path, lambda file: file.write(content))
@@ -182,14 +296,17 @@ def leads_out(folder: Path, path: Path) -> bool:
 
     The Hub's cache holds a set as links from `snapshots/COMMIT` to `blobs` beside it, which belong to the set.
     """
-    root, place = folder.resolve(), path.resolve()
+    try:
+        root, place = folder.resolve(), path.resolve()
+    except (OSError, RuntimeError):  # a link to itself
+        return True
     cache = root.parent.parent / "blobs"
     return not (place.is_relative_to(root) or (root.parent.name == "snapshots" and place.is_relative_to(cache)))
 
 
 def sha256(path: Path) -> str:
     """The sha256 of a file, as hex."""
-    with path.open("rb") as file:
+    with regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -207,8 +324,8 @@ def locked(path: Path, busy: str | None = None) -> Iterator[None]:
         busy: the message of the UserError raised when another process holds it; None waits instead.
     """
     with disk_errors(path, "locking"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("ab")
+        make_parent(path)
+        file = open_own(path, "a+b")
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))

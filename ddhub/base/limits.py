@@ -4,6 +4,7 @@ SECURITY.md lists these; a test holds both equal.
 """
 
 JSON_BYTES = 64 * 10**6  # a manifest or a report
+JSON_VALUES = 2 * 10**6  # of it; what 20,000 rows and their summary hold is half of that
 ROW_BYTES = 10**6  # an evaluation row
 ROWS = 20_000  # evaluation rows of one set
 YAML_BYTES = 4 * 10**6  # a recipe, or a card's header; read at 0.4 MB a second
@@ -14,6 +15,9 @@ CLASSES = 100_000
 CLASS_NAME = 1000  # characters
 SIDE = 1024  # pixels, of a set's images
 PIXELS = 89_478_485  # of one image, before it is decoded: where Pillow begins to warn
+SCANS = 500  # of a progressive JPEG, each of which decodes the whole picture
 SET_BYTES = 16 * 10**9  # decoded, of one set; of one foreign file, packed or unpacked
 PACKED = 200  # times its own size that an archive may unpack to, once that is more than UNPACKED
 UNPACKED = 10**9  # bytes
+PICKLE_BYTES = 64 * 10**6  # of a torch file, without the numbers of its tensors
+PICKLE_STEPS = 4 * 10**6  # each can make something of 60 bytes

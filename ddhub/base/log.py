@@ -1,12 +1,13 @@
 """What people see while a command works (stderr), and what scripts read afterwards (one JSON line per interval)."""
 
 import contextlib
+import functools
 import json
 import sys
 from pathlib import Path
 from typing import Any
 
-from ddhub.base.files import disk_errors, write_bytes
+from ddhub.base.files import disk_errors, make_parent, open_own, write_bytes
 from ddhub.base.redact import shown
 
 
@@ -14,6 +15,12 @@ def say(text: str) -> None:
     """One line for people, on stderr, at once; that nobody can read it any more, or its disk is full, ends no run."""
     with contextlib.suppress(OSError):
         print(shown(text), file=sys.stderr, flush=True)
+
+
+@functools.cache
+def warn(text: str) -> None:
+    """Say loudly what may make a result worthless; of one process, once."""
+    say(f"{'-' * 72}\nWARNING: {text}\n{'-' * 72}")
 
 
 class Metrics:
@@ -25,9 +32,9 @@ class Metrics:
     def append(self, **values: Any) -> None:
         """Add one line."""
         with disk_errors(self.path, "logging"):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(values) + "\n")
+            make_parent(self.path)
+            with open_own(self.path, "a+b") as file:
+                file.write((json.dumps(values) + "\n").encode())
 
     def rewind(self, phase: str, step: int) -> None:
         """Drop the lines of `phase` past `step`, and a last line torn by a kill: they will be written again."""

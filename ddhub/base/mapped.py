@@ -46,7 +46,8 @@ def tensor(path: Path, shape: Sequence[int], dtype: torch.dtype = torch.float32)
     kind = torch.empty(0, dtype=dtype).numpy().dtype
     if not holds(path, shape, dtype):
         with files.disk_errors(path, "making room for the images"):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            files.make_parent(path)
+            path.unlink(missing_ok=True)
             with path.open("wb") as file:
                 _reserve(file.fileno(), prod(shape) * kind.itemsize)
     return torch.from_numpy(np.memmap(path, kind, "r+", shape=tuple(shape)))

@@ -1,6 +1,6 @@
 """`--set KEY=VALUE`: read, applied to nested keys, and recorded."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +9,8 @@ import yaml
 from ddhub.base.errors import UserError
 from ddhub.base.plugins import public_name
 from ddhub.base.strict_yaml import parse_yaml
+
+Overrides = Sequence[str] | Mapping[str, Any]  # `["ipc=5"]` or `{"ipc": 5}`; dots lead to inner keys
 
 
 @dataclass(frozen=True)
@@ -93,3 +95,15 @@ def public_override(text: str) -> str:
     if shown == parsed:
         return text
     return f"{each.key}={yaml.safe_dump(shown, default_flow_style=True, width=1000, sort_keys=False).strip()}"
+
+
+def texts(overrides: Overrides) -> list[str]:
+    """Changes as `KEY=VALUE` strings; those of a mapping have their values as YAML."""
+    if not isinstance(overrides, Mapping):
+        return list(overrides)
+    return [f"{key}={_yaml(value)}" for key, value in overrides.items()]
+
+
+def _yaml(value: Any) -> str:
+    plain = yaml.safe_dump(value, default_flow_style=True, width=2**31, sort_keys=False)
+    return plain.removesuffix("\n").removesuffix("\n...")

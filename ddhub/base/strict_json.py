@@ -1,12 +1,13 @@
 """JSON as strangers write it: of bounded size and depth, no key twice, no NaN, and texts that UTF-8 can hold."""
 
+import contextlib
 import json
 import math
 from collections import Counter
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ddhub.base import limits
+from ddhub.base import files, limits
 from ddhub.base.errors import UserError
 
 
@@ -17,11 +18,19 @@ def read(path: Path, most: int = limits.JSON_BYTES) -> Any:
         UserError: naming the file and what is wrong with it.
     """
     try:
-        with path.open("rb") as file:
+        with files.regular(path) as file:
             content = file.read(most + 1)
     except OSError as fault:
         raise UserError(f"{path}: cannot be read ({fault.strerror})") from fault
     return parse(content, str(path), most)
+
+
+def known(path: Path, most: int = limits.ROW_BYTES) -> dict[str, Any]:
+    """The keys and values of a small JSON file; none where it is missing, damaged, or something else."""
+    with contextlib.suppress(UserError):
+        found = read(path, most)
+        return found if isinstance(found, dict) else {}
+    return {}
 
 
 def parse(content: bytes | str, where: str, most: int = limits.JSON_BYTES) -> Any:
@@ -32,6 +41,9 @@ def parse(content: bytes | str, where: str, most: int = limits.JSON_BYTES) -> An
     """
     if len(content) > most:
         raise UserError(f"{where}: not readable as JSON: more than {most} bytes")
+    raw = content.encode(errors="surrogatepass") if isinstance(content, str) else content
+    if raw.count(b"[") + raw.count(b"{") + raw.count(b",") > limits.JSON_VALUES:
+        raise UserError(f"{where}: not readable as JSON: more than {limits.JSON_VALUES} values")
     try:
         text = content if isinstance(content, str) else content.decode("utf-8-sig")
         found = json.loads(text, object_pairs_hook=_once, parse_constant=_refuse, parse_float=_float, parse_int=_int)

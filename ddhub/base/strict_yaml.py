@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from ddhub.base import limits, redact
+from ddhub.base import files, limits, redact
 from ddhub.base.errors import UserError
 
 
@@ -99,7 +99,7 @@ def read(path: Path, next: str | None = None) -> Any:
         UserError: naming the file and what is wrong with it.
     """
     try:
-        with path.open("rb") as file:
+        with files.regular(path) as file:
             text = file.read(limits.YAML_BYTES + 1).decode()
     except (OSError, UnicodeDecodeError) as fault:
         raise UserError(f"{path}: cannot be read: {redact.one_line(fault)}", next=next) from fault

@@ -3,7 +3,7 @@
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -18,6 +18,9 @@ from ddhub.cli.options import (
     precision_option,
     reporting_options,
 )
+
+if TYPE_CHECKING:
+    from ddhub.api import ImportOptions
 
 
 def _protocols() -> list[str]:
@@ -60,8 +63,10 @@ def _baselines() -> list[str]:
     "overrides",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Change the protocols (epochs=50; native.lr=0.01 for one), or read a local copy: source.path=FOLDER.",
+    help="Change the protocols (epochs=50; native.lr=0.01 for one), or what is read (source.path=FOLDER, "
+    "source.test=SPLIT).",
 )
+@click.option("--allow-train", is_flag=True, help="Test on images that SET was distilled from, which is refused else.")
 @click.option(
     "--source", help="What SET was distilled from, if it is no ddhub artifact: a Hub id, digits, or a folder."
 )
@@ -99,8 +104,11 @@ def evaluate(
     from ddhub import api
     from ddhub.reports import summary, tables
 
-    of_source = [text for text in overrides if text.startswith("source.")]
-    found = api.evaluation(
+    of_source = [text for text in overrides if text.strip().startswith("source.")]
+    path, of_test = _source_path(of_source)
+    if source is not None and of_source:
+        importing = {**importing, "overrides": of_source}
+    found = api.evaluate(
         set_,
         _names(archs),
         out=out,
@@ -109,12 +117,13 @@ def evaluate(
         tune=tune,
         seeds=seeds,
         test=test,
-        source_path=_source_path(overrides) if source is None else None,
-        overrides=[text for text in overrides if not text.startswith("source.")],
+        source_path=path if source is None else None,
+        test_settings=of_test if source is None else (),
+        overrides=[text for text in overrides if text not in of_source],
         source=source,
-        importing=importing | ({"overrides": of_source} if source is not None and of_source else {}),
+        importing=cast("ImportOptions", importing),
         **how,
-    )
+    ).to_dict()
     tables.show([tables.of_report(found, brief=True)], summary.sentences(found), stderr=as_json)
     if as_json:
         click.echo(json.dumps(found, indent=1))
@@ -126,15 +135,18 @@ def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def _source_path(overrides: tuple[str, ...]) -> str | None:
-    """The folder of `source.path=FOLDER`; of the source, nothing else can be set here."""
-    path = None
+def _source_path(overrides: list[str]) -> tuple[str | None, list[str]]:
+    """The folder of `source.path=FOLDER`, and what else is set of the source."""
+    path, rest = None, []
     for text in overrides:
-        each = setting(text, "epochs=50")
-        if each.key.startswith("source.") and (each.key != "source.path" or not each.value):
-            raise UserError(f"--set {text}: of the source, only source.path=FOLDER can be set here")
-        path = each.value if each.key == "source.path" else path
-    return path
+        each = setting(text, "source.path=FOLDER")
+        if each.key != "source.path":
+            rest.append(text)
+        elif not each.value.strip():
+            raise UserError(f"--set {text}: names no folder")
+        else:
+            path = each.value.strip()
+    return path, rest
 
 
 @click.command(epilog="Example:  ddhub report distilled/digits_ipc1 OWNER/digits-ipc1 --html report.html")
@@ -146,7 +158,7 @@ def report(sets: tuple[str, ...], as_json: bool, **how: Any) -> None:
     from ddhub import api
     from ddhub.reports import compare
 
-    done = api.reports(sets, **how)
+    done = api.report(*sets, **how).to_dict()
     if as_json:
         click.echo(json.dumps(done, indent=1))
         return
@@ -164,12 +176,12 @@ def verify(set_: str, as_json: bool) -> None:
     """Check that SET, a folder or Hub id, is what it says it is; exit code 1 and one line per fault if not."""
     from ddhub import api
 
-    name, faults = api.faults(set_)
+    found = api.verify(set_)
     if as_json:
-        click.echo(json.dumps({"set": name, "faults": faults}, indent=1))
+        click.echo(json.dumps(found.to_dict(), indent=1))
     else:
-        click.echo("\n".join(faults) if faults else f"{name}: all is well")
-    if faults:
+        click.echo("\n".join(found.faults) if found.faults else f"{found.set}: all is well")
+    if not found.ok:
         sys.exit(1)
 
 
@@ -179,5 +191,5 @@ def card(folder: str) -> None:
     """Write the card, report and pictures of the artifact in FOLDER anew."""
     from ddhub import api
 
-    api.write_card(Path(folder))
+    api.card(folder)
     click.echo(f"{folder}/README.md")

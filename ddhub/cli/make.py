@@ -1,6 +1,7 @@
 """Commands that make sets: recipes, plan, distill, merge."""
 
 import json
+from dataclasses import asdict
 from typing import Any
 
 import click
@@ -9,24 +10,44 @@ from ddhub.base import plugins
 from ddhub.cli.options import common_options, engine_options, json_option, precision_option, recipe_options
 
 
-@click.command(epilog="Example:  ddhub recipes --json")
+@click.command(epilog="Example:  ddhub recipes --keys")
+@click.option("--keys", "of_keys", is_flag=True, help="Explain every key of a recipe: values, default, meaning.")
 @json_option
-def recipes(as_json: bool) -> None:
-    """List the shipped recipes, the methods, and the plug-ins of installed packages."""
+def recipes(of_keys: bool, as_json: bool) -> None:
+    """List recipes, methods and the plug-ins of installed packages, or explain the keys of a recipe."""
+    if of_keys:
+        _keys(as_json)
+        return
     from ddhub import api
 
     listing = api.recipes()
     if as_json:
-        click.echo(json.dumps(listing, indent=1))
+        click.echo(json.dumps([entry.to_dict() for entry in listing], indent=1))
         return
-    width = max(len(entry["name"]) for entry in listing)
+    width = max(len(entry.name) for entry in listing)
     for entry in listing:
-        expected = ", ".join(f"{k} {100 * v:.1f}%" for k, v in entry["expected"].items() if isinstance(v, float))
-        click.echo(f"{entry['name']:{width}}  {entry['title']}{f'  (expected: {expected})' if expected else ''}")
+        expected = ", ".join(f"{k} {100 * v:.1f}%" for k, v in entry.expected.items() if isinstance(v, float))
+        click.echo(f"{entry.name:{width}}  {entry.title}{f'  (expected: {expected})' if expected else ''}")
     click.echo(f"\nmethods: {', '.join(plugins.METHODS.names())}; or a file of yours, --set method.name=./NAME.py")
     for kind in (plugins.METHODS, plugins.LAYOUTS, plugins.ARCHITECTURES):
         for name, package in sorted(kind.packages().items()):
             click.echo(f"{kind.noun} {name}: of {package}")
+
+
+def _keys(as_json: bool) -> None:
+    """Print what a recipe may say: two lines a key, or as JSON one list of keys for `recipe` and for each method."""
+    from ddhub.distillation import recipes as recipe_files
+
+    found = recipe_files.keys()
+    if as_json:
+        click.echo(json.dumps({name: [asdict(key) for key in keys] for name, keys in found.items()}, indent=1))
+        return
+    for name, keys in found.items():
+        click.echo("Every recipe" if name == "recipe" else f"\nMethod {name}{'' if keys else ': no keys'}")
+        for key in keys:
+            left_out = key.otherwise if key.required or not key.otherwise else f"default: {key.otherwise}"
+            click.echo(f"\n  {key.key}  {key.values}{f'  [{left_out}]' if left_out else ''}")
+            click.echo(f"      {key.description}")
 
 
 @click.command(epilog="Example:  ddhub plan imagenet_ipc50 --memory 4GB")
@@ -46,7 +67,7 @@ def plan(recipe: str, overrides: tuple[str, ...], as_json: bool, **how: Any) -> 
     from ddhub.distillation.plan import forecast, history
     from ddhub.reports import tables
 
-    found = api.plan(recipe, overrides=overrides, **how)
+    found = api.plan(recipe, overrides=overrides, **how).to_dict()
     told = [*forecast.sentences(found), *history.sentences(found["past"])]
     tables.show([_plan_table(found)], told, stderr=as_json)
     if as_json:
@@ -85,12 +106,26 @@ def _plan_table(found: dict[str, Any]) -> Any:
 @click.command(epilog="Example:  ddhub distill cifar10_ipc10_small --set source.path=FOLDER")
 @recipe_options
 @click.option("--out", type=click.Path(), help="The artifact's folder. [default: distilled/NAME]")
+@click.option(
+    "--skip-damaged",
+    is_flag=True,
+    help="Leave out pictures that cannot be decoded; as --set source.skip_damaged=true.",
+)
 @click.option("--dry-run", is_flag=True, help="Print the resolved recipe and touch no data.")
 @precision_option(["float32", "bfloat16"], "teachers' is float32. [default: float32]")
 @engine_options("groups", shared="teachers and groups")
 @common_options
-def distill(recipe: str, overrides: tuple[str, ...], out: str | None, dry_run: bool, as_json: bool, **how: Any) -> None:
+def distill(
+    recipe: str,
+    overrides: tuple[str, ...],
+    out: str | None,
+    skip_damaged: bool,
+    dry_run: bool,
+    as_json: bool,
+    **how: Any,
+) -> None:
     """Distill RECIPE (a path, or the name of a shipped one) into an artifact folder; the same command resumes."""
+    overrides = (*overrides, "source.skip_damaged=true") if skip_damaged else overrides
     if dry_run:
         _dry_run(recipe, overrides, as_json)
         return
@@ -98,15 +133,15 @@ def distill(recipe: str, overrides: tuple[str, ...], out: str | None, dry_run: b
 
     made = api.distill(recipe, out=out, overrides=overrides, **how)
     if as_json:
-        click.echo(json.dumps(made, indent=1))
+        click.echo(json.dumps(made.to_dict(), indent=1))
         return
-    if "missing" in made:
-        click.echo(f"{made['folder']}: done here; missing groups: {', '.join(map(str, made['missing']))}")
-        click.echo(f"next: {made['next']}  (makes what nobody makes, waits for the rest, and packages)")
+    if made.missing:
+        click.echo(f"{made.folder}: done here; missing groups: {', '.join(map(str, made.missing))}")
+        click.echo(f"next: {made.next}  (makes what nobody makes, waits for the rest, and packages)")
         return
-    click.echo(f"artifact: {made['folder']}")
-    click.echo(f"picture:  {made['picture']}")
-    click.echo(f"next:     ddhub evaluate {made['folder']} --archs resnet18,vit_tiny")
+    click.echo(f"artifact: {made.folder}")
+    click.echo(f"picture:  {made.picture}")
+    click.echo(f"next:     ddhub evaluate {made.folder} --archs resnet18,vit_tiny")
 
 
 def _dry_run(reference: str, overrides: tuple[str, ...], as_json: bool) -> None:
@@ -128,9 +163,9 @@ def merge(sets: tuple[str, ...], out: str, name: str | None, as_json: bool) -> N
     """Join SETs (folders or Hub ids) that were made independently, of one source with one set of teachers, as one."""
     from ddhub import api
 
-    made = api.merge(sets, out, name)
+    made = api.merge(*sets, out=out, name=name)
     if as_json:
-        click.echo(json.dumps(made, indent=1))
+        click.echo(json.dumps(made.to_dict(), indent=1))
         return
-    click.echo(f"artifact: {made['folder']}\npicture:  {made['picture']}")
-    click.echo(f"next:     ddhub evaluate {made['folder']}")
+    click.echo(f"artifact: {made.folder}\npicture:  {made.picture}")
+    click.echo(f"next:     ddhub evaluate {made.folder}")

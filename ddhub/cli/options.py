@@ -20,6 +20,14 @@ def _numbers(ctx: click.Context, parameter: click.Parameter, text: str | None) -
         raise UserError(f"--{parameter.name} {text}: expected numbers, as in 0.49,0.48,0.45") from None
 
 
+def _bounds(ctx: click.Context, parameter: click.Parameter, text: str | None) -> tuple[float, ...] | None:
+    """Two rising numbers of an option."""
+    found = _numbers(ctx, parameter, text)
+    if found is not None and (len(found) != 2 or found[0] >= found[1]):
+        raise UserError(f"--{parameter.name} {text}: expected black and white, as in 0,4095")
+    return found
+
+
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON document on stdout and nothing else."
 )
@@ -138,10 +146,23 @@ _IMPORT = {
 }
 _READING = {
     "experiment": click.option("--experiment", type=click.IntRange(0), help="Of a DC file that holds several."),
+    "factor": click.option(
+        "--factor", type=click.IntRange(1), help="Of the layout idc: an image is FACTOR x FACTOR tiles; 2 is usual."
+    ),
+    "file": click.option("--file", metavar="PATH", help="The file or folder of a Hub repo that holds several sets."),
     "config": click.option("--config", metavar="NAME", help="The subset of a Hub dataset that has several."),
     "image": click.option("--image", metavar="COLUMN", help="Of a Hub dataset. [default: found]"),
     "label": click.option("--label", metavar="COLUMN", help="Likewise."),
     "split": click.option("--split", help="Likewise. [default: train]"),
+    "range": click.option(
+        "--range",
+        callback=_bounds,
+        metavar="BLACK,WHITE",
+        help="Values of the set's pictures with more than 8 bits. [default: found]",
+    ),
+    "background": click.option(
+        "--background", metavar="COLOUR", help="Shows through the set's transparent places. [default: white]"
+    ),
     "limit": click.option("--max-bytes", "limit", type=click.IntRange(1), help="Of one file. [default: 16 GB]"),
 }
 
@@ -149,15 +170,13 @@ _READING = {
 def importing_options(function: Function) -> Function:
     """Add the options for what files of other tools do not say; those given arrive as the dict `importing`.
 
-    It holds what importing.ask takes.
+    It holds the fields of ddhub.interop.options.ImportOptions.
     """
 
     @functools.wraps(function)
     def gathered(**given: Any) -> Any:
-        told = {name: given.pop(name) for name in _IMPORT if given[name] is not None}
-        reading = {name: given.pop(name) for name in _READING if given[name] is not None}
-        rest = {name: value for name, value in given.items() if name not in (*_IMPORT, *_READING)}
-        return function(importing={**told, "reading": reading} if reading else told, **rest)
+        told = {name: given.pop(name) for name in (*_IMPORT, *_READING)}
+        return function(importing={name: value for name, value in told.items() if value is not None}, **given)
 
     wrapped: Any = gathered
     for option in reversed((*_IMPORT.values(), *_READING.values())):

@@ -23,10 +23,10 @@ def push(folder: str, repo_id: str, as_json: bool, **how: Any) -> None:
 
     done = api.push(folder, repo_id, **how)
     if as_json:
-        click.echo(json.dumps(done, indent=1))
+        click.echo(json.dumps(done.to_dict(), indent=1))
         return
-    click.echo(done["url"])
-    at = "" if how["revision"] is None and not how["create_pr"] else f', revision="{done["commit"]}"'
+    click.echo(done.url)
+    at = "" if how["revision"] is None and not how["create_pr"] else f', revision="{done.commit}"'
     click.echo(f'load_dataset("{repo_id}"{at})')
 
 
@@ -39,7 +39,7 @@ def pull(set_: str, folder: str, as_json: bool) -> None:
     from ddhub import api
 
     done = api.pull(set_, folder)
-    click.echo(json.dumps(done, indent=1) if as_json else f"artifact: {done['folder']}\nrevision: {done['commit']}")
+    click.echo(json.dumps(done.to_dict(), indent=1) if as_json else f"artifact: {done.folder}\nrevision: {done.commit}")
 
 
 @click.command("import", epilog="Example:  ddhub import cifar10_zca_10 --source uoft-cs/cifar10 --lr 0.02 --out mtt_10")
@@ -55,13 +55,12 @@ def import_(
     """Import the set at PATH, in another tool's layout, as an artifact."""
     from ddhub import api
 
-    made = api.import_set(path, out, source, overrides=overrides, **importing)
+    made = api.import_set(path, out=out, source=source, overrides=overrides, **importing)
     if as_json:
-        click.echo(json.dumps(made, indent=1))
+        click.echo(json.dumps(made.to_dict(), indent=1))
         return
-    click.echo(f"artifact: {made['folder']}\npicture:  {made['picture']}")
-    baselines = "" if made["manifest"]["labels"]["form"] == "hard" else " --baselines none"
-    click.echo(f"next:     ddhub evaluate {made['folder']} --archs convnet{baselines}")
+    click.echo(f"artifact: {made.folder}\npicture:  {made.picture}")
+    click.echo(f"next:     {made.next}")
 
 
 @click.command(epilog="Example:  ddhub export distilled/cifar10_ipc10_small --layout datm")
@@ -70,15 +69,16 @@ def import_(
     "--layout", required=True, cls=Listed, names=plugins.LAYOUTS.names, help="{names}, or a file of yours, ./NAME.py."
 )
 @click.option("--out", type=click.Path(), help="A new folder. [default: exported/NAME_LAYOUT]")
+@click.option("--named", is_flag=True, help="Of the layout folder: call class folders by the classes' names.")
 @json_option
-def export(folder: str, layout: str, out: str | None, as_json: bool) -> None:
+def export(folder: str, layout: str, out: str | None, named: bool, as_json: bool) -> None:
     """Write the artifact in FOLDER in another tool's layout."""
     from ddhub import api
 
-    done = api.export(folder, layout, out)
+    done = api.export(folder, layout, out, named=named)
     if as_json:
-        click.echo(json.dumps(done, indent=1))
+        click.echo(json.dumps(done.to_dict(), indent=1))
         return
-    few = done["files"] if len(done["files"]) <= 3 else [*done["files"][:2], f"... {len(done['files'])} files"]
-    click.echo(f"folder:   {done['folder']} ({', '.join(few)})\nvalues:   {done['space']}")
-    click.echo(f"left out: {'; '.join(done['left_out'])}")
+    few = done.files if len(done.files) <= 3 else [*done.files[:2], f"... {len(done.files)} files"]
+    click.echo(f"folder:   {done.folder} ({', '.join(few)})\nvalues:   {done.space}")
+    click.echo(f"left out: {'; '.join(done.left_out)}\nread by:  {done.read_with}")

@@ -14,7 +14,6 @@ import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -26,6 +25,7 @@ from ddhub.artifact.state import STATE
 from ddhub.base import files, jobs, mapped
 from ddhub.base.errors import UserError
 from ddhub.base.log import say
+from ddhub.base.resources import Resources
 from ddhub.base.units import duration
 from ddhub.distillation import packaging, pipeline
 from ddhub.distillation.plan import history
@@ -73,15 +73,14 @@ def make(
     out: Path,
     *,
     overrides: Sequence[str] = (),
-    decisions: dict[str, Any] | None = None,
+    resources: Resources = Resources(),
     checkpoint_seconds: float = 120,
-    engine: jobs.Engine = jobs.Engine(),
 ) -> list[int]:
     """Distill the groups of a recipe that no process has made yet, and package the set once all are there.
 
     Args:
-        overrides, decisions: as distill.make takes them.
-        engine: where groups are made. Without `threads`, worker processes share this machine's, and a Ray task has one.
+        overrides: as pipeline.make takes them.
+        resources: without `threads`, worker processes share this machine's, and a Ray task has one.
 
     Returns:
         The groups that are still missing, because they are other shards'; none when the set is whole.
@@ -92,7 +91,8 @@ def make(
     if pipeline.finished(recipe, out):
         return []
     watch = history.Watch()
-    shared, seconds = begin(recipe, out, decisions or {}, checkpoint_seconds, engine)
+    engine = jobs.choose(resources.workers, resources.shard, resources.ray)
+    shared, seconds = begin(recipe, out, resources, checkpoint_seconds, engine)
     watch.prepared(seconds)
     every = jobs_of(shared)
     frozen = shared.task.decisions
@@ -128,14 +128,14 @@ def refuse_engine(engine: jobs.Engine) -> None:
 
 
 def begin(
-    recipe: Recipe, out: Path, asked: dict[str, Any], checkpoint_seconds: float, engine: jobs.Engine
+    recipe: Recipe, out: Path, asked: Resources, checkpoint_seconds: float, engine: jobs.Engine
 ) -> tuple[Shared, dict[str, float]]:
     """Prepare what all groups share: decisions are frozen by the first process, teachers trained; seconds of each."""
     recipe = pipeline.rooted(recipe)
-    task, seconds = pipeline.prepare(recipe, out, asked, checkpoint_seconds, engine.workers)
+    task, seconds = pipeline.prepare(recipe, out, asked, checkpoint_seconds)
     pipeline.belongs(recipe, out)  # nobody began another recipe here in between
     teachers = [(path.name, files.sha256(path)) for path in (task.teachers.files if task.teachers else ())]
-    threads = threads_each(asked.get("threads"), task.decisions.threads, engine)
+    threads = threads_each(asked.threads, task.decisions.threads, engine)
     threads = _settled(out, threads, [sha256 for _, sha256 in teachers])
     request = Request(
         recipe=recipe.model_dump_json(),
@@ -143,7 +143,7 @@ def begin(
         begun=(out / STATE / "run.json").read_bytes(),
         threads=threads,
         teachers=tuple(teachers),
-        device=asked.get("device"),
+        device=asked.device,
         checkpoint_seconds=checkpoint_seconds,
     )
     return Shared(request, task), seconds
@@ -233,7 +233,7 @@ def again(request: Request) -> Shared:
         if not (folder / STATE / "run.json").exists():
             files.write_bytes(folder / STATE / "run.json", request.begun)
         recipe = Recipe.model_validate_json(request.recipe)
-        task, _ = pipeline.prepare(recipe, folder, {"device": request.device}, request.checkpoint_seconds)
+        task, _ = pipeline.prepare(recipe, folder, Resources(device=request.device), request.checkpoint_seconds)
         return Shared(request, task)
     except UserError as fault:
         raise UserError(

@@ -9,20 +9,20 @@ from typing import Any
 import torch
 
 from ddhub import __version__
-from ddhub.artifact import folder, manifest, parquet
-from ddhub.artifact.manifest import (
+from ddhub.artifact import folder, manifest, origin, parquet
+from ddhub.artifact.file_names import MANIFEST, RECIPE, WHITENING
+from ddhub.artifact.manifest import Manifest
+from ddhub.artifact.parquet import Rows
+from ddhub.artifact.recipe import Recipe
+from ddhub.artifact.records import (
     LabelRecord,
     Made,
-    Manifest,
     Memorisation,
     Packaging,
     PreprocessRecord,
     SourceRecord,
     TeacherRecord,
 )
-from ddhub.artifact.names import MANIFEST, RECIPE, WHITENING
-from ddhub.artifact.parquet import Rows
-from ddhub.artifact.recipe import Recipe
 from ddhub.artifact.state import STATE
 from ddhub.base import files, mapped
 from ddhub.base.errors import UserError
@@ -30,6 +30,7 @@ from ddhub.base.log import say
 from ddhub.base.mapped import Room
 from ddhub.base.overrides import public_override
 from ddhub.base.units import duration
+from ddhub.data import spec as specs
 from ddhub.data.classes import wnids
 from ddhub.distillation import memorisation
 from ddhub.distillation.recipes import method_of
@@ -81,6 +82,7 @@ def package(
     if among_groups is not None:
         record = record.model_copy(update={"made": _with_groups(record.made, **among_groups)})
     install(staging, out, record)
+    origin.remember(record, specs.local_folder(task.recipe.source))
     say(f"{out}: {task.recipe.name} made in {duration(sum(seconds.values()))}")
 
 
@@ -202,6 +204,7 @@ def _manifest(
         preprocess=PreprocessRecord(
             mean=list(task.preprocess.mean),
             std=list(task.preprocess.std),
+            statistics=task.preprocess.statistics,
             zca=WHITENING if task.preprocess.zca is not None else None,
             pixels_space=None if rows.pixels is None else "input",
             clipped=clipped,
@@ -247,7 +250,7 @@ def install(staging: Path, out: Path, record: Manifest) -> None:
     """Move the payload into place, the manifest last: a folder with a manifest is whole."""
     with files.disk_errors(out, "installing the set"):
         for name in record.files:
-            (out / name).parent.mkdir(parents=True, exist_ok=True)
+            files.make_parent(out / name)
             (staging / name).replace(out / name)
         shutil.rmtree(staging)
     files.write_bytes(out / MANIFEST, manifest.dump(record))

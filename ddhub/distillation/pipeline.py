@@ -12,11 +12,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ddhub.artifact.file_names import MANIFEST
 from ddhub.artifact.recipe import Recipe
 from ddhub.artifact.state import STATE
 from ddhub.base import files, plugins
 from ddhub.base.errors import UserError, memory_errors
 from ddhub.base.log import say
+from ddhub.base.resources import Resources
 from ddhub.data import preprocess
 from ddhub.data import source as sources
 from ddhub.data import spec as specs
@@ -26,7 +28,7 @@ from ddhub.distillation import packaging
 from ddhub.distillation.plan import budget, history
 from ddhub.distillation.plan.work import Outline
 from ddhub.distillation.recipes import method_config, method_of
-from ddhub.distillation.task import SyntheticSet, Task, own_protocol
+from ddhub.distillation.task import SyntheticSet, Task, constants, own_protocol
 from ddhub.training import architectures, fit
 from ddhub.training import device as devices
 from ddhub.training import teachers as teaching
@@ -38,16 +40,14 @@ def make(
     out: Path,
     *,
     overrides: Sequence[str] = (),
-    decisions: dict[str, Any] | None = None,
+    resources: Resources = Resources(),
     checkpoint_seconds: float = 120,
-    workers: int = 1,
 ) -> Path:
     """Distill a recipe into `out`, or go on where an earlier run of the same recipe stopped.
 
     Args:
         overrides: the `--set` strings that made the recipe what it is, for the record.
-        decisions: `device`, `threads` and `compile` as asked for; frozen at the first run.
-        workers: processes that share the teachers.
+        resources: as asked for; what they decide is frozen at the first run. Workers share the teachers.
 
     Raises:
         UserError: for whatever the user can mend; what was done before is kept.
@@ -58,7 +58,7 @@ def make(
     with files.locked(out / STATE / "lock", busy="another ddhub is working in this folder"):
         belongs(recipe, out)
         with history.Watch() as watch:
-            task, seconds = prepare(recipe, out, decisions or {}, checkpoint_seconds, workers)
+            task, seconds = prepare(recipe, out, resources, checkpoint_seconds)
             watch.prepared(seconds)
             run = Run(out / STATE, "distill", device=task.decisions.device, checkpoint_seconds=checkpoint_seconds)
             synthetic, seconds["distill"] = carry_out(task, run)
@@ -91,7 +91,7 @@ def finished(recipe: Recipe, out: Path) -> bool:
     Raises:
         UserError: where it holds anything else but what the recipe began.
     """
-    if (out / "ddhub.json").is_file() and belongs(recipe, out):
+    if (out / MANIFEST).is_file() and belongs(recipe, out):
         say(f"{out}: already made from this recipe")
         return True
     _refuse_strangers(out)
@@ -100,6 +100,7 @@ def finished(recipe: Recipe, out: Path) -> bool:
 
 def _refuse_strangers(out: Path) -> None:
     """A folder with something else in it is never written to."""
+    files.refuse_led_out(out / STATE / "run.json")
     if out.exists() and not out.is_dir():
         raise UserError(f"{out}: is a file", next="choose another --out")
     if out.is_dir() and not (out / STATE / "run.json").exists() and any(p.name != STATE for p in out.iterdir()):
@@ -110,7 +111,7 @@ def belongs(recipe: Recipe, out: Path) -> bool:
     """Whether `out` was begun; refuses a folder begun by another recipe."""
     path = out / STATE / "run.json"
     if not path.exists():
-        if (out / "ddhub.json").exists():
+        if (out / MANIFEST).exists():
             raise UserError(f"{out}: holds a finished set that was not made here", next="choose another --out")
         return False
     begun = json.loads(path.read_text())
@@ -130,15 +131,9 @@ def _differences(old: Any, new: Any, path: str = "") -> list[str]:
     return [] if old == new else [path.rstrip(".")]
 
 
-def prepare(
-    recipe: Recipe, out: Path, asked: dict[str, Any], checkpoint_seconds: float, workers: int = 1
-) -> tuple[Task, dict[str, float]]:
-    """Everything that comes before the method: source, split, preprocessing, decisions, teachers; seconds of each.
-
-    Args:
-        workers: processes that share the teachers.
-    """
-    begun = time.monotonic()
+def prepare(recipe: Recipe, out: Path, asked: Resources, checkpoint_seconds: float) -> tuple[Task, dict[str, float]]:
+    """Everything that comes before the method: source, split, preprocessing, decisions, teachers; seconds of each."""
+    begun, workers = time.monotonic(), asked.workers or 1
     task = untaught(recipe, out, asked)
     seconds = {"source": time.monotonic() - begun}
     counts = f"{len(task.training)} training and {len(task.validation)} validation images"
@@ -149,25 +144,36 @@ def prepare(
         task.network(arch)
     if not recipe.teachers.count:
         return task, seconds
-    device, threads = asked.get("device"), asked.get("threads") or devices.threads_each(workers)
-    sent = SentLessons(rooted(recipe).model_dump_json(), out.absolute(), device, threads, checkpoint_seconds)
+    threads = asked.threads or devices.threads_each(workers)
+    sent = SentLessons(rooted(recipe).model_dump_json(), out.absolute(), asked.device, threads, checkpoint_seconds)
     teachers = teaching.obtain(lessons(task, checkpoint_seconds), lambda index: partial(teach, sent, index), workers)
-    return replace(task, teachers=teachers), {**seconds, "teachers": teaching.seconds(teachers)}
+    task = replace(task, teachers=teachers)
+    task.check_labels()
+    return task, {**seconds, "teachers": teaching.seconds(teachers)}
 
 
-def untaught(recipe: Recipe, out: Path, asked: dict[str, Any]) -> Task:
+def untaught(recipe: Recipe, out: Path, asked: Resources) -> Task:
     """The task of a recipe before it has teachers; decisions are frozen in `out`.
 
     Raises:
         UserError: for a source that the recipe cannot be made from.
     """
+    known = constants(recipe)
+    if not (out / STATE / "run.json").exists():
+        sources.check_test(recipe.source)
     source, training, validation = sources.load_train(_pinned(recipe.source, out))
     sources.stratified(source.labels[training], source.classes, recipe.ipc, recipe.seed, "init")  # enough images?
     if (recipe.labels.top_k or 1) > len(source.classes):
         raise UserError(f"labels.top_k: {recipe.labels.top_k} of {len(source.classes)} classes asked for")
     with files.locked(out / STATE / "begin.lock"):  # of several processes, one decides for all
         decisions = _frozen_decisions(recipe, source, out, asked)
-    fitted = preprocess.fit(source.images, training, zca=recipe.preprocess.zca)
+    fitted = known or preprocess.fit(source.images, training, zca=recipe.preprocess.zca)
+    if len(fitted.mean) != source.images.shape[1]:
+        channels = source.images.shape[1]
+        raise UserError(
+            f"preprocess.statistics: field: constants for {len(fitted.mean)} channels, the source has {channels}",
+            next="--set preprocess.statistics=fitted",
+        )
     config, protocol = method_config(recipe), own_protocol(recipe)
     return Task(recipe, config, source, training, validation, fitted, None, protocol, decisions)
 
@@ -181,7 +187,11 @@ def lessons(task: Task, checkpoint_seconds: float) -> teaching.Lessons:
         fit.Examples(source.images, source.labels, task.preprocess, index=task.training),
         fit.Examples(source.images, source.labels, task.preprocess, index=task.validation),
         augment=recipe.augment,
-        identity=[source.fingerprint, recipe.source.validation, recipe.source.split_seed, recipe.preprocess.zca],
+        identity=[
+            *(source.fingerprint, recipe.source.validation, recipe.source.split_seed, recipe.preprocess.zca),
+            # Keys of teachers under fitted statistics are older than the choice.
+            *([[task.preprocess.mean, task.preprocess.std]] if task.preprocess.statistics == "field" else []),
+        ],
         checkpoint_seconds=checkpoint_seconds,
     )
 
@@ -205,7 +215,7 @@ def teach(sent: SentLessons, index: int, path: Path) -> None:
 @functools.lru_cache(maxsize=1)
 def _arrived(sent: SentLessons) -> teaching.Lessons:
     """Lessons in this process, prepared for its first teacher."""
-    task = untaught(Recipe.model_validate_json(sent.recipe), sent.out, {"device": sent.device})
+    task = untaught(Recipe.model_validate_json(sent.recipe), sent.out, Resources(device=sent.device))
     task = replace(task, decisions=replace(task.decisions, threads=sent.threads))
     devices.apply(task.decisions)
     return lessons(task, sent.checkpoint_seconds)
@@ -230,7 +240,7 @@ def _pinned(spec: SourceSpec, out: Path) -> SourceSpec:
     return spec.model_copy(update={"revision": json.loads(path.read_text())["revision"]})
 
 
-def _frozen_decisions(recipe: Recipe, source: sources.Split, out: Path, asked: dict[str, Any]) -> devices.Decisions:
+def _frozen_decisions(recipe: Recipe, source: sources.Split, out: Path, asked: Resources) -> devices.Decisions:
     """Decide how to run, once; write it down with the recipe, and replay it on every resume."""
     path = out / STATE / "run.json"
     if path.exists():
@@ -241,10 +251,10 @@ def _frozen_decisions(recipe: Recipe, source: sources.Split, out: Path, asked: d
                 next=f"bring the source back as it was, or start over with: rm -r {out}",
             )
         decisions = devices.Decisions(**begun["decisions"])
-        if asked.get("device") is None:
+        if asked.device is None:
             decisions = devices.on_own_device(decisions)
         devices.apply(decisions)
-        if {**decisions.record(), **{k: v for k, v in asked.items() if v is not None}} != decisions.record():
+        if not decisions.obey(asked):
             say(f"{out}: goes on as it was begun ({decisions}); other choices need another --out")
         return decisions
     shape = source.shape
@@ -265,11 +275,11 @@ def _frozen_decisions(recipe: Recipe, source: sources.Split, out: Path, asked: d
     return decisions
 
 
-def decided(recipe: Recipe, shape: Shape, asked: dict[str, Any]) -> devices.Decisions:
+def decided(recipe: Recipe, shape: Shape, asked: Resources) -> devices.Decisions:
     """How a recipe runs here on a source of this shape, but for its memory."""
     images = recipe.teachers.count * recipe.teachers.epochs * shape.images
     flops = architectures.training_flops(recipe.teachers.arch, shape.channels, shape.side, images)
-    decisions = devices.decide(**asked, flops=flops)
+    decisions = devices.decide_for(asked, flops)
     if flops >= devices.COMPILE_FROM and not devices.has_compiler():
         say("no C++ compiler (g++ or clang++) found: running without torch.compile, about half as fast")
     return decisions

@@ -6,10 +6,14 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from ddhub.artifact.file_names import MANIFEST
 from ddhub.artifact.recipe import Recipe
 from ddhub.base import plugins, strict_yaml
 from ddhub.base.errors import UserError
 from ddhub.base.files import is_path, shipped, shipped_recipes
+from ddhub.base.keys import Key
+from ddhub.base.keys import keys as keys_of
+from ddhub.base.log import say
 from ddhub.base.overrides import override, setting
 from ddhub.base.schema import check, did_you_mean
 from ddhub.distillation.method import RESERVED, Method, load
@@ -27,6 +31,28 @@ def listing() -> list[dict[str, Any]]:
         told = {"dataset": data["source"]["dataset"], "ipc": data["ipc"], "method": data["method"]["name"]}
         shown = {"title": data.get("publish", {}).get("pretty_name"), "expected": data.get("expected", {})}
         found.append({"name": name, **told, **shown, "path": str(path)})
+    return found
+
+
+def keys() -> dict[str, list[Key]]:
+    """What a recipe may say: under `recipe` the keys of every recipe, under the name of each method its own."""
+    methods = _all_methods()
+    chosen = [
+        Key("method.name", " or ".join(methods), True, None, "Method that makes the set; or a file, as `./mine.py`."),
+        Key("method.sha256", "text or null", False, None, "Hash of that file, filled in. Another file is refused."),
+    ]
+    found = {"recipe": [each for key in keys_of(Recipe) for each in ([key, *chosen] if key.key == "method" else [key])]}
+    return found | {name: keys_of(method.config, "method.") for name, method in methods.items()}
+
+
+def _all_methods() -> dict[str, Method]:
+    """Every method by name, without those of packages that are broken: they stand in no other's way."""
+    found = {}
+    for name in plugins.METHODS.names():
+        try:
+            found[name] = load(name)
+        except UserError as fault:
+            say(f"left out: {fault}")
     return found
 
 
@@ -80,7 +106,7 @@ def _refuse_code_of_sets(path: Path, method: Any) -> None:
     """Refuse to run a file that came with a set: a stranger may have made both it and the recipe that names it."""
     name = method.get("name") if isinstance(method, dict) else None
     folder = path.absolute().parent
-    if not isinstance(name, str) or not is_path(name) or not (folder / "ddhub.json").exists():
+    if not isinstance(name, str) or not is_path(name) or not (folder / MANIFEST).exists():
         return
     if Path(name).expanduser().resolve().is_relative_to(folder.resolve()):
         raise UserError(

@@ -14,6 +14,8 @@ from ddhub.artifact.recipe import Recipe
 from ddhub.base import seeds
 from ddhub.base.errors import UserError
 from ddhub.base.mapped import Room
+from ddhub.data import catalog
+from ddhub.data import preprocess as preprocesss
 from ddhub.data import source as sources
 from ddhub.data.preprocess import Preprocess
 from ddhub.data.source import Split
@@ -27,9 +29,12 @@ from ddhub.training.teachers import Teachers
 class SyntheticSet:
     """Synthetic images in network-input space with their labels."""
 
-    images: Tensor  # float32 (M, C, H, W)
-    labels: Tensor  # int64 (M,)
-    soft_labels: Tensor | None  # float32 (M, K) logits, where teachers label the set
+    images: Tensor  #: float32 (M, C, H, W)
+    labels: Tensor  #: int64 (M,)
+    soft_labels: Tensor | None  #: float32 (M, K) logits, where teachers label the set
+
+
+LOOKED_AT = 500  # real images whose labels stand for all
 
 
 @dataclass(frozen=True)
@@ -37,16 +42,16 @@ class Task:
     """One distillation, as a method sees it."""
 
     recipe: Recipe
-    config: Any  # the method's own Config
-    source: Split  # the train split
-    training: Tensor  # (N,) rows of `source` to distill
-    validation: Tensor  # rows held out of it, for every choice that is made
+    config: Any  #: the method's own Config
+    source: Split  #: the train split
+    training: Tensor  #: (N,) rows of `source` to distill
+    validation: Tensor  #: rows held out of it, for every choice that is made
     preprocess: Preprocess
     teachers: Teachers | None
-    protocol: Protocol  # how the finished set is meant to be trained on
+    protocol: Protocol  #: how the finished set is meant to be trained on
     decisions: device.Decisions
-    initial: Tensor | None = None  # rows of `source` that its images start from; None: drawn by the recipe's seed
-    parts: int = 1  # groups of the set that this task makes one of: a loss that is a mean is a mean over all of them
+    initial: Tensor | None = None  #: rows of `source` that its images start from; None draws them by the recipe's seed
+    parts: int = 1  #: groups of the set, of which this task makes one; a mean loss is the mean over all of them
 
     def network(self, arch: str, decisions: device.Decisions | None = None) -> networks.Network:
         """The network of an architecture for this source, run as the task is unless told otherwise."""
@@ -55,7 +60,7 @@ class Task:
 
     @property
     def home_arch(self) -> str:
-        """The architecture that validation scores are taken with: the teachers'."""
+        """The architecture that validation scores are taken with, which is the teachers'."""
         return self.recipe.teachers.arch
 
     def real(self, ipc: int, *purpose: str | int) -> tuple[Tensor, Tensor]:
@@ -128,6 +133,21 @@ class Task:
         assert self.teachers is not None
         return self.teachers.label(images, None if self.recipe.labels.teachers == "mean" else 0, room=room)
 
+    def check_labels(self) -> None:
+        """Refuse teachers whose logits cannot be stored, before anything is made of them.
+
+        Raises:
+            UserError: where those of real images reach beyond half precision, which soft labels are stored in.
+        """
+        drawn = self.training[:: -(-len(self.training) // LOOKED_AT)]
+        soft = self.soft_labels(self.preprocess.inputs(self.source.images[drawn]))
+        largest, most = 0.0 if soft is None else float(soft.abs().max()), torch.finfo(torch.float16).max
+        if not largest <= most:
+            raise UserError(
+                f"labels: the teachers' logits reach {largest:.3g}, and are stored in half precision, up to {most:g}",
+                next=f"--set teachers.lr={self.recipe.teachers.lr / 10:g}, or --set labels.form=hard",
+            )
+
     def validation_examples(self) -> fit.Examples:
         """The held-out part, as pixels."""
         return fit.Examples(self.source.images, self.source.labels, self.preprocess, index=self.validation)
@@ -150,6 +170,24 @@ class Task:
         if not self.teachers:
             raise UserError(f"method.name: {self.recipe.method['name']} needs teachers", next="--set teachers.count=1")
         return self.teachers
+
+
+def constants(recipe: Recipe) -> Preprocess | None:
+    """The constants that a recipe normalises by; None where it fits its own.
+
+    Raises:
+        UserError: for a source that the field has none for, or has them for other channels.
+    """
+    if recipe.preprocess.statistics == "fitted":
+        return None
+    source, fitting = recipe.source, "--set preprocess.statistics=fitted"
+    found = preprocesss.field(catalog.dataset(source.dataset))
+    if found is None:
+        raise UserError(f"preprocess.statistics: field: no constants are known for {source.dataset}", next=fitting)
+    if source.channels not in (None, len(found.mean)):
+        what = f"{len(found.mean)} per constant, and source.channels is {source.channels}"
+        raise UserError(f"preprocess.statistics: field: channels are {what}", next=fitting)
+    return found
 
 
 def own_protocol(recipe: Recipe) -> Protocol:

@@ -4,7 +4,7 @@ Every choice is made class by class from the training part alone.
 Shapes: N images of one class, F features, C H W image.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +18,7 @@ from ddhub.evaluation.baseline_names import BASELINES as BASELINES
 
 SELECTIONS = ("herding", "kcenter", "kmeans")  # these need features
 LABEL_BYTES = 2  # of a hard label
+ROUNDING = 1e-9  # so that a share of 12/3 of 3 images is 12
 PROBED = 256  # images whose size as PNG stands for all
 
 
@@ -32,22 +33,26 @@ class Pool:
     embed: Callable[[Tensor], Tensor]  # uint8 images (n, C, H, W) to float32 features (n, F)
 
 
-def choose(name: str, pool: Pool, ipc: int, seed: int) -> Tensor:
+def choose(name: str, pool: Pool, counts: Sequence[int], seed: int) -> Tensor:
     """The rows of a baseline's images, class by class; another seed draws others where chance has a part.
+
+    Args:
+        counts: how many images of each class.
 
     Raises:
         UserError: when a class has too few images.
     """
     labels = pool.labels[pool.training]
     if name in ("random", "random_bytes"):
-        return pool.training[source.stratified(labels, pool.classes, ipc, seed, "baseline")]
+        return pool.training[source.stratified(labels, pool.classes, counts, seed, "baseline")]
     chosen = []
     for label, title in enumerate(pool.classes):
-        members = pool.training[labels == label]
-        if len(members) < ipc:
-            raise UserError(f"baseline {name}: class '{title}' has {len(members)} real images, {ipc} are needed")
-        features = pool.embed(pool.images[members])
-        chosen.append(members[SELECT[name](features, ipc, seeds.derive(seed, name, label))])
+        members, count = pool.training[labels == label], counts[label]
+        if len(members) < count:
+            raise UserError(f"baseline {name}: class '{title}' has {len(members)} real images, {count} are needed")
+        if count:
+            features = pool.embed(pool.images[members])
+            chosen.append(members[SELECT[name](features, count, seeds.derive(seed, name, label))])
     return torch.cat(chosen)
 
 
@@ -92,13 +97,16 @@ def kmeans(features: Tensor, count: int, seed: int) -> Tensor:
 SELECT: dict[str, Callable[[Tensor, int, int], Tensor]] = {"herding": herding, "kcenter": kcenter, "kmeans": kmeans}
 
 
-def affordable(pool: Pool, budget: int) -> int:
-    """How many real images per class, as PNG with a hard label, fit into `budget` bytes; at least 1, at most all.
+def affordable(pool: Pool, budget: int, counts: Sequence[int]) -> list[int]:
+    """How many real images of each class, as PNG with a hard label, fit into `budget` bytes.
 
-    The size of an image is the mean over PROBED random ones.
+    Classes have shares as in `counts`: at least 1 image where those have any, at most the smallest class's number of
+    all that have as large a share. The size of an image is the mean over PROBED random ones.
     """
     order = torch.randperm(len(pool.training), generator=seeds.generator(0, "random_bytes"))[:PROBED]
     probed = pool.images[pool.training[order]]
     each = sum(len(parquet.png(image)) for image in probed) / len(probed) + LABEL_BYTES
-    smallest = int(pool.labels[pool.training].bincount(minlength=len(pool.classes)).min())
-    return max(1, min(smallest, int(budget / each) // len(pool.classes)))
+    there = pool.labels[pool.training].bincount(minlength=len(pool.classes)).tolist()
+    most = min(here / count for here, count in zip(there, counts, strict=True) if count)
+    share = min(most, int(budget / each) / sum(counts))
+    return [max(1, int(count * share + ROUNDING)) if count else 0 for count in counts]

@@ -1,25 +1,25 @@
 """Sets that are no ddhub artifacts: imported beside the rows of their evaluation, never into their own folder."""
 
 import dataclasses
-import json
-import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ddhub.artifact import hub
-from ddhub.artifact.manifest import NAME_LENGTH
+from ddhub.artifact.file_names import MANIFEST
+from ddhub.artifact.set_name import NAME_LENGTH
 from ddhub.artifact.state import STATE
-from ddhub.base import files, hub_client
+from ddhub.base import files, hub_client, strict_json
 from ddhub.base.errors import UserError
 from ddhub.base.log import say
 from ddhub.data import spec
-from ddhub.evaluation import find_results, find_set
+from ddhub.evaluation import find_results
 from ddhub.interop import importing, reading
 from ddhub.interop.importing import Asked
+from ddhub.interop.options import ImportOptions
 
-VERSION = 1  # of what is imported how; a change imports anew
+VERSION = 2  # of what is imported how; a change imports anew
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def refuse_unsaid(reference: str) -> None:
         UserError: with what to type.
     """
     path = Path(reference)
-    if path.exists() and not (path / "ddhub.json").is_file():
+    if path.exists() and not (path / MANIFEST).is_file():
         raise UserError(
             f"{reference}: is no ddhub artifact (it holds no ddhub.json), so its source has to be said",
             next=f"ddhub evaluate {reference} --source DATASET (what it was made from: a Hub id, digits or a folder)",
@@ -73,7 +73,7 @@ def bring(reference: str, out: Path | None, asked: Asked) -> Brought:
     if hub_client.is_id(reference):
         commit = hub.pin(where, revision)
         asked = dataclasses.replace(asked, reading=dataclasses.replace(asked.reading, revision=commit))
-    elif (path / "ddhub.json").is_file():
+    elif (path / MANIFEST).is_file():
         raise UserError(f"{reference}: is a ddhub artifact, which names its source itself", next="leave --source out")
     elif not path.exists():
         raise UserError(f"{reference}: no such file or folder, and no Hub id owner/name")
@@ -99,20 +99,17 @@ def _label(where: str, config: str | None) -> str:
     """A name for folders: OWNER--NAME of a Hub id, otherwise that of the file or folder."""
     path = Path(where).absolute()
     name = where.replace("/", "--") if hub_client.is_id(where) else path.stem if path.is_file() else path.resolve().name
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{name}--{config}" if config else name)
+    name = files.safe_name(f"{name}--{config}" if config else name)
     return name.strip("-._")[:NAME_LENGTH] or "set"
 
 
 def _imported(out: Path) -> str | None:
     """The identity of what lies in `out`/set, where that is whole."""
     path = out / "import.json"
-    if not path.is_file() or not (out / "set" / "ddhub.json").is_file():
+    if not path.is_file() or not (out / "set" / MANIFEST).is_file():
         return None
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return str(found["identity"]) if found["identity"] else None
-    except (ValueError, KeyError, TypeError):
-        return None
+    identity = strict_json.known(path).get("identity")
+    return str(identity) if identity else None
 
 
 def _clear(out: Path) -> None:
@@ -130,8 +127,8 @@ def _listing(path: Path) -> list[tuple[str, int, int]]:
     """Name, size and time of every file of a set."""
     if path.is_file():
         found = {path}
-        if path.name.startswith(reading.HALVES):
-            found |= {p for p in path.parent.iterdir() if p.name.startswith(reading.HALVES)}
+        if reading.is_half(path):
+            found |= {p for p in path.parent.iterdir() if reading.is_half(p)}
     else:
         found = {p for p in path.rglob("*") if p.is_file()}
     names = {p: str(p.absolute()).encode(errors="backslashreplace").decode() for p in sorted(found)}
@@ -164,25 +161,31 @@ class Place:
         return self.set == self.out
 
 
-def locate(reference: str, out: str | Path | None, source: str | None, options: dict[str, Any]) -> Place:
+def locate(
+    reference: str,
+    out: str | Path | None,
+    source: str | None,
+    options: ImportOptions,
+) -> Place:
     """Find, fetch or import the set of an evaluation.
 
     Args:
         reference: a folder, a file or a Hub id.
         out: where rows go; None takes the artifact's folder, or `ddhub-evaluations/NAME`.
-        source: what a set was distilled from that is no ddhub artifact; `options` are those of importing.ask.
+        source: what a set was distilled from that is no ddhub artifact.
+        options: what the files of such a set do not say.
 
     Raises:
         UserError: for what is no set, or cannot be imported.
     """
     if source is not None:
-        brought = find_set.bring(reference, None if out is None else Path(out), importing.ask(source, **options))
+        brought = bring(reference, None if out is None else Path(out), importing.ask(source, **options))
         return Place(brought.folder, brought.out, brought.name, str(brought.folder), brought.fresh)
     if options:
         raise UserError(
             f"{', '.join(sorted(options))}: for sets that are no ddhub artifacts", next="--source DATASET too"
         )
-    find_set.refuse_unsaid(reference)
+    refuse_unsaid(reference)
     place = hub.fetch(reference)
     if place.repo_id is None and out is None:
         return Place(place.folder, place.folder, None, place.name)

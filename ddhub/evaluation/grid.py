@@ -14,13 +14,14 @@ from typing import Any
 
 import torch
 
-from ddhub.artifact import manifest
+from ddhub.artifact import manifest, origin
 from ddhub.artifact.folder import Artifact
 from ddhub.artifact.manifest import Manifest
-from ddhub.base import files, jobs
+from ddhub.base import files, jobs, limits
 from ddhub.base import seeds as seeding
 from ddhub.base.errors import UserError
 from ddhub.base.log import say
+from ddhub.base.resources import Resources
 from ddhub.base.schema import did_you_mean
 from ddhub.base.units import duration
 from ddhub.data import spec
@@ -46,13 +47,10 @@ def evaluate(
     seeds: int | None = None,
     test: str | None = None,
     source_path: str | None = None,
-    device: str | None = None,
-    threads: int | None = None,
-    compile: bool | None = None,
-    precision: devices.AskedPrecision | None = None,
-    together: int | None = None,
+    test_settings: Sequence[str] = (),
+    allow_train: bool = False,
     tune: bool = False,
-    engine: jobs.Engine = jobs.Engine(),
+    resources: Resources = Resources(),
     reference: str | None = None,
     fetch: Callable[[str], Path] = Path,
 ) -> list[dict[str, Any]]:
@@ -67,10 +65,11 @@ def evaluate(
         seeds: rows per architecture, protocol and data; None takes the recipe's.
         test: a Hub id or folder whose test split to use instead of the source's.
         source_path: a local copy of the source.
-        precision: of the forward pass in training; None is float32, `auto` leaves it to ddhub/evaluation/speed.py.
-        together: how many seeds one program trains; None leaves it to ddhub/evaluation/speed.py.
+        test_settings: `source.KEY=VALUE` strings, KEY one of origins.TEST_KEYS: how the test images are read.
+        allow_train: test on images that the set was distilled from, which is refused otherwise.
         tune: choose rate and weight decay per architecture, protocol and data, on validation data.
-        engine: where rows run. Without `threads`, worker processes share this machine's, and a Ray task has one.
+        resources: what of `compile`, `precision` and `together` is None, ddhub/evaluation/speed.py decides. Without
+            `threads`, worker processes share this machine's, and a Ray task has one.
         reference, fetch: how other processes find the set's folder; by default it is where it was read.
 
     Raises:
@@ -79,8 +78,10 @@ def evaluate(
     check_names(protocols, baselines)
     count = origins.own_settings(found).seeds if seeds is None else seeds
     cells = _cells(found.manifest, archs, protocols, baselines, count)
-    if threads is None and (engine.workers > 1 or engine.ray):
-        threads = 1 if engine.ray else devices.threads_each(engine.workers)
+    engine = jobs.choose(resources.workers, resources.shard, resources.ray)
+    if resources.threads is None and (engine.workers > 1 or engine.ray):
+        resources = replace(resources, threads=1 if engine.ray else devices.threads_each(engine.workers))
+    source_path = source_path or origin.remembered(found.manifest)  # which other machines do not remember
     request = Request(
         reference=spec.absolute(reference or str(found.folder)),
         fetch=fetch,
@@ -89,15 +90,14 @@ def evaluate(
         overrides=tuple(overrides),
         test=test and spec.absolute(test),
         source_path=source_path and spec.absolute(source_path),
-        device=device,
-        threads=threads,
-        compile=compile,
-        precision=precision,
-        together=together,
+        resources=resources,
+        test_settings=tuple(test_settings),
+        allow_train=allow_train,
         tune=tune,
     )
     bench = workbench.build(found, request)
-    engine = replace(engine, cpus=threads or 1, gpus=device is None or device.startswith("cuda"))
+    gpus = resources.device is None or resources.device.startswith("cuda")
+    engine = replace(engine, cpus=resources.threads or 1, gpus=gpus)
     if tune:
         bench = tuning.tune(bench, cells, out / "tuning", engine)
     paths = {out / _file_name(bench, cell): cell for cell in cells}
@@ -133,12 +133,10 @@ def _cells(
     grid = [(protocol, name) for protocol in protocols for name in data]
     if "full" in baselines:
         grid.append(("full", "full"))
-    return [
-        Cell(arch, protocol, name, seed)
-        for arch in dict.fromkeys(archs or [record.home_arch])
-        for protocol, name in dict.fromkeys(grid)
-        for seed in range(count)
-    ]
+    lines = [(arch, *pair) for arch in dict.fromkeys(archs or [record.home_arch]) for pair in dict.fromkeys(grid)]
+    if len(lines) * count > limits.ROWS:
+        raise UserError(f"{len(lines) * count} rows asked for, and a set has {limits.ROWS} at most", next="--seeds 5")
+    return [Cell(arch, protocol, name, seed) for arch, protocol, name in lines for seed in range(count)]
 
 
 def _key(bench: Bench, cell: Cell) -> dict[str, Any]:
@@ -149,6 +147,7 @@ def _key(bench: Bench, cell: Cell) -> dict[str, Any]:
         "payload": manifest.identity(bench.set.manifest.files),
         "arch": cell.arch,
         "protocol": cell.protocol,
+        "protocol_version": named.version(cell.protocol),
         "data": cell.data,
         "seed": cell.seed,
         "settings": protocol.model_dump(),
@@ -159,8 +158,8 @@ def _key(bench: Bench, cell: Cell) -> dict[str, Any]:
 
 
 def _file_name(bench: Bench, cell: Cell) -> str:
-    arch = cell.arch.replace(":", "_")
-    return f"{arch}-{cell.protocol}-{cell.data}-s{cell.seed}-{files.digest(_key(bench, cell))[:8]}.json"
+    name = files.safe_name(cell.arch)
+    return f"{name}-{cell.protocol}-{cell.data}-s{cell.seed}-{files.digest(_key(bench, cell))[:8]}.json"
 
 
 def _jobs(bench: Bench, out: Path) -> dict[Path, jobs.Job]:

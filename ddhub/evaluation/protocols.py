@@ -1,6 +1,6 @@
 """Training protocols as data: what each changes in the set's own, and in what a user may override.
 
-Sources of the field's protocols: their code, as read for docs; revisions stand in ddhub/interop/conventions.py.
+Sources of the field's protocols: their code, at the revisions that docs/protocols.md names.
 """
 
 from collections.abc import Sequence
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ddhub.artifact.manifest import Manifest
+from ddhub.artifact.records import ON_THE_FLY
 from ddhub.base.errors import UserError
 from ddhub.base.overrides import setting
 from ddhub.base.schema import check, did_you_mean
@@ -16,10 +17,16 @@ from ddhub.training.protocol import Protocol
 
 @dataclass(frozen=True)
 class Named:
-    """A protocol by name: what it is, and what it changes in the set's own."""
+    """A protocol by name: what it is, and what it changes in the set's own.
+
+    What its source does and where this differs is in docs/protocols.md. A change that can move accuracies makes another
+    version, which rows record.
+    """
 
     title: str
     changes: dict[str, Any]
+    own: bool = True  # a variant of the set's own protocol, which trains other families as optimisation.py says
+    version: int = 1
 
 
 PROTOCOLS = {
@@ -37,28 +44,65 @@ PROTOCOLS = {
     "dc-bench": Named(
         "DC-BENCH: hard labels, DSA, SGD at .01, x0.1 after half of 1000 epochs",
         {"labels": "hard", "loss": "ce", "augment": "dsa", "lr": 0.01, "epochs": 1000, "batch": 256},
+        own=False,
     ),
     "datm": Named(
         "DATM: cross-entropy with the softmax of stored logits, DSA, 1000 epochs, batch 128; the set's own rate",
         {"labels": "stored", "loss": "soft_ce", "augment": "dsa", "epochs": 1000, "batch": 128},
+        own=False,
     ),
     "rded": Named(
-        "RDED: the teachers' view of crops, flips and CutMix, KL at temperature 20, AdamW, cosine to half the rate",
+        "RDED: the teachers' view of crops, flips and CutMix; KL at temperature 20, times its square; AdamW, a rate "
+        "for each architecture, cosine to half of it",
         {
             "labels": "teachers",
             "loss": "kl",
             "temperature": 20.0,
-            "augment": "rrc+flip+cutmix",
+            "augment": "flip+cutmix",
             "optimizer": "adamw",
             "lr": 1e-3,
             "epochs": 300,
         },
+        own=False,
+        version=2,
+    ),
+    "rd3": Named(
+        "RD3: one protocol for all sets: the first teacher's view of crops, flips and CutMix; KL at temperature 20, "
+        "times its square; Adam at .001, cosine, 400 epochs, batch 50",
+        {
+            "labels": "teacher",
+            "loss": "kl",
+            "temperature": 20.0,
+            "augment": "rrc+flip+cutmix",
+            "optimizer": "adam",
+            "lr": 1e-3,
+            "epochs": 400,
+            "batch": 50,
+        },
+        own=False,
     ),
 }
 # Full data is trained as the paper trains its teachers (arXiv:2312.08912), for the recipe's `evaluate.full_epochs`.
 FULL = {"labels": "hard", "loss": "ce", "lr": 0.05, "batch": 256, "optimizer": "sgd"}
 EXAMPLE = "epochs=50 or native.lr=0.01"  # of an override
-RDED_BATCH = ((1, 10), (10, 50), (50, 100))  # by images per class: the largest that is not above
+FULL_VERSION = 1
+# RDED 3f6453d, argument.py. Batches by images per class: the largest that is not above; twice that from 100 classes.
+RDED_BATCH = ((1, 10), (10, 50), (50, 100))
+RDED_TINY = (200, 64)  # classes and side of Tiny ImageNet, whose batches are of 100 always
+RDED_PATCHES_FROM = 65  # side; above, its images are made of 2 x 2 patches: those are shuffled, crops take half or more
+RDED_RATES = (
+    ("vgg11", 5e-4),
+    ("alexnet", 1e-4),
+    ("vit", 1e-4),
+    ("swin", 1e-4),
+    ("efficientnet", 2e-3),
+    ("mobilenetv2", 2.5e-3),
+)  # by what an architecture's name opens with; 1e-3 for others
+
+
+def version(name: str) -> int:
+    """The version of a protocol, which its rows record."""
+    return PROTOCOLS[name].version if name in PROTOCOLS else FULL_VERSION
 
 
 def resolve(record: Manifest, names: Sequence[str], full_epochs: int, overrides: Sequence[str]) -> dict[str, Protocol]:
@@ -81,13 +125,12 @@ def _changed(record: Manifest, name: str) -> Protocol:
     changes = dict(PROTOCOLS[name].changes)
     own = record.protocol
     if name == "rded":
-        factor = 1 if len(record.classes) < 100 else 2
-        changes["batch"] = factor * max(b for ipc, b in RDED_BATCH if ipc <= max(record.ipc, 1))
+        changes |= _rded(record)
     if "augment" in changes and not mirrors(own.augment):
         # A set whose own augmentation leaves flips out (digits) is not mirrored by anybody's protocol.
         changes["augment"] = without_flip(str(changes["augment"]))
     protocol = own.model_copy(update=changes)
-    if protocol.labels == "teachers" and not record.teachers:
+    if protocol.labels in ON_THE_FLY and not record.teachers:
         raise UserError(
             f"protocol {name}: {record.name} ships no teachers, so nothing can label on the fly",
             next="--protocols native",
@@ -98,6 +141,29 @@ def _changed(record: Manifest, name: str) -> Protocol:
 
 
 _SOFT = ("logits", "probabilities")
+
+
+def _rded(record: Manifest) -> dict[str, Any]:
+    """What RDED's code makes of a set's size."""
+    side, classes = record.source.resolution, len(record.classes)
+    batch = (1 if classes < 100 else 2) * max(b for ipc, b in RDED_BATCH if ipc <= record.ipc)
+    found: dict[str, Any] = {"batch": 100 if (classes, side) == RDED_TINY else batch}
+    if side >= RDED_PATCHES_FROM:
+        found["augment"] = "shuffle+rrc50+flip+cutmix"
+    return found
+
+
+def for_architecture(record: Manifest, name: str, protocol: Protocol, arch: str, overrides: Sequence[str]) -> Protocol:
+    """A protocol as one architecture is trained by it: RDED has a rate for each; what the user set stands."""
+    if name != "rded":
+        return protocol
+    plain = arch.removeprefix("timm:")
+    changes = {"lr": next((rate for start, rate in RDED_RATES if plain.startswith(start)), 1e-3)}
+    conv3 = plain == record.home_arch == "convnet3"
+    if conv3 and (len(record.classes), record.source.resolution) == (100, 32):  # CIFAR-100, which it treats apart
+        changes = {"lr": 2e-3, "batch": 25}
+    given = {text.partition("=")[0] for text in of(name, overrides)}
+    return protocol.model_copy(update={key: value for key, value in changes.items() if key not in given})
 
 
 def mirrors(strategy: str) -> bool:

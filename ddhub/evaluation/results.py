@@ -4,12 +4,50 @@ import math
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 from ddhub.artifact.manifest import Manifest, identity
-from ddhub.base import limits, redact, strict_json
+from ddhub.base import files, limits, redact, strict_json
+from ddhub.base.document import Document
 from ddhub.base.errors import UserError
 
 FORMAT = 1
 NAMES = ("arch", "protocol", "data", "test_set", "test")
+
+
+class Row(Document):
+    """One training: what was trained on what and how, and its accuracy on the test images."""
+
+    format: int = Field(default=FORMAT, description="Version of the format.")
+    set: str = Field(default="", description="Name of the set, or `owner/name@commit`.")
+    payload: str = Field(default="", description="Identity of the set's files.")
+    arch: str = Field(description="Architecture.")
+    protocol: str = Field(description="Protocol by name.")
+    data: str = Field(description="`distilled`, a baseline, or `full`.")
+    seed: int = Field(description="Seed of initial weights, order and augmentation.")
+    top1: float = Field(description="Test accuracy, a fraction.")
+    test_set: str = Field(description="What people call the test images.")
+    test: str = Field(description="Fingerprint of the test images.")
+    test_images: int | None = Field(default=None, description="Number of test images.")
+    train_images: int | None = Field(default=None, description="Number of images that were trained on.")
+    epochs: int | None = Field(default=None, description="Passes over the images.")
+    lr: float | None = Field(default=None, description="Learning rate.")
+    optimizer: str | None = Field(default=None, description="Optimiser.")
+    overrides: list[str] = Field(default_factory=list, description="What `--set` changed in the protocol.")
+    seconds: float | None = Field(default=None, description="Seconds of the training.")
+    device: str | None = Field(default=None, description="Device of torch.")
+    hardware: str | None = Field(default=None, description="Processor or GPU.")
+    decisions: dict[str, Any] = Field(
+        default_factory=dict, description="What the machine decided: threads, compiling, precision."
+    )
+    train: str | None = Field(default=None, description="Fingerprint of the train split, where it was trained on.")
+    settings: dict[str, Any] = Field(default_factory=dict, description="Protocol in full.")
+    family: dict[str, Any] = Field(default_factory=dict, description="How the architecture's family is optimised.")
+    tuned: dict[str, Any] | None = Field(default=None, description="What `--tune` chose.")
+    versions: dict[str, Any] = Field(default_factory=dict, description="Versions of libraries.")
+
+    def __repr__(self) -> str:
+        return f"<Row {self.arch} {self.protocol} {self.data} seed {self.seed}: {100 * self.top1:.1f}%>"
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -62,9 +100,13 @@ def paths(folder: Path) -> list[Path]:
     """The row files in a folder, sorted.
 
     Raises:
-        UserError: where there are more than any evaluation makes.
+        UserError: where there are more than any evaluation makes, or one is a link out of the set.
     """
+    files.refuse_led_out(folder / "row.json")
     found = sorted(folder.glob("*.json"))
+    linked = next((path for path in found if path.is_symlink() and files.leads_out(folder.parent, path)), None)
+    if linked is not None:
+        raise UserError(f"{linked}: is a link that leads out of the folder; refused", next=f"rm {linked}")
     if len(found) > limits.ROWS:
         raise UserError(f"{folder}: {len(found)} rows, more than the {limits.ROWS} that are read")
     return found

@@ -6,14 +6,13 @@ is tried where it was measured to cost no accuracy, which is ConvNets (benchmark
 """
 
 import contextlib
-import json
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ddhub.artifact import manifest
-from ddhub.base import files, seeds
+from ddhub.base import files, seeds, strict_json
 from ddhub.base.errors import UserError
 from ddhub.base.log import say
 from ddhub.evaluation import results, workbench
@@ -48,7 +47,7 @@ def _settled(bench: Bench, arch: str, out: Path, sharded: bool) -> Decisions:
         "arch": arch,
         "hardware": device.hardware(base.device),
     }
-    name = arch.replace(":", "_")
+    name = files.safe_name(arch)
     path = out / "decisions" / f"{name}-{files.digest(key)[:8]}.json"
     with files.locked(path.with_name(f"{name}.lock")):
         agreed = _agreed(path.parent, key) if sharded else {}
@@ -140,18 +139,29 @@ def _steps(bench: Bench, arch: str) -> int:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))["decisions"]
-        return {name: found[name] for name in FROZEN}
-    except (OSError, ValueError, KeyError, TypeError):
+    return _sound(strict_json.known(path).get("decisions"))
+
+
+def _sound(found: Any, most: int = AT_ONCE) -> dict[str, Any] | None:
+    """Frozen decisions, where they are any: the folder may be a stranger's.
+
+    Args:
+        most: how many seeds at once there may be.
+    """
+    if not isinstance(found, dict) or not set(FROZEN) <= found.keys():
         return None
+    together, precision = found["together"], found["precision"]
+    if type(found["compile"]) is not bool or precision not in ("float32", "bfloat16"):
+        return None
+    if type(together) is not int or not 1 <= together <= most:
+        return None
+    return {name: found[name] for name in FROZEN}
 
 
 def _agreed(folder: Path, key: dict[str, Any]) -> dict[str, Any]:
     """How many seeds at once is frozen for an architecture on any kind of machine; nothing where none is."""
     for path in sorted(folder.glob("*.json")):
-        found = _read(path)
-        about = json.loads(path.read_text(encoding="utf-8")) if found else {}
+        found, about = _read(path), strict_json.known(path)
         if found and all(about.get(name) == key[name] for name in ("payload", "arch")):
             return {"together": found["together"]}
     return {}
@@ -161,8 +171,10 @@ def _of_rows(bench: Bench, arch: str, hardware: str, out: Path) -> dict[str, Any
     """How the rows of a grid were trained that was begun without a file of decisions."""
     for row in results.of(bench.set.manifest, out):
         if row["arch"] == arch and row.get("hardware") == hardware and isinstance(row.get("decisions"), dict):
-            record = {**Decisions().record(), **row["decisions"]}
-            return {name: record[name] for name in FROZEN}
+            seeds_asked = len({cell.seed for cell in bench.request.cells})
+            sound = _sound({**Decisions().record(), **row["decisions"]}, max(AT_ONCE, seeds_asked))
+            if sound is not None:
+                return sound
     return None
 
 

@@ -5,7 +5,6 @@ Test data is not touched: candidates are scored on images that neither the set's
 """
 
 import functools
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ddhub.artifact import manifest
-from ddhub.base import files, jobs, seeds
+from ddhub.base import files, jobs, seeds, strict_json
+from ddhub.base.errors import UserError
 from ddhub.base.log import say
 from ddhub.base.units import duration
 from ddhub.evaluation import workbench
@@ -68,12 +68,25 @@ def _run(
     paths = {folder / _file_name(bench, cell, protocol): protocol for protocol in protocols}
     made = {path: functools.partial(_work, bench, cell, protocol) for path, protocol in paths.items()}
     jobs.run_all(made, engine)
-    return [json.loads(path.read_text()) for path in paths]
+    return [_tried(path) for path in paths]
+
+
+def _tried(path: Path) -> dict[str, Any]:
+    """What trying one candidate showed.
+
+    Raises:
+        UserError: naming a file that says nothing of the kind; the folder may be a stranger's.
+    """
+    found = strict_json.known(path)
+    numbers = [found.get(name) for name in ("lr", "weight_decay", "validation_top1", "seconds")]
+    if not all(isinstance(number, int | float) and number >= 0 for number in numbers):
+        raise UserError(f"{path}: is no candidate that was tried", next=f"rm {path}, then the same command again")
+    return found
 
 
 def _file_name(bench: Bench, cell: Cell, protocol: Protocol) -> str:
     key = [manifest.identity(bench.set.manifest.files), cell.arch, cell.data, protocol.model_dump()]
-    return f"{cell.arch.replace(':', '_')}-{cell.protocol}-{cell.data}-{files.digest(key)[:12]}.json"
+    return f"{files.safe_name(cell.arch)}-{cell.protocol}-{cell.data}-{files.digest(key)[:12]}.json"
 
 
 def _work(bench: Bench, cell: Cell, protocol: Protocol, path: Path) -> None:

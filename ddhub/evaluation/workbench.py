@@ -14,16 +14,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ddhub.artifact import folder
+from ddhub.artifact import folder, origin
 from ddhub.artifact.folder import Artifact
+from ddhub.artifact.records import ON_THE_FLY
 from ddhub.base.errors import UserError
+from ddhub.base.resources import Resources
+from ddhub.data import opening
 from ddhub.data import source as sources
 from ddhub.data import spec as specs
 from ddhub.data.source import Split
+from ddhub.data.spec import SourceSpec
 from ddhub.evaluation import baselines, origins
 from ddhub.evaluation import protocols as named
 from ddhub.evaluation.baselines import Pool
-from ddhub.training import architectures, fit
+from ddhub.training import architectures, fit, optimisation
 from ddhub.training import device as devices
 from ddhub.training import network as networks
 from ddhub.training import teachers as teaching
@@ -67,19 +71,17 @@ class Request:
     overrides: tuple[str, ...]  # of protocols, as `protocols.resolve` takes them
     test: str | None
     source_path: str | None
-    device: str | None
-    threads: int | None
-    compile: bool | None
+    resources: Resources
+    test_settings: tuple[str, ...] = ()  # `source.KEY=VALUE`: how the test images are read
+    allow_train: bool = False  # whether they may be training images
     tune: bool = False
     tuned: tuple[Tuned, ...] = ()  # what came of it
-    precision: devices.AskedPrecision | None = None
-    together: int | None = None
     decided: tuple[tuple[str, Decisions], ...] = ()  # by architecture, as calibrate.settle froze them
 
     @property
     def asked(self) -> dict[str, Any]:
         """Of the ways to train, what was asked for; None is free to be measured."""
-        return {"compile": self.compile, "precision": self.precision, "together": self.together}
+        return {name: getattr(self.resources, name) for name in ("compile", "precision", "together")}
 
 
 @dataclass(frozen=True)
@@ -106,13 +108,22 @@ class Bench:
 
     def protocol(self, cell: Cell) -> Protocol:
         """How a row is trained: what storage alone pays for has hard labels under every protocol."""
-        found = self.protocols[cell.protocol]
+        found = named.for_architecture(
+            self.set.manifest, cell.protocol, self.protocols[cell.protocol], cell.arch, self.request.overrides
+        )
+        if cell.protocol != "full" and named.PROTOCOLS[cell.protocol].own and not self.at_home(cell.arch):
+            told = {text.partition("=")[0] for text in named.of(cell.protocol, self.request.overrides)}
+            found = optimisation.for_other_family(found, self.network(cell.arch).skeleton, told)
         if cell.data == "random_bytes":
             found = found.model_copy(update={"labels": "hard", "loss": "ce"})
         chosen = self.tuned(cell)
         if chosen is not None:
             found = found.model_copy(update={"lr": chosen.lr, "weight_decay": chosen.weight_decay, "tuned": True})
         return found
+
+    def at_home(self, arch: str) -> bool:
+        """Whether an architecture is of the family that the set's own protocol was made for."""
+        return architectures.family(arch) == architectures.family(self.set.manifest.home_arch)
 
     def tuned(self, cell: Cell) -> Tuned | None:
         """What was chosen for a row's architecture, protocol and data, if anything was."""
@@ -161,20 +172,19 @@ def build(found: Artifact, request: Request) -> Bench:
         UserError: for whatever cannot be evaluated.
     """
     record, cells = found.manifest, request.cells
-    spec = origins.source_spec(found, request.source_path)
-    test_spec = spec
-    if request.test is not None:
-        test_spec = sources.find_test(spec.model_copy(update=specs.elsewhere(request.test)))
+    compared = request.tune or any(cell.data != "distilled" for cell in cells)
+    spec = origin.source_spec(found, request.source_path) if compared or request.test is None else None
+    test_spec = _test_spec(found, request, spec)
     test = sources.load_test(test_spec)
-    what = f"the test split of {test_spec.path or test_spec.dataset}"
-    if request.test is None:
-        origins.check_classes(found, test, what)
-    else:
-        test = origins.aligned(found, test, what)
+    what = f"the split '{test_spec.test}' of {test_spec.path or test_spec.dataset}"
+    test, held = origins.aligned(found, test, what)
     real, training, validation = None, None, None
-    if request.tune or any(cell.data != "distilled" for cell in cells):
+    if compared:
+        assert spec is not None
         real, training, validation = sources.load_train(spec)
         origins.check_classes(found, real, f"the train split of {spec.path or spec.dataset}")
+    known = None if spec is None or test_spec == spec else _training_images(spec, real)
+    trained_on = origins.refuse_training_images(found, test, known, what, request.allow_train)
     names = list(dict.fromkeys(cell.protocol for cell in cells if cell.protocol != "full"))
     full_epochs = origins.own_settings(found).full_epochs
     protocols = named.resolve(record, names, full_epochs, request.overrides)
@@ -186,9 +196,29 @@ def build(found: Artifact, request: Request) -> Bench:
     for arch, decision in decisions.items():
         network(found, arch, decision)
     where = Path(request.test).name if request.test is not None and test_spec.path else test_spec.dataset
-    return Bench(
-        request, found, test, f"{where} {test_spec.test}", real, training, validation, loaded, protocols, decisions
-    )
+    test_set = f"{where} {test_spec.test}"
+    if held < len(record.classes):
+        test_set += f" ({held} of {len(record.classes)} classes)"
+    test_set += " (training images)" if trained_on else ""
+    return Bench(request, found, test, test_set, real, training, validation, loaded, protocols, decisions)
+
+
+def _test_spec(found: Artifact, request: Request, spec: SourceSpec | None) -> SourceSpec:
+    """Where test images are read: in the set's own source, or where the request says, and how it says."""
+    own = spec if spec is not None and request.test is None else origin.recorded_spec(found)
+    asked = own if request.test is None else specs.elsewhere(own, request.test)
+    asked = asked.model_copy(update=origins.settings(request.test_settings))
+    return asked if request.test is None else sources.find_test(asked)
+
+
+def _training_images(spec: SourceSpec, real: Split | None) -> Split | None:
+    """The train split to compare test images with, where it is read already or lies here."""
+    if real is not None or not opening.is_local(spec):
+        return real
+    try:
+        return sources.load_train(spec)[0]
+    except UserError:
+        return None
 
 
 def network(found: Artifact, arch: str, decisions: Decisions) -> networks.Network:
@@ -202,7 +232,7 @@ def _decide(
 ) -> Decisions:
     """How to run one architecture, from the work of the whole grid, so that a resumed grid decides the same."""
     work = _flops(found, arch, request, protocols, real)
-    return devices.decide(request.device, request.threads, flops=work, **request.asked)
+    return devices.decide_for(request.resources, work)
 
 
 def flops(bench: Bench, arch: str) -> float:
@@ -233,7 +263,7 @@ def _teachers(
         raise UserError(
             f"{found.folder}: ships no teachers to label {soft[0].data} images with", next="--baselines none"
         )
-    views = any(protocols[cell.protocol].labels == "teachers" for cell in cells)
+    views = any(protocols[cell.protocol].labels in ON_THE_FLY for cell in cells)
     features = any(cell.data in baselines.SELECTIONS for cell in cells)
     if not found.manifest.teachers or not (soft or views or features):
         return None
@@ -258,11 +288,12 @@ def examples(bench: Bench, cell: Cell) -> fit.Examples:
     pool, record = bench.pool, found.manifest
     if cell.data == "full":
         return fit.Examples(pool.images, pool.labels, found.preprocess)
-    ipc = record.ipc
+    counts = record.counts
     if cell.data == "random_bytes":
-        counts = record.bytes
-        ipc = baselines.affordable(pool, counts.images + counts.labels + counts.preprocess + counts.teachers)
-    drawn = baselines.choose(cell.data, pool, ipc, cell.seed)
+        stored = record.bytes
+        budget = stored.images + stored.labels + stored.preprocess + stored.teachers
+        counts = baselines.affordable(pool, budget, counts)
+    drawn = baselines.choose(cell.data, pool, counts, cell.seed)
     inputs, targets = found.preprocess.inputs(pool.images[drawn]), None
     if _labelled_by_teachers(found, cell, bench.protocols):
         assert bench.teachers is not None
@@ -282,7 +313,8 @@ def _targets(found: Artifact, soft: Tensor | None, protocol: Protocol) -> Tensor
 
 def teach(bench: Bench, cell: Cell) -> Callable[[Tensor], Tensor] | None:
     """What labels a row's augmented views, where its protocol wants that."""
-    if bench.protocol(cell).labels != "teachers":
+    labels = bench.protocol(cell).labels
+    if labels not in ON_THE_FLY:
         return None
     assert bench.teachers is not None
-    return bench.teachers.label
+    return functools.partial(bench.teachers.label, which=0) if labels == "teacher" else bench.teachers.label

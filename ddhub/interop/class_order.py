@@ -27,7 +27,7 @@ def settle(
         where: what is read, for messages.
 
     Raises:
-        UserError: for labels outside the range, uneven classes, names that the source does not have.
+        UserError: for labels outside the range, names that the source does not have.
     """
     labels, notes = _numbered(found, len(classes), where)
     order = _order(found, classes, named, affirmed, where)
@@ -40,10 +40,8 @@ def settle(
     counts = labels.bincount(minlength=len(classes))
     if counts.min() != counts.max():
         few, many = int(counts.argmin()), int(counts.argmax())
-        raise UserError(
-            f"{where}: classes of different sizes: '{classes[few]}' has {counts[few]} images, '{classes[many]}' "
-            f"{counts[many]}; a set has as many of each"
-        )
+        shown = f"'{classes[few]}' has {counts[few]} images, '{classes[many]}' {counts[many]}"
+        notes = [*notes, f"classes of different sizes: {shown}"]
     soft = found.soft
     if soft is not None:
         soft = torch.empty_like(soft).index_copy_(1, order, soft)

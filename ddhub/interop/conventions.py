@@ -2,13 +2,15 @@
 
 Sources, each as read in its repository: DD_APM 53c8847, dc_benchmark 071901d, DatasetCondensation 53f63a6,
 mtt-distillation 0c42493, TESLA 488842e, DATM 97ae510, google-research/kip, SRe2L 8d00cba, RDED 3f6453d,
-Rethinking-Dataset-Compression 91d1ef0; the rest from the tool's paper. What is not here is asked for.
+Rethinking-Dataset-Compression 91d1ef0, Efficient-Dataset-Condensation 086273c, NCFM 34a81d7; the rest
+from the tool's paper. What is not here is asked for.
 """
 
 from dataclasses import dataclass
 from typing import Any
 
 from ddhub.data.catalog import IDS
+from ddhub.data.preprocess import CIFAR10, FASHION, IMAGENET, MNIST, SVHN
 from ddhub.training.protocol import Protocol
 
 
@@ -22,10 +24,9 @@ class Statistics:
     source: str
 
 
-CIFAR10 = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
 CIFAR100 = ((0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762))
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _DC = "DatasetCondensation and dc_benchmark"
+_IDC = "Efficient-Dataset-Condensation and NCFM"
 STATISTICS = {
     # CIFAR-100 under CIFAR-10's statistics is no slip of ours: these families do it.
     ("apm", "cifar10"): Statistics(*CIFAR10, None, "DD_APM"),
@@ -43,15 +44,24 @@ STATISTICS = {
         *CIFAR100, False, f"{_DC}; early revisions of the former used CIFAR-10's: --mean and --std for their files"
     ),
     ("dc", "tiny"): Statistics(*IMAGENET, False, "dc_benchmark"),
-    ("dc", "mnist"): Statistics((0.1307,), (0.3081,), False, _DC),
-    ("dc", "fashion"): Statistics((0.2861,), (0.3530,), False, _DC),
-    ("dc", "svhn"): Statistics((0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970), False, _DC),
+    ("dc", "mnist"): Statistics(*MNIST, False, _DC),
+    ("dc", "fashion"): Statistics(*FASHION, False, _DC),
+    ("dc", "svhn"): Statistics(*SVHN, False, _DC),
+    # NCFM's table; IDC's has the same values for those that it knows.
+    ("idc", "cifar10"): Statistics(*CIFAR10, False, _IDC),
+    ("idc", "cifar100"): Statistics(*CIFAR10, False, _IDC),
+    ("idc", "tiny"): Statistics(*IMAGENET, False, _IDC),
+    ("idc", "imagenet"): Statistics(*IMAGENET, False, _IDC),
+    ("idc", "mnist"): Statistics(*MNIST, False, _IDC),
+    ("idc", "fashion"): Statistics(*FASHION, False, _IDC),
+    ("idc", "svhn"): Statistics(*SVHN, False, _IDC),
     ("eccv24", "cifar100"): Statistics(*CIFAR100, False, "the ECCV 2024 dataset distillation challenge"),
 }
 # KIP standardises by the training images' own statistics, whatever they are; pixels can be normalised in any way.
 ANY_DATASET = {
     "kip": Statistics(None, None, None, "google-research/kip, nn_training.ipynb"),
     "folder": Statistics(None, None, False, "the set holds pixels: the source's own statistics serve"),
+    "idc": Statistics(None, None, False, "the set holds pixels: the source's own statistics serve"),
     "hub": Statistics(None, None, False, "the set holds pixels: the source's own statistics serve"),
 }
 # Tiny ImageNet goes about in the order of wnids and in that of wnids.txt; downsampled ImageNet has an order of its own.
@@ -59,6 +69,9 @@ ORDERS = {
     "tiny": "Tiny ImageNet goes about in two class orders (RDED issue 4, CV-DD issue 5)",
     ("apm", "imagenet"): "downsampled ImageNet has a class order of its own, not that of wnids",
 }
+# A mirrored digit is another one, or none: DSA goes without flips (IDC's and DSA's own code).
+DIGITS = ("mnist", "svhn", "digits")
+UNMIRRORED = "color_crop_cutout_scale_rotate"
 PROTOCOLS: dict[str, dict[str, Any]] = {
     "apm": {"loss": "l1_logits", "augment": "dsa", "lr": 0.02, "epochs": 1000, "batch": 256},
     "dc": {"loss": "ce", "augment": "dsa", "lr": 0.01, "epochs": 1000, "batch": 256},
@@ -66,6 +79,7 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
     "datm": {"loss": "soft_ce", "augment": "dsa", "lr": 0.01, "epochs": 1000, "batch": 128},
     "kip": {"loss": "mse", "augment": "none", "lr": 0.01, "epochs": 1000, "batch": 100},
     "eccv24": {"loss": "ce", "augment": "dsa", "lr": 0.01, "epochs": 1000, "batch": 256},
+    "idc": {"loss": "ce", "augment": "dsa", "lr": 0.01, "epochs": 1000, "batch": 64},
     "folder": {"loss": "ce", "augment": "dsa", "lr": 0.01, "epochs": 300, "batch": 128},
     "hub": {"loss": "ce", "augment": "dsa", "lr": 0.01, "epochs": 300, "batch": 128},
 }
@@ -84,6 +98,7 @@ APM: dict[tuple[str, int], dict[str, Any]] = {
 ABOUT = {
     "mtt": "the learned rate that its own evaluation uses is not in the files",
     "kip": "SGD in place of its own 5,000 steps at a rate found from the tangent kernel",
+    "idc": "without CutMix, which its own evaluation mixes hard labels by",
     "folder": "hard labels: its own protocol learns from a teacher's labels, which are not in the files",
     "hub": "hard labels: the set's own protocol, if it has one, is not in the files",
 }
@@ -107,6 +122,8 @@ def protocol(family: str, name: str, ipc: int, form: str, lr: float | None) -> t
         lr: the rate that is known, or None to take the table's.
     """
     values = PROTOCOLS[family] | (APM.get((IDS.get(name, ""), ipc), {}) if family == "apm" else {})
+    if IDS.get(name, name) in DIGITS and values["augment"] == "dsa":
+        values = values | {"augment": UNMIRRORED}
     if form == "probabilities":
         values = values | {"loss": "soft_ce"}
     about = f" ({ABOUT[family]})" if family in ABOUT and not (family == "mtt" and lr is not None) else ""

@@ -1,20 +1,46 @@
-"""Export: an artifact in somebody else's layout, for tools that read no other."""
+"""Export: an artifact in somebody else's layout, for tools that read no other.
 
+Values are what the layout's family makes of pixels: its own tools, and an import, take its statistics for granted.
+Images come class by class, because some readers take classes from places.
+"""
+
+import shlex
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ddhub.artifact import folder
+from torch import Tensor
+
+from ddhub.artifact import folder, origin
 from ddhub.artifact.folder import Artifact
 from ddhub.base import files, plugins
 from ddhub.base.errors import UserError
+from ddhub.base.files import is_path
+from ddhub.data import source as sources
+from ddhub.data.preprocess import Preprocess
+from ddhub.interop import conventions, input_space
 from ddhub.interop import layout as layouts
+from ddhub.interop.input_space import Space
 
 
-def export(source: Path, layout: str, out: Path) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Values:
+    """What is exported of the images."""
+
+    inputs: Tensor  # float32 (M, C, H, W)
+    told: str  # in words
+    options: tuple[str, ...] = ()  # of `ddhub import`, where the layout's reader cannot know
+
+
+def export(source: Path, layout: str, out: Path, named: bool = False) -> dict[str, Any]:
     """Write the artifact in folder `source` into the new folder `out`, all of it or nothing.
 
+    Args:
+        named: of the layout folder, call class folders by name.
+
     Returns:
-        `files` written, `space` that the values are in, and `left_out`: what the layout has no place for.
+        `files` written, `space` that the values are in, `read_with`: the command that imports them, and `left_out`:
+        what the layout has no place for.
 
     Raises:
         UserError: for a layout that cannot hold the set; says why.
@@ -25,19 +51,31 @@ def export(source: Path, layout: str, out: Path) -> dict[str, Any]:
             f"--layout {layout}: is only read; an artifact is a Hub dataset already",
             next=f"ddhub push {source} OWNER/NAME",
         )
-    found = folder.read(source)
+    if named and not chosen.named:
+        raise UserError(f"--named: the layout {layout} has no folders", next="--layout folder --named")
+    found = _by_class(folder.read(source))
     _check_holds(found, layout, chosen.holds)
     files.refuse_taken(out)
+    values = _values(found, layout)
+    found = replace(found, pixels=values.inputs)
     with files.disk_errors(out, "exporting"), files.whole_folder(out) as staging, plugins.blaming(chosen.code):
-        chosen.write(found, staging)
+        chosen.write(found, staging, *([named] if chosen.named else []))
     written = sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
     return {
         "folder": str(out),
         "layout": layout,
         "files": written,
-        "space": space(found, layout),
+        "space": values.told,
+        "read_with": _read_with(found, layout, out, values),
         "left_out": _left_out(found, layout, chosen.holds),
     }
+
+
+def _by_class(found: Artifact) -> Artifact:
+    """The set with its rows class by class, as they were within each."""
+    order = found.labels.argsort(stable=True)
+    columns = ("images", "labels", "soft_labels", "pixels", "groups")
+    return replace(found, **{name: c[order] for name in columns if (c := getattr(found, name)) is not None})
 
 
 def _check_holds(found: Artifact, layout: str, forms: tuple[str, ...]) -> None:
@@ -48,25 +86,66 @@ def _check_holds(found: Artifact, layout: str, forms: tuple[str, ...]) -> None:
         raise UserError(f"{found.folder}: {labels}, and the layout {layout} holds {forms[0]}", next="--layout mtt")
 
 
-def space(found: Artifact, layout: str) -> str:
-    """What the exported values are, in words; numbers in full, so that they can be given to an import."""
-    known = found.manifest.preprocess
+def _values(found: Artifact, layout: str) -> Values:
+    """The images as the layout's family makes network inputs of pixels; without a known one, as the set does."""
+    own, family = found.preprocess, conventions.statistics(layout, found.manifest.source.dataset)
     if layout == "folder":
-        return "8-bit pixels, as PNG because JPEG would change them"
-    if known.per_image:
-        return "float32 inputs whitened as KIP does, every image centred and of norm 1"
-    if known.zca:
-        return f"float32 inputs whitened by ZCA (mean and matrix: {known.zca} of the artifact); read them with ZCA"
-    mean, std = (",".join(map(repr, values)) for values in (known.mean, known.std))
-    return f"float32 inputs, (pixel / 255 - mean) / std; --mean {mean} --std {std}"
+        return Values(found.inputs, "8-bit pixels, as PNG because JPEG would change them")
+    if layout == "idc":
+        return Values(_unit(found), "float32 pixels in [0, 1], whole images", ("--factor", "1"))
+    if own.per_image:
+        told = "float32 inputs whitened as KIP does, every image centred and of norm 1"
+        return Values(found.inputs, told, ("--zca",))
+    if own.zca is not None and (family is None or family.zca is not False):
+        return Values(_whitened(found), "float32 inputs whitened by ZCA as the family fits it", ("--zca",))
+    mean, std = own.mean, own.std
+    if family is not None and family.mean is not None and family.std is not None:
+        mean, std = family.mean, family.std
+    same = own.zca is None and (mean, std) == (own.mean, own.std)
+    inputs = found.inputs if same else Preprocess(mean, std).inputs_from_unit(_unit(found))
+    numbers = tuple(",".join(map(repr, values)) for values in (mean, std))
+    told = f"float32 inputs, (pixel / 255 - mean) / std; --mean {numbers[0]} --std {numbers[1]}"
+    if family is None:
+        return Values(inputs, told, ("--mean", numbers[0], "--std", numbers[1]))
+    return Values(inputs, f"{told} ({family.source})", () if family.zca is False else ("--no-zca",))
+
+
+def _unit(found: Artifact) -> Tensor:
+    """The images as float pixels, where [0, 1] can be displayed, (M, C, H, W)."""
+    return found.images.float() / 255 if found.pixels is None else found.preprocess.unit(found.pixels)
+
+
+def _whitened(found: Artifact) -> Tensor:
+    """The images under the whitening that the field fits on all training images, which an import fits again."""
+    if found.manifest.imported is not None:
+        return found.inputs  # under that whitening already
+    split, _, _ = sources.load_train(origin.source_spec(found, None))
+    if split.fingerprint != found.manifest.source.fingerprint:
+        raise UserError(f"{split.spec.path or split.spec.dataset}: is not the source that {found.folder} was made from")
+    fitted, _ = input_space.fit(Space("zca", "as the family fits it"), split)
+    return fitted.inputs_from_unit(_unit(found))
+
+
+def _read_with(found: Artifact, layout: str, out: Path, values: Values) -> str:
+    """The command that imports what was exported."""
+    source = found.manifest.source.dataset
+    local = origin.remembered(found.manifest)
+    told = ["--layout", layout] if is_path(layout) else []
+    told += ["--source", local if local and source.startswith("./") else source]
+    if local and not source.startswith("./"):
+        told += ["--set", f"source.path={local}"]
+    if conventions.disputed_order(layout, source) and layout != "folder":
+        told += ["--order", "source"]
+    words = ["ddhub", "import", str(out), *told, *values.options, "--out", f"{out}-imported"]
+    return shlex.join(words)
 
 
 def _left_out(found: Artifact, layout: str, forms: tuple[str, ...]) -> list[str]:
     record = found.manifest
-    lost = ["class names, statistics and protocol"]
+    lost = ["statistics and protocol" if layout == "folder" else "class names, statistics and protocol"]
     if record.labels.form != "hard" and record.labels.form not in forms:
         lost.append(f"soft labels ({record.labels.form}): {layout} holds classes alone")
-    if layout == "folder" and found.pixels is not None:
+    if layout == "folder" and record.preprocess.pixels_space is not None:
         lost.append("column pixels: 8 bits cannot hold the set's float inputs")
     if record.groups > 1:
         lost.append(f"which of the {record.groups} groups an image is of")

@@ -4,37 +4,41 @@ What the files do not say comes from conventions.py or from the user, and is wri
 Shapes: N images, C H W image, K classes.
 """
 
+import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 
 from ddhub import __version__
 from ddhub.artifact import folder as folders
-from ddhub.artifact import manifest, parquet
-from ddhub.artifact.manifest import Imported, LabelRecord, Made, Manifest, PreprocessRecord, SourceRecord
-from ddhub.artifact.names import MANIFEST, RECIPE, WHITENING
+from ddhub.artifact import manifest, origin, parquet, set_name
+from ddhub.artifact.file_names import MANIFEST, RECIPE, WHITENING
+from ddhub.artifact.manifest import Manifest
 from ddhub.artifact.parquet import Rows
+from ddhub.artifact.records import Imported, LabelRecord, Made, PreprocessRecord, SourceRecord
 from ddhub.artifact.state import STATE
 from ddhub.base import files, plugins, strict_yaml
 from ddhub.base import overrides as overridess
 from ddhub.base.errors import UserError
 from ddhub.base.log import say
 from ddhub.base.schema import check
-from ddhub.data import catalog
+from ddhub.data import catalog, plausibility
 from ddhub.data import classes as class_names
 from ddhub.data import source as sources
 from ddhub.data.preprocess import Preprocess
 from ddhub.data.source import Split
 from ddhub.data.spec import SourceSpec, is_local
-from ddhub.interop import class_order, conventions, input_space
+from ddhub.interop import class_order, conventions, hub_set, input_space
 from ddhub.interop import layout as layout_module
 from ddhub.interop import reading as readings
 from ddhub.interop.input_space import Told
 from ddhub.interop.layout import Layout
+from ddhub.interop.options import ImportOptions
 from ddhub.interop.reading import Foreign, Reading
+from ddhub.training import architectures
 from ddhub.training.protocol import Protocol
 
 
@@ -56,17 +60,14 @@ class Asked:
     reading: Reading = field(default_factory=Reading)
 
 
-def ask(
-    source: str,
-    *,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
-    zca: bool | None = None,
-    reading: dict[str, Any] | None = None,
-    **told: Any,
-) -> Asked:
-    """What the user says, from plain values: `reading` has fields of foreign.Reading, `told` the others of Asked."""
-    return Asked(source, space=Told(mean, std, zca), reading=Reading(**(reading or {})), **told)
+def ask(source: str, **options: Unpack[ImportOptions]) -> Asked:
+    """What the user says, from keyword arguments."""
+    given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    read, space = (
+        {field.name: given.pop(field.name) for field in fields(part) if field.name in given} for part in (Reading, Told)
+    )
+    overrides = overridess.texts(given.pop("overrides", ()))
+    return Asked(source, overrides, space=Told(**space), reading=Reading(**read), **given)
 
 
 def import_set(path: Path, out: Path, asked: Asked) -> Path:
@@ -79,23 +80,39 @@ def import_set(path: Path, out: Path, asked: Asked) -> Path:
         UserError: for whatever the set, its source or the table leaves unsaid or contradicts; nothing is written then.
     """
     assert asked.name is not None
-    name = manifest.check_name(asked.name)
+    name = set_name.check_name(asked.name)
+    path, fetched = (path, []) if asked.layout == "hub" else hub_set.local(path, asked.reading)
     layout, path = find(path, asked.layout, asked.reading)
     found = read(path, layout, asked.reading)
+    if found.labels is None:
+        readings.refuse_labels_beside(path)
     spec, local = _source(asked, found)
     space = input_space.settle(asked.space, found, spec.dataset)
     named = _class_file(asked)
     _check_order(asked, found, spec.dataset)
     split, _, _ = sources.load_train(spec)
+    found = _in_channels(found, int(split.images.shape[1]))
     _check_shape(found, split, path.name)
+    if found.images.is_floating_point() and not found.unit:
+        input_space.check_plausible(found.images, space, path.name)
     found, order_notes = class_order.settle(found, split.classes, named, asked.order == "source", path.name)
     fitted, space_notes = input_space.fit(space, split)
-    notes = [*found.notes, *order_notes, *space_notes]
-    _write(out, name, layout, asked, found, split, fitted, notes)
+    plausibility.check(found.images, fitted, path.name, affirmed=asked.space.mean is not None)
+    notes = [*fetched, *found.notes, *order_notes, *space_notes]
+    origin.remember(_write(out, name, layout, asked, found, split, fitted, notes), local)
     files.write_json(out / STATE / "run.json", {"recipe_hash": None, "recipe": {}, "source_path": local})
     for note in notes:
         say(f"note: {note}")
     return out
+
+
+def evaluation_of(folder: Path) -> str:
+    """The command that evaluates an imported set: a ConvNet that its size allows, no baselines that need teachers."""
+    record = manifest.read(folder)
+    side = record.source.resolution
+    arch = "convnet" if side in architectures.CONVNET_DEPTH else f"convnet{max(2, min(5, side.bit_length() - 3))}"
+    words = ["ddhub", "evaluate", str(folder), "--archs", arch]
+    return shlex.join(words if record.labels.form == "hard" else [*words, "--baselines", "none"])
 
 
 def find(path: Path, layout: str, how: Reading) -> tuple[str, Path]:
@@ -108,7 +125,7 @@ def find(path: Path, layout: str, how: Reading) -> tuple[str, Path]:
     layouts = _all_layouts() if layout == "auto" else {layout: layout_module.load(layout)}
     places = [path]
     if path.is_dir():
-        whole = (p for p in path.iterdir() if p.suffix in readings.SINGLE and not p.name.startswith(readings.HALVES))
+        whole = (p for p in path.iterdir() if p.suffix in readings.SINGLE and not readings.is_half(p))
         places += sorted(whole)
     fitting = [(name, place) for place in places for name, each in layouts.items() if _detects(each, place, how)]
     if len(fitting) == 1:
@@ -118,7 +135,8 @@ def find(path: Path, layout: str, how: Reading) -> tuple[str, Path]:
     if not fitting:
         known = ", ".join(layouts)
         what = "fits none of the layouts" if path.exists() else "no such file or folder, and no Hub id owner/name"
-        raise UserError(f"{path}: {what} ({known})", next="--layout NAME says what is missing")
+        holds = f"; it holds {_held(path, how)}" if path.is_file() and path.suffix in readings.SINGLE else ""
+        raise UserError(f"{path}: {what} ({known}){holds}", next="--layout NAME says what is missing")
     shown = "; ".join(f"{place} (--layout {name})" for name, place in fitting)
     raise UserError(f"{path}: several sets are possible: {shown}", next="name one of these paths and its --layout")
 
@@ -153,6 +171,11 @@ def read(path: Path, layout: str, how: Reading) -> Foreign:
         raise UserError(f"layout {layout}: read returns no Foreign(family, images, ...) with a family of {known}")
     notes = [f"read by code of {chosen.code}"] if chosen.code else []
     return replace(found, notes=[*found.notes, *notes])
+
+
+def _held(path: Path, how: Reading) -> str:
+    """What a file holds, in words."""
+    return readings.described(readings.arrays(path, how) if path.suffix == ".npz" else readings.load(path, how))
 
 
 def _refuse_known(path: Path) -> None:
@@ -213,14 +236,31 @@ def _check_order(asked: Asked, found: Foreign, dataset: str) -> None:
         )
 
 
+def _in_channels(found: Foreign, channels: int) -> Foreign:
+    """A set of pictures in as many channels as its source: grey is repeated, equal channels become one."""
+    images = found.images
+    if images.is_floating_point() or images.shape[1] == channels:
+        return found
+    if channels == 3:
+        return replace(found, images=images.expand(-1, 3, -1, -1).contiguous())
+    grey = bool((images == images[:, :1]).all())
+    return replace(found, images=images[:, :1].contiguous()) if grey else found
+
+
 def _check_shape(found: Foreign, split: Split, where: str) -> None:
     ours, theirs = tuple(found.images.shape[1:]), tuple(split.images.shape[1:])
-    if ours != theirs:
+    if ours == theirs:
+        return
+    if split.spec.dataset == "digits":
         raise UserError(
-            f"{where}: images of {ours[0]} channels and {ours[1]}x{ours[2]} pixels, and the source has {theirs[0]} and "
-            f"{theirs[1]}x{theirs[2]}",
-            next=f"--set source.resolution={ours[1]} --set source.channels={ours[0]}, if it was made from such images",
+            f"{where}: images of {ours[0]} channels and {ours[1]}x{ours[2]} pixels, and digits are 8x8 and grey",
+            next="--source DATASET: what the set was made from",
         )
+    raise UserError(
+        f"{where}: images of {ours[0]} channels and {ours[1]}x{ours[2]} pixels, and the source has {theirs[0]} and "
+        f"{theirs[1]}x{theirs[2]}",
+        next=f"--set source.resolution={ours[1]} --set source.channels={ours[0]}, if it was made from such images",
+    )
 
 
 def _write(
@@ -232,13 +272,16 @@ def _write(
     split: Split,
     fitted: Preprocess,
     notes: list[str],
-) -> None:
-    """Write payload and manifest; `notes` is completed by what is found out here."""
+) -> Manifest:
+    """Write payload and manifest, and return this; `notes` is completed by what is found out here."""
     assert found.labels is not None
     exact = found.images if found.images.is_floating_point() else None
+    if exact is not None and found.unit:
+        exact = fitted.inputs_from_unit(exact)
     shown, clipped = (found.images, 0.0) if exact is None else fitted.pixels(exact)
     rows = Rows(shown, found.labels, found.soft, None, exact)
-    ipc = len(rows) // len(split.classes)
+    counts = found.labels.bincount(minlength=len(split.classes)).tolist()
+    ipc = max(counts)
     lr = asked.lr if asked.lr is not None else found.lr
     protocol, protocol_notes = conventions.protocol(found.family, split.spec.dataset, ipc, found.form, lr)
     if asked.epochs is not None:
@@ -251,19 +294,21 @@ def _write(
     parquet.write(out, rows, split.classes)
     if fitted.zca is not None:
         files.write_bytes(out / WHITENING, fitted.to_bytes())
-    described = _described(name, imported, ipc, split.spec, protocol, method, license)
+    described = _described(name, imported, counts, split.spec, protocol, method, license)
     files.write_bytes(out / RECIPE, strict_yaml.to_yaml(described).encode())
     records = folders.file_records(out)
     known = split.spec.model_dump(include=set(SourceRecord.model_fields))
     record = Manifest(
         name=name,
         ipc=ipc,
+        unequal=counts if len(set(counts)) > 1 else None,
         classes=list(split.classes),
         wnids=class_names.wnids(split.classes),
         source=SourceRecord(**known, fingerprint=split.fingerprint, license=license),
         preprocess=PreprocessRecord(
             mean=list(fitted.mean),
             std=list(fitted.std),
+            statistics=fitted.statistics,
             zca=WHITENING if fitted.zca is not None else None,
             per_image=fitted.per_image,
             pixels_space=None if exact is None else "input",
@@ -279,23 +324,26 @@ def _write(
         bytes=folders.byte_counts(records, rows),
     )
     files.write_bytes(out / MANIFEST, manifest.dump(record))
+    return record
 
 
 def _described(
     name: str,
     imported: Imported,
-    ipc: int,
+    counts: list[int],
     source: SourceSpec,
     protocol: Protocol,
     method: dict[str, Any],
     license: str | None,
 ) -> dict[str, Any]:
     """What stands in `recipe.yaml` of a set that no recipe made: where it is from, its evaluation and its card."""
-    pretty = f"{source.dataset.split('/')[-1]} distilled by {method['name']}, {ipc} images per class"
+    pretty = (
+        f"{source.dataset.split('/')[-1]} distilled by {method['name']}, {manifest.ipc_text(counts)} images per class"
+    )
     return {
         "name": name,
         "imported": imported.model_dump(mode="json"),
-        "ipc": ipc,
+        "ipc": max(counts),
         "source": source.model_copy(update={"path": None}).model_dump(mode="json"),
         "method": method,
         "evaluate": {"epochs": protocol.epochs, "lr": protocol.lr, "batch": protocol.batch, "seeds": 5},

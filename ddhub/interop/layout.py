@@ -36,6 +36,9 @@ class Layout:
     holds: tuple[str, ...] = ("hard",)
     """The forms of labels that `write` has a place for, of FORMS; without `hard`, sets of hard labels are refused."""
 
+    named: bool = False
+    """Whether `write` takes a third argument, and where it is true calls folders of classes by the classes' names."""
+
     code: Code | None = None
     """Whose code it is, where it is not ddhub's own; filled in when it is loaded."""
 
@@ -60,7 +63,7 @@ def faults(plugin: Any) -> list[str]:
     for what, function, arguments in (
         ("detect", plugin.detect, ("path", "how")),
         ("read", plugin.read, ("path", "how")),
-        ("write", plugin.write, ("found", "folder")),
+        ("write", plugin.write, ("found", "folder", "named") if plugin.named else ("found", "folder")),
     ):
         wrong = None if what == "write" and function is None else takes(function, *arguments)
         found += [f"{what}: {wrong}"] if wrong else []

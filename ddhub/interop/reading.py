@@ -1,7 +1,7 @@
 """Sets in other people's layouts: what was found in them, and how a stranger's file is read without running it.
 
-Pickles are read as data (torch's weights_only) with numpy scalars and dtypes allowed by name, arrays without pickles,
-images after a look at their size. Shapes: N images, C H W image, K classes.
+Pickles are walked (torch_files.py), then read as data (torch's weights_only) with numpy scalars and dtypes allowed
+by name; arrays without pickles, images after a look at their size. Shapes: N images, C H W image, K classes.
 """
 
 import hashlib
@@ -18,18 +18,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ddhub.artifact.manifest import FileRecord
+from ddhub.artifact.records import FileRecord
 from ddhub.base import files as filess
 from ddhub.base import limits
 from ddhub.base.errors import UserError
 from ddhub.base.redact import is_text, one_line
 from ddhub.base.units import size
+from ddhub.interop import torch_files
 
 # Bytes that are read of one file, unless told otherwise: never more than half of this machine's memory.
 LIMIT = min(limits.SET_BYTES, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2)
 MANY = 16  # more files than this are recorded by one hash of their listing
 SINGLE = (".pt", ".pth", ".npz")  # files that may hold a whole set
-HALVES = ("images_", "labels_", "lr_")  # what the names of files open with that hold a part of one
+# Names of files that hold the images, the labels or the rate of a set alone.
+HALF = re.compile(r"(?<![a-z])(?:images?|labels?)(?![a-z]).*\.pth?$|(?:^|_)lr(?:_[^.]*)?\.pth?$", re.IGNORECASE)
+LABELS = re.compile(r"(?<![a-z])(?:labels?|targets?)(?![a-z])", re.IGNORECASE)
+TABLES = (".pt", ".pth", ".npy", ".npz", ".csv", ".json", ".txt")  # what a file of labels may be
+UNIT_SLACK = 0.25  # how far pixels in [0, 1] may lie outside
+MOST_SHOWN = 4  # of the items of a container, in messages
 Form = Literal["logits", "probabilities", "regression", "hard"]
 
 
@@ -37,31 +43,36 @@ Form = Literal["logits", "probabilities", "regression", "hard"]
 class Reading:
     """What a layout may be told about how to read its files."""
 
-    limit: int = LIMIT  # bytes of one file, packed or unpacked
-    experiment: int | None = None  # of a DC file that holds several
-    image: str | None = None  # columns and split of a Hub dataset
+    limit: int = LIMIT  #: bytes of one file, packed or unpacked
+    experiment: int | None = None  #: of a DC file that holds several
+    factor: int | None = None  #: tiles a side that an image of IDC's kind is made of
+    image: str | None = None  #: columns and split of a Hub dataset
     label: str | None = None
     split: str = "train"
-    config: str | None = None  # the subset and the commit of a Hub dataset
+    file: str | None = None  #: the file or folder of a Hub repo that holds the set
+    config: str | None = None  #: the subset and the commit of a Hub dataset
     revision: str | None = None
+    range: tuple[float, ...] | None = None  # values of black and white of pictures with more than 8 bits
+    background: str | None = None  # shows through transparent places; None is white
 
 
 @dataclass(frozen=True)
 class Foreign:
     """A set as its files have it; classes are still in the files' own order."""
 
-    family: str  # its row in ddhub/interop/conventions.py
-    images: Tensor  # float32 network inputs, or uint8 pixels: (N, C, H, W)
-    labels: Tensor | None  # int64 (N,); None: images come class by class, as many of each
-    files: dict[str, FileRecord]  # what was read, by name
-    soft: Tensor | None = None  # float32 (N, K)
+    family: str  #: its row in ddhub/interop/conventions.py
+    images: Tensor  #: float32 network inputs or, where `unit` says so, pixels in [0, 1]; or uint8 pixels: (N, C, H, W)
+    labels: Tensor | None  #: int64 (N,); None: images come class by class, as many of each
+    files: dict[str, FileRecord]  #: what was read, by name
+    soft: Tensor | None = None  #: float32 (N, K)
     form: Form = "hard"
-    groups: tuple[str, ...] = ()  # what the files call class 0, 1, ..., where they call them anything
-    ipc: int | None = None  # images per class, where the layout fixes them
-    lr: float | None = None  # where the files hold one
-    zca: bool | None = None  # where the files' names say
-    method: str | None = None  # where the files say
+    groups: tuple[str, ...] = ()  #: what the files call class 0, 1, ..., where they call them anything
+    ipc: int | None = None  #: images per class, where the layout fixes them
+    lr: float | None = None  #: where the files hold one
+    zca: bool | None = None  #: where the files' names say
+    method: str | None = None  #: where the files say
     notes: list[str] = field(default_factory=list)
+    unit: bool = False  #: floats are pixels in [0, 1], not yet network inputs
 
 
 def load(path: Path, how: Reading) -> Any:
@@ -72,8 +83,11 @@ def load(path: Path, how: Reading) -> Any:
     """
     packed = _check_size(path, how, stored=True)
     try:
+        torch_files.check(path, how.limit)
         with torch.serialization.safe_globals(_allowed()):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=packed)
+    except UserError:
+        raise
     except Exception as fault:  # torch raises whatever a broken file leads it to
         text = str(fault)
         wanted = re.search(r"GLOBAL (\S+)|type (?:\w+ )?<class '([^']+)'>", text)
@@ -97,7 +111,11 @@ def arrays(path: Path, how: Reading, wanted: Sequence[str] | None = None) -> dic
     try:
         with np.load(path, allow_pickle=False) as found:
             read = found.files if wanted is None else wanted
-            return {name: found[name] if name in read else np.empty(0) for name in found.files}
+            arrays = {name: found[name] if name in read else np.empty(0) for name in found.files}
+        odd = next((name for name, array in arrays.items() if not isinstance(array, np.ndarray)), None)
+        if odd is not None:
+            raise ValueError(f"{odd[:60]!r} is no array")
+        return arrays
     except Exception as fault:  # numpy and zipfile raise whatever a broken file leads them to
         raise UserError(f"{path.name}: is not a file of plain numpy arrays ({one_line(fault, 200)})") from fault
 
@@ -156,7 +174,7 @@ def _check_size(path: Path, how: Reading, *, stored: bool) -> bool:
 
 
 def pictures(value: Any, where: str, how: Reading) -> Tensor:
-    """Check a tensor of network inputs and return it as float32 (N, C, H, W).
+    """Check a tensor of network inputs, (N, C, H, W) or (N, H, W, C), and return it as float32 (N, C, H, W).
 
     Args:
         where: file and key, for the message.
@@ -164,6 +182,8 @@ def pictures(value: Any, where: str, how: Reading) -> Tensor:
     if not isinstance(value, Tensor) or not value.is_floating_point() or value.dim() != 4:
         raise UserError(f"{where}: expected images as a float tensor (N, C, H, W), found {described(value)}")
     _check_stored(value, where, how)
+    if value.shape[3] in (1, 3) and value.shape[1] == value.shape[2] > 3:
+        value = value.permute(0, 3, 1, 2)
     if value.shape[1] not in (1, 3) or value.shape[2] != value.shape[3] or not value.numel():
         raise UserError(f"{where}: images of shape {tuple(value.shape)}; expected (N, 1 or 3, side, side)")
     value = value.detach().to(torch.float32)
@@ -184,18 +204,61 @@ def matrix(value: Any, where: str, how: Reading) -> Tensor:
 
 
 def numbers(value: Any, where: str, how: Reading) -> Tensor:
-    """Check hard labels and return them as int64 (N,)."""
+    """Check hard labels, floats that are whole numbers among them, and return them as int64 (N,)."""
     kinds = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
-    if not isinstance(value, Tensor) or value.dtype not in kinds or value.dim() != 1:
+    fitting = isinstance(value, Tensor) and (value.dtype in kinds or value.is_floating_point()) and value.dim() == 1
+    if not fitting:
         raise UserError(f"{where}: expected one class number per image (N,), found {described(value)}")
     _check_stored(value, where, how)
-    return value.detach().long().contiguous()
+    value = value.detach()
+    if value.is_floating_point() and not (value.abs() <= limits.CLASSES).logical_and(value == value.round()).all():
+        raise UserError(f"{where}: expected one class number per image (N,), found floats that are no whole numbers")
+    return value.long().contiguous()
+
+
+def pair(content: Any) -> tuple[Tensor, Tensor] | None:
+    """Images (N, C, H, W) and one label each (N,) of a file that is a list, tuple or dict of them; otherwise None."""
+    if isinstance(content, dict) and {"images", "labels"} <= set(content):
+        content = [content["images"], content["labels"]]
+    if not isinstance(content, list | tuple) or len(content) != 2:
+        return None
+    images, labels = content
+    both = isinstance(images, Tensor) and isinstance(labels, Tensor)
+    return (images, labels) if both and images.dim() == 4 and labels.dim() == 1 else None
+
+
+def is_unit(images: Tensor) -> bool:
+    """Whether floats look like pixels in [0, 1], which condensers leave by a little; normalised pixels do by far."""
+    return images.is_floating_point() and bool(images.min() > -UNIT_SLACK) and bool(images.max() < 1 + UNIT_SLACK)
+
+
+def is_half(path: Path) -> bool:
+    """Whether a file's name says that it holds images, labels or a rate alone."""
+    return HALF.search(path.name) is not None
+
+
+def refuse_labels_beside(path: Path) -> None:
+    """Refuse to take labels from places where a file of labels lies beside the images.
+
+    Raises:
+        UserError: naming that file.
+    """
+    beside = sorted(p.name for p in path.parent.iterdir() if p.suffix in TABLES and LABELS.search(p.stem) and p != path)
+    if path.is_file() and beside:
+        raise UserError(
+            f"{path.name}: {beside[0]} lies beside it, and its layout has the class of an image from its place",
+            next="name the two NAME_images.pt and NAME_labels.pt, for --layout mtt; or move the labels away",
+        )
 
 
 def described(value: Any) -> str:
     """What a value is, for messages."""
-    if isinstance(value, Tensor):
+    if isinstance(value, Tensor | np.ndarray):
         return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
+    if isinstance(value, list | tuple | dict):
+        items = [f"{k!s:.40}: {described(v)}" for k, v in value.items()] if isinstance(value, dict) else None
+        items = items if items is not None else [described(item) for item in value[:MOST_SHOWN]]
+        return f"{type(value).__name__} of {len(value)} ({', '.join(items[:MOST_SHOWN])})"
     return type(value).__name__
 
 

@@ -8,7 +8,7 @@ import jinja2
 import yaml
 
 from ddhub.artifact import parquet
-from ddhub.artifact.manifest import Manifest
+from ddhub.artifact.manifest import Manifest, ipc_text
 from ddhub.base.files import shipped
 from ddhub.base.hub_client import REPO_ID
 from ddhub.base.units import duration, size
@@ -18,7 +18,7 @@ from ddhub.evaluation.protocols import PROTOCOLS
 from ddhub.reports import card_script, charts, tables
 from ddhub.reports.summary import DATA
 from ddhub.reports.tables import plain
-from ddhub.training import architectures
+from ddhub.training import optimisation
 
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
@@ -60,7 +60,7 @@ def render(manifest: Manifest, recipe: dict[str, Any], report: dict[str, Any] | 
         autoescape=False,  # Markdown, not HTML; names are made inert by `plain`, `code` and `literal`
     )
     environment.filters |= {"size": size, "duration": duration, "percent": _percent}
-    environment.filters |= {"plain": plain, "code": code, "literal": literal}
+    environment.filters |= {"plain": plain, "code": code, "literal": literal, "ipc_text": ipc_text}
     title = _title(manifest, recipe)
     rows = report["rows"] if report else []
     images = info["splits"][0]["num_examples"]
@@ -73,7 +73,8 @@ def render(manifest: Manifest, recipe: dict[str, Any], report: dict[str, Any] | 
         m=manifest,
         images=images,
         settings=_settings(manifest.method),
-        transformer=architectures.FAMILIES["transformer"],
+        transformer=optimisation.FAMILIES["transformer"],
+        unnormalised=optimisation.UNNORMALISED,
         license=header["license"],
         hub_source=REPO_ID.fullmatch(manifest.source.dataset) is not None,
         results=tables.results(report) if report and rows else None,
@@ -122,12 +123,15 @@ def _header(manifest: Manifest, title: str, images: int, info: dict[str, Any]) -
     is_id = REPO_ID.fullmatch(dataset) is not None
     license = manifest.source.license or LICENSES.get(dataset, "unknown")
     terms = {"license_name": "terms-of-the-source", "license_link": f"https://huggingface.co/datasets/{dataset}"}
-    tags = ["dataset-distillation", f"ipc-{manifest.ipc}", str(manifest.method["name"]).removeprefix("./"), "ddhub"]
+    ipc = [] if manifest.unequal else [f"ipc-{manifest.ipc}"]
+    tags = ["image", "dataset-distillation", *ipc, str(manifest.method["name"]).removeprefix("./"), "ddhub"]
     return {
         "pretty_name": title,
         "license": license,
         **(terms if license == "other" and is_id else {}),
+        "annotations_creators": ["machine-generated"],
         "task_categories": ["image-classification"],
+        "task_ids": ["multi-class-image-classification"],
         "size_categories": [next((name for limit, name in SIZES if images < limit), "n>1M")],
         "source_datasets": [dataset if is_id else "extended|other"],
         "tags": list(dict.fromkeys(tags)),

@@ -106,6 +106,7 @@ def save(report: dict[str, Any], folder: Path) -> list[str]:
             files.write_bytes(path, png(draw, panels))
             written.append(path.name)
         else:
+            files.refuse_led_out(path)
             path.unlink(missing_ok=True)
     return written
 

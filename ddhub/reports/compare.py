@@ -1,6 +1,7 @@
 """Many sets side by side: what was trained and tested alike, whether two differ, and what cannot be compared."""
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 
 from ddhub.reports import stats, summary
@@ -21,12 +22,20 @@ PAIRS = (
 def build(sets: Sequence[tuple[str, Sequence[Entry]]]) -> Entry:
     """The document of `ddhub report --json`: every set's report, how each two differ, and warnings.
 
+    Sets stand in the order of the images that they train on, equal ones in the order given.
+
     Args:
         sets: what to call each, and its rows.
     """
-    found = [summary.build(name, rows) for name, rows in sets]
+    found = [summary.build(name, rows) for name, rows in sorted(sets, key=lambda each: _images(each[1]))]
     differences = [entry for a, b in itertools.combinations(found, 2) for entry in _differences(a, b)]
     return {"format": FORMAT, "sets": found, "differences": differences, "warnings": list(_warnings(found))}
+
+
+def _images(rows: Sequence[Entry]) -> float:
+    """The most images that a set's own rows were trained on; infinite where they do not say."""
+    counts = [row["train_images"] for row in rows if row["data"] == "distilled" and "train_images" in row]
+    return max((count for count in counts if isinstance(count, int)), default=math.inf)
 
 
 def _differences(a: Entry, b: Entry) -> Iterator[Entry]:

@@ -25,7 +25,7 @@ def summarise(rows: Sequence[Row]) -> list[Row]:
     groups: dict[tuple[str, ...], list[float]] = {}
     for row in rows:
         # Rows of other settings are never averaged together, whatever they are called.
-        settings = files.digest([row.get("settings"), row.get("family")])
+        settings = files.digest([row.get("settings"), row.get("family"), row.get("protocol_version")])
         key = (row["arch"], protocol_of(row), row["data"], row["test_set"], row["test"], settings)
         groups.setdefault(key, []).append(row["top1"])
     named = ("arch", "protocol", "data", "test_set")
@@ -106,7 +106,8 @@ def rank_fidelity(rows: Sequence[Row], protocol: str, data: str = "distilled", s
     """Kendall's tau-b between architectures ranked by accuracy on a set and on full data; None below 3 and above 300.
 
     The interval resamples each architecture's rows (percentile bootstrap); it says how sure the two rankings are for
-    these architectures, nothing of others. None too where either ranking is one big tie.
+    these architectures, nothing of others. It is None where an architecture has a single row, which resampling cannot
+    vary. The whole is None too where either ranking is one big tie.
     """
     import numpy as np
 
@@ -127,9 +128,9 @@ def rank_fidelity(rows: Sequence[Row], protocol: str, data: str = "distilled", s
     parts = [slice(start, start + 50) for start in range(0, RESAMPLES, 50)]  # each pair of architectures is a column
     drawn = np.concatenate([_kendall(first[part], second[part]) for part in parts])
     drawn = drawn[~np.isnan(drawn)]
-    low, high = (float(np.quantile(drawn, q)) for q in (1 - LEVEL, LEVEL)) if len(drawn) else (None, None)
     n = min(len(values[arch]) for values in (ours, full) for arch in archs)
-    return {"protocol": protocol, "data": data, "archs": archs, "tau": tau, "ci95": [low, high], "n": n}
+    interval = [float(np.quantile(drawn, q)) for q in (1 - LEVEL, LEVEL)] if n > 1 and len(drawn) else None
+    return {"protocol": protocol, "data": data, "archs": archs, "tau": tau, "ci95": interval, "n": n}
 
 
 def _kendall(a: Any, b: Any) -> Any:

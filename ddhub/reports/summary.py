@@ -9,7 +9,7 @@ from typing import Any
 
 from ddhub.artifact import manifest
 from ddhub.artifact.manifest import Manifest
-from ddhub.base import files
+from ddhub.base import files, strict_json
 from ddhub.evaluation import results
 from ddhub.reports import stats
 
@@ -101,11 +101,8 @@ def save(record: Manifest, rows_folder: Path, path: Path) -> Entry:
 
 def _probed(record: Manifest, path: Path) -> Entry | None:
     """What `ddhub/evaluation/probe/check.py` wrote of this very payload."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    same = isinstance(found, dict) and found.get("payload") == manifest.identity(record.files)
+    found = strict_json.known(path)
+    same = found.get("payload") == manifest.identity(record.files)
     return {key: value for key, value in found.items() if key not in ("key", "payload")} if same else None
 
 
@@ -232,8 +229,8 @@ def why_not(line: Line, data: str) -> str | None:
 
 
 def _ranked(entry: Entry, several: bool) -> str:
-    low, high = entry["ci95"]
-    sure = "" if low is None else f"95% interval {low:.2f} to {high:.2f}, "
+    bounds = entry["ci95"]
+    sure = "" if bounds is None else f"95% interval {bounds[0]:.2f} to {bounds[1]:.2f}, "
     return (
         f"{_under(entry['protocol'], entry['test_set'], several)}, architectures rank as they do on full data with "
         f"Kendall's tau {entry['tau']:.2f} ({sure}{len(entry['archs'])} architectures, n={entry['n']})."

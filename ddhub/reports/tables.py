@@ -1,5 +1,6 @@
 """Tables for people: in the terminal, as Markdown, for the HTML page; no number or name is ever cut."""
 
+import html
 import re
 import textwrap
 from collections.abc import Sequence
@@ -118,6 +119,17 @@ def markdown(table: Table) -> str:
     marks = " --- |" * table.lead + " ---: |" * (len(table.heads) - table.lead)
     head = ["| " + " | ".join(map(plain, table.heads)) + " |", "|" + marks]
     return "\n".join(head + ["| " + " | ".join(plain(cell.text) for cell in line) + " |" for line in table.lines])
+
+
+def html_table(table: Table) -> str:
+    """A table as HTML, its title above it."""
+
+    def line(tag: str, texts: Sequence[str]) -> str:
+        return "<tr>" + "".join(f"<{tag}>{html.escape(oneline(text))}</{tag}>" for text in texts) + "</tr>"
+
+    body = "".join(line("td", [cell.text for cell in each]) for each in table.lines)
+    caption = f"<caption>{html.escape(oneline(table.title))}</caption>"
+    return f"<table>{caption}<thead>{line('th', table.heads)}</thead><tbody>{body}</tbody></table>"
 
 
 def parts(table: Table, width: int) -> list[list[int]]:

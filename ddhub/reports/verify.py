@@ -4,16 +4,18 @@ Bounded memory: the data files are read a row group at a time.
 Shapes: B rows of one group, K classes, C H W image.
 """
 
+import os
 import re
 from pathlib import Path
 
 import torch
 
-from ddhub.artifact import folder as folders
+from ddhub.artifact import folder as folder_module
 from ddhub.artifact import manifest, parquet
+from ddhub.artifact.file_names import CARD, RECIPE, REPORT
 from ddhub.artifact.manifest import Manifest
 from ddhub.artifact.parquet import Rows
-from ddhub.base import limits, redact, strict_json, strict_yaml
+from ddhub.base import files, limits, redact, strict_json, strict_yaml
 from ddhub.base.errors import UserError
 from ddhub.data.preprocess import Preprocess, load_whitening
 from ddhub.evaluation import results
@@ -29,7 +31,7 @@ def faults(folder: Path) -> list[str]:
         record = manifest.read(folder)
     except UserError as fault:
         return str(fault).splitlines()
-    found = folders.file_faults(folder, record)
+    found = folder_module.file_faults(folder, record) + _links(folder)
     contradictions = manifest.contradictions(record, f"{folder}/ddhub.json")
     found += contradictions
     # By a manifest that contradicts itself, data cannot be read.
@@ -43,6 +45,13 @@ def faults(folder: Path) -> list[str]:
     return list(dict.fromkeys(map(redact.shown, found)))
 
 
+def _links(folder: Path) -> list[str]:
+    """Links that lead out of the folder, to files or folders: nothing is read, written or published through them."""
+    places = [Path(at) / name for at, folders, names in os.walk(folder) for name in (*folders, *names)]
+    out = sorted(path for path in places if path.is_symlink() and files.leads_out(folder, path))
+    return [f"{path}: is a link that leads out of the folder" for path in out]
+
+
 def _data(folder: Path, record: Manifest) -> list[str]:
     """The data files: columns, counts, classes, ranges."""
     where, side = f"{folder}/data", record.source.resolution
@@ -54,7 +63,11 @@ def _data(folder: Path, record: Manifest) -> list[str]:
         found.append(f"{where}: column 'label' does not carry the manifest's class names")
     classes = len(record.classes)
     counts = torch.zeros(classes, dtype=torch.int64)
-    first, rows_of = 0, torch.zeros(len(record.ipc_of_groups), classes, dtype=torch.int64)
+    first, rows_of = 0, None
+    if record.groups * classes <= parquet.count(folder):  # else there is no image of every class in every group
+        rows_of = torch.zeros(record.groups, classes, dtype=torch.int64)
+    elif record.groups > 1:
+        found.append(f"{where}: has fewer rows than {record.groups} groups of {classes} classes")
     for part in parquet.read(folder, (record.source.channels, side, side)):
         found += [f"{where}: {fault}" for fault in _columns(part, record)]
         if part.labels.min() < 0 or part.labels.max() >= classes:
@@ -64,16 +77,17 @@ def _data(folder: Path, record: Manifest) -> list[str]:
         found += [f"{where}: rows from {first}: {fault}" for fault in _ranges(part, record)]
         first += len(part)
     found += [f"{where}: {fault}" for fault in _groups(rows_of, record)]
-    wrong = [f"'{record.classes[k]}' has {counts[k]}" for k in range(classes) if counts[k] != record.ipc]
+    odd = (counts != torch.tensor(record.counts)).nonzero().flatten().tolist()
+    wrong = [f"'{record.classes[k]}' has {counts[k]}" for k in odd]
     if wrong:
         shown = ", ".join(wrong[:3]) + (", ..." if len(wrong) > 3 else "")
-        found.append(f"{where}: {record.ipc} images per class are promised, but {shown}")
+        found.append(f"{where}: {record.ipc_text} images per class are promised, but {shown}")
     return found
 
 
-def _count_groups(part: Rows, rows_of: torch.Tensor) -> list[str]:
+def _count_groups(part: Rows, rows_of: torch.Tensor | None) -> list[str]:
     """Count the rows of every group and class, where the rows say of which group they are."""
-    if part.group is None:
+    if part.group is None or rows_of is None:
         return []
     groups, classes = rows_of.shape
     if part.group.min() < 0 or part.group.max() >= groups:
@@ -82,11 +96,16 @@ def _count_groups(part: Rows, rows_of: torch.Tensor) -> list[str]:
     return [] if (part.group.diff() >= 0).all() else ["column 'group' is not in order"]
 
 
-def _groups(rows_of: torch.Tensor, record: Manifest) -> list[str]:
+def _groups(rows_of: torch.Tensor | None, record: Manifest) -> list[str]:
     """The counts of every group against the manifest."""
-    expected = torch.tensor(record.ipc_of_groups).unsqueeze(1)
+    if rows_of is None:
+        return []
+    expected = torch.tensor(record.counts_of_groups)
     wrong = [] if record.groups == 1 or not rows_of.any() else (rows_of != expected).any(1).nonzero().flatten().tolist()
-    return [f"group {wrong[0]} has not {expected[wrong[0]].item()} images of every class"] if wrong else []
+    if not wrong:
+        return []
+    promised = manifest.ipc_text(record.counts_of_groups[wrong[0]])
+    return [f"group {wrong[0]} has not {promised} images of every class"]
 
 
 def _columns(part: Rows, record: Manifest) -> list[str]:
@@ -171,9 +190,9 @@ def _teachers(folder: Path, record: Manifest) -> list[str]:
 
 def _recipe(folder: Path, record: Manifest) -> list[str]:
     """The recipe against the manifest."""
-    path = folder / "recipe.yaml"
+    path = folder / RECIPE
     if not path.is_file():
-        return [] if "recipe.yaml" in record.files else [f"{path}: missing"]
+        return [] if RECIPE in record.files else [f"{path}: missing"]
     content = strict_yaml.read(path)
     if not isinstance(content, dict):
         return [f"{path}: not a recipe"]
@@ -194,7 +213,7 @@ def _results(folder: Path, record: Manifest) -> list[str]:
 
 def _report(folder: Path, built: summary.Entry) -> list[str]:
     """The report against the rows that it sums up."""
-    path, rows = folder / "report.json", built["rows"]
+    path, rows = folder / REPORT, built["rows"]
     found = [f"{folder}/evaluation: a row says top1 {row['top1']}" for row in rows if not 0 <= row["top1"] <= 1]
     if not path.is_file():
         return [*found, f"{path}: missing, with rows in evaluation/"] if rows else found
@@ -206,10 +225,10 @@ def _report(folder: Path, built: summary.Entry) -> list[str]:
 
 def _card(folder: Path, record: Manifest, built: summary.Entry | None) -> list[str]:
     """The card's header against the manifest, and its results against the report, where the rows give one."""
-    path = folder / "README.md"
+    path = folder / CARD
     if not path.is_file():
         return [f"{path}: missing"]
-    with path.open("rb") as file:
+    with files.regular(path) as file:
         text = file.read(2 * limits.YAML_BYTES).decode(errors="replace")
     found_header = re.match(r"---\n(.*?)\n---\n", text, re.DOTALL)
     header = strict_yaml.parse_yaml(found_header[1], f"{path}: header") if found_header else None

@@ -1,8 +1,8 @@
 """Architectures by name: the field's networks, and every timm model.
 
 Short names resolve in TABLE, then among what installed packages offer (entry points of the group
-`ddhub.architectures`, each a `Build`); `timm:NAME` is always timm's own. Low-resolution stems are decided here and
-nowhere else.
+`ddhub.architectures`, each a `Build`); `timm:NAME` is always timm's own. `_wN` after a name of TABLE makes the network
+N wide. Low-resolution stems are decided here and nowhere else.
 Ours are registered with timm as `ddhub_NAME`; nothing of timm's is overwritten.
 Shapes: B images, C channels, S side, K classes.
 """
@@ -10,26 +10,29 @@ Shapes: B images, C channels, S side, K classes.
 import re
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
 
 import timm
 import torch
 from timm.models import register_model
-from timm.models.vgg import VGG, cfgs
+from timm.models.resnet import BasicBlock
+from timm.models.vgg import VGG, ConvMlp, cfgs
 from torch import Tensor, nn
 
-from ddhub.base import plugins, seeds
+from ddhub.base import limits, plugins, seeds
 from ddhub.base.errors import UserError
 from ddhub.base.schema import did_you_mean
 
 # What the code of a model raises that cannot run.
 FAULTS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+NAME = re.compile(r"(timm:)?[A-Za-z0-9]\w*([.-]\w+)*", re.ASCII)  # of an architecture; timm keeps what follows a dot
 MOST_WEIGHTS = 10**9  # a set can name an architecture of any width
+BY_IMAGE = (nn.GroupNorm, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)  # norms within each image
 SMALL = 64  # sides up to this get a low-resolution stem
+COMPILED = ("convnet",)  # families that compiling was measured to pay for (benchmarks/README.md)
 CONVNETS = {"convnet": None, **{f"convnet{depth}": depth for depth in range(2, 7)}}  # depth; None: from the side
-CONVNET_DEPTH = {8: 2, 16: 2, 32: 3, 64: 4, 128: 5, 224: 6, 256: 6}
+CONVNET_DEPTH = {8: 2, 16: 2, 28: 3, 32: 3, 64: 4, 128: 5, 224: 6, 256: 6}
 
 
 class ConvNet(nn.Module):
@@ -64,20 +67,24 @@ class ConvNet(nn.Module):
 
 
 class AlexNet(nn.Module):
-    """The field's AlexNet for 32 px, five convolutions and one linear layer; it carries no normalisation."""
+    """The field's AlexNet for 32 px, five convolutions and one linear layer; it carries no normalisation.
 
-    def __init__(self, classes: int, channels: int, side: int) -> None:
+    Its convolutions are 1, 1.5, 2, 1.5 and 1.5 times `width` wide.
+    """
+
+    def __init__(self, classes: int, channels: int, side: int, width: int = 128) -> None:
         super().__init__()
         if side < 8:
             raise ValueError(f"three halvings leave nothing of {side} pixels")
+        wide, widest = width * 3 // 2, width * 2
         self.features = nn.Sequential(
-            *(nn.Conv2d(channels, 128, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)),
-            *(nn.Conv2d(128, 192, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)),
-            *(nn.Conv2d(192, 256, 3, padding=1), nn.ReLU()),
-            *(nn.Conv2d(256, 192, 3, padding=1), nn.ReLU()),
-            *(nn.Conv2d(192, 192, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
+            *(nn.Conv2d(channels, width, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)),
+            *(nn.Conv2d(width, wide, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)),
+            *(nn.Conv2d(wide, widest, 3, padding=1), nn.ReLU()),
+            *(nn.Conv2d(widest, wide, 3, padding=1), nn.ReLU()),
+            *(nn.Conv2d(wide, wide, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
         )
-        self.classifier = nn.Linear(192 * (side // 8) ** 2, classes)
+        self.classifier = nn.Linear(wide * (side // 8) ** 2, classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits: (B, C, S, S) to (B, K)."""
@@ -89,36 +96,57 @@ def _instance_norm(width: int, **_: object) -> nn.Module:
 
 
 def _resnet(
-    classes: int, channels: int, side: int, name: str, norm: Callable[..., nn.Module] | None = None
+    classes: int, channels: int, side: int, name: str = "resnet18", norm: Any = nn.BatchNorm2d, width: int = 64
 ) -> nn.Module:
-    extra: dict[str, Any] = {} if norm is None else {"norm_layer": norm}
-    net = timm.create_model(name, num_classes=classes, in_chans=channels, **extra)
+    stages = tuple(width * 2**stage for stage in range(4))
+    net: Any = timm.create_model(name, num_classes=classes, in_chans=channels, norm_layer=norm, channels=stages)
+    if width != 64:  # timm's stem is 64 wide always
+        net.conv1 = nn.Conv2d(channels, width, 7, stride=2, padding=3, bias=False)
+        net.bn1, net.layer1[0] = norm(width), BasicBlock(width, width, norm_layer=norm)
+        net.init_weights()
     if side <= SMALL:
-        net.conv1 = nn.Conv2d(channels, 64, 3, stride=1, padding=1, bias=False)
+        net.conv1 = nn.Conv2d(channels, width, 3, stride=1, padding=1, bias=False)
         nn.init.kaiming_normal_(net.conv1.weight, mode="fan_out", nonlinearity="relu")
         net.maxpool = nn.Identity()
     return net
 
 
-def _vgg11(classes: int, channels: int, side: int, norm: Any = nn.BatchNorm2d) -> nn.Module:
-    if side > SMALL:
-        return timm.create_model("vgg11_bn", num_classes=classes, in_chans=channels)
-    # A small image leaves VGG's 7x7 fully connected head nothing to read: one global pool and a linear layer instead.
-    net: Any = VGG(cfgs["vgg11"], num_classes=classes, in_chans=channels, norm_layer=norm, mlp_ratio=1 / 4096)
-    net.pre_logits = nn.Identity()
-    net.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, classes))
-    pools = [index for index, layer in enumerate(net.features) if isinstance(layer, nn.MaxPool2d)]
-    for index in pools[side.bit_length() - 1 :]:  # no pool below one pixel
-        net.features[index] = nn.Identity()
+def _vgg11(classes: int, channels: int, side: int, norm: Any = nn.BatchNorm2d, width: int = 64) -> nn.Module:
+    widths = [size if isinstance(size, str) else size * width // 64 for size in cfgs["vgg11"]]
+    small = side <= SMALL
+    net: Any = VGG(
+        widths, num_classes=classes, in_chans=channels, norm_layer=norm, mlp_ratio=1 / 4096 if small else 1.0
+    )
+    if small:
+        # A small image leaves VGG's 7x7 fully connected head nothing to read: one global pool and a linear layer do.
+        net.pre_logits = nn.Identity()
+        net.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8 * width, classes))
+        _thin_out_pools(net.features, side, norm)
+    elif width != 64:  # timm's fully connected head is 4096 wide always
+        net.pre_logits, net.head.fc = ConvMlp(8 * width, 64 * width, 7), nn.Linear(64 * width, classes)
     return net
 
 
-def _vit_tiny(classes: int, channels: int, side: int) -> nn.Module:
+def _thin_out_pools(features: Any, side: int, norm: Any) -> None:
+    """Take out the pools that would leave less than one pixel, or one alone to normalise by channel."""
+    *inner, last = (index for index, layer in enumerate(features) if isinstance(layer, nn.MaxPool2d))
+    least = 2 if norm is _instance_norm else 1
+    for index in [*inner, last]:
+        if side // 2 >= (1 if index == last else least):
+            side //= 2
+        else:
+            features[index] = nn.Identity()
+
+
+def _vit_tiny(classes: int, channels: int, side: int, width: int = 192) -> nn.Module:
     patch = max(1, side // (4 if side <= 8 else 8))
     if side % patch:
         raise ValueError(f"{side} pixels do not divide into patches of {patch}")
-    name = "vit_tiny_patch16_224"
-    return timm.create_model(name, num_classes=classes, in_chans=channels, img_size=side, patch_size=patch)
+    heads = next((count for count in (3, 4) if width % count == 0), 0)
+    if not heads:
+        raise ValueError(f"a width of {width} divides into neither three heads nor four")
+    size: dict[str, Any] = {"img_size": side, "patch_size": patch, "embed_dim": width, "num_heads": heads}
+    return timm.create_model("vit_tiny_patch16_224", num_classes=classes, in_chans=channels, **size)
 
 
 def _convnet(classes: int, channels: int, side: int, depth: int | None = None, width: int = 128) -> nn.Module:
@@ -126,18 +154,16 @@ def _convnet(classes: int, channels: int, side: int, depth: int | None = None, w
         if side not in CONVNET_DEPTH:
             raise ValueError(f"no usual depth for {side} pixels; name it, as in convnet3")
         depth = CONVNET_DEPTH[side]
-    weights = depth * 9 * width**2 + classes * width * (side >> depth) ** 2
-    if weights > MOST_WEIGHTS:
-        raise ValueError(f"{weights} weights are more than the {MOST_WEIGHTS} of the largest network made here")
     return ConvNet(depth, width, classes, channels, side)
 
 
-Build = Callable[[int, int, int], nn.Module]  # (classes, channels, side) -> network with random weights
+Build = Callable[..., nn.Module]  # (classes, channels, side) -> network with random weights
 
+# All take `width`, that of their first stage: the default is the field's. A ViT's is its embedding's.
 TABLE: dict[str, Build] = {
     **{name: partial(_convnet, depth=depth) for name, depth in CONVNETS.items()},
-    "resnet18": partial(_resnet, name="resnet18"),
-    "resnet18_in": partial(_resnet, name="resnet18", norm=_instance_norm),
+    "resnet18": _resnet,
+    "resnet18_in": partial(_resnet, norm=_instance_norm),
     "alexnet_in": AlexNet,
     "vgg11": _vgg11,
     "vgg11_in": partial(_vgg11, norm=_instance_norm),
@@ -163,16 +189,23 @@ for _name, _build in TABLE.items():
 
 
 def resolve(arch: str) -> Build:
-    """The builder of an architecture: a name of TABLE (`_wN` after a ConvNet sets its width) or `timm:NAME`.
+    """The builder of an architecture: a name of TABLE, or one with `_wN` after it, or `timm:NAME`.
+
+    N is the width of the first stage, with which all others grow: 128 is a ConvNet's and AlexNet's own, 64 ResNet's
+    and VGG's. It is the embedding of a ViT, 192 wide of its own; heads are three, or four where three do not divide it.
 
     Raises:
         UserError: for a name that nobody knows; says what is near.
     """
     if arch in TABLE:
         return TABLE[arch]
-    width = re.fullmatch(r"(convnet[2-6]?)_w([1-9][0-9]{0,4})", arch)
-    if width:
-        return partial(_convnet, depth=CONVNETS[width[1]], width=int(width[2]))
+    if arch and (not NAME.fullmatch(arch) or len(arch) > limits.NAME):
+        raise UserError(
+            f"arch {arch[: limits.NAME]!r}: is no architecture's name (letters, digits and _, single . or - between)"
+        )
+    narrowed = re.fullmatch(r"(\w+)_w([1-9][0-9]{0,4})", arch)
+    if narrowed and narrowed[1] in TABLE:
+        return partial(TABLE[narrowed[1]], width=int(narrowed[2]))
     if arch.startswith("timm:"):
         name = arch.removeprefix("timm:")
         if not timm.is_model(name):
@@ -228,6 +261,17 @@ def _told(name: str, classes: int, channels: int, side: int) -> dict[str, Any]:
     return sized
 
 
+def family(arch: str) -> str:
+    """The family of an architecture, which depth, width and norm do not change: convnet, alexnet, resnet, ...
+
+    That of timm's models is the file that they are in, as `vision_transformer`.
+    """
+    if arch.startswith("timm:"):
+        return timm.model_entrypoint(arch.removeprefix("timm:")).__module__.rpartition(".")[2]
+    stem = re.split(r"[0-9_]", arch)[0]
+    return "vision_transformer" if stem == "vit" else stem
+
+
 def build(arch: str, classes: int, channels: int, side: int, seed: int) -> nn.Module:
     """A freshly initialised network; the same seed gives the same weights.
 
@@ -235,25 +279,56 @@ def build(arch: str, classes: int, channels: int, side: int, seed: int) -> nn.Mo
         UserError: when the architecture is unknown or cannot run at this size; says why.
     """
     builder = resolve(arch)
+    weights = _weights(arch, classes, channels, side)
+    if weights > MOST_WEIGHTS:
+        raise UserError(
+            f"arch '{arch}': {weights} weights are more than the {MOST_WEIGHTS} of the largest network made"
+        )
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seeds.derive(seed, "init", arch))
         try:
+            torch.manual_seed(seeds.derive(seed, "init", arch))
             return builder(classes, channels, side)
         except FAULTS as fault:
             raise _cannot_run(arch, side, fault) from fault
 
 
+@cache
+def _weights(arch: str, classes: int, channels: int, side: int) -> int:
+    """How many weights a network has, found out on shapes alone; 0 where only building it can tell."""
+    try:
+        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+            return sum(weight.numel() for weight in resolve(arch)(classes, channels, side).parameters())
+    except FAULTS:
+        return 0
+
+
 def try_out(arch: str, classes: int, channels: int, side: int) -> nn.Module:
-    """Build a network and run two images through it, so that one that cannot run is found before any work."""
+    """Build a network and run two images through it, so that one that cannot run is found before any work.
+
+    Raises:
+        UserError: for one that cannot, is no classifier, or normalises single values, which leaves nothing of them.
+    """
     net = build(arch, classes, channels, side, seed=0)
+    hooks = [layer.register_forward_pre_hook(_check_norm) for layer in net.modules() if isinstance(layer, BY_IMAGE)]
     try:
         with torch.no_grad():
             shape = net.train()(torch.zeros(2, channels, side, side)).shape
     except FAULTS as fault:
         raise _cannot_run(arch, side, fault) from fault
+    finally:
+        for hook in hooks:
+            hook.remove()
     if shape != (2, classes):
         raise UserError(f"arch '{arch}': gives {tuple(shape)} for two images, not (2, {classes}): not a classifier")
     return net
+
+
+def _check_norm(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    """Refuse maps (B, C, ...) of which every value is a group of its own: normalised, all become the same constant."""
+    images, channels = inputs[0].shape[:2]
+    groups = layer.num_groups if isinstance(layer, nn.GroupNorm) else channels
+    if inputs[0].numel() == images * groups:
+        raise ValueError("its instance norm sees maps of one pixel, of which it leaves nothing: only batch norm can")
 
 
 def draws(net: nn.Module, channels: int, side: int) -> bool:
@@ -275,44 +350,18 @@ def _failed_line(fault: BaseException) -> str:
     return f"{type(fault).__name__} in `{lines[-1]}`" if lines else type(fault).__name__
 
 
-@dataclass(frozen=True)
-class Family:
-    """How networks of one family are trained, whatever the set."""
-
-    optimizer: str  # sgd or adamw
-    lr: float | None  # None: the protocol's
-    weight_decay: float
-    schedule: str  # half: x0.1 after half of the epochs; cosine: linear warm-up over a tenth, then cosine to zero
-    source: str
-    patient: bool = False  # trains for the protocol's `min_steps` at least
-
-
-FAMILIES = {
-    "convnet": Family("sgd", None, 5e-4, "half", "arXiv:2312.08912 and the field since arXiv:2006.05929; momentum .9"),
-    "transformer": Family(
-        *("adamw", 5e-4, 0.05, "cosine"),
-        # A ViT-tiny is far from done after the few hundred steps in which ConvNets learn a small set; validation data
-        # chose its rate (benchmarks/README.md).
-        source="DeiT, arXiv:2012.12877, Table 9, at half its rate for batch 1024",
-        patient=True,
-    ),
-}
-
-
-def family(net: nn.Module) -> str:
-    """`transformer` for networks that normalise by layer (ViTs, Swin, ConvNeXt, mixers), otherwise `convnet`."""
-    return "transformer" if any(isinstance(layer, nn.LayerNorm) for layer in net.modules()) else "convnet"
-
-
 def training_flops(arch: str, channels: int, side: int, images: float) -> float:
-    """FLOPs of training a ConvNet on so many images, about; 0 for networks that are not compiled."""
-    net = build(arch, 2, channels, side, seed=0)
-    if not isinstance(net, ConvNet):
-        return 0.0
-    total, area = 0.0, side * side
-    for layer in net.features:
-        if isinstance(layer, nn.Conv2d):
-            total += 2 * layer.in_channels * layer.out_channels * 9 * area
-        elif isinstance(layer, nn.AvgPool2d):
-            area //= 4
-    return 3 * total * images  # a backward pass costs two forward passes
+    """FLOPs of training a network on so many images, about; 0 for families that are not compiled."""
+    return 3 * _flops(arch, channels, side) * images if family(arch) in COMPILED else 0.0  # backward costs two forwards
+
+
+@cache
+def _flops(arch: str, channels: int, side: int) -> int:
+    """FLOPs of one image's forward pass, counted on shapes alone."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with torch.random.fork_rng(devices=[]), torch.device("meta"), torch.no_grad():
+        net = resolve(arch)(2, channels, side).eval()
+        with FlopCounterMode(display=False) as counter:
+            net(torch.zeros(1, channels, side, side))
+    return int(counter.get_total_flops())

@@ -8,6 +8,7 @@ Shapes: B images, C H W image; every draw u is uniform in [0, 1), shape (B,).
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +18,8 @@ from ddhub.training.protocol import DSA_OPERATIONS
 
 CROP, CUTOUT, SCALE, ROTATE_DEGREES = 0.125, 0.5, 1.2, 15.0
 RRC_AREA = 0.08
+RRC_TRIES = 10  # of a crop that fits into the image; the whole image afterwards
+PATCHES = 2  # a side, of images that are made of patches
 
 
 def augment(images: Tensor, strategy: str, generator: torch.Generator, *, siamese: bool = False) -> Tensor:
@@ -95,16 +98,28 @@ def rotate(x: Tensor, u: Tensor) -> Tensor:
     return _sample(x, [angle.cos(), -angle.sin(), angle.sin(), angle.cos()])
 
 
-def rrc(x: Tensor, u: Tensor) -> Tensor:
-    """A random part of the image, of 8% to 100% of its area and 3/4 to 4/3 of its shape, at the image's own size.
+def rrc(x: Tensor, u: Tensor, least: float = RRC_AREA) -> Tensor:
+    """A random part of the image, of `least` to 100% of its area and 3/4 to 4/3 of its shape, at the image's own size.
 
-    As torchvision's RandomResizedCrop with its default ranges, sampled bilinearly.
+    As torchvision's RandomResizedCrop, sampled bilinearly: parts that do not fit are drawn again, ten times at most.
     """
-    area = u[0] * (1 - RRC_AREA) + RRC_AREA
-    ratio = torch.exp((u[1] * 2 - 1) * math.log(4 / 3))
-    width, height = (area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1)
+    area = u[:RRC_TRIES] * (1 - least) + least
+    ratio = torch.exp((u[RRC_TRIES : 2 * RRC_TRIES] * 2 - 1) * math.log(4 / 3))
+    widths, heights = (area * ratio).sqrt(), (area / ratio).sqrt()  # (tries, B), in sides
+    fits = (widths <= 1) & (heights <= 1)
+    first = fits.int().argmax(0, keepdim=True)
+    whole = ~fits.any(0)
+    width, height = (sizes.gather(0, first)[0].masked_fill(whole, 1.0) for sizes in (widths, heights))
     zero = torch.zeros_like(width)
-    return _sample(x, [width, zero, zero, height], [(u[2] * 2 - 1) * (1 - width), (u[3] * 2 - 1) * (1 - height)])
+    across, down = ((place * 2 - 1) * (1 - size) for place, size in zip(u[-2:], (width, height), strict=True))
+    return _sample(x, [width, zero, zero, height], [across, down])
+
+
+def shuffle(x: Tensor, u: Tensor) -> Tensor:
+    """Exchange the halves of an image left and right, then top and bottom, each with probability 1/2 (RDED)."""
+    half = x.shape[-1] // PATCHES
+    x = torch.where((u[0] < 0.5).view(-1, 1, 1, 1), torch.cat([x[..., half:], x[..., :half]], 3), x)
+    return torch.where((u[1] < 0.5).view(-1, 1, 1, 1), torch.cat([x[:, :, half:], x[:, :, :half]], 2), x)
 
 
 def cutmix(x: Tensor, u: Tensor) -> Tensor:
@@ -144,6 +159,11 @@ FORMULAS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "rotate": rotate,
 }
 assert tuple(FORMULAS) == DSA_OPERATIONS
-CHAINS = {"rrc": rrc, "cutmix": cutmix}  # not part of DSA: protocols of the field that chain operations use them
+CHAINS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "shuffle": shuffle,
+    "rrc": rrc,
+    "rrc50": partial(rrc, least=0.5),
+    "cutmix": cutmix,
+}  # not part of DSA: protocols of the field that chain operations use them
 FORMULAS |= CHAINS
-DRAWS = {"rrc": 4, "cutmix": 4}
+DRAWS = {"rrc": 2 * RRC_TRIES + 2, "rrc50": 2 * RRC_TRIES + 2, "cutmix": 4}

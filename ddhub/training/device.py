@@ -9,14 +9,12 @@ import functools
 import os
 import shutil
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
 from ddhub.base.errors import UserError
-
-Precision = Literal["float32", "bfloat16"]
-AskedPrecision = Literal["float32", "bfloat16", "auto"]  # auto: bfloat16 where it is measured to be faster
+from ddhub.base.resources import AskedPrecision, Precision, Resources
 
 # Training work in FLOPs from which compiling pays on a CPU: compiling costs tens of seconds, after which ConvNets train
 # about twice as fast (benchmarks/README.md).
@@ -40,6 +38,12 @@ class Decisions:
     def record(self) -> dict[str, Any]:
         """The decisions as they stand in checkpoints, manifests and rows."""
         return asdict(self)
+
+    def obey(self, asked: Resources) -> bool:
+        """Whether these decisions are what was asked for, wherever anything was."""
+        return all(
+            getattr(asked, name) in (None, value) for name, value in self.record().items() if hasattr(asked, name)
+        )
 
     def exact(self) -> "Decisions":
         """The same in float32, as what is cached for runs of any precision."""
@@ -80,6 +84,11 @@ def decide(
         compile = name == "cpu" and flops >= COMPILE_FROM and has_compiler()
     half = precision == "bfloat16"
     return Decisions(name, torch.get_num_threads(), compile, "bfloat16" if half else "float32", together or 1)
+
+
+def decide_for(asked: Resources, flops: float = 0) -> Decisions:
+    """Decide once how to run with what was asked for; as `decide` does."""
+    return decide(asked.device, asked.threads, asked.compile, flops, asked.precision, asked.together)
 
 
 def own_device() -> str:

@@ -15,11 +15,12 @@ from ddhub.base import seeds as seedss
 from ddhub.base.errors import UserError
 from ddhub.data.preprocess import Preprocess
 from ddhub.training import network as networks
-from ddhub.training.architectures import Family
+from ddhub.training import optimisation
 from ddhub.training.augment import augment
 from ddhub.training.loop import Run
 from ddhub.training.losses import loss_of
 from ddhub.training.network import Network, Weights
+from ddhub.training.optimisation import Family
 from ddhub.training.protocol import Protocol
 
 MOMENTUM = 0.9
@@ -58,14 +59,12 @@ class Examples:
 
 def family_of(network: Network, protocol: Protocol) -> Family:
     """How a network is trained: as its family is, but for what the protocol decides for all."""
-    family = network.family
-    if protocol.optimizer == "adamw":
-        family = replace(family, optimizer="adamw", lr=None, weight_decay=0.01, schedule="half_cosine", patient=False)
+    family = optimisation.for_all(network.family, protocol)
     if protocol.tuned:
         family = replace(family, lr=None)
     if protocol.weight_decay is not None:
         family = replace(family, weight_decay=protocol.weight_decay)
-    return family
+    return replace(family, patient=True) if protocol.patient else family
 
 
 def fit(
@@ -78,7 +77,7 @@ def fit(
     run: Run | None = None,
     teach: Callable[[Tensor], Tensor] | None = None,
 ) -> list[Weights]:
-    """Train a fresh network; the optimiser and schedule are its family's (nets.FAMILIES).
+    """Train a fresh network; the optimiser and schedule are its family's (optimisation.FAMILIES).
 
     Args:
         protocol: loss, augmentation, epochs, batch, and the rate of families that leave it to the protocol.
@@ -272,9 +271,11 @@ class _Learner:
         self.family, self.epochs = family_of(network, protocol), epochs
         self.rate = self.family.lr if self.family.lr is not None else protocol.lr
         self.weights = network.place(carry["weights"])
-        parameters = [self.weights[name].requires_grad_() for name in network.trainable]
+        parameters: Any = [self.weights[name].requires_grad_() for name in network.trainable]
         self.optimizer: torch.optim.Optimizer
-        if self.family.optimizer == "adamw":
+        if protocol.optimizer == "adamw":
+            parameters = optimisation.decaying(network.skeleton, network.trainable, parameters)
+        if self.family.optimizer in ("adamw", "adam"):  # Adam is AdamW without decay
             self.optimizer = torch.optim.AdamW(parameters, lr=self.rate, weight_decay=self.family.weight_decay)
         else:
             decay = self.family.weight_decay
@@ -301,6 +302,8 @@ def _schedule(name: str, step: int, steps_per_epoch: int, epochs: int) -> float:
     total = steps_per_epoch * epochs
     if name == "half_cosine":  # RDED's, which ends at half the rate
         return 0.5 * (1 + cos(pi * step / total / 2))
+    if name == "cosine_to_zero":
+        return 0.5 * (1 + cos(pi * step / total))
     warm_up = max(1, total // 10)
     if step < warm_up:
         return (step + 1) / warm_up

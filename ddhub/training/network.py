@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from ddhub.base.errors import UserError
-from ddhub.training import architectures, winograd
+from ddhub.training import architectures, optimisation, winograd
 from ddhub.training.device import Decisions, keep_freed_memory
 
 Weights = dict[str, Tensor]  # parameters and buffers by name
@@ -35,13 +35,13 @@ class Network:
         skeleton = architectures.try_out(arch, classes, channels, side)
         self.draws = architectures.draws(skeleton, channels, side)  # in training, from torch's own state
         self.skeleton = skeleton.to(decisions.device)
-        self.family = architectures.FAMILIES[architectures.family(self.skeleton)]
+        self.family = optimisation.FAMILIES[optimisation.kind(self.skeleton)]
         self.trainable = [name for name, _ in self.skeleton.named_parameters()]
         # Tied weights are one tensor under several names, of which functions of weights take the first.
         self._tied = self.skeleton.state_dict().keys() - _names(self.skeleton)
         # A ConvNet has no mode, and toggling it would only make the compiler work twice.
         self._modal = not isinstance(self.skeleton, architectures.ConvNet)
-        compiled = decisions.compile and isinstance(self.skeleton, architectures.ConvNet)
+        compiled = decisions.compile and architectures.family(arch) in architectures.COMPILED
         if compiled:
             # A GPU build of torch on a machine without one warns at every start; there is nothing to be done about it.
             logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
@@ -49,7 +49,8 @@ class Network:
             # go on uncompiled, against what the row says.
             torch._dynamo.config.recompile_limit = 256
             torch._dynamo.config.accumulated_recompile_limit = 1024
-            if decisions.device == "cpu" and decisions.precision == "float32" and decisions.together == 1:
+            usual = decisions.device == "cpu" and decisions.precision == "float32" and decisions.together == 1
+            if usual and isinstance(self.skeleton, architectures.ConvNet):
                 winograd.adopt(self.skeleton, side)
         self._call = torch.compile(self._plain, dynamic=False) if compiled else self._plain
         many = vmap(self._plain)

@@ -145,8 +145,7 @@ def cached(fingerprint: str) -> list[tuple[list[Path], Any]]:
     """
     found: dict[str, tuple[list[Path], Any]] = {}
     for path in sorted((filess.home() / "teachers").glob("*.safetensors")):
-        about = json.loads(_about(path).read_text()) if _about(path).is_file() else {}
-        identity = about.get("identity")
+        identity = strict_json.known(_about(path)).get("identity")
         if isinstance(identity, list) and identity and identity[0] == fingerprint:
             found.setdefault(path.stem.rpartition("-")[0], ([], identity))[0].append(path)
     return list(found.values())
@@ -185,6 +184,7 @@ def facts(path: Path) -> dict[str, Any]:
         UserError: naming a file that is no teacher.
     """
     try:
+        filess.refuse_odd(path)
         with safe_open(path, "pt") as file:
             found: dict[str, Any] = strict_json.parse((file.metadata() or {})["ddhub"], "its facts")
         return {name: kind(found[name]) for name, kind in FACTS.items()}
@@ -228,6 +228,7 @@ def load(
 
 def _tensors(path: Path) -> Weights:
     try:
+        filess.refuse_odd(path)
         return load_file(path)
     except (OSError, SafetensorError, ValueError, KeyError) as fault:
         raise UserError(f"{path}: not a teacher's file ({one_line(fault, 100)})") from fault

@@ -343,5 +343,5 @@ def test_a_push_that_cannot_note_its_place_says_that_it_was_published(folder, se
         patch.setattr(files, "write_bytes", refuse)
         with pytest.raises(UserError, match=r"published; but here .*no permission"):
             api.push(folder, "alice/set")
-    assert not api.push(folder, "alice/set")["changed"]
+    assert not api.push(folder, "alice/set").to_dict()["changed"]
     assert json.loads((folder / "ddhub.json").read_text())["repo_id"] == "alice/set"

@@ -241,11 +241,11 @@ def test_nothing_of_a_strangers_folder_is_run(folder, tmp_path, image_folder, mo
         (folder / name).write_bytes(pickle.dumps(Payload(mark)))
     monkeypatch.chdir(folder)
     assert verify.faults(folder) == []
-    api.write_card(folder)
+    api.card(folder)
     import ddhub
 
     assert len(ddhub.load(str(folder))) == 10
-    api.evaluation(str(folder), ["convnet2_w8"], baselines=[], seeds=1, threads=1, probe=False)
+    api.evaluate(str(folder), ["convnet2_w8"], baselines=[], seeds=1, threads=1, probe=False)
     theirs = Path(shutil.copytree(image_folder, tmp_path / "theirs"))
     for name in ("theirs.py", "setup.py", "dataset_infos.py"):
         (theirs / name).write_text(code)

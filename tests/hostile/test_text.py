@@ -437,6 +437,8 @@ def test_the_limits_are_those_that_are_promised():
         **{"JSON_BYTES": "64 MB", "DEPTH": "64 levels deep", "ROW_BYTES": "1 MB;", "NAME": "names of 200 characters"},
         **{"ROWS": "20,000 rows", "YAML_BYTES": "4 MB", "CLASSES": "100,000 classes", "SIDE": "1,024 pixels a side"},
         **{"CLASS_NAME": "names of 1,000 characters", "PIXELS": "89,478,485 pixels", "SET_BYTES": "16 GB"},
+        **{"JSON_VALUES": "2,000,000 values", "SCANS": "500 scans of a progressive JPEG"},
+        **{"PICKLE_BYTES": "64 MB of pickle", "PICKLE_STEPS": "4,000,000 steps"},
         **{"UNPACKED": "larger than 1 GB unpacked", "PACKED": "200 times its packed size", "INTEGER": "of 64 bits"},
     }
     units = {"MB": 10**6, "GB": 10**9}

@@ -17,6 +17,7 @@ from ddhub.artifact import folder as folders
 from ddhub.artifact import manifest
 from ddhub.base import plugins
 from ddhub.base.errors import UserError
+from ddhub.evaluation import results
 
 TINY = [
     "teachers.count=2",
@@ -196,10 +197,10 @@ def test_a_set_does_not_depend_on_test_data(image_folder, tmp_path, monkeypatch)
 def test_an_evaluation_compares_with_random_and_full_data_and_never_runs_a_row_twice(made):
     """Rows carry the contract's keys; the second call trains nothing; the report and the card show the numbers."""
     asked = {"seeds": 2, "protocols": ("native", "dynamic"), "baselines": ("random", "full"), "threads": 1}
-    first = api.evaluation(str(made), ["convnet2_w8"], **asked)
+    first = api.evaluate(str(made), ["convnet2_w8"], **asked).to_dict()
     rows = sorted((made / "evaluation").glob("*.json"))
     before = {path: path.stat().st_mtime_ns for path in rows}
-    second = api.evaluation(str(made), ["convnet2_w8"], **asked)
+    second = api.evaluate(str(made), ["convnet2_w8"], **asked).to_dict()
     assert first == second
     assert {path: path.stat().st_mtime_ns for path in rows} == before
     assert len(rows) == len(first["rows"]) == 2 * 2 * 2 + 2
@@ -218,11 +219,11 @@ def test_rows_of_another_payload_are_not_reported(made, tmp_path):
     """A row measured on other bytes is not this set's."""
     folder = tmp_path / "copy"
     shutil.copytree(made, folder)
-    api.evaluation(str(folder), ["convnet2_w8"], seeds=1, baselines=(), threads=1)
+    api.evaluate(str(folder), ["convnet2_w8"], seeds=1, baselines=(), threads=1)
     path = next((folder / "evaluation").glob("*.json"))
     row = json.loads(path.read_text())
     path.write_text(json.dumps({**row, "payload": "other"}))
-    rows = api.rows.of(manifest.read(folder), folder / "evaluation")
+    rows = results.of(manifest.read(folder), folder / "evaluation")
     assert all(kept["payload"] != "other" for kept in rows)
 
 

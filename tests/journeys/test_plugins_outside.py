@@ -62,7 +62,7 @@ def here(tmp_path, monkeypatch):
 
 def made(name: str, *more: str, file: str = "./mine.py", **how) -> Path:
     overrides = [f"method={{name: {file}, iterations: 4}}", *QUICK, *more]
-    return Path(api.distill("digits_ipc1", out=Path(name), overrides=overrides, threads=1, **how)["folder"])
+    return Path(api.distill("digits_ipc1", out=Path(name), overrides=overrides, threads=1, **how).folder)
 
 
 def test_a_file_distills_also_in_other_processes_and_is_recorded_by_name_and_hash(here):
@@ -83,7 +83,7 @@ def test_a_published_recipe_makes_the_set_again_with_that_file_alone(here):
     """The recipe of the set names the file's hash: with the file its bytes come out, with another it is refused."""
     first = made("first")
     again = api.distill(str(first / "recipe.yaml"), out="again", threads=1)
-    assert manifest.read(Path(again["folder"])).files == manifest.read(first).files
+    assert manifest.read(Path(again.folder)).files == manifest.read(first).files
     Path("mine.py").write_text(MINE.replace("+ task", "- task"))
     before = ran()
     with pytest.raises(UserError, match=r"mine\.py: is not the file that the recipe was made with"):
@@ -99,11 +99,11 @@ def test_nothing_but_distilling_runs_the_file(here, server):
     shutil.copy("mine.py", sets[0] / "mine.py")
     before = ran()
     assert before > 0
-    assert api.faults(str(sets[0]))[1] == []
-    api.evaluation(str(sets[0]), ["convnet2_w8"], baselines=(), seeds=1, threads=1, probe=False)
-    api.reports([str(sets[0])])
-    api.write_card(sets[0])
-    api.merge([str(path) for path in sets], "both")
+    assert api.verify(str(sets[0])).faults == []
+    api.evaluate(str(sets[0]), ["convnet2_w8"], baselines=(), seeds=1, threads=1, probe=False)
+    api.report(str(sets[0]))
+    api.card(sets[0])
+    api.merge(*sets, out="both")
     api.export("one", "mtt", "exported")
     ddhub.load("one")
     api.push("one", "alice/one")
@@ -197,4 +197,4 @@ def test_the_example_package_adds_a_method_a_layout_and_an_architecture(tmp_path
     imported = manifest.read(Path("back")).imported
     assert imported.layout == "npy" and "read by code of ddhub-example 0.1.0" in imported.notes
     said("evaluate", "set", "--archs", "linear", "--baselines", "none", "--seeds", "1", "--no-probe", "--threads", "1")
-    assert api.faults("set")[1] == []
+    assert api.verify("set").faults == []

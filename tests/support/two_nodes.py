@@ -58,8 +58,10 @@ def main(folder: Path, source: str) -> None:
     jobs.run_all(every, jobs.Engine(ray=cluster.address))
     cluster.add_node(**how)
     how = {"baselines": (), "threads": 1, "ray": cluster.address}
-    rows = api.evaluation(source, ["convnet2_w8"], out=folder / "rows", seeds=2, **how)["rows"]
-    several = api.evaluation(source, ["convnet2_w8"], out=folder / "several", seeds=3, together=2, **how)["rows"]
+    rows = api.evaluate(source, ["convnet2_w8"], out=folder / "rows", seeds=2, **how).to_dict()["rows"]
+    several = api.evaluate(source, ["convnet2_w8"], out=folder / "several", seeds=3, together=2, **how).to_dict()[
+        "rows"
+    ]
     with contextlib.suppress(UserError):
         jobs.run_all({out / "half.json": half}, jobs.Engine(ray=cluster.address))
     ray.shutdown()

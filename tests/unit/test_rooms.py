@@ -18,7 +18,8 @@ MAY_IMPORT = {
     "interop": ABOVE,
     "evaluation": [*ABOVE, "interop"],
     "reports": [*ABOVE, "evaluation"],
-    "api": [*ABOVE, "distillation", "interop", "evaluation", "reports", "dataset"],
+    "outcomes": ["base", "artifact", "distillation", "reports"],
+    "api": [*ABOVE, "distillation", "interop", "evaluation", "reports", "outcomes"],
     "dataset": [*ABOVE, "evaluation"],
     "cli": ["api", "base", "distillation", "evaluation", "reports"],  # of evaluation the names that `--help` lists
 }

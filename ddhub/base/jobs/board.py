@@ -7,13 +7,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ddhub.base.errors import UserError, explained, memory_errors
-from ddhub.base.jobs.claims import Claims, holder
+from ddhub.base.jobs.claims import EXPIRY, Claims, holder, path_of, pulse
 from ddhub.base.log import say
+from ddhub.base.units import duration
 
 # Writes the file that it is given, atomically, and last where it writes others beside it. Several processes: pickled.
 Job = Callable[[Path], None]
 
 POLL = 0.5  # seconds between two looks at what others are doing
+PATIENCE = 3 * EXPIRY  # seconds of waiting for a claim that does not change
 
 
 class Board:
@@ -24,6 +26,7 @@ class Board:
         self.open = dict.fromkeys(path for path in jobs if not path.exists())  # neither done nor handed out
         self.faults: list[tuple[Path, Exception]] = []
         self._said = False
+        self._seen: dict[Path, tuple[object, float]] = {}  # the pulse of a claim, and since when it stands still
 
     def take(self) -> Path | None:
         """Hand out a job, claimed; None while others work on all that are open."""
@@ -42,7 +45,21 @@ class Board:
         if not self._said and self.open:
             say(f"waiting for {len(self.open)} done elsewhere, the first by {holder(next(iter(self.open)))}")
             self._said = True
+        for path in self.open:
+            self._refuse_dead(path)
         time.sleep(POLL)
+
+    def _refuse_dead(self, path: Path) -> None:
+        """Wait for no claim whose heart stands still by our own clock, whatever the clocks of files say."""
+        beaten, now = pulse(path), time.monotonic()
+        known, since = self._seen.get(path, (None, now))
+        if beaten is None or beaten != known:
+            self._seen[path] = (beaten, now)
+        elif now - since > PATIENCE:
+            raise UserError(
+                f"{path}: claimed by {holder(path)}, of which nothing was seen for {duration(now - since)}",
+                next=f"rm {path_of(path)}, if that process is gone; then the same command again",
+            )
 
     def put_back(self, path: Path) -> None:
         """Take back a job that was not done, to be handed out again; others may take it too."""

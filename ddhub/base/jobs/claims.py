@@ -9,6 +9,7 @@ write the same row, atomically, so that costs time and nothing else.
 import contextlib
 import fcntl
 import functools
+import io
 import json
 import os
 import socket
@@ -21,7 +22,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from ddhub.base import files
+from ddhub.base import files, strict_json
 
 HEARTBEAT = 15.0  # seconds between two beats
 EXPIRY = 120.0  # seconds without one after which a claim is anybody's
@@ -60,7 +61,7 @@ class Claims:
         """
         path = path_of(output)
         with files.disk_errors(path, "claiming"):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            files.make_parent(path)
             try:
                 file = path.open("x", encoding="utf-8")
             except FileExistsError:
@@ -120,10 +121,20 @@ def holder(output: Path) -> str:
     return f"process {signed['pid']} on {signed['host']}" if signed else "another process"
 
 
+def pulse(output: Path) -> tuple[int, str] | None:
+    """When the heart of an output's claim beat last, and whose it is; None where it is claimed by nobody."""
+    path = path_of(output)
+    try:
+        return path.lstat().st_mtime_ns, (_read(path) or {}).get("token", "")
+    except FileNotFoundError:
+        return None
+
+
 def expired(path: Path) -> bool:
     """Whether a claim's process is dead, or its heart stopped long ago."""
     try:
-        beaten = path.stat().st_mtime
+        beaten = path.lstat().st_mtime
+        files.refuse_link(path)
         signed = _read(path)
         here = signed is not None and all(signed[key] == value for key, value in _machine().items())
         if signed is not None and here:
@@ -132,7 +143,8 @@ def expired(path: Path) -> bool:
                 return True
         limit = EXPIRY if signed is not None else UNSIGNED
         # Machines' clocks differ. Only one that seems old is compared with the clock that wrote it: the file system's.
-        return abs(time.time() - beaten) > limit and _clock(path.parent) - beaten > limit
+        # One ahead of that was written before the clock was set back, and beats no more.
+        return abs(time.time() - beaten) > limit and abs(_clock(path.parent) - beaten) > limit
     except FileNotFoundError:  # given back this moment
         return False
 
@@ -143,19 +155,18 @@ def _clock(folder: Path) -> float:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """What a claim says; None where it is gone, or was never signed."""
-    try:
-        signed: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return None
-    return signed
+    """What a claim says; None where it is gone, was never signed, or by nobody of ours."""
+    signed = strict_json.known(path)
+    texts = all(isinstance(signed.get(key), str) for key in (*_machine(), "began", "token"))
+    pid = signed.get("pid")
+    return signed if texts and type(pid) is int and 0 < pid < 2**31 else None
 
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[IO[str] | None]:
     """Hold the lock of a claim file as it is now; None where it is gone."""
     try:
-        file = path.open("r+", encoding="utf-8")
+        file = io.TextIOWrapper(files.open_own(path, "r+b"), encoding="utf-8")
     except FileNotFoundError:
         yield None
         return

@@ -4,7 +4,6 @@ Seconds are linear in series, calls and images, bytes in the images of a call. A
 threads, version of torch, precision, and what the work's own key says; it lies under DDHUB_HOME.
 """
 
-import json
 import platform
 import time
 from collections.abc import Callable, Sequence
@@ -18,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ddhub.base import files
+from ddhub.base import files, strict_json
 from ddhub.base.log import say
 from ddhub.distillation.plan.work import Work
 from ddhub.training import device as devices
@@ -138,7 +137,7 @@ def _clock(device: str) -> float:
 def stored(work: Work, decisions: Decisions) -> Fit | None:
     """The fit that was measured here earlier, if there is one that can be read."""
     try:
-        found = json.loads(_path(work, decisions).read_text(encoding="utf-8"))
+        found = strict_json.known(_path(work, decisions))
         return Fit(**found["fit"]) if found["key"] == key(work, decisions) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -21,7 +21,7 @@ from ddhub.distillation.plan import costs
 from ddhub.distillation.plan.costs import Fit
 from ddhub.distillation.plan.work import Outline, Phase, Rough, Work, scoring, training
 from ddhub.distillation.recipes import method_of
-from ddhub.distillation.task import own_protocol
+from ddhub.distillation.task import constants, own_protocol
 from ddhub.training import device
 from ddhub.training.device import Decisions
 from ddhub.training.protocol import Protocol
@@ -236,6 +236,9 @@ def _shared(row: dict[str, Any], processes: int, parts: int, at_once: int) -> di
 def _source(outline: Outline) -> Phase:
     """Statistics and whitening; what it takes to fetch and decode the images is nobody's to tell."""
     shape, zca = outline.shape, outline.recipe.preprocess.zca
+    disk = 0 if outline.recipe.source.dataset == "digits" else shape.images * shape.values
+    if constants(outline.recipe):
+        return Phase([], disk=disk)
     square = shape.values**2 if zca else 0
     most = max(1, min(outline.training, preprocess.CHUNK // shape.values))
 
@@ -253,7 +256,7 @@ def _source(outline: Outline) -> Phase:
         Rough(4.0 * square * (1 + 5 * shape.values / outline.training), 24.0 * shape.values, 0, 0),
         held=48 * square,
     )
-    return Phase([work], disk=0 if outline.recipe.source.dataset == "digits" else shape.images * shape.values)
+    return Phase([work], disk=disk)
 
 
 def _teachers(outline: Outline) -> Phase:

@@ -20,7 +20,7 @@ from ddhub.data.catalog import SHAPES, Shape
 from ddhub.data.preprocess import Preprocess
 from ddhub.data.spec import SourceSpec
 from ddhub.distillation import recipes
-from ddhub.training import architectures, fit
+from ddhub.training import architectures, fit, optimisation
 from ddhub.training import network as network_module
 from ddhub.training.device import Decisions
 from ddhub.training.network import Network
@@ -107,7 +107,7 @@ class Forward:
     bytes: float  # of all activations
     layers: int
     weights: int  # bytes
-    family: architectures.Family
+    family: optimisation.Family
     convnet: bool
 
 
@@ -164,7 +164,7 @@ def forward(arch: str, classes: int, channels: int, side: int) -> Forward:
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         net(torch.zeros(1, channels, side, side, device="meta"))
     weights = 4 * sum(value.numel() for value in net.state_dict().values())
-    family = architectures.FAMILIES[architectures.family(net)]
+    family = optimisation.FAMILIES[optimisation.kind(net)]
     return Forward(
         counter.get_total_flops(), sum(sizes), len(sizes), weights, family, isinstance(net, architectures.ConvNet)
     )
@@ -243,7 +243,7 @@ def moving(
     name: str,
     networks: Sequence[tuple[str, int]],
     batch: int,
-    steps: int,
+    steps: float,
     run: Callable[[int, int], object],
     *,
     chunk: int | None = None,

@@ -6,7 +6,7 @@ little to go by, the verdict is `unknown`, never `fine`.
 Shapes: N images, C H W image, K classes.
 """
 
-import json
+import contextlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -16,16 +16,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ddhub.artifact import manifest
+from ddhub.artifact import manifest, origin
 from ddhub.artifact.folder import Artifact
-from ddhub.base import files
+from ddhub.base import files, strict_json
 from ddhub.base.errors import UserError
 from ddhub.base.log import say
+from ddhub.base.resources import Resources
 from ddhub.data import preprocess
 from ddhub.data import source as sources
 from ddhub.data.preprocess import Preprocess
 from ddhub.data.source import Split
-from ddhub.evaluation import origins
 from ddhub.evaluation.probe import spaces as spacess
 from ddhub.evaluation.probe import teacher as teachers
 from ddhub.evaluation.probe import verdict as verdicts
@@ -57,6 +57,13 @@ class Outcome:
     order: dict[str, str] | None = None  # for each class that moved, the one that its images show
     logits: float | None = None  # distance of the stored logits from the teachers', in their own spread
 
+    def is_sound(self) -> bool:
+        """Whether it is of the types that it should be; one that was kept can be a stranger's."""
+        texts = [self.verdict, self.sentence, "" if self.next is None else self.next]
+        order = {} if self.order is None else self.order
+        moved = isinstance(order, dict) and all(isinstance(name, str) for name in order.values())
+        return moved and all(isinstance(text, str) for text in texts)
+
     def say(self) -> None:
         """Tell people; what is wrong, loudly."""
         loud = self.verdict not in ("fine", "unknown")
@@ -72,9 +79,7 @@ def probe(
     *,
     train: bool = False,
     read: bool = True,
-    device: str | None = None,
-    threads: int | None = None,
-    compile: bool | None = None,
+    resources: Resources = Resources(),
 ) -> dict[str, Any]:
     """Probe a set with a teacher at hand, say what was found, and write it to `out`/probe.json.
 
@@ -85,14 +90,13 @@ def probe(
     Returns:
         The Outcome as plain values; that of an earlier probe of the same set by the same teacher.
     """
-    asked = {"device": device, "threads": threads, "compile": compile}
     source = _Source(found, source_path, read or not found.manifest.teachers)
-    teacher = teachers.at_hand(found, source.split, devices.decide(device, threads, False))
+    teacher = teachers.at_hand(found, source.split, devices.decide(resources.device, resources.threads, False))
     if teacher is None and train:
         split = source.split()
         if split is None:
             raise UserError(f"--probe: {source.fault}")
-        teacher = teachers.trained(split, asked)
+        teacher = teachers.trained(split, resources)
     key = _key(found, teacher, source.read)
     outcome = _kept(out / "probe.json", key)
     if outcome is None:
@@ -123,7 +127,7 @@ class _Source:
     @cached_property
     def _split(self) -> Split | None:
         try:
-            return sources.load_train(origins.source_spec(self.found, self.path))[0]
+            return sources.load_train(origin.source_spec(self.found, self.path))[0]
         except UserError as fault:
             self.fault = fault
             return None
@@ -143,12 +147,14 @@ def _key(found: Artifact, teacher: Referee | None, read: bool) -> str:
 
 
 def _kept(path: Path, key: str) -> Outcome | None:
-    try:
-        known = json.loads(path.read_text(encoding="utf-8"))
-        del known["payload"]
-        return Outcome(**known) if known.pop("key") == key else None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    known = strict_json.known(path)
+    known.pop("payload", None)
+    if known.pop("key", None) != key:
         return None
+    with contextlib.suppress(TypeError):
+        outcome = Outcome(**known)
+        return outcome if outcome.is_sound() else None
+    return None
 
 
 def _no_teacher(source: _Source) -> Outcome:

@@ -7,12 +7,12 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
 from ddhub.artifact.folder import Artifact
 from ddhub.base.log import say
+from ddhub.base.resources import Resources
 from ddhub.base.units import duration
 from ddhub.data import preprocess as preprocesss
 from ddhub.data import source as sources
@@ -63,7 +63,10 @@ def at_hand(found: Artifact, source: Callable[[], Split | None], decisions: Deci
         return None
     # Fitting a whitening takes long: plain inputs first, then accuracy.
     teachers, identity = min(fitting, key=lambda one: (bool(one[1][3]), -sum(one[0].validation_top1) / len(one[0])))
-    _, validation, seed, whitened = identity
+    _, validation, seed, whitened, *constants = identity
+    if constants:
+        mean, std = constants[0]
+        return Referee(teachers, Preprocess(tuple(mean), tuple(std), statistics="field"), "cached")
     training, _ = sources.hold_out(split.labels, validation, seed)
     return Referee(teachers, preprocesss.fit(split.images, training, zca=whitened), "cached")
 
@@ -74,11 +77,11 @@ def _fits(teachers: Teachers, found: Artifact) -> bool:
     return sizes == (len(found.manifest.classes), source.channels, source.resolution)
 
 
-def trained(split: Split, asked: dict[str, Any]) -> Referee:
+def trained(split: Split, asked: Resources) -> Referee:
     """Train a small teacher on the source, after saying how long that takes; it stays in the cache.
 
     Args:
-        asked: `device`, `threads` and `compile`, as fast.decide takes them.
+        asked: its `device`, `threads` and `compile`.
     """
     training, validation = sources.hold_out(split.labels, VALIDATION, SPLIT_SEED)
     channels, side = int(split.images.shape[1]), int(split.images.shape[2])
@@ -87,7 +90,8 @@ def trained(split: Split, asked: dict[str, Any]) -> Referee:
     depth = min(6, max(2, side.bit_length() - 3))  # the field's at its usual sizes, and one for every other
     arch = f"convnet{depth}_w{WIDTH}"
     flops = architectures.training_flops(arch, channels, side, epochs * len(training))
-    network = networks.network(arch, len(split.classes), channels, side, device.decide(**asked, flops=flops))
+    decisions = device.decide(asked.device, asked.threads, asked.compile, flops)
+    network = networks.network(arch, len(split.classes), channels, side, decisions)
     fitted = preprocesss.fit(split.images, training, zca=False)
     _announce(network, split, training, fitted, steps * epochs)
     parts = [fit.Examples(split.images, split.labels, fitted, index=part) for part in (training, validation)]

@@ -1,4 +1,8 @@
-"""Images and labels in files side by side: `images_best.pt`, `labels_best.pt`, perhaps `lr_best.pt` (MTT and DATM)."""
+"""Images and labels in files side by side: `images_best.pt`, `labels_best.pt`, perhaps `lr_best.pt` (MTT and DATM).
+
+Other names differ in the word alone: `images.pt`, `labels.pt`, `lr.pt` (DD-Ranking); `CIFAR10_IPC10_images.pt`
+(DC-BENCH).
+"""
 
 import re
 from dataclasses import dataclass
@@ -11,6 +15,13 @@ from torch import Tensor
 from ddhub.base.errors import UserError
 from ddhub.interop import reading
 from ddhub.interop.reading import Reading
+
+SUFFIXES = (".pt", ".pth")
+IMAGES, LABELS, RATE = (
+    re.compile(rf"(?<![a-z]){word}(?![a-z])", re.IGNORECASE) for word in ("images?", "labels?", "lr")
+)
+# As DC-BENCH names its files of random and k-means images: CIFAR10_IPC10_normalize_images.pt.
+BENCH = re.compile(r"[A-Za-z0-9]+_IPC\d+_(?:normalize_)?images\.pt")
 
 
 @dataclass(frozen=True)
@@ -26,25 +37,40 @@ class Pairs:
         """All of them."""
         return [*self.images, *self.labels, *([self.lr] if self.lr else [])]
 
+    @property
+    def bench(self) -> bool:
+        """Whether they are named as DC-BENCH's."""
+        return BENCH.fullmatch(self.images[0].name) is not None
+
 
 def find(path: Path) -> Pairs | None:
     """The files of the set at a folder or at one of its image files, or None where there are none.
 
     Raises:
-        UserError: for whitened images undone for viewing, for iterations to choose from, for missing labels.
+        UserError: for whitened images undone for viewing, for sets or iterations to choose from, for missing labels.
     """
-    folder = path if path.is_dir() else path.parent
-    given = re.fullmatch(r"images_(.+)\.pt", path.name) if path.is_file() else None
-    if not path.is_dir() and not given:
+    if path.is_dir():
+        return _of_stems(path, _stems(path)) or _only(path)
+    if not path.is_file() or path.suffix not in SUFFIXES:
         return None
-    stems = [given.group(1)] if given else _stems(folder)
+    given = re.fullmatch(r"images_(.+)\.pt", path.name)
+    if given:
+        return _of_stems(path.parent, [given.group(1)])
+    images = _beside(path, LABELS, IMAGES)
+    if images:
+        raise UserError(f"{path.name}: holds the labels alone", next=f"name the images: {images}")
+    return _pair(path)
+
+
+def _of_stems(folder: Path, stems: list[str]) -> Pairs | None:
+    """The files `images_STEM.pt` of a set with their labels and rate."""
+    if not stems:
+        return None
     if any(stem.startswith("zca_") for stem in stems):
         raise UserError(
             f"images_{stems[0]}.pt: holds images with the whitening undone, for viewing; nothing was trained on them",
             next=f"import images_{stems[0].removeprefix('zca_')}.pt, which lies beside it in its author's folder",
         )
-    if not stems:
-        return None
     labels = [folder / f"labels_{stem}.pt" for stem in stems]
     if len(stems) > 1 and not any(label.exists() for label in labels):
         labels = [folder / "labels_best.pt"]  # the images alone were split
@@ -53,6 +79,34 @@ def find(path: Path) -> Pairs | None:
         raise UserError(f"{missing.name}: no such file beside {f'images_{stems[0]}.pt'}")
     lr = folder / f"lr_{stems[0]}.pt"
     return Pairs([folder / f"images_{stem}.pt" for stem in stems], labels, lr if lr.is_file() else None)
+
+
+def _only(folder: Path) -> Pairs | None:
+    """The one pair of files of a folder whose names differ in `images` and `labels` alone."""
+    found = [pair for path in sorted(folder.iterdir()) if path.suffix in SUFFIXES and (pair := _pair(path))]
+    if len(found) > 1:
+        names = ", ".join(pair.images[0].name for pair in found[:3])
+        raise UserError(
+            f"{folder.name}: holds {len(found)} sets ({names}{', ...' if len(found) > 3 else ''})",
+            next=f"name one of them, as {found[0].images[0]}",
+        )
+    return found[0] if found else None
+
+
+def _pair(path: Path) -> Pairs | None:
+    """An image file with the labels beside it, as `images.pt` and `labels.pt`, or `A_images.pt` and `A_labels.pt`."""
+    labels = _beside(path, IMAGES, LABELS)
+    return None if labels is None else Pairs([path], [labels], _beside(path, IMAGES, RATE))
+
+
+def _beside(path: Path, own: re.Pattern[str], other: re.Pattern[str]) -> Path | None:
+    """The file of the same name but for one word, whatever its case."""
+    wanted = own.sub("*", path.name)
+    names = sorted(path.parent.iterdir()) if own.search(path.name) else []
+    return next(
+        (p for p in names if other.search(p.name) and other.sub("*", p.name).lower() == wanted.lower() and p != path),
+        None,
+    )
 
 
 def _stems(folder: Path) -> list[str]:
@@ -104,6 +158,12 @@ def labels(pairs: Pairs, how: Reading) -> Tensor:
         check = reading.matrix if part.dim() == 2 else reading.numbers
         check(part, path.name, how)
     return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+
+def has_soft_labels(pairs: Pairs, how: Reading) -> bool:
+    """Whether the first file of labels holds a row of numbers per image."""
+    part = reading.load(pairs.labels[0], how)
+    return isinstance(part, Tensor) and part.dim() == 2
 
 
 def rate(pairs: Pairs, how: Reading) -> float | None:

@@ -22,7 +22,9 @@ def detect(path: Path, how: Reading) -> bool:
         return False
     content = reading.load(path, how)
     pair = content.get("data") if isinstance(content, dict) else None
-    return isinstance(pair, list | tuple) and len(pair) == 2 and all(isinstance(part, Tensor) for part in pair)
+    if not isinstance(pair, list | tuple) or len(pair) != 2:
+        return False
+    return all(isinstance(part, Tensor) for part in pair) and pair[1].dim() == 2
 
 
 def read(path: Path, how: Reading) -> Foreign:
@@ -39,9 +41,13 @@ def read(path: Path, how: Reading) -> Foreign:
 def write(found: Artifact, folder: Path) -> None:
     """Write `DATASET_ConvNet_NNipc_best.pt`."""
     assert found.soft_labels is not None
-    order = found.labels.argsort(stable=True)
+    if len(set(found.manifest.counts)) > 1:
+        raise UserError(
+            f"{found.folder}: has {found.manifest.ipc_text} images per class, and the layout apm has as many of each",
+            next="--layout datm",
+        )
     name = f"{catalog.spelling(found.manifest.source.dataset)}_ConvNet_{found.manifest.ipc}ipc_best.pt"
-    pair = [found.inputs[order].clone(), found.soft_labels[order].clone()]
+    pair = [found.inputs.clone(), found.soft_labels.clone()]
     reading.save(folder / name, {"data": pair, "accs_all_exps": {}})
 
 

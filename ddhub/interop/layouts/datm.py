@@ -17,9 +17,9 @@ from ddhub.interop.reading import Foreign, Reading
 
 
 def detect(path: Path, how: Reading) -> bool:
-    """Image, label and rate files side by side."""
+    """Image, soft label and rate files side by side."""
     pairs = _pairs.find(path)
-    return pairs is not None and pairs.lr is not None
+    return pairs is not None and pairs.lr is not None and _pairs.has_soft_labels(pairs, how)
 
 
 def read(path: Path, how: Reading) -> Foreign:
@@ -39,9 +39,8 @@ def read(path: Path, how: Reading) -> Foreign:
 def write(found: Artifact, folder: Path) -> None:
     """Write images_best.pt, labels_best.pt and lr_best.pt."""
     assert found.soft_labels is not None
-    order = found.labels.argsort(stable=True)
-    reading.save(folder / "images_best.pt", found.inputs[order].clone())
-    reading.save(folder / "labels_best.pt", found.soft_labels[order].clone())
+    reading.save(folder / "images_best.pt", found.inputs.clone())
+    reading.save(folder / "labels_best.pt", found.soft_labels.clone())
     reading.save(folder / "lr_best.pt", torch.tensor(found.manifest.protocol.lr, dtype=torch.float32))
 
 

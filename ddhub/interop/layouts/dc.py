@@ -1,7 +1,7 @@
 """Dataset condensation's files (DC, DSA, DM: github.com/VICO-UoE/DatasetCondensation): `res_DC_..._10ipc.pt`.
 
 A dict: `data` is a list of experiments, each [images float32 (N, C, H, W), labels int64 (N,)], normalised.
-DC-BENCH reads the last experiment.
+DC-BENCH reads the last experiment. Some files hold one experiment without the list, or without the dict (DataDAM's).
 """
 
 import re
@@ -19,13 +19,19 @@ from ddhub.interop.reading import Foreign, Reading
 def _experiments(content: Any) -> list[Any] | None:
     found = content.get("data") if isinstance(content, dict) else None
     pairs = isinstance(found, list) and found and all(isinstance(p, list | tuple) and len(p) == 2 for p in found)
-    return found if pairs else None
+    if pairs:
+        return found
+    alone = reading.pair(content if found is None else found)
+    return [list(alone)] if alone is not None else None
 
 
 def detect(path: Path, how: Reading) -> bool:
-    """A torch file with a list of pairs."""
-    is_file = path.suffix in (".pt", ".pth") and path.is_file()
-    return is_file and _experiments(reading.load(path, how)) is not None
+    """A torch file with a list of pairs, or with one pair that is normalised."""
+    if path.suffix not in (".pt", ".pth") or not path.is_file():
+        return False
+    content = reading.load(path, how)
+    alone = reading.pair(content)
+    return _experiments(content) is not None and (alone is None or not reading.is_unit(alone[0]))
 
 
 def read(path: Path, how: Reading) -> Foreign:
@@ -58,7 +64,10 @@ def write(found: Artifact, folder: Path) -> None:
     """Write `res_METHOD_DATASET_ConvNet_NNipc.pt` with one experiment."""
     record = found.manifest
     method = "".join(letter for letter in str(record.method["name"]).upper() if letter.isalnum()) or "DDHUB"
-    name = f"res_{method}_{catalog.spelling(record.source.dataset)}_ConvNet_{record.ipc}ipc.pt"
+    dataset, net = catalog.spelling(record.source.dataset), "ConvNet"
+    if catalog.dataset(record.source.dataset) == "tiny":
+        dataset, net = "tinyimagenet", "ConvNetD4"  # as DC-BENCH looks for it
+    name = f"res_{method}_{dataset}_{net}_{record.ipc}ipc.pt"
     content = {"data": [[found.inputs.clone(), found.labels.clone()]], "accs_all_exps": {}}
     reading.save(folder / name, content)
 

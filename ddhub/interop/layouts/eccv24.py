@@ -20,7 +20,7 @@ NAMES = {"cifar100": "cifar100", "tiny": "tinyimagenet"}
 
 def detect(path: Path, how: Reading) -> bool:
     """A torch file that is one tensor of images, and not half of another layout."""
-    if path.suffix not in (".pt", ".pth") or not path.is_file() or path.name.startswith(reading.HALVES):
+    if path.suffix not in (".pt", ".pth") or not path.is_file() or reading.is_half(path):
         return False
     content = reading.load(path, how)
     return isinstance(content, Tensor) and content.dim() == 4 and content.is_floating_point()
@@ -35,13 +35,13 @@ def read(path: Path, how: Reading) -> Foreign:
 def write(found: Artifact, folder: Path) -> None:
     """Write the tensor, class by class."""
     record = found.manifest
-    if record.ipc != IPC:
+    if record.counts != [IPC] * len(record.classes):
         raise UserError(
-            f"{found.folder}: has {record.ipc} images per class, and the layout eccv24 has exactly {IPC}",
+            f"{found.folder}: has {record.ipc_text} images per class, and the layout eccv24 has exactly {IPC}",
             next="--layout mtt",
         )
     name = NAMES.get(catalog.dataset(record.source.dataset) or "", catalog.spelling(record.source.dataset).lower())
-    reading.save(folder / f"{name}.pt", found.inputs[found.labels.argsort(stable=True)].clone())
+    reading.save(folder / f"{name}.pt", found.inputs.clone())
 
 
 LAYOUT = Layout(detect=detect, read=read, write=write)

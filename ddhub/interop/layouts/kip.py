@@ -45,13 +45,15 @@ def read(path: Path, how: Reading) -> Foreign:
 
 
 def write(found: Artifact, folder: Path) -> None:
-    """Write `kip_DATASET_ssizeNN_zca.npz` (or `nozca`)."""
+    """Write `kip_DATASET_ConvNet_ssizeNN_zca_nol_noaug_ckpt1000.npz` (or `nozca`), the name that DC-BENCH looks for."""
     import numpy as np
 
     assert found.soft_labels is not None
     record = found.manifest
     space = "nozca" if record.preprocess.zca is None else "zca"
-    name = f"kip_{catalog.spelling(record.source.dataset).lower()}_ssize{len(found.labels)}_{space}.npz"
+    net = "ConvNet3" if catalog.dataset(record.source.dataset) == "cifar10" else "ConvNet"
+    dataset = catalog.spelling(record.source.dataset).lower()
+    name = f"kip_{dataset}_{net}_ssize{len(found.labels)}_{space}_nol_noaug_ckpt1000.npz"
     images = found.inputs.permute(0, 2, 3, 1).contiguous().numpy()
     labels = found.soft_labels.numpy()
     files.write_atomic(folder / name, lambda file: np.savez(file, images=images, labels=labels))

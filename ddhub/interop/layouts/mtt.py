@@ -2,7 +2,7 @@
 
 `images_best.pt` is float32 (N, C, H, W) in the space that networks are trained in; `labels_best.pt` is int64 (N,), or
 for TESLA with a teacher's labels float32 (N, K), rows that sum to 1. Large sets come in parts, `images_best_0.pt`, ....
-`images_zca_*.pt` are for viewing. The learned rate is not saved.
+`images_zca_*.pt` are for viewing. The learned rate is not saved. Pairs of other names are read as well (see _pairs.py).
 """
 
 from pathlib import Path
@@ -18,9 +18,9 @@ from ddhub.interop.reading import Foreign, Reading
 
 
 def detect(path: Path, how: Reading) -> bool:
-    """Image and label files side by side, and none for a rate."""
+    """Image and label files side by side, and no rate; with a rate, one class number per image."""
     pairs = _pairs.find(path)
-    return pairs is not None and pairs.lr is None
+    return pairs is not None and (pairs.lr is None or not _pairs.has_soft_labels(pairs, how))
 
 
 def read(path: Path, how: Reading) -> Foreign:
@@ -36,9 +36,13 @@ def read(path: Path, how: Reading) -> Foreign:
     notes = [f"whitening read off the folder's name, {folder.resolve().name}"] if zca is not None else []
     records = reading.records(pairs.files, folder)
     lr = _pairs.rate(pairs, how)
+    if labels.dim() == 2 and (labels.sum(1) == 1).all() and ((labels == 0) | (labels == 1)).all():
+        labels, notes = labels.argmax(1), [*notes, "one-hot labels are kept as classes"]
     if labels.dim() == 1:
         hard = reading.numbers(labels, where, how)
-        return Foreign("mtt", images, hard, records, zca=zca, lr=lr, notes=notes, method="mtt")
+        family, method = ("dc", None) if pairs.bench else ("mtt", "mtt")
+        notes += ["normalised as DC-BENCH does, which names files so"] if pairs.bench else []
+        return Foreign(family, images, hard, records, zca=zca, lr=lr, notes=notes, method=method)
     soft = reading.matrix(labels, where, how)
     if (soft < 0).any() or not torch.allclose(soft.sum(1), torch.ones(len(soft)), atol=1e-3):
         raise UserError(f"{where}: its rows are no probabilities", next="--layout datm, if they are logits")

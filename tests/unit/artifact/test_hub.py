@@ -35,7 +35,7 @@ def test_a_push_is_one_commit_that_holds_the_folder(server, folder):
     """Every published file, byte for byte, and nothing else; running state stays at home."""
     (folder / "notes.txt").write_text("mine")
     before = len(server.commits(ID)) if ID in server.store.repos else 0
-    done = api.push(folder, ID)
+    done = api.push(folder, ID).to_dict()
     assert done["url"] == f"{server.url}/datasets/{ID}"
     assert served(server) == content(folder)
     assert len(server.commits(ID)) <= before + 2  # the repo's own first one, and ours
@@ -49,13 +49,13 @@ def test_the_card_on_the_hub_names_the_repo(server, folder):
     api.push(folder, ID)
     assert f'"{ID}"' in served(server)["README.md"].decode()
     assert manifest.read(folder).repo_id == ID
-    assert api.faults(str(folder))[1] == []
+    assert api.verify(str(folder)).ok
 
 
 def test_identical_content_makes_no_commit(server, folder):
     """The second push finds everything there and says so."""
-    first = api.push(folder, ID)
-    again = api.push(folder, ID)
+    first = api.push(folder, ID).to_dict()
+    again = api.push(folder, ID).to_dict()
     assert again == {**first, "changed": False}
     assert len(server.seen("commit")) == 1
 
@@ -63,8 +63,8 @@ def test_identical_content_makes_no_commit(server, folder):
 def test_new_results_of_the_same_set_need_no_yes(server, folder):
     """Rows and card may change; the payload is the same set."""
     api.push(folder, ID)
-    api.evaluation(str(folder), ["convnet2_w8"], baselines=[], threads=1)
-    assert api.push(folder, ID)["changed"]
+    api.evaluate(str(folder), ["convnet2_w8"], baselines=[], threads=1)
+    assert api.push(folder, ID).to_dict()["changed"]
     assert served(server) == content(folder)
 
 
@@ -111,11 +111,11 @@ def test_private_branch_and_pull_request(server, folder):
     path = folder / "recipe.yaml"
     assert path.exists()
     (folder / "assets" / "more.png").write_bytes((folder / "assets" / "images.png").read_bytes())
-    done = api.push(folder, ID, revision="v2")
+    done = api.push(folder, ID, revision="v2").to_dict()
     assert server.commits(ID, "v2")[0].id == done["commit"]
     assert "assets/more.png" in server.files(ID, "v2")
     (folder / "assets" / "most.png").write_bytes((folder / "assets" / "images.png").read_bytes())
-    proposed = api.push(folder, ID, create_pr=True)
+    proposed = api.push(folder, ID, create_pr=True).to_dict()
     assert "discussions" in proposed["url"] or "pr" in proposed["url"]
     assert server.commits(ID)[0].id == main
     with pytest.raises(UserError, match="--private cannot hold"):
@@ -168,7 +168,7 @@ def test_a_fault_leaves_the_old_revision_whole(server, folder, name):
 def test_a_lost_answer_does_not_hide_a_commit_that_took_effect(server, folder, capsys):
     """The connection breaks after the Hub made the commit: the push looks, finds it, and ends well."""
     server.fail("commit", Drop(done=True))
-    done = api.push(folder, ID)
+    done = api.push(folder, ID).to_dict()
     assert served(server) == content(folder)
     assert done["commit"] == server.commits(ID)[0].id
     assert "the answer was lost, but the commit is there" in capsys.readouterr().err
@@ -221,12 +221,12 @@ def test_pull_gives_the_folder_back_and_the_cache_serves_offline(server, folder,
     from huggingface_hub import constants
 
     api.push(folder, ID)
-    done = api.pull(ID, tmp_path / "copy")
+    done = api.pull(ID, tmp_path / "copy").to_dict()
     assert content(tmp_path / "copy") == content(folder)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     place = hub.fetch(ID)
     assert place.name == f"{ID}@{done['commit']}"
-    assert api.faults(ID) == (place.name, [])
+    assert api.verify(ID).to_dict() == {"set": place.name, "faults": []}
     with pytest.raises(UserError, match="is there already"):
         api.pull(ID, tmp_path / "copy")
 
@@ -284,12 +284,12 @@ def test_a_misspelt_path_is_hinted_at_before_the_hub_is_asked(server, tmp_path, 
 def test_a_set_is_evaluated_by_its_id(server, folder, tmp_path, monkeypatch):
     """Rows go beside, not into the cache; they name the commit."""
     monkeypatch.chdir(tmp_path)
-    done = api.push(folder, ID)
-    report = api.evaluation(ID, ["convnet2_w8"], seeds=1, threads=1)
+    done = api.push(folder, ID).to_dict()
+    report = api.evaluate(ID, ["convnet2_w8"], seeds=1, threads=1).to_dict()
     assert {row["data"] for row in report["rows"]} == {"distilled", "random"}
     assert {row["set"] for row in report["rows"]} == {f"{ID}@{done['commit']}"}
     assert len(list((tmp_path / "ddhub-evaluations" / "alice--digits" / "evaluation").glob("*.json"))) == 2
-    assert api.faults(ID)[1] == []
+    assert api.verify(ID).ok
 
 
 def test_the_commands_print_what_to_type_next(server, folder, tmp_path):

@@ -16,7 +16,7 @@ from test_verify import rehash, rewrite
 import ddhub
 from ddhub import api
 from ddhub.artifact import folder as folders
-from ddhub.artifact import manifest, parquet
+from ddhub.artifact import manifest, origin, parquet
 from ddhub.artifact.parquet import Rows
 from ddhub.base import files, strict_yaml
 from ddhub.base.errors import UserError
@@ -58,7 +58,7 @@ def halves(make):
 def merged(halves, tmp_path_factory):
     """Both as one. Not to be written to."""
     folder = tmp_path_factory.mktemp("merged") / "whole"
-    api.merge([str(half) for half in halves], folder)
+    api.merge(*[str(half) for half in halves], out=folder)
     return folder
 
 
@@ -91,7 +91,7 @@ def test_whitened_sets_with_floats_and_few_logits_are_copied_too(white, tmp_path
     """And what the other classes count as is the mean over the whole set; sizes may differ."""
     white = [Path(shutil.copytree(one, tmp_path / one.name)) for one in white]
     changed(white[1], preprocess={"clipped": 0.3})
-    api.merge([str(one) for one in white], tmp_path / "whole")
+    api.merge(*[str(one) for one in white], out=tmp_path / "whole")
     whole, parts = table(tmp_path / "whole"), pa.concat_tables(table(one) for one in white)
     assert set(whole.column_names) == {*COPIED, "group"}
     for name in COPIED:
@@ -100,7 +100,10 @@ def test_whitened_sets_with_floats_and_few_logits_are_copied_too(white, tmp_path
         white[0] / "preprocess.safetensors"
     ).read_bytes()
     record, records = manifest.read(tmp_path / "whole"), [manifest.read(one) for one in white]
-    assert record.ipc_of_groups == [1, 2] and folders.read(tmp_path / "whole").groups.tolist() == [0] * 3 + [1] * 6
+    assert (
+        record.counts_of_groups == [[1] * 3, [2] * 3]
+        and folders.read(tmp_path / "whole").groups.tolist() == [0] * 3 + [1] * 6
+    )
     for mean, each in (
         (record.labels.rest, [one.labels.rest for one in records]),
         (record.preprocess.clipped, [one.preprocess.clipped for one in records]),
@@ -167,9 +170,11 @@ def test_halves_merged_are_what_one_run_of_two_groups_is(make, merged):
 def test_merging_again_numbers_the_groups_through(make, merged, tmp_path):
     """A merged set and one of two groups: four groups; its parts are those that were made as a whole."""
     more = make("more", *TINY, "ipc=4", "groups=2", "seed=7")
-    api.merge([str(merged), str(more)], tmp_path / "all", name="all-of-it")
+    api.merge(str(merged), str(more), out=tmp_path / "all", name="all-of-it")
     record = manifest.read(tmp_path / "all")
-    assert (record.name, record.ipc, record.groups) == ("all-of-it", 6, 4) and record.ipc_of_groups == [1, 1, 2, 2]
+    assert (record.name, record.ipc, record.groups) == ("all-of-it", 6, 4) and [
+        counts[0] for counts in record.counts_of_groups
+    ] == [1, 1, 2, 2]
     assert [part.name for part in record.merged] == ["half0", "half1", "more"]
     listed = strict_yaml.parse_yaml((tmp_path / "all" / "recipe.yaml").read_text(), "recipe.yaml")["merged"]
     assert [entry["name"] for entry in listed] == ["half0", "half1", "more"]
@@ -180,34 +185,38 @@ def test_merging_again_numbers_the_groups_through(make, merged, tmp_path):
 def test_a_merged_set_is_evaluated_and_exported(merged, tmp_path):
     """Like any other; the report stands in its card."""
     folder = Path(shutil.copytree(merged, tmp_path / "set"))
-    report = api.evaluation(str(folder), seeds=1, threads=1)
+    report = api.evaluate(str(folder), seeds=1, threads=1).to_dict()
     assert {row["data"] for row in report["rows"]} == {"distilled", "random"} and verify.faults(folder) == []
-    assert api.export(folder, "apm", tmp_path / "apm")["files"] == ["digits_ConvNet_2ipc_best.pt"]
+    assert api.export(folder, "apm", tmp_path / "apm").to_dict()["files"] == ["digits_ConvNet_2ipc_best.pt"]
 
 
-def test_its_source_is_read_where_its_parts_read_it(white, tmp_path, image_folder):
-    """A local copy is remembered here, and published nowhere."""
-    api.merge([str(one) for one in white], tmp_path / "whole")
-    begun = json.loads((tmp_path / "whole" / ".ddhub" / "run.json").read_text())
-    assert begun["source_path"] is None  # the dataset's own name is a folder here
+def test_its_source_is_read_where_its_parts_read_it(white, home, tmp_path, image_folder, monkeypatch):
+    """A local copy is remembered in the cache, and published nowhere; what came with a folder is not asked."""
     local = [Path(shutil.copytree(one, tmp_path / one.name)) for one in white]
     known = json.loads((local[1] / ".ddhub" / "run.json").read_text())
-    (local[1] / ".ddhub" / "run.json").write_text(json.dumps({**known, "source_path": "/some/where"}))
-    api.merge([str(one) for one in local], tmp_path / "again")
-    assert json.loads((tmp_path / "again" / ".ddhub" / "run.json").read_text())["source_path"] == "/some/where"
+    (local[1] / ".ddhub" / "run.json").write_text(json.dumps({**known, "source_path": "/another's"}))
+    api.merge(*[str(one) for one in local], out=tmp_path / "whole")
+    whole = manifest.read(tmp_path / "whole")
+    assert origin.remembered(whole) is None  # this cache did not see the parts made
+    monkeypatch.setenv("DDHUB_HOME", str(home))
+    assert origin.remembered(manifest.read(local[1])) == str(image_folder)
+    monkeypatch.setenv("DDHUB_HOME", str(tmp_path / "third"))
+    origin.remember(manifest.read(local[1]), "/some/where")
+    api.merge(*[str(one) for one in local], out=tmp_path / "again")
+    assert origin.remembered(manifest.read(tmp_path / "again")) == "/some/where"
     texts = [(tmp_path / "again" / name).read_text() for name in ("ddhub.json", "recipe.yaml", "README.md")]
-    assert not any("/some/where" in text for text in texts)
+    assert not any("/some/where" in text or "/another's" in text for text in texts)
 
 
 def test_sets_of_the_hub_are_merged_by_their_ids(server, halves, tmp_path):
     """Their commit stands in the manifest; the result is pushed and pulled like any other."""
     sets = [Path(shutil.copytree(half, tmp_path / half.name)) for half in halves]
-    commit = api.push(sets[0], "alice/half0")["commit"]
-    api.merge(["alice/half0@main", str(sets[1])], tmp_path / "whole")
+    commit = api.push(sets[0], "alice/half0").to_dict()["commit"]
+    api.merge("alice/half0@main", str(sets[1]), out=tmp_path / "whole")
     record = manifest.read(tmp_path / "whole")
     assert [part.hub for part in record.merged] == [f"alice/half0@{commit}", None]
     api.push(tmp_path / "whole", "alice/whole")
-    assert api.faults("alice/whole")[1] == []
+    assert api.verify("alice/whole").ok
     assert f"`alice/half0@{commit}` (1 of each class" in (tmp_path / "whole" / "README.md").read_text()
 
 
@@ -245,7 +254,7 @@ def refused(sets, out) -> str:
     """What is said of sets that cannot be merged; nothing is left then."""
     before = sorted(path.name for path in out.parent.iterdir())
     with pytest.raises(UserError) as caught:
-        api.merge([str(one) for one in sets], out)
+        api.merge(*[str(one) for one in sets], out=out)
     assert sorted(path.name for path in out.parent.iterdir()) == before
     return str(caught.value)
 
@@ -314,13 +323,13 @@ def test_a_damaged_part_is_refused(halves, other, tmp_path):
 def test_what_is_no_merge_is_refused(halves, tmp_path):
     """One set; a name that no repo could have; a folder that holds something, which stays as it is."""
     with pytest.raises(UserError, match="takes two sets or more"):
-        api.merge([str(halves[0])], tmp_path / "whole")
+        api.merge(str(halves[0]), out=tmp_path / "whole")
     with pytest.raises(UserError, match="is no name for a set"):
-        api.merge([str(half) for half in halves], tmp_path / "whole", name="a b")
+        api.merge(*[str(half) for half in halves], out=tmp_path / "whole", name="a b")
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "thesis.tex").write_text("x")
     with pytest.raises(UserError, match="thesis: is there already"):
-        api.merge([str(half) for half in halves], tmp_path / "thesis")
+        api.merge(*[str(half) for half in halves], out=tmp_path / "thesis")
     assert [path.name for path in (tmp_path / "thesis").iterdir()] == ["thesis.tex"]
 
 
@@ -339,7 +348,7 @@ def test_an_interrupted_merge_leaves_nothing(halves, tmp_path, monkeypatch, writ
     monkeypatch.setattr(files, "write_atomic", interrupted)
     whole = tmp_path / "whole"
     try:
-        api.merge([str(half) for half in halves], whole)
+        api.merge(*[str(half) for half in halves], out=whole)
     except KeyboardInterrupt:
         assert list(tmp_path.iterdir()) == []
         return

@@ -20,10 +20,12 @@ from some_jobs import break_ as broken
 from some_jobs import die, fail, hold, noted, write
 
 from ddhub import api
+from ddhub.artifact import folder as folders
 from ddhub.artifact import hub
 from ddhub.base import jobs
 from ddhub.base.errors import UserError
 from ddhub.base.jobs import Engine, board, claims, workers
+from ddhub.base.resources import Resources
 from ddhub.evaluation import grid, results
 from ddhub.training import device
 
@@ -281,12 +283,12 @@ def without_clock(folder):
 def test_shards_do_an_evaluation_together(folder, capsys):
     """Each returns the rows that exist and says what is left; the last one's report has all."""
     asked = {"archs": ["convnet2_w8"], "seeds": 2, "threads": 1}
-    first = api.evaluation(str(folder), shard="0/2", **asked)
+    first = api.evaluate(str(folder), shard="0/2", **asked).to_dict()
     assert len(first["rows"]) == 2 and "shard 0/2: done; rows left to other shards: 2" in capsys.readouterr().err
-    second = api.evaluation(str(folder), shard="1/2", **asked)
+    second = api.evaluate(str(folder), shard="1/2", **asked).to_dict()
     assert len(second["rows"]) == 4 and "left to" not in capsys.readouterr().err
     assert json.loads((folder / "report.json").read_text())["summary"] == second["summary"]
-    assert api.faults(str(folder))[1] == []
+    assert api.verify(str(folder)).ok
 
 
 @pytest.mark.parametrize("change", ["gone", "another"])
@@ -301,9 +303,9 @@ def test_a_row_is_made_of_what_was_asked_for_or_not_at_all(folder, tmp_path, mon
         record["files"]["recipe.yaml"] = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
         (there / "ddhub.json").write_text(json.dumps(record))
     monkeypatch.setattr(jobs, "run_all", lambda given, engine: every.update(given))
-    how = {"seeds": 1, "baselines": (), "threads": 1, "reference": str(there), "fetch": hub.fetch_folder}
-    shard = Engine(shard=(0, 2))  # which may leave rows to others
-    grid.evaluate(api.artifact.read(folder), tmp_path / "rows", ["convnet2_w8"], engine=shard, **how)
+    how = {"seeds": 1, "baselines": (), "reference": str(there), "fetch": hub.fetch_folder}
+    shard = Resources(threads=1, shard="0/2")  # which may leave rows to others
+    grid.evaluate(folders.read(folder), tmp_path / "rows", ["convnet2_w8"], resources=shard, **how)
     ((path, job),) = every.items()
     fault = board.attempt_pickled(pickle.dumps(job), path)
     assert isinstance(fault, UserError) and socket.gethostname() in str(fault)
@@ -314,7 +316,7 @@ def test_a_row_is_made_of_what_was_asked_for_or_not_at_all(folder, tmp_path, mon
 def test_rows_of_killed_workers_equal_the_loops_to_the_bit(folder, tmp_path):
     """`--workers 2` with one worker killed in the middle gives the rows that one process gives."""
     asked = {"archs": ["convnet2_w8"], "seeds": 2, "threads": 1}
-    api.evaluation(str(folder), out=tmp_path / "loop", **asked)
+    api.evaluate(str(folder), out=tmp_path / "loop", **asked)
     command = [sys.executable, "-m", "ddhub.cli.app", "evaluate", str(folder), "--out", str(tmp_path / "team")]
     command += ["--archs", "convnet2_w8", "--seeds", "2", "--threads", "1", "--workers", "2"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)

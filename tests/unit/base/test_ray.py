@@ -46,7 +46,7 @@ def test_rows_equal_the_loops_to_the_bit(told, finished, tmp_path):
     """The bytes came back from the nodes' own folders, of seeds that were trained together all of them."""
     how = {"baselines": (), "threads": 1}
     for name, asked in (("rows", {"seeds": 2}), ("several", {"seeds": 3, "together": 2})):
-        alone = api.evaluation(str(finished), ["convnet2_w8"], out=tmp_path / name, **how, **asked)["rows"]
+        alone = api.evaluate(str(finished), ["convnet2_w8"], out=tmp_path / name, **how, **asked).to_dict()["rows"]
         assert [{**row, "seconds": 0} for row in told[name]] == [{**row, "seconds": 0} for row in alone]
 
 

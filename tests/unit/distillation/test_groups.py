@@ -28,6 +28,7 @@ from ddhub.artifact import manifest
 from ddhub.base import files, jobs
 from ddhub.base.errors import UserError
 from ddhub.base.jobs import board
+from ddhub.base.resources import Resources
 from ddhub.cli import app
 from ddhub.data import source
 from ddhub.distillation import groups, packaging, pipeline, recipes
@@ -77,7 +78,7 @@ def copied(made, tmp_path):
 def task_of(tmp_path, *overrides):
     """The task of a recipe without teachers."""
     found = recipes.read("digits_ipc1", [*BARE, *overrides])
-    return pipeline.prepare(found, tmp_path / "out", {"threads": 1}, 120)[0]
+    return pipeline.prepare(found, tmp_path / "out", Resources(threads=1), 120)[0]
 
 
 @pytest.mark.parametrize("method", ["apm", "dm"])
@@ -120,10 +121,10 @@ def test_every_reader_sees_the_groups(made):
     assert folders.read(made).groups.tolist() == expected
     assert ddhub.load(str(made)).groups.tolist() == expected
     record = manifest.read(made)
-    assert (record.ipc, record.groups, record.ipc_of_groups, record.merged) == (4, 2, [2, 2], None)
+    assert (record.ipc, record.groups, record.counts_of_groups, record.merged) == (4, 2, [[2] * 10] * 2, None)
     assert np.bincount(table["label"]).tolist() == [4] * 10
     assert "`group` | which of the 2 independently made groups, 0 to 1" in (made / "README.md").read_text()
-    assert "which of the 2 groups an image is of" in api.export(made, "mtt", made.parent / "mtt")["left_out"]
+    assert "which of the 2 groups an image is of" in api.export(made, "mtt", made.parent / "mtt").to_dict()["left_out"]
 
 
 def test_the_manifest_adds_up_what_groups_took(made):
@@ -183,7 +184,7 @@ def test_torchrun_is_a_shard(tmp_path, monkeypatch):
     """Its variables say which groups are this process's."""
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "2")
-    told = api.distill("digits_ipc1", out=tmp_path / "set", overrides=[*BARE, "ipc=3", "groups=3"], threads=1)
+    told = api.distill("digits_ipc1", out=tmp_path / "set", overrides=[*BARE, "ipc=3", "groups=3"], threads=1).to_dict()
     assert told["missing"] == [0, 2]
 
 
@@ -197,7 +198,7 @@ def test_processes_on_one_folder_share_the_groups_and_one_of_them_packages(tmp_p
     returned = []
 
     def run():
-        returned.append(groups.make(found, tmp_path / "set", decisions={"threads": 1}))
+        returned.append(groups.make(found, tmp_path / "set", resources=Resources(threads=1)))
 
     both = [threading.Thread(target=run) for _ in range(2)]
     for thread in both:
@@ -237,7 +238,7 @@ def test_groups_draw_apart(tmp_path):
 def test_groups_ask_their_teachers_in_float32(made, tmp_path):
     """As a single run does, whatever precision they distill in: the logits of teachers are cached for all."""
     found = recipes.read("digits_ipc1", TWO)
-    task = pipeline.prepare(found, tmp_path / "out", {"threads": 1, "precision": "bfloat16"}, 120)[0]
+    task = pipeline.prepare(found, tmp_path / "out", Resources(threads=1, precision="bfloat16"), 120)[0]
     group = task.group(0, 1)
     assert task.teachers.network.decisions.precision == "float32"
     assert (group.decisions.precision, group.teachers.network.decisions.precision) == ("bfloat16", "float32")
@@ -317,7 +318,7 @@ def test_a_process_takes_its_own_gpu(monkeypatch):
 def job(made, tmp_path, home):
     """The second group of that set as another machine gets it, which sees nothing of the set's folder."""
     found = recipes.read("digits_ipc1", TWO)
-    shared, _ = groups.begin(found, tmp_path / "here", {"threads": 1}, 120, jobs.Engine())
+    shared, _ = groups.begin(found, tmp_path / "here", Resources(threads=1), 120, jobs.Engine())
     elsewhere = replace(shared.request, out=tmp_path / "not here")
     return pickle.dumps(list(groups.jobs_of(replace(shared, request=elsewhere)).values())[1])
 

@@ -9,6 +9,7 @@ from PIL import Image
 
 from ddhub.artifact import manifest
 from ddhub.base import seeds
+from ddhub.base.resources import Resources
 from ddhub.distillation import memorisation, pipeline, recipes
 
 QUICK = [
@@ -21,7 +22,7 @@ QUICK = [
 @pytest.fixture
 def task(tmp_path):
     """What a method sees of the digits."""
-    return pipeline.prepare(recipes.read("digits_ipc1", QUICK), tmp_path, {"threads": 1}, 120)[0]
+    return pipeline.prepare(recipes.read("digits_ipc1", QUICK), tmp_path, Resources(threads=1), 120)[0]
 
 
 def noise(count: int, side: int = 8) -> torch.Tensor:

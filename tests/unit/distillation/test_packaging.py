@@ -8,8 +8,10 @@ from safetensors.torch import load_file
 
 from ddhub import api
 from ddhub.artifact import folder as folders
+from ddhub.base.errors import UserError
 from ddhub.distillation import packaging
 from ddhub.training import device, teachers
+from ddhub.training.teachers import Teachers
 
 QUICK = [
     "teachers={arch: convnet2_w8, count: 2, epochs: 2}",
@@ -32,7 +34,7 @@ def test_whitening_travels_with_the_set(image_folder, tmp_path):
     tensors = load_file(tmp_path / "set" / "preprocess.safetensors")
     flat = (found.images.float() / 255).flatten(1) - tensors["mean"]
     torch.testing.assert_close(found.inputs.flatten(1), flat @ tensors["matrix"])
-    rows = api.evaluation(str(found.folder), seeds=1, protocols=("native", "dynamic"), threads=1)["rows"]
+    rows = api.evaluate(str(found.folder), seeds=1, protocols=("native", "dynamic"), threads=1).to_dict()["rows"]
     assert len(rows) == 4
 
 
@@ -50,9 +52,9 @@ def test_hard_labels_need_no_teachers(image_folder, tmp_path):
     found = make(tmp_path / "set", "labels.form=hard", "teachers.count=0", source=image_folder)
     assert found.soft_labels is None and found.teacher_files == []
     assert found.manifest.protocol.loss == "ce"
-    assert api.evaluation(str(found.folder), ["convnet2_w8"], seeds=1, threads=1)["summary"]
-    with pytest.raises(api.artifact.UserError, match="ships no teachers"):
-        api.evaluation(str(found.folder), protocols=("dynamic",))
+    assert api.evaluate(str(found.folder), ["convnet2_w8"], seeds=1, threads=1).to_dict()["summary"]
+    with pytest.raises(UserError, match="ships no teachers"):
+        api.evaluate(str(found.folder), protocols=("dynamic",))
 
 
 def test_floats_are_shipped_only_where_8_bits_cost_accuracy(image_folder, tmp_path, monkeypatch):
@@ -95,3 +97,17 @@ def test_the_card_is_complete_and_inert(image_folder, tmp_path):
     assert {"dataset-distillation", "ipc-10", "random"} <= set(header["tags"])
     assert "<b>" not in text.split("---\n", 2)[2]
     assert card.plain("a|b") == "a&#124;b"
+
+
+def test_logits_beyond_half_precision_are_refused_before_the_method_begins(tmp_path, monkeypatch):
+    """Real images show it right after the teachers; what is advised is distilled."""
+    label, distilled = Teachers.label, []
+    monkeypatch.setattr(Teachers, "label", lambda self, *args, **told: label(self, *args, **told) * 1e6)
+    monkeypatch.setattr("ddhub.methods.random.distill", lambda *_, **__: distilled.append(1))
+    with pytest.raises(
+        UserError, match=r"half precision, up to 65504\n  next: --set teachers\.lr=0\.005, or --set lab"
+    ):
+        api.distill("digits_ipc1", out=tmp_path / "set", overrides=QUICK, threads=1)
+    assert distilled == [] and not (tmp_path / "set" / "ddhub.json").exists()
+    monkeypatch.undo()
+    api.distill("digits_ipc1", out=tmp_path / "hard", overrides=[*QUICK, "labels.form=hard"], threads=1)

@@ -16,9 +16,9 @@ from ddhub.data.catalog import Shape
 from ddhub.distillation import pipeline, recipes
 from ddhub.distillation.methods import apm
 from ddhub.distillation.plan import costs, forecast, history
-from ddhub.distillation.plan import work as works
+from ddhub.distillation.plan import work as work_module
 from ddhub.distillation.plan.work import Outline, Rough, Work
-from ddhub.training import device, network
+from ddhub.training import device
 
 TINY = ["teachers={arch: convnet2_w8, count: 1, epochs: 2}", "method.iterations=2", "evaluate.packaging_seeds=1"]
 TINY += ["method.student={arch: convnet2_w8, epochs: 4, lr: 0.02}", "evaluate.epochs=2"]
@@ -49,7 +49,7 @@ def row(found, name):
 def test_every_shipped_recipe_is_planned_without_its_source(name, monkeypatch):
     """Nothing is opened; every phase has a time, and the sum is theirs."""
     monkeypatch.setattr(source, "_load", lambda *_: pytest.fail("a plan reads nothing"))
-    found = api.plan(name, threads=1)
+    found = api.plan(name, threads=1).to_dict()
     assert [each["phase"] for each in found["phases"]] == ["source", "teachers", "distill", "packaging", "memorisation"]
     assert all(each["seconds"] > 0 and each["peak_bytes"] > 0 and each["measured"] is None for each in found["phases"])
     assert found["sum"]["seconds"] == pytest.approx(sum(each["seconds"] for each in found["phases"]))
@@ -60,7 +60,7 @@ def test_every_shipped_recipe_is_planned_without_its_source(name, monkeypatch):
 def test_what_is_known_of_digits_is_what_they_are():
     """The table's figures, against the source itself; the other sources cannot be read here."""
     spec = recipes.read("digits_ipc1").source
-    assert works.shape(spec) == source.load_train(spec)[0].shape
+    assert work_module.shape(spec) == source.load_train(spec)[0].shape
 
 
 def test_a_source_that_nobody_knows_asks_for_its_shape():
@@ -72,7 +72,7 @@ def test_a_source_that_nobody_knows_asks_for_its_shape():
     with pytest.raises(UserError) as caught:
         api.plan("digits_ipc10", overrides=["source={dataset: ./leaves, resolution: 16}"], images=900)
     assert caught.value.next == "--classes K"
-    found = api.plan("digits_ipc10", overrides=mine, images=900, classes=3, side=16, threads=1)
+    found = api.plan("digits_ipc10", overrides=mine, images=900, classes=3, side=16, threads=1).to_dict()
     assert found["source"]["side"] == 16 and found["source"]["training"] == 810 and found["synthetic"] == 30
 
 
@@ -85,11 +85,39 @@ def test_a_part_of_a_known_source_is_not_known():
 
 def test_more_work_takes_longer(steady):
     """Twice the updates take twice as long, and more images are dearer to package."""
-    once, twice = (api.plan("cifar10_ipc50", overrides=[f"method.iterations={n}"], threads=1) for n in (300, 600))
+    once, twice = (
+        api.plan("cifar10_ipc50", overrides=[f"method.iterations={n}"], threads=1).to_dict() for n in (300, 600)
+    )
     bare = [row(found, "distill")["seconds"] - row(found, "distill")["compiling"] for found in (once, twice)]
     assert bare[1] == pytest.approx(2 * bare[0])
-    few, many = (row(api.plan(f"imagenet_ipc{ipc}", threads=1), "packaging") for ipc in (10, 100))
+    few, many = (row(api.plan(f"imagenet_ipc{ipc}", threads=1).to_dict(), "packaging") for ipc in (10, 100))
     assert many["seconds"] > few["seconds"] and many["disk_bytes"] > few["disk_bytes"]
+
+
+def test_views_and_families_of_students_are_counted(steady):
+    """Two views are twice the passes of an update; of two families each is trained at every second refresh."""
+
+    def works(*overrides):
+        found = api.plan(
+            "digits_ipc10", overrides=["method.iterations=40", "method.refresh_every=4", *overrides], threads=1
+        )
+        return [each for each in row(found, "distill")["works"] if each["name"] in ("updates", "students")]
+
+    def total(found, name):
+        return sum(each["calls"] for each in found if each["name"] == name)
+
+    bare, seen = works(), works("method.views=2")
+    assert total(seen, "updates") == 2 * total(bare, "updates") and total(seen, "students") == total(bare, "students")
+    drawn = works("method.student.arch=[convnet2_w32, convnet2_w8]")
+    assert len(drawn) == 4 and {each["calls"] for each in drawn if each["name"] == "updates"} == {20}
+    assert total(drawn, "students") == total(bare, "students")
+    both = works("method.student.arch=[convnet2_w32, convnet2_w8]", "method.students=2")
+    assert total(both, "updates") == 40 and total(both, "students") == 2 * total(bare, "students")
+    seconds = [
+        sum(each["seconds"] for each in found if each["name"] == "updates")
+        for found in (works("method.student.arch=convnet2_w8"), drawn, bare)
+    ]
+    assert seconds[0] < seconds[1] < seconds[2]
 
 
 def test_memory_grows_with_the_chunk_and_not_with_the_set(steady):
@@ -97,7 +125,7 @@ def test_memory_grows_with_the_chunk_and_not_with_the_set(steady):
 
     def peak(ipc, chunk):
         settings = [f"method.chunk={chunk}", "method.student.batch=2"]  # students would be the larger part
-        return row(api.plan(f"imagenet_ipc{ipc}", overrides=settings, threads=1), "distill")["peak_bytes"]
+        return row(api.plan(f"imagenet_ipc{ipc}", overrides=settings, threads=1).to_dict(), "distill")["peak_bytes"]
 
     assert peak(10, 100) < peak(10, 250) < peak(10, 500)
     assert peak(100, 100) == peak(10, 100)
@@ -105,14 +133,16 @@ def test_memory_grows_with_the_chunk_and_not_with_the_set(steady):
 
 def test_a_budget_is_kept_to_as_far_as_can_be_foretold(steady):
     """Chunk and micro-batch are the largest that fit; a smaller budget makes them smaller."""
-    large, small = (api.plan("imagenet_ipc50", overrides=[f"memory={text}"], threads=1) for text in ("4GB", "500MB"))
+    large, small = (
+        api.plan("imagenet_ipc50", overrides=[f"memory={text}"], threads=1).to_dict() for text in ("4GB", "500MB")
+    )
     assert 0 < small["decisions"]["chunk"] < large["decisions"]["chunk"] <= 500
     assert 0 < small["decisions"]["micro_batch"] < large["decisions"]["micro_batch"] <= 256
 
 
 def test_groups_are_counted_and_shared_by_workers(steady):
     """Four groups by two workers: twice one group on the clock, four times in all."""
-    found = api.plan("digits_ipc10", overrides=["ipc=8", "groups=4"], workers=2, threads=1)
+    found = api.plan("digits_ipc10", overrides=["ipc=8", "groups=4"], workers=2, threads=1).to_dict()
     group = row(found, "distill")
     assert group["seconds"] == pytest.approx(4 * group["each_seconds"])
     assert group["wall_seconds"] == pytest.approx(2 * group["each_seconds"])
@@ -122,8 +152,8 @@ def test_groups_are_counted_and_shared_by_workers(steady):
 
 def test_more_workers_than_cores_take_turns(steady, monkeypatch):
     """A machine of two cores does no more with ten processes than with two."""
-    monkeypatch.setattr(network.os, "cpu_count", lambda: 2)
-    found = api.plan("digits_ipc10", overrides=["groups=10"], workers=10, threads=1)
+    monkeypatch.setattr(device.os, "cpu_count", lambda: 2)
+    found = api.plan("digits_ipc10", overrides=["groups=10"], workers=10, threads=1).to_dict()
     assert row(found, "distill")["wall_seconds"] == pytest.approx(row(found, "distill")["seconds"] / 2)
 
 
@@ -166,7 +196,7 @@ def test_teachers_are_shared_by_workers(steady):
 def test_a_method_that_does_not_say_what_it_does_is_left_out(steady, monkeypatch):
     """And the plan says so."""
     monkeypatch.setattr(apm, "METHOD", replace(apm.METHOD, work=None))
-    found = api.plan("digits_ipc1", threads=1)
+    found = api.plan("digits_ipc1", threads=1).to_dict()
     assert row(found, "distill")["seconds"] is None and found["not_told"] == ["distill"]
     assert found["sum"]["seconds"] > 0
     assert any("does not say what its work is" in text for text in forecast.sentences(found))
@@ -261,7 +291,7 @@ def test_groups_are_compared_in_all(brief, tmp_path):
     """Their seconds; what their processes held is not known."""
     several = [*TINY, "ipc=2", "groups=2"]
     api.plan("digits_ipc1", overrides=several, threads=1, measure=True)
-    made = api.distill("digits_ipc1", out=tmp_path / "set", overrides=several, threads=1)
+    made = api.distill("digits_ipc1", out=tmp_path / "set", overrides=several, threads=1).to_dict()
     entry = json.loads((files.home() / "plan" / "history.jsonl").read_text())
     assert entry["actual"]["distill"] == pytest.approx(made["manifest"]["made"]["phases"]["distill"], abs=0.06)
     assert entry["peak_bytes"] is None
@@ -315,7 +345,7 @@ def test_past_predictions_are_this_machines_and_where_enough_the_methods():
 @pytest.mark.parametrize("method", ["dm", "random"])
 def test_every_shipped_method_says_what_it_does(method, steady):
     """And its steps can be tried."""
-    found = api.plan("digits_ipc1", overrides=[f"method.name={method}"], threads=1)
+    found = api.plan("digits_ipc1", overrides=[f"method.name={method}"], threads=1).to_dict()
     assert found["not_told"] == []
     outline = Outline(recipes.read("digits_ipc1", [f"method.name={method}"]), Shape(99, 10, 1, 8), device.Decisions())
     for work in forecast.phases(outline)["distill"].works:

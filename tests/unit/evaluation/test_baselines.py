@@ -46,35 +46,53 @@ def test_k_means_takes_one_image_of_each_cluster():
 def test_a_baseline_stays_in_the_training_part(name):
     """As many of each class, nothing that was held out, nothing twice; the same seed gives the same rows."""
     source = pool()
-    rows = baselines.choose(name, source, 4, seed=3)
+    rows = baselines.choose(name, source, [4] * 3, seed=3)
     assert source.labels[rows].tolist() == [0] * 4 + [1] * 4 + [2] * 4
     assert set(rows.tolist()) <= set(source.training.tolist()) and len(set(rows.tolist())) == 12
-    assert torch.equal(rows, baselines.choose(name, source, 4, seed=3))
+    assert torch.equal(rows, baselines.choose(name, source, [4] * 3, seed=3))
     with pytest.raises(UserError, match="12"):
-        baselines.choose(name, source, 13, seed=0)
+        baselines.choose(name, source, [13] * 3, seed=0)
+
+
+@pytest.mark.parametrize("name", ["random", "herding", "kcenter", "kmeans"])
+def test_a_baseline_has_as_many_of_each_class_as_the_set(name):
+    """Also where these differ, and where a class has none."""
+    source = pool()
+    rows = baselines.choose(name, source, [5, 0, 1], seed=3)
+    assert source.labels[rows].tolist() == [0] * 5 + [2]
+
+
+def test_bytes_are_shared_as_the_set_s_classes_are():
+    """Twice as many of one class stay twice as many; a class without images gets none."""
+    source = pool()
+    each = sum(len(parquet.png(image)) for image in source.images[source.training]) / len(source.training) + 2
+    assert baselines.affordable(source, int(each * 9.5), [2, 1, 0]) == [6, 3, 0]
+    assert baselines.affordable(source, 10**9, [4, 1, 1]) == [12, 3, 3]
 
 
 def test_what_fits_into_the_bytes_is_counted_in_encoded_images():
     """Between one image of each class and all of them."""
     source = pool()
     each = sum(len(parquet.png(image)) for image in source.images[source.training]) / len(source.training) + 2
-    assert baselines.affordable(source, int(each * 3 * 5.5)) == 5
-    assert baselines.affordable(source, 10) == 1
-    assert baselines.affordable(source, 10**9) == 12
+    assert baselines.affordable(source, int(each * 3 * 5.5), [1] * 3) == [5] * 3
+    assert baselines.affordable(source, 10, [7] * 3) == [1] * 3
+    assert baselines.affordable(source, 10**9, [7] * 3) == [12] * 3
 
 
 def test_every_protocol_and_baseline_makes_rows(folder):
     """The whole grid runs; what was overridden stands in each row, and stored bytes buy hard labels only."""
-    report = api.evaluation(
+    report = api.evaluate(
         str(folder),
         ["convnet2_w8"],
-        protocols=["native", "dynamic", "hard", "plain", "unaugmented", "dc-bench", "datm", "rded"],
+        protocols=["native", "dynamic", "hard", "plain", "unaugmented", "dc-bench", "datm", "rded", "rd3"],
         baselines=["random", "random_bytes", "herding", "kcenter", "kmeans", "full"],
         overrides=["epochs=1", "full.epochs=1"],
         seeds=1,
         threads=1,
-    )
-    assert len(report["rows"]) == 8 * 6 + 1
+    ).to_dict()
+    assert len(report["rows"]) == 9 * 6 + 1
+    versions = {row["protocol"]: row["protocol_version"] for row in report["rows"]}
+    assert versions["rded"] == 2 and versions["native"] == versions["full"] == 1
     assert all(row["settings"]["epochs"] == 1 for row in report["rows"])
     assert {row["settings"]["loss"] for row in report["rows"] if row["data"] == "random_bytes"} == {"ce"}
     assert {row["protocol"] for row in report["summary"]} >= {"native epochs=1", "full"}
@@ -85,7 +103,7 @@ def test_every_protocol_and_baseline_makes_rows(folder):
 def test_changed_protocols_are_not_averaged_with_the_set_s_own(folder):
     """Two numbers of epochs are two lines of the report."""
     for overrides in ((), ("epochs=1",)):
-        api.evaluation(str(folder), ["convnet2_w8"], baselines=[], overrides=overrides, seeds=1, threads=1)
+        api.evaluate(str(folder), ["convnet2_w8"], baselines=[], overrides=overrides, seeds=1, threads=1)
     summary = json.loads((folder / "report.json").read_text())["summary"]
     assert [entry["protocol"] for entry in summary] == ["native", "native epochs=1"]
     assert [entry["n"] for entry in summary] == [1, 1]

@@ -30,7 +30,7 @@ def test_a_plain_folder_of_parquet(image_folder, make_folder, tmp_path, capsys):
     plain = make_folder({"train": (images, [(2, 0, 1)[k] for k in labels])}, "plain", names=("green", "blue", "red"))
     before, out = contents(plain), tmp_path / "out"
     options = {"source": str(image_folder), "out": out, **QUICK}
-    found = api.evaluation(str(plain), ["convnet2_w8"], importing={"epochs": 2}, **options)
+    found = api.evaluate(str(plain), ["convnet2_w8"], importing={"epochs": 2}, **options).to_dict()
     assert {row["data"] for row in found["rows"]} == {"distilled", "random"}
     assert {row["set"] for row in found["rows"]} == {"plain"} and {row["epochs"] for row in found["rows"]} == {2}
     assert contents(plain) == before
@@ -38,11 +38,11 @@ def test_a_plain_folder_of_parquet(image_folder, make_folder, tmp_path, capsys):
     report = json.loads((out / "report.json").read_text())
     assert report["rows"] and report["probe"]["verdict"] == "unknown"
     assert json.loads((out / "probe.json").read_text())["next"] == report["probe"]["next"]
-    assert api.faults(str(out / "set"))[1] == []
+    assert api.verify(str(out / "set")).ok
     assert "importing it into" in capsys.readouterr().err
-    again = api.evaluation(str(plain), ["convnet2_w8"], importing={"epochs": 2}, **options)
+    again = api.evaluate(str(plain), ["convnet2_w8"], importing={"epochs": 2}, **options).to_dict()
     assert again["rows"] == found["rows"] and "importing it into" not in capsys.readouterr().err
-    api.evaluation(str(plain), ["convnet2_w8"], importing={"epochs": 3}, baselines=[], **options)
+    api.evaluate(str(plain), ["convnet2_w8"], importing={"epochs": 3}, baselines=[], **options)
     assert "imported anew" in capsys.readouterr().err
     assert {row["epochs"] for row in json.loads((out / "report.json").read_text())["rows"]} == {3}
 
@@ -74,7 +74,7 @@ def test_a_folder_of_pictures_from_the_command_line(image_folder, tmp_path, monk
 def test_a_file_of_another_tool_with_import_options(image_folder, tmp_path):
     """The options are those of `ddhub import`."""
     path = build("eccv24", tmp_path / "theirs")
-    found = api.evaluation(
+    found = api.evaluate(
         str(path),
         ["convnet2_w8"],
         source=str(image_folder),
@@ -82,7 +82,7 @@ def test_a_file_of_another_tool_with_import_options(image_folder, tmp_path):
         baselines=[],
         out=tmp_path / "out",
         **QUICK,
-    )
+    ).to_dict()
     assert [row["set"] for row in found["rows"]] == ["theirs"]
     assert [p.name for p in path.parent.iterdir()] == [path.name]
 
@@ -101,20 +101,20 @@ def on_the_hub(repo: str, commit: str, source: str, place: str) -> dict:
     for name, reference, options in (
         ("no source", repo, {}),
         ("no config", repo, {"source": source}),
-        ("wrong config", repo, {"source": source, "importing": {"reading": {"config": "c"}}}),
+        ("wrong config", repo, {"source": source, "importing": {"config": "c"}}),
         ("artifact", "alice/artifact", {"source": source}),
         ("mean", repo, {"importing": {"mean": (0.5,)}}),
         ("missing", "alice/none", {"source": source}),
     ):
         try:
-            api.evaluation(reference, ["convnet2_w8"], **options)
+            api.evaluate(reference, ["convnet2_w8"], **options)
         except UserError as fault:
             said[name] = str(fault)
-    importing = {"epochs": 1, "reading": {"config": "b", "label": "class_id"}}
-    done = api.evaluation(repo, ["convnet2_w8"], source=source, importing=importing, seeds=1, threads=1)
-    old = api.evaluation(
+    importing = {"epochs": 1, "config": "b", "label": "class_id"}
+    done = api.evaluate(repo, ["convnet2_w8"], source=source, importing=importing, seeds=1, threads=1).to_dict()
+    old = api.evaluate(
         f"{repo}@{commit}", ["convnet2_w8"], source=source, importing=importing, seeds=1, threads=1, baselines=[]
-    )
+    ).to_dict()
     out = Path(place) / "ddhub-evaluations" / "alice--plain--b"
     rows, record = os.listdir(out / "evaluation"), (out / "set" / "ddhub.json").read_text()
     return {"said": said, "sets": [row["set"] for row in (*done["rows"], *old["rows"])], "rows": rows, "made": record}
@@ -169,18 +169,18 @@ def test_what_has_to_be_said_is_asked_for(image_folder, finished, tmp_path, monk
     monkeypatch.chdir(tmp_path)
     pictures = tree(tmp_path / "pictures")
     with pytest.raises(UserError, match=r"no ddhub artifact(.|\n)*ddhub evaluate pictures --source DATASET"):
-        api.evaluation("pictures")
+        api.evaluate("pictures")
     path = build("eccv24", tmp_path / "theirs")
     with pytest.raises(UserError, match="--source DATASET"):
-        api.evaluation(str(path))
+        api.evaluate(str(path))
     with pytest.raises(UserError, match="in the set's own folder"):
-        api.evaluation("pictures", source=str(image_folder), out=pictures / "out")
+        api.evaluate("pictures", source=str(image_folder), out=pictures / "out")
     with pytest.raises(UserError, match="is a ddhub artifact"):
-        api.evaluation(str(finished), source="digits")
+        api.evaluate(str(finished), source="digits")
     with pytest.raises(UserError, match=r"mean: for sets that are no ddhub artifacts"):
-        api.evaluation(str(finished), importing={"mean": (0.5,)})
+        api.evaluate(str(finished), importing={"mean": (0.5,)})
     with pytest.raises(UserError, match="no such file or folder"):
-        api.evaluation("./nowhere.pt", source="digits")
+        api.evaluate("./nowhere.pt", source="digits")
     assert not (tmp_path / "ddhub-evaluations").exists()
 
 
@@ -197,18 +197,20 @@ def test_another_test_set_is_followed_by_its_names(image_folder, make_folder, tm
         **QUICK,
     }
     pictures = str(tree(tmp_path / "pictures"))
-    own, other = (api.evaluation(pictures, ["convnet2_w8"], test=test, **options) for test in (None, str(turned)))
+    own, other = (
+        api.evaluate(pictures, ["convnet2_w8"], test=test, **options).to_dict() for test in (None, str(turned))
+    )
     assert own["rows"][0]["top1"] == other["rows"][0]["top1"] and own["rows"][0]["top1"] > 0.5
     shots = tree(tmp_path / "shots", per_class=3)
     for number, name in enumerate(("red", "green", "blue")):
         (shots / f"{number:05d}").rename(shots / name)
-    seen = api.evaluation(pictures, ["convnet2_w8"], test=str(shots), **options)
+    seen = api.evaluate(pictures, ["convnet2_w8"], test=str(shots), **options).to_dict()
     assert seen["rows"][0]["test_images"] == 9 and seen["rows"][0]["top1"] > 0.5
     both = make_folder({"a": (images, labels), "b": (images, labels)}, "both")
     with pytest.raises(UserError, match="no split to test on, only a, b"):
-        api.evaluation(pictures, ["convnet2_w8"], test=str(both), **options)
+        api.evaluate(pictures, ["convnet2_w8"], test=str(both), **options)
     with pytest.raises(UserError, match="its classes are not those of the set"):
-        api.evaluation(pictures, ["convnet2_w8"], test=str(strange), **options)
+        api.evaluate(pictures, ["convnet2_w8"], test=str(strange), **options)
 
 
 def test_classes_are_matched_by_name_and_by_wordnet_id():

@@ -10,6 +10,7 @@ from ddhub import api
 from ddhub.artifact import folder as folders
 from ddhub.artifact import manifest
 from ddhub.base import files
+from ddhub.base.resources import Resources
 from ddhub.data import preprocess, source
 from ddhub.data.spec import SourceSpec
 from ddhub.evaluation.probe import check, verdict
@@ -50,7 +51,7 @@ def own():
 
 def bring(path, out, **told):
     """Import a stripped copy, and probe it."""
-    api.import_set(path, out, "digits", **told)
+    api.import_set(path, out=out, source="digits", **told)
     return check.probe(folders.read(out), out / "probing")
 
 
@@ -129,12 +130,12 @@ def test_noise_is_never_fine(count, expected, cached, tmp_path):
 
 def test_without_a_teacher_nothing_is_known_and_probe_trains_one(home, tmp_path, capsys):
     """`unknown`, not `fine`; --probe says how long it will take, trains, and finds its teacher again."""
-    api.import_set(home / "plain_mtt", tmp_path / "set", "digits", mean=(0.5,), std=(0.5,))
+    api.import_set(home / "plain_mtt", out=tmp_path / "set", source="digits", mean=(0.5,), std=(0.5,))
     found = folders.read(tmp_path / "set")
     unknown = check.probe(found, tmp_path / "out")
     assert unknown["verdict"] == "unknown" and "--probe" in unknown["next"]
     assert "WARNING" not in capsys.readouterr().err
-    asked = check.probe(found, tmp_path / "out", train=True, threads=1)
+    asked = check.probe(found, tmp_path / "out", train=True, resources=Resources(threads=1))
     assert asked["verdict"] == "wrong space" and asked["teacher"]["kind"] == "trained"
     assert "takes about" in capsys.readouterr().err
     assert json.loads((tmp_path / "out" / "probe.json").read_text())["verdict"] == "wrong space"
@@ -143,7 +144,7 @@ def test_without_a_teacher_nothing_is_known_and_probe_trains_one(home, tmp_path,
 
 def test_a_source_that_cannot_be_read_is_no_reason_to_call_a_set_fine(cached, tmp_path):
     """Without its source there is no cached teacher to be had."""
-    api.import_set(cached / "plain_mtt", tmp_path / "set", "digits", **right())
+    api.import_set(cached / "plain_mtt", out=tmp_path / "set", source="digits", **right())
     found = folders.read(tmp_path / "set")
     assert check.probe(found, tmp_path / "out", str(tmp_path / "nowhere"))["verdict"] == "unknown"
 

@@ -7,6 +7,7 @@ import pytest
 from ddhub.artifact import folder as folders
 from ddhub.base.errors import UserError
 from ddhub.base.jobs import Engine
+from ddhub.base.resources import Resources
 from ddhub.evaluation import grid, speed
 from ddhub.evaluation.workbench import network as bench_network
 from ddhub.training import device as devices
@@ -17,7 +18,9 @@ ARCH = "convnet2_w8"
 
 def rows(folder, seeds: int, **asked) -> list[dict]:
     found = folders.read(folder)
-    done = grid.evaluate(found, folder / "evaluation", [ARCH], seeds=seeds, **{"threads": 1, **asked})
+    done = grid.evaluate(
+        found, folder / "evaluation", [ARCH], seeds=seeds, resources=Resources(**{"threads": 1, **asked})
+    )
     return sorted(done, key=lambda row: (row["data"], row["seed"]))
 
 
@@ -105,7 +108,7 @@ def test_long_grids_of_convnets_try_bfloat16_unasked(folder, monkeypatch, arch, 
 
     monkeypatch.setattr(speed, "candidates", only_candidates)
     with pytest.raises(UserError, match="float32") as told:
-        grid.evaluate(folders.read(folder), folder / "evaluation", [arch], seeds=2, threads=1)
+        grid.evaluate(folders.read(folder), folder / "evaluation", [arch], seeds=2, resources=Resources(threads=1))
     assert ("bfloat16" in str(told.value)) == tried
 
 

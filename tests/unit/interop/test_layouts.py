@@ -75,7 +75,7 @@ def build(layout, folder):
 
 
 def bring(path, out, source, **told):
-    made = api.import_set(path, out, str(source), **told)
+    made = api.import_set(path, out=out, source=str(source), **told).to_dict()
     return folders.read(importing.Path(made["folder"]))
 
 
@@ -95,6 +95,8 @@ def contents(path):
     for file in files:
         if file.suffix == ".npz":
             found += [torch.from_numpy(value) for _, value in sorted(np.load(file).items())]
+        elif file.name == "classes.txt":
+            assert file.read_text().split() == ["red", "green", "blue"]
         elif file.suffix == ".png":
             found.append(torch.from_numpy(np.array(Image.open(file))))
         else:
@@ -114,10 +116,11 @@ def test_each_layout_comes_back_bit_for_bit(layout, image_folder, tmp_path):
     found = bring(path, tmp_path / "set", image_folder, **told(layout))
     name = "mtt" if layout == "tesla" else layout
     assert found.manifest.imported.layout == name
-    done = api.export(found.folder, name, tmp_path / "back")
+    done = api.export(found.folder, name, tmp_path / "back").to_dict()
     assert same(contents(path), contents(tmp_path / "back"))
     place = tmp_path / "back"
     place = place / done["files"][0] if len(done["files"]) == 1 else place
+    assert str(tmp_path / "back") in done["read_with"]
     again = bring(place, tmp_path / "again", image_folder, **told(layout))
     assert same([found.images, found.labels, found.inputs], [again.images, again.labels, again.inputs])
     assert (
@@ -146,11 +149,11 @@ def test_every_form_of_labels_is_evaluated(layout, form, loss, method, image_fol
     assert (record.labels.form, record.protocol.loss, record.method) == (form, loss, {"name": method})
     assert record.protocol.epochs == 2
     baselines = ["random"] if form == "hard" else []
-    report = api.evaluation(str(found.folder), ["convnet2_w8"], baselines=baselines, seeds=1, threads=1)
+    report = api.evaluate(str(found.folder), ["convnet2_w8"], baselines=baselines, seeds=1, threads=1).to_dict()
     assert {row["data"] for row in report["rows"]} == {"distilled", *baselines}
     if form != "hard":
         with pytest.raises(UserError, match="--baselines none"):
-            api.evaluation(str(found.folder), ["convnet2_w8"], seeds=1, threads=1)
+            api.evaluate(str(found.folder), ["convnet2_w8"], seeds=1, threads=1)
 
 
 def test_an_imported_set_is_a_hub_dataset_and_says_where_it_is_from(image_folder, tmp_path):
@@ -217,7 +220,9 @@ def test_kip_whitens_every_image_by_itself(image_folder, tmp_path):
     )
     shown, _ = found.preprocess.pixels(found.preprocess.inputs(split.images))
     assert (shown.float() - split.images.float()).abs().mean() < 40  # brightness is lost, the colours are not
-    assert api.export(found.folder, "kip", tmp_path / "back")["files"] == ["kip_colours_ssize6_zca.npz"]
+    assert api.export(found.folder, "kip", tmp_path / "back").to_dict()["files"] == [
+        "kip_colours_ConvNet_ssize6_zca_nol_noaug_ckpt1000.npz"
+    ]
     assert same(contents(path), contents(tmp_path / "back"))
 
 
@@ -282,7 +287,7 @@ def test_a_native_set_is_exported_and_read_again(image_folder, tmp_path):
     source = ["method={name: random}", "ipc=10", f"source={{dataset: ./colours, path: {image_folder}}}", "augment=dsa"]
     api.distill("digits_ipc10", out=tmp_path / "native", overrides=[*quick, *source], threads=1)
     native = folders.read(tmp_path / "native")
-    done = api.export(tmp_path / "native", "mtt", tmp_path / "mtt")
+    done = api.export(tmp_path / "native", "mtt", tmp_path / "mtt").to_dict()
     assert done["files"] == ["images_best.pt", "labels_best.pt"]
     assert any("soft labels (logits)" in part for part in done["left_out"])
     mean, std = done["space"].split("--mean ")[1].split(" --std ")
@@ -321,6 +326,6 @@ def test_a_layout_that_cannot_hold_the_set_says_why(layout, to, says, image_fold
 
 def test_every_layout_has_the_same_doors():
     """Detection, reading, and writing but for the Hub's."""
-    assert plugins.LAYOUTS.names() == ["apm", "datm", "dc", "eccv24", "folder", "hub", "kip", "mtt"]
+    assert plugins.LAYOUTS.names() == ["apm", "datm", "dc", "eccv24", "folder", "hub", "idc", "kip", "mtt"]
     for name in plugins.LAYOUTS.names():
         assert (layout.load(name).write is None) == (name == "hub")

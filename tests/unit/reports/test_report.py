@@ -331,7 +331,7 @@ def evaluated(
             row |= {"payload": payload, "set": "set", "test_images": 360, "train_images": 10}
             files.write_json(place / f"{arch}-native-{row['data']}-s{row['seed']}-00000000.json", row)
     if out is None:
-        api.write_card(folder)
+        api.card(folder)
     return out or folder
 
 
@@ -404,7 +404,7 @@ def test_results_go_back_to_the_repo_in_one_commit(server, folder, tmp_path):
     rows = {f"evaluation/a-native-{d}-s{seed}-00000000.json" for d in ("distilled", "random") for seed in range(3)}
     assert changed == {*rows, "README.md", "report.json", "assets/accuracy.png", "assets/cost.png"}
     assert set(before) <= set(after)
-    assert api.faults(ID)[1] == []
+    assert api.verify(ID).ok
 
 
 def test_rows_of_a_set_on_the_hub_join_its_own_in_one_commit(server, folder, tmp_path, monkeypatch):
@@ -414,14 +414,14 @@ def test_rows_of_a_set_on_the_hub_join_its_own_in_one_commit(server, folder, tmp
     api.push(folder, ID)
     published, commits = server.files(ID), len(server.commits(ID))
     with pytest.raises(UserError, match="no rows here that its repo lacks"):
-        api.reports([ID], push=True)
+        api.report(ID, push=True)
     out = evaluated(folder, tmp_path / "ddhub-evaluations" / "alice--digits", values=BELOW, archs=("a", "b"))
     stranger = next((out / "evaluation").glob("b-*-s0-*.json"))
     files.write_json(out / "evaluation" / "other.json", {**json.loads(stranger.read_text()), "payload": "another"})
-    proposed = api.reports([ID], push=True, create_pr=True)
+    proposed = api.report(ID, push=True, create_pr=True).to_dict()
     assert proposed["pushed"]["url"] and server.files(ID) == published
     shutil.copytree(out, tmp_path / "elsewhere")
-    done = api.reports([ID], push=True, rows_from=tmp_path / "elsewhere")
+    done = api.report(ID, push=True, rows_from=tmp_path / "elsewhere").to_dict()
     after = server.files(ID)
     assert len(server.commits(ID)) == commits + 1 and server.commits(ID)[0].id == done["pushed"]["commit"]
     assert {name for name in after if name not in published} == {
@@ -431,6 +431,6 @@ def test_rows_of_a_set_on_the_hub_join_its_own_in_one_commit(server, folder, tmp
         name: data for name, data in published.items() if name.startswith("evaluation/a-")
     }
     assert "on a; not on b (n=3, 10.0 points below, intervals disjoint)" in after["README.md"].decode()
-    assert api.faults(ID)[1] == []
+    assert api.verify(ID).ok
     with pytest.raises(UserError, match="a commit is not changed"):
-        api.reports([f"{ID}@{done['pushed']['commit']}"], push=True)
+        api.report(*[f"{ID}@{done['pushed']['commit']}"], push=True)

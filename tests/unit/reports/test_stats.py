@@ -69,6 +69,20 @@ def test_rankings_of_architectures_are_compared():
     assert statistics.rank_fidelity(grid([0.3, 0.4], "distilled") + full, "native") is None
 
 
+def test_one_row_per_architecture_has_no_interval():
+    """Nothing can be resampled: null, not [1.0, 1.0]."""
+    single = [row for row in grid([0.3, 0.4, 0.5], "distilled") if row["seed"] == 0]
+    full = [row for row in grid([0.7, 0.8, 0.9], "full", "full") if row["seed"] == 0]
+    entry = statistics.rank_fidelity(single + full, "native")
+    assert entry["tau"] == pytest.approx(1) and entry["n"] == 1 and entry["ci95"] is None
+
+
+def test_versions_of_a_protocol_are_not_averaged():
+    """Their rows go by one name and are two lines."""
+    old, new = rows([0.5, 0.6]), [{**row, "protocol_version": 2} for row in rows([0.7, 0.8])]
+    assert [entry["mean"] for entry in statistics.summarise(old + new)] == pytest.approx([0.55, 0.75])
+
+
 def test_dd_rankings_scores_are_those_of_its_documentation_in_fractions():
     """HLR 5 and IOR 15 points give 0.291 and HLR 35, IOR 10 give 0.219; no lead and no loss is 0.269."""
 

@@ -40,7 +40,7 @@ def rehash(folder, **update):
 def test_a_finished_set_has_no_faults(folder):
     """Nor has it any once it is evaluated."""
     assert verify.faults(folder) == []
-    api.evaluation(str(folder), ["convnet2_w8"], threads=1)
+    api.evaluate(str(folder), ["convnet2_w8"], threads=1)
     assert verify.faults(folder) == []
 
 
@@ -138,12 +138,12 @@ def test_each_fault_is_named(folder, name):
 
 def test_numbers_that_nobody_measured_are_found(folder):
     """The report must be the rows' summary, and the card must show the report."""
-    api.evaluation(str(folder), ["convnet2_w8"], baselines=[], threads=1)
+    api.evaluate(str(folder), ["convnet2_w8"], baselines=[], threads=1)
     report = json.loads((folder / "report.json").read_text())
     report["summary"][0]["mean"] = 0.99
     (folder / "report.json").write_text(json.dumps(report))
     assert [f for f in verify.faults(folder) if "report.json: is not the summary" in f]
-    api.write_card(folder)
+    api.card(folder)
     assert verify.faults(folder) == []
     edit("README.md", r"\(n=1\)", "(n=5)")(folder)
     assert [f for f in verify.faults(folder) if "its results are not those of the rows" in f]

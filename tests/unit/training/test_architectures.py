@@ -6,10 +6,16 @@ import torch
 from torch import nn
 
 from ddhub.base.errors import UserError
-from ddhub.training import architectures
+from ddhub.training import architectures, optimisation
 
 TOO_DEEP = {("convnet4", 8), ("convnet5", 8), ("convnet6", 8), ("convnet6", 32)}  # more halvings than the side allows
-RUNS = [(name, *size) for name in architectures.TABLE for size in ((1, 8), (3, 32)) if (name, size[1]) not in TOO_DEEP]
+NO_PIXELS_TO_NORMALISE = {("resnet18_in", 8)}
+RUNS = [
+    (name, *size)
+    for name in architectures.TABLE
+    for size in ((1, 8), (3, 32))
+    if (name, size[1]) not in TOO_DEEP | NO_PIXELS_TO_NORMALISE
+]
 
 
 def refused(function, *arguments) -> str:
@@ -34,6 +40,121 @@ def test_a_convnet_deeper_than_the_image_says_so(name, side):
     """The reason is in the message, before any work."""
     message = refused(architectures.try_out, name, 5, 3, side)
     assert f"cannot run on {side}x{side} images: {name[-1]} halvings leave nothing of {side} pixels" in message
+
+
+@pytest.mark.parametrize("arch", ["resnet18_in", "resnet18_in_w16"])
+def test_a_network_that_normalises_single_pixels_is_refused(arch):
+    """A map of one pixel, normalised by image and channel, is a constant: logits would say nothing of the image."""
+    message = refused(architectures.try_out, arch, 5, 1, 8)
+    assert message.startswith(f"arch '{arch}': cannot run on 8x8 images: its instance norm sees maps of one pixel")
+    images = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    stage = architectures.build(arch, 5, 1, 8, seed=0).layer4[
+        1
+    ]  # what the refusal is for: its norms erase what they see
+    width = stage.conv1.in_channels
+    erased = stage.bn1(stage.conv1(torch.randn(4, width, 1, 1)))
+    assert erased.abs().max() < 1e-2 and architectures.try_out("resnet18", 5, 1, 8)(images).shape == (4, 5)
+
+
+@pytest.mark.parametrize("norm", [nn.InstanceNorm2d(3), nn.GroupNorm(3, 3), nn.GroupNorm(1, 3)])
+@pytest.mark.parametrize("side", [1, 2])
+def test_only_groups_of_one_value_are_refused(norm, side, monkeypatch):
+    """Any norm within the image counts, and any map or group of channels with more than one value is fine."""
+
+    class Net(nn.Sequential):
+        def __init__(self, classes, channels, side, width=0):
+            super().__init__(nn.AdaptiveAvgPool2d(side), norm, nn.Flatten(), nn.Linear(3 * side**2, classes))
+
+    monkeypatch.setitem(
+        architectures.TABLE, "own", lambda classes, channels, given, width=0: Net(classes, channels, side)
+    )
+    if side == 1 and not (isinstance(norm, nn.GroupNorm) and norm.num_groups == 1):
+        assert "maps of one pixel" in refused(architectures.try_out, "own", 5, 3, 8)
+    else:
+        architectures.try_out("own", 5, 3, 8)
+
+
+@pytest.mark.parametrize(("side", "sizes"), [(8, [8, 4, 2, 2, 2]), (16, [16, 8, 4, 2, 2]), (32, [32, 16, 8, 4, 2])])
+def test_vgg_with_instance_norm_keeps_two_pixels_to_normalise(side, sizes):
+    """Each of its five blocks sees maps of 2x2 at least, and maps halve as far as that allows."""
+    net, seen = architectures.build("vgg11_in_w8", 5, 3, side, seed=0), []
+    for layer in net.features:
+        if isinstance(layer, nn.GroupNorm):
+            layer.register_forward_hook(lambda layer, given, out: seen.append(out.shape[-1]))
+    net(torch.zeros(2, 3, side, side))
+    assert list(dict.fromkeys(seen)) == list(dict.fromkeys(sizes)) and len(seen) == 8 and seen[0] == side
+
+
+WIDTHS = [
+    ("resnet18_w16", 32, [16] * 5 + [32] * 5 + [64] * 5 + [128] * 5),
+    ("resnet18_in_w16", 96, [16] * 5 + [32] * 5 + [64] * 5 + [128] * 5),
+    ("vgg11_w16", 32, [16, 32, 64, 64, 128, 128, 128, 128]),
+    ("vgg11_in_w10", 32, [10, 20, 40, 40, 80, 80, 80, 80]),
+    ("vgg11_w16", 96, [16, 32, 64, 64, 128, 128, 128, 128, 1024, 1024]),
+    ("alexnet_in_w32", 32, [32, 48, 64, 48, 48]),
+    ("vit_tiny_w64", 32, [64]),
+    ("vit_tiny_w48", 8, [48]),
+    ("convnet3_w32", 32, [32, 32, 32]),
+]
+
+
+@pytest.mark.parametrize(("arch", "side", "widths"), WIDTHS)
+def test_a_width_is_that_of_the_first_stage_and_the_others_follow(arch, side, widths):
+    """Every convolution's output, and of a ViT the embedding; all parameters have a part in the logits."""
+    net = architectures.try_out(arch, 5, 3, side)
+    assert [layer.out_channels for layer in net.modules() if isinstance(layer, nn.Conv2d)] == widths
+    logits = net(torch.randn(4, 3, side, side, generator=torch.Generator().manual_seed(0)))
+    logits.square().sum().backward()
+    assert logits.shape == (4, 5) and all(parameter.grad is not None for parameter in net.parameters())
+
+
+FULL = [("convnet", 128), ("resnet18", 64), ("resnet18_in", 64), ("vgg11", 64), ("vgg11_in", 64), ("alexnet_in", 128)]
+
+
+@pytest.mark.parametrize("side", [32, 96])
+@pytest.mark.parametrize(("arch", "width"), [*FULL, ("vit_tiny", 192)])
+def test_the_full_width_by_number_is_the_network_itself(arch, width, side):
+    """Modules, shapes and functions are the same; only the seed of the weights hangs on the name."""
+    if (arch, side) == ("convnet", 96):
+        arch = "convnet5"
+    plain, numbered = (architectures.build(name, 5, 3, side, seed=0) for name in (arch, f"{arch}_w{width}"))
+    assert repr(plain) == repr(numbered)
+    numbered.load_state_dict(plain.state_dict())
+    images = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(plain.eval()(images), numbered.eval()(images))
+
+
+@pytest.mark.parametrize("arch", ["resnet18_w128", "resnet18_in_w16"])
+def test_a_resnet_of_any_width_starts_as_timms_do(arch):
+    """Convolutions by He's rule over their outputs, and every block as the identity: its last norm's scale is 0."""
+    net = architectures.build(arch, 5, 3, 32, seed=0)
+    for layer in net.modules():
+        if isinstance(layer, nn.Conv2d):
+            expected = (2 / (layer.out_channels * layer.kernel_size[0] ** 2)) ** 0.5
+            assert layer.weight.std().item() == pytest.approx(expected, rel=0.1)
+    assert all((block.bn2.weight == 0).all() for stage in range(1, 5) for block in getattr(net, f"layer{stage}"))
+
+
+def test_a_vit_has_three_heads_or_four():
+    """Three as the full one has, four where three do not divide the width; other widths are refused."""
+    heads = {
+        width: architectures.build(f"vit_tiny_w{width}", 5, 3, 32, 0).blocks[0].attn.num_heads
+        for width in (48, 64, 192)
+    }
+    assert heads == {48: 3, 64: 4, 192: 3}
+    assert "a width of 50 divides into neither three heads nor four" in refused(
+        architectures.build, "vit_tiny_w50", 5, 3, 32, 0
+    )
+
+
+@pytest.mark.parametrize("arch", ["resnet18", "resnet18_in", "vgg11", "vgg11_in", "alexnet_in", "vit_tiny", "convnet3"])
+def test_a_width_of_too_many_weights_is_refused_before_it_takes_memory(arch):
+    """A set's own words decide the width: tens of thousands would take hundreds of gigabytes."""
+    message = refused(architectures.build, f"{arch}_w99999", 5, 3, 32, 0)
+    count = int(message.partition("images: ")[2].partition(" weights")[0])
+    assert (
+        count > architectures.MOST_WEIGHTS and "weights are more than the 1000000000 of the largest network" in message
+    )
 
 
 @pytest.mark.parametrize(
@@ -112,7 +233,8 @@ def test_any_timm_model_runs_by_its_full_name(name):
     [
         ("resnet34", "next: write timm:resnet34"),
         ("convent3", "arch 'convent3': unknown; did you mean 'convnet3'?"),
-        ("resnet18_w32", "arch 'resnet18_w32': unknown"),
+        ("resnet18_w0", "arch 'resnet18_w0': unknown"),
+        ("resnet19_w16", "arch 'resnet19_w16': unknown"),
         ("convnet3_w0", "arch 'convnet3_w0': unknown"),
         ("timm:resnet19", "timm has no such model; did you mean 'resnet"),
         ("", "arch '': unknown"),
@@ -183,7 +305,14 @@ def test_the_seed_alone_decides_the_weights(arch):
 )
 def test_the_family_follows_the_norm(arch, family):
     """Networks with layer norm train with AdamW and a cosine, the others with SGD at the protocol's rate."""
-    found = architectures.family(architectures.build(arch, 5, 3, 32, seed=0))
+    found = optimisation.kind(architectures.build(arch, 5, 3, 32, seed=0))
     assert found == family
     optimizer, schedule = {"transformer": ("adamw", "cosine"), "convnet": ("sgd", "half")}[found]
-    assert (architectures.FAMILIES[found].optimizer, architectures.FAMILIES[found].schedule) == (optimizer, schedule)
+    assert (optimisation.FAMILIES[found].optimizer, optimisation.FAMILIES[found].schedule) == (optimizer, schedule)
+
+
+def test_the_work_of_training_is_counted_for_families_that_are_compiled():
+    """Three forward passes an image, of two operations a weight and place; nothing for families that are not."""
+    first, second, linear = 8 * 9 * 64, 8 * 8 * 9 * 16, 8 * 4 * 2
+    assert architectures.training_flops("convnet2_w8", 1, 8, 100) == 3 * 100 * 2 * (first + second + linear)
+    assert architectures.training_flops("alexnet_in_w8", 1, 8, 100) == 0

@@ -194,12 +194,42 @@ def test_a_chain_applies_all_and_a_list_draws_one():
 def test_a_random_resized_crop_shows_a_part_of_the_image():
     """All of its area gives the image itself; a small part of a ramp is flat, and stays within the image's values."""
     ramp = torch.linspace(0, 1, 16).expand(1, 1, 16, 16)
-    whole = augment.rrc(ramp, torch.tensor([[1.0], [0.5], [0.5], [0.5]]))
+    whole = augment.rrc(ramp, crop_draws(1.0, 0.5, 0.5))
     torch.testing.assert_close(whole, ramp)
-    small = augment.rrc(ramp, torch.tensor([[0.0], [0.5], [1.0], [0.5]]))
+    small = augment.rrc(ramp, crop_draws(0.0, 0.5, 1.0))
     side = 0.08**0.5
     assert small.max() <= 1 and small.max() - small.min() == pytest.approx(side, abs=0.01)
     assert small.max() == pytest.approx(1.0, abs=1e-4)
+
+
+def crop_draws(area, ratio, across):
+    """Draws of `rrc` for one image: every try the same, in the middle from top to bottom."""
+    return torch.tensor([[area]] * 10 + [[ratio]] * 10 + [[across], [0.5]])
+
+
+def test_a_crop_that_does_not_fit_is_drawn_again():
+    """Nine tries are wider than the image, the tenth fits; where none does, the image is whole."""
+    ramp = torch.linspace(0, 1, 16).view(1, 1, 1, 16).expand(1, 1, 16, 16).contiguous()
+    torch.testing.assert_close(augment.rrc(ramp, crop_draws(1.0, 1.0, 0.5)), ramp)
+    draws = crop_draws(1.0, 1.0, 0.0)
+    draws[9], draws[19] = 0.0, 0.5
+    seen = augment.rrc(ramp, draws)
+    assert seen.max() - seen.min() == pytest.approx(0.08**0.5, abs=0.01)
+
+
+def test_crops_of_patches_keep_half_of_the_image():
+    """`rrc50`, for images of 2 x 2 patches: the smallest has half the area."""
+    ramp = torch.linspace(0, 1, 16).view(1, 1, 1, 16).expand(1, 1, 16, 16).contiguous()
+    seen = augment.FORMULAS["rrc50"](ramp, crop_draws(0.0, 0.5, 1.0))
+    assert seen.max() - seen.min() == pytest.approx(0.5**0.5, abs=0.01)
+
+
+def test_patches_change_places():
+    """Left with right, top with bottom, or both; every image by its own draws."""
+    image = torch.tensor([[1.0, 2.0], [3.0, 4.0]]).repeat_interleave(2, 0).repeat_interleave(2, 1).expand(4, 1, 4, 4)
+    seen = augment.shuffle(image, torch.tensor([[0.9, 0.1, 0.9, 0.1], [0.9, 0.9, 0.1, 0.1], [0.0] * 4]))
+    corners = seen[:, 0, ::2, ::2].flatten(1).tolist()
+    assert corners == [[1, 2, 3, 4], [2, 1, 4, 3], [3, 4, 1, 2], [4, 3, 2, 1]]
 
 
 def test_cutmix_pastes_one_box_of_other_images():

@@ -33,7 +33,7 @@ def written(folder) -> list[tuple[str, int]]:
 
 def refused(folder, **asked) -> str:
     with pytest.raises(UserError) as caught:
-        api.evaluation(str(folder), [ARCH], seeds=3, **{"threads": 1, "baselines": (), **asked})
+        api.evaluate(str(folder), [ARCH], seeds=3, **{"threads": 1, "baselines": (), **asked})
     return str(caught.value)
 
 
@@ -69,7 +69,7 @@ def test_the_next_command_is_one_that_changes_the_rate(folder, seed_1_diverges, 
     monkeypatch.setattr("ddhub.evaluation.tuning.RATES", (1.0,))
     monkeypatch.setattr("ddhub.evaluation.tuning.DECAYS", (1.0,))
     with pytest.raises(UserError) as caught:
-        api.evaluation(str(folder), [arch], seeds=2, baselines=(), threads=1, probe=False, **asked)
+        api.evaluate(str(folder), [arch], seeds=2, baselines=(), threads=1, probe=False, **asked)
     assert caught.value.next == advice
 
 

@@ -11,7 +11,7 @@ from conftest import CLASSES, SIDE, examples
 
 from ddhub.base.errors import UserError
 from ddhub.data import preprocess
-from ddhub.training import architectures, device, fit, losses
+from ddhub.training import architectures, device, fit, losses, optimisation
 from ddhub.training import network as networks
 from ddhub.training.loop import Run
 from ddhub.training.protocol import Protocol
@@ -188,8 +188,8 @@ def test_an_epoch_has_as_few_batches_as_fit(count, batch, steps):
 def test_a_family_gets_the_steps_that_it_needs(count, batch, epochs, expected):
     """Batches of fewer images first, then more epochs; a protocol that asks for enough steps is followed."""
     asked = protocol(batch=batch, epochs=epochs, min_steps=300)
-    assert fit.plan(count, asked, architectures.FAMILIES["transformer"]) == expected
-    plain = fit.plan(count, asked, architectures.FAMILIES["convnet"])
+    assert fit.plan(count, asked, optimisation.FAMILIES["transformer"]) == expected
+    plain = fit.plan(count, asked, optimisation.FAMILIES["convnet"])
     assert plain == (epochs, math.ceil(count / batch))
 
 

@@ -112,7 +112,7 @@ def test_several_answer_in_one_call_what_each_answers_alone(arch):
 def test_dropout_is_not_trained_together(monkeypatch):
     """Its draws come from torch's own state; said before any work."""
     net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Dropout(0.5), torch.nn.Linear(SIDE**2, CLASSES))
-    monkeypatch.setattr(networks.nets, "try_out", lambda *_: net)
+    monkeypatch.setattr(networks.architectures, "try_out", lambda *_: net)
     with pytest.raises(UserError, match="--together: mlp has dropout"):
         networks.Network("mlp", CLASSES, 1, SIDE, device.Decisions(together=2))
     assert networks.Network("mlp", CLASSES, 1, SIDE, device.Decisions()).draws

@@ -1,0 +1,34 @@
+"""What a command may use of a machine, as asked for: `--device`, `--threads`, `--workers` and the like."""
+
+from dataclasses import dataclass
+from typing import Literal, TypedDict
+
+Precision = Literal["float32", "bfloat16"]
+AskedPrecision = Literal["float32", "bfloat16", "auto"]  # auto: bfloat16 where it is measured to be faster
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What was asked for; None leaves a choice to ddhub."""
+
+    device: str | None = None  #: a torch device, such as `cpu` or `cuda`
+    threads: int | None = None  #: CPU threads, of one worker where there are several
+    compile: bool | None = None  #: whether torch.compile is used
+    precision: AskedPrecision | None = None  #: of the forward pass in training
+    together: int | None = None  #: seeds that one program trains
+    workers: int | None = None  #: processes on this machine
+    shard: str | None = None  #: the I-th part of N as `I/N`, counted from 0
+    ray: str | None = None  #: the address of a Ray cluster; `local` starts one here
+
+
+class ResourceOptions(TypedDict, total=False):
+    """The fields of Resources as keyword arguments of the Python functions."""
+
+    device: str | None
+    threads: int | None
+    compile: bool | None
+    precision: AskedPrecision | None
+    together: int | None
+    workers: int | None
+    shard: str | None
+    ray: str | None

@@ -1,0 +1,140 @@
+"""What a stranger's dataset makes `datasets` read: its header is looked at before, the list of its files after.
+
+The YAML of a README (and of `.huggingface.yaml`) can name any file or address as data. Folders that the user names as
+a source are the user's own; folders of strangers and all Hub repos go through here.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ddhub.base import files, hub_client, limits
+from ddhub.base.errors import UserError
+from ddhub.base.redact import one_line
+
+# What reads images and labels. Others follow what their files say to other files (hdf5, lance, iceberg), or unpickle.
+BUILDERS = ("arrow", "cache", "csv", "imagefolder", "json", "parquet", "text", "webdataset")
+NODES = 10**6  # of a header's YAML, its aliases spelt out
+INSIDE = "a dataset names files inside of itself alone"
+
+
+def builder(where: str, config: str | None, revision: str | None) -> Any:
+    """The `datasets.DatasetBuilder` of a stranger's folder or Hub repo: its files are known, and none was read.
+
+    Raises:
+        UserError: for a dataset that names files outside of itself, or is read by what could.
+    """
+    import datasets
+
+    check(where, revision)
+    found = datasets.load_dataset_builder(where, name=config, revision=revision)
+    kind = type(found).__module__.rpartition(".")[2]
+    if kind not in BUILDERS:
+        raise UserError(f"{where}: is no table and no folder of pictures, but what `datasets` calls {kind}; refused")
+    for split in (found.config.data_files or {}).values():
+        for name in split:
+            _check_file(str(name), where, found.repo_id)
+    return found
+
+
+def check(where: str, revision: str | None) -> None:
+    """Refuse a dataset whose header names data outside of it.
+
+    Args:
+        where: a folder, or the id of a Hub repo.
+
+    Raises:
+        UserError: with the entry.
+    """
+    from datasets import config
+
+    for name in (config.REPOCARD_FILENAME, config.REPOYAML_FILENAME):
+        path = _file(where, name, revision)
+        if path is None or not path.exists():
+            continue
+        here = f"{where}: {name}"
+        header = _read(path, here, card=name == config.REPOCARD_FILENAME)
+        for key, pattern in _patterns(header):
+            parts = pattern.replace("\\", "/").split("/")
+            if ":" in pattern or ".." in parts or pattern.startswith(("/", "\\", "~")):
+                raise UserError(f"{here}: {key} {pattern[:200]!r} leads out of the dataset; refused", next=INSIDE)
+
+
+def _file(where: str, name: str, revision: str | None) -> Path | None:
+    """A file of a folder, or of a Hub repo, where there is one."""
+    from huggingface_hub.errors import EntryNotFoundError
+
+    if Path(where).is_dir():
+        return Path(where) / name
+    with contextlib.suppress(EntryNotFoundError):
+        api = hub_client.client()
+        return Path(api.hf_hub_download(where, name, repo_type="dataset", revision=revision))
+    return None
+
+
+def _read(path: Path, where: str, card: bool) -> Any:
+    """The YAML of a file, or of the header of a card, as `datasets` reads it."""
+    from huggingface_hub.repocard import REGEX_YAML_BLOCK
+
+    try:
+        with files.regular(path) as file:
+            text = file.read(limits.YAML_BYTES + 1).decode()
+        if len(text) > limits.YAML_BYTES:
+            raise UserError(f"{where}: more than {limits.YAML_BYTES} bytes")
+        block = REGEX_YAML_BLOCK.search(text) if card else None
+        found = yaml.safe_load(block[2] if block else "" if card else text)
+        if _nodes(found, {}, 0) > NODES:
+            raise UserError(f"{where}: more than {NODES} entries; refused")
+    except (yaml.YAMLError, ArithmeticError, LookupError, ValueError, RecursionError, TypeError) as fault:
+        raise UserError(f"{where}: its YAML cannot be read: {one_line(fault, 200)}") from fault
+    return found
+
+
+def _nodes(found: Any, known: dict[int, int], depth: int) -> int:
+    """How many values there are, those that several places share counted at each."""
+    if not isinstance(found, dict | list):
+        return 1
+    if depth > limits.DEPTH:
+        raise ValueError(f"more than {limits.DEPTH} levels deep")
+    if id(found) not in known:
+        inner = found.values() if isinstance(found, dict) else found
+        known[id(found)] = 1 + sum(_nodes(each, known, depth + 1) for each in inner)
+    return known[id(found)]
+
+
+def _patterns(header: Any) -> Iterator[tuple[str, str]]:
+    """Every text below a key `data_files` or `data_dir`, with the key."""
+    if isinstance(header, dict):
+        for key, value in header.items():
+            if key in ("data_files", "data_dir"):
+                yield from ((key, text) for text in _texts(value))
+            else:
+                yield from _patterns(value)
+    elif isinstance(header, list):
+        for value in header:
+            yield from _patterns(value)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if key != "split":
+                yield from _texts(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _texts(inner)
+    elif value is not None:
+        yield str(value)
+
+
+def _check_file(name: str, where: str, repo_id: str | None) -> None:
+    """Refuse a data file that is not the dataset's own, links followed."""
+    if Path(where).is_dir():
+        inside = "://" not in name and "::" not in name and not files.leads_out(Path(where), Path(name))
+    else:
+        inside = name.startswith(tuple(f"hf://datasets/{repo}@" for repo in (where, repo_id) if repo))
+    if not inside:
+        raise UserError(f"{where}: its file {name[:200]!r} lies outside of it; refused", next=INSIDE)

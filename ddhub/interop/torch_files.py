@@ -1,0 +1,83 @@
+"""Torch files of strangers, looked at before they are loaded: their pickles are walked, their tensors added up.
+
+What they claim is held against their own bytes and the limit; nothing of that size is made before.
+"""
+
+import functools
+import io
+import tarfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ddhub.base import files, limits
+from ddhub.base.errors import UserError
+from ddhub.base.units import size
+from ddhub.interop import pickles
+
+
+def check(path: Path, limit: int) -> None:
+    """Refuse a torch file of more than `limit` bytes, or one that asks for more than tensors, numbers, texts and lists.
+
+    Raises:
+        UserError: with what it asks for.
+        Exception: whatever a broken file leads readers to.
+    """
+    try:
+        stat = path.stat()
+        total = _claimed(path, stat.st_size, stat.st_mtime_ns)
+    except pickles.Refused as fault:
+        raise UserError(
+            f"{path.name}: {fault}; refused, and nothing in it was run",
+            next="ask its author for a file of tensors alone",
+        ) from fault
+    if total > limit:
+        raise UserError(
+            f"{path.name}: its tensors take {size(total)}, more than the {size(limit)} that are read",
+            next=f"--max-bytes {total}, if you trust it",
+        )
+
+
+@functools.lru_cache(maxsize=16)  # every layout looks at a file
+def _claimed(path: Path, length: int, changed: int) -> int:
+    """Bytes of all storages of a file, as it was when it had this length and time."""
+    with files.regular(path) as file:
+        packed = file.read(4) == b"PK\x03\x04"
+    return _packed(path) if packed else _plain(path)
+
+
+def _packed(path: Path) -> int:
+    """Bytes of all storages in a zip archive, as torch writes them, by the reader that torch will use."""
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+    if len(set(names)) < len(names):
+        raise pickles.Refused("holds a member twice")
+    reader: Any = torch._C.PyTorchFileReader(str(path))
+    if reader.get_record_size("data.pkl") > limits.PICKLE_BYTES:
+        raise pickles.Refused(f"its pickle is larger than {size(limits.PICKLE_BYTES)}")
+    found = pickles.walk(io.BytesIO(reader.get_record("data.pkl")))
+    for storage in found.storages.values():
+        if storage.bytes > reader.get_record_size(f"data/{storage.key}"):
+            raise pickles.Refused(f"claims {storage.count} numbers, more than its file holds")
+    return sum(storage.bytes for storage in found.storages.values())
+
+
+def _plain(path: Path) -> int:
+    """The same of a file of before torch 1.6: five pickles, then the numbers."""
+    if tarfile.is_tarfile(path):
+        raise pickles.Refused("is a tar archive, as torch wrote before 2017")
+    with files.regular(path) as file:
+        content = io.BytesIO(file.read(limits.PICKLE_BYTES))
+    for _ in range(3):  # a magic number, a version, sizes of the machine's numbers
+        if pickles.walk(content).storages:
+            raise pickles.Refused("holds tensors where none belong")
+    storages = pickles.walk(content).storages
+    keys = pickles.walk(content).value
+    if not isinstance(keys, list) or set(map(str, keys)) != set(storages) or len(keys) != len(storages):
+        raise pickles.Refused("does not list the numbers of all of its tensors")
+    total = sum(storage.bytes for storage in storages.values())
+    if total > path.stat().st_size - content.tell():
+        raise pickles.Refused(f"claims {total} bytes of numbers, more than its file holds")
+    return total

@@ -1,0 +1,63 @@
+"""A set on the Hub with card and report: verified before, in one commit, and read back after."""
+
+import tempfile
+from pathlib import Path
+
+from ddhub.artifact import hub, manifest
+from ddhub.artifact.file_names import CARD, MANIFEST
+from ddhub.base import files
+from ddhub.base.errors import UserError
+from ddhub.evaluation import find_results
+from ddhub.evaluation import results as rows
+from ddhub.evaluation.find_results import Found
+from ddhub.reports import refresh, summary, verify
+from ddhub.reports.documents import Push
+
+
+def push(
+    folder: Path,
+    repo_id: str,
+    *,
+    private: bool = False,
+    revision: str | None = None,
+    create_pr: bool = False,
+    yes: bool = False,
+) -> Push:
+    """Publish an artifact folder as a Hub dataset repo; `ddhub.push` says what the arguments are.
+
+    Raises:
+        UserError: for a set with faults, or what the Hub refuses; nothing is pushed then.
+    """
+    faults = verify.faults(folder)
+    if faults:
+        raise UserError("\n".join([*faults, "nothing was pushed"]), next=f"ddhub card {folder}, or make it again")
+    record = manifest.read(folder).model_copy(update={"repo_id": repo_id})
+    report = summary.build(record.name, rows.of(record, folder / "evaluation"))
+    described = {MANIFEST: manifest.dump(record), CARD: refresh.card_of(record, folder, report)}
+    done = hub.push(
+        {**hub.published(folder), **described},
+        repo_id,
+        private=private,
+        revision=revision,
+        create_pr=create_pr,
+        yes=yes,
+    )
+    try:
+        for name, content in described.items():  # the folder now knows where it lives
+            files.write_bytes(folder / name, content)
+    except UserError as fault:
+        raise UserError(f"{done.url}: published; but here {fault.args[0]}", next=fault.next) from fault
+    return Push(repo_id=done.repo_id, commit=done.commit, url=done.url, changed=done.changed)
+
+
+def results(found: Found, *, create_pr: bool = False, yes: bool = False) -> Push:
+    """Bring a repo the rows of its set, with card, report and charts anew, in one commit.
+
+    Raises:
+        UserError: where the set has no repo, or nothing new for it.
+    """
+    repo_id, revision = find_results.destination(found)
+    with tempfile.TemporaryDirectory(prefix="ddhub-") as name:
+        folder = find_results.gathered(found, Path(name) / "set")
+        refresh.write(folder)
+        return push(folder, repo_id, revision=revision, create_pr=create_pr, yes=yes)

@@ -1,0 +1,49 @@
+"""Card, pictures and report of a set, written anew from what lies in its folder."""
+
+from pathlib import Path
+
+from ddhub.artifact import folder as folders
+from ddhub.artifact.file_names import CARD, RECIPE, REPORT
+from ddhub.artifact.manifest import Manifest
+from ddhub.base import files, strict_yaml
+from ddhub.reports import summary as summaries
+from ddhub.reports.summary import Entry
+
+
+def write(folder: Path) -> None:
+    """Write the image grid, charts, report.json and README.md of an artifact anew."""
+    from ddhub.reports import charts
+
+    found = folders.read(folder)
+    grid = folder / "assets" / "images.png"
+    charts.image_grid(found, grid)
+    summary = summaries.save(found.manifest, folder / "evaluation", folder / REPORT)
+    charts.save(summary, grid.parent)
+    files.write_bytes(folder / CARD, card_of(found.manifest, folder, summary))
+
+
+def card_of(record: Manifest, folder: Path, summary: Entry) -> bytes:
+    """The card's text, from a manifest, the report of its rows and what lies in its folder."""
+    from ddhub.reports import card
+
+    resolved = strict_yaml.read(folder / RECIPE)
+    return card.render(record, resolved, summary, card.describe(folder)).encode()
+
+
+def results(artifact: Path | None, record: Manifest, out: Path) -> None:
+    """Write what tells of an evaluation's rows anew, where there are any.
+
+    Args:
+        artifact: the set's folder, where its rows lie in it: its card is written. None: the report alone is.
+        record: the set's manifest.
+        out: holds the folder of rows.
+    """
+    rows = out / "evaluation"
+    if not rows.is_dir():
+        return
+    # One after the other: of several processes on this folder, the last one's report has the rows of all.
+    with files.locked(rows / ".report.lock"):
+        if artifact is not None:
+            write(artifact)
+        else:
+            summaries.save(record, rows, out / REPORT)

@@ -1,0 +1,84 @@
+"""How networks are optimised: by their kind, and otherwise where a set was made for another family of networks."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import Tensor, nn
+
+from ddhub.training.protocol import Protocol
+
+NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)  # the first: batch and instance norm
+
+
+@dataclass(frozen=True)
+class Family:
+    """How networks of one kind are trained, whatever the set."""
+
+    optimizer: str  # sgd, adamw or adam
+    lr: float | None  # None: the protocol's
+    weight_decay: float
+    schedule: str  # half: x0.1 after half of the epochs; cosine: linear warm-up over a tenth, then cosine to zero
+    source: str
+    patient: bool = False  # trains for the protocol's `min_steps` at least
+
+
+FAMILIES = {
+    "convnet": Family("sgd", None, 5e-4, "half", "arXiv:2312.08912 and the field since arXiv:2006.05929; momentum .9"),
+    "transformer": Family(
+        *("adamw", 5e-4, 0.05, "cosine"),
+        # A ViT-tiny is far from done after the few hundred steps in which ConvNets learn a small set; validation data
+        # chose its rate (benchmarks/README.md).
+        source="DeiT, arXiv:2012.12877, Table 9, at half its rate for batch 1024",
+        patient=True,
+    ),
+}
+# Of networks of another family than the set's own that carry no normalisation: its rate is not made for them.
+UNNORMALISED = Family(
+    *("adamw", 1e-3, 0.05, "cosine"),
+    source="validation data, random and distilled images alike: benchmarks/results/other_families.json",
+)
+# Protocols of the field decide for every architecture: AdamW as in RDED, Adam as in RD3.
+ADAPTIVE = {"adamw": (0.01, "half_cosine"), "adam": (0.0, "cosine_to_zero")}  # weight decay, schedule
+
+
+def kind(net: nn.Module) -> str:
+    """`transformer` for networks that normalise by layer (ViTs, Swin, ConvNeXt, mixers), otherwise `convnet`."""
+    return "transformer" if any(isinstance(layer, nn.LayerNorm) for layer in net.modules()) else "convnet"
+
+
+def for_other_family(protocol: Protocol, net: nn.Module, told: Collection[str] = ()) -> Protocol:
+    """A set's own protocol as it trains a network of another family than the set's: for `min_steps` at least.
+
+    Labels and loss are the same. The optimiser is too, but for networks without normalisation (UNNORMALISED).
+
+    Args:
+        told: the settings that a user decided on, which stay; an optimiser with all that belongs to it.
+    """
+    changes: dict[str, object] = {"patient": "epochs" not in told}
+    if not any(isinstance(layer, NORMS) for layer in net.modules()) and "optimizer" not in told:
+        names = ("optimizer", "lr", "weight_decay", "schedule")
+        changes |= {name: getattr(UNNORMALISED, name) for name in names if name not in told}
+    return protocol.model_copy(update=changes)
+
+
+def for_all(family: Family, protocol: Protocol) -> Family:
+    """How a family is trained where the protocol decides it for all; by SGD, families keep what they have."""
+    if protocol.optimizer not in ADAPTIVE:
+        return family
+    decay, schedule = ADAPTIVE[protocol.optimizer]
+    schedule = protocol.schedule or schedule
+    return replace(family, optimizer=protocol.optimizer, lr=None, weight_decay=decay, schedule=schedule, patient=False)
+
+
+def decaying(net: nn.Module, names: Sequence[str], parameters: Sequence[Tensor]) -> list[dict[str, Any]]:
+    """Parameters in two groups: weights of layers decay; biases, norms and all of one dimension do not (RDED).
+
+    Args:
+        net: what gives the parameters' sizes; `names` are theirs, in their order.
+    """
+    sizes = {name: value.dim() for name, value in net.named_parameters()}
+    groups: dict[bool, list[Tensor]] = {True: [], False: []}
+    for name, value in zip(names, parameters, strict=True):
+        groups["weight" in name and sizes[name] > 1].append(value)
+    return [{"params": groups[True]}, *([{"params": groups[False], "weight_decay": 0.0}] if groups[False] else [])]

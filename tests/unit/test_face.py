@@ -1,0 +1,143 @@
+"""The public face: `import ddhub` is quick and typed, and what its functions give back shows itself."""
+
+import inspect
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import QUICK
+
+import ddhub
+from ddhub.base.resources import ResourceOptions, Resources
+
+VERBS = ["distill", "evaluate", "export", "import_set", "merge", "plan", "pull", "push", "recipes", "report", "verify"]
+SCRIPT = """
+from pathlib import Path
+
+import ddhub
+
+made = ddhub.distill("digits_ipc1", Path("out"), overrides={"ipc": 2, "method": {"name": "random"}}, threads=1)
+record = made.manifest
+names: list[str] = record.classes
+scored = ddhub.evaluate(made.folder, ["resnet18"], seeds=3, device="cpu", workers=2, precision="auto")
+best: float = max(score.mean for score in scored.summary if score.data == "distilled")
+rows: list[float] = [row.top1 for row in scored.rows]
+seconds: float = ddhub.plan("imagenet_ipc50", overrides=["memory=4GB"]).sum.wall_seconds
+faults: list[str] = ddhub.verify(made.folder).faults
+url: str = ddhub.push(made.folder, "me/digits").url
+commit: str = ddhub.pull("me/digits", "copy").commit
+both = ddhub.merge("a", Path("b"), out="ab")
+warnings: list[str] = ddhub.report("a", "b", html="page.html").warnings
+other = ddhub.import_set("mtt.pt", source="uoft-cs/cifar10", out="mtt", mean=(0.5, 0.5, 0.5), zca=False)
+files: list[str] = ddhub.export(made.folder, "datm").files
+titles: list[str | None] = [recipe.title for recipe in ddhub.recipes()]
+loaded: ddhub.DistilledSet = ddhub.load("me/digits@main")
+try:
+    ddhub.load("nowhere")
+except ddhub.UserError as fault:
+    print(fault.next)
+"""
+WRONG = """
+import ddhub
+
+ddhub.distill("digits_ipc1", devise="cpu")
+ddhub.evaluate("set", threads="two")
+ddhub.verify("set").falts
+"""
+
+
+def python(code: str, *arguments: str) -> str:
+    """What a fresh interpreter prints."""
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def test_the_functions_are_named_as_the_commands():
+    """Each is there, is documented, and `dir` lists it."""
+    from ddhub.cli.app import COMMANDS
+
+    assert {(command.name or "").replace("import", "import_set") for command in COMMANDS} - {"card"} == set(VERBS)
+    assert {*VERBS, "load", "UserError", "DistilledSet"} <= set(dir(ddhub))
+    assert all(inspect.getdoc(getattr(ddhub, name)) for name in VERBS)
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    """As of any module."""
+    with pytest.raises(AttributeError, match="no attribute 'destill'"):
+        ddhub.destill  # noqa: B018
+
+
+def test_importing_the_package_imports_nothing_else():
+    """No library at all, so that it takes no time."""
+    code = "import sys; before = set(sys.modules); import ddhub; print(*sorted(set(sys.modules) - before))"
+    extra = set(python(code).split()) - {"ddhub", "__future__"}
+    assert not {name.split(".")[0] for name in extra} - set(sys.stdlib_module_names)
+
+
+def test_every_resource_is_a_keyword_argument():
+    """The keyword arguments are the fields of Resources, with their types."""
+    assert ResourceOptions.__annotations__ == {k: f.type for k, f in Resources.__dataclass_fields__.items()}
+
+
+def check_types(path: Path, text: str) -> subprocess.CompletedProcess[str]:
+    """What mypy says of a user's script."""
+    path.write_text(text)
+    command = [sys.executable, "-m", "mypy", "--strict", "--config-file", "/dev/null", "--cache-dir", str(path.parent)]
+    command += ["--follow-imports", "silent", "--ignore-missing-imports", str(path)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(ddhub.__file__).parents[1])
+
+
+def test_a_users_script_passes_the_strict_type_checker(tmp_path):
+    """Every function and result is typed for users, and what is misspelt is found."""
+    assert (Path(ddhub.__file__).parent / "py.typed").is_file()
+    right = check_types(tmp_path / "right.py", SCRIPT)
+    assert right.returncode == 0, right.stdout
+    wrong = check_types(tmp_path / "wrong.py", WRONG).stdout
+    assert 'Unexpected keyword argument "devise"' in wrong
+    assert 'Argument "threads" to "evaluate" has incompatible type "str"' in wrong
+    assert 'has no attribute "falts"' in wrong
+
+
+def test_a_set_is_made_and_evaluated_from_python(tmp_path):
+    """Objects print in a line, show pictures and tables in notebooks, and are JSON."""
+    changes = {"teachers": {"arch": "convnet2_w8", "count": 1, "epochs": 1}, "method.name": "random"}
+    changes |= {"evaluate.epochs": 1, "evaluate.packaging_seeds": 1}
+    made = ddhub.distill("digits_ipc1", tmp_path / "set", overrides=changes, threads=1)
+    assert made.manifest.ipc == 1 and "10 classes, 1 images of each" in repr(made)
+    assert made._repr_html_().count("data:image/png;base64,") == 1
+    scored = ddhub.evaluate(tmp_path / "set", ["convnet2_w8"], seeds=2, threads=1)
+    assert {(row.data, row.seed) for row in scored.rows} == {(d, s) for d in ("distilled", "random") for s in (0, 1)}
+    assert {(score.data, score.n) for score in scored.summary} == {("distilled", 2), ("random", 2)}
+    assert "convnet2_w8 native distilled" in repr(scored) and "n=2" in repr(scored)
+    assert "<table>" in scored._repr_html_() and "<td>convnet2_w8</td>" in scored._repr_html_()
+    assert ddhub.verify(tmp_path / "set").ok
+    shown = ddhub.report(tmp_path / "set")
+    assert [row.top1 for row in shown.sets[0].rows] == [row.top1 for row in scored.rows]
+    for document in (made, scored, shown):
+        assert len(repr(document)) < 400 and json.loads(json.dumps(document.to_dict())) == document.to_dict()
+
+
+def test_a_report_is_the_file_that_lies_in_the_folder(tmp_path, folder):
+    """`to_dict` loses no key and no digit."""
+    ddhub.evaluate(folder, ["convnet2_w8"], seeds=1, threads=1, probe=False)
+    kept = json.loads((folder / "report.json").read_text())
+    assert {**ddhub.report(folder).to_dict()["sets"][0], "set": kept["set"]} == kept
+
+
+def test_a_plan_and_the_recipes_show_themselves():
+    """Numbers as people say them."""
+    plan = ddhub.plan("digits_ipc1", overrides=QUICK, threads=1)
+    assert plan.recipe == "digits_ipc1" and plan.phases[0].phase == "source"
+    assert plan.sum.seconds >= plan.sum.wall_seconds > 0
+    assert "<td>teachers</td>" in plan._repr_html_() and repr(plan).startswith("<Plan of digits_ipc1: ")
+    assert "<Recipe digits_ipc1: " in repr(ddhub.recipes())
+
+
+def test_strangers_names_are_inert_in_notebooks(folder):
+    """Markup in a name is text."""
+    from ddhub.outcomes import Verification
+
+    shown = Verification(set="<script>x</script>", faults=["<b>bad</b>"])._repr_html_()
+    assert "<script>" not in shown and "<b>" not in shown
