@@ -329,13 +329,13 @@ def export(folder: Folder, layout: str, out: Folder | None = None, *, named: boo
 
     Args:
         folder: of the artifact.
-        layout: apm, dc, mtt, datm, kip, folder or eccv24.
+        layout: apm, dc, mtt, datm, kip, idc, folder, eccv24, an installed one, or a file, as `./mine.py`.
         out: a new folder; None takes `exported/NAME_LAYOUT`.
         named: name the folders of classes by class, where the layout has folders.
     """
     from ddhub.interop import exporting
 
-    place = Path(out) if out is not None else Path("exported") / f"{Path(folder).absolute().name}_{layout}"
+    place = Path(out) if out is not None else Path("exported") / f"{Path(folder).absolute().name}_{Path(layout).stem}"
     return Export.model_validate(exporting.export(Path(folder), layout, place, named))
 
 

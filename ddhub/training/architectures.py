@@ -1,7 +1,8 @@
 """Architectures by name: the field's networks, and every timm model.
 
-Short names resolve in TABLE, `timm:NAME` is always timm's own. `_wN` after a name of TABLE makes the network N wide.
-Low-resolution stems are decided here and nowhere else.
+Short names resolve in TABLE, then among what installed packages offer (entry points of the group
+`ddhub.architectures`, each a `Build`); `timm:NAME` is always timm's own. `_wN` after a name of TABLE makes the network
+N wide. Low-resolution stems are decided here and nowhere else.
 Ours are registered with timm as `ddhub_NAME`; nothing of timm's is overwritten.
 Shapes: B images, C channels, S side, K classes.
 """
@@ -19,7 +20,7 @@ from timm.models.resnet import BasicBlock
 from timm.models.vgg import VGG, ConvMlp, cfgs
 from torch import Tensor, nn
 
-from ddhub.base import limits, seeds
+from ddhub.base import limits, plugins, seeds
 from ddhub.base.errors import UserError
 from ddhub.base.schema import did_you_mean
 
@@ -210,12 +211,29 @@ def resolve(arch: str) -> Build:
         if not timm.is_model(name):
             raise UserError(f"arch '{arch}': timm has no such model{did_you_mean(name, timm.list_models())}")
         return partial(_timm, name)
+    if arch in plugins.ARCHITECTURES.installed():
+        return _installed(arch)
     if timm.is_model(arch):
         raise UserError(f"arch '{arch}': not one of ddhub's own names, but timm has it", next=f"write timm:{arch}")
     raise UserError(
-        f"arch '{arch}': unknown{did_you_mean(arch, list(TABLE))}",
+        f"arch '{arch}': unknown{did_you_mean(arch, names())}",
         next="an architecture such as convnet, resnet18, vit_tiny or timm:NAME",
     )
+
+
+def names() -> list[str]:
+    """The short names: those of TABLE, and those that installed packages offer."""
+    return [*TABLE, *plugins.ARCHITECTURES.names()]
+
+
+@cache
+def _installed(arch: str) -> Build:
+    """The builder that an installed package offers as an entry point of the group `ddhub.architectures`."""
+    found = plugins.ARCHITECTURES.find(arch)
+    wrong = plugins.takes(found.plugin, "classes", "channels", "side")
+    plugins.refuse("architecture", arch, found.code, [wrong] if wrong else [])
+    build: Build = found.plugin
+    return build
 
 
 def _timm(name: str, classes: int, channels: int, side: int) -> nn.Module:

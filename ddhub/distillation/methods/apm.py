@@ -23,6 +23,7 @@ from torch import Tensor
 
 from ddhub.base import mapped, seeds
 from ddhub.base.schema import Strict
+from ddhub.distillation.method import Method
 from ddhub.distillation.momentum import candidate, go_back, initial, settle, take, update
 from ddhub.distillation.plan.work import Outline, Phase, moving, scoring, training
 from ddhub.distillation.task import SyntheticSet, Task, own_protocol
@@ -349,3 +350,6 @@ def choose(state: State, store: Store, labels: Tensor, task: Task, step: int) ->
         go_back(state, store)
         state.update(lr=state["lr"] * config.decay, decays=state["decays"] + 1, bad=0)
         state["stop"] = state["decays"] > stopping.decays
+
+
+METHOD = Method(config=Config, distill=distill, work=work, architectures=("student.arch",))

@@ -136,6 +136,7 @@ class Work:
     compiled: bool = False
     cut: str | None = None  # the decision that says how many images are at once, as `micro_batch`
     held: float = 0  # bytes of memory beside what calls take
+    batch: int = 0  # images of a call that no decision cuts
 
 
 @dataclass(frozen=True)
@@ -210,6 +211,7 @@ def training(
         compiled=decisions.compile and one.convnet,
         cut="micro_batch",
         held=held + 4 * one.weights,
+        batch=batch,
     )
 
 
@@ -232,6 +234,7 @@ def scoring(
         rough=Rough(one.flops + _whitening(outline, zca), 2 * one.bytes, one.bytes / 2, one.layers + 5),
         compiled=decisions.compile and one.convnet,
         held=held,
+        batch=min(PREDICTED, count),
     )
 
 
@@ -274,6 +277,7 @@ def moving(
         compiled=outline.decisions.compile and all(one.convnet for one, _ in passes),
         cut="chunk" if chunk else None,
         held=held,
+        batch=batch,
     )
 
 
