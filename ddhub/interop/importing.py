@@ -37,7 +37,7 @@ from ddhub.interop.input_space import Told
 from ddhub.interop.layout import Layout
 from ddhub.interop.options import ImportOptions
 from ddhub.interop.reading import Foreign, Reading
-from ddhub.training import architectures
+from ddhub.training.field_networks import CONVNET_DEPTH
 from ddhub.training.protocol import Protocol
 
 
@@ -108,7 +108,7 @@ def evaluation_of(folder: Path) -> str:
     """The command that evaluates an imported set: a ConvNet that its size allows, no baselines that need teachers."""
     record = manifest.read(folder)
     side = record.source.resolution
-    arch = "convnet" if side in architectures.CONVNET_DEPTH else f"convnet{max(2, min(5, side.bit_length() - 3))}"
+    arch = "convnet" if side in CONVNET_DEPTH else f"convnet{max(2, min(5, side.bit_length() - 3))}"
     words = ["ddhub", "evaluate", str(folder), "--archs", arch]
     return shlex.join(words if record.labels.form == "hard" else [*words, "--baselines", "none"])
 
