@@ -3,15 +3,20 @@
 import contextlib
 import json
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 from ddhub.base.files import disk_errors, make_parent, open_own, write_bytes
 from ddhub.base.redact import shown
 
+last = 0.0  # when something was said last, by time.monotonic
+
 
 def say(text: str) -> None:
     """One line for people, on stderr, at once; that nobody can read it any more, or its disk is full, ends no run."""
+    global last
+    last = time.monotonic()
     with contextlib.suppress(OSError):
         print(shown(text), file=sys.stderr, flush=True)
 

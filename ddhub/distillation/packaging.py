@@ -23,7 +23,7 @@ from ddhub.artifact.manifest import (
 from ddhub.artifact.parquet import Rows
 from ddhub.artifact.recipe import Recipe
 from ddhub.artifact.state import STATE
-from ddhub.base import files, mapped
+from ddhub.base import files, mapped, progress
 from ddhub.base.log import say
 from ddhub.base.mapped import Room
 from ddhub.base.overrides import public_override
@@ -72,7 +72,8 @@ def package(
             scores["packaged"] = measure(task, _packaged(task, staging, rows[1], room))
         seconds["packaging"] = time.monotonic() - begun
         begun = time.monotonic()
-        nearest, pairs = memorisation.check(task, pixels, synthetic.labels)
+        with progress.busy(f"{task.recipe.name}: looking for copies of training images"):
+            nearest, pairs = memorisation.check(task, pixels, synthetic.labels)
         memorisation.picture(pairs, out / "assets" / "nearest.png")
         seconds["memorisation"] = time.monotonic() - begun
         record = _manifest(task, staging, teacher_records, seconds, overrides, scores, clipped, nearest, *rows)

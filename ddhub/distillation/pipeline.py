@@ -16,7 +16,7 @@ import torch
 
 from ddhub.artifact.recipe import Recipe
 from ddhub.artifact.state import STATE
-from ddhub.base import files, plugins
+from ddhub.base import files, plugins, progress
 from ddhub.base.errors import UserError, memory_errors
 from ddhub.base.log import say
 from ddhub.base.resources import Resources
@@ -63,9 +63,16 @@ def make(
         with history.Watch() as watch:
             task, seconds = prepare(recipe, out, resources, checkpoint_seconds)
             watch.prepared(seconds)
-            run = Run(out / STATE, "distill", device=task.decisions.device, checkpoint_seconds=checkpoint_seconds)
+            run = Run(
+                out / STATE,
+                "distill",
+                device=task.decisions.device,
+                checkpoint_seconds=checkpoint_seconds,
+                beside=task.teachers.origin if task.teachers else "",
+            )
             synthetic, seconds["distill"] = carry_out(task, run)
-            packaging.package(task, synthetic, out, seconds, overrides)
+            with progress.busy(f"{recipe.name}: packaging"):
+                packaging.package(task, synthetic, out, seconds, overrides)
             run.forget()
         history.note(task, seconds, watch)
     return out
@@ -160,7 +167,8 @@ def untaught(recipe: Recipe, out: Path, asked: Resources) -> Task:
         UserError: for a source that the recipe cannot be made from.
     """
     known = constants(recipe)
-    source, training, validation = sources.load_train(_pinned(recipe.source, out))
+    with progress.busy(f"{recipe.name}: reading {recipe.source.dataset}"):
+        source, training, validation = sources.load_train(_pinned(recipe.source, out))
     sources.stratified(source.labels[training], source.classes, recipe.ipc, recipe.seed, "init")  # enough images?
     if (recipe.labels.top_k or 1) > len(source.classes):
         raise UserError(f"labels.top_k: {recipe.labels.top_k} of {len(source.classes)} classes asked for")
