@@ -113,7 +113,7 @@ class Bar:
 
     def __init__(self, name: str, total: int | None, told: Callable[[], str]) -> None:
         self._what, self._bar = (name, total, told), -1
-        self._begun, self._done = time.monotonic(), 0
+        self._begun, self._speaks = time.monotonic(), False
 
     def __enter__(self) -> "Bar":
         return self
@@ -122,6 +122,9 @@ class Bar:
         if self._bar >= 0:
             _screen.remove(self._bar)
             self._bar = -1
+        if self._speaks:
+            self._speaks = False
+            _doing.remove(SPOKEN_FOR)
 
     @property
     def live(self) -> bool:
@@ -130,6 +133,9 @@ class Bar:
 
     def at(self, done: int) -> None:
         """So many steps are done; what is over in a moment gets no bar."""
+        if done and not self._speaks:
+            self._speaks = True
+            _doing.append(SPOKEN_FOR)
         if self._bar >= 0:
             _screen.move(self._bar, done)
         elif _screen.live and time.monotonic() - self._begun >= BRIEF:
@@ -153,12 +159,13 @@ def track(steps: Counted[T], unit: str) -> Iterator[T]:
             yield step
 
 
+SPOKEN_FOR = ""  # in place of a name: steps are counted, and lines come without anybody's help
 _doing: list[str] = []
 
 
 def doing() -> str | None:
     """What the innermost `busy` says."""
-    return _doing[-1] if _doing else None
+    return next((what for what in reversed(_doing) if what != SPOKEN_FOR), None)
 
 
 @contextlib.contextmanager
@@ -198,7 +205,7 @@ def _break_silence(end: threading.Event) -> None:
         what, now = doing(), time.monotonic()
         if what != said:
             said, begun, patience = what, now, SILENCE
-        if what is None or _screen.busy:
+        if what is None or _doing[-1:] == [SPOKEN_FOR] or _screen.busy:
             continue
         if now - log.last >= patience:
             say(f"{what} ..." if patience == SILENCE else f"{what} ... {duration(now - begun)}")

@@ -96,7 +96,8 @@ def make(
     watch.prepared(seconds)
     every = jobs_of(shared)
     frozen = shared.task.decisions
-    jobs.run_all(every, replace(engine, cpus=shared.request.threads, gpus=frozen.device.startswith("cuda")))
+    engine = replace(engine, cpus=shared.request.threads, gpus=frozen.device.startswith("cuda"))
+    jobs.run_all(every, engine, name="groups")
     missing = [number for number, path in enumerate(every) if not path.exists()]
     if not missing:
         with files.locked(out / STATE / "lock"):  # one process packages, the others wait and find it done

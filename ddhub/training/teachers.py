@@ -141,7 +141,8 @@ def obtain(lessons: Lessons, sent: Callable[[int], jobs.Job] | None = None, work
 
     job = here if sent is None or workers == 1 else sent
     cached = sum(path.exists() for path in lessons.paths)
-    jobs.run_all({path: job(index) for index, path in enumerate(lessons.paths)}, jobs.Engine(workers=workers))
+    made = {path: job(index) for index, path in enumerate(lessons.paths)}
+    jobs.run_all(made, jobs.Engine(workers=workers), name="teachers")
     return replace(load(lessons.paths, lessons.network), cached=cached)
 
 
