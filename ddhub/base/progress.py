@@ -4,6 +4,7 @@ The command line draws inside `shown()`. A program that uses ddhub gets neither 
 """
 
 import contextlib
+import logging
 import os
 import sys
 import threading
@@ -11,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from ddhub.base import log
+from ddhub.base import log, redact
 from ddhub.base.log import say
 from ddhub.base.units import duration
 
@@ -41,7 +42,8 @@ class _Screen:
 
     @property
     def live(self) -> bool:
-        return self.wanted and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+        seen = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+        return self.wanted and seen and log.ROOT.isEnabledFor(logging.INFO)
 
     @property
     def busy(self) -> bool:
@@ -52,7 +54,7 @@ class _Screen:
             display = self._display = self._display or _display()
             if not self._bars:
                 display.start()
-            bar = display.add_task(log.shown(name), total=total, told=told)
+            bar = display.add_task(redact.shown(name), total=total, told=told)
             self._bars.add(bar)
             return bar
 
@@ -185,9 +187,10 @@ def shown(what: str) -> Iterator[None]:
     Args:
         what: is said as long as no `busy` block says more.
     """
-    end = threading.Event()
-    watch = threading.Thread(target=_break_silence, args=(end,), name="progress", daemon=True)
-    _screen.wanted, log.last = True, time.monotonic()
+    end, ear = threading.Event(), _Ear()
+    watch = threading.Thread(target=_break_silence, args=(end, ear), name="progress", daemon=True)
+    _screen.wanted = True
+    log.ROOT.addHandler(ear)
     watch.start()
     try:
         with busy(what):
@@ -195,10 +198,22 @@ def shown(what: str) -> Iterator[None]:
     finally:
         end.set()
         watch.join()
+        log.ROOT.removeHandler(ear)
         _screen.wanted = False
 
 
-def _break_silence(end: threading.Event) -> None:
+class _Ear(logging.Handler):
+    """Knows when something was said last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = time.monotonic()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.last = time.monotonic()
+
+
+def _break_silence(end: threading.Event, ear: _Ear) -> None:
     """Say what goes on where nothing else was said: after two seconds, then every ten."""
     said, begun, patience = None, time.monotonic(), SILENCE
     while not end.wait(0.25):
@@ -207,6 +222,6 @@ def _break_silence(end: threading.Event) -> None:
             said, begun, patience = what, now, SILENCE
         if what is None or _doing[-1:] == [SPOKEN_FOR] or _screen.busy:
             continue
-        if now - log.last >= patience:
+        if now - ear.last >= patience:
             say(f"{what} ..." if patience == SILENCE else f"{what} ... {duration(now - begun)}")
             patience = LINE

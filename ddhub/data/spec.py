@@ -7,6 +7,7 @@ from pydantic import Field
 
 from ddhub.base import limits
 from ddhub.base.schema import Strict
+from ddhub.data.pictures import Pictures
 
 
 def absolute(place: str) -> str:
@@ -19,7 +20,7 @@ def is_local(place: str) -> bool:
     return Path(place).is_dir() or place.startswith((".", "/", "~"))
 
 
-class SourceSpec(Strict):
+class SourceSpec(Pictures):
     """Where the real images come from and how they are read."""
 
     dataset: str = Field(min_length=1, description="Hub id, `digits`, or a folder that `load_dataset` reads.")
@@ -36,7 +37,7 @@ class SourceSpec(Strict):
         default=None, ge=4, le=limits.SIDE, description="Side in pixels. null keeps the source's own."
     )
     channels: Literal[1, 3] | None = Field(
-        default=None, description="1 is grey, 3 is RGB. null takes 1 where every probed image is grey."
+        default=None, description="1 is grey, 3 is RGB. null takes 1 where every image is grey."
     )
 
 
@@ -56,7 +57,7 @@ def elsewhere(spec: SourceSpec, test: str) -> SourceSpec:
     where: dict[str, Any] = {"path": test}
     if not is_local(test):
         where = {"dataset": dataset, "revision": revision or None}
-    return spec.model_copy(update={**where, "config": None, "image": None, "label": None})
+    return spec.model_copy(update={**where, "config": None, "image": None, "label": None, "range": None})
 
 
 def local_folder(spec: SourceSpec) -> str | None:

@@ -9,19 +9,19 @@ from typing import Any
 import torch
 
 from ddhub import __version__
-from ddhub.artifact import folder, manifest, origin, parquet
-from ddhub.artifact.manifest import (
+from ddhub.artifact import folder, manifest, origin, parquet, payload
+from ddhub.artifact.manifest import Manifest
+from ddhub.artifact.parquet import Rows
+from ddhub.artifact.recipe import Recipe
+from ddhub.artifact.records import (
     LabelRecord,
     Made,
-    Manifest,
     Memorisation,
     Packaging,
     PreprocessRecord,
     SourceRecord,
     TeacherRecord,
 )
-from ddhub.artifact.parquet import Rows
-from ddhub.artifact.recipe import Recipe
 from ddhub.artifact.state import STATE
 from ddhub.base import files, mapped, progress
 from ddhub.base.log import say
@@ -179,7 +179,7 @@ def _manifest(
     rest: float | None,
 ) -> Manifest:
     recipe, source, spec = task.recipe, task.source, task.source.spec
-    records = folder.file_records(staging)
+    records = payload.file_records(staging)
     known = spec.model_dump(include=set(SourceRecord.model_fields))
     classes = list(source.classes)
     return Manifest(

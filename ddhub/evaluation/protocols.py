@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ddhub.artifact.manifest import ON_THE_FLY, Manifest
+from ddhub.artifact.manifest import Manifest
+from ddhub.artifact.records import ON_THE_FLY
 from ddhub.base.errors import UserError
 from ddhub.base.schema import check, did_you_mean
 from ddhub.base.strict_yaml import parse_yaml

@@ -6,7 +6,7 @@ Shapes: N images, C H W image, K classes.
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -14,16 +14,16 @@ import torch
 
 from ddhub import __version__
 from ddhub.artifact import folder as folders
-from ddhub.artifact import manifest, origin, parquet
-from ddhub.artifact.manifest import Imported, LabelRecord, Made, Manifest, PreprocessRecord, SourceRecord
+from ddhub.artifact import manifest, origin, parquet, payload, set_name
+from ddhub.artifact.manifest import Manifest
 from ddhub.artifact.parquet import Rows
-from ddhub.artifact.state import STATE
+from ddhub.artifact.records import Imported, LabelRecord, Made, PreprocessRecord, SourceRecord
 from ddhub.base import files, plugins, strict_yaml
-from ddhub.base import overrides as overridess
+from ddhub.base import overrides as changes
 from ddhub.base.errors import UserError
 from ddhub.base.log import say
 from ddhub.base.schema import check
-from ddhub.data import catalog
+from ddhub.data import catalog, plausibility
 from ddhub.data import classes as class_names
 from ddhub.data import source as sources
 from ddhub.data.preprocess import Preprocess
@@ -62,7 +62,7 @@ def ask(source: str, **options: Unpack[ImportOptions]) -> Asked:
     read, space = (
         {field.name: given.pop(field.name) for field in fields(part) if field.name in given} for part in (Reading, Told)
     )
-    overrides = overridess.texts(given.pop("overrides", ()))
+    overrides = changes.texts(given.pop("overrides", ()))
     return Asked(source, overrides, space=Told(**space), reading=Reading(**read), **given)
 
 
@@ -76,7 +76,7 @@ def import_set(path: Path, out: Path, asked: Asked) -> Path:
         UserError: for whatever the set, its source or the table leaves unsaid or contradicts; nothing is written then.
     """
     assert asked.name is not None
-    name = manifest.check_name(asked.name)
+    name = set_name.check_name(asked.name)
     path, fetched = (path, []) if asked.layout == "hub" else hub_set.local(path, asked.reading)
     layout, path = find(path, asked.layout, asked.reading)
     found: Foreign = plugins.load("layouts", layout).read(path, asked.reading)
@@ -87,14 +87,15 @@ def import_set(path: Path, out: Path, asked: Asked) -> Path:
     named = _class_file(asked)
     _check_order(asked, found, spec.dataset)
     split, _, _ = sources.load_train(spec)
+    found = _in_channels(found, int(split.images.shape[1]))
     _check_shape(found, split, path.name)
     if found.images.is_floating_point() and not found.unit:
         input_space.check_plausible(found.images, space, path.name)
     found, order_notes = class_order.settle(found, split.classes, named, asked.order == "source", path.name)
     fitted, space_notes = input_space.fit(space, split)
+    plausibility.check(found.images, fitted, path.name, affirmed=asked.space.mean is not None)
     notes = [*fetched, *found.notes, *order_notes, *space_notes]
     origin.remember(_write(out, name, layout, asked, found, split, fitted, notes), local)
-    files.write_json(out / STATE / "run.json", {"recipe_hash": None, "recipe": {}, "source_path": local})
     for note in notes:
         say(f"note: {note}")
     return out
@@ -162,7 +163,7 @@ def _source(asked: Asked, found: Foreign) -> tuple[SourceSpec, str | None]:
     foreign_keys = [text for text in asked.overrides if not text.strip().startswith("source.")]
     if foreign_keys:
         raise UserError(f"--set {foreign_keys[0]}: here only source.KEY=VALUE can be set, as in source.path=FOLDER")
-    overridess.override(data, asked.overrides)
+    changes.override(data, asked.overrides)
     spec, faults = check(SourceSpec, data["source"], "source.")
     if spec is None:
         raise UserError("\n".join(faults))
@@ -197,6 +198,17 @@ def _check_order(asked: Asked, found: Foreign, dataset: str) -> None:
             f"class order: {disputed}, and the files do not say which",
             next="--classes FILE (a class name per line, in the set's order), or --order source to affirm the source's",
         )
+
+
+def _in_channels(found: Foreign, channels: int) -> Foreign:
+    """A set of pictures in as many channels as its source: grey is repeated, equal channels become one."""
+    images = found.images
+    if images.is_floating_point() or images.shape[1] == channels:
+        return found
+    if channels == 3:
+        return replace(found, images=images.expand(-1, 3, -1, -1).contiguous())
+    grey = bool((images == images[:, :1]).all())
+    return replace(found, images=images[:, :1].contiguous()) if grey else found
 
 
 def _check_shape(found: Foreign, split: Split, where: str) -> None:
@@ -247,7 +259,7 @@ def _write(
         files.write_bytes(out / "preprocess.safetensors", fitted.to_bytes())
     described = _described(name, imported, counts, split.spec, protocol, method, license)
     files.write_bytes(out / "recipe.yaml", strict_yaml.to_yaml(described).encode())
-    records = folders.file_records(out)
+    records = payload.file_records(out)
     known = split.spec.model_dump(include=set(SourceRecord.model_fields))
     record = Manifest(
         name=name,

@@ -94,9 +94,11 @@ def _instance_norm(width: int, **_: object) -> nn.Module:
     return nn.GroupNorm(width, width)
 
 
-def _resnet(classes: int, channels: int, side: int, norm: Any = nn.BatchNorm2d, width: int = 64) -> nn.Module:
+def _resnet(
+    classes: int, channels: int, side: int, name: str = "resnet18", norm: Any = nn.BatchNorm2d, width: int = 64
+) -> nn.Module:
     stages = tuple(width * 2**stage for stage in range(4))
-    net: Any = timm.create_model("resnet18", num_classes=classes, in_chans=channels, norm_layer=norm, channels=stages)
+    net: Any = timm.create_model(name, num_classes=classes, in_chans=channels, norm_layer=norm, channels=stages)
     if width != 64:  # timm's stem is 64 wide always
         net.conv1 = nn.Conv2d(channels, width, 7, stride=2, padding=3, bias=False)
         net.bn1, net.layer1[0] = norm(width), BasicBlock(width, width, norm_layer=norm)

@@ -22,7 +22,7 @@ from some_jobs import die, fail, hold, noted, write
 
 from ddhub import api
 from ddhub.artifact import folder as folders
-from ddhub.artifact import hub
+from ddhub.artifact import hub, manifest
 from ddhub.base import jobs, progress
 from ddhub.base.errors import UserError
 from ddhub.base.jobs import Engine, board, claims, workers
@@ -221,7 +221,7 @@ def test_a_claim_is_no_row_and_is_not_published(folder):
     for path in (signed(folder / "evaluation" / "a.json"), folder / "evaluation" / ".report.lock"):
         path.touch()
     assert hub.published(folder) == before
-    assert results.of(api.manifest.read(folder), folder / "evaluation") == []
+    assert results.of(manifest.read(folder), folder / "evaluation") == []
 
 
 @pytest.mark.parametrize("count", range(1, 8))
@@ -359,9 +359,10 @@ def test_workers_save_what_they_are_at_when_the_command_is_stopped(tmp_path):
     """They are asked to end before they are ended; the claims are given back."""
     script = (
         "import sys, pathlib\n"
-        "from ddhub.base import jobs, stopping\n"
+        "from ddhub.base import jobs, log, stopping\n"
         "import some_jobs\n"
         "folder = pathlib.Path(sys.argv[1])\n"
+        "log.to_stderr()\n"
         "with stopping.heeded():\n"
         "    jobs.run_all({folder / name: some_jobs.long for name in 'ab'}, jobs.Engine(workers=2))\n"
     )

@@ -14,7 +14,8 @@ from ddhub.base import log, progress
 LIVE = """
 import time
 from ddhub.base import progress
-from ddhub.base.log import say
+from ddhub.base.log import say, to_stderr
+to_stderr()
 progress.BRIEF = 0.1
 with progress.shown("working"), progress.busy("net seed 0"):
     for step in progress.track(range(8), "epoch"):

@@ -290,7 +290,7 @@ def test_tensors_of_odd_forms_are_read_or_named(form, image_folder, tmp_path):
     torch.testing.assert_close(found.inputs, images[order], rtol=0, atol=2e-3 if form == "half" else 0)
 
 
-@pytest.mark.parametrize(("scale", "advice"), [(255, "--mean 0,0,0 --std 0.0039"), (1, "--layout idc")])
+@pytest.mark.parametrize(("scale", "advice"), [(255, "--mean 0,0,0 --std 0.0039"), (1, "--mean 0,0,0 --std 1.0")])
 def test_pixels_are_no_normalised_inputs(scale, advice, image_folder, tmp_path):
     """Floats in 0..255 or 0..1 under a mean and deviation are refused; what it advises runs."""
     pixels = torch.rand(6, 3, 12, 12, generator=torch.Generator().manual_seed(0)) * scale
