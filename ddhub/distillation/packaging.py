@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from ddhub import __version__
-from ddhub.artifact import folder, manifest, origin, parquet, payload
+from ddhub.artifact import folder, manifest, origin, parquet, payload, verdicts
 from ddhub.artifact.manifest import Manifest
 from ddhub.artifact.parquet import Rows
 from ddhub.artifact.recipe import Recipe
@@ -24,7 +24,7 @@ from ddhub.artifact.records import (
 )
 from ddhub.artifact.state import STATE
 from ddhub.base import files, mapped, progress
-from ddhub.base.log import say
+from ddhub.base.log import say, warn
 from ddhub.base.mapped import Room
 from ddhub.base.overrides import public_override
 from ddhub.base.units import duration
@@ -82,6 +82,8 @@ def package(
     install(staging, out, record)
     origin.remember(record, specs.local_folder(task.recipe.source))
     say(f"{out}: {task.recipe.name} made in {duration(sum(seconds.values()))}")
+    for text in verdicts.of_set(record):
+        warn(f"WARNING: {text}")
 
 
 def _labelled(

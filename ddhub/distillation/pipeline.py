@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from ddhub.artifact import state
+from ddhub.artifact import state, verdicts
 from ddhub.artifact.recipe import Recipe
 from ddhub.artifact.state import RUN, STATE, RunState
 from ddhub.base import files, plugins, progress
@@ -155,8 +155,17 @@ def prepare(recipe: Recipe, out: Path, asked: Resources, checkpoint_seconds: flo
     sent = SentLessons(rooted(recipe).model_dump_json(), out.absolute(), asked.device, threads, checkpoint_seconds)
     teachers = teaching.obtain(lessons(task, checkpoint_seconds), lambda index: partial(teach, sent, index), workers)
     task = replace(task, teachers=teachers)
+    _warn_of(teachers, len(task.source.classes))
     task.check_labels()
     return task, {**seconds, "teachers": teaching.seconds(teachers)}
+
+
+def _warn_of(teachers: teaching.Teachers, classes: int) -> None:
+    """Say before hours of work that it rests on teachers that learned nothing."""
+    for number, top1 in enumerate(teachers.validation_top1, 1):
+        if verdicts.near_chance(top1, classes):
+            told = verdicts.guessing(top1, classes)
+            warn(f"WARNING: teacher {number} of {len(teachers)} learned next to nothing: validation accuracy is {told}")
 
 
 def untaught(recipe: Recipe, out: Path, asked: Resources) -> Task:
