@@ -137,8 +137,8 @@ def pull(set: str, out: Folder) -> Pull:
     """
     from ddhub.artifact import pull as pulling
 
-    place = pulling.pull(set, Path(out))
-    return Pull(folder=str(out), repo_id=place.repo_id, commit=place.commit)
+    repo_id, commit = pulling.pull(set, Path(out))
+    return Pull(folder=str(out), repo_id=repo_id, commit=commit)
 
 
 def merge(*sets: Reference, out: Folder, name: str | None = None) -> Made:
@@ -331,13 +331,13 @@ def export(folder: Folder, layout: str, out: Folder | None = None, *, named: boo
 
     Args:
         folder: of the artifact.
-        layout: apm, dc, mtt, datm, kip, folder or eccv24.
+        layout: apm, dc, mtt, datm, kip, idc, folder, eccv24, an installed one, or a file, as `./mine.py`.
         out: a new folder; None takes `exported/NAME_LAYOUT`.
         named: name the folders of classes by class, where the layout has folders.
     """
     from ddhub.interop import exporting
 
-    place = Path(out) if out is not None else Path("exported") / f"{Path(folder).absolute().name}_{layout}"
+    place = Path(out) if out is not None else Path("exported") / f"{Path(folder).absolute().name}_{Path(layout).stem}"
     return Export.model_validate(exporting.export(Path(folder), layout, place, named))
 
 

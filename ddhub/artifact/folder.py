@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ddhub.artifact import manifest as manifests
 from ddhub.artifact import parquet, payload
+from ddhub.artifact.file_names import WHITENING
 from ddhub.artifact.manifest import Manifest
 from ddhub.artifact.parquet import Rows
 from ddhub.artifact.records import ByteCounts, FileRecord
@@ -72,7 +73,7 @@ def keep_top(soft: Tensor, top_k: int) -> tuple[Tensor, Tensor, float]:
 def byte_counts(records: dict[str, FileRecord], rows: Rows) -> ByteCounts:
     """Storage by purpose; soft labels count as their type's bytes and are taken out of the parquet files' size."""
     labels = sum(column.nbytes for column in (rows.soft, rows.index) if column is not None)
-    total = {"data": 0, "teachers": 0, "preprocess.safetensors": 0}
+    total = {"data": 0, "teachers": 0, WHITENING: 0}
     for name, record in records.items():
         part = name.split("/")[0]
         if part in total:
@@ -80,7 +81,7 @@ def byte_counts(records: dict[str, FileRecord], rows: Rows) -> ByteCounts:
     return ByteCounts(
         images=max(0, total["data"] - labels),
         labels=labels,
-        preprocess=total["preprocess.safetensors"],
+        preprocess=total[WHITENING],
         teachers=total["teachers"],
     )
 

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from ddhub.artifact.file_names import MANIFEST
 from ddhub.artifact.records import (
     MOST_GROUPS,
     ON_THE_FLY,
@@ -103,14 +104,14 @@ def read(folder: Path) -> Manifest:
     Raises:
         UserError: where there is none, or with every fault in it.
     """
-    path = folder / "ddhub.json"
+    path = folder / MANIFEST
     if not path.is_file():
         what = "holds no ddhub.json, so it is no ddhub artifact" if folder.is_dir() else "no such folder"
         raise UserError(f"{folder}: {what}", next="ddhub distill RECIPE makes one")
     return _validated(strict_json.read(path), str(path))
 
 
-def parse(content: bytes, where: str = "ddhub.json") -> Manifest:
+def parse(content: bytes, where: str = MANIFEST) -> Manifest:
     """Validate a manifest's bytes.
 
     Raises:

@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
+from ddhub.artifact.file_names import PAYLOAD
 from ddhub.artifact.manifest import Manifest
 from ddhub.artifact.records import FileRecord
 from ddhub.base import files, redact
-
-PAYLOAD = ("data/*.parquet", "preprocess.safetensors", "teachers/*.safetensors", "recipe.yaml")
 
 
 def file_records(folder: Path) -> dict[str, FileRecord]:

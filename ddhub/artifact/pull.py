@@ -5,13 +5,12 @@ from pathlib import Path
 
 from ddhub.artifact import folder as folders
 from ddhub.artifact import hub
-from ddhub.artifact.hub import Place
 from ddhub.base import files
 from ddhub.base.errors import UserError
 
 
-def pull(set: str, out: Path) -> Place:
-    """Copy a set into `out`, which must not exist or be empty, and say where it came from.
+def pull(set: str, out: Path) -> tuple[str, str]:
+    """Copy a set into `out`, which must not exist or be empty; its repo and commit.
 
     Raises:
         UserError: for what is no set on the Hub, or an `out` that holds something.
@@ -25,4 +24,4 @@ def pull(set: str, out: Path) -> Place:
             (staging / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, staging / name)
         folders.read(staging)
-    return place
+    return place.repo_id, place.commit

@@ -8,6 +8,7 @@ from ddhub.artifact.records import MOST_GROUPS
 from ddhub.artifact.set_name import NO_NAME, is_name
 from ddhub.base import limits
 from ddhub.base.files import digest
+from ddhub.base.plugins import public_name
 from ddhub.base.schema import Strict
 from ddhub.base.strict_yaml import to_yaml
 from ddhub.base.units import memory_bytes
@@ -110,9 +111,11 @@ class Recipe(Strict):
         return self
 
     def content(self) -> dict[str, Any]:
-        """The recipe as plain values, as published: a local path is nobody else's business."""
+        """The recipe as plain values, as published, without local folders: they are nobody else's business."""
         content = self.model_dump(mode="json")
         content["source"]["path"] = None
+        if isinstance(content["method"].get("name"), str):
+            content["method"]["name"] = public_name(content["method"]["name"])
         if content["source"]["config"] is None:
             del content["source"]["config"]  # hashes are older than this key
         if self.preprocess.statistics == "fitted":

@@ -108,6 +108,9 @@ class Made(Strict):
     decisions: dict[str, Any] = Field(
         default_factory=dict, description="What the machine decided: device, threads, precision, chunks."
     )
+    method_code: str | None = Field(
+        default=None, description="Whose code the method is: a package, or a file with its hash. null: ddhub's own."
+    )
 
 
 class FileRecord(Strict):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from ddhub.base.errors import UserError
+from ddhub.base.overrides import setting
 from ddhub.cli.options import (
     FOREIGN,
     RUNNING,
@@ -147,11 +148,16 @@ def _names(text: str) -> list[str]:
 
 def _source_path(overrides: list[str]) -> tuple[str | None, list[str]]:
     """The folder of `source.path=FOLDER`, and what else is set of the source."""
-    paths = [text for text in overrides if text.partition("=")[0].strip() == "source.path"]
-    path = paths[-1].partition("=")[2].strip() if paths else None
-    if path == "":
-        raise UserError(f"--set {paths[-1]}: names no folder")
-    return path, [text for text in overrides if text not in paths]
+    path, rest = None, []
+    for text in overrides:
+        each = setting(text, "source.path=FOLDER")
+        if each.key != "source.path":
+            rest.append(text)
+        elif not each.value.strip():
+            raise UserError(f"--set {text}: names no folder")
+        else:
+            path = each.value.strip()
+    return path, rest
 
 
 @command(epilog="Example:  ddhub report distilled/digits_ipc1 OWNER/digits-ipc1 --html report.html")

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from ddhub.base import plugins
 from ddhub.cli.options import RECIPE, RUNNING, command, json_option, option, recipe_options, resource_options
 
 
@@ -15,7 +16,7 @@ from ddhub.cli.options import RECIPE, RUNNING, command, json_option, option, rec
 )
 @json_option
 def recipes(of_keys: bool, as_json: bool) -> None:
-    """List the shipped recipes, or explain the keys of a recipe."""
+    """List recipes, methods and the plug-ins of installed packages, or explain the keys of a recipe."""
     if of_keys:
         _keys(as_json)
         return
@@ -29,6 +30,10 @@ def recipes(of_keys: bool, as_json: bool) -> None:
     for entry in listing:
         expected = ", ".join(f"{k} {100 * v:.1f}%" for k, v in entry.expected.items() if isinstance(v, float))
         click.echo(f"{entry.name:{width}}  {entry.title}{f'  (expected: {expected})' if expected else ''}")
+    click.echo(f"\nmethods: {', '.join(plugins.METHODS.names())}; or a file of yours, --set method.name=./NAME.py")
+    for kind in (plugins.METHODS, plugins.LAYOUTS, plugins.ARCHITECTURES):
+        for name, package in sorted(kind.packages().items()):
+            click.echo(f"{kind.noun} {name}: of {package}")
 
 
 def _keys(as_json: bool) -> None:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar, cast
 
 import click
 
-from ddhub.base import log
+from ddhub.base import log, plugins
 from ddhub.base.errors import UserError
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -197,10 +197,8 @@ def resource_options(jobs: str, *precisions: str, precision: str, shared: str = 
 
 
 def layouts() -> str:
-    """The layouts that a set can be written in, for help."""
-    from ddhub.base import plugins
-
-    return ", ".join(name for name in plugins.names("layouts") if name != "hub")
+    """The layouts there are, of ddhub's own and of installed packages, for help."""
+    return ", ".join(plugins.LAYOUTS.names())
 
 
 def importing_options(function: Function) -> Function:
@@ -210,7 +208,10 @@ def importing_options(function: Function) -> Function:
     """
     foreign = functools.partial(option, section=FOREIGN)
     options = {
-        "layout": foreign("--layout", help=lambda: f"The layout of the files: {layouts()} or hub. [default: auto]"),
+        "layout": foreign(
+            "--layout",
+            help=lambda: f"The layout of the files: {layouts()}, or a file of yours, ./NAME.py. [default: auto]",
+        ),
         "mean": foreign(
             *("--mean",),
             callback=_numbers,

@@ -10,6 +10,7 @@ import yaml
 
 from ddhub.base import hub_client
 from ddhub.base.errors import UserError
+from ddhub.base.files import is_path
 from ddhub.base.log import say
 from ddhub.base.redact import one_line
 from ddhub.data import headers, splits, unpacking
@@ -108,7 +109,7 @@ def _unreadable() -> tuple[type[Exception], ...]:
 def is_local(spec: SourceSpec) -> bool:
     """Whether a source is read from a folder here."""
     where = spec.path or spec.dataset
-    return spec.path is not None or Path(where).expanduser().exists() or where.startswith((".", "/", "~"))
+    return spec.path is not None or Path(where).expanduser().exists() or is_path(where)
 
 
 def resolve_revision(name: str, revision: str | None) -> str:

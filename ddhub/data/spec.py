@@ -6,6 +6,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from ddhub.base import limits
+from ddhub.base.files import is_path
 from ddhub.base.schema import Strict
 from ddhub.data.pictures import Pictures
 
@@ -16,8 +17,8 @@ def absolute(place: str) -> str:
 
 
 def is_local(place: str) -> bool:
-    """Whether a place is a folder here, or is written as one; otherwise it is a Hub id."""
-    return Path(place).is_dir() or place.startswith((".", "/", "~"))
+    """Whether a place is a folder here, or is written as a path; otherwise it is a Hub id."""
+    return is_path(place) or Path(place).is_dir()
 
 
 class SourceSpec(Pictures):

@@ -11,31 +11,28 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ddhub.artifact import state, verdicts
+from ddhub.artifact.file_names import MANIFEST
 from ddhub.artifact.recipe import Recipe
 from ddhub.artifact.state import RUN, STATE, RunState
 from ddhub.base import files, plugins, progress
 from ddhub.base.errors import UserError, memory_errors
 from ddhub.base.log import say, warn
 from ddhub.base.resources import Resources
-from ddhub.base.units import memory_bytes
 from ddhub.data import preprocess
 from ddhub.data import source as sources
 from ddhub.data import spec as specs
 from ddhub.data.catalog import Shape
 from ddhub.data.spec import SourceSpec
 from ddhub.distillation import packaging
-from ddhub.distillation.plan import history
-from ddhub.distillation.recipes import method_config
+from ddhub.distillation.plan import budget, history
+from ddhub.distillation.plan.work import Outline
+from ddhub.distillation.recipes import method_config, method_of
 from ddhub.distillation.task import SyntheticSet, Task, constants, own_protocol
-from ddhub.training import architectures, fit, memory
+from ddhub.training import architectures, fit
 from ddhub.training import device as devices
-from ddhub.training import network as network_module
 from ddhub.training import teachers as teaching
 from ddhub.training.loop import Run
-from ddhub.training.protocol import Protocol
 
 
 def make(
@@ -84,9 +81,9 @@ def carry_out(task: Task, run: Run) -> tuple[SyntheticSet, float]:
     Raises:
         UserError: for images that are not finite, and whatever the method refuses.
     """
-    begun, name = time.monotonic(), task.recipe.name
-    with memory_errors(name):
-        synthetic = plugins.load("methods", task.recipe.method["name"]).distill(task, run)
+    begun, name, method = time.monotonic(), task.recipe.name, method_of(task.recipe)
+    with memory_errors(name), plugins.blaming(method.code):
+        synthetic = method.distill(task, run)
     # The loop's own clock survives interruptions; what a method does outside it is added here.
     seconds = max(run.seconds, time.monotonic() - begun)
     synthetic = packaging.checked(synthetic, task)
@@ -101,7 +98,7 @@ def finished(recipe: Recipe, out: Path) -> bool:
     Raises:
         UserError: where it holds anything else but what the recipe began.
     """
-    if (out / "ddhub.json").is_file() and belongs(recipe, out):
+    if (out / MANIFEST).is_file() and belongs(recipe, out):
         say(f"{out}: already made from this recipe")
         return True
     _refuse_strangers(out)
@@ -121,7 +118,7 @@ def belongs(recipe: Recipe, out: Path) -> bool:
     """Whether `out` was begun; refuses a folder begun by another recipe."""
     begun = state.begun(out)
     if begun is None:
-        if (out / "ddhub.json").exists():
+        if (out / MANIFEST).exists():
             raise UserError(f"{out}: holds a finished set that was not made here", next="choose another --out")
         return False
     if begun.recipe_hash != recipe.hash:
@@ -147,7 +144,9 @@ def prepare(recipe: Recipe, out: Path, asked: Resources, checkpoint_seconds: flo
     seconds = {"source": time.monotonic() - begun}
     counts = f"{len(task.training)} training and {len(task.validation)} validation images"
     say(f"{recipe.name}: {counts} of {len(task.source.classes)} classes")
-    for arch in sorted(_architectures(recipe.method)):  # a network that cannot run is found before hours of teachers
+    for arch in sorted(
+        method_of(recipe).architectures_of(task.config)
+    ):  # a network that cannot run is found before hours of teachers
         task.network(arch)
     if not recipe.teachers.count:
         return task, seconds
@@ -239,19 +238,14 @@ def _arrived(sent: SentLessons) -> teaching.Lessons:
 
 
 def rooted(recipe: Recipe) -> Recipe:
-    """The recipe with its source's local folder from the root: other processes may start elsewhere."""
-    where = recipe.source.path or recipe.source.dataset
+    """The recipe with its local paths, of its source and its method, from the root: other processes start elsewhere."""
+    where, name = recipe.source.path or recipe.source.dataset, recipe.method["name"]
     absolute = where if where == "digits" else specs.absolute(where)
-    if absolute == where:
-        return recipe
-    return recipe.model_copy(update={"source": recipe.source.model_copy(update={"path": absolute})})
-
-
-def _architectures(method: dict[str, Any]) -> set[str]:
-    """The architectures that a method's settings name, at any depth."""
-    named = method.get("arch", [])
-    found = {named} if isinstance(named, str) else set(named)
-    return found.union(*(_architectures(value) for value in method.values() if isinstance(value, dict)))
+    if absolute != where:
+        recipe = recipe.model_copy(update={"source": recipe.source.model_copy(update={"path": absolute})})
+    if files.is_path(name):
+        recipe = recipe.model_copy(update={"method": {**recipe.method, "name": specs.absolute(name)}})
+    return recipe
 
 
 def _pinned(spec: SourceSpec, out: Path) -> SourceSpec:
@@ -281,7 +275,7 @@ def _frozen_decisions(recipe: Recipe, source: sources.Split, out: Path, asked: R
     shape = source.shape
     decisions = decided(recipe, shape, asked)
     if recipe.memory is not None:
-        decisions = within_budget(recipe, shape, decisions)
+        decisions = budget.measured(Outline(recipe, shape, decisions))
     started = RunState(
         recipe_hash=recipe.hash,
         recipe=recipe.content(),
@@ -302,38 +296,3 @@ def decided(recipe: Recipe, shape: Shape, asked: Resources) -> devices.Decisions
     if flops >= devices.COMPILE_FROM and not devices.has_compiler():
         warn("no C++ compiler (g++ or clang++) found: running without torch.compile, about half as fast")
     return decisions
-
-
-def most_at_once(recipe: Recipe, shape: Shape) -> dict[str, int]:
-    """By the names of decisions, beyond how many images at once it makes no difference."""
-    config, images = method_config(recipe), recipe.ipc * shape.classes
-    most = {"micro_batch": max(recipe.teachers.batch, recipe.evaluate.batch)}
-    if hasattr(plugins.load("methods", recipe.method["name"]), "rehearse"):
-        most["chunk"] = min(500, getattr(config, "batch", None) or images)
-    return most
-
-
-def within_budget(recipe: Recipe, shape: Shape, decisions: devices.Decisions) -> devices.Decisions:
-    """Decisions with as large micro-batches and chunks as the recipe's memory allows, measured on this machine."""
-    assert recipe.memory is not None
-    method, config = plugins.load("methods", recipe.method["name"]), method_config(recipe)
-
-    def network(arch: str) -> network_module.Network:
-        return network_module.network(arch, shape.classes, shape.channels, shape.side, decisions)
-
-    archs = sorted(_architectures(recipe.method) | {recipe.teachers.arch})
-    works = {"micro_batch": partial(_rehearse_training, [network(arch) for arch in archs])}
-    if hasattr(method, "rehearse"):
-        works["chunk"] = partial(method.rehearse, config, network, recipe.teachers.arch)
-    most = most_at_once(recipe, shape)
-    found: dict[str, Any] = dict(memory.fitted(memory_bytes(recipe.memory), decisions.device, works, most))
-    return replace(decisions, **found)
-
-
-def _rehearse_training(networks: Sequence[network_module.Network], images: int) -> None:
-    """Two steps of training on so many images of noise."""
-    for network in networks:
-        noise = torch.zeros(images, network.channels, network.side, network.side)
-        labels = torch.zeros(images, dtype=torch.int64)
-        protocol = Protocol(loss="ce", augment="none", lr=0.01, epochs=2, batch=max(2, images), min_steps=0)
-        fit.fit(network, fit.Examples(noise, labels), protocol, seed=0)

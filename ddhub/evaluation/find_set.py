@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ddhub.artifact import hub
+from ddhub.artifact.file_names import MANIFEST
 from ddhub.artifact.set_name import NAME_LENGTH
 from ddhub.artifact.state import STATE
 from ddhub.base import files, hub_client, strict_json
@@ -51,7 +52,7 @@ def refuse_unsaid(reference: str) -> None:
         UserError: with what to type.
     """
     path = Path(reference)
-    if path.exists() and not (path / "ddhub.json").is_file():
+    if path.exists() and not (path / MANIFEST).is_file():
         raise UserError(
             f"{reference}: is no ddhub artifact (it holds no ddhub.json), so its source has to be said",
             next=f"ddhub evaluate {reference} --source DATASET (what it was made from: a Hub id, digits or a folder)",
@@ -75,7 +76,7 @@ def bring(reference: str, out: Path | None, asked: "Asked") -> Brought:
     if hub_client.is_id(reference):
         commit = hub.pin(where, revision)
         asked = dataclasses.replace(asked, reading=dataclasses.replace(asked.reading, revision=commit))
-    elif (path / "ddhub.json").is_file():
+    elif (path / MANIFEST).is_file():
         raise UserError(f"{reference}: is a ddhub artifact, which names its source itself", next="leave --source out")
     elif not path.exists():
         raise UserError(f"{reference}: no such file or folder, and no Hub id owner/name")
@@ -108,7 +109,7 @@ def _label(where: str, config: str | None) -> str:
 def _imported(out: Path) -> str | None:
     """The identity of what lies in `out`/set, where that is whole."""
     path = out / "import.json"
-    if not path.is_file() or not (out / "set" / "ddhub.json").is_file():
+    if not path.is_file() or not (out / "set" / MANIFEST).is_file():
         return None
     identity = strict_json.known(path).get("identity")
     return str(identity) if identity else None

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from ddhub.artifact.file_names import RECIPE
 from ddhub.artifact.folder import Artifact
 from ddhub.artifact.recipe import EvaluateSpec
 from ddhub.base import overrides as changes
@@ -23,7 +24,7 @@ LOOKED, FEW, MOST = 2000, 0.01, 0.5  # test images that are looked for, and shar
 
 def own_settings(found: Artifact) -> EvaluateSpec:
     """The `evaluate` section of the set's recipe; what it says of its method is none of our business."""
-    path = found.folder / "recipe.yaml"
+    path = found.folder / RECIPE
     data = strict_yaml.read(path)
     settings, faults = check(EvaluateSpec, data.get("evaluate", {}) if isinstance(data, dict) else data, "evaluate.")
     if settings is None:

@@ -15,6 +15,7 @@ import torch
 from ddhub import __version__
 from ddhub.artifact import folder as folders
 from ddhub.artifact import manifest, origin, parquet, payload, set_name
+from ddhub.artifact.file_names import MANIFEST, RECIPE, WHITENING
 from ddhub.artifact.manifest import Manifest
 from ddhub.artifact.parquet import Rows
 from ddhub.artifact.records import Imported, LabelRecord, Made, PreprocessRecord, SourceRecord
@@ -28,13 +29,15 @@ from ddhub.data import classes as class_names
 from ddhub.data import source as sources
 from ddhub.data.preprocess import Preprocess
 from ddhub.data.source import Split
-from ddhub.data.spec import SourceSpec
+from ddhub.data.spec import SourceSpec, is_local
 from ddhub.interop import class_order, conventions, hub_set, input_space
+from ddhub.interop import layout as layout_module
 from ddhub.interop import reading as readings
 from ddhub.interop.input_space import Told
+from ddhub.interop.layout import Layout
 from ddhub.interop.options import ImportOptions
 from ddhub.interop.reading import Foreign, Reading
-from ddhub.training import architectures
+from ddhub.training.field_networks import CONVNET_DEPTH
 from ddhub.training.protocol import Protocol
 
 
@@ -79,7 +82,7 @@ def import_set(path: Path, out: Path, asked: Asked) -> Path:
     name = set_name.check_name(asked.name)
     path, fetched = (path, []) if asked.layout == "hub" else hub_set.local(path, asked.reading)
     layout, path = find(path, asked.layout, asked.reading)
-    found: Foreign = plugins.load("layouts", layout).read(path, asked.reading)
+    found = read(path, layout, asked.reading)
     if found.labels is None:
         readings.refuse_labels_beside(path)
     spec, local = _source(asked, found)
@@ -105,7 +108,7 @@ def evaluation_of(folder: Path) -> str:
     """The command that evaluates an imported set: a ConvNet that its size allows, no baselines that need teachers."""
     record = manifest.read(folder)
     side = record.source.resolution
-    arch = "convnet" if side in architectures.CONVNET_DEPTH else f"convnet{max(2, min(5, side.bit_length() - 3))}"
+    arch = "convnet" if side in CONVNET_DEPTH else f"convnet{max(2, min(5, side.bit_length() - 3))}"
     words = ["ddhub", "evaluate", str(folder), "--archs", arch]
     return shlex.join(words if record.labels.form == "hard" else [*words, "--baselines", "none"])
 
@@ -117,13 +120,12 @@ def find(path: Path, layout: str, how: Reading) -> tuple[str, Path]:
         UserError: where none fits or several do; names them.
     """
     _refuse_known(path)
-    layouts = plugins.names("layouts") if layout == "auto" else [layout]
-    modules = {name: plugins.load("layouts", name) for name in layouts}
+    layouts = _all_layouts() if layout == "auto" else {layout: layout_module.load(layout)}
     places = [path]
     if path.is_dir():
         whole = (p for p in path.iterdir() if p.suffix in readings.SINGLE and not readings.is_half(p))
         places += sorted(whole)
-    fitting = [(name, place) for place in places for name in layouts if modules[name].detect(place, how)]
+    fitting = [(name, place) for place in places for name, each in layouts.items() if _detects(each, place, how)]
     if len(fitting) == 1:
         return fitting[0]
     if layout != "auto" and len(fitting) < 2:
@@ -137,6 +139,38 @@ def find(path: Path, layout: str, how: Reading) -> tuple[str, Path]:
     raise UserError(f"{path}: several sets are possible: {shown}", next="name one of these paths and its --layout")
 
 
+def _all_layouts() -> dict[str, Layout]:
+    """Every layout by name, without those of packages that are broken: they stand in no other's way."""
+    found = {}
+    for name in plugins.LAYOUTS.names():
+        try:
+            found[name] = layout_module.load(name)
+        except UserError as fault:
+            say(f"left out: {fault}")
+    return found
+
+
+def _detects(layout: Layout, place: Path, how: Reading) -> bool:
+    with plugins.blaming(layout.code):
+        return layout.detect(place, how)
+
+
+def read(path: Path, layout: str, how: Reading) -> Foreign:
+    """Read a set in a layout, as its files have it.
+
+    Raises:
+        UserError: for whatever the layout misses; for a layout of somebody else's that returns no set.
+    """
+    chosen = layout_module.load(layout)
+    with plugins.blaming(chosen.code):
+        found = chosen.read(path, how)
+    if not isinstance(found, Foreign) or found.family not in conventions.PROTOCOLS:
+        known = ", ".join(sorted(conventions.PROTOCOLS))
+        raise UserError(f"layout {layout}: read returns no Foreign(family, images, ...) with a family of {known}")
+    notes = [f"read by code of {chosen.code}"] if chosen.code else []
+    return replace(found, notes=[*found.notes, *notes])
+
+
 def _held(path: Path, how: Reading) -> str:
     """What a file holds, in words."""
     return readings.described(readings.arrays(path, how) if path.suffix == ".npz" else readings.load(path, how))
@@ -144,7 +178,7 @@ def _held(path: Path, how: Reading) -> str:
 
 def _refuse_known(path: Path) -> None:
     """What is no set, or no foreign one."""
-    if path.is_dir() and (path / "ddhub.json").is_file():
+    if path.is_dir() and (path / MANIFEST).is_file():
         raise UserError(f"{path}: is a ddhub artifact already", next=f"ddhub evaluate {path}")
     per_batch = path.is_dir() and any(path.glob("epoch_*/batch_*.tar"))
     if path.name.startswith(("FKD_", "batch_")) or per_batch:
@@ -167,8 +201,8 @@ def _source(asked: Asked, found: Foreign) -> tuple[SourceSpec, str | None]:
     spec, faults = check(SourceSpec, data["source"], "source.")
     if spec is None:
         raise UserError("\n".join(faults))
-    folder = Path(spec.dataset).expanduser()
-    if spec.path is None and (folder.is_dir() or spec.dataset.startswith((".", "/", "~"))):
+    if spec.path is None and is_local(spec.dataset):
+        folder = Path(spec.dataset).expanduser()
         spec = spec.model_copy(update={"dataset": f"./{folder.absolute().name}", "path": str(folder.absolute())})
     if spec.resolution is None and catalog.dataset(spec.dataset) == "imagenet":
         # Its own images have all sizes; the set's side is the only one that it can be compared at.
@@ -251,14 +285,15 @@ def _write(
     if asked.epochs is not None:
         protocol = protocol.model_copy(update={"epochs": asked.epochs})
     notes += protocol_notes
+    layout = plugins.public_name(layout)
     imported = Imported(layout=layout, files=found.files, notes=notes)
     method = {"name": asked.method or found.method or layout}
     license = asked.license or catalog.LICENSES.get(split.spec.dataset)
     parquet.write(out, rows, split.classes)
     if fitted.zca is not None:
-        files.write_bytes(out / "preprocess.safetensors", fitted.to_bytes())
+        files.write_bytes(out / WHITENING, fitted.to_bytes())
     described = _described(name, imported, counts, split.spec, protocol, method, license)
-    files.write_bytes(out / "recipe.yaml", strict_yaml.to_yaml(described).encode())
+    files.write_bytes(out / RECIPE, strict_yaml.to_yaml(described).encode())
     records = payload.file_records(out)
     known = split.spec.model_dump(include=set(SourceRecord.model_fields))
     record = Manifest(
@@ -272,7 +307,7 @@ def _write(
             mean=list(fitted.mean),
             std=list(fitted.std),
             statistics=fitted.statistics,
-            zca="preprocess.safetensors" if fitted.zca is not None else None,
+            zca=WHITENING if fitted.zca is not None else None,
             per_image=fitted.per_image,
             pixels_space=None if exact is None else "input",
             clipped=clipped,
@@ -286,7 +321,7 @@ def _write(
         files=records,
         bytes=folders.byte_counts(records, rows),
     )
-    files.write_bytes(out / "ddhub.json", manifest.dump(record))
+    files.write_bytes(out / MANIFEST, manifest.dump(record))
     return record
 
 

@@ -124,7 +124,7 @@ def _header(manifest: Manifest, title: str, images: int, info: dict[str, Any]) -
     license = manifest.source.license or LICENSES.get(dataset, "unknown")
     terms = {"license_name": "terms-of-the-source", "license_link": f"https://huggingface.co/datasets/{dataset}"}
     ipc = [] if manifest.unequal else [f"ipc-{manifest.ipc}"]
-    tags = ["image", "dataset-distillation", *ipc, str(manifest.method["name"]), "ddhub"]
+    tags = ["image", "dataset-distillation", *ipc, str(manifest.method["name"]).removeprefix("./"), "ddhub"]
     return {
         "pretty_name": title,
         "license": license,

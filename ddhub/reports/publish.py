@@ -4,6 +4,7 @@ import tempfile
 from pathlib import Path
 
 from ddhub.artifact import hub, manifest
+from ddhub.artifact.file_names import CARD, MANIFEST
 from ddhub.base import files
 from ddhub.base.errors import UserError
 from ddhub.evaluation import find_results
@@ -32,7 +33,7 @@ def push(
         raise UserError("\n".join([*faults, "nothing was pushed"]), next=f"ddhub card {folder}, or make it again")
     record = manifest.read(folder).model_copy(update={"repo_id": repo_id})
     report = summary.build(record.name, rows.of(record, folder / "evaluation"))
-    described = {"ddhub.json": manifest.dump(record), "README.md": refresh.card_of(record, folder, report)}
+    described = {MANIFEST: manifest.dump(record), CARD: refresh.card_of(record, folder, report)}
     done = hub.push(
         {**hub.published(folder), **described},
         repo_id,

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ddhub.artifact import manifest, parquet, payload
+from ddhub.artifact.file_names import CARD, RECIPE, REPORT
 from ddhub.artifact.manifest import Manifest
 from ddhub.artifact.parquet import Arrays
 from ddhub.base import files, limits, redact, strict_json, strict_yaml
@@ -194,9 +195,9 @@ def _teachers(folder: Path, record: Manifest) -> list[str]:
 
 def _recipe(folder: Path, record: Manifest) -> list[str]:
     """The recipe against the manifest."""
-    path = folder / "recipe.yaml"
+    path = folder / RECIPE
     if not path.is_file():
-        return [] if "recipe.yaml" in record.files else [f"{path}: missing"]
+        return [] if RECIPE in record.files else [f"{path}: missing"]
     content = strict_yaml.read(path)
     if not isinstance(content, dict):
         return [f"{path}: not a recipe"]
@@ -217,7 +218,7 @@ def _results(folder: Path, record: Manifest) -> list[str]:
 
 def _report(folder: Path, built: summary.Entry) -> list[str]:
     """The report against the rows that it sums up."""
-    path, rows = folder / "report.json", built["rows"]
+    path, rows = folder / REPORT, built["rows"]
     found = [f"{folder}/evaluation: a row says top1 {row['top1']}" for row in rows if not 0 <= row["top1"] <= 1]
     if not path.is_file():
         return [*found, f"{path}: missing, with rows in evaluation/"] if rows else found
@@ -229,7 +230,7 @@ def _report(folder: Path, built: summary.Entry) -> list[str]:
 
 def _card(folder: Path, record: Manifest, built: summary.Entry | None) -> list[str]:
     """The card's header against the manifest, and its results against the report, where the rows give one."""
-    path = folder / "README.md"
+    path = folder / CARD
     if not path.is_file():
         return [f"{path}: missing"]
     with files.regular(path) as file:

@@ -176,7 +176,7 @@ def test_pictures_are_looked_at_before_they_are_decoded(tmp_path, make_folder):
 def foreign_read(path: Path, layout: str = "auto") -> object:
     """Read a foreign set as far as its own layout does."""
     found, place = importing.find(path, layout, Reading())
-    return importing.plugins.load("layouts", found).read(place, Reading())
+    return importing.read(place, found, Reading())
 
 
 @pytest.fixture(scope="module")

@@ -16,8 +16,7 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
-import ddhub.distillation.methods
-import ddhub.interop.layouts
+from ddhub.base import files
 from ddhub.cli.app import main
 from ddhub.evaluation import protocols
 from ddhub.training import architectures
@@ -240,29 +239,25 @@ def test_the_script_trains_on_a_set_without_ddhub(quickstart, make_folder, monke
 
 
 def test_the_method_it_shows_works(tmp_path, monkeypatch):
-    """The file is found by its name, and its command makes the class means."""
-    page, folder = DOCS / "extending" / "method.md", tmp_path / "methods"
-    folder.mkdir()
-    (folder / "mean.py").write_text(block(page, "python", "the mean of its training images"))
-    monkeypatch.setattr(ddhub.distillation.methods, "__path__", [*ddhub.distillation.methods.__path__, str(folder)])
+    """The file is run from where it lies, and its command makes the class means."""
+    page = DOCS / "extending" / "method.md"
     monkeypatch.chdir(tmp_path)
-    run(block(page, "", "method.name=mean"), *settings(*RECIPE))
+    Path("mean.py").write_text(block(page, "python", "the mean of its training images"))
+    run(block(page, "", "method.name=./mean.py"), *settings(*RECIPE))
     made = json.loads(Path("distilled/mean/ddhub.json").read_text())
-    assert made["method"] == {"name": "mean"}
+    assert made["method"] == {"name": "./mean.py", "sha256": files.sha256(Path("mean.py"))}
     assert made["packaging"]["validation_top1_packaged"] > 0.1
 
 
 def test_the_layout_it_shows_works(tmp_path, monkeypatch):
     """A set that its file writes is read back by its command, image for image."""
-    page, folder = DOCS / "extending" / "layout.md", tmp_path / "layouts"
-    folder.mkdir()
-    (folder / "pair.py").write_text(block(page, "python", "def detect"))
-    monkeypatch.setattr(ddhub.interop.layouts, "__path__", [*ddhub.interop.layouts.__path__, str(folder)])
+    page = DOCS / "extending" / "layout.md"
     monkeypatch.chdir(tmp_path)
+    Path("pair.py").write_text(block(page, "python", "def detect"))
     images, labels = torch.randn(10, 1, 8, 8), torch.arange(10)
     torch.save({"x": images, "y": labels}, "pair.pt")
     run(block(page, "", "ddhub import"))
-    run("ddhub export sets/pair --layout pair --out there")
+    run("ddhub export sets/pair --layout ./pair.py --out there")
     back = torch.load("there/pair.pt", weights_only=True)
     assert torch.equal(back["x"], images) and torch.equal(back["y"], labels)
 

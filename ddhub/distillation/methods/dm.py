@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ddhub.base import seeds
 from ddhub.base.schema import Strict
+from ddhub.distillation.method import Method
 from ddhub.distillation.plan.work import Outline, Phase, moving
 from ddhub.distillation.task import SyntheticSet, Task
 from ddhub.training.augment import augment
@@ -78,3 +79,6 @@ def steps_on_noise(outline: Outline, share: float, images: int, steps: int) -> N
         pixels = noise[:moved].requires_grad_()
         gap = network.embed(weights, noise[moved:]).mean(0) - network.embed(weights, pixels).mean(0)
         torch.autograd.grad(gap.square().sum(), pixels)
+
+
+METHOD = Method(config=Config, distill=distill, work=work, architectures=("arch",))

@@ -21,9 +21,9 @@ from ddhub.data import decode as decodes
 from ddhub.data import survey
 from ddhub.data.decode import Rules
 from ddhub.interop import reading
+from ddhub.interop.layout import Layout
 from ddhub.interop.reading import Foreign, Reading
 
-HOLDS = ("hard",)
 CLASSES = "classes.txt"  # class names, a line each, beside numbered folders
 # A file that is called so and is no picture is a damaged one; one with another name is no part of the set.
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm", ".pnm", ".pfm")
@@ -206,3 +206,6 @@ def write(found: Artifact, folder: Path, named: bool = False) -> None:
         files.write_bytes(folder / own / f"class{label:05d}_id{seen[label]:05d}.png", parquet.png(image))
         seen[label] += 1
     files.write_bytes(folder / CLASSES, "".join(f"{name}\n" for name in classes).encode())
+
+
+LAYOUT = Layout(detect=detect, read=read, write=write, named=True)

@@ -12,6 +12,7 @@ from ddhub.base.errors import UserError
 from ddhub.data import source
 from ddhub.data.spec import SourceSpec
 from ddhub.interop import reading
+from ddhub.interop.layout import Layout
 from ddhub.interop.reading import Foreign, Reading
 
 # What tells such a folder by itself; other tables could be anybody's settings, and need `--layout hub`.
@@ -64,3 +65,6 @@ def read(path: Path, how: Reading) -> Foreign:
         notes = ["the hash is of the decoded images, labels and class names of the Hub dataset"]
     notes += [f"read from the subset {how.config}"] if how.config else []
     return Foreign("hub", split.images, split.labels, records, groups=split.classes, notes=notes)
+
+
+LAYOUT = Layout(detect=detect, read=read)

@@ -14,7 +14,7 @@ from ddhub.base import plugins
 from ddhub.base.keys import keys, sections
 from ddhub.base.schema import Strict
 from ddhub.cli.app import main
-from ddhub.distillation import recipes
+from ddhub.distillation import method, recipes
 from ddhub.distillation.plan.document import Plan
 from ddhub.reports.documents import Report
 
@@ -56,7 +56,7 @@ def test_sections_tell_each_model_once_and_name_the_others():
     assert [key.values for key in found["Outer"][1]][2:] == ["Inner", "names, each with Inner", "list of Inner"]
 
 
-FILES = [Recipe, Manifest, *map(recipes.config_of, plugins.names("methods"))]
+FILES = [Recipe, Manifest, *(method.load(name).config for name in plugins.METHODS.names())]
 OUTCOMES = ("Made", "Pull", "Verification", "Export", "RecipeInfo")
 DOCUMENTS = [Plan, Report, *(getattr(outcomes, name) for name in OUTCOMES)]
 
@@ -73,7 +73,7 @@ def test_the_keys_of_recipes_are_printed_with_those_of_every_method():
     assert "\n  method.name  apm or dm or random" in text
     assert text.index("Method apm") < text.index("method.student.epochs") < text.index("Method dm")
     told = json.loads(CliRunner().invoke(main, ["recipes", "--keys", "--json"]).stdout)
-    assert list(told) == ["recipe", *plugins.names("methods")]
+    assert list(told) == ["recipe", *plugins.METHODS.names()]
     assert {name: value for name, value in told["recipe"][1].items() if name != "description"} == {
         "key": "seed",
         "values": "whole number >= 0",

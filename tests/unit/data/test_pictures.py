@@ -16,12 +16,13 @@ import torch
 from PIL import Image
 
 from ddhub.artifact import manifest
-from ddhub.base import plugins, strict_yaml
+from ddhub.base import strict_yaml
 from ddhub.base.errors import UserError
 from ddhub.data import decode, survey
 from ddhub.data import source as sources
 from ddhub.data.decode import Rules
 from ddhub.data.spec import SourceSpec
+from ddhub.interop import layout as layouts
 from ddhub.interop.reading import Reading
 from ddhub.reports import card
 
@@ -221,7 +222,7 @@ def test_every_kind_of_picture_is_read_alike(name, tmp_path, finished, results):
     shown, settings = tree(tmp_path / "pictures", name).astype(int), KINDS[name][2]
     split = sources.load_train(SourceSpec(dataset=str(tmp_path / "pictures"), **settings))[0]
     bounds = tuple(settings["range"]) if "range" in settings else None
-    imported = plugins.load("layouts", "folder").read(tmp_path / "pictures", Reading(range=bounds)).images
+    imported = layouts.load("folder").read(tmp_path / "pictures", Reading(range=bounds)).images
     script = by_the_script(tmp_path / "pictures", split.spec, finished)
     assert torch.equal(split.images, imported) and torch.equal(split.images, script)
     results[name] = {

@@ -8,18 +8,18 @@ import pytest
 import torch
 from PIL import Image
 
-from ddhub.base import plugins
 from ddhub.base.errors import UserError
 from ddhub.data import plausibility
 from ddhub.data.preprocess import Preprocess
 from ddhub.interop import importing
+from ddhub.interop import layout as layouts
 from ddhub.interop.reading import Foreign, Reading
 
 SIDE = 8
 
 
 def folder_set(path: Path, how: Reading | None = None) -> Foreign:
-    layout = plugins.load("layouts", "folder")
+    layout = layouts.load("folder")
     assert layout.detect(path, how or Reading())
     found: Foreign = layout.read(path, how or Reading())
     return found
@@ -93,7 +93,7 @@ def test_a_folder_of_tables_is_no_folder_of_pictures(tmp_path):
     write(tmp_path / "assets" / "grid.png", drawn(0))
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "train.parquet").write_bytes(b"PAR1")
-    assert not plugins.load("layouts", "folder").detect(tmp_path, Reading())
+    assert not layouts.load("folder").detect(tmp_path, Reading())
 
 
 def imported(tmp_path: Path, images: dict[str, np.ndarray], source: dict[str, np.ndarray]) -> torch.Tensor:
