@@ -140,7 +140,7 @@ def test_a_budget_that_a_methods_uncut_steps_exceed_is_refused(tmp_path):
 
 
 def test_a_command_that_is_asked_to_stop_saves_and_goes_on_with_the_same_bytes(tmp_path, monkeypatch):
-    """By Ctrl-C among the steps of a teacher, and by SIGTERM in its loop; no claim is left, and no step is done twice."""
+    """By Ctrl-C among the steps of a teacher, and by SIGTERM in its loop; no claim is left."""
     overrides = [*APM, "teachers.epochs=150", "method.iterations=150"]
     whole, broken, home = tmp_path / "whole", tmp_path / "broken", tmp_path / "home"
     monkeypatch.setenv("DDHUB_HOME", str(tmp_path / "another home"))
