@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from ddhub.artifact import hub
 from ddhub.artifact.file_names import MANIFEST
 from ddhub.artifact.set_name import NAME_LENGTH
-from ddhub.artifact.state import STATE
 from ddhub.base import files, hub_client, strict_json
 from ddhub.base.errors import UserError
 from ddhub.base.log import say
@@ -120,7 +119,8 @@ def _clear(out: Path) -> None:
     folder = out / "set"
     if not folder.exists():
         return
-    if not (out / "import.json").is_file() or not (folder / STATE).is_dir():
+    imported = strict_json.known(folder / MANIFEST).get("imported")
+    if not (out / "import.json").is_file() or not imported:
         raise UserError(f"{folder}: holds something else", next="choose another --out")
     say(f"{folder}: imported anew, from other files or with other options than before")
     shutil.rmtree(folder)
