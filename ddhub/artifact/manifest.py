@@ -50,6 +50,7 @@ class SourceRecord(Strict):
     label: str
     train: str
     test: str
+    hold_out: float | None = Field(default=None, gt=0, lt=0.9)  # share of `train` that is tested on; null: `test` is
     validation: float = Field(gt=0, lt=0.9)
     split_seed: int
     resolution: int = Field(ge=4, le=limits.SIDE)

@@ -1,7 +1,8 @@
 """Real images: any Hub id or folder that `datasets.load_dataset` reads, decoded once into a memory-mapped uint8 array.
 
 The train split and the test split have separate doors. `load_train` never opens the test split; `load_test` is called
-by evaluation alone (a test holds both).
+by evaluation alone (a test holds both). Where a share of the train split is held out for testing, `load_train` decodes
+only the other images, and `load_test` only those.
 Shapes: N images, C channels, H W sides (equal).
 """
 
@@ -22,11 +23,13 @@ from ddhub.base import files, hub_client, seeds
 from ddhub.base.errors import UserError
 from ddhub.base.log import say
 from ddhub.base.redact import one_line
+from ddhub.base.units import counted
 from ddhub.data import columns, decode, headers
 from ddhub.data.catalog import GATED, Shape
 from ddhub.data.spec import SourceSpec
 
 TESTS = ("test", "validation", "valid", "val")  # what a split to test on is called
+LEAST = 3  # images of a class of which a test part is held out: one to train on, to validate on and to test on
 DECODING = 2  # version of the decoding rules below; a change makes new cache files
 
 
@@ -91,16 +94,25 @@ def find_test(spec: SourceSpec) -> SourceSpec:
 
 def load_test(spec: SourceSpec) -> Split:
     """The test split; for evaluation only."""
-    return _load(spec, spec.test)
+    return _load(spec, spec.test) if spec.hold_out is None else _load(spec, spec.train, tested=True)
 
 
-def hold_out(labels: Tensor, share: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Stratified split of indices: (kept, held out), both sorted; every class holds out at least one image."""
+def test_words(spec: SourceSpec) -> str:
+    """What people call the images that are tested on: a split, or the held-out part of one."""
+    return spec.test if spec.hold_out is None else f"{spec.train}, {spec.hold_out:.0%} held out"
+
+
+def hold_out(labels: Tensor, share: float, seed: int, purpose: str = "validation") -> tuple[Tensor, Tensor]:
+    """Stratified split of indices: (kept, held out), both sorted; every class holds out at least one image.
+
+    Args:
+        purpose: `validation`, or `test`; they are drawn apart.
+    """
     held = []
     found, counts = labels.unique(return_counts=True)
     by_class = labels.argsort(stable=True).split(counts.tolist())  # each class's indices, in order
     for label, members in zip(found.tolist(), by_class, strict=True):
-        order = torch.randperm(len(members), generator=seeds.generator(seed, "validation", label))
+        order = torch.randperm(len(members), generator=seeds.generator(seed, purpose, label))
         held.append(members[order[: max(1, round(share * len(members)))]])
     validation = torch.cat(held).sort().values
     keep = torch.ones(len(labels), dtype=torch.bool)
@@ -132,11 +144,15 @@ def stratified(
     return torch.cat(chosen)
 
 
-def _load(spec: SourceSpec, split: str, limit: int | None = None) -> Split:
+def _load(spec: SourceSpec, split: str, limit: int | None = None, tested: bool = False) -> Split:
+    """One split, or the part of it that is trained on, or `tested` on."""
     if spec.dataset == "digits" and spec.path is None:
         return _digits(spec, split)
-    dataset, revision = _open(spec, split, theirs=limit is not None or not _is_local(spec))
+    dataset, revision = rows(spec, split, theirs=limit is not None or not _is_local(spec))
     spec = spec.model_copy(update={"revision": revision, **columns.find(spec, dataset)})
+    if spec.hold_out is not None:
+        dataset = dataset.select(_parts(spec, *columns.labels(dataset, spec))[tested].numpy())
+        split = f"{split}, {'test' if tested else 'training'} part of {spec.hold_out} by {spec.split_seed}"
     spec = spec.model_copy(update=columns.shape(spec, dataset))
     assert spec.channels and spec.resolution
     bytes_of_pixels = len(dataset) * spec.channels * spec.resolution**2
@@ -153,10 +169,30 @@ def _load(spec: SourceSpec, split: str, limit: int | None = None) -> Split:
     return Split(images, labels, tuple(meta["classes"]), meta["fingerprint"], spec)
 
 
+def _parts(spec: SourceSpec, labels: np.ndarray, names: tuple[str, ...]) -> tuple[Tensor, Tensor]:
+    """The rows of a train split that are trained on, and those that are tested on.
+
+    Raises:
+        UserError: for a class that is too small to be divided.
+    """
+    assert spec.hold_out is not None
+    counts = np.bincount(labels)
+    small = [label for label, count in enumerate(counts.tolist()) if 0 < count < LEAST]
+    if small:
+        raise UserError(
+            f"source.hold_out: class '{names[small[0]]}' has {counted(int(counts[small[0]]), 'image')};"
+            f" training, validation and test take {LEAST}",
+            next=f"add images of '{names[small[0]]}', or leave the class out",
+        )
+    return hold_out(torch.from_numpy(labels), spec.hold_out, spec.split_seed, "test")
+
+
 def _digits(spec: SourceSpec, split: str) -> Split:
     """scikit-learn's digits: 1,797 grey 8x8 images, of which a fixed stratified fifth is the test split."""
     from sklearn.datasets import load_digits
 
+    if spec.hold_out is not None:
+        raise UserError("source.hold_out: digits has a test split", next="drop source.hold_out")
     if split not in ("train", "test"):
         raise UserError(f"source: digits has no split '{split}'; it has train and test")
     data = load_digits()
@@ -172,7 +208,7 @@ def _digits(spec: SourceSpec, split: str) -> Split:
     return Split(images, labels, classes, _fingerprint([images.numpy()], images.shape, labels.numpy(), classes), found)
 
 
-def _open(spec: SourceSpec, split: str, theirs: bool) -> tuple[Any, str | None]:
+def rows(spec: SourceSpec, split: str, theirs: bool) -> tuple[Any, str | None]:
     """The `datasets.Dataset` of one split, and the resolved revision of a Hub repo.
 
     Args:

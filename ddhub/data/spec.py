@@ -31,7 +31,9 @@ class SourceSpec(Strict):
     train: str = "train"
     test: str = "test"
     validation: float = Field(default=0.1, gt=0, lt=0.9)  # stratified share held out of train
-    split_seed: int = 0  # draws that share; apart from `seed`, so that runs with several seeds share their teachers
+    # Share of every class of `train` that is kept for testing, where there is no test split; `test` is not read then.
+    hold_out: float | None = Field(default=None, gt=0, lt=0.9)
+    split_seed: int = 0  # draws these shares; apart from `seed`, so that runs with several seeds share their teachers
     resolution: int | None = Field(default=None, ge=4, le=limits.SIDE)  # side in pixels; null keeps the source's own
     channels: Literal[1, 3] | None = None  # null: 1 where every probed image is grey, otherwise 3
 
@@ -49,7 +51,7 @@ def elsewhere(spec: SourceSpec, test: str) -> SourceSpec:
     where: dict[str, Any] = {"path": test}
     if not is_local(test):
         where = {"dataset": dataset, "revision": revision or None}
-    return spec.model_copy(update={**where, "config": None, "image": None, "label": None})
+    return spec.model_copy(update={**where, "config": None, "image": None, "label": None, "hold_out": None})
 
 
 def local_folder(spec: SourceSpec) -> str | None:

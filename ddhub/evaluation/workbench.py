@@ -196,7 +196,16 @@ def build(found: Artifact, request: Request) -> Bench:
         network(found, arch, decision)
     where = Path(request.test).name if request.test is not None and test_spec.path else test_spec.dataset
     return Bench(
-        request, found, test, f"{where} {test_spec.test}", real, training, validation, loaded, protocols, decisions
+        request,
+        found,
+        test,
+        f"{where} {sources.test_words(test_spec)}",
+        real,
+        training,
+        validation,
+        loaded,
+        protocols,
+        decisions,
     )
 
 

@@ -37,8 +37,9 @@ def shape(spec: SourceSpec, images: int | None = None, classes: int | None = Non
     """
     name = spec.dataset if spec.dataset == "digits" else catalog.dataset(spec.dataset)
     known = SHAPES.get(name or "", Shape(0, 0, 3, 0))
+    whole = images or (known.images if spec.train == "train" else 0)
     found = Shape(
-        images or (known.images if spec.train == "train" else 0),
+        round(whole * (1 - (spec.hold_out or 0))),
         classes or known.classes,
         spec.channels or known.channels,
         side or spec.resolution or known.side,
