@@ -7,10 +7,11 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Unpack
+from typing import Any, Unpack
 
 from ddhub.artifact import hub
-from ddhub.base import files, jobs
+from ddhub.artifact.state import STATE
+from ddhub.base import files, hub_client, jobs, room
 from ddhub.base import overrides as changes
 from ddhub.base.errors import UserError
 from ddhub.base.log import say
@@ -18,7 +19,7 @@ from ddhub.base.overrides import Overrides
 from ddhub.base.resources import ResourceOptions, Resources
 from ddhub.evaluation import find_results
 from ddhub.interop.options import ImportOptions
-from ddhub.outcomes import Evaluation, Export, Made, Plan, Pull, Push, RecipeInfo, Report, Verification
+from ddhub.outcomes import Evaluation, Export, Made, Plan, Pull, Push, RecipeInfo, Report, Start, Verification
 from ddhub.reports import refresh
 from ddhub.reports import summary as summaries
 
@@ -26,10 +27,50 @@ Folder = str | Path  # of a set, or where one goes
 Reference = str | Path  # a set: its folder or its Hub id, `owner/name` or `owner/name@revision`
 
 
+def init(
+    source: str | Path,
+    out: str | Path | None = None,
+    *,
+    minutes: float = 15,
+    flips: bool = True,
+    name: str | None = None,
+    ipc: int | None = None,
+    resolution: int | None = None,
+    **resources: Unpack[ResourceOptions],
+) -> Start:
+    """Write a recipe for somebody's own pictures, chosen by what they are and by what this machine does in the time.
+
+    Args:
+        source: a folder of pictures, or a Hub id.
+        out: the recipe's file; None takes `NAME.yaml` here.
+        minutes: that distilling may take here.
+        flips: whether training mirrors images; not where a mirrored picture is of another class.
+        name: of the set; None takes the source's.
+        ipc: images to make of every class; None chooses.
+        resolution: pixels a side; None chooses.
+        resources: fields of `ddhub.base.resources.Resources`.
+
+    Raises:
+        UserError: for what cannot be read as labelled images, and a file that is there already.
+    """
+    from ddhub.data import look
+    from ddhub.distillation import choices, starting
+
+    asked = choices.Asked(minutes, flips, name, ipc, resolution, Resources(**resources))
+    spec = look.spec_of(str(source))
+    path = Path(out) if out is not None else Path(f"{choices.name_of(spec, asked)}.yaml")
+    starting.refuse_there(path)  # before the look, which can take minutes
+    found = choices.start(look.look(spec), asked)
+    starting.write(found, path)
+    return Start(recipe=str(path), name=found.name, chosen=found.reasons, seconds=found.seconds)
+
+
 def distill(
     recipe: str | Path,
     out: Folder | None = None,
     *,
+    minutes: float | None = None,
+    flips: bool | None = None,
     overrides: Overrides = (),
     checkpoint_seconds: float = 120,
     **resources: Unpack[ResourceOptions],
@@ -37,8 +78,9 @@ def distill(
     """Distill a recipe into a folder; the same call resumes where an earlier one stopped.
 
     Args:
-        recipe: a path, or the name of a shipped recipe.
+        recipe: a path, or the name of a shipped recipe. For a folder of pictures or a Hub id, as `init` writes one.
         out: the folder; None takes `distilled/NAME`.
+        minutes, flips: of pictures, as `init` takes them.
         overrides: changes of the recipe, which are recorded.
         checkpoint_seconds: between two checkpoints.
         resources: fields of `ddhub.base.resources.Resources`. Workers share teachers and groups.
@@ -46,19 +88,24 @@ def distill(
     Raises:
         UserError: for whatever the user can mend; what was done before is kept.
     """
-    from ddhub.distillation import groups, pipeline
+    from ddhub.distillation import checks, groups, pipeline, starting
     from ddhub.distillation import recipes as recipe_files
 
     asked, changed = Resources(**resources), changes.texts(overrides)
     engine = jobs.choose(asked.workers, asked.shard, asked.ray)
+    recipe = starting.recipe_file(str(recipe), minutes, flips, asked)
     resolved = recipe_files.read(str(recipe), changed)
     folder = Path(out) if out is not None else Path("distilled") / resolved.name
     if resolved.groups == 1:
         groups.refuse_engine(engine)
-        pipeline.make(resolved, folder, overrides=changed, resources=asked, checkpoint_seconds=checkpoint_seconds)
-        refresh.write(folder)
-        return Made(folder=str(folder))
-    missing = groups.make(resolved, folder, overrides=changed, resources=asked, checkpoint_seconds=checkpoint_seconds)
+    checks.check(resolved, folder, asked)
+    how: dict[str, Any] = {"overrides": changed, "resources": asked, "checkpoint_seconds": checkpoint_seconds}
+    with room.no_stub(folder, folder / STATE / "run.json"):
+        if resolved.groups == 1:
+            pipeline.make(resolved, folder, **how)
+            refresh.write(folder)
+            return Made(folder=str(folder))
+        missing = groups.make(resolved, folder, **how)
     if missing:
         return Made(folder=str(folder), missing=missing, next=groups.command(str(recipe), folder, changed))
     with files.locked(folder / groups.STATE / "lock"):  # other shards write it too
@@ -121,6 +168,18 @@ def push(
     from ddhub.reports import publish
 
     return publish.push(Path(folder), repo_id, private=private, revision=revision, create_pr=create_pr, yes=yes)
+
+
+def repo_for(folder: Folder) -> str:
+    """The repo that a set in a folder belongs to: the one that it was pushed to, or USER/NAME of who is logged in.
+
+    Raises:
+        UserError: for what is no set, or where nobody is logged in.
+    """
+    from ddhub.artifact import manifest
+
+    record = manifest.read(Path(folder))
+    return record.repo_id or f"{hub_client.user()}/{record.name}"
 
 
 def pull(set: str, out: Folder) -> Pull:

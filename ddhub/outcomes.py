@@ -14,7 +14,7 @@ from ddhub.base.document import Document
 from ddhub.distillation.plan.document import Plan
 from ddhub.reports.documents import Evaluation, Push, Report
 
-__all__ = ["Evaluation", "Export", "Made", "Plan", "Pull", "Push", "RecipeInfo", "Report", "Verification"]
+__all__ = ["Evaluation", "Export", "Made", "Plan", "Pull", "Push", "RecipeInfo", "Report", "Start", "Verification"]
 
 
 class Made(Document):
@@ -59,6 +59,18 @@ class Made(Document):
         if not self.picture.is_file():
             return text
         return f'{text}<img src="data:image/png;base64,{base64.b64encode(self.picture.read_bytes()).decode()}">'
+
+
+class Start(Document):
+    """A recipe for somebody's own pictures, as `init` writes it."""
+
+    recipe: str  # its file
+    name: str
+    chosen: list[str]  # what was chosen and why, a line each
+    seconds: float  # that distilling takes here, foretold
+
+    def __repr__(self) -> str:
+        return f"<Start {self.recipe}: {'; '.join(self.chosen)}>"
 
 
 class Pull(Document):

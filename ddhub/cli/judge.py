@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from ddhub.base.errors import UserError
+from ddhub.cli import which
 from ddhub.cli.options import (
     common_options,
     engine_options,
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @click.command(epilog="Example:  ddhub evaluate distilled/digits_ipc1 --archs convnet,resnet18,vit_tiny --seeds 3")
-@click.argument("set_", metavar="SET")
+@click.argument("set_", metavar="[SET]", required=False)
 @click.option("--archs", default="", help="Architectures, comma-separated. [default: the teachers']")
 @click.option(
     "--protocols",
@@ -66,7 +67,7 @@ if TYPE_CHECKING:
 )
 @common_options
 def evaluate(
-    set_: str,
+    set_: str | None,
     archs: str,
     protocols: str,
     baselines: str,
@@ -80,10 +81,14 @@ def evaluate(
     as_json: bool,
     **how: Any,
 ) -> None:
-    """Train architectures on SET (folder, file or Hub id), test them beside random real images; done rows are kept."""
+    """Train architectures on SET (folder, file or Hub id), test them beside random real images; done rows are kept.
+
+    Without SET: the set in this folder, or the only one in distilled/.
+    """
     from ddhub import api
     from ddhub.reports import summary, tables
 
+    set_ = set_ if set_ is not None else which.standing("ddhub evaluate")
     of_source = [text for text in overrides if text.startswith("source.")]
     if source is not None and of_source:
         importing = {**importing, "overrides": of_source}

@@ -19,7 +19,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from ddhub.base import files, hub_client, seeds
+from ddhub.base import files, hub_client, room, seeds
 from ddhub.base.errors import UserError
 from ddhub.base.log import say
 from ddhub.base.redact import one_line
@@ -72,29 +72,48 @@ def find_test(spec: SourceSpec) -> SourceSpec:
     Raises:
         UserError: where none can be meant.
     """
-    import datasets
-
     if spec.dataset == "digits" and spec.path is None:
         return spec
-    where = str(Path(spec.path).expanduser()) if spec.path else spec.dataset
-    if not _is_local(spec):
+    where = spec.path or spec.dataset
+    if not is_local(spec):
         spec = spec.model_copy(update={"revision": _resolve_revision(where, spec.revision)})  # one commit for all
-    try:
-        with quiet():
-            if not _is_local(spec):
-                headers.check(where, spec.revision)
-            names = datasets.get_dataset_split_names(where, spec.config, revision=spec.revision)
-    except _unreadable():
+    names = split_names(spec)
+    if names is None:
         return spec  # reading it says better what is wrong
-    usual = [name for name in (spec.test, *TESTS) if name in names] or (names if len(names) == 1 else [])
+    usual = [name for name in usual_tests(spec) if name in names] or (names if len(names) == 1 else [])
     if not usual:
         raise UserError(f"{where}: has no split to test on, only {', '.join(names)}", next=f"one of {', '.join(TESTS)}")
     return spec.model_copy(update={"test": usual[0]})
 
 
+def usual_tests(spec: SourceSpec) -> tuple[str, ...]:
+    """What the split to test on may be called, the likeliest first."""
+    return (spec.test, *TESTS)
+
+
+def split_names(spec: SourceSpec) -> list[str] | None:
+    """The splits that a source has; None where nobody can tell."""
+    import datasets
+
+    where = str(Path(spec.path).expanduser()) if spec.path else spec.dataset
+    try:
+        with quiet():
+            if not is_local(spec):
+                headers.check(where, spec.revision)
+            names: list[str] = datasets.get_dataset_split_names(where, spec.config, revision=spec.revision)
+            return names
+    except _unreadable():
+        return None
+
+
 def load_test(spec: SourceSpec) -> Split:
     """The test split; for evaluation only."""
     return _load(spec, spec.test) if spec.hold_out is None else _load(spec, spec.train, tested=True)
+
+
+def untested(spec: SourceSpec, names: Sequence[str]) -> str | None:
+    """The split to test on, where a source that has these splits lacks it and holds no part out."""
+    return spec.test if spec.hold_out is None and spec.test.partition("[")[0] not in names else None
 
 
 def test_words(spec: SourceSpec) -> str:
@@ -136,7 +155,8 @@ def stratified(
         members, count = (labels == label).nonzero().flatten(), counts[label]
         if len(members) < count:
             raise UserError(
-                f"ipc: {count} images per class asked for, but class '{name}' has {len(members)} in the training part",
+                f"ipc: {counted(count, 'image')} per class asked for, but class '{name}' has {len(members)}"
+                " in the training part",
                 next=f"--set ipc={max(1, len(members))}, or a smaller source.validation",
             )
         order = torch.randperm(len(members), generator=seeds.generator(seed, "real", *purpose, label))
@@ -148,7 +168,7 @@ def _load(spec: SourceSpec, split: str, limit: int | None = None, tested: bool =
     """One split, or the part of it that is trained on, or `tested` on."""
     if spec.dataset == "digits" and spec.path is None:
         return _digits(spec, split)
-    dataset, revision = rows(spec, split, theirs=limit is not None or not _is_local(spec))
+    dataset, revision = rows(spec, split, theirs=limit is not None or not is_local(spec))
     spec = spec.model_copy(update={"revision": revision, **columns.find(spec, dataset)})
     if spec.hold_out is not None:
         dataset = dataset.select(_parts(spec, *columns.labels(dataset, spec))[tested].numpy())
@@ -218,7 +238,7 @@ def rows(spec: SourceSpec, split: str, theirs: bool) -> tuple[Any, str | None]:
 
     where = spec.path or spec.dataset
     local = Path(where).expanduser()
-    if _is_local(spec):
+    if is_local(spec):
         if not local.is_dir():
             raise UserError(f"source: {where}: no such folder", next=f"ls {local.parent}")
         arguments: dict[str, Any] = {"path": str(local)}
@@ -251,7 +271,7 @@ def _unreadable() -> tuple[type[Exception], ...]:
     return (*hub_client.faults(), ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, yaml.YAMLError)
 
 
-def _is_local(spec: SourceSpec) -> bool:
+def is_local(spec: SourceSpec) -> bool:
     """Whether a source is read from a folder here."""
     where = spec.path or spec.dataset
     return spec.path is not None or Path(where).expanduser().is_dir() or where.startswith((".", "/", "~"))
@@ -297,7 +317,8 @@ def _decode(dataset: Any, spec: SourceSpec, folder: Path, labels: np.ndarray, na
     assert spec.image and spec.resolution and spec.channels
     raw = decode.encoded(dataset, spec.image)
     shape = (len(raw), spec.channels, spec.resolution, spec.resolution)
-    say(f"decoding {len(raw)} images of {spec.dataset} to {shape[2]}x{shape[3]}, once; cached in {folder}")
+    say(f"decoding {counted(len(raw), 'image')} of {spec.dataset} to {shape[2]}x{shape[3]}, once; cached in {folder}")
+    room.need_room(folder, int(np.prod(shape)), f"the decoded images of {spec.dataset}")
     with files.disk_errors(folder, f"decoding {spec.dataset}"):
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / "images.npy").open("wb") as file:

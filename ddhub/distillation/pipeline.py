@@ -141,7 +141,7 @@ def prepare(recipe: Recipe, out: Path, asked: Resources, checkpoint_seconds: flo
     seconds = {"source": time.monotonic() - begun}
     counts = f"{len(task.training)} training and {len(task.validation)} validation images"
     say(f"{recipe.name}: {counts} of {len(task.source.classes)} classes")
-    for arch in sorted(_architectures(recipe.method)):  # a network that cannot run is found before hours of teachers
+    for arch in sorted(architectures_of(recipe.method)):  # a network that cannot run is found before hours of teachers
         task.network(arch)
     if not recipe.teachers.count:
         return task, seconds
@@ -229,10 +229,10 @@ def rooted(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update={"source": recipe.source.model_copy(update={"path": absolute})})
 
 
-def _architectures(method: dict[str, Any]) -> set[str]:
+def architectures_of(method: dict[str, Any]) -> set[str]:
     """The architectures that a method's settings name, at any depth."""
     found = {str(method["arch"])} if "arch" in method else set()
-    return found.union(*(_architectures(value) for value in method.values() if isinstance(value, dict)))
+    return found.union(*(architectures_of(value) for value in method.values() if isinstance(value, dict)))
 
 
 def _pinned(spec: SourceSpec, out: Path) -> SourceSpec:
@@ -305,7 +305,7 @@ def within_budget(recipe: Recipe, shape: Shape, decisions: devices.Decisions) ->
     def network(arch: str) -> network_module.Network:
         return network_module.network(arch, shape.classes, shape.channels, shape.side, decisions)
 
-    archs = sorted(_architectures(recipe.method) | {recipe.teachers.arch})
+    archs = sorted(architectures_of(recipe.method) | {recipe.teachers.arch})
     works = {"micro_batch": partial(_rehearse_training, [network(arch) for arch in archs])}
     if hasattr(method, "rehearse"):
         works["chunk"] = partial(method.rehearse, config, network, recipe.teachers.arch)

@@ -69,9 +69,13 @@ def read(reference: str, overrides: Sequence[str] = ()) -> Recipe:
     for kind, advice in (("merged", "distill the recipes that it lists, then: ddhub merge"), ("imported", None)):
         if kind in data:
             raise UserError(f"{path}: describes a set that was {kind}, which no recipe makes", next=advice)
+    return resolve(data, str(path), overrides, f"ddhub distill {reference} --dry-run")
+
+
+def resolve(data: dict[str, Any], where: str, overrides: Sequence[str], whole: str = LOOK) -> Recipe:
+    """The recipe of some values, overridden and validated; `validate` says what the arguments are."""
     override(data, overrides)
-    told = {text.partition("=")[0].strip() for text in overrides}
-    return validate(data, str(path), told, f"ddhub distill {reference} --dry-run")
+    return validate(data, where, {text.partition("=")[0].strip() for text in overrides}, whole)
 
 
 def validate(data: dict[str, Any], where: str, told: Collection[str] = (), whole: str = LOOK) -> Recipe:

@@ -1,6 +1,7 @@
 """Tables for people: in the terminal, as Markdown, for the HTML page; no number or name is ever cut."""
 
 import html
+import os
 import re
 import textwrap
 from collections.abc import Sequence
@@ -157,7 +158,8 @@ def show(tables: Sequence[Table], sentences: Sequence[str] = (), *, stderr: bool
 
     # Names are strangers': no markup, no emoji.
     terminal = Console(stderr=stderr, markup=False, emoji=False, highlight=False)
-    width = terminal.width if terminal.is_terminal else WIDTH
+    told = terminal.is_terminal or os.environ.get("COLUMNS", "").isdigit()  # rich obeys COLUMNS
+    width = terminal.width if told else WIDTH
     for table in tables:
         terminal.print(oneline(table.title), soft_wrap=True)
         for columns in parts(table, width):

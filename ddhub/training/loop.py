@@ -30,6 +30,7 @@ from ddhub.base.units import duration
 from ddhub.training.image_store import Store
 
 State = dict[str, Any]
+LINES = 500  # of metrics in a phase, about: a run of so many steps has one for each
 
 
 class Run:
@@ -78,18 +79,25 @@ class Run:
             now = time.monotonic()
             self.seconds = before + now - begun
             done = self._step == n or bool(state.get("stop"))
-            if done or now - reported >= self.report_seconds:
-                self._report(n, (now - begun) / (self._step - first), now - saved)
-                reported = now
+            due = done or now - reported >= self.report_seconds
+            if due or self._step % -(-n // LINES) == 0:
+                values = self._note()
+                if due:
+                    self._report(n, values, (now - begun) / (self._step - first), now - saved)
+                    reported = now
             if done or now - saved >= self.checkpoint_seconds:
                 self._flush()
                 self._save(state, store)
                 saved = time.monotonic()
 
-    def _report(self, n: int, rate: float, since_saved: float) -> None:
+    def _note(self) -> dict[str, float]:
+        """Write the newest values as a line of metrics."""
         values = self._flush()
-        shown = "".join(f" | {name} {value:.4g}" for name, value in values.items())
         self.metrics.append(phase=self.phase, step=self._step, **values, seconds=round(self.seconds, 1))
+        return values
+
+    def _report(self, n: int, values: dict[str, float], rate: float, since_saved: float) -> None:
+        shown = "".join(f" | {name} {value:.4g}" for name, value in values.items())
         say(
             f"{self.phase} {self._step}/{n} {100 * self._step // n}%{shown} | {duration_ms(rate)} a step"
             f" | saved {duration(since_saved)} ago | eta {duration(rate * (n - self._step))}"

@@ -56,7 +56,7 @@ class Stopping(Strict):
 class Config(Strict):
     """Knobs of adversarial prediction matching; defaults are the paper's (Table A9) where it gives them."""
 
-    iterations: int = Field(default=2500, ge=0)  # updates of the images
+    iterations: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"  # updates of the images; auto: by their number
     batch: int | None = Field(default=None, gt=0)  # images that a student learns and that its updates move; null: all
     chunk: Annotated[int, Field(gt=0)] | Literal["auto"] = "auto"  # images whose gradient is computed at once
     refresh_every: int = Field(default=3, gt=0)  # updates between two fresh students
@@ -73,11 +73,16 @@ class Config(Strict):
     average: float = Field(default=0.0, ge=0, lt=1)  # ships a moving average of the images with this decay; 0: the last
     stopping: Stopping | None = None  # null: decay at half of the iterations, ship the last set
 
+    def updates(self, images: int) -> int:
+        """Updates of a whole set: as many for each image as the paper's 2500 for 500, between 100 and 2500."""
+        return self.iterations if self.iterations != "auto" else min(max(5 * images, 100), 2500)
+
 
 def distill(task: Task, run: Run) -> SyntheticSet:
     """Run the loop; resumable at any update."""
     config: Config = task.config
     labels, device = task.initial_labels(), task.decisions.device
+    iterations = config.updates(len(labels) * task.parts)
     store = Store(run.folder / f"{run.phase}-images", (len(labels), *task.image_shape), partial(initial, task))
     student = task.network(config.student.arch)
     state: State = {
@@ -92,7 +97,7 @@ def distill(task: Task, run: Run) -> SyntheticSet:
         "bad": 0,
         "decays": 0,
     }
-    for step in run.steps(config.iterations, state, store):
+    for step in run.steps(iterations, state, store):
         if step % config.refresh_every == 0:
             refresh(state, store, student, labels, task, step)
         batch, rows = state["batch"], state["rows"]
@@ -103,12 +108,12 @@ def distill(task: Task, run: Run) -> SyntheticSet:
         # The largest value speaks for all images: a step that spoilt them must not be saved as a good one.
         run.log(disagreement=disagreement, largest=batch["images"].abs().max(), lr=state["lr"])
         if config.stopping is not None:
-            if (step + 1) % config.stopping.every == 0 or step + 1 == config.iterations:
+            if (step + 1) % config.stopping.every == 0 or step + 1 == iterations:
                 choose(state, store, labels, task, step + 1)
-        elif step + 1 == (config.iterations + 1) // 2:
+        elif step + 1 == (iterations + 1) // 2:
             settle(state, store, task, step + 1)
             state["lr"] *= config.decay
-    settle(state, store, task, config.iterations)
+    settle(state, store, task, iterations)
     chosen = candidate(store, config) if state["best"] is None else state["best"]
     return SyntheticSet(
         chosen, labels, task.soft_labels(chosen, partial(mapped.tensor, store.folder / "soft_labels.f32"))
@@ -258,7 +263,8 @@ def work(outline: Outline) -> Phase:
     """What a run comes to: a student and its teacher's labels at every refresh, updates, scores of whole sets."""
     config, total, image = outline.config, outline.synthetic, 4 * outline.shape.values
     batch, teachers = min(config.batch or total, total), outline.recipe.teachers
-    refreshes = ceil(config.iterations / config.refresh_every)
+    iterations = config.updates(outline.whole)
+    refreshes = ceil(iterations / config.refresh_every)
     asked = 1 if config.teacher == "random" else teachers.count
     arch, columns = config.student.arch, 3 if config.average else 2
     held = image * batch * (columns + 2) + config.snapshots * config.students * outline.forward(arch).weights
@@ -268,10 +274,10 @@ def work(outline: Outline) -> Phase:
     works = [
         training(outline, "students", arch, batch, protocol, refreshes * config.students, held=held),
         scoring(outline, "their labels", teachers.arch, batch, refreshes * asked),
-        moving(outline, "updates", networks, batch, config.iterations, rehearsed, chunk=chunk, held=held),
+        moving(outline, "updates", networks, batch, iterations, rehearsed, chunk=chunk, held=held),
     ]
     if config.stopping is not None:
-        times = ceil(config.iterations / config.stopping.every) * config.stopping.networks
+        times = ceil(iterations / config.stopping.every) * config.stopping.networks
         brief = own_protocol(outline.recipe).model_copy(update={"epochs": config.stopping.epochs})
         works.append(training(outline, "choosing", teachers.arch, total, brief, times, held=2 * image * total))
         works.append(scoring(outline, "choosing: marks", teachers.arch, outline.held_out, times, pixels=True))

@@ -53,7 +53,9 @@ def possible(outline: Outline) -> Outline:
     chosen, classes = outline.recipe, outline.shape.classes
     most = max(1, outline.training // classes)
     if chosen.ipc > most:
-        raise UserError(f"ipc: {chosen.ipc} images per class of about {most}", next=f"--set ipc={most}")
+        raise UserError(
+            f"ipc: {units.counted(chosen.ipc, 'image')} per class of about {most}", next=f"--set ipc={most}"
+        )
     if (chosen.labels.top_k or 1) > classes:
         raise UserError(f"labels.top_k: {chosen.labels.top_k} of {classes} classes", next="--set labels.top_k=1")
     return outline

@@ -58,6 +58,7 @@ class Outline:
     recipe: Recipe
     shape: Shape
     decisions: Decisions
+    parts: int = 1  # groups of the set that this outline is one of
 
     @cached_property
     def config(self) -> Any:
@@ -68,6 +69,11 @@ class Outline:
     def synthetic(self) -> int:
         """Images to make."""
         return self.recipe.ipc * self.shape.classes
+
+    @property
+    def whole(self) -> int:
+        """Images of the whole set, of which this outline makes one part."""
+        return self.synthetic * self.parts
 
     @property
     def held_out(self) -> int:
@@ -83,7 +89,7 @@ class Outline:
     def group(self) -> "Outline":
         """The outline of one of the recipe's groups."""
         own = self.recipe.model_copy(update={"ipc": self.recipe.ipc // self.recipe.groups, "groups": 1})
-        return replace(self, recipe=own)
+        return replace(self, recipe=own, parts=self.recipe.groups)
 
     def forward(self, arch: str) -> "Forward":
         """What a forward pass of an architecture takes on these images."""
