@@ -22,6 +22,7 @@ from ddhub.training.protocol import DSA_OPERATIONS
 MINUTES = 15.0
 HOLD_OUT = 0.2  # share of every class that is tested on, where there is no test split
 SIDES = (64, 32, 16, 8)  # resolutions to choose from, in pixels
+SMALLEST = 32  # that larger pictures are reduced to
 WIDTHS = (128, 64, 32)  # of the ConvNet: the field's, and narrower ones for small machines
 IPCS = (10, 5, 2, 1)
 REAL_PER_IMAGE = 4  # real training images for each image to make, at least
@@ -91,9 +92,8 @@ def sizes(held: Holdings, asked: Asked) -> Iterator[Size]:
     elif held.uniform and held.side <= SIDES[0]:
         sides = [held.side]
     else:
-        sides = [side for side in SIDES if side <= max(held.side, SIDES[-1])]
-        sides = sides[:-1] if len(sides) > 1 and sides[-1] < 32 <= held.side else sides
-        sides = [side for side in sides if side >= min(32, held.side)] or sides[-1:]
+        sides = [side for side in SIDES if side <= held.side] or [SIDES[-1]]
+        sides = [side for side in sides if side >= SMALLEST] or sides[:1]
     for side in sides:
         for width in WIDTHS:
             yield Size(side, width, SCHEDULES[0])
