@@ -278,14 +278,21 @@ def is_local(spec: SourceSpec) -> bool:
 
 
 def _resolve_revision(name: str, revision: str | None) -> str:
-    """The commit that a Hub dataset's revision stands for now."""
+    """The commit that a Hub dataset's revision stands for now; offline, the one that it stood for when last seen."""
     from huggingface_hub import HfApi
 
+    seen = files.home() / "revisions" / f"{files.digest([name, revision])[:32]}.json"
     try:
-        return str(HfApi().dataset_info(name, revision=revision).sha)
+        commit = str(HfApi().dataset_info(name, revision=revision).sha)
+        files.write_json(seen, {"dataset": name, "commit": commit})
+        return commit
     except hub_client.faults() as fault:
         if revision is not None:
             return revision  # already cached, perhaps; load_dataset will say if not
+        if seen.is_file() and hub_client.is_unreachable(fault):
+            commit = str(json.loads(seen.read_text())["commit"])
+            say(f"{name}: the Hub does not answer; reading commit {commit[:12]} from the cache")
+            return commit
         raise UserError(
             f"source: {name}: the Hub does not answer for it: {one_line(fault)}", next=_advice(name)
         ) from fault
