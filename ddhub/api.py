@@ -285,14 +285,18 @@ def evaluate(
     from ddhub.evaluation import find_set
     from ddhub.evaluation import grid as grids
     from ddhub.evaluation.probe import check
+    from ddhub.training import architectures
 
     asked = Resources(**resources)
     jobs.choose(asked.workers, asked.shard, asked.ray)
     grids.check_names(protocols, baselines)
+    for arch in archs:
+        architectures.resolve(arch)
     place = find_set.locate(str(set), out, source, importing or {})
     if place.fresh:
         refresh.write(place.set)
     found = folders.read(place.set)
+    grids.check_archs(found, archs)
     local, probed = None if source_path is None else str(source_path), None
     name = place.name or found.manifest.name
     if probe is not False:

@@ -13,6 +13,7 @@ from ddhub.base.files import safe_name
 from ddhub.base.resources import Resources
 from ddhub.base.strict_yaml import parse_yaml, to_yaml
 from ddhub.base.units import counted, duration
+from ddhub.data import source
 from ddhub.data.look import Holdings
 from ddhub.data.spec import SourceSpec
 from ddhub.distillation import planning, recipes
@@ -147,7 +148,7 @@ def _written(held: Holdings, asked: Asked, size: Size) -> Start:
     mirrored = "# Training mirrors images: take flip_ out where a mirror image is wrong, as of text and digits."
     if asked.flips is False:
         mirrored = "# Training mirrors no image: a mirrored one may be of another class."
-    test = f"  test: {_scalar(spec.test)}   # the evaluation alone opens it\n"
+    test = f"  test: {_scalar(source.test_words(spec))}   # the evaluation alone opens it\n"
     if not held.tested:
         test = f"  hold_out: {HOLD_OUT}   # of every class, for testing: there is no test split\n"
     lines = f"""\

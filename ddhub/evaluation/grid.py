@@ -30,8 +30,8 @@ from ddhub.evaluation import protocols as named
 from ddhub.evaluation.baselines import BASELINES
 from ddhub.evaluation.protocols import PROTOCOLS
 from ddhub.evaluation.workbench import Bench, Cell, Request
+from ddhub.training import architectures, fit
 from ddhub.training import device as devices
-from ddhub.training import fit
 from ddhub.training import network as networks
 
 
@@ -115,6 +115,13 @@ def check_names(protocols: Sequence[str], baselines: Sequence[str]) -> None:
         for name in given:
             if name not in known:
                 raise UserError(f"{kind} '{name}': unknown{did_you_mean(name, list(known))}")
+
+
+def check_archs(found: Artifact, archs: Sequence[str]) -> None:
+    """Refuse architectures that cannot run on a set's images, before anything is trained or read for it."""
+    source = found.manifest.source
+    for arch in dict.fromkeys(archs):
+        architectures.try_out(arch, len(found.manifest.classes), source.channels, source.resolution)
 
 
 def _cells(
