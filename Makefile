@@ -2,12 +2,13 @@
 # make test   the tests
 # make bounds the oldest and the newest releases of datasets, huggingface-hub and timm (needs a package index)
 # make check  what CI runs before the tests: format, lint, types, wheel
+# make docs   the documentation, in docs/_build; warnings are errors
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 DEMO := distilled/digits_ipc1
 
-.PHONY: demo test bounds check lint types wheel clean
+.PHONY: demo test bounds check lint types wheel docs clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -38,5 +39,12 @@ wheel: $(VENV)/.installed
 	$(BIN)/python -m build --wheel --outdir dist
 	$(BIN)/python tests/check_wheel.py dist
 
+docs: $(VENV)/.docs
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs docs/_build
+
+$(VENV)/.docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
+	touch $@
+
 clean:
-	rm -rf $(VENV) dist distilled .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) dist docs/_build distilled .pytest_cache .mypy_cache .ruff_cache

@@ -97,7 +97,7 @@ def update(net: networks.Network, chunk: int, device: str) -> None:
     held = [torch.zeros_like(images) for _ in ("velocity", "gradient")]
     labels = torch.zeros(chunk, dtype=torch.int64, device=device)
     snapshots, teacher = [net.init(seed) for seed in range(SNAPSHOTS)], net.init(9)
-    apm.disagree(images[:chunk], labels, net, snapshots, partial(net.forward, teacher), 0.1)
+    apm.disagree(images[:chunk], labels, [(net, snapshots)], partial(net.forward, teacher), 0.1)
     del held
 
 

@@ -21,14 +21,14 @@ import torch
 from torch import nn
 
 from ddhub.artifact.recipe import Recipe
-from ddhub.base import plugins
 from ddhub.data.preprocess import Preprocess
 from ddhub.data.source import Split
-from ddhub.distillation.recipes import config_of
+from ddhub.distillation.recipes import method_config, method_of
 from ddhub.distillation.task import Task
 from ddhub.training import architectures
 from ddhub.training import device as devices
 from ddhub.training import network as networks
+from ddhub.training.field_networks import ConvNet
 from ddhub.training.loop import Run, State
 from ddhub.training.protocol import Protocol
 from ddhub.training.teachers import Teachers
@@ -105,7 +105,7 @@ def task_of(recipe: Recipe, source: Split, decisions: devices.Decisions) -> Task
     spec = recipe.teachers
     network = networks.network(spec.arch, len(source.classes), channels, side, decisions)
     teachers = Teachers(network, [network.init(seed) for seed in range(spec.count)], [], [])
-    config = config_of(recipe.method["name"]).model_validate({k: v for k, v in recipe.method.items() if k != "name"})
+    config = method_config(recipe)
     held_out = torch.arange(len(source) - len(source.classes), len(source))
     training = torch.arange(len(source) - len(held_out))
     protocol = Protocol(loss="l1_logits", augment=recipe.augment, lr=recipe.evaluate.lr, epochs=recipe.evaluate.epochs)
@@ -115,7 +115,7 @@ def task_of(recipe: Recipe, source: Split, decisions: devices.Decisions) -> Task
 def distill(task: Task, run: Paced) -> None:
     """The recipe's method on a task, until the run is over."""
     with contextlib.suppress(Over):
-        plugins.load("methods", task.recipe.method["name"]).distill(task, run)
+        method_of(task.recipe).distill(task, run)
 
 
 class Memory:
@@ -223,7 +223,7 @@ def forward_flops(arch: str, classes: int, side: int) -> tuple[int, int]:
     Convolutions and the linear layer are counted; norms, activations and augmentation are not.
     """
     net = architectures.build(arch, classes, 3, side, seed=0)
-    assert isinstance(net, architectures.ConvNet)
+    assert isinstance(net, ConvNet)
     counts, area = [], side * side
     for layer in net.features:
         if isinstance(layer, nn.Conv2d):

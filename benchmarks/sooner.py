@@ -15,6 +15,7 @@ ratio of 0. Finished seeds are files of OUT and are not run again.
 """
 
 import argparse
+import inspect
 import json
 import re
 import statistics
@@ -41,12 +42,11 @@ Point = dict[str, Any]  # seconds, updates, top1 (one of each network)
 
 def serve(asked: argparse.Namespace) -> None:
     """One variant and seed in this process: every line of standard input is a number of seconds to go on to."""
-    from ddhub.base import plugins
     from ddhub.base.resources import Resources
     from ddhub.distillation import pipeline, recipes
 
     resolved = recipes.read(asked.recipe, [*asked.overrides, f"seed={asked.seed}"])
-    method = plugins.load("methods", resolved.method["name"])
+    method: Any = inspect.getmodule(recipes.method_of(resolved).distill)
     how = Resources(asked.device, asked.threads, asked.compile, asked.precision)
     with tempfile.TemporaryDirectory() as name:
         task, _ = pipeline.prepare(resolved, Path(name) / "set", how, 1e9)

@@ -22,9 +22,10 @@ from ddhub.artifact import folder as folders
 from ddhub.artifact import parquet, recipe
 from ddhub.artifact.parquet import Rows
 from ddhub.artifact.state import STATE
-from ddhub.base import files, plugins, seeds
+from ddhub.base import files, seeds
 from ddhub.base.resources import Resources
 from ddhub.distillation import pipeline
+from ddhub.distillation.recipes import method_of
 from ddhub.distillation.task import SyntheticSet, Task
 from ddhub.training import device, fit
 from ddhub.training.loop import Run
@@ -109,7 +110,7 @@ def main(folder: Path, networks: int, epochs: int | None) -> None:
     original = recipe.Recipe.model_validate(begun["recipe"])
     source = original.source.model_copy(update={"path": begun["source_path"]})
     task, _ = pipeline.prepare(original.model_copy(update={"source": source}), folder, Resources(), 120)
-    synthetic = plugins.load("methods", original.method["name"]).distill(task, Run(folder / STATE, "distill"))
+    synthetic = method_of(original).distill(task, Run(folder / STATE, "distill"))
     if epochs:
         shorter: Protocol = task.protocol.model_copy(update={"epochs": epochs})
         task = replace(task, protocol=shorter)

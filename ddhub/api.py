@@ -3,7 +3,6 @@
 What a verb needs is imported when it is called, so that `recipes` or a misspelt name costs no second of torch's start.
 """
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,58 +10,24 @@ from typing import Any, Unpack
 
 from ddhub.artifact import hub
 from ddhub.artifact.state import STATE
-from ddhub.base import files, hub_client, jobs, room
+from ddhub.base import files, jobs, room
 from ddhub.base import overrides as changes
 from ddhub.base.errors import UserError
 from ddhub.base.log import say
 from ddhub.base.overrides import Overrides
 from ddhub.base.resources import ResourceOptions, Resources
+from ddhub.distillation import recipes as recipe_files
+from ddhub.distillation import starting
+from ddhub.distillation.starting import init as init
+from ddhub.evaluation import choices as choices  # also what help names
 from ddhub.evaluation import find_results
 from ddhub.interop.options import ImportOptions
-from ddhub.outcomes import Evaluation, Export, Made, Plan, Pull, Push, RecipeInfo, Report, Start, Verification
-from ddhub.reports import refresh
+from ddhub.outcomes import Evaluation, Export, Made, Plan, Pull, Push, RecipeInfo, Report, Verification
+from ddhub.reports import refresh, verdicts
 from ddhub.reports import summary as summaries
 
 Folder = str | Path  # of a set, or where one goes
 Reference = str | Path  # a set: its folder or its Hub id, `owner/name` or `owner/name@revision`
-
-
-def init(
-    source: str | Path,
-    out: str | Path | None = None,
-    *,
-    minutes: float = 15,
-    flips: bool = True,
-    name: str | None = None,
-    ipc: int | None = None,
-    resolution: int | None = None,
-    **resources: Unpack[ResourceOptions],
-) -> Start:
-    """Write a recipe for somebody's own pictures, chosen by what they are and by what this machine does in the time.
-
-    Args:
-        source: a folder of pictures, or a Hub id.
-        out: the recipe's file; None takes `NAME.yaml` here.
-        minutes: that distilling may take here.
-        flips: whether training mirrors images; not where a mirrored picture is of another class.
-        name: of the set; None takes the source's.
-        ipc: images to make of every class; None chooses.
-        resolution: pixels a side; None chooses.
-        resources: fields of `ddhub.base.resources.Resources`.
-
-    Raises:
-        UserError: for what cannot be read as labelled images, and a file that is there already.
-    """
-    from ddhub.data import look
-    from ddhub.distillation import choices, starting
-
-    asked = choices.Asked(minutes, flips, name, ipc, resolution, Resources(**resources))
-    spec = look.spec_of(str(source))
-    path = Path(out) if out is not None else Path(f"{choices.name_of(spec, asked)}.yaml")
-    starting.refuse_there(path)  # before the look, which can take minutes
-    found = choices.start(look.look(spec), asked)
-    starting.write(found, path)
-    return Start(recipe=str(path), name=found.name, chosen=found.reasons, seconds=found.seconds)
 
 
 def distill(
@@ -88,13 +53,12 @@ def distill(
     Raises:
         UserError: for whatever the user can mend; what was done before is kept.
     """
-    from ddhub.distillation import checks, groups, pipeline, starting
-    from ddhub.distillation import recipes as recipe_files
-
     asked, changed = Resources(**resources), changes.texts(overrides)
     engine = jobs.choose(asked.workers, asked.shard, asked.ray)
     recipe = starting.recipe_file(str(recipe), minutes, flips, asked)
     resolved = recipe_files.read(str(recipe), changed)
+    from ddhub.distillation import checks, groups, pipeline
+
     folder = Path(out) if out is not None else Path("distilled") / resolved.name
     if resolved.groups == 1:
         groups.refuse_engine(engine)
@@ -103,9 +67,7 @@ def distill(
     with room.no_stub(folder, folder / STATE / "run.json"):
         if resolved.groups == 1:
             pipeline.make(resolved, folder, **how)
-            refresh.write(folder)
-            return Made(folder=str(folder))
-        missing = groups.make(resolved, folder, **how)
+        missing = groups.make(resolved, folder, **how) if resolved.groups > 1 else []
     if missing:
         return Made(folder=str(folder), missing=missing, next=groups.command(str(recipe), folder, changed))
     with files.locked(folder / groups.STATE / "lock"):  # other shards write it too
@@ -135,12 +97,10 @@ def plan(
     Raises:
         UserError: for a recipe that cannot be made, or a source whose size is not known.
     """
-    from ddhub.distillation import planning
-    from ddhub.distillation import recipes as recipe_files
-
     resolved = recipe_files.read(str(recipe), changes.texts(overrides))
-    told = planning.Told(images, classes, side)
-    return planning.plan(resolved, Resources(**resources), told, measure=measure)
+    from ddhub.distillation import planning
+
+    return planning.plan(resolved, Resources(**resources), planning.Told(images, classes, side), measure=measure)
 
 
 def push(
@@ -170,18 +130,6 @@ def push(
     return publish.push(Path(folder), repo_id, private=private, revision=revision, create_pr=create_pr, yes=yes)
 
 
-def repo_for(folder: Folder) -> str:
-    """The repo that a set in a folder belongs to: the one that it was pushed to, or USER/NAME of who is logged in.
-
-    Raises:
-        UserError: for what is no set, or where nobody is logged in.
-    """
-    from ddhub.artifact import manifest
-
-    record = manifest.read(Path(folder))
-    return record.repo_id or f"{hub_client.user()}/{record.name}"
-
-
 def pull(set: str, out: Folder) -> Pull:
     """Copy a set from the Hub into a folder of its own: all of it, verified, or nothing.
 
@@ -192,19 +140,10 @@ def pull(set: str, out: Folder) -> Pull:
     Raises:
         UserError: for what is no set on the Hub, or an `out` that holds something.
     """
-    from ddhub.artifact import folder as folders
+    from ddhub.artifact import pull as pulling
 
-    out = Path(out)
-    files.refuse_taken(out)
-    place = hub.fetch(set)
-    if place.repo_id is None or place.commit is None:
-        raise UserError(f"{set}: is a folder here already", next=f"cp -r {set} {out}")
-    with files.disk_errors(out, "pulling"), files.whole_folder(out) as staging:
-        for name, path in hub.published(place.folder).items():
-            (staging / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, staging / name)
-        folders.read(staging)
-    return Pull(folder=str(out), repo_id=place.repo_id, commit=place.commit)
+    repo_id, commit = pulling.pull(set, Path(out))
+    return Pull(folder=str(out), repo_id=repo_id, commit=commit)
 
 
 def merge(*sets: Reference, out: Folder, name: str | None = None) -> Made:
@@ -214,15 +153,12 @@ def merge(*sets: Reference, out: Folder, name: str | None = None) -> Made:
         sets: folders or Hub ids, of one source with one set of teachers.
         out: the merged artifact's folder.
         name: of the merged set; None takes the folder's.
-
-    Raises:
-        UserError: for sets that do not belong together.
     """
-    from ddhub.artifact import merge as merging
-
     out = Path(out)
     files.refuse_taken(out)
     places = [hub.fetch(str(each)) for each in sets]
+    from ddhub.artifact import merge as merging
+
     with files.disk_errors(out, "merging"), files.whole_folder(out) as staging:
         merging.merge([merging.read(at.name, at.folder) for at in places], staging, name or out.absolute().name)
         refresh.write(staging)
@@ -255,6 +191,8 @@ def evaluate(
     test: str | None = None,
     overrides: Overrides = (),
     source_path: Folder | None = None,
+    test_settings: Sequence[str] = (),
+    allow_train: bool = False,
     source: str | None = None,
     importing: ImportOptions | None = None,
     probe: bool | None = None,
@@ -273,6 +211,8 @@ def evaluate(
         test: a Hub id or folder whose test split is used instead of the source's.
         overrides: changes of the protocols: `epochs=50` for all, `native.lr=0.01` for one.
         source_path: a local copy of the source.
+        test_settings: `source.KEY=VALUE` strings: how the test images are read.
+        allow_train: test on images that the set was distilled from, which is refused otherwise.
         source: what the set was distilled from, where it is no ddhub artifact; it is imported into `out`/set then.
         importing: what the files of such a set do not say, as `import_set` takes it.
         probe: whether a teacher is trained that tells if the set is fed as it was made; None takes one at hand.
@@ -281,18 +221,16 @@ def evaluate(
     Raises:
         UserError: before any training for whatever cannot be evaluated; after it for rows that failed.
     """
-    from ddhub.artifact import folder as folders
     from ddhub.evaluation import find_set
-    from ddhub.evaluation import grid as grids
-    from ddhub.evaluation.probe import check
-    from ddhub.training import architectures
 
     asked = Resources(**resources)
     jobs.choose(asked.workers, asked.shard, asked.ray)
-    grids.check_names(protocols, baselines)
-    for arch in archs:
-        architectures.resolve(arch)
+    choices.check(protocols, baselines, archs)
     place = find_set.locate(str(set), out, source, importing or {})
+    from ddhub.artifact import folder as folders
+    from ddhub.evaluation import grid as grids
+    from ddhub.evaluation.probe import check
+
     if place.fresh:
         refresh.write(place.set)
     found = folders.read(place.set)
@@ -314,6 +252,8 @@ def evaluate(
             seeds=seeds,
             test=test,
             source_path=local,
+            test_settings=test_settings,
+            allow_train=allow_train,
             resources=asked,
             reference=place.reference,
             fetch=hub.fetch_folder,
@@ -323,6 +263,7 @@ def evaluate(
         refresh.results(place.set if place.own else None, found.manifest, place.out)
     say(f"rows: {place.out / 'evaluation'}; summary: {place.out / ('README.md' if place.own else 'report.json')}")
     built = summaries.build(name, done)
+    verdicts.warn_of(found.manifest, built)
     return Evaluation.model_validate(built if probed is None else {**built, "probe": probed})
 
 
@@ -354,6 +295,7 @@ def report(
     where = None if rows_from is None else Path(rows_from)
     found = [each for name in dict.fromkeys(map(str, sets)) for each in find_results.read(name, where)]
     document = compare.build([(each.label, each.rows) for each in found])
+    verdicts.warn_of_all(found, document)
     if html is not None:
         from ddhub.reports import html_page
 
@@ -375,7 +317,7 @@ def import_set(path: Folder, *, source: str, out: Folder, **options: Unpack[Impo
         options: what the files do not say: the fields of ImportOptions in ddhub/interop/options.py.
 
     Raises:
-        UserError: for whatever the set, its source or the table leaves unsaid or contradicts.
+        UserError: for whatever is left unsaid or contradicts itself.
     """
     from ddhub.evaluation import find_set
     from ddhub.interop import importing as importings
@@ -395,21 +337,16 @@ def export(folder: Folder, layout: str, out: Folder | None = None, *, named: boo
 
     Args:
         folder: of the artifact.
-        layout: apm, dc, mtt, datm, kip, folder or eccv24.
+        layout: apm, dc, mtt, datm, kip, idc, folder, eccv24, an installed one, or a file, as `./mine.py`.
         out: a new folder; None takes `exported/NAME_LAYOUT`.
         named: name the folders of classes by class, where the layout has folders.
-
-    Raises:
-        UserError: for a layout that cannot hold the set.
     """
     from ddhub.interop import exporting
 
-    place = Path(out) if out is not None else Path("exported") / f"{Path(folder).absolute().name}_{layout}"
+    place = Path(out) if out is not None else Path("exported") / f"{Path(folder).absolute().name}_{Path(layout).stem}"
     return Export.model_validate(exporting.export(Path(folder), layout, place, named))
 
 
 def recipes() -> list[RecipeInfo]:
     """The shipped recipes: name, dataset, images per class, method, and what is expected of each."""
-    from ddhub.distillation import recipes as shipped
-
-    return [RecipeInfo.model_validate(entry) for entry in shipped.listing()]
+    return [RecipeInfo.model_validate(entry) for entry in recipe_files.listing()]

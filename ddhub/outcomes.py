@@ -12,9 +12,18 @@ from ddhub.artifact import manifest
 from ddhub.artifact.manifest import Manifest
 from ddhub.base.document import Document
 from ddhub.distillation.plan.document import Plan
+from ddhub.distillation.starting import Start
 from ddhub.reports.documents import Evaluation, Push, Report
 
 __all__ = ["Evaluation", "Export", "Made", "Plan", "Pull", "Push", "RecipeInfo", "Report", "Start", "Verification"]
+
+
+def pictured(text: str, picture: Path) -> str:
+    """A line and a picture, where there is one, as HTML."""
+    line = f"<p>{html.escape(text)}</p>"
+    if not picture.is_file():
+        return line
+    return f'{line}<img src="data:image/png;base64,{base64.b64encode(picture.read_bytes()).decode()}">'
 
 
 class Made(Document):
@@ -23,9 +32,9 @@ class Made(Document):
     A shard that leaves groups to others makes no whole set: then `missing` names the groups, `next` the command.
     """
 
-    folder: str
-    missing: list[int] = Field(default_factory=list)
-    next: str | None = None
+    folder: str = Field(description="Folder of the set.")
+    missing: list[int] = Field(default_factory=list, description="Groups that other shards have yet to make.")
+    next: str | None = Field(default=None, description="Command that makes them and packages the set.")
 
     @property
     def picture(self) -> Path:
@@ -55,30 +64,15 @@ class Made(Document):
         return f"<Made {self.folder}: {record.name}, {len(record.classes)} classes, {record.ipc} images of each>"
 
     def _repr_html_(self) -> str:
-        text = f"<p>{html.escape(repr(self))}</p>"
-        if not self.picture.is_file():
-            return text
-        return f'{text}<img src="data:image/png;base64,{base64.b64encode(self.picture.read_bytes()).decode()}">'
-
-
-class Start(Document):
-    """A recipe for somebody's own pictures, as `init` writes it."""
-
-    recipe: str  # its file
-    name: str
-    chosen: list[str]  # what was chosen and why, a line each
-    seconds: float  # that distilling takes here, foretold
-
-    def __repr__(self) -> str:
-        return f"<Start {self.recipe}: {'; '.join(self.chosen)}>"
+        return pictured(repr(self), self.picture)
 
 
 class Pull(Document):
     """A copy of a set from the Hub."""
 
-    folder: str
-    repo_id: str
-    commit: str
+    folder: str = Field(description="Folder of the copy.")
+    repo_id: str = Field(description="Repo of the Hub.")
+    commit: str = Field(description="Commit that was copied.")
 
     def __repr__(self) -> str:
         return f"<Pull of {self.repo_id}@{self.commit[:12]} into {self.folder}>"
@@ -87,8 +81,8 @@ class Pull(Document):
 class Verification(Document):
     """Whether a set is what it says it is."""
 
-    set: str
-    faults: list[str]  # one line each
+    set: str = Field(description="Folder, or `owner/name@commit`.")
+    faults: list[str] = Field(description="One line per fault.")
 
     @property
     def ok(self) -> bool:
@@ -107,12 +101,12 @@ class Verification(Document):
 class Export(Document):
     """A set in another tool's layout."""
 
-    folder: str
-    layout: str
-    files: list[str]
-    space: str  # what the values are, in words
-    left_out: list[str]  # what the layout has no place for
-    read_with: str  # the command that imports it again
+    folder: str = Field(description="Folder of the files.")
+    layout: str = Field(description="Layout.")
+    files: list[str] = Field(description="Names of the files.")
+    space: str = Field(description="What the values are.")
+    left_out: list[str] = Field(description="What the layout has no place for.")
+    read_with: str = Field(description="Command that imports the files again.")
 
     def __repr__(self) -> str:
         return f"<Export to {self.folder}: layout {self.layout}, {len(self.files)} files>"
@@ -121,13 +115,13 @@ class Export(Document):
 class RecipeInfo(Document):
     """A shipped recipe."""
 
-    name: str
-    dataset: str
-    ipc: int
-    method: str
-    title: str | None
-    expected: dict[str, Any]  # accuracy by architecture, and where the numbers are from
-    path: str
+    name: str = Field(description="Name.")
+    dataset: str = Field(description="Source.")
+    ipc: int = Field(description="Images per class.")
+    method: str = Field(description="Method.")
+    title: str | None = Field(description="Title.")
+    expected: dict[str, Any] = Field(description="Accuracy by architecture, and where the numbers are from.")
+    path: str = Field(description="File.")
 
     def __repr__(self) -> str:
         return f"<Recipe {self.name}: {self.title or self.dataset}>"

@@ -14,16 +14,16 @@ import torch
 from torch import Tensor
 
 from ddhub.artifact import manifest as manifests
-from ddhub.artifact import parquet
-from ddhub.artifact.manifest import ByteCounts, FileRecord, Manifest
+from ddhub.artifact import parquet, payload
+from ddhub.artifact.file_names import WHITENING
+from ddhub.artifact.manifest import Manifest
 from ddhub.artifact.parquet import Rows
-from ddhub.base import files, limits, redact
+from ddhub.artifact.records import ByteCounts, FileRecord
+from ddhub.base import limits
 from ddhub.base.errors import UserError
 from ddhub.base.mapped import Room, in_memory
 from ddhub.base.units import size
 from ddhub.data.preprocess import Preprocess, load_whitening
-
-PAYLOAD = ("data/*.parquet", "preprocess.safetensors", "teachers/*.safetensors", "recipe.yaml")
 
 
 @dataclass(frozen=True)
@@ -70,19 +70,10 @@ def keep_top(soft: Tensor, top_k: int) -> tuple[Tensor, Tensor, float]:
     return values, index.to(torch.int16 if soft.shape[1] <= 2**15 else torch.int32), rest
 
 
-def file_records(folder: Path) -> dict[str, FileRecord]:
-    """Hash and size of every payload file in a folder."""
-    paths = sorted(path for pattern in PAYLOAD for path in folder.glob(pattern))
-    return {
-        path.relative_to(folder).as_posix(): FileRecord(sha256=files.sha256(path), bytes=path.stat().st_size)
-        for path in paths
-    }
-
-
 def byte_counts(records: dict[str, FileRecord], rows: Rows) -> ByteCounts:
     """Storage by purpose; soft labels count as their type's bytes and are taken out of the parquet files' size."""
     labels = sum(column.nbytes for column in (rows.soft, rows.index) if column is not None)
-    total = {"data": 0, "teachers": 0, "preprocess.safetensors": 0}
+    total = {"data": 0, "teachers": 0, WHITENING: 0}
     for name, record in records.items():
         part = name.split("/")[0]
         if part in total:
@@ -90,7 +81,7 @@ def byte_counts(records: dict[str, FileRecord], rows: Rows) -> ByteCounts:
     return ByteCounts(
         images=max(0, total["data"] - labels),
         labels=labels,
-        preprocess=total["preprocess.safetensors"],
+        preprocess=total[WHITENING],
         teachers=total["teachers"],
     )
 
@@ -191,30 +182,6 @@ def check_files(folder: Path, record: Manifest) -> None:
     Raises:
         UserError: with one line per fault.
     """
-    faults = manifests.contradictions(record, f"{folder}/ddhub.json") + file_faults(folder, record)
+    faults = manifests.contradictions(record, f"{folder}/ddhub.json") + payload.file_faults(folder, record)
     if faults:
         raise UserError("\n".join(faults), next="fetch the set again, or make it again with ddhub distill")
-
-
-def file_faults(folder: Path, record: Manifest) -> list[str]:
-    """One line per payload file that is missing, damaged, not named by the manifest, or outside the folder."""
-    faults = []
-    for name, expected in record.files.items():
-        path = folder / name
-        if not redact.is_text(name) or len(name) > 255:
-            faults.append(f"{folder}/ddhub.json: files: {name[:60]!r} is no file's name")
-        elif ".." in Path(name).parts or Path(name).is_absolute():
-            faults.append(f"{folder}/ddhub.json: files: '{name}' leads out of the folder")
-        elif files.leads_out(folder, path):
-            faults.append(f"{path}: is a link that leads out of the folder")
-        elif not path.is_file():
-            faults.append(f"{path}: missing")
-        elif path.stat().st_size != expected.bytes:
-            faults.append(f"{path}: damaged: {path.stat().st_size} bytes, {expected.bytes} expected")
-        elif files.sha256(path) != expected.sha256:
-            faults.append(f"{path}: damaged: its sha256 is not the manifest's")
-    named = [teacher.file for teacher in record.teachers] + [n for n in [record.preprocess.zca] if n]
-    faults += [f"{folder}/ddhub.json: '{name}' is not among its files" for name in named if name not in record.files]
-    there = {path.relative_to(folder).as_posix() for pattern in PAYLOAD for path in folder.glob(pattern)}
-    strangers = sorted(there - set(record.files))
-    return faults + [f"{folder / name}: not among the manifest's files" for name in strangers]

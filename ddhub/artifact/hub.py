@@ -10,24 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from ddhub.artifact import manifest
+from ddhub.artifact.file_names import MANIFEST, PUBLISHED
 from ddhub.base import files, hub_client, redact
 from ddhub.base.errors import UserError
-from ddhub.base.log import say
+from ddhub.base.log import say, warn
 from ddhub.base.schema import did_you_mean
 from ddhub.base.units import size
 
-# What belongs to a set; nothing else in a folder is pushed, and nothing else of a repo is fetched.
-PUBLISHED = (
-    "README.md",
-    "ddhub.json",
-    "recipe.yaml",
-    "report.json",
-    "preprocess.safetensors",
-    "data/*.parquet",
-    "teachers/*.safetensors",
-    "evaluation/*.json",
-    "assets/*.png",
-)
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -77,7 +66,7 @@ def fetch(reference: str) -> Place:
         # A file that is asked for by its branch can be another commit's by the time that it is sent.
         pinned = None if COMMIT.fullmatch(revision) else _commit_of(api, repo_id, revision or None)
         asked = pinned or revision or None
-        found = Path(api.hf_hub_download(repo_id, "ddhub.json", repo_type="dataset", revision=asked))
+        found = Path(api.hf_hub_download(repo_id, MANIFEST, repo_type="dataset", revision=asked))
         commit = found.parent.name  # the cache keeps every commit in a folder of its name
         folder = api.snapshot_download(repo_id, repo_type="dataset", revision=commit, allow_patterns=list(PUBLISHED))
     if pinned is not None:  # so that the cache knows offline what the branch was
@@ -89,7 +78,7 @@ def _hint(path: Path) -> None:
     """Say before the Hub is asked, which takes its time, that an id may be a path misspelt."""
     beside = [found.parent.name for found in path.parent.glob("*/ddhub.json")]
     if beside:
-        say(f"{path}: no such folder here{did_you_mean(path.name, beside).removesuffix('?')}; asking the Hub")
+        warn(f"{path}: no such folder here{did_you_mean(path.name, beside).removesuffix('?')}; asking the Hub")
 
 
 def _commit_of(api: Any, repo_id: str, revision: str | None) -> str | None:
@@ -109,7 +98,7 @@ def pin(repo_id: str, revision: str | None) -> str:
         return revision
     with hub_client.errors(f"looking up {repo_id}", repo_id):
         found = hub_client.client().dataset_info(repo_id, revision=revision)
-    if any(entry.rfilename == "ddhub.json" for entry in found.siblings or ()):
+    if any(entry.rfilename == MANIFEST for entry in found.siblings or ()):
         raise UserError(f"{repo_id}: is a ddhub artifact, which names its source itself", next="leave --source out")
     return str(found.sha)
 
@@ -240,9 +229,9 @@ def _refuse_to_replace(
     if not set(there) - {".gitattributes"}:
         return
     why = None
-    if "ddhub.json" not in there:
+    if MANIFEST not in there:
         why = "holds other files already"
-    elif _payload(api, repo_id, head) != manifest.identity(manifest.parse(_bytes(contents["ddhub.json"])).files):
+    elif _payload(api, repo_id, head) != manifest.identity(manifest.parse(_bytes(contents[MANIFEST])).files):
         why = "holds another set already"
     elif stale:
         why = f"holds files that this folder lacks ({', '.join(stale[:3])}{', ...' if len(stale) > 3 else ''})"
@@ -256,7 +245,7 @@ def _refuse_to_replace(
 def _payload(api: Any, repo_id: str, commit: str) -> str | None:
     """The identity of the set that a repo holds, or None where its manifest cannot be read."""
     with hub_client.errors(f"reading {repo_id}", repo_id):
-        path = api.hf_hub_download(repo_id, "ddhub.json", revision=commit, repo_type="dataset")
+        path = api.hf_hub_download(repo_id, MANIFEST, revision=commit, repo_type="dataset")
     try:
         return manifest.identity(manifest.parse(Path(path).read_bytes()).files)
     except UserError:

@@ -1,212 +1,66 @@
 """The manifest (`ddhub.json`): what nobody can guess about a distilled set afterwards. Validated on read."""
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field
 
+from ddhub.artifact.file_names import MANIFEST
+from ddhub.artifact.records import (
+    MOST_GROUPS,
+    ON_THE_FLY,
+    ByteCounts,
+    FileRecord,
+    Groups,
+    Imported,
+    LabelRecord,
+    Made,
+    Memorisation,
+    Packaging,
+    Part,
+    PreprocessRecord,
+    SourceRecord,
+    TeacherRecord,
+    Unequal,
+)
 from ddhub.base import files, limits, redact, strict_json
 from ddhub.base.errors import UserError
 from ddhub.base.files import json_bytes
 from ddhub.base.schema import Strict, check
 from ddhub.training.protocol import AUGMENTATIONS, Protocol
 
-MOST_GROUPS = 2**15  # column `group` counts in 16 bits
-NAME, NAME_LENGTH = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*"), 96  # what a set may be called
-NO_NAME = "{name!r} is no name for a set: letters, digits, . _ and - only, at most 96, the first a letter or a digit"
-
-
-def check_name(name: str) -> str:
-    """A name for a set, as it is.
-
-    Raises:
-        UserError: for one that a repo or a folder could not have.
-    """
-    if not is_name(name):
-        raise UserError(NO_NAME.format(name=name), next="--name NAME")
-    return name
-
-
-def is_name(name: str) -> bool:
-    """Whether a set may be called so."""
-    return NAME.fullmatch(name) is not None and len(name) <= NAME_LENGTH
-
-
-Fraction = Field(ge=0, le=1)
-ON_THE_FLY = ("teachers", "teacher")  # labels that are made of every augmented view
-Groups = Field(default=1, gt=0, le=MOST_GROUPS)
-
-
-class SourceRecord(Strict):
-    """Which real data the set was made from."""
-
-    dataset: str = Field(min_length=1)
-    revision: str | None
-    config: str | None = None
-    fingerprint: str
-    image: str
-    label: str
-    train: str
-    test: str
-    hold_out: float | None = Field(default=None, gt=0, lt=0.9)  # share of `train` that is tested on; null: `test` is
-    validation: float = Field(gt=0, lt=0.9)
-    split_seed: int
-    resolution: int = Field(ge=4, le=limits.SIDE)
-    channels: Literal[1, 3]
-    license: str | None
-
-    @field_validator("test")
-    @classmethod
-    def _splits_differ(cls, value: str, info: ValidationInfo) -> str:
-        if value == info.data.get("train"):
-            raise ValueError(f"trains and tests on the same split, {value[:60]!r}")
-        return value
-
-
-class PreprocessRecord(Strict):
-    """How pixels become network inputs: (x - mean) / std, or the whitening in the file named by `zca`."""
-
-    mean: list[float]
-    std: list[float]
-    statistics: Literal["fitted", "field"] = "fitted"  # mean and std: of the training images, or the field's constants
-    zca: str | None = None
-    per_image: bool = False  # mean and std first, then every image centred and of norm 1, then `zca` (KIP's whitening)
-    pixels_space: Literal["input"] | None = None  # the space of column `pixels`, where there is one
-    clipped: float = Fraction  # share of values that 8-bit pixels clip
-
-
-class LabelRecord(Strict):
-    """What column `soft_label` holds; `regression` are targets that are neither logits nor probabilities (KIP's)."""
-
-    form: Literal["logits", "probabilities", "regression", "hard"]
-    temperature: float = Field(default=1.0, gt=0)
-    teachers: Literal["mean", "one"] | None = None
-    top_k: int | None = Field(default=None, gt=0)  # how many classes `soft_index` names, where not all are stored
-    rest: float | None = None  # what the others count as: their mean over the whole set
-
-
-class TeacherRecord(Strict):
-    """One shipped teacher."""
-
-    arch: str
-    file: str
-    validation_top1: float = Fraction
-
-
-class Packaging(Strict):
-    """Validation accuracy of the set before and after packaging, mean over `seeds` networks."""
-
-    arch: str
-    seeds: int
-    validation_top1_float: float = Fraction  # the floats in memory
-    validation_top1_8bit: float | None = Field(default=None, ge=0, le=1)  # 8-bit pixels alone
-    validation_top1_packaged: float = Fraction  # what is shipped: those, or column `pixels`
-
-
-class Made(Strict):
-    """Where, with what and how fast the set was made."""
-
-    ddhub: str
-    torch: str
-    device: str | None = None  # this and what follows is not known of imported sets
-    seconds: float | None = None
-    phases: dict[str, float] = Field(default_factory=dict)  # seconds of each; teachers as they took when trained
-    peak_bytes: int | None = None
-    recipe_hash: str | None = None
-    overrides: list[str] = Field(default_factory=list)
-    decisions: dict[str, Any] = Field(default_factory=dict)
-
-
-class FileRecord(Strict):
-    """Hash and size of one payload file."""
-
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    bytes: int = Field(ge=0)
-
-
-class Imported(Strict):
-    """Where a set that was made elsewhere came from."""
-
-    layout: str
-    files: dict[str, FileRecord]  # what was read, by name
-    notes: list[str] = Field(default_factory=list)  # what the importer's table said that the files do not
-
-
-class Nearness(Strict):
-    """How far synthetic images are from their nearest training image, beside held-out real images' distances."""
-
-    median: float  # of synthetic images
-    median_held_out: float  # of real images that are not in the training part
-    copies: float = Fraction  # share of synthetic images nearer than 99% of the held-out ones
-
-
-class Memorisation(Strict):
-    """The nearest-training-image check; `assets/nearest.png` shows the nearest pairs."""
-
-    checked: int  # synthetic images that were looked at
-    pixels: Nearness  # root mean square difference of pixels in [0, 1]
-    features: Nearness | None = None  # cosine distance between features of the first teacher
-
-
-# How many images each class has, in the order of the classes; None where all have `ipc`.
-Unequal = Annotated[list[int] | None, Field(max_length=limits.CLASSES)]
-
-
-class Part(Strict):
-    """One of the sets that a set was merged of: what its own manifest said."""
-
-    name: str
-    hub: str | None = None  # owner/name@commit, where it came from the Hub
-    payload: str  # digest of its files' hashes, as the rows of its evaluation carry it
-    ipc: int = Field(gt=0)
-    unequal: Unequal = None
-    groups: int = Groups
-    seed: int | None = None
-    init: str | None = None
-    method: dict[str, Any]
-    packaging: Packaging | None = None
-    memorisation: Memorisation | None = None
-    made: Made
-
-
-class ByteCounts(Strict):
-    """Storage by purpose, in bytes."""
-
-    images: int
-    labels: int
-    preprocess: int
-    teachers: int
-
 
 class Manifest(Strict):
     """The whole manifest, format 1."""
 
-    format: Literal[1] = 1
-    name: str
-    ipc: int = Field(gt=0)  # images of every class; where they differ, of the largest
-    unequal: Unequal = None
-    classes: list[str] = Field(min_length=1, max_length=limits.CLASSES)
-    wnids: list[str] | None = None
-    source: SourceRecord
-    preprocess: PreprocessRecord
-    labels: LabelRecord
-    teachers: list[TeacherRecord]
-    protocol: Protocol
-    method: dict[str, Any]
-    seed: int | None = None
-    init: str | None = None
-    groups: int = Groups  # made independently; of several, column `group` says which
-    # The sets that it was joined of; their groups are numbered through.
-    merged: list[Part] | None = Field(default=None, max_length=MOST_GROUPS)
-    packaging: Packaging | None = None
-    memorisation: Memorisation | None = None
-    imported: Imported | None = None
-    repo_id: str | None = None  # where it was last pushed, for the card
-    made: Made
-    files: dict[str, FileRecord]
-    bytes: ByteCounts
+    format: Literal[1] = Field(default=1, description="Version of the format.")
+    name: str = Field(description="Name of the set.")
+    ipc: int = Field(gt=0, description="Images of every class; where they differ, of the largest.")
+    unequal: Unequal = Field(default=None, description="Images of every class, where they differ.")
+    classes: list[str] = Field(
+        min_length=1, max_length=limits.CLASSES, description="Names of the classes, in the order of `label`."
+    )
+    wnids: list[str] | None = Field(default=None, description="WordNet ids of the classes, of ImageNet's family.")
+    source: SourceRecord = Field(description="The real images.")
+    preprocess: PreprocessRecord = Field(description="From pixels to network inputs.")
+    labels: LabelRecord = Field(description="Meaning of column `soft_label`.")
+    teachers: list[TeacherRecord] = Field(description="The shipped teachers.")
+    protocol: Protocol = Field(description="How the set is meant to be trained on.")
+    method: dict[str, Any] = Field(description="`name` of the method, and its settings.")
+    seed: int | None = Field(default=None, description="Seed of the recipe.")
+    init: str | None = Field(default=None, description="What the images started as: `real` or `noise`.")
+    groups: Groups = Field(default=1, description="Parts that were made apart. Column `group` numbers them.")
+    merged: list[Part] | None = Field(
+        default=None, max_length=MOST_GROUPS, description="Sets that this one was joined of."
+    )
+    packaging: Packaging | None = Field(default=None, description="What packaging cost.")
+    memorisation: Memorisation | None = Field(default=None, description="Check for copies of training images.")
+    imported: Imported | None = Field(default=None, description="Origin of a set that others made.")
+    repo_id: str | None = Field(default=None, description="Hub repo that it was last pushed to.")
+    made: Made = Field(description="Where and with what it was made.")
+    files: dict[str, FileRecord] = Field(description="Hash and size of every payload file.")
+    bytes: ByteCounts = Field(description="Storage by purpose.")
 
     @property
     def home_arch(self) -> str:
@@ -250,14 +104,14 @@ def read(folder: Path) -> Manifest:
     Raises:
         UserError: where there is none, or with every fault in it.
     """
-    path = folder / "ddhub.json"
+    path = folder / MANIFEST
     if not path.is_file():
         what = "holds no ddhub.json, so it is no ddhub artifact" if folder.is_dir() else "no such folder"
         raise UserError(f"{folder}: {what}", next="ddhub distill RECIPE makes one")
     return _validated(strict_json.read(path), str(path))
 
 
-def parse(content: bytes, where: str = "ddhub.json") -> Manifest:
+def parse(content: bytes, where: str = MANIFEST) -> Manifest:
     """Validate a manifest's bytes.
 
     Raises:
@@ -321,8 +175,12 @@ def _unequal(record: Manifest) -> list[str]:
             found.append(f"{where}: is not one count per class, of which ipc {ipc} is the largest")
         if counts is not None and groups > 1:
             found.append(f"{where}: a set of {groups} groups has as many images of every class")
-    if not found and [sum(column) for column in zip(*record.counts_of_groups, strict=True)] != record.counts:
-        found.append("unequal: its groups do not add up to the images of every class")
+    listed = [part.unequal for part in record.parts if part.unequal is not None]
+    alike = sum(part.ipc for part in record.parts if part.unequal is None)
+    if not found and (listed or record.unequal):
+        sums = [sum(column) + alike for column in zip(*listed, strict=True)] or [alike] * len(record.classes)
+        if sums != record.counts:
+            found.append("unequal: its parts do not add up to the images of every class")
     return found
 
 

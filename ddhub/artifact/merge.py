@@ -15,9 +15,10 @@ import torch
 
 from ddhub import __version__
 from ddhub.artifact import folder as folders
-from ddhub.artifact import manifest, origin, parquet
-from ddhub.artifact.manifest import ByteCounts, Imported, Made, Manifest, Part
-from ddhub.artifact.state import STATE
+from ddhub.artifact import manifest, origin, parquet, payload, set_name
+from ddhub.artifact.file_names import MANIFEST, RECIPE
+from ddhub.artifact.manifest import Manifest
+from ddhub.artifact.records import MOST_GROUPS, ByteCounts, Imported, Made, Part
 from ddhub.base import files, strict_yaml
 from ddhub.base.errors import UserError
 from ddhub.base.log import say
@@ -56,7 +57,7 @@ def read(name: str, folder: Path) -> Given:
     """
     record = manifest.read(folder)
     folders.check_files(folder, record)
-    path = folder / "recipe.yaml"
+    path = folder / RECIPE
     described = strict_yaml.read(path)
     if not isinstance(described, dict):
         raise UserError(f"{path}: not a recipe", next=f"ddhub verify {name}")
@@ -69,32 +70,31 @@ def merge(sets: Sequence[Given], out: Path, name: str) -> None:
     Raises:
         UserError: for sets that differ in what they must share, or hold the same images; every difference at once.
     """
-    manifest.check_name(name)
+    set_name.check_name(name)
     if len(sets) < 2:
         raise UserError("merge: takes two sets or more", next="ddhub merge A B --out DIR")
     _refuse_repeated(sets)
     _refuse_different(sets)
     _refuse_contained(sets)
     first, groups = sets[0], sum(one.record.groups for one in sets)
-    if groups > manifest.MOST_GROUPS:
-        raise UserError(f"merge: {groups} groups, and column 'group' counts to {manifest.MOST_GROUPS}")
+    if groups > MOST_GROUPS:
+        raise UserError(f"merge: {groups} groups, and column 'group' counts to {MOST_GROUPS}")
     say(f"{name}: merging {len(sets)} sets, {groups} groups in all")
     parquet.merge(out, [(one.folder, one.record.groups) for one in sets], first.record.classes)
     for shared in first.record.files:
         if shared.startswith("teachers/") or shared == first.record.preprocess.zca:
             files.write_bytes(out / shared, (first.folder / shared).read_bytes())
     record = _manifest(sets, name, groups)
-    files.write_bytes(out / "recipe.yaml", strict_yaml.to_yaml(_described(sets, record)).encode())
-    records = folders.file_records(out)
+    files.write_bytes(out / RECIPE, strict_yaml.to_yaml(_described(sets, record)).encode())
+    records = payload.file_records(out)
     data = sum(file.bytes for path, file in records.items() if path.startswith("data/"))
     labels = sum(one.record.bytes.labels for one in sets)
     counts = first.record.bytes.model_copy(update={"images": data - labels, "labels": labels})
     whole = record.model_copy(update={"files": records, "bytes": counts})
-    files.write_bytes(out / "ddhub.json", manifest.dump(whole))
+    files.write_bytes(out / MANIFEST, manifest.dump(whole))
     known = [origin.remembered(one.record) for one in sets]
     local = next((path for path in known if path is not None), None)
     origin.remember(whole, local)
-    files.write_json(out / STATE / "run.json", {"recipe_hash": None, "recipe": {}, "source_path": local})
 
 
 def _refuse_repeated(sets: Sequence[Given]) -> None:
@@ -133,7 +133,7 @@ def _facts(one: Given) -> dict[tuple[str, str], Any]:
     keys = {key: value for key, value in keys.items() if key not in FREE}
     keys |= {"classes": record.classes, "teachers": [teacher.arch for teacher in record.teachers]}
     keys["imported.layout"] = record.imported and record.imported.layout
-    facts = {("ddhub.json", key): value for key, value in keys.items()}
+    facts = {(MANIFEST, key): value for key, value in keys.items()}
     for path in [record.preprocess.zca, *(teacher.file for teacher in record.teachers)]:
         if path is not None:
             facts[path, "sha256"] = record.files[path].sha256

@@ -4,9 +4,11 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from ddhub.artifact.manifest import MOST_GROUPS, NO_NAME, is_name
+from ddhub.artifact.records import MOST_GROUPS
+from ddhub.artifact.set_name import NO_NAME, is_name
 from ddhub.base import limits
 from ddhub.base.files import digest
+from ddhub.base.plugins import public_name
 from ddhub.base.schema import Strict
 from ddhub.base.strict_yaml import to_yaml
 from ddhub.base.units import memory_bytes
@@ -17,48 +19,62 @@ from ddhub.training.protocol import TeacherSpec
 class LabelSpec(Strict):
     """What the set ships beside the hard class: logits of one teacher or the mean of all, or nothing."""
 
-    form: Literal["logits", "hard"] = "logits"
-    teachers: Literal["mean", "one"] = "mean"
-    top_k: int | None = Field(default=None, gt=0)  # soft labels kept of each image; null keeps all
+    form: Literal["logits", "hard"] = Field(default="logits", description="`hard` ships the class alone.")
+    teachers: Literal["mean", "one"] = Field(
+        default="mean", description="Whose logits are stored: the mean of all teachers, or the first one's."
+    )
+    top_k: int | None = Field(default=None, gt=0, description="Largest soft labels kept of an image. null keeps all.")
 
 
 class EvaluateSpec(Strict):
     """The set's own training protocol, the one that `native` repeats."""
 
-    protocol: Literal["native"] = "native"
-    epochs: int = Field(default=1000, gt=0)
-    lr: float = Field(default=0.02, gt=0)
-    batch: int = Field(default=256, gt=1)
-    min_steps: int = Field(default=2000, ge=0)  # of transformers, and of other families than the teachers'
-    seeds: int = Field(default=5, gt=0, le=limits.ROWS)
-    full_epochs: int = Field(default=100, gt=0)  # of the full-data baseline, trained as the paper trains teachers
-    packaging_seeds: int = Field(default=3, gt=0, le=limits.ROWS)  # networks that measure what packaging costs
+    protocol: Literal["native"] = Field(default="native", description="Name of the set's own protocol.")
+    epochs: int = Field(default=1000, gt=0, description="Passes over the set.")
+    lr: float = Field(default=0.02, gt=0, description="Learning rate, for families without one of their own.")
+    batch: int = Field(default=256, gt=1, description="Images of a training step.")
+    min_steps: int = Field(
+        default=2000, ge=0, description="Fewest steps of transformers, and of other families than the teachers'."
+    )
+    seeds: int = Field(
+        default=5, gt=0, le=limits.ROWS, description="Trainings per number, unless `--seeds` says otherwise."
+    )
+    full_epochs: int = Field(default=100, gt=0, description="Passes of the full-data baseline over the train split.")
+    packaging_seeds: int = Field(
+        default=3, gt=0, le=limits.ROWS, description="Networks that measure what packaging costs."
+    )
 
 
 class PublishSpec(Strict):
     """What the dataset card says of licence and name."""
 
-    license: str | None = None
-    pretty_name: str | None = None
+    license: str | None = Field(default=None, description="Licence. null takes the source's, where it is known.")
+    pretty_name: str | None = Field(default=None, description="Title of the card.")
 
 
 class Recipe(Strict):
     """A whole recipe; `method` holds the validated Config of the method's own file."""
 
-    name: str
-    seed: int = Field(default=0, ge=0)
-    ipc: int = Field(gt=0)
-    source: SourceSpec
-    preprocess: PreprocessSpec = PreprocessSpec()
-    augment: str = "dsa"  # dsa, none, or some of its operations: color_crop_cutout_scale_rotate
-    teachers: TeacherSpec = TeacherSpec()
-    method: dict[str, Any]
-    labels: LabelSpec = LabelSpec()
-    groups: int = Field(default=1, ge=1, le=MOST_GROUPS)  # `ipc` / `groups` images per class of each, made apart
-    memory: str | None = None  # a budget such as 6.5GB, which chunks and micro-batches keep to; null: no bound
-    evaluate: EvaluateSpec = EvaluateSpec()
-    publish: PublishSpec = PublishSpec()
-    expected: dict[str, float | str | None] = Field(default_factory=dict)
+    name: str = Field(description="Name of the set: letters, digits, `.`, `_` and `-`.")
+    seed: int = Field(default=0, ge=0, description="Source of all randomness of the run.")
+    ipc: int = Field(gt=0, description="Images per class.")
+    source: SourceSpec = Field(description="The real images.")
+    preprocess: PreprocessSpec = Field(default=PreprocessSpec(), description="From pixels to network inputs.")
+    augment: str = Field(
+        default="dsa", description="`dsa`, `none`, or some operations: `color_crop_cutout_flip_scale_rotate`."
+    )
+    teachers: TeacherSpec = Field(default=TeacherSpec(), description="Networks trained on the real images.")
+    method: dict[str, Any] = Field(description="`name` is the method; its own keys stand beside it.")
+    labels: LabelSpec = Field(default=LabelSpec(), description="What is stored beside the class.")
+    groups: int = Field(
+        default=1, ge=1, le=MOST_GROUPS, description="Parts that are made apart. Each has `ipc / groups` per class."
+    )
+    memory: str | None = Field(default=None, description="Budget of a process, such as `6.5GB`. null sets no bound.")
+    evaluate: EvaluateSpec = Field(default=EvaluateSpec(), description="How networks are trained on the set.")
+    publish: PublishSpec = Field(default=PublishSpec(), description="What only the card shows.")
+    expected: dict[str, float | str | None] = Field(
+        default_factory=dict, description="Accuracies that others report, with their `source`."
+    )
 
     @model_validator(mode="after")
     def _settings_agree(self) -> "Recipe":
@@ -95,9 +111,11 @@ class Recipe(Strict):
         return self
 
     def content(self) -> dict[str, Any]:
-        """The recipe as plain values, as published: a local path is nobody else's business."""
+        """The recipe as plain values, as published, without local folders: they are nobody else's business."""
         content = self.model_dump(mode="json")
         content["source"]["path"] = None
+        if isinstance(content["method"].get("name"), str):
+            content["method"]["name"] = public_name(content["method"]["name"])
         if content["source"]["config"] is None:
             del content["source"]["config"]  # hashes are older than this key
         if content["source"]["hold_out"] is None:

@@ -286,6 +286,11 @@ def json_bytes(content: Any) -> bytes:
     return (json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
+def is_path(text: str) -> bool:
+    """Whether a text is written as a path, and so is no name and no Hub id: it opens with `.`, `/` or `~`."""
+    return text.startswith((".", "/", "~"))
+
+
 def leads_out(folder: Path, path: Path) -> bool:
     """Whether a path inside a folder is, or goes through, a link to somewhere else.
 

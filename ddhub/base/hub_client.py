@@ -63,11 +63,6 @@ def faults() -> tuple[type[Exception], ...]:
     return (HfHubHTTPError, OfflineModeIsEnabled, DatasetsError, XetDownloadError, OSError, ValueError, *transports)
 
 
-def is_unreachable(fault: BaseException) -> bool:
-    """Whether the Hub was not reached at all, rather than that it refused."""
-    return getattr(fault, "response", None) is None
-
-
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Silence the client's progress bars."""

@@ -1,14 +1,48 @@
-"""`--set KEY=VALUE`: changes to nested keys, applied and recorded."""
+"""`--set KEY=VALUE`: read, applied to nested keys, and recorded."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import yaml
 
 from ddhub.base.errors import UserError
+from ddhub.base.plugins import public_name
 from ddhub.base.strict_yaml import parse_yaml
 
 Overrides = Sequence[str] | Mapping[str, Any]  # `["ipc=5"]` or `{"ipc": 5}`; dots lead to inner keys
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One `KEY=VALUE`."""
+
+    text: str  # as it was typed
+    key: str  # as `method.iterations`
+    value: str  # YAML
+
+    def parsed(self) -> Any:
+        """The value.
+
+        Raises:
+            UserError: for what is no YAML.
+        """
+        return parse_yaml(self.value, f"--set {self.text}")
+
+
+def setting(text: str, example: str = "method.iterations=10") -> Setting:
+    """Read one `KEY=VALUE`.
+
+    Args:
+        example: what the error shows.
+
+    Raises:
+        UserError: for a text without `=` or without a key.
+    """
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip().rpartition(".")[2]:
+        raise UserError(f"--set {text}: expected KEY=VALUE, as in {example}")
+    return Setting(text, key.strip(), value)
 
 
 def override(data: dict[str, Any], overrides: Sequence[str]) -> None:
@@ -20,23 +54,21 @@ def override(data: dict[str, Any], overrides: Sequence[str]) -> None:
     Raises:
         UserError: for a string without `=`, or a path through something that has no keys.
     """
-    for text in overrides:
-        key, equals, value = text.partition("=")
-        if not equals or not key.strip():
-            raise UserError(f"--set {text}: expected KEY=VALUE, as in --set method.iterations=10")
-        *parents, last = key.strip().split(".")
+    settings = [setting(text) for text in overrides]
+    for each in settings:
+        *parents, last = each.key.split(".")
         target: Any = data
         for depth, parent in enumerate(parents, 1):
             if target.get(parent) is None:
                 target[parent] = {}
             target = target[parent]
             if not isinstance(target, dict):
-                raise UserError(f"--set {text}: '{'.'.join(parents[:depth])}' has no keys below it")
-        parsed = parse_yaml(value, f"--set {text}")
+                raise UserError(f"--set {each.text}: '{'.'.join(parents[:depth])}' has no keys below it")
+        parsed = each.parsed()
         if parents == ["method"] and last == "name" and target.get("name") != parsed:
             target.clear()
         target[last] = parsed
-    changed = {text.partition("=")[0].strip() for text in overrides}
+    changed = {each.key for each in settings}
     if changed & {"source", "source.dataset", "method", "method.name"}:
         data["expected"] = {}
         if "publish" in data and not any(key.split(".")[0] == "publish" for key in changed):
@@ -46,15 +78,23 @@ def override(data: dict[str, Any], overrides: Sequence[str]) -> None:
 
 
 def public_override(text: str) -> str:
-    """An override as an artifact records it: a local path is nobody else's business, that a copy was read is."""
-    key, _, value = text.partition("=")
-    if key.strip() == "source.path":
+    """An override as an artifact records it: a local folder is nobody else's business, that a copy was read is."""
+    each = setting(text)
+    if each.key == "source.path":
         return "source.path=(a local copy)"
-    parsed = parse_yaml(value, text)
-    if key.strip() == "source" and isinstance(parsed, dict) and parsed.get("path"):
-        shown = yaml.safe_dump({**parsed, "path": "(a local copy)"}, default_flow_style=True, width=1000).strip()
-        return f"source={shown}"
-    return text
+    parsed = each.parsed()
+    if each.key == "method.name" and isinstance(parsed, str):
+        return f"method.name={public_name(parsed)}"
+    if not isinstance(parsed, dict):
+        return text
+    shown = parsed
+    if each.key == "source" and parsed.get("path"):
+        shown = {**parsed, "path": "(a local copy)"}
+    elif each.key == "method" and isinstance(parsed.get("name"), str):
+        shown = {**parsed, "name": public_name(parsed["name"])}
+    if shown == parsed:
+        return text
+    return f"{each.key}={yaml.safe_dump(shown, default_flow_style=True, width=1000, sort_keys=False).strip()}"
 
 
 def texts(overrides: Overrides) -> list[str]:

@@ -1,27 +1,217 @@
-"""Plug-ins by file name: `method: {name: apm}` is the file `apm.py` of the methods' folder; nothing else is edited."""
+"""Plug-ins by name: ddhub's own, those of installed packages, and files of the user's own.
 
+Every kind has a contract that is checked when a plug-in is loaded: ddhub/distillation/method.py,
+ddhub/interop/layout.py, and `Build` of ddhub/training/architectures.py.
+Files run only where a user names them: no command takes a file's name out of an artifact and loads it.
+"""
+
+import contextlib
+import functools
+import hashlib
 import importlib
+import inspect
 import pkgutil
+import sys
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from ddhub.base.errors import UserError
+from ddhub.base.files import is_path
+from ddhub.base.log import say
+from ddhub.base.redact import one_line
 from ddhub.base.schema import did_you_mean
 
-FOLDERS = {"methods": "ddhub.distillation.methods", "layouts": "ddhub.interop.layouts"}
+
+@dataclass(frozen=True)
+class Code:
+    """Whose code a plug-in is, where it is not ddhub's own."""
+
+    name: str  # a package with its version, as `ddhub-example 0.1.0`, or a file, as `./mine.py`
+    sha256: str | None = None  # of the file
+
+    def __str__(self) -> str:
+        return f"{self.name}, sha256 {self.sha256}" if self.sha256 else self.name
 
 
-def names(kind: str) -> list[str]:
-    """The plug-ins of a kind (`methods`), sorted: the file names in its folder."""
-    folder = importlib.import_module(FOLDERS[kind]).__path__
-    return sorted(module.name for module in pkgutil.iter_modules(folder) if not module.name.startswith("_"))
+@dataclass(frozen=True)
+class Found:
+    """A plug-in, and whose code it is."""
+
+    plugin: Any
+    code: Code | None = None  # None: ddhub's own
 
 
-def load(kind: str, name: str) -> ModuleType:
-    """Import one plug-in.
+@dataclass(frozen=True)
+class Kind:
+    """One kind of plug-in, and where its plug-ins are found."""
+
+    noun: str  # what messages call one
+    group: str  # of entry points; each names the plug-in itself, as `package.module:METHOD`
+    constant: str = ""  # what a file calls its plug-in; empty: this kind has no files
+    folder: str = ""  # the package whose files are ddhub's own
+
+    def names(self) -> list[str]:
+        """The names of all plug-ins that are no files of the user's, sorted."""
+        return sorted({*self._own(), *self.installed()})
+
+    def installed(self) -> dict[str, list[metadata.EntryPoint]]:
+        """The entry points of installed packages, by name."""
+        return _installed(self.group, tuple(sys.path))
+
+    def packages(self) -> dict[str, str]:
+        """By the names of plug-ins of installed packages, which package it is, with its version."""
+        return {name: " and ".join(sorted(map(_owner, entries))) for name, entries in self.installed().items()}
+
+    def find(self, name: str, sha256: str | None = None) -> Found:
+        """Import one plug-in; whoever asks checks it against its contract.
+
+        Args:
+            name: of ddhub's own files first, then of an installed package's; written as a path, a file's.
+            sha256: what the file has to have.
+
+        Raises:
+            UserError: for a name that nobody has, and for code that cannot be imported.
+        """
+        if self.constant and is_path(name):
+            return self._file(name, sha256)
+        if name in self._own():
+            return Found(self._constant(importlib.import_module(f"{self.folder}.{name}"), f"{self.noun} {name}"))
+        entries = self.installed().get(name, [])
+        if not entries:
+            hint = f"; a file is written ./{name}" if self.constant and name.endswith(".py") else ""
+            raise UserError(f"no {self.noun} {name!r}{hint or did_you_mean(name, self.names())}")
+        if len(entries) > 1:
+            both = self.packages()[name]
+            raise UserError(f"{self.noun} {name}: is in two packages, {both}", next="pip uninstall one of them")
+        package = _owner(entries[0])
+        with _import_faults(f"{self.noun} {name} of {package}", next=f"pip install --upgrade {package.split()[0]}"):
+            return Found(entries[0].load(), Code(package))
+
+    def _own(self) -> list[str]:
+        folder = importlib.import_module(self.folder).__path__ if self.folder else []
+        return [module.name for module in pkgutil.iter_modules(folder) if not module.name.startswith("_")]
+
+    def _file(self, name: str, sha256: str | None) -> Found:
+        path = Path(name).expanduser()
+        try:
+            content = path.read_bytes()
+        except OSError as fault:
+            raise UserError(f"{name}: no {self.noun} can be read there ({fault.strerror})") from fault
+        known = hashlib.sha256(content).hexdigest()
+        if sha256 not in (None, known):
+            raise UserError(
+                f"{name}: is not the file that the recipe was made with: its sha256 is {known}, not {sha256}",
+                next="bring the file back as it was; or --set method.sha256=null and another --out, to use it as it is",
+            )
+        with _import_faults(name):
+            module = _executed(path.absolute(), content, known)
+        return Found(self._constant(module, name), Code(public_name(name), known))
+
+    def _constant(self, module: ModuleType, where: str) -> Any:
+        if not hasattr(module, self.constant):
+            raise UserError(f"{where}: defines no {self.constant}", next=f"end the file with {self.constant} = ...")
+        return getattr(module, self.constant)
+
+
+METHODS = Kind("method", "ddhub.methods", "METHOD", "ddhub.distillation.methods")
+LAYOUTS = Kind("layout", "ddhub.layouts", "LAYOUT", "ddhub.interop.layouts")
+ARCHITECTURES = Kind("architecture", "ddhub.architectures")  # ddhub's own are a table, ddhub/training/architectures.py
+
+
+def public_name(name: str) -> str:
+    """A plug-in's name as artifacts record it: of a file the name alone, because folders are nobody else's business."""
+    return f"./{Path(name).name}" if is_path(name) else name
+
+
+def takes(function: Any, *arguments: str) -> str | None:
+    """What is wrong with a function that has to take these positional arguments, or None."""
+    wanted = f"({', '.join(arguments)})"
+    if not callable(function):
+        return f"is no function of {wanted}, but {type(function).__name__}"
+    try:
+        signature = inspect.signature(function)
+        signature.bind(*arguments)
+    except ValueError:  # compiled code does not tell
+        return None
+    except TypeError:
+        return f"takes {signature}, and is called with {wanted}"
+    return None
+
+
+def refuse(noun: str, name: str, code: Code | None, faults: list[str]) -> None:
+    """Refuse a plug-in that breaks its contract.
 
     Raises:
-        UserError: for a name that has no file; says which there are.
+        UserError: with one line per fault.
     """
-    if name not in names(kind):
-        raise UserError(f"{kind}: no '{name}'{did_you_mean(name, names(kind))}")
-    return importlib.import_module(f"{FOLDERS[kind]}.{name}")
+    where = f"{noun} {name}" + (f" of {code.name}" if code and not code.sha256 else "")
+    if faults:
+        raise UserError("\n".join(f"{where}: {fault}" for fault in faults))
+
+
+@contextlib.contextmanager
+def blaming(code: Code | None) -> Iterator[None]:
+    """Let a fault in somebody else's code end in a sentence that names the code, after the lines that led there.
+
+    Raises:
+        UserError: in place of what the code raised; faults of ddhub's own code pass.
+    """
+    try:
+        yield
+    except (UserError, MemoryError):
+        raise
+    except Exception as fault:
+        if code is None or type(fault).__name__ == "OutOfMemoryError":
+            raise
+        say("".join(traceback.format_exception(fault)).rstrip())
+        raise UserError(f"{code.name}: its code failed: {_described(fault)}") from fault
+
+
+@functools.lru_cache(maxsize=8)
+def _installed(group: str, path: tuple[str, ...]) -> dict[str, list[metadata.EntryPoint]]:
+    """Entry points by name; looked for again when `path`, which is sys.path, changes."""
+    found: dict[str, list[metadata.EntryPoint]] = {}
+    for entry in metadata.entry_points(group=group):
+        found.setdefault(entry.name, []).append(entry)
+    return found
+
+
+def _owner(entry: metadata.EntryPoint) -> str:
+    return f"{entry.dist.name} {entry.dist.version}" if entry.dist else entry.value
+
+
+_FILES: dict[tuple[Path, str], ModuleType] = {}
+
+
+def _executed(path: Path, content: bytes, sha256: str) -> ModuleType:
+    """The module of a file whose content was read and hashed: what runs is what was hashed."""
+    if (path, sha256) not in _FILES:
+        module = ModuleType(f"ddhub_plugin_{sha256[:16]}")
+        module.__file__ = str(path)
+        sys.modules[module.__name__] = module  # models and dataclasses look their annotations up there
+        exec(compile(content, str(path), "exec"), module.__dict__)
+        _FILES[path, sha256] = module
+    return _FILES[path, sha256]
+
+
+@contextlib.contextmanager
+def _import_faults(where: str, next: str | None = None) -> Iterator[None]:
+    try:
+        yield
+    except UserError:
+        raise
+    except (Exception, SystemExit) as fault:
+        raise UserError(f"{where}: cannot be loaded: {_described(fault)}", next=next) from fault
+
+
+def _described(fault: BaseException) -> str:
+    """An exception in one line, with the line of code that raised it."""
+    frames = traceback.extract_tb(fault.__traceback__)
+    # A SyntaxError says its own line.
+    where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    return f"{type(fault).__name__}: {one_line(fault)}{'' if isinstance(fault, SyntaxError) else where}"

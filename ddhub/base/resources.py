@@ -11,14 +11,14 @@ AskedPrecision = Literal["float32", "bfloat16", "auto"]  # auto: bfloat16 where 
 class Resources:
     """What was asked for; None leaves a choice to ddhub."""
 
-    device: str | None = None  # a torch device, such as `cpu` or `cuda:0`
-    threads: int | None = None  # CPU threads, of one worker where there are several
-    compile: bool | None = None  # whether torch.compile is used
-    precision: AskedPrecision | None = None  # of the forward pass in training
-    together: int | None = None  # seeds that one program trains
-    workers: int | None = None  # processes on this machine
-    shard: str | None = None  # `I/N`: the I-th part of N, counted from 0
-    ray: str | None = None  # the address of a Ray cluster; `local` starts one here
+    device: str | None = None  #: a torch device, such as `cpu` or `cuda`
+    threads: int | None = None  #: CPU threads, of one worker where there are several
+    compile: bool | None = None  #: whether torch.compile is used
+    precision: AskedPrecision | None = None  #: of the forward pass in training
+    together: int | None = None  #: seeds that one program trains
+    workers: int | None = None  #: processes on this machine
+    shard: str | None = None  #: the I-th part of N as `I/N`, counted from 0
+    ray: str | None = None  #: the address of a Ray cluster; `local` starts one here
 
 
 class ResourceOptions(TypedDict, total=False):

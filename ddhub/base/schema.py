@@ -13,6 +13,7 @@ WORDS = {  # where pydantic's own are a programmer's
     "model_type": "expected keys and values",
     "model_attributes_type": "expected keys and values",
     "string_type": "expected text",
+    "list_type": "expected a list",
     "int_type": "expected a whole number",
     "float_type": "expected a number",
     "bool_type": "expected true or false",

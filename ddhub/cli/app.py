@@ -1,5 +1,6 @@
 """The command line: the group of all commands (ddhub/commands), and how a fault ends one."""
 
+import contextlib
 import sys
 import traceback
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import click
 
 from ddhub import __version__
-from ddhub.base import versions
+from ddhub.base import log, progress, stopping, versions
 from ddhub.base.errors import UserError, explained
 from ddhub.base.redact import shown
 from ddhub.cli import judge, make, share, start
@@ -29,7 +30,8 @@ class Group(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command."""
         try:
-            return super().invoke(ctx)
+            with stopping.heeded(), progress.shown("working"):
+                return super().invoke(ctx)
         except UserError as fault:
             click.echo(f"error: {fault}", err=True)
             ctx.exit(1)
@@ -44,9 +46,10 @@ class Group(click.Group):
             kept = "".join(f"; {note}" for note in getattr(fault, "__notes__", ()))
             click.echo(f"error: a fault of ddhub's own; please report the lines above{kept}", err=True)
             ctx.exit(1)
-        except KeyboardInterrupt:
-            click.echo("stopped; the same command goes on from the last checkpoint", err=True)
-            ctx.exit(1)
+        except KeyboardInterrupt as fault:
+            with contextlib.suppress(OSError):  # SIGHUP: the terminal is gone
+                click.echo("stopped; the same command goes on from the last checkpoint", err=True)
+            ctx.exit(stopping.exit_code(fault))
 
 
 EXAMPLE = """\b
@@ -74,6 +77,7 @@ def _version(ctx: click.Context, parameter: click.Parameter, asked: bool) -> Non
 )
 def main() -> None:
     """Distilled image-classification datasets as shareable artifacts: distill, package, evaluate."""
+    log.to_stderr()
 
 
 for _command in COMMANDS:

@@ -1,19 +1,27 @@
 """Commands that make sets: recipes, plan, distill, merge."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
-from ddhub.cli.options import common_options, engine_options, json_option, precision_option, recipe_options
+from ddhub.base import plugins
+from ddhub.cli.options import RECIPE, RUNNING, command, json_option, option, recipe_options, resource_options
 from ddhub.cli.start import pictures_options
 
 
-@click.command(epilog="Example:  ddhub recipes --json")
+@command(epilog="Example:  ddhub recipes --keys")
+@option(
+    "--keys", "of_keys", section=RECIPE, is_flag=True, help="Explain every key of a recipe: values, default, meaning."
+)
 @json_option
-def recipes(as_json: bool) -> None:
-    """List the shipped recipes."""
+def recipes(of_keys: bool, as_json: bool) -> None:
+    """List recipes, methods and the plug-ins of installed packages, or explain the keys of a recipe."""
+    if of_keys:
+        _keys(as_json)
+        return
     from ddhub import api
 
     listing = api.recipes()
@@ -24,26 +32,55 @@ def recipes(as_json: bool) -> None:
     for entry in listing:
         expected = ", ".join(f"{k} {100 * v:.1f}%" for k, v in entry.expected.items() if isinstance(v, float))
         click.echo(f"{entry.name:{width}}  {entry.title}{f'  (expected: {expected})' if expected else ''}")
+    click.echo(f"\nmethods: {', '.join(plugins.METHODS.names())}; or a file of yours, --set method.name=./NAME.py")
+    for kind in (plugins.METHODS, plugins.LAYOUTS, plugins.ARCHITECTURES):
+        for name, package in sorted(kind.packages().items()):
+            click.echo(f"{kind.noun} {name}: of {package}")
 
 
-@click.command(epilog="Example:  ddhub plan imagenet_ipc50 --memory 4GB")
+def _keys(as_json: bool) -> None:
+    """Print what a recipe may say: two lines a key, or as JSON one list of keys for `recipe` and for each method."""
+    from ddhub.distillation import recipes as recipe_files
+
+    found = recipe_files.keys()
+    if as_json:
+        click.echo(json.dumps({name: [asdict(key) for key in keys] for name, keys in found.items()}, indent=1))
+        return
+    for name, keys in found.items():
+        click.echo("Every recipe" if name == "recipe" else f"\nMethod {name}{'' if keys else ': no keys'}")
+        for key in keys:
+            left_out = key.otherwise if key.required or not key.otherwise else f"default: {key.otherwise}"
+            click.echo(f"\n  {key.key}  {key.values}{f'  [{left_out}]' if left_out else ''}")
+            click.echo(f"      {key.description}")
+
+
+@command(epilog="Example:  ddhub plan imagenet_ipc50 --memory 4GB")
 @recipe_options
-@click.option(
-    "--measure", is_flag=True, help="Try a few steps of every kind on noise (minutes), and keep what they cost."
+@option("--images", section=RECIPE, type=click.IntRange(1), help="The images of the source's train split, if unknown.")
+@option("--classes", section=RECIPE, type=click.IntRange(1), help="The classes of the source, if they are not known.")
+@option("--side", section=RECIPE, type=click.IntRange(4), help="The side of its images in pixels, if it is not known.")
+@option(
+    "--measure",
+    section=RUNNING,
+    is_flag=True,
+    help="Try a few steps of every kind on noise (minutes), and keep what they cost.",
 )
-@click.option("--images", type=click.IntRange(1), help="Of the source's train split. [default: what is known of it]")
-@click.option("--classes", type=click.IntRange(1), help="Likewise.")
-@click.option("--side", type=click.IntRange(4), help="Likewise, in pixels. [default: source.resolution]")
-@click.option("--workers", type=click.IntRange(1), help="Processes that share teachers and groups. [default: 1]")
-@precision_option(["float32", "bfloat16"], "as for distill. [default: float32]")
-@common_options
+@resource_options(
+    "groups",
+    *("float32", "bfloat16"),
+    precision="As for distill. [default: float32]",
+    shared="teachers and groups",
+    spread=False,
+)
+@json_option
 def plan(recipe: str, overrides: tuple[str, ...], as_json: bool, **how: Any) -> None:
     """Say what distilling RECIPE here will take: seconds, memory and disk of every phase; no data is read."""
     from ddhub import api
-    from ddhub.distillation.plan import forecast, history
     from ddhub.reports import tables
 
     found = api.plan(recipe, overrides=overrides, **how).to_dict()
+    from ddhub.distillation.plan import forecast, history
+
     told = [*forecast.sentences(found), *history.sentences(found["past"])]
     if as_json:
         click.echo(json.dumps(found, indent=1))
@@ -80,20 +117,39 @@ def _plan_table(found: dict[str, Any]) -> Any:
     return Table(title, ["phase", "time", "peak memory", "disk", "rests on"], 1, lines)
 
 
-@click.command(epilog="Example:  ddhub distill ./photos --minutes 15")
+@command(epilog="Example:  ddhub distill ./photos --minutes 15")
 @recipe_options
 @pictures_options
-@click.option("--out", type=click.Path(), help="The artifact's folder. [default: distilled/NAME]")
-@click.option("--dry-run", is_flag=True, help="Check everything, print the resolved recipe and make nothing.")
-@precision_option(["float32", "bfloat16"], "teachers' is float32. [default: float32]")
-@engine_options("groups", shared="teachers and groups")
-@common_options
-def distill(recipe: str, overrides: tuple[str, ...], out: str | None, dry_run: bool, as_json: bool, **how: Any) -> None:
+@resource_options(
+    "groups",
+    *("float32", "bfloat16"),
+    precision="Teachers always have float32. [default: float32]",
+    shared="teachers and groups",
+)
+@option("--out", type=click.Path(), help="The artifact's folder. [default: distilled/NAME]")
+@option(
+    "--skip-damaged",
+    section=RECIPE,
+    is_flag=True,
+    help="Leave out pictures that cannot be decoded; as --set source.skip_damaged=true.",
+)
+@option("--dry-run", is_flag=True, help="Check everything, print the resolved recipe and make nothing.")
+@json_option
+def distill(
+    recipe: str,
+    overrides: tuple[str, ...],
+    out: str | None,
+    skip_damaged: bool,
+    dry_run: bool,
+    as_json: bool,
+    **how: Any,
+) -> None:
     """Distill RECIPE into an artifact folder; the same command resumes.
 
     RECIPE is a path or the name of a shipped one. For a folder of pictures or a Hub id, one is written first, as by
     ddhub init.
     """
+    overrides = (*overrides, "source.skip_damaged=true") if skip_damaged else overrides
     if dry_run:
         _dry_run(recipe, overrides, out, as_json, how)
         return
@@ -129,10 +185,10 @@ def _dry_run(reference: str, overrides: tuple[str, ...], out: str | None, as_jso
         click.echo(f"# hash: {resolved.hash}\n{resolved.yaml()}", nl=False)
 
 
-@click.command(epilog="Example:  ddhub merge distilled/a distilled/b OWNER/c --out distilled/abc")
+@command(epilog="Example:  ddhub merge distilled/a distilled/b OWNER/c --out distilled/abc")
 @click.argument("sets", nargs=-1, required=True, metavar="SET SET...")
-@click.option("--out", required=True, type=click.Path(), help="The merged artifact's folder.")
-@click.option("--name", help="Of the merged set. [default: that of its folder]")
+@option("--out", required=True, type=click.Path(), help="The merged artifact's folder.")
+@option("--name", help="The name of the merged set. [default: that of its folder]")
 @json_option
 def merge(sets: tuple[str, ...], out: str, name: str | None, as_json: bool) -> None:
     """Join SETs (folders or Hub ids) that were made independently, of one source with one set of teachers, as one."""

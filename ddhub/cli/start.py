@@ -1,45 +1,49 @@
 """`init`, and the options for somebody's own pictures."""
 
 import json
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
 
-from ddhub.cli.options import json_option
+from ddhub.cli.options import PICTURES, RECIPE, command, device_option, json_option, option, threads_option
 
-Function = TypeVar("Function")
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def pictures_options(function: Function) -> Function:
     """Add what is decided of pictures that have no recipe yet: `minutes` and `flips`, None where not given."""
-    for option in (
-        click.option(
-            "--no-flips",
-            "flips",
-            flag_value=False,
-            type=bool,
-            default=None,
-            help="Of pictures: train without mirroring them (text, digits). [default: with flips]",
-        ),
-        click.option(
-            "--minutes",
-            type=click.FloatRange(0, min_open=True),
-            help="Of pictures: that distilling may take here, about. [default: 15]",
-        ),
-    ):
-        function = option(function)  # type: ignore[type-var]
-    return function
+    flips = option(
+        *("--no-flips", "flips"),
+        section=PICTURES,
+        flag_value=False,
+        type=bool,
+        default=None,
+        help="Train without mirroring pictures, as of text and digits. [default: with flips]",
+    )
+    minutes = option(
+        "--minutes",
+        section=PICTURES,
+        type=click.FloatRange(0, min_open=True),
+        help="The minutes that distilling may take here, about. [default: 15]",
+    )
+    return minutes(flips(function))
 
 
-@click.command(epilog="Example:  ddhub init ./photos --minutes 15")
+@command(epilog="Example:  ddhub init ./photos --minutes 15")
 @click.argument("source", metavar="FOLDER|HUB_ID")
-@click.option("--out", type=click.Path(), help="The recipe's file. [default: NAME.yaml]")
-@click.option("--name", help="Of the set. [default: the folder's]")
-@click.option("--ipc", type=click.IntRange(1), help="Images to make of every class. [default: by the smallest class]")
-@click.option("--resolution", type=click.IntRange(4), help="Pixels a side. [default: by pictures and time]")
 @pictures_options
-@click.option("--threads", type=click.IntRange(1), help="CPU threads. [default: all]")
-@click.option("--device", help="A torch device such as cpu or cuda:0. [default: cuda if there is one]")
+@option("--ipc", section=RECIPE, type=click.IntRange(1), help="The images of every class. [default: by the smallest]")
+@option(
+    "--resolution",
+    section=RECIPE,
+    type=click.IntRange(4),
+    help="The side of the images in pixels. [default: by pictures and time]",
+)
+@option("--name", section=RECIPE, help="The name of the set. [default: that of the folder]")
+@device_option
+@threads_option
+@option("--out", type=click.Path(), help="The recipe's file. [default: NAME.yaml]")
 @json_option
 def init(source: str, as_json: bool, minutes: float | None, flips: bool | None, **how: Any) -> None:
     """Write a commented recipe for pictures: a folder with a folder per class, or a Hub id."""

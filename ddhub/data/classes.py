@@ -5,12 +5,15 @@ import re
 from collections.abc import Callable, Sequence
 
 
-def match(theirs: Sequence[str], ours: Sequence[str]) -> list[int] | None:
+def match(theirs: Sequence[str], ours: Sequence[str], *, some: bool = False) -> list[int] | None:
     """For each of their classes the number of ours that it is: by name, by WordNet id, or by the name of that id.
 
     None where a class has no counterpart or two, so that the order cannot be known.
+
+    Args:
+        some: they may be fewer than ours.
     """
-    if len(theirs) != len(ours):
+    if len(theirs) != len(ours) and not (some and len(theirs) < len(ours)):
         return None
     for key in (str, _wnid, _plain, _described, lambda name: _described(name).split(",")[0]):
         matched = _matched(theirs, ours, key)
@@ -22,7 +25,7 @@ def match(theirs: Sequence[str], ours: Sequence[str]) -> list[int] | None:
 def _matched(theirs: Sequence[str], ours: Sequence[str], key: Callable[[str], str]) -> list[int] | None:
     places = {key(name): number for number, name in enumerate(ours)}
     wanted = [key(name) for name in theirs]
-    if len(places) < len(ours) or set(wanted) != set(places):
+    if len(places) < len(ours) or len(set(wanted)) < len(wanted) or not set(wanted) <= set(places):
         return None
     return [places[name] for name in wanted]
 

@@ -1,5 +1,6 @@
-"""Which columns of a dataset are images and labels, and what they hold: size, channels, classes."""
+"""Which columns of a dataset are images and labels, and which classes the labels are of."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,18 +12,22 @@ from ddhub.base.schema import did_you_mean
 from ddhub.data import decode
 from ddhub.data.spec import SourceSpec
 
+USUAL = ("label", "labels", "class_id", "class", "fine_label")  # what a label column without class names is called
+UNLABELLED = -1  # a number that stands for no label
 
-def find(spec: SourceSpec, dataset: Any) -> dict[str, str]:
-    """The image and label columns: those given, checked, or the only ones that fit."""
+
+def find(spec: SourceSpec, dataset: Any) -> tuple[Any, dict[str, str]]:
+    """The dataset with its images typed as such, and the image and label columns: those given, or the only ones."""
     import datasets
 
     features = dataset.features
-    images = [name for name, kind in features.items() if isinstance(kind, datasets.Image)]
+    images = [name for name, kind in features.items() if _holds_images(kind)]
+    images = images or [name for name in features if _holds_files(dataset, name)]
     kinds = {name: kind for name, kind in features.items() if name not in images}
-    labels = [name for name, kind in kinds.items() if isinstance(kind, datasets.ClassLabel)]
-    labels = labels or [name for name in ("label", "labels", "class_id", "class", "fine_label") if name in kinds]
+    classes = [name for name, kind in kinds.items() if isinstance(kind, datasets.ClassLabel)]
+    classes = classes or [name for name in USUAL if name in kinds]
     found = {}
-    for key, given, fitting in (("image", spec.image, images), ("label", spec.label, labels)):
+    for key, given, fitting in (("image", spec.image, images), ("label", spec.label, classes)):
         if given is not None and given not in features:
             raise UserError(f"source.{key}: no column '{given}'{did_you_mean(given, list(features))}")
         if given is None and len(fitting) != 1:
@@ -32,34 +37,88 @@ def find(spec: SourceSpec, dataset: Any) -> dict[str, str]:
                 next=f"--set source.{key}=NAME",
             )
         found[key] = given or fitting[0]
-    if found["image"] not in images:
-        raise UserError(
-            f"source.image: column '{found['image']}' holds no images{did_you_mean(found['image'], images)}"
-        )
-    return found
+    column = found["image"]
+    if column not in images and not _holds_files(dataset, column):
+        raise UserError(f"source.image: column '{column}' holds no images{did_you_mean(column, images)}")
+    if not _holds_images(features[column]):
+        dataset = dataset.cast_column(column, datasets.Image())
+    return dataset, found
 
 
-def labels(dataset: Any, spec: SourceSpec) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Integer labels (N,) and the class names."""
+def _holds_images(kind: Any) -> bool:
+    """Whether a column's type is an image, or a list of images."""
+    import datasets
+
+    return isinstance(kind, datasets.Image) or (
+        isinstance(kind, datasets.List) and isinstance(kind.feature, datasets.Image)
+    )
+
+
+def _holds_files(dataset: Any, name: str) -> bool:
+    """Whether a column without a type of datasets' holds encoded images: bytes, alone or beside a path."""
+    import datasets
+
+    kind = dataset.features[name]
+    binary = kind.get("bytes") if isinstance(kind, dict) and set(kind) <= {"bytes", "path"} else kind
+    if not isinstance(binary, datasets.Value) or binary.dtype not in ("binary", "large_binary") or not len(dataset):
+        return False
+    first = dataset.select_columns([name])[0][name]
+    content = first.get("bytes") if isinstance(first, dict) else first
+    return isinstance(content, bytes) and decode.is_picture(content)
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The labels of n rows, all that have one."""
+
+    numbers: np.ndarray  # int64 (n,)
+    names: tuple[str, ...]  # of the classes, in the order of their numbers
+    rows: np.ndarray  # (n,) row numbers of the dataset, ascending
+
+
+def labels(dataset: Any, spec: SourceSpec) -> Labels:
+    """The labels of all rows that have one.
+
+    Raises:
+        UserError: where none has, and for what are no classes.
+    """
     import datasets
 
     kind = dataset.features[spec.label]
     known = isinstance(kind, datasets.ClassLabel) or (
-        isinstance(kind, datasets.Value) and kind.dtype.startswith(("bool", "int", "uint", "string", "large_string"))
+        isinstance(kind, datasets.Value)
+        and kind.dtype.startswith(("bool", "int", "uint", "float", "string", "large_string"))
     )
+    column = dataset.select_columns([spec.label])[spec.label][:]
+    known = known and all(value is None or not isinstance(value, float) or _whole(value) for value in column)
     if not known:
         raise UserError(f"source: {spec.dataset}: column '{spec.label}' holds neither classes nor numbers nor words")
-    column = dataset[spec.label][:]
-    values = set(column)
-    if None in values or values == {-1} or (hasattr(kind, "names") and -1 in values):
+    column = [_value(value) for value in column]
+    signs = set(column) <= {-1, 1} and 1 in column and not hasattr(kind, "names")  # two classes called by their sign
+    missing = [value is None or (value == UNLABELLED and not signs) for value in column]
+    rows = np.flatnonzero(~np.asarray(missing, dtype=bool))
+    if not len(rows):
         raise UserError(f"source: {spec.dataset}: the split has no labels (they are hidden); choose another split")
+    given = [column[row] for row in rows]
     if hasattr(kind, "names"):
-        numbers, names = np.asarray(column, dtype=np.int64), tuple(kind.names)
+        numbers, names = np.asarray(given, dtype=np.int64), tuple(kind.names)
     else:  # plain integers or strings: the classes are the values seen, in order
-        places = {value: place for place, value in enumerate(sorted(values))}
-        numbers, names = np.asarray([places[value] for value in column], dtype=np.int64), tuple(map(str, places))
+        places = {value: place for place, value in enumerate(sorted(set(given)))}
+        numbers, names = np.asarray([places[value] for value in given], dtype=np.int64), tuple(map(str, places))
     _check_classes(spec, numbers, names)
-    return numbers, names
+    return Labels(numbers, names, rows)
+
+
+def _whole(value: float) -> bool:
+    """Whether a fraction stands for a class: tables write whole numbers so where a label is missing."""
+    return value != value or value.is_integer()
+
+
+def _value(value: Any) -> Any:
+    """A label as it is compared; None where it says that there is none."""
+    if isinstance(value, float):
+        return None if value != value else int(value)
+    return None if isinstance(value, str) and not value.strip() else value
 
 
 def _check_classes(spec: SourceSpec, numbers: np.ndarray, names: tuple[str, ...]) -> None:
@@ -72,25 +131,3 @@ def _check_classes(spec: SourceSpec, numbers: np.ndarray, names: tuple[str, ...]
     odd = next((name for name in names if not is_text(name) or len(name) > limits.CLASS_NAME), None)
     if odd is not None:
         raise UserError(f"{where}: class {odd[:60]!r} is no text of one line of {limits.CLASS_NAME} characters or less")
-
-
-def shape(spec: SourceSpec, dataset: Any) -> dict[str, int]:
-    """Resolution and channels: those given, or what a probe of the first images shows."""
-    assert spec.image
-    first = decode.encoded(dataset.select(range(min(32, len(dataset)))), spec.image)[spec.image]
-    probe = [decode.opened(item, spec, lambda image: (image.mode, image.size)) for item in first]
-    if not probe:
-        raise UserError(f"source: {spec.dataset}: the split is empty")
-    grey = all(mode in ("1", "L", "LA", "I", "I;16", "F") for mode, _ in probe)
-    sides = {size for _, size in probe}
-    side = spec.resolution
-    if side is None:
-        if len(sides) > 1 or len(set(*sides)) > 1:
-            raise UserError(
-                f"source.resolution: images have different sizes or are not square, {sorted(sides)[:3]}...",
-                next="--set source.resolution=64 (images are resized to a square by a box filter)",
-            )
-        side = sides.pop()[0]
-    if not 4 <= side <= limits.SIDE:
-        raise UserError(f"source.resolution: images of {side} pixels a side; 4 to {limits.SIDE} are read")
-    return {"resolution": side, "channels": spec.channels or (1 if grey else 3)}

@@ -1,9 +1,14 @@
-"""Encoded images, strangers' among them, to uint8 arrays: odd modes converted, resized where the source says so."""
+"""The one reader of pictures: encoded images, strangers' among them, to 8-bit arrays that show what a viewer shows.
 
+docs/pictures.md states the rules for turned photos, more than 8 bits, alpha and palettes. Sources and folders of other
+tools' sets come through here, and the card's script states the same rules in its own lines.
+"""
+
+import contextlib
 import io
-import os
+import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,34 +17,104 @@ import numpy as np
 from ddhub.base import files, limits
 from ddhub.base.errors import UserError
 from ddhub.base.redact import one_line
-from ddhub.data.spec import SourceSpec
 
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # an EPS, for one, is a program
+GREY = ("1", "L", "LA", "La", "I", "F")  # and the modes of 16-bit grey, which begin with I;16
+SKIP = "mend or remove it, or leave such pictures out: --skip-damaged (--set source.skip_damaged=true)"
+ORIENTATION = 0x0112  # the EXIF tag; 5 to 8 lie on their side
+AT_ONCE = 2**26  # pixels that are decoded at once, by all threads together: about half a gigabyte
+EPS = 1e-6  # share of a range that float32 rounds away
+STRIP = 2**20  # pixels of more than 8 bits that are scaled at once
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What files do not say of their pictures."""
+
+    range: tuple[float, float] | None = None  # the values of black and white, where they have more than 8 bits
+    background: str = "white"  # what shows through transparent places: a name or #rrggbb
+    option: str = "--set 'source.range=[{:g},{:g}]'"  # how the user tells the range
+
+    def advice(self, low: float, high: float) -> str:
+        """What to type where a range has to be told."""
+        return f"{self.option.format(low, high)}, if these are black and white"
+
+    @property
+    def colour(self) -> tuple[int, int, int, int]:
+        """The background as opaque RGBA.
+
+        Raises:
+            UserError: where it is no colour.
+        """
+        from PIL import ImageColor
+
+        try:
+            return (*ImageColor.getrgb(self.background)[:3], 255)
+        except ValueError as fault:
+            raise UserError(
+                f"background: {self.background!r} is no colour", next="a name such as white, or #rrggbb"
+            ) from fault
+
+
+class _Turnstile:
+    """Lets pictures be decoded side by side while they have few pixels together; a larger one goes alone."""
+
+    def __init__(self, most: int) -> None:
+        self.most, self.inside, self.change = most, 0, threading.Condition()
+
+    @contextlib.contextmanager
+    def passing(self, pixels: int) -> Iterator[None]:
+        """Wait for room, hold it while the body runs."""
+        taken = min(pixels, self.most)
+        with self.change:
+            self.change.wait_for(lambda: self.inside + taken <= self.most)
+            self.inside += taken
+        try:
+            yield
+        finally:
+            with self.change:
+                self.inside -= taken
+                self.change.notify_all()
+
+
+_turnstile = _Turnstile(AT_ONCE)
 
 
 def picture(content: bytes | str | Path, where: str, use: Callable[[Any], Any]) -> Any:
-    """Open one encoded image, given as bytes or by its path, and use it; its size is looked at before it is decoded.
+    """Open one encoded image, given as bytes or by its path, and use it; its header is looked at before it is decoded.
 
     Raises:
         UserError: opening with `where`, for what is no image or claims too many pixels.
     """
+    with _opened(content, where) as image, _turnstile.passing(image.width * image.height):
+        return use(image)
+
+
+def header(content: bytes | str | Path, where: str, use: Callable[[Any], Any]) -> Any:
+    """Open one encoded image and use what its header says; no pixel of it is decoded."""
+    with _opened(content, where) as image:
+        return use(image)
+
+
+@contextlib.contextmanager
+def _opened(content: bytes | str | Path, where: str) -> Iterator[Any]:
+    """An image of a format that is read; whatever is wrong with the file is said in one sentence."""
     from PIL import Image, UnidentifiedImageError
 
     try:
         if not isinstance(content, bytes):
             files.refuse_odd(Path(content))
         with Image.open(io.BytesIO(content) if isinstance(content, bytes) else content, formats=FORMATS) as image:
-            if image.width * image.height > limits.PIXELS:
-                raise UserError(f"{where}: claims {image.width}x{image.height} pixels; refused")
+            _check_header(image, where)
             if image.format in ("JPEG", "MPO"):
                 _check_scans(content, where)
-            return use(image)
+            yield image
     except UserError:
         raise
     except UnidentifiedImageError as fault:
-        raise UserError(f"{where}: cannot be decoded (none of {', '.join(FORMATS)})") from fault
+        raise Damaged(f"{where}: cannot be decoded (none of {', '.join(FORMATS)})") from fault
     except Exception as fault:  # PIL raises whatever a broken file leads it to
-        raise UserError(f"{where}: cannot be decoded ({one_line(fault, 200)})") from fault
+        raise Damaged(f"{where}: cannot be decoded ({one_line(fault, 200)})") from fault
 
 
 def _check_scans(content: bytes | str | Path, where: str) -> None:
@@ -49,60 +124,130 @@ def _check_scans(content: bytes | str | Path, where: str) -> None:
         raise UserError(f"{where}: has {scans} scans, more than the {limits.SCANS} that are decoded; refused")
 
 
-def encoded(dataset: Any, column: str) -> Any:
-    """A dataset of the images alone, as encoded bytes."""
-    import datasets
-
-    return dataset.select_columns([column]).cast_column(column, datasets.Image(decode=False))
-
-
-def opened(item: dict[str, Any] | None, spec: SourceSpec, use: Callable[[Any], Any]) -> Any:
-    """Open one encoded image of a source and use it; whatever is wrong with the file is said in one sentence."""
-    where = f"source: {spec.dataset}: an image"
-    if item is None:
-        raise UserError(f"source: {spec.dataset}: a row has no image in column '{spec.image}'")
-    if item["bytes"] is not None:
-        return picture(item["bytes"], where, use)
-    # A stranger's table can name any file of the reader's, whose picture would then be published.
-    path = os.path.normpath(str(item["path"]))
-    if not any(Path(path).is_relative_to(root) for root in _roots(spec)):
-        raise UserError(f"{where}: is named as {path!r}, outside of the dataset; refused")
-    return picture(path, where, use)
+def _check_header(image: Any, where: str) -> None:
+    """Refuse what would take too much to decode; everything that can be counted beforehand is counted here."""
+    if image.width * image.height > limits.PIXELS:
+        raise UserError(f"{where}: claims {image.width}x{image.height} pixels; refused")
 
 
-def _roots(spec: SourceSpec) -> list[Path]:
-    """Where the image files of a source may lie: its folder, or what was fetched of its repo; archives' unpacked."""
-    from datasets import config
-    from huggingface_hub import constants
-
-    unpacked = Path(config.EXTRACTED_DATASETS_PATH)
-    fetched = Path(constants.HF_HUB_CACHE) / f"datasets--{spec.dataset.replace('/', '--')}"
-    local = Path(spec.path or spec.dataset).expanduser()
-    roots = [unpacked, Path(config.DOWNLOADED_DATASETS_PATH), local if local.is_dir() else fetched]
-    return [Path(os.path.abspath(root)) for root in roots]
+class Damaged(UserError):
+    """A picture that cannot be decoded."""
 
 
-def pixels(item: dict[str, Any] | None, spec: SourceSpec) -> np.ndarray:
-    """One encoded image as uint8 (C, H, W); a box filter resizes, as in the downsampled-ImageNet release."""
+def is_picture(content: bytes | Path) -> bool:
+    """Whether a file's content is that of an image, whatever its name."""
+    try:
+        return bool(header(content, "", lambda image: True))
+    except Damaged:
+        return False
+    except UserError:
+        return True  # too large a one
+
+
+def is_grey(image: Any) -> bool:
+    """Whether a picture has no colours: by its mode, or because its palette has none. Nothing is decoded."""
+    if image.mode in ("P", "PA") and image.palette is not None:
+        colours = np.frombuffer(bytes(image.getpalette("RGB") or b""), np.uint8).reshape(-1, 3)
+        return bool((colours == colours[:, :1]).all())
+    return image.mode in GREY or image.mode.startswith("I;16") or _stored(image).startswith("LA;16")
+
+
+def is_wide(image: Any) -> bool:
+    """Whether a picture's values have more than 8 bits once it is decoded."""
+    return image.mode in ("I", "F") or image.mode.startswith("I;16")
+
+
+def is_wide_colour(image: Any) -> bool:
+    """Whether a picture is stored with 16 bits a channel, of which Pillow gives the upper 8."""
+    return not is_wide(image) and ";16" in _stored(image)
+
+
+def is_transparent(image: Any) -> bool:
+    """Whether some of a picture may let its background show: alpha, or a transparent colour."""
+    return bool(image.has_transparency_data)
+
+
+def _stored(image: Any) -> str:
+    """Pillow's name of how pixels lie in the file, as `RGB;16B`; empty after decoding."""
+    arguments = image.tile[0].args if getattr(image, "tile", None) else ""
+    return arguments if isinstance(arguments, str) else str(next(iter(arguments or ("",))))
+
+
+def upright_size(image: Any) -> tuple[int, int]:
+    """Width and height as a viewer shows them; nothing is decoded for it."""
+    if image.format == "TIFF":  # which Pillow turns itself
+        return image.width, image.height
+    # Pillow would decode a PNG to look for a tag behind its pixels; one that is decoded already is asked for it.
+    told = image.format != "PNG" or "exif" in image.info or not image.tile
+    turned = told and image.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8)
+    return (image.height, image.width) if turned else (image.width, image.height)
+
+
+def plain(image: Any, rules: Rules, where: str, grey: bool) -> Any:
+    """A picture as 8-bit RGB, or grey: turned upright, its range scaled, composited on the background.
+
+    Raises:
+        UserError: opening with `where`, where its values do not fit the range.
+    """
+    from PIL import Image, ImageOps
+
+    if is_wide_colour(image) and rules.range not in (None, (0, 65535)):
+        raise UserError(f"{where}: has 16 bits a channel, of which the upper 8 are read", next="convert it to 8 bits")
+    image.load()
+    if image.getexif().get(ORIENTATION, 1) != 1:
+        image = ImageOps.exif_transpose(image)
+    if is_wide(image):
+        image = _scaled(image, rules, where)
+    if is_transparent(image):
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, rules.colour), image)
+    return image.convert("L" if grey else "RGB")
+
+
+def _scaled(image: Any, rules: Rules, where: str) -> Any:
+    """A picture of more than 8 bits as 8-bit grey, with alpha where one of its values is transparent."""
     from PIL import Image
 
-    side, grey = (spec.resolution, spec.resolution), spec.channels == 1
+    if rules.range is None:
+        kind = "float grey" if image.mode == "F" else "grey of more than 8 bits"
+        raise UserError(f"{where}: is {kind}, unlike those looked at before", next=rules.advice(0, 65535))
+    low, high = rules.range
+    clear = image.info.get("transparency")
+    shown = np.empty((image.height, image.width), np.uint8)
+    opaque = None if clear is None else np.empty_like(shown)
+    for top, bottom, values in strips(image):
+        least, most = values.min(), values.max()
+        slack = EPS * (high - low)
+        if not low - slack <= least <= most <= high + slack:  # also where one is not a number
+            raise UserError(
+                f"{where}: holds values from {least:g} to {most:g}, outside of {low:g} to {high:g}, its range",
+                next=rules.advice(min(low, least), max(high, most)),
+            )
+        shown[top:bottom] = ((values - low) * (255 / (high - low))).round()
+        if opaque is not None:
+            opaque[top:bottom] = np.where(values == clear, 0, 255)
+    grey = Image.fromarray(shown)
+    return grey if opaque is None else Image.merge("LA", (grey, Image.fromarray(opaque)))
 
-    def decode(image: Any) -> np.ndarray:
-        if image.mode.startswith("I"):  # 16-bit grey: PIL would clip it
-            wide = np.asarray(image, dtype=np.float64) / 257
-            image = Image.fromarray(wide.round().clip(0, 255).astype(np.uint8))
-        image = image.convert("L" if grey else "RGB")
-        if image.size != side:
-            image = image.resize(side, Image.Resampling.BOX)
-        return np.asarray(image)
 
-    array = opened(item, spec, decode)
-    return array[None] if grey else array.transpose(2, 0, 1)
+def strips(image: Any) -> Iterator[tuple[int, int, np.ndarray]]:
+    """A picture of more than 8 bits in strips: first and last row, and their values as float64."""
+    rows = max(1, STRIP // max(1, image.width))
+    for top in range(0, image.height, rows):
+        bottom = min(image.height, top + rows)
+        yield top, bottom, np.asarray(image.crop((0, top, image.width, bottom)), dtype=np.float64)
 
 
-def decoded(raw: Any, spec: SourceSpec) -> Iterator[np.ndarray]:
-    """Decoded images in batches, uint8 (B, C, H, W); PIL lets go of the interpreter while it decodes."""
-    with ThreadPoolExecutor() as pool:
-        for batch in raw.iter(1024):
-            yield np.stack(list(pool.map(lambda item: pixels(item, spec), batch[spec.image])))
+def array(image: Any, rules: Rules, where: str, grey: bool, side: int | None = None) -> np.ndarray:
+    """A picture as uint8 (C, H, W); a box filter resizes it, as in the downsampled-ImageNet release.
+
+    Args:
+        side: of the square that it becomes; None keeps its size.
+    """
+    from PIL import Image
+
+    image = plain(image, rules, where, grey)
+    if side is not None and image.size != (side, side):
+        image = image.resize((side, side), Image.Resampling.BOX)
+    pixels = np.asarray(image)
+    return pixels[None] if grey else pixels.transpose(2, 0, 1)

@@ -3,17 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ddhub.base import hub_client
 from ddhub.base.errors import UserError
-from ddhub.data import columns, decode, source
+from ddhub.data import columns, opening, source, survey
+from ddhub.data.encoded import Encoded
 from ddhub.data.spec import SourceSpec, is_local
-
-PROBED = 200  # images whose sizes stand for all
-GREY = ("1", "L", "LA", "I", "I;16", "F")  # PIL's modes without colour
 
 
 @dataclass(frozen=True)
@@ -68,19 +65,23 @@ def look(spec: SourceSpec) -> Holdings:
         split = source.load_train(spec)[0]
         counts = np.bincount(split.labels.numpy()).tolist()
         return Holdings(split.spec, split.classes, tuple(counts), 8, True, 1, tested=True)
-    names = source.split_names(spec)
+    names = opening.split_names(spec)
     spec = spec if names is None else spec.model_copy(update=_splits(spec, names))
-    rows, revision = source.rows(spec, spec.train, theirs=not source.is_local(spec))
-    spec = spec.model_copy(update={"revision": revision, **columns.find(spec, rows)})
-    labels, classes = columns.labels(rows, spec)
-    probed = _probe(rows, spec)
-    sizes = {size for _, size in probed}
-    side = int(np.median([min(size) for _, size in probed]))
-    grey = all(mode in GREY for mode, _ in probed)
-    counts = np.bincount(labels, minlength=len(classes)).tolist()
-    tested = names is None or source.untested(spec, names) is None
+    dataset, revision = opening.rows(spec, spec.train, (spec.train, spec.test))
+    if not len(dataset):
+        raise UserError(f"source: {spec.path or spec.dataset}: the split is empty", next=f"ls {spec.path or '.'}")
+    dataset, found = columns.find(spec, dataset)
+    spec = spec.model_copy(update={"revision": revision, **found})
+    images = Encoded.of(dataset, spec, spec.train)
+    labels = source.labelled(images)
+    headers = survey.headers(images.only(labels.rows)).values()
+    sizes = {header.size for header in headers}
+    side = int(np.median([min(header.size) for header in headers]))
+    grey = all(header.grey for header in headers)
+    counts = np.bincount(labels.numbers, minlength=len(labels.names)).tolist()
+    tested = names is None or spec.hold_out is not None or spec.test.partition("[")[0] in names
     uniform = len(sizes) == 1 and len(set(*sizes)) == 1
-    return Holdings(spec, classes, tuple(counts), side, uniform, 1 if grey else 3, tested)
+    return Holdings(spec, labels.names, tuple(counts), side, uniform, 1 if grey else 3, tested)
 
 
 def _splits(spec: SourceSpec, names: Sequence[str]) -> dict[str, str]:
@@ -88,13 +89,3 @@ def _splits(spec: SourceSpec, names: Sequence[str]) -> dict[str, str]:
     train = spec.train if spec.train in names or len(names) != 1 else names[0]
     others = [name for name in source.usual_tests(spec) if name in names and name != train]
     return {"train": train, **({"test": others[0]} if others else {})}
-
-
-def _probe(rows: Any, spec: SourceSpec) -> list[tuple[str, tuple[int, int]]]:
-    """Mode and size of images that lie at equal distances in a split."""
-    if not len(rows):
-        raise UserError(f"source: {spec.path or spec.dataset}: the split is empty", next=f"ls {spec.path or '.'}")
-    assert spec.image
-    places = np.unique(np.linspace(0, len(rows) - 1, PROBED).astype(int))
-    items = decode.encoded(rows.select(places), spec.image)[spec.image]
-    return [decode.opened(item, spec, lambda image: (image.mode, image.size)) for item in items]

@@ -6,7 +6,9 @@ from typing import Any, Literal
 from pydantic import Field
 
 from ddhub.base import limits
+from ddhub.base.files import is_path
 from ddhub.base.schema import Strict
+from ddhub.data.pictures import Pictures
 
 
 def absolute(place: str) -> str:
@@ -15,34 +17,42 @@ def absolute(place: str) -> str:
 
 
 def is_local(place: str) -> bool:
-    """Whether a place is a folder here, or is written as one; otherwise it is a Hub id."""
-    return Path(place).is_dir() or place.startswith((".", "/", "~"))
+    """Whether a place is a folder here, or is written as a path; otherwise it is a Hub id."""
+    return is_path(place) or Path(place).is_dir()
 
 
-class SourceSpec(Strict):
+class SourceSpec(Pictures):
     """Where the real images come from and how they are read."""
 
-    dataset: str = Field(min_length=1)  # Hub id, `digits`, or a folder that datasets.load_dataset reads
-    path: str | None = None  # a local copy to read instead; never recorded in an artifact
-    revision: str | None = None  # commit of the Hub repo; null resolves the newest and records it
-    config: str | None = None  # the subset of a Hub dataset that has several
-    image: str | None = None  # column names; null finds them
-    label: str | None = None
-    train: str = "train"
-    test: str = "test"
-    validation: float = Field(default=0.1, gt=0, lt=0.9)  # stratified share held out of train
-    # Share of every class of `train` that is kept for testing, where there is no test split; `test` is not read then.
-    hold_out: float | None = Field(default=None, gt=0, lt=0.9)
-    split_seed: int = 0  # draws these shares; apart from `seed`, so that runs with several seeds share their teachers
-    resolution: int | None = Field(default=None, ge=4, le=limits.SIDE)  # side in pixels; null keeps the source's own
-    channels: Literal[1, 3] | None = None  # null: 1 where every probed image is grey, otherwise 3
+    dataset: str = Field(min_length=1, description="Hub id, `digits`, or a folder that `load_dataset` reads.")
+    path: str | None = Field(default=None, description="Local copy to read instead. No artifact records it.")
+    revision: str | None = Field(default=None, description="Commit of the Hub repo. null takes the newest.")
+    config: str | None = Field(default=None, description="Subset of a Hub dataset that has several.")
+    image: str | None = Field(default=None, description="Column of the images. null finds it.")
+    label: str | None = Field(default=None, description="Column of the classes. null finds it.")
+    train: str = Field(default="train", description="Split to distill.")
+    hold_out: float | None = Field(
+        default=None, gt=0, lt=0.9, description="Share of `train` to test on, class by class. null tests on `test`."
+    )
+    test: str = Field(default="test", description="Split to test on. Only the evaluator reads it.")
+    validation: float = Field(default=0.1, gt=0, lt=0.9, description="Share of `train` held out, class by class.")
+    split_seed: int = Field(default=0, description="Draws these shares. Runs of several `seed`s share their teachers.")
+    resolution: int | None = Field(
+        default=None, ge=4, le=limits.SIDE, description="Side in pixels. null keeps the source's own."
+    )
+    channels: Literal[1, 3] | None = Field(
+        default=None, description="1 is grey, 3 is RGB. null takes 1 where every image is grey."
+    )
 
 
 class PreprocessSpec(Strict):
     """How pixels become network inputs."""
 
-    zca: bool = False
-    statistics: Literal["fitted", "field"] = "fitted"  # without whitening: field takes the published numbers' constants
+    zca: bool = Field(default=False, description="Whiten images (ZCA) in place of mean and standard deviation.")
+    statistics: Literal["fitted", "field"] = Field(
+        default="fitted",
+        description="Mean and standard deviation: of the training images, or the constants of published numbers.",
+    )
 
 
 def elsewhere(spec: SourceSpec, test: str) -> SourceSpec:
@@ -51,7 +61,9 @@ def elsewhere(spec: SourceSpec, test: str) -> SourceSpec:
     where: dict[str, Any] = {"path": test}
     if not is_local(test):
         where = {"dataset": dataset, "revision": revision or None}
-    return spec.model_copy(update={**where, "config": None, "image": None, "label": None, "hold_out": None})
+    return spec.model_copy(
+        update={**where, "config": None, "image": None, "label": None, "range": None, "hold_out": None}
+    )
 
 
 def local_folder(spec: SourceSpec) -> str | None:

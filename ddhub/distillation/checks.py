@@ -16,11 +16,12 @@ from ddhub.base.log import say
 from ddhub.base.redact import one_line
 from ddhub.base.resources import Resources
 from ddhub.base.units import counted
-from ddhub.data import headers, look, source
+from ddhub.data import headers, look, opening, source
 from ddhub.data.catalog import Shape
 from ddhub.data.look import Holdings
 from ddhub.distillation import pipeline
 from ddhub.distillation.plan import forecast, work
+from ddhub.distillation.recipes import method_config, method_of
 from ddhub.training import architectures
 
 
@@ -39,9 +40,9 @@ def check(recipe: Recipe, out: Path, asked: Resources, *, dry: bool = False) -> 
         writable(folder)
     for arch in named(recipe):
         architectures.resolve(arch)
-    local = source.is_local(recipe.source) or recipe.source.dataset == "digits"
+    local = opening.is_local(recipe.source) or recipe.source.dataset == "digits"
     try:
-        splits(recipe)
+        source.check_test(recipe.source)
         if dry and not local:
             header(recipe)
             return
@@ -61,7 +62,7 @@ def check(recipe: Recipe, out: Path, asked: Resources, *, dry: bool = False) -> 
 def named(recipe: Recipe) -> list[str]:
     """The architectures that a recipe names."""
     teachers = {recipe.teachers.arch} if recipe.teachers.count else set()
-    return sorted(pipeline.architectures_of(recipe.method) | teachers)
+    return sorted(method_of(recipe).architectures_of(method_config(recipe)) | teachers)
 
 
 def writable(folder: Path) -> None:
@@ -80,32 +81,6 @@ def writable(folder: Path) -> None:
 def nearest(folder: Path) -> Path:
     """The folder itself, or the nearest above it that is there."""
     return next(each for each in (folder.absolute(), *folder.absolute().parents) if each.exists())
-
-
-def splits(recipe: Recipe) -> None:
-    """Refuse a source without the split to train on; say where there is none to test on.
-
-    Raises:
-        UserError: naming the splits that there are.
-    """
-    spec = recipe.source
-    if spec.dataset == "digits" and spec.path is None:
-        return
-    names = source.split_names(spec)
-    if names is None:
-        return  # reading it says better what is wrong
-    train, where = spec.train.partition("[")[0], spec.path or spec.dataset
-    if train not in names:
-        raise UserError(
-            f"source.train: {where} has no split '{train}', only {', '.join(names)}",
-            next=f"--set source.train={names[0]}",
-        )
-    missing = source.untested(spec, names)
-    if missing is not None:
-        say(
-            f"{where}: has no split '{missing}' to test on, only {', '.join(names)}; --set source.hold_out=0.2 holds a"
-            " share out before anything else, or ddhub evaluate SET --test FOLDER reads one from elsewhere"
-        )
 
 
 def header(recipe: Recipe) -> None:

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ddhub.artifact.manifest import check_name, is_name
 from ddhub.artifact.recipe import Recipe
+from ddhub.artifact.set_name import check_name, is_name
 from ddhub.base.files import safe_name
 from ddhub.base.resources import Resources
 from ddhub.base.strict_yaml import parse_yaml, to_yaml
@@ -17,7 +17,7 @@ from ddhub.data import source
 from ddhub.data.look import Holdings
 from ddhub.data.spec import SourceSpec
 from ddhub.distillation import planning, recipes
-from ddhub.training.architectures import CONVNET_DEPTH
+from ddhub.training.field_networks import CONVNET_DEPTH
 from ddhub.training.protocol import DSA_OPERATIONS
 
 MINUTES = 15.0
@@ -44,7 +44,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Start:
+class Choice:
     """A recipe as commented YAML, and what it chose."""
 
     name: str
@@ -67,13 +67,13 @@ class Size:
     schedule: float  # share of the whole schedule
 
 
-def start(held: Holdings, asked: Asked) -> Start:
+def start(held: Holdings, asked: Asked) -> Choice:
     """Choose a recipe: the largest network and resolution whose whole schedule fits, or else the smallest of all.
 
     Raises:
         UserError: for pictures that no set can be made of.
     """
-    tried: list[tuple[Size, Start]] = []
+    tried: list[tuple[Size, Choice]] = []
     for size in sizes(held, asked):
         found = _written(held, asked, size)
         seconds = _seconds(found.recipe, held, asked.resources)
@@ -135,7 +135,7 @@ def _depth(side: int) -> int:
     return max((depth for known, depth in CONVNET_DEPTH.items() if known <= side), default=1)
 
 
-def _written(held: Holdings, asked: Asked, size: Size) -> Start:
+def _written(held: Holdings, asked: Asked, size: Size) -> Choice:
     """The recipe of a size as commented YAML."""
     spec, classes, ipc = held.spec, len(held.classes), _ipc(held, asked)
     arch = f"convnet{_depth(size.side)}_w{size.width}"
@@ -189,7 +189,7 @@ publish:
   license: null   # of your pictures, such as cc-by-4.0: say it before you push
   pretty_name: {_scalar(f"{name} distilled by APM, {counted(ipc, 'image')} per class")}
 """
-    return Start(name, lines)
+    return Choice(name, lines)
 
 
 def _scalar(value: Any) -> str:

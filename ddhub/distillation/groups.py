@@ -21,8 +21,8 @@ from safetensors.torch import save
 from torch import Tensor
 
 from ddhub.artifact.recipe import Recipe
-from ddhub.artifact.state import STATE
-from ddhub.base import files, jobs, mapped
+from ddhub.artifact.state import RUN, STATE
+from ddhub.base import files, jobs, mapped, progress
 from ddhub.base.errors import UserError
 from ddhub.base.log import say
 from ddhub.base.resources import Resources
@@ -96,13 +96,15 @@ def make(
     watch.prepared(seconds)
     every = jobs_of(shared)
     frozen = shared.task.decisions
-    jobs.run_all(every, replace(engine, cpus=shared.request.threads, gpus=frozen.device.startswith("cuda")))
+    engine = replace(engine, cpus=shared.request.threads, gpus=frozen.device.startswith("cuda"))
+    jobs.run_all(every, engine, name="groups")
     missing = [number for number, path in enumerate(every) if not path.exists()]
     if not missing:
         with files.locked(out / STATE / "lock"):  # one process packages, the others wait and find it done
             if not pipeline.finished(recipe, out):
                 devices.apply(frozen)
-                _package(shared, list(every), out, seconds, overrides)
+                with progress.busy(f"{recipe.name}: packaging"):
+                    _package(shared, list(every), out, seconds, overrides)
                 for path in every:  # what a process left that was killed between its group's file and its end
                     shutil.rmtree(path.with_suffix(".run"), ignore_errors=True)
                 history.note(shared.task, seconds, watch, shared.request.threads)
@@ -140,7 +142,7 @@ def begin(
     request = Request(
         recipe=recipe.model_dump_json(),
         out=out.absolute(),
-        begun=(out / STATE / "run.json").read_bytes(),
+        begun=(out / STATE / RUN).read_bytes(),
         threads=threads,
         teachers=tuple(teachers),
         device=asked.device,
@@ -168,6 +170,7 @@ def work(shared: Shared, number: int, path: Path) -> None:
             f"group_{number}",
             device=task.decisions.device,
             checkpoint_seconds=shared.request.checkpoint_seconds,
+            beside=task.teachers.origin if task.teachers else "",
         )
         synthetic, seconds = pipeline.carry_out(task, run)
         _write(synthetic, seconds, run, path)
@@ -230,8 +233,8 @@ def again(request: Request) -> Shared:
     try:
         _check_teachers(request)
         folder = _folder(request)
-        if not (folder / STATE / "run.json").exists():
-            files.write_bytes(folder / STATE / "run.json", request.begun)
+        if not (folder / STATE / RUN).exists():
+            files.write_bytes(folder / STATE / RUN, request.begun)
         recipe = Recipe.model_validate_json(request.recipe)
         task, _ = pipeline.prepare(recipe, folder, Resources(device=request.device), request.checkpoint_seconds)
         return Shared(request, task)
@@ -244,7 +247,7 @@ def again(request: Request) -> Shared:
 
 def _folder(request: Request) -> Path:
     """Where a group's checkpoints go: the set's own folder, or the cache of a machine that does not see it."""
-    if (request.out / STATE / "run.json").exists():
+    if (request.out / STATE / RUN).exists():
         return request.out
     return files.home() / "groups" / files.digest([request.recipe, str(request.out)])[:24]
 

@@ -9,28 +9,31 @@ from typing import Any
 import torch
 
 from ddhub import __version__
-from ddhub.artifact import folder, manifest, origin, parquet
-from ddhub.artifact.manifest import (
+from ddhub.artifact import folder, manifest, origin, parquet, payload, verdicts
+from ddhub.artifact.file_names import MANIFEST, RECIPE, WHITENING
+from ddhub.artifact.manifest import Manifest
+from ddhub.artifact.parquet import Rows
+from ddhub.artifact.recipe import Recipe
+from ddhub.artifact.records import (
     LabelRecord,
     Made,
-    Manifest,
     Memorisation,
     Packaging,
     PreprocessRecord,
     SourceRecord,
     TeacherRecord,
 )
-from ddhub.artifact.parquet import Rows
-from ddhub.artifact.recipe import Recipe
 from ddhub.artifact.state import STATE
-from ddhub.base import files, mapped
-from ddhub.base.log import say
+from ddhub.base import files, mapped, progress
+from ddhub.base.errors import UserError
+from ddhub.base.log import say, warn
 from ddhub.base.mapped import Room
 from ddhub.base.overrides import public_override
 from ddhub.base.units import duration
 from ddhub.data import spec as specs
 from ddhub.data.classes import wnids
 from ddhub.distillation import memorisation
+from ddhub.distillation.recipes import method_of
 from ddhub.distillation.task import SyntheticSet, Task
 from ddhub.training import device
 
@@ -55,8 +58,8 @@ def package(
     shutil.rmtree(staging, ignore_errors=True)
     teacher_records = _copy_teachers(task, staging)
     if task.preprocess.zca is not None:
-        files.write_bytes(staging / "preprocess.safetensors", task.preprocess.to_bytes())
-    files.write_bytes(staging / "recipe.yaml", _resolved_recipe(task).yaml().encode())
+        files.write_bytes(staging / WHITENING, task.preprocess.to_bytes())
+    files.write_bytes(staging / RECIPE, _resolved_recipe(task).yaml().encode())
     with mapped.room(out / STATE / "packaging") as room:  # of all that grows with the set
         pixels, clipped = task.preprocess.pixels(synthetic.images, room)
         inputs = task.preprocess.inputs_into(pixels, room(pixels.shape, torch.float32))
@@ -72,7 +75,8 @@ def package(
             scores["packaged"] = measure(task, _packaged(task, staging, rows[1], room))
         seconds["packaging"] = time.monotonic() - begun
         begun = time.monotonic()
-        nearest, pairs = memorisation.check(task, pixels, synthetic.labels)
+        with progress.busy(f"{task.recipe.name}: looking for copies of training images"):
+            nearest, pairs = memorisation.check(task, pixels, synthetic.labels)
         memorisation.picture(pairs, out / "assets" / "nearest.png")
         seconds["memorisation"] = time.monotonic() - begun
         record = _manifest(task, staging, teacher_records, seconds, overrides, scores, clipped, nearest, *rows)
@@ -81,6 +85,8 @@ def package(
     install(staging, out, record)
     origin.remember(record, specs.local_folder(task.recipe.source))
     say(f"{out}: {task.recipe.name} made in {duration(sum(seconds.values()))}")
+    for text in verdicts.of_set(record):
+        warn(f"WARNING: {text}")
 
 
 def _labelled(
@@ -119,9 +125,20 @@ def _packaged(task: Task, staging: Path, rest: float | None, room: Room) -> Synt
 
 
 def checked(synthetic: SyntheticSet, task: Task) -> SyntheticSet:
-    """What a method returned, in host memory; the assertions are for the authors of methods."""
-    assert synthetic.images.shape[1:] == task.source.images.shape[1:], "a method returns images of the source's shape"
-    assert len(synthetic.images) == len(synthetic.labels), "a method returns a label for every image"
+    """What a method returned, in host memory.
+
+    Raises:
+        UserError: where it is not what the contract says, ddhub/distillation/method.py.
+    """
+    count, classes = len(task.initial_labels()), len(task.source.classes)
+    wanted = {"images": (count, *task.image_shape), "labels": (count,), "soft_labels": (count, classes)}
+    for name, shape in wanted.items():
+        value = getattr(synthetic, name, None)
+        if value is None and name == "soft_labels":
+            continue
+        if not isinstance(value, torch.Tensor) or tuple(value.shape) != shape:
+            held = tuple(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__
+            raise UserError(f"method {task.recipe.method['name']}: returns {name} of {held}, not {shape}")
     soft = None if synthetic.soft_labels is None else synthetic.soft_labels.cpu()
     return SyntheticSet(synthetic.images.cpu(), synthetic.labels.cpu(), soft)
 
@@ -177,8 +194,8 @@ def _manifest(
     rows: Rows,
     rest: float | None,
 ) -> Manifest:
-    recipe, source, spec = task.recipe, task.source, task.source.spec
-    records = folder.file_records(staging)
+    recipe, source, spec, code = task.recipe, task.source, task.source.spec, method_of(task.recipe).code
+    records = payload.file_records(staging)
     known = spec.model_dump(include=set(SourceRecord.model_fields))
     classes = list(source.classes)
     return Manifest(
@@ -191,7 +208,7 @@ def _manifest(
             mean=list(task.preprocess.mean),
             std=list(task.preprocess.std),
             statistics=task.preprocess.statistics,
-            zca="preprocess.safetensors" if task.preprocess.zca is not None else None,
+            zca=WHITENING if task.preprocess.zca is not None else None,
             pixels_space=None if rows.pixels is None else "input",
             clipped=clipped,
         ),
@@ -203,7 +220,7 @@ def _manifest(
         ),
         teachers=teacher_records,
         protocol=task.protocol,
-        method=recipe.method,
+        method=recipe.content()["method"],
         seed=recipe.seed,
         init=recipe.method.get("init"),
         groups=recipe.groups,
@@ -225,6 +242,7 @@ def _manifest(
             recipe_hash=recipe.hash,
             overrides=[public_override(text) for text in overrides],
             decisions=task.decisions.record(),
+            method_code=None if code is None else str(code),
         ),
         files=records,
         bytes=folder.byte_counts(records, rows),
@@ -238,4 +256,4 @@ def install(staging: Path, out: Path, record: Manifest) -> None:
             files.make_parent(out / name)
             (staging / name).replace(out / name)
         shutil.rmtree(staging)
-    files.write_bytes(out / "ddhub.json", manifest.dump(record))
+    files.write_bytes(out / MANIFEST, manifest.dump(record))

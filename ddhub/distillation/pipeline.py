@@ -4,7 +4,6 @@ Nothing in here, or below it, can open the test split: `Task` holds the train sp
 """
 
 import functools
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,30 +11,28 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from ddhub.artifact import state, verdicts
+from ddhub.artifact.file_names import MANIFEST
 from ddhub.artifact.recipe import Recipe
-from ddhub.artifact.state import STATE
-from ddhub.base import files, plugins
+from ddhub.artifact.state import RUN, STATE, RunState
+from ddhub.base import files, plugins, progress
 from ddhub.base.errors import UserError, memory_errors
-from ddhub.base.log import say
+from ddhub.base.log import say, warn
 from ddhub.base.resources import Resources
-from ddhub.base.units import memory_bytes
 from ddhub.data import preprocess
 from ddhub.data import source as sources
 from ddhub.data import spec as specs
 from ddhub.data.catalog import Shape
 from ddhub.data.spec import SourceSpec
 from ddhub.distillation import packaging
-from ddhub.distillation.plan import history
-from ddhub.distillation.recipes import method_config
+from ddhub.distillation.plan import budget, history
+from ddhub.distillation.plan.work import Outline
+from ddhub.distillation.recipes import method_config, method_of
 from ddhub.distillation.task import SyntheticSet, Task, constants, own_protocol
-from ddhub.training import architectures, fit, memory
+from ddhub.training import architectures, fit
 from ddhub.training import device as devices
-from ddhub.training import network as network_module
 from ddhub.training import teachers as teaching
 from ddhub.training.loop import Run
-from ddhub.training.protocol import Protocol
 
 
 def make(
@@ -63,9 +60,16 @@ def make(
         with history.Watch() as watch:
             task, seconds = prepare(recipe, out, resources, checkpoint_seconds)
             watch.prepared(seconds)
-            run = Run(out / STATE, "distill", device=task.decisions.device, checkpoint_seconds=checkpoint_seconds)
+            run = Run(
+                out / STATE,
+                "distill",
+                device=task.decisions.device,
+                checkpoint_seconds=checkpoint_seconds,
+                beside=task.teachers.origin if task.teachers else "",
+            )
             synthetic, seconds["distill"] = carry_out(task, run)
-            packaging.package(task, synthetic, out, seconds, overrides)
+            with progress.busy(f"{recipe.name}: packaging"):
+                packaging.package(task, synthetic, out, seconds, overrides)
             run.forget()
         history.note(task, seconds, watch)
     return out
@@ -77,9 +81,9 @@ def carry_out(task: Task, run: Run) -> tuple[SyntheticSet, float]:
     Raises:
         UserError: for images that are not finite, and whatever the method refuses.
     """
-    begun, name = time.monotonic(), task.recipe.name
-    with memory_errors(name):
-        synthetic = plugins.load("methods", task.recipe.method["name"]).distill(task, run)
+    begun, name, method = time.monotonic(), task.recipe.name, method_of(task.recipe)
+    with memory_errors(name), plugins.blaming(method.code):
+        synthetic = method.distill(task, run)
     # The loop's own clock survives interruptions; what a method does outside it is added here.
     seconds = max(run.seconds, time.monotonic() - begun)
     synthetic = packaging.checked(synthetic, task)
@@ -94,7 +98,7 @@ def finished(recipe: Recipe, out: Path) -> bool:
     Raises:
         UserError: where it holds anything else but what the recipe began.
     """
-    if (out / "ddhub.json").is_file() and belongs(recipe, out):
+    if (out / MANIFEST).is_file() and belongs(recipe, out):
         say(f"{out}: already made from this recipe")
         return True
     _refuse_strangers(out)
@@ -106,20 +110,19 @@ def _refuse_strangers(out: Path) -> None:
     files.refuse_led_out(out / STATE / "run.json")
     if out.exists() and not out.is_dir():
         raise UserError(f"{out}: is a file", next="choose another --out")
-    if out.is_dir() and not (out / STATE / "run.json").exists() and any(p.name != STATE for p in out.iterdir()):
+    if out.is_dir() and not (out / STATE / RUN).exists() and any(p.name != STATE for p in out.iterdir()):
         raise UserError(f"{out}: holds something else already", next="choose another --out, or empty the folder")
 
 
 def belongs(recipe: Recipe, out: Path) -> bool:
     """Whether `out` was begun; refuses a folder begun by another recipe."""
-    path = out / STATE / "run.json"
-    if not path.exists():
-        if (out / "ddhub.json").exists():
+    begun = state.begun(out)
+    if begun is None:
+        if (out / MANIFEST).exists():
             raise UserError(f"{out}: holds a finished set that was not made here", next="choose another --out")
         return False
-    begun = json.loads(path.read_text())
-    if begun["recipe_hash"] != recipe.hash:
-        changed = ", ".join(_differences(begun["recipe"], recipe.content())) or "an older format"
+    if begun.recipe_hash != recipe.hash:
+        changed = ", ".join(_differences(begun.recipe, recipe.content())) or "an older format"
         raise UserError(
             f"{out}: belongs to another recipe (different: {changed})",
             next=f"choose another --out, or start over with: rm -r {out}",
@@ -141,16 +144,25 @@ def prepare(recipe: Recipe, out: Path, asked: Resources, checkpoint_seconds: flo
     seconds = {"source": time.monotonic() - begun}
     counts = f"{len(task.training)} training and {len(task.validation)} validation images"
     say(f"{recipe.name}: {counts} of {len(task.source.classes)} classes")
-    for arch in sorted(architectures_of(recipe.method)):  # a network that cannot run is found before hours of teachers
-        task.network(arch)
+    for arch in sorted(method_of(recipe).architectures_of(task.config)):
+        task.network(arch)  # one that cannot run is found before hours of teachers
     if not recipe.teachers.count:
         return task, seconds
     threads = asked.threads or devices.threads_each(workers)
     sent = SentLessons(rooted(recipe).model_dump_json(), out.absolute(), asked.device, threads, checkpoint_seconds)
     teachers = teaching.obtain(lessons(task, checkpoint_seconds), lambda index: partial(teach, sent, index), workers)
     task = replace(task, teachers=teachers)
+    _warn_of(teachers, len(task.source.classes))
     task.check_labels()
     return task, {**seconds, "teachers": teaching.seconds(teachers)}
+
+
+def _warn_of(teachers: teaching.Teachers, classes: int) -> None:
+    """Say before hours of work that it rests on teachers that learned nothing."""
+    for number, top1 in enumerate(teachers.validation_top1, 1):
+        if verdicts.near_chance(top1, classes):
+            told = verdicts.guessing(top1, classes)
+            warn(f"WARNING: teacher {number} of {len(teachers)} learned next to nothing: validation accuracy is {told}")
 
 
 def untaught(recipe: Recipe, out: Path, asked: Resources) -> Task:
@@ -160,7 +172,8 @@ def untaught(recipe: Recipe, out: Path, asked: Resources) -> Task:
         UserError: for a source that the recipe cannot be made from.
     """
     known = constants(recipe)
-    source, training, validation = sources.load_train(_pinned(recipe.source, out))
+    with progress.busy(f"{recipe.name}: reading {recipe.source.dataset}"):
+        source, training, validation = sources.load_train(_pinned(recipe.source, out))
     sources.stratified(source.labels[training], source.classes, recipe.ipc, recipe.seed, "init")  # enough images?
     if (recipe.labels.top_k or 1) > len(source.classes):
         raise UserError(f"labels.top_k: {recipe.labels.top_k} of {len(source.classes)} classes asked for")
@@ -221,60 +234,53 @@ def _arrived(sent: SentLessons) -> teaching.Lessons:
 
 
 def rooted(recipe: Recipe) -> Recipe:
-    """The recipe with its source's local folder from the root: other processes may start elsewhere."""
-    where = recipe.source.path or recipe.source.dataset
+    """The recipe with its local paths, of its source and its method, from the root: other processes start elsewhere."""
+    where, name = recipe.source.path or recipe.source.dataset, recipe.method["name"]
     absolute = where if where == "digits" else specs.absolute(where)
-    if absolute == where:
-        return recipe
-    return recipe.model_copy(update={"source": recipe.source.model_copy(update={"path": absolute})})
-
-
-def architectures_of(method: dict[str, Any]) -> set[str]:
-    """The architectures that a method's settings name, at any depth."""
-    found = {str(method["arch"])} if "arch" in method else set()
-    return found.union(*(architectures_of(value) for value in method.values() if isinstance(value, dict)))
+    if absolute != where:
+        recipe = recipe.model_copy(update={"source": recipe.source.model_copy(update={"path": absolute})})
+    if files.is_path(name):
+        recipe = recipe.model_copy(update={"method": {**recipe.method, "name": specs.absolute(name)}})
+    return recipe
 
 
 def _pinned(spec: SourceSpec, out: Path) -> SourceSpec:
     """The source at the revision that a run began with: the Hub may move on between a kill and its resume."""
-    path = out / STATE / "run.json"
-    if spec.revision is not None or not path.exists():
+    begun = state.begun(out)
+    if spec.revision is not None or begun is None:
         return spec
-    return spec.model_copy(update={"revision": json.loads(path.read_text())["revision"]})
+    return spec.model_copy(update={"revision": begun.revision})
 
 
 def _frozen_decisions(recipe: Recipe, source: sources.Split, out: Path, asked: Resources) -> devices.Decisions:
     """Decide how to run, once; write it down with the recipe, and replay it on every resume."""
-    path = out / STATE / "run.json"
-    if path.exists():
-        begun = json.loads(path.read_text())
-        if begun["fingerprint"] != source.fingerprint:
+    begun = state.begun(out)
+    if begun is not None:
+        if begun.fingerprint != source.fingerprint:
             raise UserError(
                 f"{out}: begun with other images than {recipe.source.dataset} holds now",
                 next=f"bring the source back as it was, or start over with: rm -r {out}",
             )
-        decisions = devices.Decisions(**begun["decisions"])
+        decisions = devices.Decisions(**begun.decisions)
         if asked.device is None:
             decisions = devices.on_own_device(decisions)
         devices.apply(decisions)
         if not decisions.obey(asked):
-            say(f"{out}: goes on as it was begun ({decisions}); other choices need another --out")
+            warn(f"{out}: goes on as it was begun ({decisions}); other choices need another --out")
         return decisions
     shape = source.shape
     decisions = decided(recipe, shape, asked)
     if recipe.memory is not None:
-        decisions = within_budget(recipe, shape, decisions)
-    files.write_json(
-        path,
-        {
-            "recipe_hash": recipe.hash,
-            "recipe": recipe.content(),
-            "source_path": str(Path(recipe.source.path).absolute()) if recipe.source.path else None,
-            "revision": source.spec.revision,
-            "fingerprint": source.fingerprint,
-            "decisions": decisions.record(),
-        },
+        decisions = budget.measured(Outline(recipe, shape, decisions))
+    started = RunState(
+        recipe_hash=recipe.hash,
+        recipe=recipe.content(),
+        source_path=str(Path(recipe.source.path).absolute()) if recipe.source.path else None,
+        revision=source.spec.revision,
+        fingerprint=source.fingerprint,
+        decisions=decisions.record(),
     )
+    state.begin(out, started)
     return decisions
 
 
@@ -284,40 +290,5 @@ def decided(recipe: Recipe, shape: Shape, asked: Resources) -> devices.Decisions
     flops = architectures.training_flops(recipe.teachers.arch, shape.channels, shape.side, images)
     decisions = devices.decide_for(asked, flops)
     if flops >= devices.COMPILE_FROM and not devices.has_compiler():
-        say("no C++ compiler (g++ or clang++) found: running without torch.compile, about half as fast")
+        warn("no C++ compiler (g++ or clang++) found: running without torch.compile, about half as fast")
     return decisions
-
-
-def most_at_once(recipe: Recipe, shape: Shape) -> dict[str, int]:
-    """By the names of decisions, beyond how many images at once it makes no difference."""
-    config, images = method_config(recipe), recipe.ipc * shape.classes
-    most = {"micro_batch": max(recipe.teachers.batch, recipe.evaluate.batch)}
-    if hasattr(plugins.load("methods", recipe.method["name"]), "rehearse"):
-        most["chunk"] = min(500, getattr(config, "batch", None) or images)
-    return most
-
-
-def within_budget(recipe: Recipe, shape: Shape, decisions: devices.Decisions) -> devices.Decisions:
-    """Decisions with as large micro-batches and chunks as the recipe's memory allows, measured on this machine."""
-    assert recipe.memory is not None
-    method, config = plugins.load("methods", recipe.method["name"]), method_config(recipe)
-
-    def network(arch: str) -> network_module.Network:
-        return network_module.network(arch, shape.classes, shape.channels, shape.side, decisions)
-
-    archs = sorted(architectures_of(recipe.method) | {recipe.teachers.arch})
-    works = {"micro_batch": partial(_rehearse_training, [network(arch) for arch in archs])}
-    if hasattr(method, "rehearse"):
-        works["chunk"] = partial(method.rehearse, config, network, recipe.teachers.arch)
-    most = most_at_once(recipe, shape)
-    found: dict[str, Any] = dict(memory.fitted(memory_bytes(recipe.memory), decisions.device, works, most))
-    return replace(decisions, **found)
-
-
-def _rehearse_training(networks: Sequence[network_module.Network], images: int) -> None:
-    """Two steps of training on so many images of noise."""
-    for network in networks:
-        noise = torch.zeros(images, network.channels, network.side, network.side)
-        labels = torch.zeros(images, dtype=torch.int64)
-        protocol = Protocol(loss="ce", augment="none", lr=0.01, epochs=2, batch=max(2, images), min_steps=0)
-        fit.fit(network, fit.Examples(noise, labels), protocol, seed=0)

@@ -6,7 +6,7 @@ from ddhub.artifact.recipe import Recipe
 from ddhub.base import jobs
 from ddhub.base.resources import Resources
 from ddhub.distillation import groups, pipeline
-from ddhub.distillation.plan import forecast, history, work
+from ddhub.distillation.plan import budget, forecast, history, work
 from ddhub.distillation.plan.document import Plan
 
 
@@ -36,9 +36,9 @@ def plan(recipe: Recipe, asked: Resources, told: Told, *, measure: bool = False)
     each = groups.threads_each(asked.threads, outline.decisions.threads, engine)
     if measure:
         if recipe.memory is not None:
-            outline = replace(outline, decisions=pipeline.within_budget(recipe, shape, outline.decisions))
+            outline = replace(outline, decisions=budget.measured(outline))
         forecast.measure(outline, each)
     else:
-        outline = forecast.within_budget(outline, pipeline.most_at_once(recipe, shape))
+        outline = budget.foretold(outline)
     past = history.past(outline.decisions.device, recipe.method["name"])
     return Plan.model_validate({**forecast.document(outline, each, engine.workers), "past": past})

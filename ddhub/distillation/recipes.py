@@ -6,12 +6,17 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from ddhub.artifact.file_names import MANIFEST
 from ddhub.artifact.recipe import Recipe
 from ddhub.base import plugins, strict_yaml
 from ddhub.base.errors import UserError
-from ddhub.base.files import shipped, shipped_recipes
-from ddhub.base.overrides import override
+from ddhub.base.files import is_path, shipped, shipped_recipes
+from ddhub.base.keys import Key
+from ddhub.base.keys import keys as keys_of
+from ddhub.base.log import say
+from ddhub.base.overrides import override, setting
 from ddhub.base.schema import check, did_you_mean
+from ddhub.distillation.method import RESERVED, Method, load
 from ddhub.training.protocol import check_augment
 
 LOOK = "ddhub distill digits_ipc1 --dry-run  (a whole recipe to compare with)"
@@ -26,6 +31,28 @@ def listing() -> list[dict[str, Any]]:
         told = {"dataset": data["source"]["dataset"], "ipc": data["ipc"], "method": data["method"]["name"]}
         shown = {"title": data.get("publish", {}).get("pretty_name"), "expected": data.get("expected", {})}
         found.append({"name": name, **told, **shown, "path": str(path)})
+    return found
+
+
+def keys() -> dict[str, list[Key]]:
+    """What a recipe may say: under `recipe` the keys of every recipe, under the name of each method its own."""
+    methods = _all_methods()
+    chosen = [
+        Key("method.name", " or ".join(methods), True, None, "Method that makes the set; or a file, as `./mine.py`."),
+        Key("method.sha256", "text or null", False, None, "Hash of that file, filled in. Another file is refused."),
+    ]
+    found = {"recipe": [each for key in keys_of(Recipe) for each in ([key, *chosen] if key.key == "method" else [key])]}
+    return found | {name: keys_of(method.config, "method.") for name, method in methods.items()}
+
+
+def _all_methods() -> dict[str, Method]:
+    """Every method by name, without those of packages that are broken: they stand in no other's way."""
+    found = {}
+    for name in plugins.METHODS.names():
+        try:
+            found[name] = load(name)
+        except UserError as fault:
+            say(f"left out: {fault}")
     return found
 
 
@@ -69,13 +96,29 @@ def read(reference: str, overrides: Sequence[str] = ()) -> Recipe:
     for kind, advice in (("merged", "distill the recipes that it lists, then: ddhub merge"), ("imported", None)):
         if kind in data:
             raise UserError(f"{path}: describes a set that was {kind}, which no recipe makes", next=advice)
-    return resolve(data, str(path), overrides, f"ddhub distill {reference} --dry-run")
+    override(data, overrides)
+    _refuse_code_of_sets(path, data.get("method"))
+    told = {setting(text).key for text in overrides}
+    return validate(data, str(path), told, f"ddhub distill {reference} --dry-run")
 
 
 def resolve(data: dict[str, Any], where: str, overrides: Sequence[str], whole: str = LOOK) -> Recipe:
-    """The recipe of some values, overridden and validated; `validate` says what the arguments are."""
+    """The recipe of some values of ours, overridden and validated; `validate` says what the arguments are."""
     override(data, overrides)
-    return validate(data, where, {text.partition("=")[0].strip() for text in overrides}, whole)
+    return validate(data, where, {setting(text).key for text in overrides}, whole)
+
+
+def _refuse_code_of_sets(path: Path, method: Any) -> None:
+    """Refuse to run a file that came with a set: a stranger may have made both it and the recipe that names it."""
+    name = method.get("name") if isinstance(method, dict) else None
+    folder = path.absolute().parent
+    if not isinstance(name, str) or not is_path(name) or not (folder / MANIFEST).exists():
+        return
+    if Path(name).expanduser().resolve().is_relative_to(folder.resolve()):
+        raise UserError(
+            f"{path}: method.name: {name} lies in the folder of a set, so whoever made the set may have written it",
+            next="read it; if you trust it, copy it out of the folder, and: --set method.name=FILE",
+        )
 
 
 def validate(data: dict[str, Any], where: str, told: Collection[str] = (), whole: str = LOOK) -> Recipe:
@@ -108,19 +151,28 @@ def _check_method(data: Any) -> tuple[dict[str, Any], list[str]]:
     if not isinstance(data, dict):
         return {}, []  # the recipe's own check has said so
     name = data.get("name")
-    if not isinstance(name, str) or name not in plugins.names("methods"):
-        return {}, [f"method.name: no method {name!r}{did_you_mean(str(name), plugins.names('methods'))}"]
-    config, faults = check(config_of(name), {key: value for key, value in data.items() if key != "name"}, "method.")
-    return ({"name": name, **config.model_dump(mode="json")} if config else {}), faults
+    if not isinstance(name, str):
+        return {}, [f"method.name: no method {name!r}{did_you_mean(str(name), plugins.METHODS.names())}"]
+    try:
+        method = load(name, data.get("sha256"))  # another file than the recipe's is not run
+    except UserError as fault:
+        return {}, [f"method.name: {line}" for line in fault.args[0].splitlines()]
+    code = {} if method.code is None or method.code.sha256 is None else {"sha256": method.code.sha256}
+    settings = {key: value for key, value in data.items() if key not in ("name", *code)}
+    config, faults = check(method.config, settings, "method.")
+    return ({"name": name, **code, **config.model_dump(mode="json")} if config else {}), faults
 
 
-def config_of(method: str) -> type[BaseModel]:
-    """The Config model of a method's file."""
-    config: type[BaseModel] = plugins.load("methods", method).Config
-    return config
+def method_of(recipe: Recipe) -> Method:
+    """The method of a recipe; a file has to be the one that the recipe was read with.
+
+    Raises:
+        UserError: where it is not, or is gone.
+    """
+    return load(recipe.method["name"], recipe.method.get("sha256"))
 
 
 def method_config(recipe: Recipe) -> BaseModel:
     """The settings of a recipe's method as its own Config."""
-    settings = {key: value for key, value in recipe.method.items() if key != "name"}
-    return config_of(recipe.method["name"]).model_validate(settings)
+    settings = {key: value for key, value in recipe.method.items() if key not in RESERVED}
+    return method_of(recipe).config.model_validate(settings)

@@ -15,7 +15,7 @@ from ddhub.base import seeds
 from ddhub.base.errors import UserError
 from ddhub.base.mapped import Room
 from ddhub.data import catalog
-from ddhub.data import preprocess as preprocesss
+from ddhub.data import preprocess as preprocessing
 from ddhub.data import source as sources
 from ddhub.data.preprocess import Preprocess
 from ddhub.data.source import Split
@@ -29,9 +29,9 @@ from ddhub.training.teachers import Teachers
 class SyntheticSet:
     """Synthetic images in network-input space with their labels."""
 
-    images: Tensor  # float32 (M, C, H, W)
-    labels: Tensor  # int64 (M,)
-    soft_labels: Tensor | None  # float32 (M, K) logits, where teachers label the set
+    images: Tensor  #: float32 (M, C, H, W)
+    labels: Tensor  #: int64 (M,)
+    soft_labels: Tensor | None  #: float32 (M, K) logits, where teachers label the set
 
 
 LOOKED_AT = 500  # real images whose labels stand for all
@@ -42,16 +42,16 @@ class Task:
     """One distillation, as a method sees it."""
 
     recipe: Recipe
-    config: Any  # the method's own Config
-    source: Split  # the train split
-    training: Tensor  # (N,) rows of `source` to distill
-    validation: Tensor  # rows held out of it, for every choice that is made
+    config: Any  #: the method's own Config
+    source: Split  #: the train split
+    training: Tensor  #: (N,) rows of `source` to distill
+    validation: Tensor  #: rows held out of it, for every choice that is made
     preprocess: Preprocess
     teachers: Teachers | None
-    protocol: Protocol  # how the finished set is meant to be trained on
+    protocol: Protocol  #: how the finished set is meant to be trained on
     decisions: device.Decisions
-    initial: Tensor | None = None  # rows of `source` that its images start from; None: drawn by the recipe's seed
-    parts: int = 1  # groups of the set that this task makes one of: a loss that is a mean is a mean over all of them
+    initial: Tensor | None = None  #: rows of `source` that its images start from; None draws them by the recipe's seed
+    parts: int = 1  #: groups of the set, of which this task makes one; a mean loss is the mean over all of them
 
     def network(self, arch: str, decisions: device.Decisions | None = None) -> networks.Network:
         """The network of an architecture for this source, run as the task is unless told otherwise."""
@@ -60,7 +60,7 @@ class Task:
 
     @property
     def home_arch(self) -> str:
-        """The architecture that validation scores are taken with: the teachers'."""
+        """The architecture that validation scores are taken with, which is the teachers'."""
         return self.recipe.teachers.arch
 
     def real(self, ipc: int, *purpose: str | int) -> tuple[Tensor, Tensor]:
@@ -181,7 +181,7 @@ def constants(recipe: Recipe) -> Preprocess | None:
     if recipe.preprocess.statistics == "fitted":
         return None
     source, fitting = recipe.source, "--set preprocess.statistics=fitted"
-    found = preprocesss.field(catalog.dataset(source.dataset))
+    found = preprocessing.field(catalog.dataset(source.dataset))
     if found is None:
         raise UserError(f"preprocess.statistics: field: no constants are known for {source.dataset}", next=fitting)
     if source.channels not in (None, len(found.mean)):

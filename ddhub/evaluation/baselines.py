@@ -15,14 +15,6 @@ from ddhub.base import seeds
 from ddhub.base.errors import UserError
 from ddhub.data import source
 
-BASELINES = {
-    "random": "random real images, as many per class, labelled as the set is, under the same protocol",
-    "random_bytes": "as many random real images with hard labels as fit into the bytes of the whole set",
-    "herding": "real images whose mean feature stays nearest to the class's (Welling, ICML 2009)",
-    "kcenter": "real images that leave none far away: greedy k-center (Sener and Savarese, arXiv:1708.00489)",
-    "kmeans": "the real images nearest to k cluster centres of each class",
-    "full": "the whole train split with hard labels, trained as the paper trains its teachers",
-}
 SELECTIONS = ("herding", "kcenter", "kmeans")  # these need features
 LABEL_BYTES = 2  # of a hard label
 ROUNDING = 1e-9  # so that a share of 12/3 of 3 images is 12

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ddhub.artifact import hub, manifest
+from ddhub.artifact.file_names import MANIFEST
 from ddhub.base import files
 from ddhub.base.errors import UserError
 from ddhub.base.log import say
@@ -42,7 +43,7 @@ def read(reference: str, rows_from: Path | None = None) -> list[Found]:
         UserError: where there is no set, or no row of it.
     """
     folder = Path(reference)
-    if folder.is_dir() and not (folder / "ddhub.json").exists():
+    if folder.is_dir() and not (folder / MANIFEST).exists():
         return _of_evaluation(reference, folder)
     place = hub.fetch(reference)
     record = manifest.read(place.folder)

@@ -4,19 +4,21 @@ import dataclasses
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ddhub.artifact import hub
-from ddhub.artifact.manifest import NAME_LENGTH
+from ddhub.artifact.file_names import MANIFEST
+from ddhub.artifact.set_name import NAME_LENGTH
 from ddhub.artifact.state import STATE
 from ddhub.base import files, hub_client, strict_json
 from ddhub.base.errors import UserError
 from ddhub.base.log import say
 from ddhub.data import spec
 from ddhub.evaluation import find_results
-from ddhub.interop import importing, reading
-from ddhub.interop.importing import Asked
 from ddhub.interop.options import ImportOptions
+
+if TYPE_CHECKING:
+    from ddhub.interop.importing import Asked
 
 VERSION = 2  # of what is imported how; a change imports anew
 
@@ -50,14 +52,14 @@ def refuse_unsaid(reference: str) -> None:
         UserError: with what to type.
     """
     path = Path(reference)
-    if path.exists() and not (path / "ddhub.json").is_file():
+    if path.exists() and not (path / MANIFEST).is_file():
         raise UserError(
             f"{reference}: is no ddhub artifact (it holds no ddhub.json), so its source has to be said",
             next=f"ddhub evaluate {reference} --source DATASET (what it was made from: a Hub id, digits or a folder)",
         )
 
 
-def bring(reference: str, out: Path | None, asked: Asked) -> Brought:
+def bring(reference: str, out: Path | None, asked: "Asked") -> Brought:
     """Import a set into `out`/set, or take what was imported there before of the same files in the same way.
 
     Args:
@@ -67,12 +69,14 @@ def bring(reference: str, out: Path | None, asked: Asked) -> Brought:
     Raises:
         UserError: for an artifact, for an `out` inside the set's own folder, and whatever importing.import_set refuses.
     """
+    from ddhub.interop import importing
+
     where, revision = split(reference)
     path, commit = Path(where), None
     if hub_client.is_id(reference):
         commit = hub.pin(where, revision)
         asked = dataclasses.replace(asked, reading=dataclasses.replace(asked.reading, revision=commit))
-    elif (path / "ddhub.json").is_file():
+    elif (path / MANIFEST).is_file():
         raise UserError(f"{reference}: is a ddhub artifact, which names its source itself", next="leave --source out")
     elif not path.exists():
         raise UserError(f"{reference}: no such file or folder, and no Hub id owner/name")
@@ -105,7 +109,7 @@ def _label(where: str, config: str | None) -> str:
 def _imported(out: Path) -> str | None:
     """The identity of what lies in `out`/set, where that is whole."""
     path = out / "import.json"
-    if not path.is_file() or not (out / "set" / "ddhub.json").is_file():
+    if not path.is_file() or not (out / "set" / MANIFEST).is_file():
         return None
     identity = strict_json.known(path).get("identity")
     return str(identity) if identity else None
@@ -124,6 +128,8 @@ def _clear(out: Path) -> None:
 
 def _listing(path: Path) -> list[tuple[str, int, int]]:
     """Name, size and time of every file of a set."""
+    from ddhub.interop import reading
+
     if path.is_file():
         found = {path}
         if reading.is_half(path):
@@ -134,7 +140,7 @@ def _listing(path: Path) -> list[tuple[str, int, int]]:
     return [(name, p.stat().st_size, p.stat().st_mtime_ns) for p, name in names.items()]
 
 
-def _options(asked: Asked) -> dict[str, Any]:
+def _options(asked: "Asked") -> dict[str, Any]:
     """What the user said, as plain values; a file of class names by what it says."""
     said = dataclasses.asdict(asked)
     said["reading"].pop("limit")
@@ -178,6 +184,8 @@ def locate(
         UserError: for what is no set, or cannot be imported.
     """
     if source is not None:
+        from ddhub.interop import importing
+
         brought = bring(reference, None if out is None else Path(out), importing.ask(source, **options))
         return Place(brought.folder, brought.out, brought.name, str(brought.folder), brought.fresh)
     if options:

@@ -17,18 +17,15 @@ import torch
 from ddhub.artifact import manifest, origin
 from ddhub.artifact.folder import Artifact
 from ddhub.artifact.manifest import Manifest
-from ddhub.base import files, jobs, limits
+from ddhub.base import files, jobs, limits, progress
 from ddhub.base import seeds as seeding
 from ddhub.base.errors import UserError
 from ddhub.base.log import say
 from ddhub.base.resources import Resources
-from ddhub.base.schema import did_you_mean
 from ddhub.base.units import duration
 from ddhub.data import spec
-from ddhub.evaluation import origins, results, speed, tuning, workbench
+from ddhub.evaluation import choices, origins, results, speed, tuning, workbench
 from ddhub.evaluation import protocols as named
-from ddhub.evaluation.baselines import BASELINES
-from ddhub.evaluation.protocols import PROTOCOLS
 from ddhub.evaluation.workbench import Bench, Cell, Request
 from ddhub.training import architectures, fit
 from ddhub.training import device as devices
@@ -47,6 +44,8 @@ def evaluate(
     seeds: int | None = None,
     test: str | None = None,
     source_path: str | None = None,
+    test_settings: Sequence[str] = (),
+    allow_train: bool = False,
     tune: bool = False,
     resources: Resources = Resources(),
     reference: str | None = None,
@@ -58,11 +57,13 @@ def evaluate(
         out: the folder that holds the rows.
         name: what rows call the set; None takes the manifest's.
         archs: names as nets.resolve takes them; empty means the architecture of the set's teachers.
-        protocols: of PROTOCOLS; baselines: of BASELINES.
+        protocols: of protocols.PROTOCOLS; baselines: of choices.BASELINES.
         overrides: changes of protocols, `epochs=50` for all or `native.epochs=50` for one; recorded in the rows.
         seeds: rows per architecture, protocol and data; None takes the recipe's.
         test: a Hub id or folder whose test split to use instead of the source's.
         source_path: a local copy of the source.
+        test_settings: `source.KEY=VALUE` strings, KEY one of origins.TEST_KEYS: how the test images are read.
+        allow_train: test on images that the set was distilled from, which is refused otherwise.
         tune: choose rate and weight decay per architecture, protocol and data, on validation data.
         resources: what of `compile`, `precision` and `together` is None, ddhub/evaluation/speed.py decides. Without
             `threads`, worker processes share this machine's, and a Ray task has one.
@@ -71,7 +72,7 @@ def evaluate(
     Raises:
         UserError: before any training, for whatever cannot be evaluated; after it, for rows that failed.
     """
-    check_names(protocols, baselines)
+    choices.check(protocols, baselines)
     count = origins.own_settings(found).seeds if seeds is None else seeds
     cells = _cells(found.manifest, archs, protocols, baselines, count)
     engine = jobs.choose(resources.workers, resources.shard, resources.ray)
@@ -87,9 +88,12 @@ def evaluate(
         test=test and spec.absolute(test),
         source_path=source_path and spec.absolute(source_path),
         resources=resources,
+        test_settings=tuple(test_settings),
+        allow_train=allow_train,
         tune=tune,
     )
-    bench = workbench.build(found, request)
+    with progress.busy(f"{found.manifest.name}: reading what the rows need"):
+        bench = workbench.build(found, request)
     gpus = resources.device is None or resources.device.startswith("cuda")
     engine = replace(engine, cpus=resources.threads or 1, gpus=gpus)
     if tune:
@@ -99,7 +103,8 @@ def evaluate(
     say(f"{found.manifest.name}: {len(paths)} rows, {len(paths) - len(missing)} done already")
     if missing and engine.ray is None:  # a cluster's machines are not this one
         bench = speed.settle(bench, out, sharded=engine.shard[1] > 1)
-    jobs.run_all(_jobs(bench, out), engine)
+    costs = {path: workbench.cost(bench, cell) for path, cell in paths.items()} if missing else {}
+    jobs.run_all(_jobs(bench, out), engine, name="rows", costs=costs)
     done = [path for path in paths if path.exists()]
     left = len(paths) - len(done)
     if left and engine.shard[1] == 1:
@@ -107,14 +112,6 @@ def evaluate(
     if left:
         say(f"shard {engine.shard[0]}/{engine.shard[1]}: done; rows left to other shards: {left}")
     return [results.read(path) for path in done]
-
-
-def check_names(protocols: Sequence[str], baselines: Sequence[str]) -> None:
-    """Refuse protocols and baselines that nobody knows, before anything is read."""
-    for kind, given, known in (("protocol", protocols, PROTOCOLS), ("baseline", baselines, BASELINES)):
-        for name in given:
-            if name not in known:
-                raise UserError(f"{kind} '{name}': unknown{did_you_mean(name, list(known))}")
 
 
 def check_archs(found: Artifact, archs: Sequence[str]) -> None:
@@ -187,10 +184,11 @@ def _work(bench: Bench, cells: tuple[Cell, ...], path: Path) -> None:
     # Bits depend on how many are trained together, so a group is always whole, also where some seeds were not asked.
     first = cells[0].seed // decisions.together * decisions.together
     group = [replace(cells[0], seed=first + number) for number in range(decisions.together)]
-    examples = [workbench.examples(bench, cell) for cell in group]
-    # Paired: one seed gives one initialisation and one order of augmentations to all the data it is compared on.
-    derived = [seeding.derive(cell.seed, "evaluate") for cell in group]
-    trained = fit.fit_many(network, examples, protocol, derived, teach=workbench.teach(bench, cells[0]))
+    with progress.busy(_title(cells)):
+        examples = [workbench.examples(bench, cell) for cell in group]
+        # Paired: one seed gives one initialisation and one order of augmentations to all the data it is compared on.
+        derived = [seeding.derive(cell.seed, "evaluate") for cell in group]
+        trained = fit.fit_many(network, examples, protocol, derived, teach=workbench.teach(bench, cells[0]))
     seconds = (time.monotonic() - begun) / len(group)
     lost = []
     for name, cell in sorted(names.items(), key=lambda item: item[0] == path):  # this job's own file comes last
@@ -214,11 +212,16 @@ def _diverged(bench: Bench, cells: Sequence[Cell]) -> UserError:
         advice = "without --tune"
     elif fit.family_of(bench.network(cell.arch), protocol).lr is not None:  # the protocol's would change nothing
         advice = "with --tune"
-    seeds = ", ".join(str(each.seed) for each in cells)
     return UserError(
-        f"{cell.arch} {cell.protocol} {cell.data} seed {seeds}: training diverged, so there is no row",
+        f"{_title(cells)}: training diverged, so there is no row",
         next=f"the same command {advice}",
     )
+
+
+def _title(cells: Sequence[Cell]) -> str:
+    """What people call rows that differ by seed only."""
+    cell, seeds = cells[0], ", ".join(str(each.seed) for each in cells)
+    return f"{cell.arch} {cell.protocol} {cell.data} seed {seeds}"
 
 
 def _test(bench: Bench, cell: Cell, weights: networks.Weights, count: int, seconds: float, path: Path) -> None:
@@ -246,4 +249,4 @@ def _test(bench: Bench, cell: Cell, weights: networks.Weights, count: int, secon
         "decisions": decisions.record(),
     }
     files.write_json(path, row)
-    say(f"{cell.arch} {cell.protocol} {cell.data} seed {cell.seed}: {100 * top1:.1f}% in {duration(seconds)}")
+    say(f"{_title([cell])}: {100 * top1:.1f}% in {duration(seconds)}")

@@ -1,21 +1,30 @@
 """What an evaluation finds elsewhere than in the set: its source, another test set, the settings of its recipe."""
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 
+from ddhub.artifact.file_names import RECIPE
 from ddhub.artifact.folder import Artifact
 from ddhub.artifact.recipe import EvaluateSpec
+from ddhub.base import overrides as changes
 from ddhub.base import strict_yaml
 from ddhub.base.errors import UserError
+from ddhub.base.log import warn_once
 from ddhub.base.schema import check
 from ddhub.data import classes
 from ddhub.data.source import Split
+from ddhub.data.spec import SourceSpec
+
+LOOKED, FEW, MOST = 2000, 0.01, 0.5  # test images that are looked for, and shares of them found in the train split
 
 
 def own_settings(found: Artifact) -> EvaluateSpec:
     """The `evaluate` section of the set's recipe; what it says of its method is none of our business."""
-    path = found.folder / "recipe.yaml"
+    path = found.folder / RECIPE
     data = strict_yaml.read(path)
     settings, faults = check(EvaluateSpec, data.get("evaluate", {}) if isinstance(data, dict) else data, "evaluate.")
     if settings is None:
@@ -23,17 +32,79 @@ def own_settings(found: Artifact) -> EvaluateSpec:
     return settings
 
 
-def aligned(found: Artifact, split: Split, what: str) -> Split:
-    """Test data with its classes numbered as the set's, where names or WordNet ids tell which is which.
+TEST_KEYS = ("test", "config", "image", "label", "range", "background", "skip_damaged")  # of `source.KEY=VALUE`
+
+
+def settings(overrides: Sequence[str]) -> dict[str, Any]:
+    """A spec's changes by `source.KEY=VALUE` strings, which say how the test images are read.
 
     Raises:
-        UserError: where they do not; `what` names the data.
+        UserError: for keys of TEST_KEYS alone can be set: all else is the set's own.
     """
-    order = classes.match(split.classes, found.manifest.classes)
-    if order is None or list(split.classes) == found.manifest.classes:
-        check_classes(found, split, what)
-        return split
-    return replace(split, labels=torch.tensor(order)[split.labels], classes=tuple(found.manifest.classes))
+    data: dict[str, Any] = {}
+    changes.override(data, overrides)
+    given = data.get("source", {})
+    other = next((text for text in overrides if text.split("=")[0].strip() not in _settable()), None)
+    if other is not None:
+        keys = ", ".join(f"source.{key}" for key in (*TEST_KEYS, "path"))
+        raise UserError(f"--set {other}: of the source, only {keys} can be set here")
+    spec, faults = check(SourceSpec, {"dataset": "test", **given}, "source.")
+    if spec is None:
+        raise UserError("\n".join(faults))
+    changed = {key: getattr(spec, key) for key in given}
+    return {**changed, "hold_out": None} if "test" in changed else changed  # a split that is named is read whole
+
+
+def _settable() -> set[str]:
+    return {f"source.{key}" for key in TEST_KEYS}
+
+
+def aligned(found: Artifact, split: Split, what: str) -> tuple[Split, int]:
+    """Test data with its classes numbered as the set's, by names or WordNet ids, and how many classes it holds.
+
+    Classes that it lacks are said: the score is that of the others.
+
+    Raises:
+        UserError: where it has other classes, or names do not tell which is which; `what` names the data.
+    """
+    ours = found.manifest.classes
+    if list(split.classes) != ours:
+        order = classes.match(split.classes, ours, some=True)
+        if order is None:
+            check_classes(found, split, what)
+        split = replace(split, labels=torch.tensor(order)[split.labels], classes=tuple(ours))
+    held = split.labels.bincount(minlength=len(ours)) > 0
+    lacking = [name for name, there in zip(ours, held.tolist(), strict=True) if not there]
+    if lacking:
+        few = ", ".join(lacking[:5]) + ", ..." * (len(lacking) > 5)
+        warn_once(f"{what}: has no images of {len(lacking)} of {len(ours)} classes ({few}): scored on the others")
+    return split, len(ours) - len(lacking)
+
+
+def refuse_training_images(found: Artifact, test: Split, train: Split | None, what: str, allowed: bool) -> bool:
+    """Whether most test images are images that the set was distilled from, which is refused unless it is allowed.
+
+    Raises:
+        UserError: where they are, and may not be.
+    """
+    seen = 1.0 if test.fingerprint == found.manifest.source.fingerprint else _share(test, train)
+    if seen <= FEW:
+        return False
+    told = f"{what}: {100 * seen:.3g}% of its images are training images of the set's source"
+    if seen > MOST and not allowed:
+        raise UserError(told, next="--test FOLDER (or a Hub id) of other images, or --allow-train to test on these")
+    warn_once(told)
+    return seen > MOST
+
+
+def _share(test: Split, train: Split | None) -> float:
+    """The share of test images that are training images too, pixel by pixel; of LOOKED of them."""
+    if train is None or test.images.shape[1:] != train.images.shape[1:]:
+        return 0.0
+    some = torch.linspace(0, len(test) - 1, min(LOOKED, len(test))).long()
+    wanted = [hashlib.blake2b(image.numpy().tobytes(), digest_size=16).digest() for image in test.images[some]]
+    there = {hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in train.images.numpy()}
+    return sum(digest in there for digest in wanted) / max(1, len(wanted))
 
 
 def check_classes(found: Artifact, split: Split, what: str) -> None:

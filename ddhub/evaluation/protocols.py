@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ddhub.artifact.manifest import ON_THE_FLY, Manifest
+from ddhub.artifact.manifest import Manifest
+from ddhub.artifact.records import ON_THE_FLY
 from ddhub.base.errors import UserError
+from ddhub.base.overrides import setting
 from ddhub.base.schema import check, did_you_mean
-from ddhub.base.strict_yaml import parse_yaml
 from ddhub.training.protocol import Protocol
 
 
@@ -83,6 +84,7 @@ PROTOCOLS = {
 }
 # Full data is trained as the paper trains its teachers (arXiv:2312.08912), for the recipe's `evaluate.full_epochs`.
 FULL = {"labels": "hard", "loss": "ce", "lr": 0.05, "batch": 256, "optimizer": "sgd"}
+EXAMPLE = "epochs=50 or native.lr=0.01"  # of an override
 FULL_VERSION = 1
 # RDED 3f6453d, argument.py. Batches by images per class: the largest that is not above; twice that from 100 classes.
 RDED_BATCH = ((1, 10), (10, 50), (50, 100))
@@ -181,26 +183,24 @@ def of(name: str, overrides: Sequence[str]) -> list[str]:
     """The overrides that change one protocol, as `key=value`."""
     found = []
     for text in overrides:
-        prefix, dot, field = text.partition("=")[0].strip().rpartition(".")
+        each = setting(text, EXAMPLE)
+        prefix, dot, field = each.key.rpartition(".")
         if (prefix == name) if dot else name != "full":
-            found.append(f"{field}={text.partition('=')[2]}")
+            found.append(f"{field}={each.value}")
     return found
 
 
 def _overridden(protocols: dict[str, Protocol], text: str) -> dict[str, Protocol]:
     """One `key=value` or `NAME.key=value` applied."""
-    key, equals, value = text.partition("=")
-    name, dot, field = key.strip().rpartition(".")
-    if not equals or not field:
-        raise UserError(f"--set {text}: expected KEY=VALUE, as in epochs=50 or native.lr=0.01")
+    each = setting(text, EXAMPLE)
+    name, dot, field = each.key.rpartition(".")
     if dot and name not in protocols:
         raise UserError(f"--set {text}: no protocol '{name}' here{did_you_mean(name, list(protocols))}")
-    chosen = [name] if dot else [each for each in protocols if each != "full"]
-    read = parse_yaml(value, f"--set {text}")
-    changed = dict(protocols)
-    for each in chosen:
-        model, faults = check(Protocol, {**protocols[each].model_dump(), field: read}, "")
+    chosen = [name] if dot else [known for known in protocols if known != "full"]
+    value, changed = each.parsed(), dict(protocols)
+    for known in chosen:
+        model, faults = check(Protocol, {**protocols[known].model_dump(), field: value}, "")
         if model is None:
             raise UserError("\n".join(f"--set {text}: {fault}" for fault in faults))
-        changed[each] = model
+        changed[known] = model
     return changed

@@ -18,26 +18,33 @@ NAMES = ("arch", "protocol", "data", "test_set", "test")
 class Row(Document):
     """One training: what was trained on what and how, and its accuracy on the test images."""
 
-    format: int = FORMAT
-    set: str = ""  # what people call it: its name, or owner/name@commit
-    payload: str = ""  # the identity of the set's files
-    arch: str
-    protocol: str
-    data: str  # distilled, a baseline, or full
-    seed: int
-    top1: float  # a fraction
-    test_set: str  # what people call the test images
-    test: str  # their fingerprint
-    test_images: int | None = None
-    train_images: int | None = None
-    epochs: int | None = None
-    lr: float | None = None
-    optimizer: str | None = None
-    overrides: list[str] = Field(default_factory=list)  # changes of the protocol
-    seconds: float | None = None
-    device: str | None = None
-    hardware: str | None = None
-    decisions: dict[str, Any] = Field(default_factory=dict)  # how it was trained: threads, compile, precision, ...
+    format: int = Field(default=FORMAT, description="Version of the format.")
+    set: str = Field(default="", description="Name of the set, or `owner/name@commit`.")
+    payload: str = Field(default="", description="Identity of the set's files.")
+    arch: str = Field(description="Architecture.")
+    protocol: str = Field(description="Protocol by name.")
+    data: str = Field(description="`distilled`, a baseline, or `full`.")
+    seed: int = Field(description="Seed of initial weights, order and augmentation.")
+    top1: float = Field(description="Test accuracy, a fraction.")
+    test_set: str = Field(description="What people call the test images.")
+    test: str = Field(description="Fingerprint of the test images.")
+    test_images: int | None = Field(default=None, description="Number of test images.")
+    train_images: int | None = Field(default=None, description="Number of images that were trained on.")
+    epochs: int | None = Field(default=None, description="Passes over the images.")
+    lr: float | None = Field(default=None, description="Learning rate.")
+    optimizer: str | None = Field(default=None, description="Optimiser.")
+    overrides: list[str] = Field(default_factory=list, description="What `--set` changed in the protocol.")
+    seconds: float | None = Field(default=None, description="Seconds of the training.")
+    device: str | None = Field(default=None, description="Device of torch.")
+    hardware: str | None = Field(default=None, description="Processor or GPU.")
+    decisions: dict[str, Any] = Field(
+        default_factory=dict, description="What the machine decided: threads, compiling, precision."
+    )
+    train: str | None = Field(default=None, description="Fingerprint of the train split, where it was trained on.")
+    settings: dict[str, Any] = Field(default_factory=dict, description="Protocol in full.")
+    family: dict[str, Any] = Field(default_factory=dict, description="How the architecture's family is optimised.")
+    tuned: dict[str, Any] | None = Field(default=None, description="What `--tune` chose.")
+    versions: dict[str, Any] = Field(default_factory=dict, description="Versions of libraries.")
 
     def __repr__(self) -> str:
         return f"<Row {self.arch} {self.protocol} {self.data} seed {self.seed}: {100 * self.top1:.1f}%>"

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from ddhub.artifact import manifest
-from ddhub.base import files, seeds, strict_json
+from ddhub.base import files, progress, seeds, strict_json
 from ddhub.base.errors import UserError
 from ddhub.base.log import say
 from ddhub.evaluation import results, workbench
 from ddhub.evaluation.workbench import Bench, Cell
-from ddhub.training import architectures, device, fit
+from ddhub.training import device, fit
 from ddhub.training.device import Decisions
+from ddhub.training.field_networks import ConvNet
 
 FROM_STEPS = 1000  # fewer steps in the whole grid are done before measuring pays
 BFLOAT16_FROM = 2e13  # FLOPs of the grid from which compiling a second program, to compare with, pays on a CPU
@@ -54,7 +55,8 @@ def _settled(bench: Bench, arch: str, out: Path, sharded: bool) -> Decisions:
         found = _read(path) or _of_rows(bench, arch, key["hardware"], out)
         if found is None and _steps(bench, arch) >= FROM_STEPS:
             ways = candidates(bench, arch)
-            measured = _measured(bench, arch, ways) if len(ways) > 1 else {}
+            with progress.busy(f"{arch}: measuring which way of training is fastest"):
+                measured = _measured(bench, arch, ways) if len(ways) > 1 else {}
             best = replace(fastest(measured) if measured else base, **agreed)
             found = {name: best.record()[name] for name in FROZEN}
             times = {_title(way): round(1000 * seconds, 2) for way, seconds in measured.items()}
@@ -67,7 +69,7 @@ def _settled(bench: Bench, arch: str, out: Path, sharded: bool) -> Decisions:
 def candidates(bench: Bench, arch: str) -> list[Decisions]:
     """The ways worth measuring, the usual one first."""
     base, asked, network = bench.decisions[arch], bench.request.asked, bench.network(arch)
-    convnet, gpu = isinstance(network.skeleton, architectures.ConvNet), not base.device.startswith("cpu")
+    convnet, gpu = isinstance(network.skeleton, ConvNet), not base.device.startswith("cpu")
     ways = [base]
     if base.compile and asked["compile"] is None:
         ways.append(replace(base, compile=False))

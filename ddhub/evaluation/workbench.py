@@ -16,16 +16,18 @@ from torch import Tensor
 
 from ddhub.artifact import folder, origin
 from ddhub.artifact.folder import Artifact
-from ddhub.artifact.manifest import ON_THE_FLY
+from ddhub.artifact.records import ON_THE_FLY
 from ddhub.base.errors import UserError
 from ddhub.base.resources import Resources
+from ddhub.data import opening
 from ddhub.data import source as sources
 from ddhub.data import spec as specs
 from ddhub.data.source import Split
+from ddhub.data.spec import SourceSpec
 from ddhub.evaluation import baselines, origins
 from ddhub.evaluation import protocols as named
 from ddhub.evaluation.baselines import Pool
-from ddhub.training import architectures, fit, optimisation
+from ddhub.training import architectures, fit, losses, optimisation
 from ddhub.training import device as devices
 from ddhub.training import network as networks
 from ddhub.training import teachers as teaching
@@ -40,7 +42,7 @@ class Cell:
 
     arch: str
     protocol: str
-    data: str  # distilled, or one of baselines.BASELINES
+    data: str  # distilled, or one of choices.BASELINES
     seed: int
 
 
@@ -70,6 +72,8 @@ class Request:
     test: str | None
     source_path: str | None
     resources: Resources
+    test_settings: tuple[str, ...] = ()  # `source.KEY=VALUE`: how the test images are read
+    allow_train: bool = False  # whether they may be training images
     tune: bool = False
     tuned: tuple[Tuned, ...] = ()  # what came of it
     decided: tuple[tuple[str, Decisions], ...] = ()  # by architecture, as calibrate.settle froze them
@@ -169,21 +173,18 @@ def build(found: Artifact, request: Request) -> Bench:
     """
     record, cells = found.manifest, request.cells
     compared = request.tune or any(cell.data != "distilled" for cell in cells)
-    if compared or request.test is None:
-        spec = origin.source_spec(found, request.source_path)
-    test_spec = (
-        spec if request.test is None else sources.find_test(specs.elsewhere(origin.recorded_spec(found), request.test))
-    )
+    spec = origin.source_spec(found, request.source_path) if compared or request.test is None else None
+    test_spec = _test_spec(found, request, spec)
     test = sources.load_test(test_spec)
-    what = f"the test split of {test_spec.path or test_spec.dataset}"
-    if request.test is None:
-        origins.check_classes(found, test, what)
-    else:
-        test = origins.aligned(found, test, what)
+    what = f"the split '{sources.test_words(test_spec)}' of {test_spec.path or test_spec.dataset}"
+    test, held = origins.aligned(found, test, what)
     real, training, validation = None, None, None
     if compared:
+        assert spec is not None
         real, training, validation = sources.load_train(spec)
         origins.check_classes(found, real, f"the train split of {spec.path or spec.dataset}")
+    known = None if spec is None or test_spec == spec else _training_images(spec, real)
+    trained_on = origins.refuse_training_images(found, test, known, what, request.allow_train)
     names = list(dict.fromkeys(cell.protocol for cell in cells if cell.protocol != "full"))
     full_epochs = origins.own_settings(found).full_epochs
     protocols = named.resolve(record, names, full_epochs, request.overrides)
@@ -195,18 +196,29 @@ def build(found: Artifact, request: Request) -> Bench:
     for arch, decision in decisions.items():
         network(found, arch, decision)
     where = Path(request.test).name if request.test is not None and test_spec.path else test_spec.dataset
-    return Bench(
-        request,
-        found,
-        test,
-        f"{where} {sources.test_words(test_spec)}",
-        real,
-        training,
-        validation,
-        loaded,
-        protocols,
-        decisions,
-    )
+    test_set = f"{where} {sources.test_words(test_spec)}"
+    if held < len(record.classes):
+        test_set += f" ({held} of {len(record.classes)} classes)"
+    test_set += " (training images)" if trained_on else ""
+    return Bench(request, found, test, test_set, real, training, validation, loaded, protocols, decisions)
+
+
+def _test_spec(found: Artifact, request: Request, spec: SourceSpec | None) -> SourceSpec:
+    """Where test images are read: in the set's own source, or where the request says, and how it says."""
+    own = spec if spec is not None and request.test is None else origin.recorded_spec(found)
+    asked = own if request.test is None else specs.elsewhere(own, request.test)
+    asked = asked.model_copy(update=origins.settings(request.test_settings))
+    return asked if request.test is None else sources.find_test(asked)
+
+
+def _training_images(spec: SourceSpec, real: Split | None) -> Split | None:
+    """The train split to compare test images with, where it is read already or lies here."""
+    if real is not None or not opening.is_local(spec):
+        return real
+    try:
+        return sources.load_train(spec)[0]
+    except UserError:
+        return None
 
 
 def network(found: Artifact, arch: str, decisions: Decisions) -> networks.Network:
@@ -226,6 +238,15 @@ def _decide(
 def flops(bench: Bench, arch: str) -> float:
     """FLOPs of all rows of a ConvNet, about; 0 for other architectures."""
     return _flops(bench.set, arch, bench.request, bench.protocols, bench.train)
+
+
+def cost(bench: Bench, cell: Cell) -> float:
+    """What a row takes beside others, about: FLOPs of its training and test, by any architecture."""
+    count = len(bench.train) if cell.data == "full" and bench.train is not None else len(bench.set.labels)
+    protocol, source = bench.protocol(cell), bench.set.manifest.source
+    epochs, _ = fit.plan(count, protocol, fit.family_of(bench.network(cell.arch), protocol))
+    one = architectures.forward_flops(cell.arch, source.channels, source.resolution)
+    return float(one * (3 * epochs * count + len(bench.test)))  # backward costs two forwards
 
 
 def _flops(found: Artifact, arch: str, request: Request, protocols: dict[str, Protocol], real: Split | None) -> float:
@@ -294,9 +315,7 @@ def examples(bench: Bench, cell: Cell) -> fit.Examples:
 def _targets(found: Artifact, soft: Tensor | None, protocol: Protocol) -> Tensor | None:
     """What the protocol's loss learns from stored soft labels: logits become probabilities for a cross-entropy."""
     labels = found.manifest.labels
-    if soft is None or protocol.loss != "soft_ce" or labels.form != "logits":
-        return soft
-    return (soft / labels.temperature).softmax(1)
+    return losses.targets(soft, protocol, labels.form, labels.temperature)
 
 
 def teach(bench: Bench, cell: Cell) -> Callable[[Tensor], Tensor] | None:

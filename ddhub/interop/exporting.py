@@ -15,9 +15,11 @@ from ddhub.artifact import folder, origin
 from ddhub.artifact.folder import Artifact
 from ddhub.base import files, plugins
 from ddhub.base.errors import UserError
+from ddhub.base.files import is_path
 from ddhub.data import source as sources
 from ddhub.data.preprocess import Preprocess
 from ddhub.interop import conventions, input_space
+from ddhub.interop import layout as layouts
 from ddhub.interop.input_space import Space
 
 
@@ -43,20 +45,21 @@ def export(source: Path, layout: str, out: Path, named: bool = False) -> dict[st
     Raises:
         UserError: for a layout that cannot hold the set; says why.
     """
-    module = plugins.load("layouts", layout)
-    if not hasattr(module, "write"):
+    chosen = layouts.load(layout)
+    if chosen.write is None:
         raise UserError(
-            f"--layout {layout}: an artifact is a Hub dataset already", next=f"ddhub push {source} OWNER/NAME"
+            f"--layout {layout}: is only read; an artifact is a Hub dataset already",
+            next=f"ddhub push {source} OWNER/NAME",
         )
-    if named and layout != "folder":
+    if named and not chosen.named:
         raise UserError(f"--named: the layout {layout} has no folders", next="--layout folder --named")
     found = _by_class(folder.read(source))
-    _check_holds(found, layout, module.HOLDS)
+    _check_holds(found, layout, chosen.holds)
     files.refuse_taken(out)
     values = _values(found, layout)
     found = replace(found, pixels=values.inputs)
-    with files.disk_errors(out, "exporting"), files.whole_folder(out) as staging:
-        module.write(found, staging, **({"named": True} if named else {}))
+    with files.disk_errors(out, "exporting"), files.whole_folder(out) as staging, plugins.blaming(chosen.code):
+        chosen.write(found, staging, *([named] if chosen.named else []))
     written = sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
     return {
         "folder": str(out),
@@ -64,7 +67,7 @@ def export(source: Path, layout: str, out: Path, named: bool = False) -> dict[st
         "files": written,
         "space": values.told,
         "read_with": _read_with(found, layout, out, values),
-        "left_out": _left_out(found, layout, module.HOLDS),
+        "left_out": _left_out(found, layout, chosen.holds),
     }
 
 
@@ -127,7 +130,8 @@ def _read_with(found: Artifact, layout: str, out: Path, values: Values) -> str:
     """The command that imports what was exported."""
     source = found.manifest.source.dataset
     local = origin.remembered(found.manifest)
-    told = ["--source", local if local and source.startswith("./") else source]
+    told = ["--layout", layout] if is_path(layout) else []
+    told += ["--source", local if local and source.startswith("./") else source]
     if local and not source.startswith("./"):
         told += ["--set", f"source.path={local}"]
     if conventions.disputed_order(layout, source) and layout != "folder":

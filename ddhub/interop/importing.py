@@ -6,7 +6,7 @@ Shapes: N images, C H W image, K classes.
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -14,27 +14,30 @@ import torch
 
 from ddhub import __version__
 from ddhub.artifact import folder as folders
-from ddhub.artifact import manifest, origin, parquet
-from ddhub.artifact.manifest import Imported, LabelRecord, Made, Manifest, PreprocessRecord, SourceRecord
+from ddhub.artifact import manifest, origin, parquet, payload, set_name
+from ddhub.artifact.file_names import MANIFEST, RECIPE, WHITENING
+from ddhub.artifact.manifest import Manifest
 from ddhub.artifact.parquet import Rows
-from ddhub.artifact.state import STATE
+from ddhub.artifact.records import Imported, LabelRecord, Made, PreprocessRecord, SourceRecord
 from ddhub.base import files, plugins, strict_yaml
-from ddhub.base import overrides as overridess
+from ddhub.base import overrides as changes
 from ddhub.base.errors import UserError
 from ddhub.base.log import say
 from ddhub.base.schema import check
-from ddhub.data import catalog
+from ddhub.data import catalog, plausibility
 from ddhub.data import classes as class_names
 from ddhub.data import source as sources
 from ddhub.data.preprocess import Preprocess
 from ddhub.data.source import Split
-from ddhub.data.spec import SourceSpec
+from ddhub.data.spec import SourceSpec, is_local
 from ddhub.interop import class_order, conventions, hub_set, input_space
+from ddhub.interop import layout as layout_module
 from ddhub.interop import reading as readings
 from ddhub.interop.input_space import Told
+from ddhub.interop.layout import Layout
 from ddhub.interop.options import ImportOptions
 from ddhub.interop.reading import Foreign, Reading
-from ddhub.training import architectures
+from ddhub.training.field_networks import CONVNET_DEPTH
 from ddhub.training.protocol import Protocol
 
 
@@ -62,7 +65,7 @@ def ask(source: str, **options: Unpack[ImportOptions]) -> Asked:
     read, space = (
         {field.name: given.pop(field.name) for field in fields(part) if field.name in given} for part in (Reading, Told)
     )
-    overrides = overridess.texts(given.pop("overrides", ()))
+    overrides = changes.texts(given.pop("overrides", ()))
     return Asked(source, overrides, space=Told(**space), reading=Reading(**read), **given)
 
 
@@ -76,10 +79,10 @@ def import_set(path: Path, out: Path, asked: Asked) -> Path:
         UserError: for whatever the set, its source or the table leaves unsaid or contradicts; nothing is written then.
     """
     assert asked.name is not None
-    name = manifest.check_name(asked.name)
+    name = set_name.check_name(asked.name)
     path, fetched = (path, []) if asked.layout == "hub" else hub_set.local(path, asked.reading)
     layout, path = find(path, asked.layout, asked.reading)
-    found: Foreign = plugins.load("layouts", layout).read(path, asked.reading)
+    found = read(path, layout, asked.reading)
     if found.labels is None:
         readings.refuse_labels_beside(path)
     spec, local = _source(asked, found)
@@ -87,14 +90,15 @@ def import_set(path: Path, out: Path, asked: Asked) -> Path:
     named = _class_file(asked)
     _check_order(asked, found, spec.dataset)
     split, _, _ = sources.load_train(spec)
+    found = _in_channels(found, int(split.images.shape[1]))
     _check_shape(found, split, path.name)
     if found.images.is_floating_point() and not found.unit:
         input_space.check_plausible(found.images, space, path.name)
     found, order_notes = class_order.settle(found, split.classes, named, asked.order == "source", path.name)
     fitted, space_notes = input_space.fit(space, split)
+    plausibility.check(found.images, fitted, path.name, affirmed=asked.space.mean is not None)
     notes = [*fetched, *found.notes, *order_notes, *space_notes]
     origin.remember(_write(out, name, layout, asked, found, split, fitted, notes), local)
-    files.write_json(out / STATE / "run.json", {"recipe_hash": None, "recipe": {}, "source_path": local})
     for note in notes:
         say(f"note: {note}")
     return out
@@ -104,7 +108,7 @@ def evaluation_of(folder: Path) -> str:
     """The command that evaluates an imported set: a ConvNet that its size allows, no baselines that need teachers."""
     record = manifest.read(folder)
     side = record.source.resolution
-    arch = "convnet" if side in architectures.CONVNET_DEPTH else f"convnet{max(2, min(5, side.bit_length() - 3))}"
+    arch = "convnet" if side in CONVNET_DEPTH else f"convnet{max(2, min(5, side.bit_length() - 3))}"
     words = ["ddhub", "evaluate", str(folder), "--archs", arch]
     return shlex.join(words if record.labels.form == "hard" else [*words, "--baselines", "none"])
 
@@ -116,13 +120,12 @@ def find(path: Path, layout: str, how: Reading) -> tuple[str, Path]:
         UserError: where none fits or several do; names them.
     """
     _refuse_known(path)
-    layouts = plugins.names("layouts") if layout == "auto" else [layout]
-    modules = {name: plugins.load("layouts", name) for name in layouts}
+    layouts = _all_layouts() if layout == "auto" else {layout: layout_module.load(layout)}
     places = [path]
     if path.is_dir():
         whole = (p for p in path.iterdir() if p.suffix in readings.SINGLE and not readings.is_half(p))
         places += sorted(whole)
-    fitting = [(name, place) for place in places for name in layouts if modules[name].detect(place, how)]
+    fitting = [(name, place) for place in places for name, each in layouts.items() if _detects(each, place, how)]
     if len(fitting) == 1:
         return fitting[0]
     if layout != "auto" and len(fitting) < 2:
@@ -136,6 +139,38 @@ def find(path: Path, layout: str, how: Reading) -> tuple[str, Path]:
     raise UserError(f"{path}: several sets are possible: {shown}", next="name one of these paths and its --layout")
 
 
+def _all_layouts() -> dict[str, Layout]:
+    """Every layout by name, without those of packages that are broken: they stand in no other's way."""
+    found = {}
+    for name in plugins.LAYOUTS.names():
+        try:
+            found[name] = layout_module.load(name)
+        except UserError as fault:
+            say(f"left out: {fault}")
+    return found
+
+
+def _detects(layout: Layout, place: Path, how: Reading) -> bool:
+    with plugins.blaming(layout.code):
+        return layout.detect(place, how)
+
+
+def read(path: Path, layout: str, how: Reading) -> Foreign:
+    """Read a set in a layout, as its files have it.
+
+    Raises:
+        UserError: for whatever the layout misses; for a layout of somebody else's that returns no set.
+    """
+    chosen = layout_module.load(layout)
+    with plugins.blaming(chosen.code):
+        found = chosen.read(path, how)
+    if not isinstance(found, Foreign) or found.family not in conventions.PROTOCOLS:
+        known = ", ".join(sorted(conventions.PROTOCOLS))
+        raise UserError(f"layout {layout}: read returns no Foreign(family, images, ...) with a family of {known}")
+    notes = [f"read by code of {chosen.code}"] if chosen.code else []
+    return replace(found, notes=[*found.notes, *notes])
+
+
 def _held(path: Path, how: Reading) -> str:
     """What a file holds, in words."""
     return readings.described(readings.arrays(path, how) if path.suffix == ".npz" else readings.load(path, how))
@@ -143,7 +178,7 @@ def _held(path: Path, how: Reading) -> str:
 
 def _refuse_known(path: Path) -> None:
     """What is no set, or no foreign one."""
-    if path.is_dir() and (path / "ddhub.json").is_file():
+    if path.is_dir() and (path / MANIFEST).is_file():
         raise UserError(f"{path}: is a ddhub artifact already", next=f"ddhub evaluate {path}")
     per_batch = path.is_dir() and any(path.glob("epoch_*/batch_*.tar"))
     if path.name.startswith(("FKD_", "batch_")) or per_batch:
@@ -162,12 +197,12 @@ def _source(asked: Asked, found: Foreign) -> tuple[SourceSpec, str | None]:
     foreign_keys = [text for text in asked.overrides if not text.strip().startswith("source.")]
     if foreign_keys:
         raise UserError(f"--set {foreign_keys[0]}: here only source.KEY=VALUE can be set, as in source.path=FOLDER")
-    overridess.override(data, asked.overrides)
+    changes.override(data, asked.overrides)
     spec, faults = check(SourceSpec, data["source"], "source.")
     if spec is None:
         raise UserError("\n".join(faults))
-    folder = Path(spec.dataset).expanduser()
-    if spec.path is None and (folder.is_dir() or spec.dataset.startswith((".", "/", "~"))):
+    if spec.path is None and is_local(spec.dataset):
+        folder = Path(spec.dataset).expanduser()
         spec = spec.model_copy(update={"dataset": f"./{folder.absolute().name}", "path": str(folder.absolute())})
     if spec.resolution is None and catalog.dataset(spec.dataset) == "imagenet":
         # Its own images have all sizes; the set's side is the only one that it can be compared at.
@@ -197,6 +232,17 @@ def _check_order(asked: Asked, found: Foreign, dataset: str) -> None:
             f"class order: {disputed}, and the files do not say which",
             next="--classes FILE (a class name per line, in the set's order), or --order source to affirm the source's",
         )
+
+
+def _in_channels(found: Foreign, channels: int) -> Foreign:
+    """A set of pictures in as many channels as its source: grey is repeated, equal channels become one."""
+    images = found.images
+    if images.is_floating_point() or images.shape[1] == channels:
+        return found
+    if channels == 3:
+        return replace(found, images=images.expand(-1, 3, -1, -1).contiguous())
+    grey = bool((images == images[:, :1]).all())
+    return replace(found, images=images[:, :1].contiguous()) if grey else found
 
 
 def _check_shape(found: Foreign, split: Split, where: str) -> None:
@@ -239,15 +285,16 @@ def _write(
     if asked.epochs is not None:
         protocol = protocol.model_copy(update={"epochs": asked.epochs})
     notes += protocol_notes
+    layout = plugins.public_name(layout)
     imported = Imported(layout=layout, files=found.files, notes=notes)
     method = {"name": asked.method or found.method or layout}
     license = asked.license or catalog.LICENSES.get(split.spec.dataset)
     parquet.write(out, rows, split.classes)
     if fitted.zca is not None:
-        files.write_bytes(out / "preprocess.safetensors", fitted.to_bytes())
+        files.write_bytes(out / WHITENING, fitted.to_bytes())
     described = _described(name, imported, counts, split.spec, protocol, method, license)
-    files.write_bytes(out / "recipe.yaml", strict_yaml.to_yaml(described).encode())
-    records = folders.file_records(out)
+    files.write_bytes(out / RECIPE, strict_yaml.to_yaml(described).encode())
+    records = payload.file_records(out)
     known = split.spec.model_dump(include=set(SourceRecord.model_fields))
     record = Manifest(
         name=name,
@@ -260,7 +307,7 @@ def _write(
             mean=list(fitted.mean),
             std=list(fitted.std),
             statistics=fitted.statistics,
-            zca="preprocess.safetensors" if fitted.zca is not None else None,
+            zca=WHITENING if fitted.zca is not None else None,
             per_image=fitted.per_image,
             pixels_space=None if exact is None else "input",
             clipped=clipped,
@@ -274,7 +321,7 @@ def _write(
         files=records,
         bytes=folders.byte_counts(records, rows),
     )
-    files.write_bytes(out / "ddhub.json", manifest.dump(record))
+    files.write_bytes(out / MANIFEST, manifest.dump(record))
     return record
 
 

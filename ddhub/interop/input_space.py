@@ -94,8 +94,7 @@ def check_plausible(images: torch.Tensor, space: Space, where: str) -> None:
     raise UserError(
         f"{where}: values from {low:.4g} to {high:.4g} are pixels in 0..{scale}, and inputs that are "
         f"{'whitened' if space.kind == 'zca' else 'normalised'} lie on both sides of 0",
-        next=f"--mean {mean} --std {std}, if it was trained on as it is"
-        + ("; --layout idc, if its networks normalise it" if scale == 1 else ""),
+        next=f"--mean {mean} --std {std}, if it was trained on as it is",
     )
 
 

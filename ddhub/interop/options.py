@@ -9,21 +9,21 @@ from ddhub.base.overrides import Overrides
 class ImportOptions(TypedDict, total=False):
     """The keyword arguments of `ddhub.import_set`, and of `importing` in `ddhub.evaluate`."""
 
-    overrides: Overrides  # changes of the source, such as `source.path=FOLDER`
-    layout: str  # apm, dc, mtt, datm, kip, folder, eccv24, hub, or auto
-    name: str | None  # of the set; None takes its folder's
-    method: str | None  # that made it
-    license: str | None  # for the card
-    lr: float | None  # the rate to train at
-    epochs: int | None  # to train for
-    mean: Sequence[float] | None  # of pixels in [0, 1], one value a channel
-    std: Sequence[float] | None  # likewise
-    zca: bool | None  # whether its floats are whitened
-    classes: str | None  # a file with one class name per line, in the set's order
-    order: str | None  # `source` affirms that its classes are in the source's order
-    experiment: int | None  # of a DC file that holds several
-    config: str | None  # the subset of a Hub dataset that has several
-    image: str | None  # the column of a Hub dataset
-    label: str | None  # likewise
-    split: str  # likewise
-    limit: int  # bytes that are read of one file
+    overrides: Overrides  #: changes of the source, such as `source.path=FOLDER`
+    layout: str  #: apm, dc, mtt, datm, kip, folder, eccv24, hub, or auto
+    name: str | None  #: of the set; None takes its folder's
+    method: str | None  #: that made it
+    license: str | None  #: for the card
+    lr: float | None  #: the rate to train at
+    epochs: int | None  #: to train for
+    mean: Sequence[float] | None  #: of pixels in [0, 1], one value a channel
+    std: Sequence[float] | None  #: likewise
+    zca: bool | None  #: whether its floats are whitened
+    classes: str | None  #: a file with one class name per line, in the set's order
+    order: str | None  #: `source` affirms that its classes are in the source's order
+    experiment: int | None  #: of a DC file that holds several
+    config: str | None  #: the subset of a Hub dataset that has several
+    image: str | None  #: the column of a Hub dataset
+    label: str | None  #: likewise
+    split: str  #: likewise
+    limit: int  #: bytes that are read of one file

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ddhub.artifact.manifest import FileRecord
-from ddhub.base import files as filess
+from ddhub.artifact.records import FileRecord
+from ddhub.base import files as file_tools
 from ddhub.base import limits
 from ddhub.base.errors import UserError
 from ddhub.base.redact import is_text, one_line
@@ -43,34 +43,36 @@ Form = Literal["logits", "probabilities", "regression", "hard"]
 class Reading:
     """What a layout may be told about how to read its files."""
 
-    limit: int = LIMIT  # bytes of one file, packed or unpacked
-    experiment: int | None = None  # of a DC file that holds several
-    factor: int | None = None  # tiles a side that an image of IDC's kind is made of
-    image: str | None = None  # columns and split of a Hub dataset
+    limit: int = LIMIT  #: bytes of one file, packed or unpacked
+    experiment: int | None = None  #: of a DC file that holds several
+    factor: int | None = None  #: tiles a side that an image of IDC's kind is made of
+    image: str | None = None  #: columns and split of a Hub dataset
     label: str | None = None
     split: str = "train"
-    file: str | None = None  # the file or folder of a Hub repo that holds the set
-    config: str | None = None  # the subset and the commit of a Hub dataset
+    file: str | None = None  #: the file or folder of a Hub repo that holds the set
+    config: str | None = None  #: the subset and the commit of a Hub dataset
     revision: str | None = None
+    range: tuple[float, ...] | None = None  # values of black and white of pictures with more than 8 bits
+    background: str | None = None  # shows through transparent places; None is white
 
 
 @dataclass(frozen=True)
 class Foreign:
     """A set as its files have it; classes are still in the files' own order."""
 
-    family: str  # its row in ddhub/interop/conventions.py
-    images: Tensor  # float32 network inputs or, where `unit` says so, pixels in [0, 1]; or uint8 pixels: (N, C, H, W)
-    labels: Tensor | None  # int64 (N,); None: images come class by class, as many of each
-    files: dict[str, FileRecord]  # what was read, by name
-    soft: Tensor | None = None  # float32 (N, K)
+    family: str  #: its row in ddhub/interop/conventions.py
+    images: Tensor  #: float32 network inputs or, where `unit` says so, pixels in [0, 1]; or uint8 pixels: (N, C, H, W)
+    labels: Tensor | None  #: int64 (N,); None: images come class by class, as many of each
+    files: dict[str, FileRecord]  #: what was read, by name
+    soft: Tensor | None = None  #: float32 (N, K)
     form: Form = "hard"
-    groups: tuple[str, ...] = ()  # what the files call class 0, 1, ..., where they call them anything
-    ipc: int | None = None  # images per class, where the layout fixes them
-    lr: float | None = None  # where the files hold one
-    zca: bool | None = None  # where the files' names say
-    method: str | None = None  # where the files say
+    groups: tuple[str, ...] = ()  #: what the files call class 0, 1, ..., where they call them anything
+    ipc: int | None = None  #: images per class, where the layout fixes them
+    lr: float | None = None  #: where the files hold one
+    zca: bool | None = None  #: where the files' names say
+    method: str | None = None  #: where the files say
     notes: list[str] = field(default_factory=list)
-    unit: bool = False  # floats are pixels in [0, 1], not yet network inputs
+    unit: bool = False  #: floats are pixels in [0, 1], not yet network inputs
 
 
 def load(path: Path, how: Reading) -> Any:
@@ -286,7 +288,9 @@ def records(paths: Sequence[Path], root: Path) -> dict[str, FileRecord]:
     """Hash and size of what was read, by name; many files as one hash of what `sha256sum` prints for them."""
     names = {path: path.relative_to(root).as_posix() for path in paths}
     check_names(names.values())
-    found = {name: FileRecord(sha256=filess.sha256(path), bytes=path.stat().st_size) for path, name in names.items()}
+    found = {
+        name: FileRecord(sha256=file_tools.sha256(path), bytes=path.stat().st_size) for path, name in names.items()
+    }
     if len(found) <= MANY:
         return found
     listing = "".join(f"{record.sha256}  {name}\n" for name, record in sorted(found.items()))
@@ -300,4 +304,4 @@ def save(path: Path, content: Any) -> None:
     """Write plain data as a torch file, whole or not at all."""
     buffer = io.BytesIO()  # torch's own writer reports a full disk as something else
     torch.save(content, buffer)
-    filess.write_atomic(path, lambda file: file.write(buffer.getbuffer()))
+    file_tools.write_atomic(path, lambda file: file.write(buffer.getbuffer()))

@@ -13,7 +13,7 @@ from ddhub.base.files import shipped
 from ddhub.base.hub_client import REPO_ID
 from ddhub.base.units import duration, size
 from ddhub.data.catalog import LICENSES
-from ddhub.evaluation.baselines import BASELINES
+from ddhub.evaluation.choices import BASELINES
 from ddhub.evaluation.protocols import PROTOCOLS
 from ddhub.reports import card_script, charts, tables
 from ddhub.reports.summary import DATA
@@ -124,7 +124,7 @@ def _header(manifest: Manifest, title: str, images: int, info: dict[str, Any]) -
     license = manifest.source.license or LICENSES.get(dataset, "unknown")
     terms = {"license_name": "terms-of-the-source", "license_link": f"https://huggingface.co/datasets/{dataset}"}
     ipc = [] if manifest.unequal else [f"ipc-{manifest.ipc}"]
-    tags = ["image", "dataset-distillation", *ipc, str(manifest.method["name"]), "ddhub"]
+    tags = ["image", "dataset-distillation", *ipc, str(manifest.method["name"]).removeprefix("./"), "ddhub"]
     return {
         "pretty_name": title,
         "license": license,

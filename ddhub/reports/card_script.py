@@ -8,6 +8,7 @@ from ddhub.artifact.manifest import Manifest
 from ddhub.base import seeds
 from ddhub.base.errors import UserError
 from ddhub.training import architectures
+from ddhub.training.field_networks import CONVNET_DEPTH, ConvNet
 from ddhub.training.protocol import DSA_OPERATIONS
 
 PLACEHOLDER = "OWNER/NAME"  # of a set that has not been pushed
@@ -23,6 +24,7 @@ def context(manifest: Manifest) -> dict[str, Any]:
     depth, width, exact = convnet(manifest)
     shipped = [teacher.file for teacher in manifest.teachers]
     digits = source["dataset"] == "digits"
+    source = {"range": None, "background": None, **source}  # unset keys are not in a manifest
     return {
         "set": manifest.repo_id or PLACEHOLDER,
         "source": source,
@@ -67,10 +69,10 @@ def convnet(manifest: Manifest) -> tuple[int, int, bool]:
             net = architectures.build(manifest.home_arch, len(manifest.classes), channels, side, seed=0)
     except UserError:
         net = None
-    if isinstance(net, architectures.ConvNet):
+    if isinstance(net, ConvNet):
         layers = [layer for layer in net.features if isinstance(layer, torch.nn.Conv2d)]
         return len(layers), layers[0].out_channels, True
-    usual = [depth for known, depth in architectures.CONVNET_DEPTH.items() if known <= side]
+    usual = [depth for known, depth in CONVNET_DEPTH.items() if known <= side]
     return usual[-1] if usual else 1, 128, False
 
 

@@ -1,11 +1,11 @@
 """The documents of `evaluate --json` and `report --json`, typed. Accuracies are fractions, intervals 95%."""
 
 import html
-from typing import Any
 
 from pydantic import Field
 
 from ddhub.base.document import Document
+from ddhub.evaluation.probe.outcome import Outcome
 from ddhub.evaluation.results import Row
 
 Interval = tuple[float, float]
@@ -14,79 +14,81 @@ Interval = tuple[float, float]
 class Score(Document):
     """The mean accuracy of an architecture on one kind of data, under a protocol, on a test set."""
 
-    arch: str
-    protocol: str  # with the user's changes: `native epochs=50`
-    data: str  # distilled, a baseline, or full
-    test_set: str
-    mean: float
-    std: float | None  # sample standard deviation; None where n is 1
-    n: int  # trainings
-    ci95: Interval | None
+    arch: str = Field(description="Architecture.")
+    protocol: str = Field(description="Protocol with the user's changes, as `native epochs=50`.")
+    data: str = Field(description="`distilled`, a baseline, or `full`.")
+    test_set: str = Field(description="What people call the test images.")
+    mean: float = Field(description="Mean test accuracy.")
+    std: float | None = Field(description="Sample standard deviation. null where n is 1.")
+    n: int = Field(description="Number of trainings.")
+    ci95: Interval | None = Field(description="95% interval of the mean. null where n is 1.")
 
 
 class Difference(Document):
     """The mean difference `a` - `b`, paired by seed."""
 
-    arch: str
-    protocol: str
-    test_set: str
-    a: str
-    b: str
-    mean: float
-    std: float | None
-    n: int  # pairs
-    ci95: Interval | None
-    differs: bool | None  # whether the interval leaves out zero; None where n is 1
-    disjoint: bool | None  # whether the intervals of both means do not touch
-    same_settings: bool = True  # between sets: whether both were trained alike
+    arch: str = Field(description="Architecture.")
+    protocol: str = Field(description="Protocol with the user's changes.")
+    test_set: str = Field(description="What people call the test images.")
+    a: str = Field(description="First data, or first set.")
+    b: str = Field(description="Second data, or second set.")
+    mean: float = Field(description="Mean of the differences.")
+    std: float | None = Field(description="Sample standard deviation of the differences. null where n is 1.")
+    n: int = Field(description="Number of pairs.")
+    ci95: Interval | None = Field(description="95% interval of the mean. null where n is 1.")
+    differs: bool | None = Field(description="Whether the interval leaves out zero. null where n is 1.")
+    disjoint: bool | None = Field(description="Whether the intervals of both means do not touch.")
+    same_settings: bool = Field(default=True, description="Between sets: whether both were trained alike.")
 
 
 class Recovery(Document):
     """The share of full data's accuracy that the set reaches."""
 
-    arch: str
-    protocol: str
-    test_set: str
-    data: str
-    share: float
-    ci95: Interval | None
-    n: tuple[int, int]  # trainings on the set, and on full data
+    arch: str = Field(description="Architecture.")
+    protocol: str = Field(description="Protocol with the user's changes.")
+    test_set: str = Field(description="What people call the test images.")
+    data: str = Field(description="`distilled` or a baseline.")
+    share: float = Field(description="Its mean accuracy over that of full data.")
+    ci95: Interval | None = Field(description="95% interval of the share. null where either n is 1.")
+    n: tuple[int, int] = Field(description="Trainings on the set, and on full data.")
 
 
 class RankFidelity(Document):
     """Kendall's tau between the rankings of architectures by the set and by full data."""
 
-    protocol: str
-    test_set: str
-    data: str
-    archs: list[str]
-    tau: float
-    ci95: tuple[float | None, float | None]
-    n: int
+    protocol: str = Field(description="Protocol with the user's changes.")
+    test_set: str = Field(description="What people call the test images.")
+    data: str = Field(description="`distilled` or a baseline.")
+    archs: list[str] = Field(description="Architectures that were ranked.")
+    tau: float = Field(description="Kendall's tau-b.")
+    ci95: tuple[float | None, float | None] = Field(description="95% interval by a bootstrap over the rows.")
+    n: int = Field(description="Fewest trainings of an architecture.")
 
 
 class DDRanking(Document):
     """DD-Ranking's label-robust and augmentation-robust scores; None where a component was not run."""
 
-    arch: str
-    protocol: str
-    test_set: str
-    lrs: float | None
-    ars: float | None
+    arch: str = Field(description="Architecture.")
+    protocol: str = Field(description="Protocol with the user's changes.")
+    test_set: str = Field(description="What people call the test images.")
+    lrs: float | None = Field(description="Label-robust score. 0.269 is no lead and no loss.")
+    ars: float | None = Field(description="Augmentation-robust score. 0.269 is no lead and no loss.")
 
 
 class Evaluation(Document):
     """The rows of a set and what they say; the document of `evaluate --json` and of report.json."""
 
-    format: int = 1
-    set: str  # what people call it
-    rows: list[Row]
-    summary: list[Score]
-    comparisons: list[Difference] = Field(default_factory=list)
-    recovery: list[Recovery] = Field(default_factory=list)
-    rank_fidelity: list[RankFidelity] = Field(default_factory=list)
-    dd_ranking: list[DDRanking] = Field(default_factory=list)
-    probe: dict[str, Any] | None = None
+    format: int = Field(default=1, description="Version of the format.")
+    set: str = Field(description="Name of the set, or `owner/name@commit`.")
+    rows: list[Row] = Field(description="One entry per training.")
+    summary: list[Score] = Field(description="One entry per architecture, protocol, data and test set.")
+    comparisons: list[Difference] = Field(default_factory=list, description="The set against each baseline.")
+    recovery: list[Recovery] = Field(default_factory=list, description="Share of full data's accuracy.")
+    rank_fidelity: list[RankFidelity] = Field(
+        default_factory=list, description="Whether the set ranks architectures as full data does."
+    )
+    dd_ranking: list[DDRanking] = Field(default_factory=list, description="DD-Ranking's scores.")
+    probe: Outcome | None = Field(default=None, description="Whether the set is fed as it was made.")
 
     def __repr__(self) -> str:
         scores = ", ".join(
@@ -106,10 +108,10 @@ class Evaluation(Document):
 class Push(Document):
     """What a push did."""
 
-    repo_id: str
-    commit: str
-    url: str
-    changed: bool  # False: the Hub held exactly this already
+    repo_id: str = Field(description="Repo of the Hub.")
+    commit: str = Field(description="Commit that holds the set.")
+    url: str = Field(description="Address of the commit or pull request.")
+    changed: bool = Field(description="false where the Hub held exactly this already.")
 
     def __repr__(self) -> str:
         return f"<Push to {self.repo_id}: {self.url}{'' if self.changed else ', which held this already'}>"
@@ -122,11 +124,11 @@ class Push(Document):
 class Report(Document):
     """The results of sets side by side: the document of `report --json`."""
 
-    format: int = 1
-    sets: list[Evaluation]
-    differences: list[Difference]
-    warnings: list[str]
-    pushed: Push | None = None
+    format: int = Field(default=1, description="Version of the format.")
+    sets: list[Evaluation] = Field(description="One entry per set.")
+    differences: list[Difference] = Field(description="Every pair of sets.")
+    warnings: list[str] = Field(description="What makes numbers unlike.")
+    pushed: Push | None = Field(default=None, description="What `--push` did.")
 
     def __repr__(self) -> str:
         return f"<Report on {', '.join(each.set for each in self.sets)}>"

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ddhub.artifact import folder as folders
+from ddhub.artifact.file_names import CARD, RECIPE, REPORT
 from ddhub.artifact.manifest import Manifest
 from ddhub.base import files, strict_yaml
 from ddhub.reports import summary as summaries
@@ -11,21 +11,22 @@ from ddhub.reports.summary import Entry
 
 def write(folder: Path) -> None:
     """Write the image grid, charts, report.json and README.md of an artifact anew."""
+    from ddhub.artifact import folder as folders
     from ddhub.reports import charts
 
     found = folders.read(folder)
     grid = folder / "assets" / "images.png"
     charts.image_grid(found, grid)
-    summary = summaries.save(found.manifest, folder / "evaluation", folder / "report.json")
+    summary = summaries.save(found.manifest, folder / "evaluation", folder / REPORT)
     charts.save(summary, grid.parent)
-    files.write_bytes(folder / "README.md", card_of(found.manifest, folder, summary))
+    files.write_bytes(folder / CARD, card_of(found.manifest, folder, summary))
 
 
 def card_of(record: Manifest, folder: Path, summary: Entry) -> bytes:
     """The card's text, from a manifest, the report of its rows and what lies in its folder."""
     from ddhub.reports import card
 
-    resolved = strict_yaml.read(folder / "recipe.yaml")
+    resolved = strict_yaml.read(folder / RECIPE)
     return card.render(record, resolved, summary, card.describe(folder)).encode()
 
 
@@ -45,4 +46,4 @@ def results(artifact: Path | None, record: Manifest, out: Path) -> None:
         if artifact is not None:
             write(artifact)
         else:
-            summaries.save(record, rows, out / "report.json")
+            summaries.save(record, rows, out / REPORT)

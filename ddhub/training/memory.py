@@ -89,9 +89,21 @@ def fitted(
     for name, work in works.items():
         found[name], peak = _largest(int(budget * RESERVE), device, work, most[name])
         if peak > budget * RESERVE:
-            raise _too_small(name, peak)
+            raise _too_small(f"{name} of one image takes", peak)
         say(f"memory: {name} {found[name]}, {peak / 1e9:.2f} GB of {budget / 1e9:.2f} GB")
     return found
+
+
+def check(budget: int, device: str, name: str, work: Callable[[], object]) -> None:
+    """Refuse a budget that is too small for a rehearsal that no decision cuts into pieces.
+
+    Raises:
+        UserError: saying what is needed; `name` says for what.
+    """
+    with Peak(device) as peak:
+        work()
+    if peak.bytes > budget * RESERVE:
+        raise _too_small(f"{name}, which are not cut into pieces, take", peak.bytes)
 
 
 def foretold(budget: int, name: str, most: int, bytes_of: Callable[[int], float]) -> int:
@@ -102,13 +114,13 @@ def foretold(budget: int, name: str, most: int, bytes_of: Callable[[int], float]
     """
     fitting = [size for size in _ladder(most) if bytes_of(size) <= budget * RESERVE]
     if not fitting:
-        raise _too_small(name, bytes_of(1))
+        raise _too_small(f"{name} of one image takes", bytes_of(1))
     return max(fitting)
 
 
-def _too_small(name: str, peak: float) -> UserError:
+def _too_small(what: str, peak: float) -> UserError:
     needed = f"{math.ceil(peak / RESERVE / 1e7) / 100:.2f}GB"
-    return UserError(f"memory: {name} of one image takes more than the budget", next=f"--memory {needed}")
+    return UserError(f"memory: {what} more than the budget", next=f"--memory {needed}")
 
 
 def _largest(allowed: int, device: str, work: Callable[[int], object], most: int) -> tuple[int, int]:

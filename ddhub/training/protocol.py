@@ -10,23 +10,33 @@ from ddhub.base.schema import Strict, did_you_mean
 class Protocol(Strict):
     """How a network is trained on a set; some families keep their own optimiser and rate (optimisation.FAMILIES)."""
 
-    loss: Literal["l1_logits", "ce", "soft_ce", "mse", "kl"]
-    augment: str = "dsa"
-    # adamw and adam: for every family; the rate falls along a cosine, to half with adamw and to 0 with adam.
-    optimizer: Literal["sgd", "adamw", "adam"] = "sgd"
-    lr: float = Field(gt=0)
-    epochs: int = Field(gt=0)
-    batch: int = Field(default=256, gt=1)
-    schedule: Literal["half", "cosine", "half_cosine", "cosine_to_zero"] | None = (
-        None  # null: the optimiser's usual one
+    loss: Literal["l1_logits", "ce", "soft_ce", "mse", "kl"] = Field(
+        description="`l1_logits`: mean absolute difference of logits. `ce`: cross-entropy with the class. `soft_ce`: "
+        "cross-entropy with soft labels. `mse`: mean squared difference. `kl`: divergence from the teachers."
     )
-    min_steps: int = Field(default=2000, ge=0)  # of transformers and of other families than the set's own, at least
-    patient: bool = False  # `min_steps` holds for this network, whatever its family
-    # teachers: the mean of the shipped ones labels every augmented view; teacher: the first of them does.
-    labels: Literal["stored", "hard", "teachers", "teacher"] = "stored"
-    temperature: float = Field(default=1.0, gt=0)  # of the loss kl, which is multiplied by its square
-    weight_decay: float | None = Field(default=None, ge=0)  # None: the family's
-    tuned: bool = False  # lr was chosen for this architecture: families with a rate of their own take it too
+    augment: str = Field(default="dsa", description="`dsa`, `none`, or operations joined by `_` or `+`.")
+    optimizer: Literal["sgd", "adamw", "adam"] = Field(
+        default="sgd", description="`adamw` and `adam` hold for every family; SGD leaves families what they have."
+    )
+    lr: float = Field(gt=0, description="Learning rate. Families with a rate of their own keep it.")
+    epochs: int = Field(gt=0, description="Passes over the set.")
+    batch: int = Field(default=256, gt=1, description="Images of a training step.")
+    schedule: Literal["half", "cosine", "half_cosine", "cosine_to_zero"] | None = Field(
+        default=None, description="How the rate falls. null: to half along a cosine by `adamw`, to zero by `adam`."
+    )
+    min_steps: int = Field(
+        default=2000, ge=0, description="Fewest steps of transformers, and of other families than the set's own."
+    )
+    patient: bool = Field(default=False, description="`min_steps` holds for this network, whatever its family.")
+    labels: Literal["stored", "hard", "teachers", "teacher"] = Field(
+        default="stored",
+        description="`teachers`: the mean of the shipped ones labels every augmented view. `teacher`: the first does.",
+    )
+    temperature: float = Field(
+        default=1.0, gt=0, description="Temperature of the loss `kl`, which is multiplied by its square."
+    )
+    weight_decay: float | None = Field(default=None, ge=0, description="null takes the family's.")
+    tuned: bool = Field(default=False, description="`lr` was chosen for this architecture, and every family takes it.")
 
 
 # The operations of differentiable siamese augmentation; ddhub/training/augment.py holds their formulas.
@@ -37,11 +47,11 @@ AUGMENTATIONS = (*DSA_OPERATIONS, "shuffle", "rrc", "rrc50", "cutmix")  # those 
 class TeacherSpec(Strict):
     """The networks trained on real data, whose predictions are matched."""
 
-    arch: str = "convnet"
-    count: int = Field(default=1, ge=0)
-    epochs: int = Field(default=100, gt=0)
-    lr: float = Field(default=0.05, gt=0)
-    batch: int = Field(default=256, gt=1)
+    arch: str = Field(default="convnet", description="Architecture of the teachers.")
+    count: int = Field(default=1, ge=0, description="Number of teachers.")
+    epochs: int = Field(default=100, gt=0, description="Passes of a teacher over the training images.")
+    lr: float = Field(default=0.05, gt=0, description="Learning rate of a teacher.")
+    batch: int = Field(default=256, gt=1, description="Images of a training step of a teacher.")
 
 
 def check_augment(value: Any) -> list[str]:

@@ -7,31 +7,30 @@ Shapes: B images, C H W image, K classes.
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from ddhub.base import files as filess
+from ddhub.base import files as file_tools
 from ddhub.base import jobs, limits, strict_json
 from ddhub.base.errors import UserError
 from ddhub.base.log import say
 from ddhub.base.mapped import Room
 from ddhub.base.redact import one_line
 from ddhub.base.units import duration
-from ddhub.training import device, fit
+from ddhub.training import device, fit, teacher_file
 from ddhub.training import network as networks
 from ddhub.training.loop import Run
 from ddhub.training.network import Network, Weights
 from ddhub.training.protocol import Protocol, TeacherSpec
 
 TRAINING = 2  # version of the rules below; a change makes new cache files (2: DSA turns by 15 degrees, not 7.5)
-FACTS = {"arch": str, "classes": int, "channels": int, "side": int, "validation_top1": float}  # in a teacher's file
 
 
 @dataclass(frozen=True)
@@ -42,6 +41,7 @@ class Teachers:
     weights: Sequence[Weights]
     files: Sequence[Path]
     validation_top1: Sequence[float]
+    cached: int = 0  # how many of them `obtain` found trained
 
     def __len__(self) -> int:
         return len(self.weights)
@@ -64,6 +64,11 @@ class Teachers:
 
     def _on_device(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
         return torch.empty(tuple(shape), dtype=dtype, device=self.network.decisions.device)
+
+    @property
+    def origin(self) -> str:
+        """Where they come from, for people; nothing where all were trained just now."""
+        return f"{self.cached} teacher{'s' * (self.cached > 1)} from the cache" if self.cached else ""
 
     @property
     def has_features(self) -> bool:
@@ -100,22 +105,23 @@ class Lessons:
         settings = self.protocol.model_dump(include={"loss", "augment", "optimizer", "lr", "epochs", "batch"})
         if self.network.family.patient:
             settings["min_steps"] = self.protocol.min_steps
-        key = filess.digest([TRAINING, self.spec.arch, self.network.classes, settings, self.identity])[:24]
-        return [filess.home() / "teachers" / f"{key}-{index:02d}.safetensors" for index in range(self.spec.count)]
+        key = file_tools.digest([TRAINING, self.spec.arch, self.network.classes, settings, self.identity])[:24]
+        return [file_tools.home() / "teachers" / f"{key}-{index:02d}.safetensors" for index in range(self.spec.count)]
 
     def give(self, index: int, path: Path) -> None:
         """Train the teacher of this number, or go on where an earlier process stopped, and write its file."""
         phase, decisions = f"teacher {index + 1} of {self.spec.count}", self.network.decisions
         run = Run(
-            path.with_name(f"{path.stem}-{filess.digest(decisions.record())[:6]}.run"),
+            path.with_name(f"{path.stem}-{file_tools.digest(decisions.record())[:6]}.run"),
             phase.replace(" ", "_"),
             device=decisions.device,
             checkpoint_seconds=self.checkpoint_seconds,
+            unit="epoch",
         )
         weights = fit.fit(self.network, self.training, self.protocol, seed=index, run=run)[-1]
         top1 = fit.accuracy(self.network, weights, self.validation)
-        filess.write_json(_seconds(path), run.seconds)  # unrounded: history.Watch compares it with a clock
-        filess.write_json(_about(path), {"identity": self.identity})
+        file_tools.write_json(_seconds(path), run.seconds)  # unrounded: history.Watch compares it with a clock
+        file_tools.write_json(_about(path), {"identity": self.identity})
         write(path, self.network, weights, top1)
         run.remove()
         say(f"{phase}: {100 * top1:.1f}% on validation, {duration(run.seconds)}")
@@ -133,8 +139,10 @@ def obtain(lessons: Lessons, sent: Callable[[int], jobs.Job] | None = None, work
         return partial(lessons.give, index)
 
     job = here if sent is None or workers == 1 else sent
-    jobs.run_all({path: job(index) for index, path in enumerate(lessons.paths)}, jobs.Engine(workers=workers))
-    return load(lessons.paths, lessons.network)
+    cached = sum(path.exists() for path in lessons.paths)
+    made = {path: job(index) for index, path in enumerate(lessons.paths)}
+    jobs.run_all(made, jobs.Engine(workers=workers), name="teachers")
+    return replace(load(lessons.paths, lessons.network), cached=cached)
 
 
 def cached(fingerprint: str) -> list[tuple[list[Path], Any]]:
@@ -144,7 +152,7 @@ def cached(fingerprint: str) -> list[tuple[list[Path], Any]]:
         fingerprint: the source's, which an identity opens with.
     """
     found: dict[str, tuple[list[Path], Any]] = {}
-    for path in sorted((filess.home() / "teachers").glob("*.safetensors")):
+    for path in sorted((file_tools.home() / "teachers").glob("*.safetensors")):
         identity = strict_json.known(_about(path)).get("identity")
         if isinstance(identity, list) and identity and identity[0] == fingerprint:
             found.setdefault(path.stem.rpartition("-")[0], ([], identity))[0].append(path)
@@ -174,22 +182,7 @@ def write(path: Path, network: Network, weights: Weights, validation_top1: float
         "validation_top1": validation_top1,
     }
     tensors = {name: value.contiguous().cpu() for name, value in weights.items()}
-    filess.write_bytes(path, save(tensors, {"ddhub": json.dumps(facts)}))
-
-
-def facts(path: Path) -> dict[str, Any]:
-    """What a teacher's file says of itself: arch, classes, channels, side, validation_top1.
-
-    Raises:
-        UserError: naming a file that is no teacher.
-    """
-    try:
-        filess.refuse_odd(path)
-        with safe_open(path, "pt") as file:
-            found: dict[str, Any] = strict_json.parse((file.metadata() or {})["ddhub"], "its facts")
-        return {name: kind(found[name]) for name, kind in FACTS.items()}
-    except (OSError, SafetensorError, UserError, ArithmeticError, KeyError, ValueError, TypeError) as fault:
-        raise UserError(f"{path}: not a teacher's file ({one_line(fault, 100)})") from fault
+    file_tools.write_bytes(path, save(tensors, {"ddhub": json.dumps(facts)}))
 
 
 def load(
@@ -208,7 +201,7 @@ def load(
     """
     weights, scores = [], []
     for path in paths:
-        told, tensors = facts(path), _tensors(path)
+        told, tensors = teacher_file.facts(path), _tensors(path)
         if network is None:
             assert decisions is not None
             sizes = (told["classes"], told["channels"], told["side"])
@@ -228,7 +221,7 @@ def load(
 
 def _tensors(path: Path) -> Weights:
     try:
-        filess.refuse_odd(path)
+        file_tools.refuse_odd(path)
         return load_file(path)
     except (OSError, SafetensorError, ValueError, KeyError) as fault:
         raise UserError(f"{path}: not a teacher's file ({one_line(fault, 100)})") from fault

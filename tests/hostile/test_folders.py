@@ -23,10 +23,9 @@ from ddhub import api
 from ddhub.artifact import folder as folders
 from ddhub.artifact import hub, manifest, parquet, parquet_file
 from ddhub.artifact.parquet import Rows
-from ddhub.base import files
+from ddhub.base import files, plugins
 from ddhub.data import source
 from ddhub.data.spec import SourceSpec
-from ddhub.interop import importing
 from ddhub.reports import verify
 from ddhub.training import architectures
 
@@ -256,10 +255,10 @@ def test_nothing_of_a_strangers_folder_is_run(folder, tmp_path, image_folder, mo
 
 
 def test_a_set_names_no_code():
-    """Methods and layouts are files of ddhub's own, architectures entries of its table or of timm's registry."""
-    for kind in ("methods", "layouts"):
-        for name in ("os", "../evil", "_pairs", "apm.os", "", "ddhub.cli.app"):
-            refused(lambda kind=kind, name=name: importing.plugins.load(kind, name), f"{kind}: no '{name}'")
+    """Names are ddhub's own, an installed package's, or timm's: none is a module, and none of them a private file."""
+    for kind in (plugins.METHODS, plugins.LAYOUTS):
+        for name in ("os", "evil/evil", "_pairs", "apm.os", "", "ddhub.cli.app"):
+            refused(lambda kind=kind, name=name: kind.find(name), f"no {kind.noun} '{name}'")
     for arch in (
         "timm:hf-hub:me/evil",
         "timm:hf_hub:me/evil",

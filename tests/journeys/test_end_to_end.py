@@ -50,7 +50,7 @@ def made(tmp_path_factory):
 
 def test_every_method_has_settings_here():
     """A new method file is tested the moment it exists: give it a line in METHODS."""
-    assert set(METHODS) == set(plugins.names("methods"))
+    assert set(METHODS) == set(plugins.METHODS.names())
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -73,7 +73,7 @@ def test_a_method_makes_a_set_that_anybody_can_load(name, tmp_path):
 def kill_when(command: list[str], home: Path, reached) -> None:
     """Start a process with a cache of its own and kill it (-9) as soon as `reached()` is true."""
     process = subprocess.Popen(command, env={**os.environ, "DDHUB_HOME": str(home)}, stderr=subprocess.DEVNULL)
-    until = time.monotonic() + 120
+    until = time.monotonic() + 600  # on a busy machine too
     while process.poll() is None and time.monotonic() < until:
         if reached():
             os.kill(process.pid, signal.SIGKILL)
@@ -102,6 +102,40 @@ def test_a_method_resumes_bit_exactly_after_kill_9(name, tmp_path, monkeypatch):
     subprocess.run(command, check=True, env={**os.environ, "DDHUB_HOME": str(home)}, stderr=subprocess.DEVNULL)
     assert payload(broken) == payload(whole)
     assert not list((broken / ".ddhub").glob("distill-*"))  # checkpoints and images in files have served
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_makes_groups_within_a_budget_and_resumes_them_after_kill_9(name, tmp_path, monkeypatch):
+    """What the budget came to is decided once; a set of two groups is the same whether a process died over it."""
+    overrides = [*METHODS[name], "ipc=2", "groups=2", "memory=2GB"]
+    overrides += ["method.iterations=60"] if name != "random" else ["teachers.epochs=30"]
+    whole, broken, home = tmp_path / "whole", tmp_path / "broken", tmp_path / "home"
+    monkeypatch.setenv("DDHUB_HOME", str(tmp_path / "another home"))
+    api.distill("digits_ipc1", out=whole, overrides=overrides, threads=1)
+    decisions = manifest.read(whole).made.decisions
+    assert 0 < decisions["micro_batch"] <= 256 and 0 < decisions["chunk"] <= 500
+    code = (
+        "import sys; from ddhub import api;"
+        "api.distill('digits_ipc1', out=sys.argv[1], overrides=sys.argv[2:], threads=1, checkpoint_seconds=0)"
+    )
+    command = [sys.executable, "-c", code, str(broken), *overrides]
+    if name == "random":  # it has no loop to be killed in
+        kill_when(command, home, lambda: any((home / "teachers").glob("*.run/teacher_*-*05.pt")))
+    else:
+        kill_when(command, home, lambda: any((broken / ".ddhub" / "groups").glob("*.run/group_*5.pt")))
+    assert not (broken / "ddhub.json").exists()
+    subprocess.run(command, check=True, env={**os.environ, "DDHUB_HOME": str(home)}, stderr=subprocess.DEVNULL)
+    assert payload(broken) == payload(whole) and manifest.read(broken).made.decisions == decisions
+
+
+def test_a_budget_that_a_methods_uncut_steps_exceed_is_refused(tmp_path):
+    """Distribution matching takes all images of a step at once, whatever the budget; it says what that needs."""
+    overrides = [*METHODS["dm"], "memory=1MB"]
+    with pytest.raises(
+        UserError, match="memory: steps, which are not cut into pieces, take more than the budget"
+    ) as said:
+        api.distill("digits_ipc1", out=tmp_path / "set", overrides=overrides, threads=1)
+    assert said.value.next.startswith("--memory ")
 
 
 def test_a_resume_refuses_a_source_that_changed(image_folder, tmp_path, monkeypatch):

@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "reports": [*ABOVE, "evaluation"],
     "outcomes": ["base", "artifact", "distillation", "reports"],
     "api": [*ABOVE, "distillation", "interop", "evaluation", "reports", "outcomes"],
-    "dataset": [*ABOVE, "evaluation"],
+    "dataset": [*ABOVE, "outcomes"],
     "cli": ["api", "base", "distillation", "reports"],
 }
 FACE = {"__init__", "__main__"}  # the public names, and `python -m ddhub`: doors into everything

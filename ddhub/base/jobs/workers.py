@@ -5,20 +5,23 @@ A worker that dies loses its own job, which is run again. When this process ends
 
 import contextlib
 import json
+import logging
 import os
 import pickle
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 
+from ddhub.base import log, stopping
 from ddhub.base.errors import UserError
 from ddhub.base.jobs.board import POLL, Board, attempt_pickled
-from ddhub.base.log import say
+from ddhub.base.log import warn
 
 ATTEMPTS = 3  # a job whose worker dies so often is reported, not run again
 
@@ -41,7 +44,7 @@ class Worker:
         """Start a process; LOCAL_RANK tells it which GPU is its own."""
         ours, theirs = Pipe()
         process = subprocess.Popen(
-            [sys.executable, "-c", CODE, str(theirs.fileno()), json.dumps(sys.path)],
+            [sys.executable, "-c", CODE, str(theirs.fileno()), json.dumps(sys.path), str(log.ROOT.getEffectiveLevel())],
             stdin=subprocess.PIPE,  # never written to: it closes when this process ends
             pass_fds=[theirs.fileno()],
             env={"LOCAL_RANK": str(index), **os.environ},  # torchrun's own stays
@@ -83,9 +86,26 @@ def _team(count: int) -> Iterator[list[Worker]]:
         for index in range(count):
             team.append(Worker.start(index))
         yield team
+    except KeyboardInterrupt:
+        _ask_to_end(team)
+        raise
     finally:
         for worker in team:
             worker.stop()
+
+
+def _ask_to_end(team: list[Worker]) -> None:
+    """Let workers save what they are at; those that take too long are ended all the same."""
+    for worker in team:
+        worker.process.terminate()
+    until = time.monotonic() + stopping.PATIENCE + 1
+    for worker in team:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            worker.process.wait(max(0.0, until - time.monotonic()))
+        with contextlib.suppress(EOFError, OSError):
+            while worker.pipe.poll():
+                if isinstance(message := worker.pipe.recv(), logging.LogRecord):
+                    log.receive(message)
 
 
 def _give(worker: Worker, board: Board, path: Path) -> None:
@@ -98,8 +118,11 @@ def _settle(worker: Worker, board: Board) -> bool:
     """Note what a worker has to say, if anything; False if it is dead."""
     ended = worker.process.poll() is not None  # asked first: what it said before its end is still in the pipe
     try:
-        if worker.pipe.poll():
+        while worker.pipe.poll():
             fault = worker.pipe.recv()
+            if isinstance(fault, logging.LogRecord):
+                log.receive(fault)
+                continue
             assert worker.path is not None
             board.settle(worker.path, fault)
             worker.path = None
@@ -117,7 +140,7 @@ def _replace(worker: Worker, board: Board, deaths: dict[Path, int]) -> Worker:
     deaths[path] = deaths.get(path, 0) + 1
     how = f"its worker process ended by {_ending(worker.process.returncode)}"
     if deaths[path] < ATTEMPTS:
-        say(f"{path.name}: {how}; it is run again")
+        warn(f"{path.name}: {how}; it is run again")
         board.put_back(path)
     else:
         advice = "fewer --workers: the system ends processes when memory runs out"
@@ -134,13 +157,24 @@ def _ending(code: int) -> str:
 
 def main() -> None:
     """A worker: do what comes through the pipe until it closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; who started us ends us
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # Ctrl-C reaches the whole group; who started us ends us
     threading.Thread(target=_end_with_parent, daemon=True).start()
     pipe = Connection(int(sys.argv[1]))
-    with contextlib.suppress(EOFError, OSError):
-        while True:
-            job, path = pipe.recv()
-            pipe.send(attempt_pickled(job, path))
+    lock = threading.RLock()  # a signal may want to say something in the middle of a message
+
+    def send(message: object) -> None:
+        with lock:
+            pipe.send(message)
+
+    log.through(send, int(sys.argv[3]))
+    try:
+        with stopping.heeded(), contextlib.suppress(EOFError, OSError):
+            while True:
+                job, path = pipe.recv()
+                send(attempt_pickled(job, path))
+    except stopping.Stopped as fault:  # by who started us, or by a cluster that stops all of its processes
+        sys.exit(stopping.exit_code(fault))
 
 
 def _end_with_parent() -> None:

@@ -1,1 +1,1 @@
-"""Distillation methods: one file each, found by file name. A method gives `Config` and `distill(task, run)`."""
+"""Distillation methods: one file each, found by its name; what a file holds says ddhub/distillation/method.py."""

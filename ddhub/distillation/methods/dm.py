@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ddhub.base import seeds
 from ddhub.base.schema import Strict
+from ddhub.distillation.method import Method
 from ddhub.distillation.plan.work import Outline, Phase, moving
 from ddhub.distillation.task import SyntheticSet, Task
 from ddhub.training.augment import augment
@@ -24,12 +25,12 @@ PAPER = "https://arxiv.org/abs/2110.04181"
 class Config(Strict):
     """Knobs of distribution matching; defaults are the paper's."""
 
-    iterations: int = Field(default=20000, ge=0)  # each with a network of fresh random weights
-    arch: str = "convnet"
-    real: int = Field(default=256, gt=0)  # real images per class and step
-    lr_images: float = Field(default=1.0, gt=0)
-    momentum: float = Field(default=0.5, ge=0, lt=1)
-    init: Literal["real", "noise"] = "real"
+    iterations: int = Field(default=20000, ge=0, description="Updates, each with a fresh random network.")
+    arch: str = Field(default="convnet", description="Architecture of the random networks.")
+    real: int = Field(default=256, gt=0, description="Real images per class and update.")
+    lr_images: float = Field(default=1.0, gt=0, description="SGD rate of the images, as network inputs.")
+    momentum: float = Field(default=0.5, ge=0, lt=1, description="SGD momentum of the images.")
+    init: Literal["real", "noise"] = Field(default="real", description="What the images start as.")
 
 
 def distill(task: Task, run: Run) -> SyntheticSet:
@@ -66,11 +67,11 @@ def work(outline: Outline) -> Phase:
     """What a run comes to: steps over all synthetic images and `real` ones of every class."""
     config, total = outline.config, outline.synthetic
     batch = total + min(config.real * outline.shape.classes, outline.training)
-    run = partial(rehearse, outline, total / batch)
+    run = partial(steps_on_noise, outline, total / batch)
     return Phase([moving(outline, "steps", [(config.arch, 1)], batch, config.iterations, run)])
 
 
-def rehearse(outline: Outline, share: float, images: int, steps: int) -> None:
+def steps_on_noise(outline: Outline, share: float, images: int, steps: int) -> None:
     """The work of steps on so many images of noise, of which a share are synthetic."""
     network, moved = outline.network(outline.config.arch), max(1, round(share * images))
     for seed in range(steps):
@@ -78,3 +79,6 @@ def rehearse(outline: Outline, share: float, images: int, steps: int) -> None:
         pixels = noise[:moved].requires_grad_()
         gap = network.embed(weights, noise[moved:]).mean(0) - network.embed(weights, pixels).mean(0)
         torch.autograd.grad(gap.square().sum(), pixels)
+
+
+METHOD = Method(config=Config, distill=distill, work=work, architectures=("arch",))

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from pydantic import Field
+
 from ddhub.base.document import Document
 from ddhub.base.units import duration, size
 
@@ -9,76 +11,76 @@ from ddhub.base.units import duration, size
 class PlannedWork(Document):
     """Calls of one kind within a phase."""
 
-    name: str
-    seconds: float
-    measured: str | None  # the day on which its cost was measured here; None: a rough estimate
-    calls: float
-    images: float  # of all calls
-    at_once: int  # images of a call
-    largest_tried: int  # images of the largest call that was measured
+    name: str = Field(description="Kind of the work.")
+    seconds: float = Field(description="Seconds of all calls.")
+    measured: str | None = Field(description="Day on which its cost was measured here. null: a rough estimate.")
+    calls: float = Field(description="Number of calls.")
+    images: float = Field(description="Images of all calls.")
+    at_once: int = Field(description="Images of a call.")
+    largest_tried: int = Field(description="Images of the largest call that was measured.")
 
 
 class PlannedPhase(Document):
     """A phase of a run; None where the method does not say what its work is."""
 
-    phase: str  # source, teachers, distill, packaging or memorisation
-    seconds: float | None  # of all processes
-    wall_seconds: float | None  # on the clock
-    compiling: float | None  # of those seconds
-    peak_bytes: int | None
-    disk_bytes: int | None
-    measured: str | None  # the oldest day of its works
-    rough: list[str]  # works that were not measured here
-    works: list[PlannedWork]
-    each_seconds: float | None = None  # of one group, where there are several
+    phase: str = Field(description="`source`, `teachers`, `distill`, `packaging` or `memorisation`.")
+    seconds: float | None = Field(description="Seconds of all processes.")
+    wall_seconds: float | None = Field(description="Seconds on the clock.")
+    compiling: float | None = Field(description="Seconds of these that compile.")
+    peak_bytes: int | None = Field(description="Most memory of a process.")
+    disk_bytes: int | None = Field(description="Disk that it fills.")
+    measured: str | None = Field(description="Oldest day on which one of its works was measured.")
+    rough: list[str] = Field(description="Works that were not measured here.")
+    works: list[PlannedWork] = Field(description="Calls, kind by kind.")
+    each_seconds: float | None = Field(default=None, description="Seconds of one group, where there are several.")
 
 
 class PlannedSum(Document):
     """All phases that are known."""
 
-    seconds: float
-    wall_seconds: float
-    peak_bytes: int
-    disk_bytes: int
-    measured: str | None
-    rough: list[str]
+    seconds: float = Field(description="Seconds of all processes.")
+    wall_seconds: float = Field(description="Seconds on the clock.")
+    peak_bytes: int = Field(description="Most memory of a process.")
+    disk_bytes: int = Field(description="Disk that the run fills.")
+    measured: str | None = Field(description="Oldest day on which a work was measured.")
+    rough: list[str] = Field(description="Works that were not measured here.")
 
 
 class PlannedSource(Document):
     """What the source holds."""
 
-    dataset: str
-    images: int  # of the train split
-    classes: int
-    channels: int
-    side: int  # pixels
-    training: int  # images that the set is distilled from
+    dataset: str = Field(description="Hub id, `digits`, or a folder.")
+    images: int = Field(description="Images of the train split.")
+    classes: int = Field(description="Number of classes.")
+    channels: int = Field(description="1 is grey, 3 is RGB.")
+    side: int = Field(description="Side in pixels.")
+    training: int = Field(description="Images that are distilled.")
 
 
 class PlannedGroups(Document):
     """Parts that are made independently."""
 
-    count: int
-    threads: int  # CPU threads of one
-    workers: int  # processes that share them
+    count: int = Field(description="Number of groups.")
+    threads: int = Field(description="CPU threads of one group.")
+    workers: int = Field(description="Processes that share them.")
 
 
 class Plan(Document):
     """What distilling a recipe here will take, phase by phase."""
 
-    recipe: str
-    hash: str
-    method: str
-    source: PlannedSource
-    synthetic: int  # images to make
-    groups: PlannedGroups
-    machine: dict[str, Any]
-    decisions: dict[str, Any]
-    phases: list[PlannedPhase]
-    sum: PlannedSum
-    not_told: list[str]  # phases that the method does not tell of
-    rates: dict[str, float] | None  # FLOPs and bytes a second, and seconds of an operation, where estimates are rough
-    past: dict[str, Any]  # how far off earlier predictions were
+    recipe: str = Field(description="Name of the recipe.")
+    hash: str = Field(description="Hash of the recipe.")
+    method: str = Field(description="Method.")
+    source: PlannedSource = Field(description="Size of the source.")
+    synthetic: int = Field(description="Images to make.")
+    groups: PlannedGroups = Field(description="How the set is split.")
+    machine: dict[str, Any] = Field(description="Hardware.")
+    decisions: dict[str, Any] = Field(description="What the machine decided: device, threads, precision, chunks.")
+    phases: list[PlannedPhase] = Field(description="One entry per phase.")
+    sum: PlannedSum = Field(description="Time, memory and disk of the run.")
+    not_told: list[str] = Field(description="Phases that the method does not tell of.")
+    rates: dict[str, float] | None = Field(description="Operations and bytes a second, where estimates are rough.")
+    past: dict[str, Any] = Field(description="How far off earlier predictions were.")
 
     def __repr__(self) -> str:
         total = self.sum

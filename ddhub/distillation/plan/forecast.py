@@ -4,7 +4,7 @@ Nothing real is read: the shape of the source is known or told, teachers count a
 """
 
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
 from math import ceil
@@ -12,16 +12,18 @@ from typing import Any
 
 import torch
 
-from ddhub.base import files, plugins, units
+from ddhub.base import files, plugins
 from ddhub.base.errors import UserError
 from ddhub.base.log import say
+from ddhub.base.units import counted
 from ddhub.data import preprocess
 from ddhub.distillation import memorisation
 from ddhub.distillation.plan import costs
 from ddhub.distillation.plan.costs import Fit
 from ddhub.distillation.plan.work import Outline, Phase, Rough, Work, scoring, training
+from ddhub.distillation.recipes import method_of
 from ddhub.distillation.task import constants, own_protocol
-from ddhub.training import device, memory
+from ddhub.training import device
 from ddhub.training.device import Decisions
 from ddhub.training.protocol import Protocol
 
@@ -34,14 +36,20 @@ def phases(outline: Outline) -> dict[str, Phase | None]:
 
     Of several groups, `distill` is one.
     """
-    method = plugins.load("methods", outline.recipe.method["name"])
     return {
         "source": _source(outline),
         "teachers": _teachers(outline),
-        "distill": method.work(outline.group()) if hasattr(method, "work") else None,
+        "distill": of_method(outline),
         "packaging": _packaging(outline),
         "memorisation": _memorisation(outline),
     }
+
+
+def of_method(outline: Outline) -> Phase | None:
+    """What the method does in one of the recipe's groups; None where it does not say."""
+    method = method_of(outline.recipe)
+    with plugins.blaming(method.code):
+        return method.work(outline.group()) if method.work else None
 
 
 def possible(outline: Outline) -> Outline:
@@ -53,9 +61,7 @@ def possible(outline: Outline) -> Outline:
     chosen, classes = outline.recipe, outline.shape.classes
     most = max(1, outline.training // classes)
     if chosen.ipc > most:
-        raise UserError(
-            f"ipc: {units.counted(chosen.ipc, 'image')} per class of about {most}", next=f"--set ipc={most}"
-        )
+        raise UserError(f"ipc: {counted(chosen.ipc, 'image')} per class of about {most}", next=f"--set ipc={most}")
     if (chosen.labels.top_k or 1) > classes:
         raise UserError(f"labels.top_k: {chosen.labels.top_k} of {classes} classes", next="--set labels.top_k=1")
     return outline
@@ -226,26 +232,6 @@ def _shared(row: dict[str, Any], processes: int, parts: int, at_once: int) -> di
         "compiling": processes * row["compiling"],
         "wall_seconds": max(shared, seconds / at_once),
     }
-
-
-def within_budget(outline: Outline, most: dict[str, int]) -> Outline:
-    """The outline with as many images at once as its recipe's memory allows, as fits foretell it.
-
-    Args:
-        most: what `distill` would try at most, by the names of the decisions.
-    """
-    if outline.recipe.memory is None:
-        return outline
-    budget, chosen = units.memory_bytes(outline.recipe.memory), dict[str, Any]()
-    works = [work for phase in phases(outline).values() for work in (phase.works if phase else [])]
-    for name, limit in most.items():
-        all_fits = [stored_or_rough(work, outline.decisions) for work in works if work.cut == name]
-        chosen[name] = memory.foretold(budget, name, limit, partial(_most, all_fits))
-    return replace(outline, decisions=replace(outline.decisions, **chosen))
-
-
-def _most(fits: Sequence[Fit], images: int) -> float:
-    return max((fit.bytes(images) for fit in fits), default=0)
 
 
 def _source(outline: Outline) -> Phase:

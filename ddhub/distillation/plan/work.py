@@ -23,6 +23,7 @@ from ddhub.distillation import recipes
 from ddhub.training import architectures, fit, optimisation
 from ddhub.training import network as network_module
 from ddhub.training.device import Decisions
+from ddhub.training.field_networks import ConvNet
 from ddhub.training.network import Network
 from ddhub.training.protocol import Protocol
 
@@ -143,6 +144,7 @@ class Work:
     compiled: bool = False
     cut: str | None = None  # the decision that says how many images are at once, as `micro_batch`
     held: float = 0  # bytes of memory beside what calls take
+    batch: int = 0  # images of a call that no decision cuts
 
 
 @dataclass(frozen=True)
@@ -171,9 +173,7 @@ def forward(arch: str, classes: int, channels: int, side: int) -> Forward:
         net(torch.zeros(1, channels, side, side, device="meta"))
     weights = 4 * sum(value.numel() for value in net.state_dict().values())
     family = optimisation.FAMILIES[optimisation.kind(net)]
-    return Forward(
-        counter.get_total_flops(), sum(sizes), len(sizes), weights, family, isinstance(net, architectures.ConvNet)
-    )
+    return Forward(counter.get_total_flops(), sum(sizes), len(sizes), weights, family, isinstance(net, ConvNet))
 
 
 def _bytes(output: Any) -> int:
@@ -217,6 +217,7 @@ def training(
         compiled=decisions.compile and one.convnet,
         cut="micro_batch",
         held=held + 4 * one.weights,
+        batch=batch,
     )
 
 
@@ -239,6 +240,7 @@ def scoring(
         rough=Rough(one.flops + _whitening(outline, zca), 2 * one.bytes, one.bytes / 2, one.layers + 5),
         compiled=decisions.compile and one.convnet,
         held=held,
+        batch=min(PREDICTED, count),
     )
 
 
@@ -247,7 +249,7 @@ def moving(
     name: str,
     networks: Sequence[tuple[str, int]],
     batch: int,
-    steps: int,
+    steps: float,
     run: Callable[[int, int], object],
     *,
     chunk: int | None = None,
@@ -281,6 +283,7 @@ def moving(
         compiled=outline.decisions.compile and all(one.convnet for one, _ in passes),
         cut="chunk" if chunk else None,
         held=held,
+        batch=batch,
     )
 
 

@@ -12,9 +12,8 @@ from ddhub.artifact.folder import Artifact
 from ddhub.base.errors import UserError
 from ddhub.data import catalog
 from ddhub.interop import reading
+from ddhub.interop.layout import Layout
 from ddhub.interop.reading import Foreign, Reading
-
-HOLDS = ("logits",)
 
 
 def detect(path: Path, how: Reading) -> bool:
@@ -50,3 +49,6 @@ def write(found: Artifact, folder: Path) -> None:
     name = f"{catalog.spelling(found.manifest.source.dataset)}_ConvNet_{found.manifest.ipc}ipc_best.pt"
     pair = [found.inputs.clone(), found.soft_labels.clone()]
     reading.save(folder / name, {"data": pair, "accs_all_exps": {}})
+
+
+LAYOUT = Layout(detect=detect, read=read, write=write, holds=("logits",))

@@ -11,10 +11,9 @@ import torch
 from ddhub.artifact.folder import Artifact
 from ddhub.base.errors import UserError
 from ddhub.interop import reading
+from ddhub.interop.layout import Layout
 from ddhub.interop.layouts import _pairs
 from ddhub.interop.reading import Foreign, Reading
-
-HOLDS = ("logits",)
 
 
 def detect(path: Path, how: Reading) -> bool:
@@ -43,3 +42,6 @@ def write(found: Artifact, folder: Path) -> None:
     reading.save(folder / "images_best.pt", found.inputs.clone())
     reading.save(folder / "labels_best.pt", found.soft_labels.clone())
     reading.save(folder / "lr_best.pt", torch.tensor(found.manifest.protocol.lr, dtype=torch.float32))
+
+
+LAYOUT = Layout(detect=detect, read=read, write=write, holds=("logits",))

@@ -12,9 +12,8 @@ from ddhub.artifact.folder import Artifact
 from ddhub.base.errors import UserError
 from ddhub.data import catalog
 from ddhub.interop import reading
+from ddhub.interop.layout import Layout
 from ddhub.interop.reading import Foreign, Reading
-
-HOLDS = ("hard",)
 
 
 def _experiments(content: Any) -> list[Any] | None:
@@ -71,3 +70,6 @@ def write(found: Artifact, folder: Path) -> None:
     name = f"res_{method}_{dataset}_{net}_{record.ipc}ipc.pt"
     content = {"data": [[found.inputs.clone(), found.labels.clone()]], "accs_all_exps": {}}
     reading.save(folder / name, content)
+
+
+LAYOUT = Layout(detect=detect, read=read, write=write)

@@ -11,10 +11,10 @@ from ddhub.artifact.folder import Artifact
 from ddhub.base.errors import UserError
 from ddhub.data import catalog
 from ddhub.interop import reading
+from ddhub.interop.layout import Layout
 from ddhub.interop.reading import Foreign, Reading
 
 IPC = 10
-HOLDS = ("hard",)
 NAMES = {"cifar100": "cifar100", "tiny": "tinyimagenet"}
 
 
@@ -42,3 +42,6 @@ def write(found: Artifact, folder: Path) -> None:
         )
     name = NAMES.get(catalog.dataset(record.source.dataset) or "", catalog.spelling(record.source.dataset).lower())
     reading.save(folder / f"{name}.pt", found.inputs.clone())
+
+
+LAYOUT = Layout(detect=detect, read=read, write=write)

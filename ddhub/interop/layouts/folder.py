@@ -5,8 +5,10 @@ training run and are no part of the set.
 """
 
 import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,54 +18,104 @@ from ddhub.artifact.folder import Artifact
 from ddhub.base import files, limits
 from ddhub.base.errors import UserError
 from ddhub.data import decode as decodes
+from ddhub.data import survey
+from ddhub.data.decode import Rules
 from ddhub.interop import reading
+from ddhub.interop.layout import Layout
 from ddhub.interop.reading import Foreign, Reading
 
-HOLDS = ("hard",)
 CLASSES = "classes.txt"  # class names, a line each, beside numbered folders
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+# A file that is called so and is no picture is a damaged one; one with another name is no part of the set.
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm", ".pnm", ".pfm")
+BESIDE = ("__MACOSX", "FKD_")  # what folders beside the classes begin with; hidden ones too
+TABLES = (".parquet", ".arrow", ".pt", ".pth", ".npz", ".zip", ".tar")  # what other layouts read
+
+
+@dataclass(frozen=True)
+class Found:
+    """What lies in a folder of class folders."""
+
+    classes: dict[Path, list[Path]]  # the picture files of each class folder, in the order of their numbers
+    left_out: list[str]  # what is no part of the set, in words
 
 
 def _root(path: Path) -> Path:
     return path / "syn_data" if (path / "syn_data").is_dir() else path
 
 
-def _class_folders(root: Path) -> list[Path]:
-    return sorted(entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith((".", "FKD_")))
+def _folders(root: Path) -> list[Path]:
+    """The folders that may be a class's."""
+    return sorted(entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith((".", *BESIDE)))
 
 
-def _pictures(folder: Path) -> list[Path]:
-    """The image files of a class in the order of their numbers."""
-    found = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")]
-    return sorted(found, key=lambda path: [int(t) if t.isdecimal() else t for t in re.split(r"(\d+)", path.name)])
+def _is_picture(path: Path) -> bool:
+    """By name or by content; `._name` is what macOS writes beside a file."""
+    if path.name.startswith(".") or not path.is_file():
+        return False
+    return path.suffix.lower() in SUFFIXES or decodes.is_picture(path)
+
+
+def _look(root: Path) -> Found:
+    """Tell classes from what lies beside them, by what the files hold."""
+    classes, left, beside = {}, Counter[str](), []
+    for folder in _folders(root):
+        entries = sorted(folder.iterdir(), key=_by_number)
+        pictures = [path for path in entries if _is_picture(path)]
+        if pictures:
+            classes[folder] = pictures
+            left.update(_kind(path) for path in entries if path not in set(pictures))
+        else:
+            beside.append(folder.name)
+    loose = sum(_is_picture(path) for path in root.iterdir())
+    told = [f"{loose} pictures beside the class folders"] if loose else []
+    told += [f"{count} {kind} beside the pictures" for kind, count in sorted(left.items())]
+    return Found(classes, told + ([f"folders without pictures ({', '.join(beside[:5])})"] if beside else []))
+
+
+def _kind(path: Path) -> str:
+    if path.is_dir():
+        return "folders"
+    return f"{path.suffix} files" if path.suffix and not path.name.startswith(".") else "hidden or nameless files"
+
+
+def _by_number(path: Path) -> list[tuple[bool, int, str]]:
+    """The order of numbers in a name: image10 comes after image9."""
+    parts = re.split(r"(\d+)", path.name)
+    return [(t.isdecimal(), int(t) if t.isdecimal() else 0, t) for t in parts]
 
 
 def detect(path: Path, how: Reading) -> bool:
-    """A folder of folders of images."""
-    folders = _class_folders(_root(path)) if path.is_dir() else []
-    return bool(folders) and all(any(p.suffix.lower() in SUFFIXES for p in folder.iterdir()) for folder in folders)
+    """A folder of folders of pictures; what else lies there is nothing that another layout reads."""
+    if not path.is_dir():
+        return False
+    folders = {folder: list(folder.iterdir()) for folder in _folders(_root(path))}
+    bare = [folder for folder, entries in folders.items() if not any(map(_is_picture, entries))]
+    return len(bare) < len(folders) and not any(_holds_data(entry) for folder in bare for entry in folders[folder])
+
+
+def _holds_data(entry: Path) -> bool:
+    """Whether what lies in a folder without pictures may be a set's: a table, or pictures further down."""
+    return entry.suffix in TABLES or (entry.is_dir() and any(map(_is_picture, entry.iterdir())))
 
 
 def read(path: Path, how: Reading) -> Foreign:
-    """Decode every image as it is; they must all have one size."""
+    """Decode every image as a viewer shows it; they must all have one size."""
     if not path.is_dir():
         raise UserError(f"{path.name}: is no folder of class folders; unpack archives first")
     root = _root(path)
-    folders = _class_folders(root)
-    everything = {folder: _pictures(folder) for folder in folders}
-    paths = [picture for found in everything.values() for picture in found]
+    found = _look(root)
+    paths = [picture for pictures in found.classes.values() for picture in pictures]
     if not paths:
         raise UserError(f"{path.name}: holds no class folders with images")
-    _refuse_links([root, *folders, *paths], path)
-    reading.check_names(folder.name for folder in folders)
-    if len(folders) > limits.CLASSES:
-        raise UserError(f"{path.name}: {len(folders)} classes, more than the {limits.CLASSES} that are read")
-    images = _decoded(paths, path, how)
-    labels = torch.tensor([number for number, found in enumerate(everything.values()) for _ in found])
-    groups = _named(root, tuple(re.sub(r"^new(?=\d+$)", "", folder.name) for folder in folders))
-    lossy = any(picture.suffix.lower() in (".jpg", ".jpeg") for picture in paths)
-    notes = ["JPEG files are kept as the pixels they decode to"] if lossy else []
+    _refuse_links([root, *found.classes, *paths], path)
+    reading.check_names(folder.name for folder in found.classes)
+    if len(found.classes) > limits.CLASSES:
+        raise UserError(f"{path.name}: {len(found.classes)} classes, more than the {limits.CLASSES} that are read")
+    images, notes = _decoded(paths, path, how)
+    labels = torch.tensor([number for number, pictures in enumerate(found.classes.values()) for _ in pictures])
+    groups = _named(root, tuple(re.sub(r"^new(?=\d+$)", "", folder.name) for folder in found.classes))
     notes += ["FKD labels beside the images are left out"] if any(root.glob("FKD_*")) else []
+    notes += [f"left out: {text}" for text in found.left_out]
     return Foreign("folder", images, labels, reading.records(paths, path), groups=groups, notes=notes)
 
 
@@ -88,34 +140,52 @@ def _refuse_links(paths: list[Path], root: Path) -> None:
             raise UserError(f"{path.relative_to(root)}: is a symbolic link; refused", next="put the file itself there")
 
 
-def _decoded(paths: list[Path], root: Path, how: Reading) -> torch.Tensor:
-    """All images as uint8 (N, C, H, W); grey only where all of them are."""
-    arrays: list[np.ndarray] = []
-    for path in paths:
-        array = _opened(path, str(path.relative_to(root)), arrays[0].shape[:2] if arrays else None)
-        if not arrays and array.nbytes * len(paths) > how.limit:
-            raise UserError(f"{root.name}: {len(paths)} images are more than is read", next="--max-bytes BYTES")
-        arrays.append(array)
-    if not all(array.ndim == 2 for array in arrays):
-        arrays = [array if array.ndim == 3 else np.repeat(array[..., None], 3, 2) for array in arrays]
-    stacked = torch.from_numpy(np.stack(arrays))
-    return stacked[:, None] if stacked.dim() == 3 else stacked.permute(0, 3, 1, 2).contiguous()
+def _decoded(paths: list[Path], root: Path, how: Reading) -> tuple[torch.Tensor, list[str]]:
+    """All images as uint8 (N, C, H, W), grey only where all of them are; and what to write down of them."""
+    headers = [survey.header(str(path), str(path.relative_to(root))) for path in paths]
+    for header in headers:
+        _check_size(header, headers[0])
+    grey = all(header.grey for header in headers)
+    (side, _), channels = headers[0].size, 1 if grey else 3
+    if channels * side * side * len(paths) > how.limit:
+        raise UserError(f"{root.name}: {len(paths)} images are more than is read", next="--max-bytes BYTES")
+    rules = _rules(how)
+    wide = [(str(path), header.where) for path, header in zip(paths, headers, strict=True) if header.wide]
+    if wide and rules.range is None:
+        rules = survey.ranged(wide, rules)
+    images = np.empty((len(paths), channels, side, side), np.uint8)
+    for place, array in enumerate(_arrays(paths, headers, rules, grey)):
+        images[place] = array
+    notes = ["JPEG files are kept as the pixels they decode to"] if any(h.lossy for h in headers) else []
+    notes += [survey.said(rules.range)] if wide and rules.range else []
+    clear = sum(header.transparent for header in headers)
+    notes += [f"{clear} pictures have transparency: shown on {rules.background} (--background)"] if clear else []
+    return torch.from_numpy(images), notes
 
 
-def _opened(path: Path, where: str, shape: tuple[int, ...] | None) -> np.ndarray:
-    """One image, (H, W) where it is grey and (H, W, 3) otherwise; its size is looked at before it is decoded."""
+def _arrays(paths: list[Path], headers: list[survey.Header], rules: Rules, grey: bool) -> Iterator[np.ndarray]:
+    for path, header in zip(paths, headers, strict=True):
 
-    def decode(image: Any) -> np.ndarray:
-        width, height = image.size
-        if max(width, height) > limits.SIDE:
-            raise UserError(f"{where}: claims {width}x{height} pixels; refused")
-        if width != height or shape not in (None, (height, width)):
-            wanted = "a square" if shape is None else f"{shape[1]}x{shape[0]} as the others"
-            raise UserError(f"{where}: is {width}x{height}, not {wanted}")
-        return np.array(image.convert("L" if image.mode in ("1", "L") else "RGB"))
+        def decode(image: object, where: str = header.where) -> np.ndarray:
+            return decodes.array(image, rules, where, grey)
 
-    found: np.ndarray = decodes.picture(path, where, decode)
-    return found
+        yield decodes.picture(path, header.where, decode)
+
+
+def _rules(how: Reading) -> Rules:
+    """What the user said of the pictures."""
+    bounds = (how.range[0], how.range[1]) if how.range else None
+    return Rules(bounds, how.background or Rules.background, option="--range {:g},{:g}")
+
+
+def _check_size(header: survey.Header, first: survey.Header) -> None:
+    """All pictures are squares of one size, and not too large."""
+    (width, height), (side, _) = header.size, first.size
+    if max(width, height) > limits.SIDE:
+        raise UserError(f"{header.where}: claims {width}x{height} pixels; refused")
+    if width != height or width != side:
+        wanted = "a square" if header is first else f"{side}x{side} as the others"
+        raise UserError(f"{header.where}: is {width}x{height}, not {wanted}")
 
 
 def write(found: Artifact, folder: Path, named: bool = False) -> None:
@@ -136,3 +206,6 @@ def write(found: Artifact, folder: Path, named: bool = False) -> None:
         files.write_bytes(folder / own / f"class{label:05d}_id{seen[label]:05d}.png", parquet.png(image))
         seen[label] += 1
     files.write_bytes(folder / CLASSES, "".join(f"{name}\n" for name in classes).encode())
+
+
+LAYOUT = Layout(detect=detect, read=read, write=write, named=True)

@@ -6,12 +6,13 @@ artifact is one already.
 
 from pathlib import Path
 
-from ddhub.artifact.manifest import FileRecord
+from ddhub.artifact.records import FileRecord
 from ddhub.base import files, hub_client
 from ddhub.base.errors import UserError
 from ddhub.data import source
 from ddhub.data.spec import SourceSpec
 from ddhub.interop import reading
+from ddhub.interop.layout import Layout
 from ddhub.interop.reading import Foreign, Reading
 
 # What tells such a folder by itself; other tables could be anybody's settings, and need `--layout hub`.
@@ -42,6 +43,8 @@ def read(path: Path, how: Reading) -> Foreign:
         image=how.image,
         label=how.label,
         train=how.split,
+        range=list(how.range) if how.range else None,
+        background=how.background,
     )
     try:
         split, _, _ = source.load_train(spec, limit=how.limit)
@@ -49,6 +52,8 @@ def read(path: Path, how: Reading) -> Foreign:
         said = str(fault).splitlines()[0].removeprefix("source: ").replace("source.", "")
         where = path.name if local else str(path)
         then = "--config NAME" if "which subset?" in said else "--image, --label, --split or --config NAME"
+        if fault.next and "source.range" in fault.next:
+            then = "--range BLACK,WHITE"
         raise UserError(f"{where}: as a set of images: {said}", next=then) from fault
     notes = []
     if local:
@@ -60,3 +65,6 @@ def read(path: Path, how: Reading) -> Foreign:
         notes = ["the hash is of the decoded images, labels and class names of the Hub dataset"]
     notes += [f"read from the subset {how.config}"] if how.config else []
     return Foreign("hub", split.images, split.labels, records, groups=split.classes, notes=notes)
+
+
+LAYOUT = Layout(detect=detect, read=read)

@@ -14,9 +14,9 @@ from torch import Tensor
 from ddhub.artifact.folder import Artifact
 from ddhub.base.errors import UserError
 from ddhub.interop import reading
+from ddhub.interop.layout import Layout
 from ddhub.interop.reading import Foreign, Reading
 
-HOLDS = ("hard",)
 EMPTY = 0.5  # what fills up a side that the factor does not divide
 
 
@@ -68,3 +68,6 @@ def write(found: Artifact, folder: Path) -> None:
     """Write `data.pt`: whole images, so factor 1 reads it."""
     assert found.inputs.dtype == torch.float32
     reading.save(folder / "data.pt", [found.inputs.clone(), found.labels.clone()])
+
+
+LAYOUT = Layout(detect=detect, read=read, write=write)

@@ -14,9 +14,8 @@ from ddhub.base import files
 from ddhub.base.errors import UserError
 from ddhub.data import catalog
 from ddhub.interop import reading
+from ddhub.interop.layout import Layout
 from ddhub.interop.reading import Foreign, Reading
-
-HOLDS = ("regression",)
 
 
 def detect(path: Path, how: Reading) -> bool:
@@ -58,3 +57,6 @@ def write(found: Artifact, folder: Path) -> None:
     images = found.inputs.permute(0, 2, 3, 1).contiguous().numpy()
     labels = found.soft_labels.numpy()
     files.write_atomic(folder / name, lambda file: np.savez(file, images=images, labels=labels))
+
+
+LAYOUT = Layout(detect=detect, read=read, write=write, holds=("regression",))

@@ -12,10 +12,9 @@ import torch
 from ddhub.artifact.folder import Artifact
 from ddhub.base.errors import UserError
 from ddhub.interop import reading
+from ddhub.interop.layout import Layout
 from ddhub.interop.layouts import _pairs
 from ddhub.interop.reading import Foreign, Reading
-
-HOLDS = ("hard", "probabilities")
 
 
 def detect(path: Path, how: Reading) -> bool:
@@ -56,3 +55,6 @@ def write(found: Artifact, folder: Path) -> None:
     labels = found.soft_labels if soft and found.soft_labels is not None else found.labels
     reading.save(folder / "images_best.pt", found.inputs.clone())
     reading.save(folder / "labels_best.pt", labels.clone())
+
+
+LAYOUT = Layout(detect=detect, read=read, write=write, holds=("hard", "probabilities"))

@@ -173,7 +173,7 @@ def test_a_set_by_the_fields_constants_says_so_and_is_trained_by_them(image_fold
     monkeypatch.setattr(preprocess, "fit", lambda *_, **__: pytest.fail("nothing is fitted"))
     asked = tmp_path / "constants.yaml"
     asked.write_text(field_recipe(image_folder).yaml().replace("path: null", f"path: {image_folder}"))
-    folder = api.distill(str(asked), out=tmp_path / "set", threads=1)["folder"]
+    folder = api.distill(str(asked), out=tmp_path / "set", threads=1).to_dict()["folder"]
     found = folders.read(tmp_path / "set")
     known = found.manifest.preprocess
     assert (known.statistics, known.mean, known.std) == ("field", [0.4914, 0.4822, 0.4465], [0.2023, 0.1994, 0.2010])

@@ -9,20 +9,22 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from ddhub.base import seeds
 from ddhub.base.errors import UserError
 from ddhub.data.preprocess import Preprocess
 from ddhub.data.source import Split
-from ddhub.distillation import recipes
+from ddhub.distillation import momentum, recipes
 from ddhub.distillation.methods import apm
 from ddhub.distillation.task import Task
 from ddhub.training import device, fit
 from ddhub.training import network as networks
+from ddhub.training.augment import augment
 from ddhub.training.loop import Run
 from ddhub.training.protocol import Protocol
 from ddhub.training.teachers import Teachers
 
 WITH = partial(device.Decisions, "cpu", 1, False, "float32")  # so many together
-ARCH, CLASSES, IPC, SIDE = "convnet2_w4", 3, 4, 8
+ARCH, OTHER, CLASSES, IPC, SIDE = "convnet2_w4", "convnet_w6", 3, 4, 8
 
 
 def task_of(**settings) -> Task:
@@ -51,15 +53,14 @@ def dense(task: Task) -> torch.Tensor:
     config = task.config
     images, labels = task.start("real")
     velocity, average, lr = torch.zeros_like(images), images.clone(), config.lr_images
-    student = task.network(ARCH)
     for step in range(config.iterations):
         if step % config.refresh_every == 0:
-            rows = apm.drawn(len(labels), task, step)
             store = types.SimpleNamespace(read=lambda rows, now=images: {"images": now[rows]}, write=lambda *_: None)
             state = {"rows": torch.arange(0), "batch": {}, "moved": torch.full((len(labels),), step), "lr": lr}
-            apm.refresh(state, store, student, labels, task, step)
+            apm.refresh(state, store, labels, task, step)
+        rows = state["rows"]
         velocity = config.momentum * velocity
-        velocity[rows] += readable_gradient(images[rows], labels[rows], state, student, task)
+        velocity[rows] += readable_gradient(images[rows], labels[rows], state, task, step)
         images = images - lr * velocity
         if config.average:
             average = average.lerp(images, 1 - config.average)
@@ -68,20 +69,29 @@ def dense(task: Task) -> torch.Tensor:
     return average if config.average else images
 
 
-def readable_gradient(images, labels, state, student, task) -> torch.Tensor:
-    """The gradient as the paper writes the loss: snapshot by snapshot, all images at once."""
-    images = images.detach().requires_grad_()
-    teacher = task.teachers.network.forward(task.teachers.weights[state["teacher"]], images)
-    gaps = [(student.forward(weights, images) - teacher).abs().mean(1) for weights in state["snapshots"]]
-    loss = (task.config.alpha * F.cross_entropy(teacher, labels, reduction="none") - sum(gaps)).mean()
-    return torch.autograd.grad(loss, images)[0]
+def readable_gradient(images, labels, state, task, step=0) -> torch.Tensor:
+    """The gradient as the paper writes the loss, snapshot by snapshot, all images at once; the mean over views."""
+    images, views = images.detach().requires_grad_(), task.config.views
+    draws = [seeds.generator(task.recipe.seed, "view", step, view) for view in range(views)]
+    losses = []
+    for seen in [augment(images, "dsa", draw) for draw in draws] or [images]:
+        teacher = task.teachers.network.forward(task.teachers.weights[state["teacher"]], seen)
+        gaps = [
+            (task.network(arch).forward(weights, seen) - teacher).abs().mean(1)
+            for arch, several in state["snapshots"].items()
+            for weights in several
+        ]
+        typical = task.config.alpha * F.cross_entropy(teacher, labels, reduction="none")
+        losses.append((typical - sum(gaps) / task.config.students).mean())
+    return torch.autograd.grad(sum(losses) / len(losses), images)[0]
 
 
+@pytest.mark.parametrize("more", [{}, {"views": 2}, {"students": 2, "student": {"arch": [ARCH, OTHER], "epochs": 2}}])
 @pytest.mark.parametrize("average", [0.0, 0.9])
 @pytest.mark.parametrize("batch", [None, 5])
-def test_the_loop_is_that_of_one_optimiser_over_all_images(tmp_path, batch, average):
+def test_the_loop_is_that_of_one_optimiser_over_all_images(tmp_path, batch, average, more):
     """Rows that wait in the store end where momentum would have carried them, across the decay of the rate too."""
-    task = task_of(batch=batch, average=average, iterations=13, refresh_every=2)
+    task = task_of(batch=batch, average=average, iterations=13, refresh_every=2, **more)
     found = apm.distill(task, Run(tmp_path, "distill")).images
     expected = dense(task)
     assert (expected - task.start("real")[0]).abs().max() > 0.1  # something happened
@@ -92,21 +102,22 @@ def test_waiting_rows_are_projected_too():
     """A row that coasts beyond what can be displayed is brought back."""
     task = task_of(project=True)
     values = {"images": torch.full((2, 1, SIDE, SIDE), 1.9), "velocity": torch.full((2, 1, SIDE, SIDE), -1.0)}
-    moved = apm.coasted(values, torch.tensor([0, 4]), 3.0, task)["images"]
+    moved = momentum.coasted(values, torch.tensor([0, 4]), 3.0, task)["images"]
     assert torch.allclose(moved, torch.tensor([1.9, 2.0]).view(2, 1, 1, 1).expand_as(moved))  # (1 - mean) / std
 
 
+@pytest.mark.parametrize("views", [0, 2])
 @pytest.mark.parametrize("chunk", [1, 4, 7])
-def test_the_gradient_does_not_depend_on_the_chunk(chunk):
-    """Any chunk gives the gradient of the whole batch."""
-    task = task_of()
+def test_the_gradient_does_not_depend_on_the_chunk(chunk, views):
+    """Any chunk gives the gradient of the whole batch, as it is or in views."""
+    task = task_of(views=views)
     images, labels = task.start("real")
     student = task.network(ARCH)
     snapshots = [student.init(5), student.init(6)]
-    state = {"teacher": 1, "snapshots": snapshots}
-    expected = readable_gradient(images, labels, state, student, task)
-    for way in (task_of(chunk=chunk), replace(task, decisions=device.Decisions(chunk=chunk))):
-        found, gap = apm.adversarial_gradient(images, labels, student, snapshots, 1, way)
+    state = {"teacher": 1, "snapshots": {ARCH: snapshots}}
+    expected = readable_gradient(images, labels, state, task, 3)
+    for way in (task_of(chunk=chunk, views=views), replace(task, decisions=device.Decisions(chunk=chunk))):
+        found, gap = apm.adversarial_gradient(images, labels, [(student, snapshots)], 1, way, 3)
         assert (found - expected).abs().max() < 1e-5 * expected.abs().max() and gap > 0
 
 
@@ -114,10 +125,10 @@ def test_a_group_moves_as_fast_as_the_whole_set():
     """The gradient of a group's images is their part of the whole set's, however few they are."""
     task = task_of()
     images, labels = task.start("real")
-    student = task.network(ARCH)
-    whole, _ = apm.adversarial_gradient(images, labels, student, [student.init(5)], 1, task)
+    students = [(task.network(ARCH), [task.network(ARCH).init(5)])]
+    whole, _ = apm.adversarial_gradient(images, labels, students, 1, task, 0)
     group = replace(task, parts=3)
-    part, _ = apm.adversarial_gradient(images[:IPC], labels[:IPC], student, [student.init(5)], 1, group)
+    part, _ = apm.adversarial_gradient(images[:IPC], labels[:IPC], students, 1, group, 0)
     assert (part - whole[:IPC]).abs().max() < 1e-5 * whole[:IPC].abs().max()
 
 
@@ -134,14 +145,15 @@ def test_of_several_students_the_mean_counts(monkeypatch):
         monkeypatch.setattr(networks.Network, "together", together)
         store = types.SimpleNamespace(read=lambda rows: {"images": images[rows]}, write=lambda *_: None)
         state = {"rows": torch.arange(0), "batch": {}, "moved": torch.zeros(len(labels)), "lr": 3.0}
-        apm.refresh(state, store, student, labels, task, 0)
+        apm.refresh(state, store, labels, task, 0)
         states.append(state)
-    first, second = (state["snapshots"] for state in states)
+    first, second = (state["snapshots"][ARCH] for state in states)
     assert len(first) == len(second) == 4  # two of each
     assert all(torch.allclose(a[name], b[name], atol=1e-4) for a, b in zip(first, second, strict=True) for name in a)
     which, alone = states[0]["teacher"], task_of()
-    halves = [apm.adversarial_gradient(images, labels, student, own, which, alone)[0] for own in (first[:2], first[2:])]
-    both = apm.adversarial_gradient(images, labels, student, first, which, task)[0]
+    found = partial(apm.adversarial_gradient, images, labels, which=which, step=0)
+    halves = [found([(student, own)], task=alone)[0] for own in (first[:2], first[2:])]
+    both = found([(student, first)], task=task)[0]
     assert (both - sum(halves) / 2).abs().max() < 1e-5 * both.abs().max()
     assert (halves[0] - halves[1]).abs().max() > 0.01 * both.abs().max()
 
@@ -175,3 +187,92 @@ def test_checkpoints_do_not_grow_with_the_set(tmp_path: Path):
         apm.distill(task, Run(tmp_path / str(ipc), "distill", checkpoint_seconds=0))
         sizes.append(max(path.stat().st_size for path in (tmp_path / str(ipc)).glob("*.pt")))
     assert sizes[1] - sizes[0] <= 4 * 8 * CLASSES + 64
+
+
+MIXED = {"views": 2, "students": 1, "student": {"arch": [ARCH, OTHER], "epochs": 2}, "refresh_every": 2}
+
+
+@pytest.mark.parametrize(
+    ("students", "turns"),
+    [
+        (1, [["a"], ["b"], ["c"], ["a"]]),
+        (2, [["a", "b"], ["c", "a"], ["b", "c"], ["a", "b"]]),
+        (3, [["a", "b", "c"], ["a", "b", "c"]]),
+    ],
+)
+def test_families_of_students_take_turns(students, turns):
+    """One student after another, and one refresh after another."""
+    config = apm.Config.model_validate({"students": students, "student": {"arch": ["a", "b", "c"]}})
+    assert [apm.turn(config, number) for number in range(len(turns))] == turns
+
+
+def test_a_refresh_keeps_the_snapshots_of_its_families(tmp_path):
+    """The first refresh's students are of the first family alone, the second's of the second; of two, one each."""
+    seen = []
+
+    class Seen(Run):
+        def log(self, **values) -> None:
+            seen.append({arch: len(several) for arch, several in self.state["snapshots"].items()})
+
+        def steps(self, n, state, store=None):
+            self.state = state
+            yield from super().steps(n, state, store)
+
+    apm.distill(task_of(iterations=4, **MIXED), Seen(tmp_path / "one", "distill"))
+    apm.distill(task_of(iterations=1, **{**MIXED, "students": 2}), Seen(tmp_path / "two", "distill"))
+    assert seen == [{ARCH: 2}, {ARCH: 2}, {OTHER: 2}, {OTHER: 2}, {ARCH: 2, OTHER: 2}]
+
+
+def test_a_run_of_views_and_families_resumes_to_the_bit(tmp_path, monkeypatch):
+    """It dies between two refreshes and goes on with the students that it had."""
+    whole = apm.distill(task_of(iterations=6, **MIXED), Run(tmp_path / "whole", "distill")).images
+    moved, updates = momentum.update, []
+
+    def dies(*given) -> None:
+        if len(updates) == 3:
+            raise KeyboardInterrupt
+        updates.append(moved(*given))
+
+    monkeypatch.setattr(apm, "update", dies)
+    with pytest.raises(KeyboardInterrupt):
+        apm.distill(task_of(iterations=6, **MIXED), Run(tmp_path / "cut", "distill", checkpoint_seconds=0))
+    monkeypatch.setattr(apm, "update", moved)
+    refresh, refreshed = apm.refresh, []
+    monkeypatch.setattr(apm, "refresh", lambda *given: refreshed.append(given[-1]) or refresh(*given))
+    assert torch.equal(apm.distill(task_of(iterations=6, **MIXED), Run(tmp_path / "cut", "distill")).images, whole)
+    assert refreshed == [4]  # the students of step 2 were in the checkpoint
+
+
+def test_views_move_the_images_otherwise():
+    """The mean over augmented views is another gradient than that of the bare images."""
+    bare, seen = task_of(), task_of(views=2)
+    images, labels = bare.start("real")
+    students = [(bare.network(ARCH), [bare.network(ARCH).init(5)])]
+    first, second = (apm.adversarial_gradient(images, labels, students, 1, task, 0)[0] for task in (bare, seen))
+    assert (first - second).abs().max() > 0.1 * first.abs().max()
+    again = apm.adversarial_gradient(images, labels, students, 1, seen, 0)[0]
+    other = apm.adversarial_gradient(images, labels, students, 1, seen, 1)[0]
+    assert torch.equal(again, second) and not torch.equal(other, second)
+
+
+@pytest.mark.parametrize(
+    ("arch", "fault"),
+    [
+        ([], "names no architecture"),
+        ("", "names no architecture"),
+        (3, "expected text, got 3, or expected a list, got 3"),
+    ],
+)
+def test_a_student_of_no_architecture_is_refused(arch, fault):
+    """In one line that opens with the key."""
+    with pytest.raises(UserError, match=f"method.student.arch: {fault}"):
+        task_of(student={"arch": arch})
+
+
+def test_a_recipe_without_views_or_families_is_what_it_was():
+    """Its content, which is hashed, knows neither; with them it is another recipe."""
+    plain, views = task_of().recipe, task_of(views=2).recipe
+    several = task_of(student={"arch": [ARCH, OTHER], "epochs": 2}).recipe
+    assert "views" not in plain.content()["method"] and plain.content()["method"]["student"]["arch"] == ARCH
+    assert len({plain.hash, views.hash, several.hash, task_of(views=0).recipe.hash}) == 3
+    assert several.content()["method"]["student"]["arch"] == [ARCH, OTHER]

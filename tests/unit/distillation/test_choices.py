@@ -36,7 +36,7 @@ def seconds(monkeypatch):
     return looked_at
 
 
-def chosen(held: Holdings = PHOTOS, **asked) -> choices.Start:
+def chosen(held: Holdings = PHOTOS, **asked) -> choices.Choice:
     return choices.start(held, Asked(**asked))
 
 

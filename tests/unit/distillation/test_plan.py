@@ -16,7 +16,7 @@ from ddhub.data.catalog import Shape
 from ddhub.distillation import pipeline, recipes
 from ddhub.distillation.methods import apm
 from ddhub.distillation.plan import costs, forecast, history
-from ddhub.distillation.plan import work as works
+from ddhub.distillation.plan import work as work_module
 from ddhub.distillation.plan.work import Outline, Rough, Work
 from ddhub.training import device
 
@@ -60,7 +60,7 @@ def test_every_shipped_recipe_is_planned_without_its_source(name, monkeypatch):
 def test_what_is_known_of_digits_is_what_they_are():
     """The table's figures, against the source itself; the other sources cannot be read here."""
     spec = recipes.read("digits_ipc1").source
-    assert works.shape(spec) == source.load_train(spec)[0].shape
+    assert work_module.shape(spec) == source.load_train(spec)[0].shape
 
 
 def test_a_source_that_nobody_knows_asks_for_its_shape():
@@ -92,6 +92,32 @@ def test_more_work_takes_longer(steady):
     assert bare[1] == pytest.approx(2 * bare[0])
     few, many = (row(api.plan(f"imagenet_ipc{ipc}", threads=1).to_dict(), "packaging") for ipc in (10, 100))
     assert many["seconds"] > few["seconds"] and many["disk_bytes"] > few["disk_bytes"]
+
+
+def test_views_and_families_of_students_are_counted(steady):
+    """Two views are twice the passes of an update; of two families each is trained at every second refresh."""
+
+    def works(*overrides):
+        found = api.plan(
+            "digits_ipc10", overrides=["method.iterations=40", "method.refresh_every=4", *overrides], threads=1
+        )
+        return [each for each in row(found, "distill")["works"] if each["name"] in ("updates", "students")]
+
+    def total(found, name):
+        return sum(each["calls"] for each in found if each["name"] == name)
+
+    bare, seen = works(), works("method.views=2")
+    assert total(seen, "updates") == 2 * total(bare, "updates") and total(seen, "students") == total(bare, "students")
+    drawn = works("method.student.arch=[convnet2_w32, convnet2_w8]")
+    assert len(drawn) == 4 and {each["calls"] for each in drawn if each["name"] == "updates"} == {20}
+    assert total(drawn, "students") == total(bare, "students")
+    both = works("method.student.arch=[convnet2_w32, convnet2_w8]", "method.students=2")
+    assert total(both, "updates") == 40 and total(both, "students") == 2 * total(bare, "students")
+    seconds = [
+        sum(each["seconds"] for each in found if each["name"] == "updates")
+        for found in (works("method.student.arch=convnet2_w8"), drawn, bare)
+    ]
+    assert seconds[0] < seconds[1] < seconds[2]
 
 
 def test_memory_grows_with_the_chunk_and_not_with_the_set(steady):
@@ -169,7 +195,7 @@ def test_teachers_are_shared_by_workers(steady):
 
 def test_a_method_that_does_not_say_what_it_does_is_left_out(steady, monkeypatch):
     """And the plan says so."""
-    monkeypatch.delattr(apm, "work")
+    monkeypatch.setattr(apm, "METHOD", replace(apm.METHOD, work=None))
     found = api.plan("digits_ipc1", threads=1).to_dict()
     assert row(found, "distill")["seconds"] is None and found["not_told"] == ["distill"]
     assert found["sum"]["seconds"] > 0

@@ -16,6 +16,7 @@ from ddhub.artifact import origin
 from ddhub.base.errors import UserError
 from ddhub.cli import app
 from ddhub.interop import conventions, importing
+from ddhub.interop import layout as layouts
 from ddhub.interop.layouts import idc
 
 CIFAR = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
@@ -120,12 +121,10 @@ def test_kip_s_targets_go_out_class_by_class(image_folder, tmp_path):
     ],
 )
 def test_files_have_the_names_that_peers_look_for(layout, dataset, name, grouped, tmp_path):
-    from ddhub.base import plugins
-
     source = grouped.manifest.source.model_copy(update={"dataset": dataset})
     found = dataclasses.replace(grouped, manifest=grouped.manifest.model_copy(update={"source": source}))
     (tmp_path / "out").mkdir()
-    plugins.load("layouts", layout).write(found, tmp_path / "out")
+    layouts.load(layout).write(found, tmp_path / "out")
     assert [path.name for path in (tmp_path / "out").iterdir()] == [name]
 
 
@@ -290,7 +289,7 @@ def test_tensors_of_odd_forms_are_read_or_named(form, image_folder, tmp_path):
     torch.testing.assert_close(found.inputs, images[order], rtol=0, atol=2e-3 if form == "half" else 0)
 
 
-@pytest.mark.parametrize(("scale", "advice"), [(255, "--mean 0,0,0 --std 0.0039"), (1, "--layout idc")])
+@pytest.mark.parametrize(("scale", "advice"), [(255, "--mean 0,0,0 --std 0.0039"), (1, "--mean 0,0,0 --std 1.0")])
 def test_pixels_are_no_normalised_inputs(scale, advice, image_folder, tmp_path):
     """Floats in 0..255 or 0..1 under a mean and deviation are refused; what it advises runs."""
     pixels = torch.rand(6, 3, 12, 12, generator=torch.Generator().manual_seed(0)) * scale

@@ -309,3 +309,10 @@ def test_the_family_follows_the_norm(arch, family):
     assert found == family
     optimizer, schedule = {"transformer": ("adamw", "cosine"), "convnet": ("sgd", "half")}[found]
     assert (optimisation.FAMILIES[found].optimizer, optimisation.FAMILIES[found].schedule) == (optimizer, schedule)
+
+
+def test_the_work_of_training_is_counted_for_families_that_are_compiled():
+    """Three forward passes an image, of two operations a weight and place; nothing for families that are not."""
+    first, second, linear = 8 * 9 * 64, 8 * 8 * 9 * 16, 8 * 4 * 2
+    assert architectures.training_flops("convnet2_w8", 1, 8, 100) == 3 * 100 * 2 * (first + second + linear)
+    assert architectures.training_flops("alexnet_in_w8", 1, 8, 100) == 0

@@ -7,7 +7,10 @@ import torch
 
 from ddhub.base import units
 from ddhub.base.errors import UserError
+from ddhub.data.catalog import Shape
 from ddhub.distillation import recipes
+from ddhub.distillation.plan import budget
+from ddhub.distillation.plan.work import Outline
 from ddhub.training import device as devices
 from ddhub.training import memory
 
@@ -84,3 +87,18 @@ def test_a_budget_is_measured_once_and_frozen(tmp_path, monkeypatch, capfd):
     assert "memory: chunk" in capfd.readouterr().err
     with pytest.raises(UserError, match="more than the budget"):
         api.distill("digits_ipc1", out=tmp_path / "other", overrides=[*small, "memory=1MB"])
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        "method={name: apm, views: 2, student: {arch: [convnet2_w8, convnet2_w4], epochs: 2}}",
+        "method={name: dm, arch: convnet2_w8, real: 16}",
+        "method={name: random}",
+    ],
+)
+def test_every_method_keeps_to_a_budget(held, method):
+    """What it has to try, it can; a chunk is decided for what takes gradients in chunks alone."""
+    chosen = recipes.read("digits_ipc1", [method, "memory=2GB", "teachers={arch: convnet2_w8, batch: 16}"])
+    decisions = budget.measured(Outline(chosen, Shape(1438, 10, 1, 8), devices.Decisions()))
+    assert decisions.micro_batch > 0 and (decisions.chunk > 0) == (chosen.method["name"] == "apm")

@@ -17,6 +17,7 @@ from torch._subclasses.fake_tensor import (
     unset_fake_temporarily,
 )
 
+from ddhub.distillation import momentum
 from ddhub.distillation.methods import apm
 from ddhub.training import architectures, augment, device, fit, losses
 from ddhub.training import network as networks
@@ -106,20 +107,23 @@ def test_every_augmentation_leaves_it_alone(mode, operation):
     assert found.device.type == DEVICE
 
 
-@pytest.mark.parametrize("average", [0.0, 0.9])
-def test_an_update_leaves_it_alone(mode, average):
+@pytest.mark.parametrize(("average", "views"), [(0.0, 0), (0.9, 0), (0.9, 2)])
+def test_an_update_leaves_it_alone(mode, average, views):
     """The gradient over all snapshots at once, chunk by chunk, and the step of images, momentum and average."""
-    config = apm.Config(average=average, chunk=5, project=False)
+    config = apm.Config(average=average, views=views, chunk=5, project=False)
     student, teacher = network(mode), network(mode)
     with mode:
         weights, batch = teacher.init(0), examples()
         teachers = SimpleNamespace(logits=lambda images, which: teacher.forward(weights, images))
         decisions = SimpleNamespace(chunk=5)
-        task = SimpleNamespace(config=config, decisions=decisions, parts=1, need_teachers=lambda: teachers)
+        recipe = SimpleNamespace(seed=0, augment="dsa")
+        task = SimpleNamespace(
+            config=config, decisions=decisions, recipe=recipe, parts=1, need_teachers=lambda: teachers
+        )
         snapshots = [student.init(seed) for seed in range(3)]
-        gradient, gap = apm.adversarial_gradient(batch.images, batch.labels, student, snapshots, 0, task)
+        gradient, gap = apm.adversarial_gradient(batch.images, batch.labels, [(student, snapshots)], 0, task, 0)
         values = {name: batch.images for name in ("images", "velocity", "average")}
-        apm.update(values, gradient, 1.0, config, task)
+        momentum.update(values, gradient, 1.0, task)
     assert gradient.device.type == gap.device.type == DEVICE and on_device(values)
 
 

@@ -1,0 +1,99 @@
+"""The keys of a model as people are shown them: path, values, default and meaning, read off its JSON schema."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel
+
+KINDS = {"string": "text", "integer": "whole number", "number": "number", "boolean": "true or false", "null": "null"}
+BOUNDS = {"exclusiveMinimum": ">", "minimum": ">=", "exclusiveMaximum": "<", "maximum": "<="}
+EMPTY: dict[str | None, Any] = {"array": [], "object": {}}  # defaults that a schema leaves out
+Schema = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Key:
+    """One key of a YAML or JSON document."""
+
+    key: str  # path from the top, such as `source.validation`
+    values: str  # type, range and choices, such as `number > 0 and < 0.9`; `section` where keys are below it
+    required: bool
+    default: Any
+    description: str
+
+    @property
+    def otherwise(self) -> str:
+        """What holds where the key is left out, as YAML: its default, `required`, or nothing for a section."""
+        if self.required:
+            return "required"
+        return "" if self.values == "section" else json.dumps(self.default).strip('"')
+
+
+def keys(model: type[BaseModel], prefix: str = "") -> list[Key]:
+    """Every key of a model in its order, those of nested models included.
+
+    Args:
+        prefix: goes before every path, as in `method.`.
+    """
+    schema = model.model_json_schema()
+    return list(_walk(schema, schema.get("$defs", {}), prefix))
+
+
+def sections(model: type[BaseModel]) -> dict[str, tuple[str, list[Key]]]:
+    """A model and every model in it, each once: by name, its docstring and its own keys, which name other sections."""
+    schema = model.model_json_schema()
+    every = {model.__name__: schema, **schema.get("$defs", {})}
+    return {name: (each.get("description", ""), [key for _, key in _fields(each)]) for name, each in every.items()}
+
+
+def _walk(schema: Schema, models: dict[str, Schema], prefix: str) -> Iterator[Key]:
+    for field, key in _fields(schema, prefix, "section"):
+        yield key
+        for model, path in _nested(field, models, key.key):
+            yield from _walk(model, models, path)
+
+
+def _fields(schema: Schema, prefix: str = "", section: str | None = None) -> Iterator[tuple[Schema, Key]]:
+    """The fields of one model, each with its key; a nested model is called `section`, or by its name."""
+    for name, field in schema.get("properties", {}).items():
+        required = name in schema.get("required", [])
+        default = field.get("default", EMPTY.get(field.get("type")))
+        if isinstance(default, dict) and "$ref" in field:
+            default = None  # its keys tell
+        yield field, Key(prefix + name, _values(field, section), required, default, field.get("description", ""))
+
+
+def _nested(field: Schema, models: dict[str, Schema], path: str) -> Iterator[tuple[Schema, str]]:
+    """The models that a field holds, each with the path of its keys."""
+    if "$ref" in field:
+        yield models[_name(field)], f"{path}."
+    for option in field.get("anyOf", []):
+        yield from _nested(option, models, path)
+    if "items" in field:
+        yield from _nested(field["items"], models, f"{path}[]")
+    if isinstance(field.get("additionalProperties"), dict):
+        yield from _nested(field["additionalProperties"], models, f"{path}.NAME")
+
+
+def _name(field: Schema) -> str:
+    return str(field["$ref"].rpartition("/")[2])
+
+
+def _values(field: Schema, section: str | None) -> str:
+    """What a key may hold, in words."""
+    if "anyOf" in field:
+        return " or ".join(dict.fromkeys(_values(option, section) for option in field["anyOf"]))
+    if "enum" in field or "const" in field:
+        return " or ".join(map(str, field.get("enum", [field.get("const")])))
+    if "$ref" in field:
+        return section or _name(field)
+    if field.get("type") == "array":
+        parts = [_values(item, section) for item in field.get("prefixItems", [])]
+        return f"list of {_values(field['items'], section)}" if "items" in field else f"list of {', '.join(parts)}"
+    if field.get("type") == "object":
+        below = field.get("additionalProperties")
+        return f"names, each with {_values(below, section)}" if isinstance(below, dict) else "names with values"
+    bounds = [f"{sign} {field[bound]:g}" for bound, sign in BOUNDS.items() if bound in field]
+    return " ".join([KINDS.get(field.get("type", ""), "any value"), " and ".join(bounds)]).strip()

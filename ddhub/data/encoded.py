@@ -1,0 +1,117 @@
+"""The encoded images of a source, row by row: where their bytes are, and what a row is called in a message."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ddhub.base import files
+from ddhub.base.errors import UserError
+from ddhub.data.decode import Damaged
+from ddhub.data.spec import SourceSpec
+
+Content = bytes | str
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """The images of one split as they are stored; nothing is decoded."""
+
+    dataset: Any  # of all columns
+    spec: SourceSpec  # with its columns found
+    split: str
+    rows: np.ndarray  # row numbers that are read, ascending
+
+    @classmethod
+    def of(cls, dataset: Any, spec: SourceSpec, split: str) -> "Encoded":
+        """All rows of a split."""
+        return cls(dataset, spec, split, np.arange(len(dataset)))
+
+    def only(self, rows: np.ndarray) -> "Encoded":
+        """Some of the rows."""
+        return replace(self, rows=rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @cached_property
+    def _images(self) -> Any:
+        import datasets
+
+        column = self.spec.image
+        bare, kind = datasets.Image(decode=False), self.dataset.features[column]
+        listed = isinstance(kind, datasets.List)
+        return self.dataset.select_columns([column]).cast_column(column, datasets.List(bare) if listed else bare)
+
+    def spread(self, count: int) -> "Encoded":
+        """At most so many rows, from all over the split."""
+        places = np.linspace(0, len(self) - 1, min(count, len(self))).round().astype(np.int64)
+        return self.only(self.rows[places])
+
+    def items(self, size: int = 1) -> Iterator[tuple[int, Any]]:
+        """Row number and stored image, one after the other; `size` of them are read at a time."""
+        for start in range(0, len(self), size):
+            numbers = self.rows[start : start + size].tolist()
+            together = numbers[-1] - numbers[0] + 1 == len(numbers)
+            read = self._images[numbers[0] : numbers[-1] + 1] if together else self._images[numbers]
+            yield from zip(numbers, read[self.spec.image], strict=True)
+
+    def content(self, row: int, item: Any) -> Content:
+        """The bytes of a stored image, or the path of its file.
+
+        Raises:
+            UserError: for a row without an image, or with a path that leads out of the dataset.
+        """
+        if isinstance(item, list):
+            if len(item) != 1:
+                raise UserError(f"{self.where(row, None)}: holds {len(item)} images; a row has one")
+            item = item[0]
+        if item is None or (item["bytes"] is None and not item["path"]):
+            raise Damaged(f"{self.where(row, None)}: is missing in column '{self.spec.image}'")
+        if item["bytes"] is not None:
+            return bytes(item["bytes"])
+        # A stranger's table can name any file of the reader's, whose picture would then be published.
+        path = os.path.normpath(str(item["path"]))
+        if not any(Path(path).is_relative_to(root) for root in self._roots):
+            raise UserError(f"{self.where(row, item)}: is named as {path!r}, outside of the dataset; refused")
+        return path
+
+    @cached_property
+    def _roots(self) -> list[Path]:
+        """Where image files may lie: in the source's folder, or what was fetched of its repo; archives' unpacked."""
+        from datasets import config
+        from huggingface_hub import constants
+
+        unpacked = Path(config.EXTRACTED_DATASETS_PATH)
+        fetched = Path(constants.HF_HUB_CACHE) / f"datasets--{self.spec.dataset.replace('/', '--')}"
+        local = Path(self.spec.path or self.spec.dataset).expanduser()
+        roots = [unpacked, Path(config.DOWNLOADED_DATASETS_PATH), files.home() / "unpacked"]
+        roots += [local if local.exists() else fetched]
+        return [Path(os.path.abspath(root)) for root in roots]
+
+    def where(self, row: int, item: Any) -> str:
+        """A row for a message: its split, number, class and, where it has one, its file."""
+        item = item[0] if isinstance(item, list) and item else item
+        path = item.get("path") if isinstance(item, dict) else None
+        name = ""
+        if path:
+            root = Path(self.spec.path or self.spec.dataset).expanduser().absolute()
+            inside = Path(path).is_relative_to(root)
+            name = f", {Path(path).relative_to(root) if inside else Path(path).name}"
+        return f"source: {self.spec.dataset}: {self.split} row {row}{name}{self._class(row)}: an image"
+
+    def _class(self, row: int) -> str:
+        """The row's class for a message, where there is one."""
+        if self.spec.label not in self.dataset.features:
+            return ""
+        kind, value = self.dataset.features[self.spec.label], self._labels[row][self.spec.label]
+        named = hasattr(kind, "names") and isinstance(value, int) and 0 <= value < len(kind.names)
+        return f", class '{str(kind.names[value] if named else value)[:60]}'"
+
+    @cached_property
+    def _labels(self) -> Any:
+        return self.dataset.select_columns([self.spec.label])

@@ -1,0 +1,171 @@
+"""Opening a source: the rows of one split from the Hub, from its cache, or from a folder here; nothing is decoded."""
+
+import contextlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ddhub.base import hub_client
+from ddhub.base.errors import UserError
+from ddhub.base.files import is_path
+from ddhub.base.log import say
+from ddhub.base.redact import one_line
+from ddhub.data import headers, splits, unpacking
+from ddhub.data.catalog import GATED
+from ddhub.data.spec import SourceSpec
+
+
+def rows(spec: SourceSpec, split: str, wanted: tuple[str, str], theirs: bool = False) -> tuple[Any, str | None]:
+    """The `datasets.Dataset` of one split, and the resolved revision of a Hub repo.
+
+    Args:
+        wanted: the names of the splits to train and to test on, for advice.
+        theirs: whether a folder is a stranger's, as all Hub repos are: it may read nothing outside of itself.
+    """
+    import datasets
+
+    where = spec.path or spec.dataset
+    local, revision = Path(where).expanduser(), spec.revision
+    if is_local(spec):
+        if local.is_file() and not unpacking.archives(local):
+            raise UserError(f"source: {where}: is a file", next=f"--set source.path={local.parent}")
+        if not local.exists():
+            raise UserError(f"source: {where}: no such folder", next=f"ls {local.parent}")
+        if splits.saved(local):
+            if theirs:  # its state names the files that are read
+                raise UserError(f"source: {where}: is what `save_to_disk` wrote; of strangers that is not read")
+            return splits.read_saved(local, split), revision
+        arguments: dict[str, Any] = {"path": str(unpacking.unpacked(local))}
+    else:
+        revision = resolve_revision(where, spec.revision)
+        arguments = {"path": where, "revision": revision}
+    unreadable = _unreadable()
+    try:
+        with quiet():
+            if not theirs and is_local(spec):
+                return datasets.load_dataset(**arguments, name=spec.config, split=split), revision
+            builder = headers.builder(arguments["path"], spec.config, revision)
+            builder.download_and_prepare()
+            return builder.as_dataset(split=split), revision
+    except ValueError as fault:
+        if str(fault).startswith(("Config name is missing", "BuilderConfig '")):  # the message lists what there is
+            first = re.search(r"available configs: \['([^']+)'", str(fault))
+            raise UserError(
+                f"source: {where}: which subset? {one_line(fault)}",
+                next=f"--set source.config={first[1] if first else 'NAME'}",
+            ) from fault
+        names = split_names(spec)
+        if names and split.partition("[")[0] not in names:
+            raise UserError(
+                f"source: {where}: has no split '{split}', only {', '.join(names)}; check source.train and source.test",
+                next=splits.missing(*wanted, split, names),
+            ) from fault
+        raise UserError(
+            f"source: {where}: {one_line(fault)}", next=f"check source.train and source.test ({split})"
+        ) from fault
+    except unreadable as fault:
+        why = one_line(fault.__cause__ or fault)
+        raise UserError(f"source: {where}: cannot be read: {why}", next=_advice(where)) from fault
+
+
+def data_files(spec: SourceSpec, split: str) -> list[Path]:
+    """The Parquet and Arrow files of a split in the order of its rows; none of other kinds, or of a part of a split."""
+    import datasets
+    from huggingface_hub import hf_hub_download
+
+    local = Path(spec.path or spec.dataset).expanduser()
+    if is_local(spec) and splits.saved(local):
+        return []  # each split has its own features
+    where = str(local) if is_local(spec) else spec.dataset
+    try:
+        with quiet():
+            if is_local(spec):
+                builder = datasets.load_dataset_builder(where, spec.config)
+            else:
+                builder = headers.builder(where, spec.config, spec.revision)
+            found = builder.config.data_files
+            names = [str(name) for name in (found or {}).get(split, [])]
+            if not all(name.endswith((".parquet", ".arrow")) for name in names):
+                return []
+            start = f"hf://datasets/{spec.dataset}@{spec.revision}/"
+            hub = [name.removeprefix(start) for name in names if name.startswith(start)]
+            if hub:  # they are in the cache already
+                return [
+                    Path(hf_hub_download(spec.dataset, n, repo_type="dataset", revision=spec.revision)) for n in hub
+                ]
+            return [Path(name) for name in names if Path(name).is_file()]
+    except _unreadable():
+        return []
+
+
+def _unreadable() -> tuple[type[Exception], ...]:
+    """What `datasets` raises: a stranger's files lead it to anything, and scripts of theirs it refuses to run."""
+    return (*hub_client.faults(), ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, yaml.YAMLError)
+
+
+def is_local(spec: SourceSpec) -> bool:
+    """Whether a source is read from a folder here."""
+    where = spec.path or spec.dataset
+    return spec.path is not None or Path(where).expanduser().exists() or is_path(where)
+
+
+def resolve_revision(name: str, revision: str | None) -> str:
+    """The commit that a Hub dataset's revision stands for now, or the newest in the cache where the Hub is away."""
+    from huggingface_hub import HfApi
+
+    try:
+        return str(HfApi().dataset_info(name, revision=revision).sha)
+    except hub_client.faults() as fault:
+        if revision is not None:
+            return revision  # already cached, perhaps; load_dataset will say if not
+        cached = None if _answered(fault) else splits.cached_commit(name)
+        if cached is not None:
+            say(f"{name}: the Hub does not answer; read from the cache, as of commit {cached}")
+            return cached
+        raise UserError(
+            f"source: {name}: the Hub does not answer for it: {one_line(fault)}", next=_advice(name)
+        ) from fault
+
+
+def _answered(fault: BaseException) -> bool:
+    """Whether the Hub itself refused, and not the way to it."""
+    return getattr(getattr(fault, "response", None), "status_code", 500) < 500
+
+
+def _advice(name: str) -> str:
+    return GATED.get(name, "check source.dataset, or read a local copy with --set source.path=FOLDER")
+
+
+def split_names(spec: SourceSpec) -> list[str] | None:
+    """The splits of a source, as far as they can be known without reading it; None where they cannot."""
+    import datasets
+
+    if spec.dataset == "digits" and spec.path is None:
+        return ["train", "test"]
+    local = Path(spec.path or spec.dataset).expanduser()
+    saved = splits.saved(local) if is_local(spec) else {}
+    try:
+        with quiet():
+            where = str(unpacking.unpacked(local)) if is_local(spec) else spec.dataset
+            if not is_local(spec):
+                headers.check(where, spec.revision)
+            return list(saved) or list(datasets.get_dataset_split_names(where, spec.config, revision=spec.revision))
+    except _unreadable():
+        return None  # reading it says better what is wrong
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Silence the progress bars of datasets while the body runs; ddhub says what it does in lines of its own."""
+    import datasets
+
+    shown = not datasets.utils.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            datasets.enable_progress_bars()

@@ -1,0 +1,132 @@
+"""The splits of a source as its files have them: those that save_to_disk wrote, and the class names of each file.
+
+`load_dataset` takes the features of one file for all of them, so that files which number their classes differently are
+read with permuted names. Parquet and Arrow files carry their own names, which are compared here.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ddhub.base import files
+from ddhub.base.errors import UserError
+from ddhub.base.redact import one_line
+from ddhub.data.columns import Labels
+
+STATE, DICT = "state.json", "dataset_dict.json"  # what save_to_disk writes of one split, and of several
+
+
+def saved(folder: Path) -> dict[str, Path]:
+    """The splits of a folder that save_to_disk wrote, and where each is; none of any other folder."""
+    if (folder / DICT).is_file():
+        return {path.parent.name: path.parent for path in sorted(folder.glob(f"*/{STATE}"))}
+    return {"train": folder} if (folder / STATE).is_file() and (folder / "dataset_info.json").is_file() else {}
+
+
+def read_saved(folder: Path, split: str) -> Any:
+    """One split of a folder that save_to_disk wrote.
+
+    Raises:
+        UserError: where there is no such split, or its state names files elsewhere.
+    """
+    import datasets
+
+    places = saved(folder)
+    if split not in places:
+        raise UserError(
+            f"source: {folder}: has no split '{split}', only {', '.join(places)}",
+            next=missing("train", "test", split, list(places)),
+        )
+    place = places[split]
+    try:
+        state = json.loads((place / STATE).read_text(encoding="utf-8"))
+        for entry in state["_data_files"]:
+            if files.leads_out(folder, place / entry["filename"]):
+                raise UserError(f"source: {place / STATE}: names a file outside of the dataset; refused")
+        return datasets.load_from_disk(str(place))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as fault:
+        raise UserError(f"source: {place}: cannot be read: {one_line(fault)}", next=f"ls {place}") from fault
+
+
+def missing(train: str, test: str, asked: str, names: Sequence[str]) -> str:
+    """What to type where the split that is asked for is not among those that there are."""
+    free = [name for name in names if name != train.partition("[")[0]]
+    if asked == test != train:
+        return f"--set source.test={_near('test', free)}" if free else "--test FOLDER (or a Hub id) of test images"
+    told = f"--set source.train={_near('train', names)}"
+    others = [name for name in names if name != _near("train", names)]
+    return (
+        told if test.partition("[")[0] in names or not others else f"{told} --set source.test={_near('test', others)}"
+    )
+
+
+def _near(kind: str, names: Sequence[str]) -> str:
+    """The name that is most likely meant."""
+    words = {"train": ("train", "full", "all"), "test": ("test", "eval", "val", "dev")}
+    return next((name for word in words[kind] for name in names if word in name.lower()), names[0] if names else "NAME")
+
+
+def relabelled(labels: Labels, column: str, paths: Sequence[Path], where: str) -> Labels:
+    """Labels and class names by what each file of a split says itself.
+
+    Args:
+        labels: as `load_dataset` gives them.
+        paths: the files of the split, in the order of its rows.
+
+    Raises:
+        UserError: where files of one split name different classes.
+    """
+    own = [_own_names(path, column) for path in paths]
+    told = [found for _, found in own if found is not None and not all(name.isdecimal() for name in found)]
+    if not told or all(found == labels.names for found in told):
+        return labels
+    target = told[0]
+    other = next((path for path, (_, found) in zip(paths, own, strict=True) if set(found or ()) != set(target)), None)
+    if other is not None or len(set(target)) != len(target):
+        raise UserError(f"{where}: {other or paths[0]} names other classes than {paths[0]}", next="name them alike")
+    ends = np.cumsum([count for count, _ in own])
+    places = np.searchsorted(ends, labels.rows, side="right")
+    numbers = labels.numbers.copy()
+    for place, (_, found) in enumerate(own):
+        order = np.asarray([target.index(name) for name in found or ()])
+        numbers[places == place] = order[labels.numbers[places == place]]
+    return Labels(numbers, target, labels.rows)
+
+
+def cached_commit(name: str) -> str | None:
+    """The commit of a Hub dataset that was fetched last, by the files that it left in the caches; None for none."""
+    from datasets import config
+    from huggingface_hub import constants
+
+    ref = Path(constants.HF_HUB_CACHE) / f"datasets--{name.replace('/', '--')}" / "refs" / "main"
+    if ref.is_file():
+        return ref.read_text().strip()
+    prepared = Path(config.HF_DATASETS_CACHE).glob(f"{name.replace('/', '___')}/*/*/*/dataset_info.json")
+    newest = max(prepared, key=lambda path: path.stat().st_mtime, default=None)
+    return None if newest is None else newest.parent.name
+
+
+def _own_names(path: Path, column: str) -> tuple[int, tuple[str, ...] | None]:
+    """Rows of a Parquet or Arrow file, and the class names that its own schema gives a column."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if path.suffix == ".parquet":
+        with pq.ParquetFile(path) as file:
+            count, schema = file.metadata.num_rows, file.schema_arrow
+    else:
+        with pa.memory_map(str(path)) as source:
+            try:
+                reader = pa.ipc.open_stream(source)
+                count, schema = sum(batch.num_rows for batch in reader), reader.schema
+            except pa.ArrowInvalid:
+                table = pa.ipc.open_file(source)
+                count, schema = table.read_all().num_rows, table.schema
+    try:
+        stated = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"][column]["names"]
+        return count, tuple(str(name) for name in stated)
+    except (KeyError, ValueError, TypeError):
+        return count, None

@@ -1,0 +1,87 @@
+"""How many images at once a recipe's memory allows: measured on this machine, or foretold from fits."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+
+from ddhub.base import plugins
+from ddhub.base.units import memory_bytes
+from ddhub.distillation.plan import forecast
+from ddhub.distillation.plan.costs import Fit
+from ddhub.distillation.plan.work import PREDICTED, Outline, Work, scoring
+from ddhub.distillation.recipes import method_of
+from ddhub.training import fit, memory
+from ddhub.training.device import Decisions
+from ddhub.training.network import Network
+from ddhub.training.protocol import Protocol
+
+
+def measured(outline: Outline) -> Decisions:
+    """Decisions with as large micro-batches and chunks as the recipe's memory allows, found by a few steps on noise.
+
+    Raises:
+        UserError: for a budget that is too small for one image, or for a step of the method that nothing cuts.
+    """
+    recipe, device, method = outline.recipe, outline.decisions.device, method_of(outline.recipe)
+    assert recipe.memory is not None
+    budget = memory_bytes(recipe.memory)
+    archs = sorted(method.architectures_of(outline.config) | {recipe.teachers.arch})
+    networks, chunked = [outline.network(arch) for arch in archs], cut_into_chunks(outline)
+    works: dict[str, Callable[[int], object]] = {
+        "micro_batch": partial(_train, networks),
+        "chunk": lambda images: [work.run(min(images, work.batch), 1) for work in chunked],
+    }
+    with plugins.blaming(method.code):
+        for work in _uncut(outline):
+            memory.check(budget, device, work.name, partial(work.run, work.at_once, 1))
+        found: dict[str, Any] = dict(memory.fitted(budget, device, works, _most(outline, chunked)))
+    return replace(outline.decisions, **found)
+
+
+def foretold(outline: Outline) -> Outline:
+    """The outline with as many images at once as its recipe's memory allows, as fits foretell it."""
+    if outline.recipe.memory is None:
+        return outline
+    budget, chosen, chunked = memory_bytes(outline.recipe.memory), dict[str, Any](), cut_into_chunks(outline)
+    works = [work for phase in forecast.phases(outline).values() for work in (phase.works if phase else [])]
+    cut = {"micro_batch": [work for work in works if work.cut == "micro_batch"], "chunk": chunked}
+    for name, limit in _most(outline, chunked).items():
+        fits = [forecast.stored_or_rough(work, outline.decisions) for work in cut[name]]
+        chosen[name] = memory.foretold(budget, name, limit, partial(_largest, fits))
+    return replace(outline, decisions=replace(outline.decisions, **chosen))
+
+
+def cut_into_chunks(outline: Outline) -> list[Work]:
+    """The works that the decision `chunk` cuts: the method's own, or where it has none, scores of real images."""
+    phase = forecast.of_method(outline)
+    own = [work for work in (phase.works if phase else []) if work.cut == "chunk"]
+    return own or [scoring(outline, "scores", outline.recipe.teachers.arch, outline.held_out, 1, pixels=True)]
+
+
+def _uncut(outline: Outline) -> list[Work]:
+    """The works of the method that no decision cuts."""
+    phase = forecast.of_method(outline)
+    return [work for work in (phase.works if phase else []) if work.cut is None and work.calls]
+
+
+def _most(outline: Outline, chunked: Sequence[Work]) -> dict[str, int]:
+    """By the names of decisions, the most images at once: more than a batch holds makes no difference."""
+    recipe = outline.recipe
+    chunk = min(PREDICTED, max(work.batch for work in chunked))
+    return {"micro_batch": max(recipe.teachers.batch, recipe.evaluate.batch), "chunk": chunk}
+
+
+def _largest(fits: Sequence[Fit], images: int) -> float:
+    return max((fit.bytes(images) for fit in fits), default=0)
+
+
+def _train(networks: Sequence[Network], images: int) -> None:
+    """Two steps of training on so many images of noise."""
+    for network in networks:
+        noise = torch.zeros(images, network.channels, network.side, network.side)
+        labels = torch.zeros(images, dtype=torch.int64)
+        protocol = Protocol(loss="ce", augment="none", lr=0.01, epochs=2, batch=max(2, images), min_steps=0)
+        fit.fit(network, fit.Examples(noise, labels), protocol, seed=0)

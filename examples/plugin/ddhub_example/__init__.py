@@ -1,0 +1,1 @@
+"""A method, a layout and an architecture for ddhub."""

@@ -1,0 +1,35 @@
+"""Train a ConvNet on a distilled set in plain PyTorch, and test it: python train.py SET [TEST]; Hub ids or folders."""
+
+import json
+import os
+import sys
+
+import torch
+from datasets import load_dataset
+from huggingface_hub import hf_hub_download
+from torch import nn
+
+path = os.path.join(sys.argv[1], "ddhub.json")
+with open(path if os.path.exists(path) else hf_hub_download(sys.argv[1], "ddhub.json", repo_type="dataset")) as file:
+    manifest = json.load(file)
+mean, std = (torch.tensor(manifest["preprocess"][name]).view(1, -1, 1, 1) for name in ("mean", "std"))
+rows = load_dataset(sys.argv[1], split="train").with_format("torch")
+inputs, soft_labels = (rows["image"][:] / 255 - mean) / std, rows["soft_label"][:]
+layers = [nn.LazyConv2d(64, 3, padding=1), nn.GroupNorm(64, 64), nn.ReLU(), nn.AvgPool2d(2)]
+layers += [nn.Conv2d(64, 64, 3, padding=1), nn.GroupNorm(64, 64), nn.ReLU(), nn.AvgPool2d(2), nn.Flatten()]
+net = nn.Sequential(*layers, nn.LazyLinear(soft_labels.shape[1]))
+net(inputs[:1])
+optimizer = torch.optim.SGD(net.parameters(), lr=0.02, momentum=0.9, weight_decay=5e-4)
+for _ in range(300):
+    for batch in torch.randperm(len(inputs)).split(256):
+        moved = inputs[batch].roll(torch.randint(-1, 2, (2,)).tolist(), (2, 3))
+        loss = (net(moved) - soft_labels[batch]).abs().mean()  # the teachers' logits are the target
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+if len(sys.argv) > 2:  # real images of the same size, with the classes in the same order
+    rows = load_dataset(sys.argv[2], split=manifest["source"]["test"]).with_format("torch")
+image, label = (manifest["source"][name] if len(sys.argv) > 2 else name for name in ("image", "label"))
+with torch.no_grad():
+    correct = (net((rows[image][:] / 255 - mean) / std).argmax(1) == rows[label][:]).float().mean()
+print(f"accuracy on {'the test images' if len(sys.argv) > 2 else 'the set itself'}: {100 * correct:.1f}%")

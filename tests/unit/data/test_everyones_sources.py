@@ -1,0 +1,421 @@
+"""Sources as people have them: odd folders, tables, splits and labels are read right, or refused with what to type."""
+
+import io
+import json
+import shutil
+import zipfile
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from conftest import QUICK, coloured, encode
+from PIL import Image
+
+from ddhub import api
+from ddhub.base.errors import UserError
+from ddhub.data import image_cache
+from ddhub.data import source as sources
+from ddhub.data.spec import SourceSpec
+
+NAMES = ("red", "green", "blue")
+
+
+def spec(folder: Path, **values) -> SourceSpec:
+    return SourceSpec(dataset=str(folder), **values)
+
+
+def refused(function, *arguments) -> str:
+    with pytest.raises(UserError) as caught:
+        function(*arguments)
+    return str(caught.value)
+
+
+def picture(label: int, seed: int, side: int = 12) -> Image.Image:
+    """Its brightest channel tells its class."""
+    pixels = np.random.default_rng(seed).integers(0, 60, (side, side, 3)).astype(np.uint8)
+    pixels[..., label] += 150
+    return Image.fromarray(pixels)
+
+
+def shown(split: sources.Split) -> list[int]:
+    """The class that each image shows, as an index into NAMES."""
+    return split.images.float().mean((2, 3)).argmax(1).tolist()
+
+
+def tree(folder: Path, classes: dict[str, int], count: int = 6, first: int = 0) -> Path:
+    """Class folders with pictures, drawn from as many seeds."""
+    for name, label in classes.items():
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for seed in range(count):
+            picture(label, first + seed).save(folder / name / f"{seed:02d}.png")
+    return folder
+
+
+def png(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_a_first_class_of_grey_pictures_hides_no_colours(tmp_path):
+    """Rows all over the source decide channels; one that they missed is named."""
+    for place in range(40):
+        (tmp_path / "a" / "x").mkdir(parents=True, exist_ok=True)
+        picture(0, place).convert("L").save(tmp_path / "a" / "x" / f"{place:02d}.png")
+    tree(tmp_path / "a", {"y": 0, "z": 2}, 40)
+    assert sources.load_train(spec(tmp_path / "a"))[0].images.shape == (120, 3, 12, 12)
+
+
+def test_a_late_row_that_differs_is_named(tmp_path, monkeypatch):
+    """A colour or a size among rows that nobody looked at ends in what to set, not in grey or squeezed pictures."""
+    monkeypatch.setattr("ddhub.data.survey.LOOKED", 4)
+    folder = tmp_path / "a"
+    for name in ("x", "y"):
+        (folder / name).mkdir(parents=True)
+        for place in range(10):
+            picture(0, place).convert("L").save(folder / name / f"{place}.png")
+    picture(2, 0).save(folder / "y" / "1.png")
+    message = refused(sources.load_train, spec(folder))
+    assert "y/1.png" in message and "class 'y'" in message and "--set source.channels=3" in message
+    assert sources.load_train(spec(folder, channels=3))[0].images.shape[1] == 3
+    picture(0, 0, side=20).convert("L").save(folder / "y" / "1.png")
+    message = refused(sources.load_train, spec(folder))
+    assert "is 20x20" in message and "12x12" in message and "--set source.resolution=12" in message
+    assert sources.load_train(spec(folder, resolution=12))[0].images.shape == (20, 1, 12, 12)
+    # A cache in which every row was resized is no proof that all have one size.
+    assert "is 20x20" in refused(sources.load_train, spec(folder))
+
+
+@pytest.mark.parametrize("content", ["cut", b"", b"<html>403 Forbidden</html>"])
+def test_a_damaged_picture_is_named_or_left_out(content, tmp_path, capfd):
+    """By split, file and class; `skip_damaged` leaves it out, counts it, and the rest is as it was."""
+    folder = tree(tmp_path / "a" / "train", dict(zip(NAMES, range(3), strict=True)))
+    whole = sources.load_train(spec(tmp_path / "a"))[0]
+    path = folder / "green" / "03.png"
+    path.write_bytes(path.read_bytes()[:200] if content == "cut" else content)
+    message = refused(sources.load_train, spec(tmp_path / "a"))
+    assert "train/green/03.png" in message and "class 'green'" in message and "--skip-damaged" in message
+    split = sources.load_train(spec(tmp_path / "a", skip_damaged=True))[0]
+    assert "1 damaged pictures are left out" in capfd.readouterr().err
+    kept = torch.tensor([row for row in range(18) if row != 9])  # blue, green, red: green's fourth
+    assert torch.equal(split.images, whole.images[kept]) and torch.equal(split.labels, whole.labels[kept])
+    parts = [split.images.numpy()]
+    again = image_cache.fingerprint(parts, split.images.shape, split.labels.numpy(), split.classes)
+    assert split.fingerprint == again
+
+
+def test_a_damaged_row_of_a_table_is_named(make_folder):
+    """By its number, where it has no file."""
+    images, labels = coloured(12, 0)
+    images[7] = type("Torn", (), {"save": lambda self, file, format: file.write(b"no image")})()
+    message = refused(sources.load_train, spec(make_folder({"train": (images, labels)})))
+    assert "train row 7" in message and "class 'green'" in message
+
+
+@pytest.mark.parametrize(
+    ("missing", "names"),
+    [(-1, None), (-1, NAMES), ("", None), ("  ", None), (None, None)],
+)
+def test_rows_without_a_label_are_counted_and_left_out(missing, names, make_folder, capfd):
+    """They make no class of their own, whatever stands for them."""
+    images, labels = coloured(12, 0)
+    words = [NAMES[label] for label in labels] if isinstance(missing, str) else list(labels)
+    words[::4] = [missing] * 3
+    split = sources.load_train(spec(make_folder({"train": (images, words[1:] + words[:1])}, names=names)))[0]
+    assert len(split) == 9 and len(split.classes) == 3
+    assert "3 of 12 rows have no label" in capfd.readouterr().err
+
+
+def test_labels_of_either_sign_are_two_classes(make_folder):
+    """-1 beside nothing but 1 is a class, as in the tables of support vector machines."""
+    images, labels = coloured(12, 0)
+    split = sources.load_train(spec(make_folder({"train": (images, [1 if k else -1 for k in labels])}, names=None)))[0]
+    assert split.classes == ("-1", "1") and len(split) == 12
+
+
+def test_whole_numbers_written_as_fractions_are_labels(make_folder, tmp_path):
+    """A table with a missing label stores all of them so."""
+    images, labels = coloured(12, 0)
+    content = {"image": [encode(i) for i in images], "label": [float(k) for k in labels[:-1]] + [None]}
+    kinds = datasets.Features({"image": datasets.Image(), "label": datasets.Value("float64")})
+    (tmp_path / "f").mkdir()
+    datasets.Dataset.from_dict(content, features=kinds).to_parquet(tmp_path / "f" / "train.parquet")
+    split = sources.load_train(spec(tmp_path / "f"))[0]
+    assert split.classes == ("0", "1", "2") and len(split) == 11
+
+
+def permuted(folder: Path, split: str, order: tuple[str, ...], count: int = 12) -> None:
+    """A table whose own schema numbers the classes in this order."""
+    labels = [place % 3 for place in range(count)]
+    content = {
+        "image": [encode(picture(NAMES.index(order[label]), 400 + place)) for place, label in enumerate(labels)],
+        "label": labels,
+    }
+    kinds = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=list(order))})
+    folder.mkdir(parents=True, exist_ok=True)
+    datasets.Dataset.from_dict(content, features=kinds).to_parquet(folder / f"{split}.parquet")
+
+
+def test_files_that_number_classes_differently_are_matched_by_name(tmp_path):
+    """Train and test, and two files of one split: what a class is called is what its images show."""
+    permuted(tmp_path / "a", "train", NAMES)
+    permuted(tmp_path / "a", "test", NAMES[::-1])
+    for split in (sources.load_train(spec(tmp_path / "a"))[0], sources.load_test(spec(tmp_path / "a"))):
+        assert [split.classes[label] for label in split.labels.tolist()] == [NAMES[k] for k in shown(split)]
+    permuted(tmp_path / "b", "train-00000-of-00002", NAMES)
+    permuted(tmp_path / "b", "train-00001-of-00002", ("green", "blue", "red"))
+    both = sources.load_train(spec(tmp_path / "b"))[0]
+    assert both.classes == NAMES and both.labels.tolist() == shown(both) and len(both) == 24
+    content = datasets.Dataset.from_parquet(str(tmp_path / "b" / "train-00001-of-00002.parquet"))
+    other = datasets.ClassLabel(names=["green", "blue", "grey"])
+    content.cast_column("label", other).to_parquet(tmp_path / "b" / "train-00001-of-00002.parquet")
+    assert "names other classes than" in refused(sources.load_train, spec(tmp_path / "b"))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> tuple[Path, Path]:
+    """A source with train and test, and a set distilled from it. Not to be written to."""
+    folder = tmp_path_factory.mktemp("made")
+    for name, seed in (("train", 0), ("test", 50)):
+        for label, colour in enumerate(NAMES):
+            (folder / "source" / name / colour).mkdir(parents=True)
+            for place in range(10):
+                picture(label, seed + place).save(folder / "source" / name / colour / f"{place}.png")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DDHUB_HOME", str(folder / "home"))
+        source = f"source={{dataset: {folder / 'source'}, validation: 0.2}}"
+        hard = ["labels={form: hard}", "evaluate={epochs: 150, packaging_seeds: 1, seeds: 1}", "augment=none"]
+        quick = [*QUICK, *hard]
+        api.distill("digits_ipc1", out=folder / "set", overrides=[*quick, "ipc=4", source], threads=1)
+    return folder / "source", folder / "set"
+
+
+def scored(made: tuple[Path, Path], tmp_path: Path, **how) -> dict:
+    """The row of one training, evaluated into a copy of the set."""
+    copy = tmp_path / "set"
+    if not copy.exists():
+        shutil.copytree(made[1], copy)
+    return api.evaluate(str(copy), seeds=1, baselines=(), threads=1, probe=False, **how).to_dict()["rows"][0]
+
+
+@pytest.mark.parametrize("kind", ["folder", "words"])
+def test_a_test_split_that_lacks_a_class_is_scored_on_the_others(kind, made, tmp_path, make_folder, capfd):
+    """By their own names; the missing ones are said, and stand in the row."""
+    if kind == "folder":
+        other = tree(tmp_path / "other" / "test", {"red": 0, "blue": 2}, first=200).parent
+    else:
+        images = [picture(label, 300 + seed) for seed in range(6) for label in (0, 2)]
+        other = make_folder({"test": (images, ["red", "blue"] * 6)}, names=None)
+    row = scored(made, tmp_path, test=str(other))
+    assert row["top1"] == 1.0 and "(2 of 3 classes)" in row["test_set"]
+    said = capfd.readouterr().err
+    assert "has no images of 1 of 3 classes (green)" in said
+
+
+def test_classes_of_a_test_set_in_another_order_are_matched(made, tmp_path):
+    """A permuted ClassLabel of `--test` costs nothing."""
+    permuted(tmp_path / "other", "test", NAMES[::-1])
+    assert scored(made, tmp_path, test=str(tmp_path / "other"))["top1"] == 1.0
+
+
+def test_training_images_are_no_test_images(made, tmp_path):
+    """The source's train split as it is, or some of it in another file and order; allowed where that is asked for."""
+    source, _ = made
+    shutil.copytree(source / "train", tmp_path / "whole")
+    shutil.copytree(source / "train" / "red", tmp_path / "some" / "red")
+    shutil.copytree(source / "train" / "blue", tmp_path / "some" / "blue")
+    (tmp_path / "some" / "red" / "0.png").unlink()
+    for name in ("whole", "some"):
+        with pytest.raises(UserError, match="100% of its images are training images") as caught:
+            scored(made, tmp_path, test=str(tmp_path / name))
+        assert "--allow-train" in str(caught.value)
+    row = scored(made, tmp_path, test=str(tmp_path / "whole"), allow_train=True)
+    assert row["test_set"].endswith("(training images)")
+    with pytest.raises(UserError, match="are training images"):
+        scored(made, tmp_path, test_settings=["source.test=train"])
+
+
+def test_the_split_that_is_tested_on_can_be_set(made, tmp_path):
+    """`evaluate --set source.test=NAME` reads it; other keys of the source are the set's own."""
+    shutil.copytree(made[0], tmp_path / "source")
+    (tmp_path / "source" / "test").rename(tmp_path / "source" / "validation")
+    how = {"source_path": str(tmp_path / "source")}
+    with pytest.raises(UserError, match=r"--set source\.test=validation"):
+        scored(made, tmp_path, **how)
+    row = scored(made, tmp_path, test_settings=["source.test=validation"], **how)
+    assert row["top1"] == 1.0 and row["test_set"].endswith(" validation")
+    with pytest.raises(UserError, match=r"only source\.test"):
+        scored(made, tmp_path, test_settings=["source.resolution=4"], **how)
+
+
+@pytest.mark.parametrize(
+    ("splits", "advice"),
+    [
+        (["train", "validation"], "--set source.test=validation"),
+        (["training", "testing"], "--set source.train=training --set source.test=testing"),
+        (["full"], "--set source.train=full"),
+    ],
+)
+def test_a_missing_split_is_found_before_distilling(splits, advice, tmp_path, make_folder, capfd):
+    """With advice that works: the same command with it goes on."""
+    data = [{"split": split, "path": f"data/{split}-00000-of-00001.parquet"} for split in splits]
+    conf = [{"config_name": "default", "data_files": data}]
+    folder = make_folder({split: coloured(30, seed) for seed, split in enumerate(splits)})
+    (folder / "README.md").write_text(f"---\nconfigs: {json.dumps(conf)}\n---\n")
+    quick = [*QUICK, f"source={{dataset: {folder}}}"]
+    with pytest.raises(UserError) as caught:
+        api.distill("digits_ipc1", out=tmp_path / "set", overrides=quick, threads=1)
+    assert advice in str(caught.value) and "decoding" not in capfd.readouterr().err
+    told = [word for word in advice.split() if word != "--set"]
+    api.distill("digits_ipc1", out=tmp_path / "set", overrides=[*quick, *told], threads=1)
+
+
+def test_a_source_without_test_images_is_said_and_can_be_tested_elsewhere(tmp_path, make_folder, capfd):
+    """A warning before distilling, an error when it is evaluated, both with `--test`, which works."""
+    folder = make_folder({"train": coloured(30, 0)})
+    api.distill("digits_ipc1", out=tmp_path / "set", overrides=[*QUICK, f"source={{dataset: {folder}}}"], threads=1)
+    said = capfd.readouterr().err
+    assert "no split to test on" in said and said.index("no split to test on") < said.index("decoding")
+    how = {"seeds": 1, "baselines": (), "threads": 1, "probe": False}
+    with pytest.raises(UserError, match="--test FOLDER"):
+        api.evaluate(str(tmp_path / "set"), **how)
+    other = make_folder({"test": coloured(12, 1)}, name="other")
+    assert api.evaluate(str(tmp_path / "set"), test=str(other), **how).to_dict()["rows"]
+
+
+def test_a_split_is_not_trained_and_tested_on(image_folder):
+    """Before anything is read."""
+    assert "is the split that is trained on" in refused(sources.check_test, spec(image_folder, test="train"))
+
+
+def test_a_class_of_one_image_is_trained_on():
+    """It is not held out; larger ones hold out their share."""
+    labels = torch.tensor([0] * 10 + [1])
+    kept, held = sources.hold_out(labels, 0.2, seed=0)
+    assert labels[held].tolist() == [0, 0] and 10 in kept.tolist()
+    assert len(sources.stratified(labels[kept], ("a", "b"), 1, 0)) == 2
+
+
+@pytest.mark.parametrize("kind", ["two zips", "one zip", "a zip file"])
+def test_zipped_folders_of_pictures_are_read(kind, tmp_path):
+    """A zip per split, one zip of all splits, and the path of a zip itself; what macOS adds is left out."""
+    plain = tmp_path / "plain"
+    for split in ("train", "test"):
+        tree(plain / split, dict(zip(NAMES, range(3), strict=True)))
+    packed = tmp_path / "packed"
+    packed.mkdir()
+    for split in ("train", "test") if kind == "two zips" else ("all",):
+        root = plain / split if kind == "two zips" else plain
+        with zipfile.ZipFile(packed / f"{split}.zip", "w") as archive:
+            for path in sorted(root.rglob("*.png")):
+                archive.write(path, path.relative_to(root))
+            archive.writestr("__MACOSX/red/._00.png", b"fork")
+    (packed / "README.md").write_text("pictures\n")
+    place = packed / "all.zip" if kind == "a zip file" else packed
+    for load in (lambda s: sources.load_train(s)[0], sources.load_test):
+        split, wanted = load(spec(place)), load(spec(plain))
+        assert split.fingerprint == wanted.fingerprint and len(split) == 18
+
+
+def test_zips_that_lead_out_or_are_damaged_are_refused(tmp_path):
+    """Nothing is written beside the cache."""
+    for name, member in (("out", "../../evil.png"), ("bad", None)):
+        (tmp_path / name).mkdir()
+        path = tmp_path / name / "train.zip"
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr(member or "red/0.png", png(picture(0, 0)))
+        if member is None:
+            content = bytearray(path.read_bytes())
+            content[60] ^= 255
+            path.write_bytes(content)
+        assert "train.zip" in refused(sources.load_train, spec(tmp_path / name))
+    assert not list(tmp_path.rglob("evil.png"))
+
+
+def table(folder: Path, kind: str) -> Path:
+    """A source in a form that other tools write."""
+    images, labels = coloured(12, 0)
+    (folder / "data").mkdir(parents=True)
+    if kind == "save_to_disk":
+        kinds = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=list(NAMES))})
+        rows = datasets.Dataset.from_dict({"image": images, "label": labels}, features=kinds)
+        shutil.rmtree(folder)
+        datasets.DatasetDict({"train": rows, "test": rows.select(range(6))}).save_to_disk(folder)
+        return folder
+    encoded = [png(image) for image in images]
+    column = {
+        "bytes": pa.array(encoded),
+        "large bytes": pa.array(encoded, pa.large_binary()),
+        "struct": pa.array([{"bytes": each, "path": f"{n}.png"} for n, each in enumerate(encoded)]),
+        "list of one": pa.array([[{"bytes": each, "path": None}] for each in encoded]),
+    }[kind]
+    content = pa.table({"image": column, "label": pa.array([NAMES[label] for label in labels])})
+    if kind == "list of one":
+        kinds = datasets.Features({"image": datasets.List(datasets.Image()), "label": datasets.Value("string")})
+        content = content.cast(kinds.arrow_schema)
+    pq.write_table(content, folder / "data" / "train-00000-of-00001.parquet")
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["bytes", "large bytes", "struct", "list of one", "save_to_disk"])
+def test_tables_of_other_tools_are_read(kind, tmp_path):
+    """Files as bare bytes, structs without the type that says so, lists of one image, and save_to_disk's folders."""
+    images, labels = coloured(12, 0)
+    split = sources.load_train(spec(table(tmp_path / "a", kind)))[0]
+    assert [split.classes[label] for label in split.labels.tolist()] == [NAMES[label] for label in labels]
+    np.testing.assert_array_equal(split.images.permute(0, 2, 3, 1).numpy(), np.stack(images))
+
+
+def test_a_saved_folder_that_names_files_elsewhere_is_refused(tmp_path):
+    """Its state could name any file of the reader's."""
+    folder = table(tmp_path / "a", "save_to_disk")
+    path = folder / "train" / "state.json"
+    state = json.loads(path.read_text())
+    state["_data_files"] = [{"filename": "../../elsewhere.arrow"}]
+    path.write_text(json.dumps(state))
+    assert "outside of the dataset; refused" in refused(sources.load_train, spec(folder))
+    assert "only test, train" in refused(sources.load_train, spec(folder, train="training"))
+
+
+def test_a_blank_source_is_refused_and_a_constant_channel_is_said(make_folder, capfd):
+    """Nothing is wrong with the files, and yet they show nothing."""
+    blank = make_folder({"train": ([Image.new("RGB", (12, 12), (5, 6, 7))] * 6, [0, 1, 2] * 2)}, name="blank")
+    assert "all 6 images are blank" in refused(sources.load_train, spec(blank))
+    images = [Image.merge("RGB", [*picture(0, seed).split()[:2], Image.new("L", (12, 12), 9)]) for seed in range(6)]
+    sources.load_train(spec(make_folder({"train": (images, [0, 1, 2] * 2)}, name="constant")))
+    assert "channel 2 is 9 in every pixel" in capfd.readouterr().err
+    plain = [Image.new("RGB", (12, 12), (seed, 0, 2 * seed)) for seed in range(6)]
+    sources.load_train(spec(make_folder({"train": (plain, [0, 1, 2] * 2)}, name="plain")))
+    assert "6 of 6 images are of one colour all over" in capfd.readouterr().err
+
+
+def test_long_decoding_says_its_rate_and_end(monkeypatch, image_folder, capfd):
+    """A line now and then, with images done, images a second and the time left."""
+    monkeypatch.setattr(image_cache, "SAID_EVERY", 0)
+    monkeypatch.setattr(image_cache, "TOGETHER", 12 * 12 * 3 * 20)
+    sources.load_train(spec(image_folder))
+    lines = [line for line in capfd.readouterr().err.splitlines() if "images/s" in line]
+    assert len(lines) >= 3 and all("/60 " in line and "eta" in line for line in lines)
+
+
+def test_a_cached_source_is_found_while_the_hub_is_away(monkeypatch, tmp_path):
+    """By the commit that was fetched last: as the Hub's client notes it, or as datasets names what it prepared."""
+    from huggingface_hub import constants
+
+    from ddhub.data import opening
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "prepared")
+    assert "does not answer" in refused(opening.resolve_revision, "someone/colours", None)
+    place = tmp_path / "prepared" / "someone___colours" / "default" / "0.0.0" / "c0ffee"
+    place.mkdir(parents=True)
+    (place / "dataset_info.json").write_text("{}")
+    assert opening.resolve_revision("someone/colours", None) == "c0ffee"
+    ref = tmp_path / "hub" / "datasets--someone--colours" / "refs" / "main"
+    ref.parent.mkdir(parents=True)
+    ref.write_text("beef")
+    assert opening.resolve_revision("someone/colours", None) == "beef"

@@ -1,0 +1,166 @@
+"""Folders of pictures that other tools wrote: read by content, as their source is; the rest is said."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ddhub.base.errors import UserError
+from ddhub.data import plausibility
+from ddhub.data.preprocess import Preprocess
+from ddhub.interop import importing
+from ddhub.interop import layout as layouts
+from ddhub.interop.reading import Foreign, Reading
+
+SIDE = 8
+
+
+def folder_set(path: Path, how: Reading | None = None) -> Foreign:
+    layout = layouts.load("folder")
+    assert layout.detect(path, how or Reading())
+    found: Foreign = layout.read(path, how or Reading())
+    return found
+
+
+def drawn(seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (SIDE, SIDE, 3)).astype(np.uint8)
+
+
+def write(path: Path, pixels: np.ndarray, kind: str = "PNG") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, kind)
+    path.write_bytes(buffer.getvalue())
+
+
+def test_pictures_are_told_by_content_and_the_rest_is_said(tmp_path):
+    """Odd and missing suffixes are pictures; arrays, logs and what systems leave behind are not."""
+    for label in range(3):
+        write(tmp_path / f"{label}" / "0.tif", drawn(10 * label), "TIFF")
+        write(tmp_path / f"{label}" / "1", drawn(10 * label + 1))
+        write(tmp_path / f"{label}" / "2.JPG_large", drawn(10 * label + 2), "BMP")
+        np.save(tmp_path / f"{label}" / "0.npy", drawn(0))
+        (tmp_path / f"{label}" / "Thumbs.db").write_bytes(b"thumbs")
+        (tmp_path / f"{label}" / "._0.tif").write_bytes(b"\0\5\x16\7")
+    for name in ("__MACOSX/0", "logs", ".ipynb_checkpoints"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "events.out").write_bytes(b"log")
+    write(tmp_path / "grid.png", drawn(99))
+    found = folder_set(tmp_path)
+    wanted = np.stack([drawn(10 * label + place) for label in range(3) for place in range(3)])
+    np.testing.assert_array_equal(found.images.permute(0, 2, 3, 1).numpy(), wanted)
+    assert found.groups == ("0", "1", "2") and found.labels is not None
+    assert found.labels.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    notes = "\n".join(found.notes)
+    for text in (
+        "3 .npy files",
+        "3 .db files",
+        "folders without pictures (logs)",
+        "1 pictures beside the class folders",
+    ):
+        assert f"left out: {text}" in notes
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>403</html>", "cut"])
+def test_a_damaged_picture_is_named(content, tmp_path):
+    """What is called a picture and is none is not dropped."""
+    for label in range(2):
+        write(tmp_path / f"{label}" / "0.png", drawn(label))
+    path = tmp_path / "1" / "0.png"
+    path.write_bytes(path.read_bytes()[:90] if content == "cut" else content)
+    with pytest.raises(UserError, match=r"1/0\.png: cannot be decoded"):
+        folder_set(tmp_path)
+
+
+def test_an_unclear_range_names_the_file_and_the_option(tmp_path):
+    """12 bits in 16: with `--range` they are read."""
+    stored = [np.linspace(0, 4095, SIDE * SIDE).round().astype(np.uint16).reshape(SIDE, SIDE)] * 2
+    for label, pixels in enumerate(stored):
+        write(tmp_path / f"{label}" / "0.png", pixels)
+    with pytest.raises(UserError, match=r"0/0\.png: 16-bit grey") as caught:
+        folder_set(tmp_path)
+    assert "--range 0,4095" in str(caught.value)
+    found = folder_set(tmp_path, Reading(range=(0, 4095)))
+    np.testing.assert_array_equal(found.images[0, 0].numpy(), (stored[0] * (255 / 4095)).round())
+    assert any("values from 0 to 4095" in note for note in found.notes)
+
+
+def test_a_folder_of_tables_is_no_folder_of_pictures(tmp_path):
+    """Pictures beside data of another layout do not make it one."""
+    write(tmp_path / "assets" / "grid.png", drawn(0))
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "train.parquet").write_bytes(b"PAR1")
+    assert not layouts.load("folder").detect(tmp_path, Reading())
+
+
+def imported(tmp_path: Path, images: dict[str, np.ndarray], source: dict[str, np.ndarray]) -> torch.Tensor:
+    """Import a set of class folders, each with one picture, against a source of class folders."""
+    from ddhub.artifact import folder
+
+    for name, pixels in images.items():
+        write(tmp_path / "set" / name / "0.png", pixels)
+    for split in ("train", "test"):
+        for name, pixels in source.items():
+            for place in range(4):
+                write(tmp_path / "source" / split / name / f"{place}.png", np.roll(pixels, place, 0))
+    asked = importing.ask(str(tmp_path / "source"), name="set")
+    importing.import_set(tmp_path / "set", tmp_path / "out", asked)
+    return folder.read(tmp_path / "out").images
+
+
+def test_a_set_has_as_many_channels_as_its_source(tmp_path):
+    """Grey pictures under a colour source are repeated; colour files of grey pictures become grey."""
+    colour = {f"{label}": drawn(label) for label in range(2)}
+    grey = {name: pixels[..., 0] for name, pixels in colour.items()}
+    found = imported(tmp_path / "a", grey, colour)
+    np.testing.assert_array_equal(found[0].numpy(), np.stack([grey["0"]] * 3))
+    repeated = {name: np.stack([pixels] * 3, 2) for name, pixels in grey.items()}
+    found = imported(tmp_path / "b", repeated, grey)
+    np.testing.assert_array_equal(found[0].numpy(), grey["0"][None])
+    with pytest.raises(UserError, match="images of 3 channels"):
+        imported(tmp_path / "c", colour, grey)
+
+
+def test_a_blank_set_is_refused(tmp_path):
+    """As a blank source is."""
+    colour = {f"{label}": drawn(label) for label in range(2)}
+    with pytest.raises(UserError, match="all 2 images are blank"):
+        imported(tmp_path, {name: np.zeros_like(pixels) for name, pixels in colour.items()}, colour)
+
+
+NORMAL = Preprocess((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+
+
+@pytest.mark.parametrize(
+    ("images", "says", "then"),
+    [
+        (torch.rand(20, 3, 8, 8) * 255, "no normalised pixels", "--std 0.0039215686"),
+        ((torch.rand(20, 3, 8, 8) * 255).round() / 64, None, None),
+        (torch.rand(20, 3, 8, 8), "pixels in \\[0, 1\\]", "--std 1,1,1"),
+        (torch.zeros(20, 3, 8, 8), "blank", None),
+        (torch.randn(20, 3, 8, 8), None, None),
+    ],
+)
+def test_floats_that_are_not_in_their_space_are_refused(images, says, then):
+    """Pixels that were taken for normalised ones, with the statistics that fit; normalised ones pass."""
+    if says is None:
+        plausibility.check(images, NORMAL, "set.pt", affirmed=False)
+        return
+    with pytest.raises(UserError, match=says) as caught:
+        plausibility.check(images, NORMAL, "set.pt", affirmed=False)
+    assert then is None or then in str(caught.value)
+    as_told = Preprocess((0.0,) * 3, (1 / 255 if then and "0.0039" in then else 1.0,) * 3)
+    if then:
+        plausibility.check(images, as_told, "set.pt", affirmed=True)
+
+
+def test_a_users_word_and_a_constant_channel_are_warnings(capfd):
+    """What may be right is said loudly and taken."""
+    images = torch.rand(20, 3, 8, 8)
+    images[:, 1] = 0.25
+    plausibility.check(images, NORMAL, "told.pt", affirmed=True)
+    said = capfd.readouterr().err
+    assert "WARNING: told.pt: channel 1 is 0.25" in said and "WARNING: told.pt: values from" in said

@@ -1,0 +1,303 @@
+"""README and docs keep their promises: what they show works, and every link, command, option and message exists."""
+
+import ast
+import itertools
+import json
+import re
+import runpy
+import shlex
+import sys
+from pathlib import Path
+
+import click
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+
+from ddhub.base import files
+from ddhub.cli.app import main
+from ddhub.evaluation import protocols
+from ddhub.training import architectures
+
+ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
+DOCS = ROOT / "docs"
+WRITTEN = sorted(path for path in DOCS.rglob("*.md") if "_build" not in path.parts)
+PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *WRITTEN]
+FENCE = re.compile(r"^```(\S*)[^\n]*\n(.*?)^```", re.DOTALL | re.MULTILINE)
+# What makes what is shown short enough for a test: settings of a recipe, and options of commands.
+RECIPE = [
+    "teachers={arch: convnet2_w8, count: 1, epochs: 2}",
+    "evaluate={epochs: 2, packaging_seeds: 1, full_epochs: 1}",
+]
+APM = ["method.iterations=3", "method.student={arch: convnet2_w8, epochs: 3, lr: 0.02}"]
+EVALUATE = ["--threads", "1", "--set", "epochs=1", "--seeds", "1"]
+
+
+def settings(*texts):
+    """Settings of a recipe as options of `ddhub distill`."""
+    return ["--threads", "1", *itertools.chain(*(("--set", text) for text in texts))]
+
+
+def name(page):
+    """A page's path from the top, for the names of tests."""
+    return page.relative_to(ROOT).as_posix()
+
+
+def blocks(page, language):
+    """The fenced blocks of a page in a language; "" are those that name none."""
+    return [text for kind, text in FENCE.findall(page.read_text()) if kind == language]
+
+
+def block(page, language, containing=""):
+    """The only such block with these words."""
+    (found,) = [text for text in blocks(page, language) if containing in text]
+    return found
+
+
+def prose(page):
+    """A page without its fenced blocks."""
+    return FENCE.sub("", page.read_text())
+
+
+def run(command, *more):
+    """Run a shown command here, with more options, and give its output; it has to end well."""
+    done = CliRunner().invoke(main, [*shlex.split(command)[1:], *more])
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def shown_commands(page):
+    """The commands of a page's blocks, without comments."""
+    lines = itertools.chain(*(text.splitlines() for kind in ("", "bash") for text in blocks(page, kind)))
+    return [shlex.join(shlex.split(line.removeprefix("$ "), comments=True)) for line in lines if "ddhub " in line[:8]]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_link_leads_somewhere(page):
+    """Files and headings that a page links to exist."""
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+        if re.match(r"https?:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        found = (page.parent / path).resolve() if path else page
+        assert found.exists(), target
+        headings = re.findall(r"^#+ (.*)$", FENCE.sub("", found.read_text()), re.M) if anchor else []
+        slugs = [re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings]
+        assert not anchor or anchor in slugs, target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_command_parses(page):
+    """A command in a block is one that ddhub takes: names, options and numbers of arguments."""
+    for line in shown_commands(page):
+        _, command, *words = shlex.split(line)
+        if not command.startswith("-"):
+            main.commands[command].make_context(command, [word for word in words if word != "..."])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_command_and_option_in_a_sentence_exists(page):
+    """`ddhub NAME` names a command; an option is one of the command beside it, or of any."""
+    of_others = {"--array", "--nproc-per-node", "--version", "--help"}
+    every = {option for command in main.commands.values() for option in options(command)} | of_others
+    for text in re.findall(r"`([^`]+)`", prose(page)):
+        asked = re.match(r"ddhub ([a-z]+)", text)
+        if asked:
+            assert asked[1] in main.commands, text
+        known = options(main.commands[asked[1]]) if asked else every
+        assert {word for word in re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)} - known == set(), text
+
+
+def options(command: click.Command) -> set[str]:
+    """What a command's options are called."""
+    return {each for one in command.params for each in (*one.opts, *one.secondary_opts) if each.startswith("--")}
+
+
+def test_every_command_is_shown_somewhere():
+    """No command is left to be found by --help alone."""
+    shown = {shlex.split(line)[1] for page in PAGES for line in shown_commands(page)}
+    named = {command for page in PAGES for command in re.findall(r"`ddhub ([a-z]+)", prose(page))}
+    assert set(main.commands) - shown - named == set()
+
+
+def test_the_readme_fits_on_one_screen_and_names_both_commands():
+    text = README.read_text()
+    assert 60 <= len(text.splitlines()) <= 100
+    assert "make demo" in text and "make test" in text
+
+
+def test_the_readme_maps_every_package():
+    """Ten lines say where things are, and what they name is there."""
+    lines = block(README, "", "ddhub/base/").splitlines()
+    assert len(lines) == 10
+    named = {word for line in lines for word in re.findall(r"(?:^|(?<= ))[\w/]+/(?= |$)", line)}
+    assert [path for path in named if not (ROOT / path).is_dir()] == []
+    packages = {f"ddhub/{path.parent.name}/" for path in (ROOT / "ddhub").glob("*/__init__.py")}
+    assert packages - named == set()
+
+
+def test_every_page_is_in_the_table_of_contents():
+    toctree = "\n".join(blocks(DOCS / "index.md", "{toctree}"))
+    pages = {path.relative_to(DOCS).with_suffix("").as_posix() for path in WRITTEN} - {"index"}
+    assert pages == set(re.findall(r"^[a-z/-]+$", toctree, re.M))
+
+
+def test_the_reference_has_the_keys_of_every_method():
+    page = (DOCS / "reference" / "recipe.md").read_text()
+    methods = [path.stem for path in (ROOT / "ddhub/distillation/methods").glob("*.py") if path.stem[0] != "_"]
+    assert [name for name in ["recipe", *methods] if f"```{{keys}} {name}\n" not in page] == []
+
+
+def test_the_messages_of_troubleshooting_are_ours():
+    """A message under which help is found is one that ddhub says; `...` stands for names and numbers."""
+    said = "\n".join(path.read_text() for path in (ROOT / "ddhub").rglob("*.py"))
+    headings = re.findall(r"^### `(.*)`$", (DOCS / "guides" / "troubleshooting.md").read_text(), re.M)
+    pieces = [piece.strip() for heading in headings for piece in heading.split("...") if piece.strip()]
+    assert len(headings) >= 20
+    assert [piece for piece in pieces if piece not in said] == []
+
+
+def test_the_variables_of_the_environment_are_all_told():
+    """Whatever ddhub reads from the environment is on the page."""
+    code = "\n".join(path.read_text() for path in (ROOT / "ddhub").rglob("*.py"))
+    read = set(re.findall(r"environ(?:\.get|\.setdefault)?[(\[]\"(\w+)\"", code))
+    assert {"DDHUB_HOME", "LOCAL_RANK"} <= read
+    page = (DOCS / "reference" / "environment.md").read_text()
+    assert [variable for variable in read if f"`{variable}" not in page] == []
+
+
+@pytest.fixture(scope="module")
+def quickstart(tmp_path_factory):
+    """The commands of the quickstart, run one after the other in one folder; what each said."""
+    folder = tmp_path_factory.mktemp("quickstart")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("DDHUB_HOME", str(folder / "home"))
+        more = {"distill": settings(*RECIPE, *APM), "evaluate": EVALUATE}
+        lines = "".join(blocks(DOCS / "quickstart.md", "bash")).splitlines()
+        said = {line: run(line, *more.get(shlex.split(line)[1], [])) for line in lines}
+    return folder, said
+
+
+def test_the_quickstart_runs(quickstart, monkeypatch):
+    """Its commands do what it says, and its Python runs after them."""
+    folder, said = quickstart
+    assert (folder / "distilled/digits_ipc1/assets/images.png").is_file()
+    assert (folder / "report.html").is_file()
+    (table,) = [text for line, text in said.items() if "evaluate" in line]
+    assert "over random" in table and "resnet18" in table
+    monkeypatch.chdir(folder)
+    for text in blocks(DOCS / "quickstart.md", "python"):
+        exec(text, {})
+
+
+def test_the_readme_python_runs(tmp_path, monkeypatch):
+    """Its lines run one after the other."""
+    monkeypatch.chdir(tmp_path)
+    text = block(README, "python")
+    assert len(text.splitlines()) <= 9
+    text = text.replace('"digits_ipc1")', '"digits_ipc1", overrides=quick)')
+    text = text.replace('"resnet18"])', '"convnet2_w8"], seeds=1, overrides=["epochs=1"])')
+    scope = {"quick": [*RECIPE, *APM]}
+    exec(text, scope)
+    assert scope["inputs"].shape == scope["s"].inputs.shape
+    assert {row.data for row in scope["result"].rows} == {"distilled", "random"}
+
+
+def test_the_notebook_runs(tmp_path, monkeypatch):
+    """Every cell runs, and what the cells end with shows itself as a notebook would show it."""
+    monkeypatch.chdir(tmp_path)
+    notebook, scope, shown = json.loads((ROOT / "examples/quickstart.ipynb").read_text()), {}, []
+    for cell in notebook["cells"]:
+        assert not cell.get("outputs")
+        if cell["cell_type"] == "code":
+            tree = ast.parse("".join(cell["source"]).replace("shorter = []", f"shorter = {[*RECIPE, *APM]}"))
+            last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
+            exec(compile(tree, "cell", "exec"), scope)
+            if last is not None:
+                shown.append(eval(compile(ast.Expression(last.value), "cell", "eval"), scope))
+    pages = [each._repr_html_() for each in shown if hasattr(each, "_repr_html_")]
+    assert len(pages) == 3
+    assert "data:image/png" in pages[0] and "random real" in pages[1] and "digits_random" in pages[2]
+
+
+def test_the_script_trains_on_a_set_without_ddhub(quickstart, make_folder, monkeypatch, capsys):
+    """Thirty lines or so of torch and datasets; test images come from a folder with the source's columns."""
+    script = ROOT / "examples/train.py"
+    assert "ddhub" not in re.sub(r"ddhub\.json", "", script.read_text())
+    assert len(script.read_text().splitlines()) <= 36
+    set_ = quickstart[0] / "distilled/digits_ipc1"
+    images = [Image.fromarray(np.full((8, 8), 25 * k, np.uint8)) for k in range(10)]
+    real = make_folder({"test": (images, list(range(10)))}, names=[str(k) for k in range(10)])
+    for arguments, told in (([set_], "accuracy on the set itself: "), ([set_, real], "accuracy on the test images: ")):
+        monkeypatch.setattr(sys, "argv", [str(script), *map(str, arguments)])
+        runpy.run_path(str(script))
+        assert capsys.readouterr().out.startswith(told)
+
+
+def test_the_method_it_shows_works(tmp_path, monkeypatch):
+    """The file is run from where it lies, and its command makes the class means."""
+    page = DOCS / "extending" / "method.md"
+    monkeypatch.chdir(tmp_path)
+    Path("mean.py").write_text(block(page, "python", "the mean of its training images"))
+    run(block(page, "", "method.name=./mean.py"), *settings(*RECIPE))
+    made = json.loads(Path("distilled/mean/ddhub.json").read_text())
+    assert made["method"] == {"name": "./mean.py", "sha256": files.sha256(Path("mean.py"))}
+    assert made["packaging"]["validation_top1_packaged"] > 0.1
+
+
+def test_the_layout_it_shows_works(tmp_path, monkeypatch):
+    """A set that its file writes is read back by its command, image for image."""
+    page = DOCS / "extending" / "layout.md"
+    monkeypatch.chdir(tmp_path)
+    Path("pair.py").write_text(block(page, "python", "def detect"))
+    images, labels = torch.randn(10, 1, 8, 8), torch.arange(10)
+    torch.save({"x": images, "y": labels}, "pair.pt")
+    run(block(page, "", "ddhub import"))
+    run("ddhub export sets/pair --layout ./pair.py --out there")
+    back = torch.load("there/pair.pt", weights_only=True)
+    assert torch.equal(back["x"], images) and torch.equal(back["y"], labels)
+
+
+def test_the_architecture_it_shows_works(monkeypatch):
+    """The line goes into the table and builds a network with a stem for small images."""
+    line = block(DOCS / "extending" / "architecture.md", "python")
+    monkeypatch.setattr(architectures, "TABLE", {**architectures.TABLE, **eval("{" + line + "}", vars(architectures))})
+    net = architectures.try_out("resnet34", classes=10, channels=3, side=32)
+    assert net.conv1.kernel_size == (3, 3)
+    architectures.try_out("timm:mobilenetv3_small_050", classes=10, channels=3, side=32)
+
+
+def test_the_protocol_it_shows_works(quickstart, monkeypatch):
+    """The line goes into the table, and its command trains by it."""
+    page = DOCS / "extending" / "protocol.md"
+    line = block(page, "python")
+    table = {**protocols.PROTOCOLS, **eval("{" + line + "}", vars(protocols))}
+    for module in (protocols, sys.modules["ddhub.evaluation.grid"]):
+        monkeypatch.setattr(module, "PROTOCOLS", table)
+    monkeypatch.chdir(quickstart[0])
+    assert "patient epochs=1" in run(block(page, "", "ddhub evaluate"), *EVALUATE, "--baselines", "none")
+
+
+def test_the_folder_it_shows_works(tmp_path, monkeypatch):
+    """A folder of pictures is distilled and evaluated by the two commands, and the recipe of one's own is one."""
+    page, generator = DOCS / "guides" / "own-data.md", np.random.default_rng(0)
+    for split, count in (("train", 30), ("test", 5)):
+        for number, title in enumerate(("elm", "oak")):
+            for index in range(count):
+                path = tmp_path / "leaves" / split / title / f"{index}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                pixels = generator.integers(0, 120, (16, 16, 3), dtype=np.uint8)
+                pixels[..., number] += 100
+                Image.fromarray(pixels).save(path)
+    monkeypatch.chdir(tmp_path)
+    distill, evaluate = block(page, "bash").strip().splitlines()
+    run(distill, *settings(*RECIPE, *APM))
+    made = json.loads(Path("distilled/leaves_ipc10/ddhub.json").read_text())
+    assert (made["classes"], made["source"]["dataset"]) == (["elm", "oak"], "./leaves")
+    assert "random real" in run(evaluate, *EVALUATE)
+    Path("leaves.yaml").write_text(block(page, "yaml"))
+    assert "dataset: ./leaves" in run(block(page, "", "leaves.yaml"), "--dry-run")
