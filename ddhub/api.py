@@ -17,8 +17,8 @@ from ddhub.base.log import say
 from ddhub.base.overrides import Overrides
 from ddhub.base.resources import ResourceOptions, Resources
 from ddhub.distillation import recipes as recipe_files
-from ddhub.distillation import starting
 from ddhub.distillation.starting import init as init
+from ddhub.distillation.starting import recipe_file
 from ddhub.evaluation import choices as choices  # also what help names
 from ddhub.evaluation import find_results
 from ddhub.interop.options import ImportOptions
@@ -55,7 +55,7 @@ def distill(
     """
     asked, changed = Resources(**resources), changes.texts(overrides)
     engine = jobs.choose(asked.workers, asked.shard, asked.ray)
-    recipe = starting.recipe_file(str(recipe), minutes, flips, asked)
+    recipe = recipe_file(str(recipe), minutes, flips, asked)
     resolved = recipe_files.read(str(recipe), changed)
     from ddhub.distillation import checks, groups, pipeline
 
@@ -71,8 +71,7 @@ def distill(
     if missing:
         return Made(folder=str(folder), missing=missing, next=groups.command(str(recipe), folder, changed))
     with files.locked(folder / groups.STATE / "lock"):  # other shards write it too
-        refresh.write(folder)
-        return Made(folder=str(folder))
+        return card(folder)
 
 
 def plan(
@@ -258,8 +257,7 @@ def evaluate(
             reference=place.reference,
             fetch=hub.fetch_folder,
         )
-    finally:
-        # Rows that were finished count, whatever became of the others.
+    finally:  # rows that were finished count, whatever became of the others
         refresh.results(place.set if place.own else None, found.manifest, place.out)
     say(f"rows: {place.out / 'evaluation'}; summary: {place.out / ('README.md' if place.own else 'report.json')}")
     built = summaries.build(name, done)
@@ -281,8 +279,7 @@ def report(
         sets: artifact folders, Hub ids, or folders of evaluations.
         html: where to write them as one page too.
         push: bring card, report and rows of the one set to its repo, in one commit.
-        rows_from: the folder of an evaluation with more rows of the one set; of a Hub id, None takes
-            `ddhub-evaluations/OWNER--NAME`.
+        rows_from: of an evaluation with more rows of the one set; None: of a Hub id, `ddhub-evaluations/OWNER--NAME`.
         create_pr, yes: as `push` takes them.
 
     Raises:

@@ -8,8 +8,7 @@ import numpy as np
 
 from ddhub.base import hub_client
 from ddhub.base.errors import UserError
-from ddhub.data import columns, opening, source, survey
-from ddhub.data.encoded import Encoded
+from ddhub.data import opening, source, survey
 from ddhub.data.spec import SourceSpec, is_local
 
 
@@ -67,19 +66,16 @@ def look(spec: SourceSpec) -> Holdings:
         return Holdings(split.spec, split.classes, tuple(counts), 8, True, 1, tested=True)
     names = opening.split_names(spec)
     spec = spec if names is None else spec.model_copy(update=_splits(spec, names))
-    dataset, revision = opening.rows(spec, spec.train, (spec.train, spec.test))
-    if not len(dataset):
+    images = source.encoded(spec, spec.train)
+    if not len(images):
         raise UserError(f"source: {spec.path or spec.dataset}: the split is empty", next=f"ls {spec.path or '.'}")
-    dataset, found = columns.find(spec, dataset)
-    spec = spec.model_copy(update={"revision": revision, **found})
-    images = Encoded.of(dataset, spec, spec.train)
-    labels = source.labelled(images)
+    spec, labels = images.spec, source.labelled(images)
     headers = survey.headers(images.only(labels.rows)).values()
     sizes = {header.size for header in headers}
     side = int(np.median([min(header.size) for header in headers]))
     grey = all(header.grey for header in headers)
     counts = np.bincount(labels.numbers, minlength=len(labels.names)).tolist()
-    tested = names is None or spec.hold_out is not None or spec.test.partition("[")[0] in names
+    tested = names is None or source.is_tested(spec, names)
     uniform = len(sizes) == 1 and len(set(*sizes)) == 1
     return Holdings(spec, labels.names, tuple(counts), side, uniform, 1 if grey else 3, tested)
 

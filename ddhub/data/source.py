@@ -121,6 +121,11 @@ def tested_split(spec: SourceSpec) -> str:
     return spec.test if spec.hold_out is None else spec.train
 
 
+def is_tested(spec: SourceSpec, names: Sequence[str]) -> bool:
+    """Whether a source that has these splits has images to test on."""
+    return tested_split(spec).partition("[")[0] in names
+
+
 def usual_tests(spec: SourceSpec) -> tuple[str, ...]:
     """What the split to test on may be called, the likeliest first."""
     return (spec.test, *TESTS)
@@ -187,10 +192,8 @@ def _load(spec: SourceSpec, split: str, limit: int | None = None, tested: bool =
     """One split, or the part of it that is trained on, or `tested` on."""
     if spec.dataset == "digits" and spec.path is None:
         return _digits(spec, split)
-    dataset, revision = opening.rows(spec, split, (spec.train, spec.test), theirs=limit is not None)
-    dataset, found = columns.find(spec, dataset)
-    asked = spec.model_copy(update={"revision": revision, **found})
-    images, labels = Encoded.of(dataset, asked, split), None
+    images, labels = encoded(spec, split, theirs=limit is not None), None
+    asked = images.spec
     if asked.hold_out is not None:
         labels = _part(labelled(images), asked, tested)
         images = images.only(labels.rows)
@@ -213,6 +216,17 @@ def _load(spec: SourceSpec, split: str, limit: int | None = None, tested: bool =
     pixels = torch.from_numpy(np.load(folder / "images.npy", mmap_mode="c"))
     numbers = torch.from_numpy(np.load(folder / "labels.npy"))
     return Split(pixels, numbers, tuple(meta["classes"]), meta["fingerprint"], spec)
+
+
+def encoded(spec: SourceSpec, split: str, theirs: bool = False) -> Encoded:
+    """All images of a split as they are stored, and the spec with revision and columns filled in.
+
+    Args:
+        theirs: whether a folder is a stranger's, and may read nothing outside of itself.
+    """
+    dataset, revision = opening.rows(spec, split, (spec.train, spec.test), theirs=theirs)
+    dataset, found = columns.find(spec, dataset)
+    return Encoded.of(dataset, spec.model_copy(update={"revision": revision, **found}), split)
 
 
 def _surveyed(images: Encoded) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import torch
 from conftest import coloured
 
 from ddhub.base.errors import UserError
-from ddhub.data import source
+from ddhub.data import image_cache, source
 from ddhub.data.spec import SourceSpec
 
 
@@ -53,8 +53,8 @@ def test_the_draw_follows_its_seed_alone(untested):
 def test_distilling_decodes_no_test_image(untested, monkeypatch):
     """Only the rows that are trained on are decoded, and cached."""
     seen = []
-    decoded = source.decode.decoded
-    monkeypatch.setattr(source.decode, "decoded", lambda raw, spec: seen.append(len(raw)) or decoded(raw, spec))
+    write = image_cache.write
+    monkeypatch.setattr(image_cache, "write", lambda images, *how: seen.append(len(images)) or write(images, *how))
     source.load_train(held(untested))
     assert seen == [45]
 

@@ -11,7 +11,7 @@ from ddhub import api
 from ddhub.base import room
 from ddhub.base.errors import UserError
 from ddhub.base.resources import Resources
-from ddhub.data import source
+from ddhub.data import image_cache
 from ddhub.distillation import checks, recipes
 
 SMALL = {
@@ -26,7 +26,7 @@ SMALL = {
 @pytest.fixture(autouse=True)
 def undecoded(monkeypatch):
     """No image is decoded in these tests."""
-    monkeypatch.setattr(source.decode, "decoded", lambda *_: pytest.fail("an image is decoded"))
+    monkeypatch.setattr(image_cache, "write", lambda *_: pytest.fail("an image is decoded"))
 
 
 def refused(folder, out, *overrides: str) -> str:
@@ -94,7 +94,7 @@ def test_a_source_without_a_test_split_is_told_before(make_folder, tmp_path, cap
 def test_a_failed_start_leaves_no_folder(image_folder, tmp_path, monkeypatch):
     """Neither of the set nor above it; what was there before stays."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(source.decode, "decoded", lambda *_: (_ for _ in ()).throw(UserError("an image is damaged")))
+    monkeypatch.setattr(image_cache, "write", lambda *_: (_ for _ in ()).throw(UserError("an image is damaged")))
     path = tmp_path / "colours.yaml"
     path.write_text(
         recipes.resolve({**copy.deepcopy(SMALL), "source": {"dataset": str(image_folder)}}, "colours", ()).yaml()
