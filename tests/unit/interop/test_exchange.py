@@ -241,15 +241,15 @@ def test_idc_s_files_are_read_with_the_factor_that_is_said(form, image_folder, t
     torch.save(form([pixels, labels]), path)
     with pytest.raises(UserError, match=r"next: --factor 2 \(2 x 2 tiles, the usual\), or --factor 1"):
         bring(path, tmp_path / "set", image_folder)
-    whole = bring(path, tmp_path / "whole", image_folder, reading={"factor": 1})
+    whole = bring(path, tmp_path / "whole", image_folder, factor=1)
     assert whole.manifest.ipc == 2 and whole.manifest.imported.layout == "idc"
     assert torch.equal(whole.images, (pixels * 255).round().byte())
     torch.testing.assert_close(whole.preprocess.unit(whole.inputs), pixels)
-    found = bring(path, tmp_path / "set", image_folder, reading={"factor": 2})
+    found = bring(path, tmp_path / "set", image_folder, factor=2)
     assert found.manifest.ipc == 8 and found.labels.tolist() == [k % 3 for k in range(6) for _ in range(4)]
     torch.testing.assert_close(found.preprocess.unit(found.inputs)[4:8], reference_tiles(pixels[1], 2))
     with pytest.raises(UserError, match="--factor 9"):
-        bring(path, tmp_path / "no", image_folder, reading={"factor": 9})
+        bring(path, tmp_path / "no", image_folder, factor=9)
 
 
 def test_idc_s_statistics_are_its_own(image_folder, tmp_path):
