@@ -22,6 +22,7 @@ from ddhub.data.look import Holdings
 from ddhub.distillation import pipeline
 from ddhub.distillation.plan import forecast, work
 from ddhub.distillation.recipes import method_config, method_of
+from ddhub.distillation.task import constants
 from ddhub.training import architectures
 
 
@@ -36,6 +37,7 @@ def check(recipe: Recipe, out: Path, asked: Resources, *, dry: bool = False) -> 
     """
     if (out / STATE / "run.json").exists() or pipeline.finished(recipe, out):
         return
+    constants(recipe)  # which not all sources have
     for folder in (out, files.home()):
         writable(folder)
     for arch in named(recipe):

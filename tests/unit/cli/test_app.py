@@ -8,6 +8,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from ddhub import __version__
 from ddhub.cli.app import main
 
 
@@ -135,4 +136,4 @@ def test_every_option_is_shown_in_a_section_with_a_whole_phrase():
 def test_it_runs_as_a_module(module):
     """`python -m ddhub` is the command."""
     done = subprocess.run([sys.executable, "-m", module, "--version"], capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("ddhub, version ")
+    assert done.stdout.startswith(f"ddhub {__version__}\n")
