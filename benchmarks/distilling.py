@@ -29,6 +29,7 @@ from ddhub.training import architectures
 from ddhub.training import device as devices
 from ddhub.training import network as networks
 from ddhub.training.loop import Run, State
+from ddhub.training.plain_networks import ConvNet
 from ddhub.training.protocol import Protocol
 from ddhub.training.teachers import Teachers
 
@@ -222,7 +223,7 @@ def forward_flops(arch: str, classes: int, side: int) -> tuple[int, int]:
     Convolutions and the linear layer are counted; norms, activations and augmentation are not.
     """
     net = architectures.build(arch, classes, 3, side, seed=0)
-    assert isinstance(net, architectures.ConvNet)
+    assert isinstance(net, ConvNet)
     counts, area = [], side * side
     for layer in net.features:
         if isinstance(layer, nn.Conv2d):

@@ -49,7 +49,7 @@ def main() -> None:
 
 def rows_of_set(folder: Path, asked: argparse.Namespace) -> Iterator[Row]:
     """The rows of one set, network by network and protocol by protocol."""
-    report = api.evaluation(
+    report = api.evaluate(
         str(folder),
         asked.archs,
         protocols=asked.protocols,
@@ -60,7 +60,7 @@ def rows_of_set(folder: Path, asked: argparse.Namespace) -> Iterator[Row]:
         compile=asked.compile,
         workers=asked.workers,
         probe=False,
-    )
+    ).to_dict()
     for arch in asked.archs:
         for protocol in asked.protocols:
             here = [row for row in report["rows"] if row["arch"] == arch and row["protocol"] == protocol]

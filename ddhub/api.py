@@ -3,7 +3,6 @@
 What a verb needs is imported when it is called, so that `recipes` or a misspelt name costs no second of torch's start.
 """
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from ddhub.base.errors import UserError
 from ddhub.base.log import say
 from ddhub.base.overrides import Overrides
 from ddhub.base.resources import ResourceOptions, Resources
+from ddhub.evaluation import choices as choices  # also what help names
 from ddhub.evaluation import find_results
 from ddhub.interop.options import ImportOptions
 from ddhub.outcomes import Evaluation, Export, Made, Plan, Pull, Push, RecipeInfo, Report, Verification
@@ -46,12 +46,13 @@ def distill(
     Raises:
         UserError: for whatever the user can mend; what was done before is kept.
     """
-    from ddhub.distillation import groups, pipeline
     from ddhub.distillation import recipes as recipe_files
 
     asked, changed = Resources(**resources), changes.texts(overrides)
     engine = jobs.choose(asked.workers, asked.shard, asked.ray)
     resolved = recipe_files.read(str(recipe), changed)
+    from ddhub.distillation import groups, pipeline
+
     folder = Path(out) if out is not None else Path("distilled") / resolved.name
     if resolved.groups == 1:
         groups.refuse_engine(engine)
@@ -88,10 +89,11 @@ def plan(
     Raises:
         UserError: for a recipe that cannot be made, or a source whose size is not known.
     """
-    from ddhub.distillation import planning
     from ddhub.distillation import recipes as recipe_files
 
     resolved = recipe_files.read(str(recipe), changes.texts(overrides))
+    from ddhub.distillation import planning
+
     told = planning.Told(images, classes, side)
     return planning.plan(resolved, Resources(**resources), told, measure=measure)
 
@@ -140,11 +142,7 @@ def pull(set: str, out: Folder) -> Pull:
     place = hub.fetch(set)
     if place.repo_id is None or place.commit is None:
         raise UserError(f"{set}: is a folder here already", next=f"cp -r {set} {out}")
-    with files.disk_errors(out, "pulling"), files.whole_folder(out) as staging:
-        for name, path in hub.published(place.folder).items():
-            (staging / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, staging / name)
-        folders.read(staging)
+    folders.copy(hub.published(place.folder), out)
     return Pull(folder=str(out), repo_id=place.repo_id, commit=place.commit)
 
 
@@ -155,15 +153,12 @@ def merge(*sets: Reference, out: Folder, name: str | None = None) -> Made:
         sets: folders or Hub ids, of one source with one set of teachers.
         out: the merged artifact's folder.
         name: of the merged set; None takes the folder's.
-
-    Raises:
-        UserError: for sets that do not belong together.
     """
-    from ddhub.artifact import merge as merging
-
     out = Path(out)
     files.refuse_taken(out)
     places = [hub.fetch(str(each)) for each in sets]
+    from ddhub.artifact import merge as merging
+
     with files.disk_errors(out, "merging"), files.whole_folder(out) as staging:
         merging.merge([merging.read(at.name, at.folder) for at in places], staging, name or out.absolute().name)
         refresh.write(staging)
@@ -226,15 +221,16 @@ def evaluate(
     Raises:
         UserError: before any training for whatever cannot be evaluated; after it for rows that failed.
     """
-    from ddhub.artifact import folder as folders
     from ddhub.evaluation import find_set
-    from ddhub.evaluation import grid as grids
-    from ddhub.evaluation.probe import check
 
     asked = Resources(**resources)
     jobs.choose(asked.workers, asked.shard, asked.ray)
-    grids.check_names(protocols, baselines)
+    choices.check(protocols, baselines)
     place = find_set.locate(str(set), out, source, importing or {})
+    from ddhub.artifact import folder as folders
+    from ddhub.evaluation import grid as grids
+    from ddhub.evaluation.probe import check
+
     if place.fresh:
         refresh.write(place.set)
     found = folders.read(place.set)
@@ -265,8 +261,7 @@ def evaluate(
         # Rows that were finished count, whatever became of the others.
         refresh.results(place.set if place.own else None, found.manifest, place.out)
     say(f"rows: {place.out / 'evaluation'}; summary: {place.out / ('README.md' if place.own else 'report.json')}")
-    built = summaries.build(name, done)
-    return Evaluation.model_validate(built if probed is None else {**built, "probe": probed})
+    return Evaluation.model_validate({**summaries.build(name, done), **({} if probed is None else {"probe": probed})})
 
 
 def report(
@@ -318,7 +313,7 @@ def import_set(path: Folder, *, source: str, out: Folder, **options: Unpack[Impo
         options: what the files do not say: the fields of ImportOptions in ddhub/interop/options.py.
 
     Raises:
-        UserError: for whatever the set, its source or the table leaves unsaid or contradicts.
+        UserError: for whatever is left unsaid or contradicts itself.
     """
     from ddhub.evaluation import find_set
     from ddhub.interop import importing as importings
@@ -341,9 +336,6 @@ def export(folder: Folder, layout: str, out: Folder | None = None, *, named: boo
         layout: apm, dc, mtt, datm, kip, idc, folder, eccv24, an installed one, or a file, as `./mine.py`.
         out: a new folder; None takes `exported/NAME_LAYOUT`.
         named: name the folders of classes by class, where the layout has folders.
-
-    Raises:
-        UserError: for a layout that cannot hold the set.
     """
     from ddhub.interop import exporting
 

@@ -3,21 +3,25 @@
 Shapes: M synthetic images, B batch, C H W image, K classes, D = C*H*W.
 """
 
-from collections.abc import Callable, Iterator
+import copy
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ddhub import outcomes
 from ddhub.artifact import folder, hub
 from ddhub.artifact.folder import Artifact
 from ddhub.artifact.manifest import Manifest
 from ddhub.base import seeds
 from ddhub.base.errors import UserError
 from ddhub.data.preprocess import Preprocess
-from ddhub.training import augment, device, teachers
+from ddhub.training import augment, device, losses, teachers
 from ddhub.training.protocol import Protocol
 
 
@@ -39,9 +43,9 @@ class Preprocessing(nn.Module):
         return replace(self._preprocess, zca_mean=self.zca_mean, zca=self.zca).inputs_from_unit(unit)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class DistilledSet:
-    """A distilled set in memory. Nothing in it is a view of a file: change what you like."""
+    """A distilled set in memory, and a `torch.utils.data.Dataset` by its shape. No tensor is a view of a file."""
 
     name: str  #: the folder, or owner/name@commit
     images: Tensor  #: uint8 (M, C, H, W), the display pixels
@@ -58,24 +62,73 @@ class DistilledSet:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def batches(self, epochs: int = 1, batch: int | None = None, seed: int = 0) -> Iterator[tuple[Tensor, ...]]:
-        """Augmented training batches, shuffled anew each epoch.
+    def __getitem__(self, index: int | slice | Sequence[int] | Tensor) -> tuple[Tensor, ...]:
+        """Inputs (C, H, W), label, and soft label (K,) where the set has them; of several rows, one tensor of each."""
+        return tuple(part[index] for part in self._columns)
+
+    def __repr__(self) -> str:
+        shape = "x".join(map(str, self.images.shape[1:]))
+        labels = "hard labels" if self.soft_labels is None else f"soft labels ({self.manifest.labels.form})"
+        return f"<DistilledSet {self.name}: {len(self)} images of {shape}, {len(self.classes)} classes, {labels}>"
+
+    def _repr_html_(self) -> str:
+        return outcomes.pictured(repr(self), self._artifact.folder / "assets" / "images.png")
+
+    @property
+    def _columns(self) -> tuple[Tensor, ...]:
+        soft = () if self.soft_labels is None else (self.soft_labels,)
+        return self.inputs, self.labels, *soft
+
+    def to(self, device: str | torch.device) -> "DistilledSet":
+        """The set with its tensors, preprocessing and teachers on a device; this one stays where it is."""
+        moved = {name: getattr(self, name) for name in ("images", "inputs", "labels", "soft_labels", "groups")}
+        moved = {name: None if tensor is None else tensor.to(device) for name, tensor in moved.items()}
+        return replace(self, **moved, preprocess=copy.deepcopy(self.preprocess).to(device))
+
+    def loss(self, logits: Tensor, labels: Tensor, soft: Tensor | None = None) -> Tensor:
+        """What the set's protocol minimises, a scalar: `loss(net(inputs), *rest)` of a batch `inputs, *rest`.
 
         Args:
-            batch: images in each; None takes the protocol's. The last one of an epoch may be smaller.
+            logits: (B, K) of the network.
+            labels: (B,), the hard classes.
+            soft: (B, K) as the set stores them, or as `teach` gives them; None where the protocol has hard labels.
+
+        Raises:
+            UserError: where the protocol learns from soft labels and there are none.
+        """
+        if soft is None and self.protocol.loss != "ce":
+            raise UserError(
+                f"{self.name}: the loss {self.protocol.loss} learns from soft labels, and none were given",
+                next="loss(logits, labels, soft), as batches gives them; teach(inputs) makes them",
+            )
+        stored = self.manifest.labels
+        targets = losses.targets(soft, self.protocol, stored.form, stored.temperature)
+        return losses.loss_of(self.protocol)(logits, labels, targets)
+
+    def batches(
+        self, epochs: int = 1, batch: int | None = None, seed: int = 0, device: str | torch.device | None = None
+    ) -> Iterator[tuple[Tensor, ...]]:
+        """Augmented training batches of one size, shuffled anew each epoch, as ddhub and the card's script make them.
+
+        An epoch has as few batches as fit; what does not fill them, fewer images than batches, is left out of it.
+
+        Args:
+            epochs: how often the set is gone through.
+            batch: the most images in each; None takes the protocol's.
+            seed: of order and augmentation; the same gives the same batches.
+            device: where batches are; None: where the set is.
 
         Yields:
             Inputs (B, C, H, W), labels (B,), and soft labels (B, K) where the set has them.
         """
-        size, step = batch or self.protocol.batch, 0
+        count = math.ceil(len(self) / (batch or self.protocol.batch))
+        place = self.inputs.device if device is None else device
         for epoch in range(epochs):
             order = torch.randperm(len(self), generator=seeds.generator(seed, "order", epoch))
-            for rows in order.split(size):
-                draws = seeds.generator(seed, "augment", step)
-                inputs = augment.augment(self.inputs[rows], self.protocol.augment, draws)
-                soft = () if self.soft_labels is None else (self.soft_labels[rows],)
-                yield inputs, self.labels[rows], *soft
-                step += 1
+            for number, rows in enumerate(order.split(len(self) // count)[:count]):
+                draws = seeds.generator(seed, "augment", epoch * count + number)
+                inputs, *rest = (part.to(place) for part in self[rows])
+                yield augment.augment(inputs, self.protocol.augment, draws), *rest
 
     @cached_property
     def teach(self) -> Callable[[Tensor], Tensor]:
@@ -88,7 +141,7 @@ class DistilledSet:
             raise UserError(f"{self.name}: ships no teachers")
         return teachers.load(
             self._artifact.teacher_files,
-            decisions=device.Decisions("cpu", torch.get_num_threads()),
+            decisions=device.Decisions(str(self.inputs.device), torch.get_num_threads()),
             of=self._artifact.sizes,
         ).label
 
@@ -105,7 +158,7 @@ class DistilledSet:
         return rows.with_format("torch")
 
 
-def load(reference: str) -> DistilledSet:
+def load(reference: str | Path) -> DistilledSet:
     """Load a distilled set from a folder or by its Hub id (`owner/name`, `owner/name@revision`), checked and cached.
 
     Raises:

@@ -17,6 +17,14 @@ from ddhub.reports.documents import Evaluation, Push, Report
 __all__ = ["Evaluation", "Export", "Made", "Plan", "Pull", "Push", "RecipeInfo", "Report", "Verification"]
 
 
+def pictured(text: str, picture: Path) -> str:
+    """A line and a picture, where there is one, as HTML."""
+    line = f"<p>{html.escape(text)}</p>"
+    if not picture.is_file():
+        return line
+    return f'{line}<img src="data:image/png;base64,{base64.b64encode(picture.read_bytes()).decode()}">'
+
+
 class Made(Document):
     """A set in a folder, as `distill`, `merge` and `import_set` leave it.
 
@@ -55,10 +63,7 @@ class Made(Document):
         return f"<Made {self.folder}: {record.name}, {len(record.classes)} classes, {record.ipc} images of each>"
 
     def _repr_html_(self) -> str:
-        text = f"<p>{html.escape(repr(self))}</p>"
-        if not self.picture.is_file():
-            return text
-        return f'{text}<img src="data:image/png;base64,{base64.b64encode(self.picture.read_bytes()).decode()}">'
+        return pictured(repr(self), self.picture)
 
 
 class Pull(Document):

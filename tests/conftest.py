@@ -33,7 +33,10 @@ MakeFolder = Callable[..., Path]
 @pytest.fixture(autouse=True)
 def sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A cache of its own for every test, one thread, and no way out to the network (this machine is allowed)."""
+    from ddhub.base import log
+
     monkeypatch.setenv("DDHUB_HOME", str(tmp_path / "ddhub-home"))
+    log.to_stderr()  # as the command line has it
     torch.set_num_threads(1)
     connect = socket.socket.connect
 

@@ -6,6 +6,8 @@ Shapes: M synthetic images, C H W image, K classes.
 """
 
 import math
+import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,12 +16,12 @@ import torch
 from torch import Tensor
 
 from ddhub.artifact import manifest as manifests
-from ddhub.artifact import parquet
-from ddhub.artifact.file_names import PAYLOAD, WHITENING
+from ddhub.artifact import parquet, payload
+from ddhub.artifact.file_names import WHITENING
 from ddhub.artifact.manifest import Manifest
 from ddhub.artifact.parquet import Rows
 from ddhub.artifact.records import ByteCounts, FileRecord
-from ddhub.base import files, limits, redact
+from ddhub.base import files, limits
 from ddhub.base.errors import UserError
 from ddhub.base.mapped import Room, in_memory
 from ddhub.base.units import size
@@ -68,15 +70,6 @@ def keep_top(soft: Tensor, top_k: int) -> tuple[Tensor, Tensor, float]:
     left_out = soft.numel() - values.numel()
     rest = float((soft.sum(dtype=torch.double) - values.sum(dtype=torch.double)) / left_out) if left_out else 0.0
     return values, index.to(torch.int16 if soft.shape[1] <= 2**15 else torch.int32), rest
-
-
-def file_records(folder: Path) -> dict[str, FileRecord]:
-    """Hash and size of every payload file in a folder."""
-    paths = sorted(path for pattern in PAYLOAD for path in folder.glob(pattern))
-    return {
-        path.relative_to(folder).as_posix(): FileRecord(sha256=files.sha256(path), bytes=path.stat().st_size)
-        for path in paths
-    }
 
 
 def byte_counts(records: dict[str, FileRecord], rows: Rows) -> ByteCounts:
@@ -191,30 +184,22 @@ def check_files(folder: Path, record: Manifest) -> None:
     Raises:
         UserError: with one line per fault.
     """
-    faults = manifests.contradictions(record, f"{folder}/ddhub.json") + file_faults(folder, record)
+    faults = manifests.contradictions(record, f"{folder}/ddhub.json") + payload.file_faults(folder, record)
     if faults:
         raise UserError("\n".join(faults), next="fetch the set again, or make it again with ddhub distill")
 
 
-def file_faults(folder: Path, record: Manifest) -> list[str]:
-    """One line per payload file that is missing, damaged, not named by the manifest, or outside the folder."""
-    faults = []
-    for name, expected in record.files.items():
-        path = folder / name
-        if not redact.is_text(name) or len(name) > 255:
-            faults.append(f"{folder}/ddhub.json: files: {name[:60]!r} is no file's name")
-        elif ".." in Path(name).parts or Path(name).is_absolute():
-            faults.append(f"{folder}/ddhub.json: files: '{name}' leads out of the folder")
-        elif files.leads_out(folder, path):
-            faults.append(f"{path}: is a link that leads out of the folder")
-        elif not path.is_file():
-            faults.append(f"{path}: missing")
-        elif path.stat().st_size != expected.bytes:
-            faults.append(f"{path}: damaged: {path.stat().st_size} bytes, {expected.bytes} expected")
-        elif files.sha256(path) != expected.sha256:
-            faults.append(f"{path}: damaged: its sha256 is not the manifest's")
-    named = [teacher.file for teacher in record.teachers] + [n for n in [record.preprocess.zca] if n]
-    faults += [f"{folder}/ddhub.json: '{name}' is not among its files" for name in named if name not in record.files]
-    there = {path.relative_to(folder).as_posix() for pattern in PAYLOAD for path in folder.glob(pattern)}
-    strangers = sorted(there - set(record.files))
-    return faults + [f"{folder / name}: not among the manifest's files" for name in strangers]
+def copy(published: Mapping[str, Path], out: Path) -> None:
+    """Copy a set into the new folder `out`: all of it, read as a whole, or nothing.
+
+    Args:
+        published: where its files lie now, by their names in a set.
+
+    Raises:
+        UserError: for a damaged set.
+    """
+    with files.disk_errors(out, "pulling"), files.whole_folder(out) as staging:
+        for name, path in published.items():
+            (staging / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, staging / name)
+        read(staging)

@@ -13,7 +13,7 @@ from ddhub.artifact import manifest
 from ddhub.artifact.file_names import MANIFEST, PUBLISHED
 from ddhub.base import files, hub_client, redact
 from ddhub.base.errors import UserError
-from ddhub.base.log import say
+from ddhub.base.log import say, warn
 from ddhub.base.schema import did_you_mean
 from ddhub.base.units import size
 
@@ -78,7 +78,7 @@ def _hint(path: Path) -> None:
     """Say before the Hub is asked, which takes its time, that an id may be a path misspelt."""
     beside = [found.parent.name for found in path.parent.glob("*/ddhub.json")]
     if beside:
-        say(f"{path}: no such folder here{did_you_mean(path.name, beside).removesuffix('?')}; asking the Hub")
+        warn(f"{path}: no such folder here{did_you_mean(path.name, beside).removesuffix('?')}; asking the Hub")
 
 
 def _commit_of(api: Any, repo_id: str, revision: str | None) -> str | None:

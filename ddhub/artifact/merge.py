@@ -15,11 +15,10 @@ import torch
 
 from ddhub import __version__
 from ddhub.artifact import folder as folders
-from ddhub.artifact import manifest, origin, parquet, set_name
+from ddhub.artifact import manifest, origin, parquet, payload, set_name
 from ddhub.artifact.file_names import MANIFEST, RECIPE
 from ddhub.artifact.manifest import Manifest
 from ddhub.artifact.records import MOST_GROUPS, ByteCounts, Imported, Made, Part
-from ddhub.artifact.state import STATE
 from ddhub.base import files, strict_yaml
 from ddhub.base.errors import UserError
 from ddhub.base.log import say
@@ -87,7 +86,7 @@ def merge(sets: Sequence[Given], out: Path, name: str) -> None:
             files.write_bytes(out / shared, (first.folder / shared).read_bytes())
     record = _manifest(sets, name, groups)
     files.write_bytes(out / RECIPE, strict_yaml.to_yaml(_described(sets, record)).encode())
-    records = folders.file_records(out)
+    records = payload.file_records(out)
     data = sum(file.bytes for path, file in records.items() if path.startswith("data/"))
     labels = sum(one.record.bytes.labels for one in sets)
     counts = first.record.bytes.model_copy(update={"images": data - labels, "labels": labels})
@@ -96,7 +95,6 @@ def merge(sets: Sequence[Given], out: Path, name: str) -> None:
     known = [origin.remembered(one.record) for one in sets]
     local = next((path for path in known if path is not None), None)
     origin.remember(whole, local)
-    files.write_json(out / STATE / "run.json", {"recipe_hash": None, "recipe": {}, "source_path": local})
 
 
 def _refuse_repeated(sets: Sequence[Given]) -> None:

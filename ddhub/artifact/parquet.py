@@ -1,25 +1,29 @@
 """The set's rows as parquet that `datasets`, pandas, polars and duckdb read; written and read a row group at a time.
 
 Nothing here holds more than one row group beside what the caller holds, so a set larger than memory can pass through.
+torch is imported where tensors are made: `ddhub verify` looks at arrays, and is done before torch would be there.
 Shapes: M synthetic images, C H W image, K classes, B rows of one group, T labels kept of each image.
 """
+
+from __future__ import annotations
 
 import hashlib
 import io
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from ddhub.artifact import parquet_file
+from ddhub.artifact.rows import Arrays, Rows
 from ddhub.base import files, strict_json
 from ddhub.base.errors import UserError
 from ddhub.data import decode as decodes
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SHARD_ROWS = 10_000
 GROUP_ROWS = parquet_file.GROUP_ROWS
@@ -31,29 +35,6 @@ READ = (
     "pixels",
     "group",
 )  # what else files hold is left where it is
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Some rows of a set, with the columns that it has."""
-
-    images: Tensor  # uint8 (B, C, H, W), the display pixels
-    labels: Tensor  # int64 (B,)
-    soft: Tensor | None = None  # float16 or float32 (B, K), or (B, T) where `index` says of which classes
-    index: Tensor | None = None  # int16 or int32 (B, T)
-    pixels: Tensor | None = None  # float16 or float32 (B, C, H, W), network inputs
-    group: Tensor | None = None  # int64 (B,), which independently made group; stored as int16
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def part(self, start: int, stop: int) -> "Rows":
-        """The rows from `start` up to `stop`."""
-        return Rows(*(None if column is None else column[start:stop] for column in self.columns()))  # type: ignore[arg-type]
-
-    def columns(self) -> tuple[Tensor | None, ...]:
-        """The columns, in order."""
-        return (self.images, self.labels, self.soft, self.index, self.pixels, self.group)
 
 
 def write(folder: Path, rows: Rows, classes: Sequence[str]) -> None:
@@ -113,6 +94,8 @@ def _merged_schema(folder: Path, classes: Sequence[str]) -> Any:
 
 def kinds(folder: Path) -> dict[str, str]:
     """The stored type of every column that sets may differ in, by name."""
+    import datasets  # noqa: F401 (registers the column type of `pixels` with arrow)
+
     schema = parquet_file.opened(shards(folder)[0]).schema_arrow
     return {field.name: str(field.type) for field in schema if field.name not in ("label", "group")}
 
@@ -215,7 +198,7 @@ def _table(rows: Rows, schema: Any) -> Any:
         nested = numpy_to_pyarrow_listarray(rows.pixels.cpu().numpy()).cast(kind.storage_type)
         columns.append(pa.ExtensionArray.from_storage(kind, nested))
     if rows.group is not None:
-        columns.append(pa.array(rows.group.to(torch.int16).cpu().numpy()))
+        columns.append(pa.array(rows.group.cpu().numpy().astype(np.int16)))
     return pa.table(columns, schema=schema)
 
 
@@ -260,6 +243,12 @@ def read(folder: Path, shape: tuple[int, int, int]) -> Iterator[Rows]:
     Raises:
         UserError: naming the file and row that is not what a set holds.
     """
+    for found in arrays(folder, shape):
+        yield found.tensors()
+
+
+def arrays(folder: Path, shape: tuple[int, int, int]) -> Iterator[Arrays]:
+    """The same as arrays."""
     for path in shards(folder):
         seen = 0
         for batch in parquet_file.batches(path, READ, shape):
@@ -270,7 +259,7 @@ def read(folder: Path, shape: tuple[int, int, int]) -> Iterator[Rows]:
             seen += batch.num_rows
 
 
-def _rows(batch: Any, shape: tuple[int, int, int], path: Path, seen: int) -> Rows:
+def _rows(batch: Any, shape: tuple[int, int, int], path: Path, seen: int) -> Arrays:
     missing = {"image", "label"} - set(batch.schema.names)
     if missing:
         raise UserError(f"{path}: has no column '{missing.pop()}'")
@@ -278,7 +267,7 @@ def _rows(batch: Any, shape: tuple[int, int, int], path: Path, seen: int) -> Row
         _decoded(item, shape, f"{path}: row {seen + number}")
         for number, item in enumerate(parquet_file.each_picture(batch))
     ]
-    found: dict[str, Any] = {"images": torch.from_numpy(np.stack(images)), "labels": _integers(batch, "label", path)}
+    found: dict[str, Any] = {"images": np.stack(images), "labels": _integers(batch, "label", path)}
     for name, field in (("soft_label", "soft"), ("soft_index", "index")):
         if name in batch.schema.names:
             found[field] = _lists(batch, name, path)
@@ -286,7 +275,7 @@ def _rows(batch: Any, shape: tuple[int, int, int], path: Path, seen: int) -> Row
         found["pixels"] = _arrays(batch, path, shape)
     if "group" in batch.schema.names:
         found["group"] = _integers(batch, "group", path)
-    return Rows(**found)
+    return Arrays(**found)
 
 
 def _decoded(item: Any, shape: tuple[int, int, int], where: str) -> np.ndarray:
@@ -305,38 +294,47 @@ def _decoded(item: Any, shape: tuple[int, int, int], where: str) -> np.ndarray:
     return array[None] if shape[0] == 1 else array.transpose(2, 0, 1)
 
 
-def _integers(batch: Any, name: str, path: Path) -> Tensor:
+def _values(column: Any) -> np.ndarray:
+    """The values of an arrow array; of numbers without the pandas that `to_numpy` would import."""
+    import pyarrow as pa
+
+    numbers = pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
+    plain = numbers and not column.null_count
+    return np.from_dlpack(column) if plain else column.to_numpy(zero_copy_only=False)
+
+
+def _integers(batch: Any, name: str, path: Path) -> np.ndarray:
     column = batch.column(name)
     if column.null_count or not str(column.type).startswith(("int", "uint")):
         raise UserError(f"{path}: column '{name}' is not one integer per row")
-    return torch.from_numpy(column.to_numpy(zero_copy_only=False).astype(np.int64))
+    return _values(column).astype(np.int64)
 
 
-def _lists(batch: Any, name: str, path: Path) -> Tensor:
+def _lists(batch: Any, name: str, path: Path) -> np.ndarray:
     """A column of lists, all of one length, as (B, length) in its stored type."""
     import pyarrow as pa
 
     column = batch.column(name)
     if not isinstance(column, pa.ListArray | pa.LargeListArray | pa.FixedSizeListArray):
         raise UserError(f"{path}: column '{name}' is not a list of numbers per row")
-    values = column.flatten().to_numpy(zero_copy_only=False)
+    values = _values(column.flatten())
     width = len(values) // max(1, len(column))
     fixed = getattr(column.type, "list_size", None) == width
     lengths = {width} if fixed else set(column.value_lengths().to_pylist())
     kind = "i" if name == "soft_index" else "f"
     if column.null_count or lengths != {width} or values.dtype.kind != kind:
         raise UserError(f"{path}: column '{name}' is not {width} numbers per row")
-    return torch.from_numpy(values.reshape(len(column), width).copy())
+    return values.reshape(len(column), width).copy()
 
 
-def _arrays(batch: Any, path: Path, shape: tuple[int, int, int]) -> Tensor:
+def _arrays(batch: Any, path: Path, shape: tuple[int, int, int]) -> np.ndarray:
     import pyarrow as pa
 
     column = batch.column("pixels")
     storage = getattr(column, "storage", column)
     while isinstance(storage, pa.ListArray | pa.LargeListArray | pa.FixedSizeListArray):
         storage = storage.flatten()
-    values = storage.to_numpy(zero_copy_only=False)
+    values = _values(storage)
     if column.null_count or values.size != len(column) * int(np.prod(shape)) or values.dtype.kind != "f":
         raise UserError(f"{path}: column 'pixels' is not {shape[0]}x{shape[1]}x{shape[2]} numbers per row")
-    return torch.from_numpy(values.reshape(len(column), *shape).copy())
+    return values.reshape(len(column), *shape).copy()

@@ -54,7 +54,6 @@ def readable(path: Path) -> Iterator[None]:
 
 def opened(path: Path) -> Any:
     """A file by its footer."""
-    import datasets  # noqa: F401 (registers the column type of `pixels` with arrow)
     import pyarrow.parquet as pq
 
     with readable(path):

@@ -1,26 +1,106 @@
-"""What people see while a command works (stderr), and what scripts read afterwards (one JSON line per interval)."""
+"""What people read while a command works, by the standard `logging`; what scripts read afterwards, as JSON lines.
+
+Every module's messages go to the logger of its own name, below `ddhub`. A library attaches no handler and sets no
+level, so a program that uses ddhub hears warnings alone until it says more: `logging.basicConfig(level="INFO")`.
+The command line attaches `Stderr`.
+"""
 
 import contextlib
 import functools
 import json
+import logging
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ddhub.base.files import disk_errors, make_parent, open_own, write_bytes
 from ddhub.base.redact import shown
 
+ROOT = logging.getLogger("ddhub")
 
-def say(text: str) -> None:
-    """One line for people, on stderr, at once; that nobody can read it any more, or its disk is full, ends no run."""
-    with contextlib.suppress(OSError):
-        print(shown(text), file=sys.stderr, flush=True)
+
+def say(text: str, level: int = logging.INFO) -> None:
+    """Log a message for people under the name of the calling module, without tokens.
+
+    Args:
+        level: of logging; a warning is what people should act on, or know when they look at the result.
+    """
+    logger = _logger(sys._getframe(1).f_globals["__name__"])
+    if logger.isEnabledFor(level):
+        logger.log(level, "%s", shown(text), stacklevel=2)
+
+
+def warn(text: str) -> None:
+    """Log a warning under the name of the calling module, without tokens."""
+    logger = _logger(sys._getframe(1).f_globals["__name__"])
+    logger.warning("%s", shown(text), stacklevel=2)
+
+
+def _logger(module: str) -> logging.Logger:
+    """A module's logger; a plug-in's, which lies elsewhere, is below `ddhub` too."""
+    return logging.getLogger(module if module.split(".")[0] == ROOT.name else f"{ROOT.name}.{module}")
+
+
+class Stderr(logging.Handler):
+    """One line a message on stderr, at once; warnings are yellow on a terminal, unless NO_COLOR is set.
+
+    That nobody can read it any more, or that its disk is full, ends no run.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a message; with times and loggers' names where details are asked for."""
+        text = record.getMessage()
+        if ROOT.level <= logging.DEBUG:
+            text = f"{logging.Formatter().formatTime(record, '%H:%M:%S')} {record.name}: {text}"
+        with contextlib.suppress(OSError, ValueError):  # a closed stream is a ValueError
+            if record.levelno >= logging.WARNING and sys.stderr.isatty():
+                from rich.console import Console
+
+                terminal = Console(stderr=True, markup=False, emoji=False, highlight=False)
+                terminal.print(text, style="yellow", soft_wrap=True)
+            else:
+                print(text, file=sys.stderr, flush=True)
+
+
+class Sender(logging.Handler):
+    """Gives messages to another process, whose handlers show them."""
+
+    def __init__(self, send: Callable[[logging.LogRecord], None]) -> None:
+        super().__init__()
+        self.send = send
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Send a message; its text is all that it carries, so that it can be pickled."""
+        record.msg, record.args, record.exc_info = record.getMessage(), None, None
+        with contextlib.suppress(OSError, ValueError):
+            self.send(record)
+
+
+def to_stderr(level: int = logging.INFO) -> None:
+    """Print messages of this level and above on stderr, as the command line does; once, however often it is called."""
+    ROOT.setLevel(level)
+    if not any(isinstance(handler, Stderr) for handler in ROOT.handlers):
+        ROOT.addHandler(Stderr())
+
+
+def through(send: Callable[[logging.LogRecord], None], level: int) -> None:
+    """Give messages of this level and above to another process instead of showing them here."""
+    ROOT.setLevel(level)
+    ROOT.handlers, ROOT.propagate = [Sender(send)], False
+
+
+def receive(record: logging.LogRecord) -> None:
+    """Show a message of another process as one of this."""
+    logger = logging.getLogger(record.name)
+    if logger.isEnabledFor(record.levelno):
+        logger.handle(record)
 
 
 @functools.cache
-def warn(text: str) -> None:
-    """Say loudly what may make a result worthless; of one process, once."""
-    say(f"{'-' * 72}\nWARNING: {text}\n{'-' * 72}")
+def warn_once(text: str) -> None:
+    """Warn of what may make a result worthless; of one process, once."""
+    warn(text)
 
 
 class Metrics:

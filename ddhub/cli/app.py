@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from ddhub import __version__
+from ddhub.base import log
 from ddhub.base.errors import UserError, explained
 from ddhub.base.redact import shown
 from ddhub.cli import judge, make, share
@@ -48,6 +49,7 @@ class Group(click.Group):
 @click.version_option(__version__, prog_name="ddhub")
 def main() -> None:
     """Distilled image-classification datasets as shareable artifacts: distill, package, evaluate."""
+    log.to_stderr()
 
 
 for _command in COMMANDS:

@@ -10,81 +10,85 @@ import click
 from ddhub.base.errors import UserError
 from ddhub.base.overrides import setting
 from ddhub.cli.options import (
-    Listed,
-    common_options,
-    engine_options,
+    FOREIGN,
+    RUNNING,
+    TRAINING,
+    command,
     importing_options,
     json_option,
-    precision_option,
+    option,
     reporting_options,
+    resource_options,
 )
 
 if TYPE_CHECKING:
     from ddhub.api import ImportOptions
 
 
-def _protocols() -> list[str]:
-    from ddhub.evaluation.protocols import PROTOCOLS
-
-    return list(PROTOCOLS)
-
-
-def _baselines() -> list[str]:
-    from ddhub.evaluation.baseline_names import BASELINES
-
-    return list(BASELINES)
-
-
-@click.command(epilog="Example:  ddhub evaluate distilled/digits_ipc1 --archs convnet,resnet18,vit_tiny --seeds 3")
+@command(epilog="Example:  ddhub evaluate distilled/digits_ipc1 --archs convnet,resnet18,vit_tiny --seeds 3")
 @click.argument("set_", metavar="SET")
-@click.option("--archs", default="", help="Architectures, comma-separated. [default: the teachers']")
-@click.option(
+@option(
+    "--archs", section=TRAINING, default="", help="The architectures, comma-separated. [default: that of the teachers]"
+)
+@option(
     "--protocols",
+    section=TRAINING,
     default="native",
-    show_default=True,
-    cls=Listed,
-    names=_protocols,
-    help="Comma-separated: {names}.",
+    help=lambda: f"The ways to train, comma-separated: {_choices('protocols')}. [default: native]",
 )
-@click.option(
+@option(
     "--baselines",
+    section=TRAINING,
     default="random",
-    show_default=True,
-    cls=Listed,
-    names=_baselines,
-    help="Comma-separated: {names}; or none.",
+    help=lambda: f"Real images to compare with, comma-separated: {_choices('baselines')}; or none. [default: random]",
 )
-@click.option("--tune", is_flag=True, help="Choose rate and weight decay per architecture, on validation data only.")
-@click.option("--seeds", type=click.IntRange(1), help="Trainings per number. [default: the recipe's, often 5]")
-@click.option("--out", type=click.Path(), help="Where rows go. [default: SET; else ddhub-evaluations/NAME]")
-@click.option("--test", help="A Hub id or folder whose test split to use. [default: the source's]")
-@click.option(
-    "--set",
-    "overrides",
+@option("--seeds", section=TRAINING, type=click.IntRange(1), help="The trainings per number. [default: the recipe's]")
+@option(
+    "--tune",
+    section=TRAINING,
+    is_flag=True,
+    help="Choose rate and weight decay for each architecture, on validation data only.",
+)
+@option(
+    "--together",
+    section=RUNNING,
+    type=click.IntRange(1),
+    help="The number of seeds that one program trains. [default: by speed, measured once]",
+)
+@option("--test", section=TRAINING, help="The Hub id or folder whose test split is used. [default: that of the source]")
+@option(
+    *("--set", "overrides"),
+    section=TRAINING,
     multiple=True,
     metavar="KEY=VALUE",
     help="Change the protocols (epochs=50; native.lr=0.01 for one), or what is read (source.path=FOLDER, "
     "source.test=SPLIT).",
 )
-@click.option("--allow-train", is_flag=True, help="Test on images that SET was distilled from, which is refused else.")
-@click.option(
-    "--source", help="What SET was distilled from, if it is no ddhub artifact: a Hub id, digits, or a folder."
+@option(
+    "--allow-train",
+    section=TRAINING,
+    is_flag=True,
+    help="Test on images that SET was distilled from, which is refused otherwise.",
 )
-@click.option(
+@option(
+    "--source",
+    section=FOREIGN,
+    help="What SET was distilled from, where it is no ddhub artifact: a Hub id, digits, or a folder.",
+)
+@option(
     "--probe/--no-probe",
+    section=FOREIGN,
     default=None,
     help="Train a teacher to tell whether SET is fed as it was made; or do not ask. [default: if one is at hand]",
 )
 @importing_options
-@engine_options("rows")
-@precision_option(
-    ["float32", "bfloat16", "auto"],
-    "auto: whichever is faster here. [default: auto for ConvNets, else float32]",
+@resource_options(
+    "rows",
+    *("float32", "bfloat16", "auto"),
+    precision="auto takes the faster one here. [default: auto for ConvNets, else float32]",
 )
-@click.option(
-    "--together", type=click.IntRange(1), help="Seeds trained in one program. [default: by speed, measured once]"
-)
-@common_options
+@option("--out", type=click.Path(), help="The folder of the rows. [default: SET; else ddhub-evaluations/NAME]")
+@json_option
 def evaluate(
     set_: str,
     archs: str,
@@ -131,6 +135,12 @@ def evaluate(
         click.echo(f"picture: {set_}/assets/images.png\nfolder:  {set_}")
 
 
+def _choices(kind: str) -> str:
+    from ddhub.api import choices
+
+    return ", ".join(choices.NAMES[kind])
+
+
 def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
@@ -149,7 +159,7 @@ def _source_path(overrides: list[str]) -> tuple[str | None, list[str]]:
     return path, rest
 
 
-@click.command(epilog="Example:  ddhub report distilled/digits_ipc1 OWNER/digits-ipc1 --html report.html")
+@command(epilog="Example:  ddhub report distilled/digits_ipc1 OWNER/digits-ipc1 --html report.html")
 @click.argument("sets", nargs=-1, required=True, metavar="SET...")
 @reporting_options
 @json_option
@@ -169,7 +179,7 @@ def report(sets: tuple[str, ...], as_json: bool, **how: Any) -> None:
         click.echo(done["pushed"]["url"])
 
 
-@click.command(epilog="Example:  ddhub verify distilled/digits_ipc1")
+@command(epilog="Example:  ddhub verify distilled/digits_ipc1")
 @click.argument("set_", metavar="SET")
 @json_option
 def verify(set_: str, as_json: bool) -> None:
@@ -185,7 +195,7 @@ def verify(set_: str, as_json: bool) -> None:
         sys.exit(1)
 
 
-@click.command(epilog="Example:  ddhub card distilled/digits_ipc1")
+@command(epilog="Example:  ddhub card distilled/digits_ipc1")
 @click.argument("folder", type=click.Path())
 def card(folder: str) -> None:
     """Write the card, report and pictures of the artifact in FOLDER anew."""

@@ -7,11 +7,13 @@ from typing import Any
 import click
 
 from ddhub.base import plugins
-from ddhub.cli.options import common_options, engine_options, json_option, precision_option, recipe_options
+from ddhub.cli.options import RECIPE, RUNNING, command, json_option, option, recipe_options, resource_options
 
 
-@click.command(epilog="Example:  ddhub recipes --keys")
-@click.option("--keys", "of_keys", is_flag=True, help="Explain every key of a recipe: values, default, meaning.")
+@command(epilog="Example:  ddhub recipes --keys")
+@option(
+    "--keys", "of_keys", section=RECIPE, is_flag=True, help="Explain every key of a recipe: values, default, meaning."
+)
 @json_option
 def recipes(of_keys: bool, as_json: bool) -> None:
     """List recipes, methods and the plug-ins of installed packages, or explain the keys of a recipe."""
@@ -50,24 +52,33 @@ def _keys(as_json: bool) -> None:
             click.echo(f"      {key.description}")
 
 
-@click.command(epilog="Example:  ddhub plan imagenet_ipc50 --memory 4GB")
+@command(epilog="Example:  ddhub plan imagenet_ipc50 --memory 4GB")
 @recipe_options
-@click.option(
-    "--measure", is_flag=True, help="Try a few steps of every kind on noise (minutes), and keep what they cost."
+@option("--images", section=RECIPE, type=click.IntRange(1), help="The images of the source's train split, if unknown.")
+@option("--classes", section=RECIPE, type=click.IntRange(1), help="The classes of the source, if they are not known.")
+@option("--side", section=RECIPE, type=click.IntRange(4), help="The side of its images in pixels, if it is not known.")
+@option(
+    "--measure",
+    section=RUNNING,
+    is_flag=True,
+    help="Try a few steps of every kind on noise (minutes), and keep what they cost.",
 )
-@click.option("--images", type=click.IntRange(1), help="Of the source's train split. [default: what is known of it]")
-@click.option("--classes", type=click.IntRange(1), help="Likewise.")
-@click.option("--side", type=click.IntRange(4), help="Likewise, in pixels. [default: source.resolution]")
-@click.option("--workers", type=click.IntRange(1), help="Processes that share teachers and groups. [default: 1]")
-@precision_option(["float32", "bfloat16"], "as for distill. [default: float32]")
-@common_options
+@resource_options(
+    "groups",
+    *("float32", "bfloat16"),
+    precision="As for distill. [default: float32]",
+    shared="teachers and groups",
+    spread=False,
+)
+@json_option
 def plan(recipe: str, overrides: tuple[str, ...], as_json: bool, **how: Any) -> None:
     """Say what distilling RECIPE here will take: seconds, memory and disk of every phase; no data is read."""
     from ddhub import api
-    from ddhub.distillation.plan import forecast, history
     from ddhub.reports import tables
 
     found = api.plan(recipe, overrides=overrides, **how).to_dict()
+    from ddhub.distillation.plan import forecast, history
+
     told = [*forecast.sentences(found), *history.sentences(found["past"])]
     tables.show([_plan_table(found)], told, stderr=as_json)
     if as_json:
@@ -103,18 +114,23 @@ def _plan_table(found: dict[str, Any]) -> Any:
     return Table(title, ["phase", "time", "peak memory", "disk", "rests on"], 1, lines)
 
 
-@click.command(epilog="Example:  ddhub distill cifar10_ipc10_small --set source.path=FOLDER")
+@command(epilog="Example:  ddhub distill cifar10_ipc10_small --set source.path=FOLDER")
 @recipe_options
-@click.option("--out", type=click.Path(), help="The artifact's folder. [default: distilled/NAME]")
-@click.option(
+@resource_options(
+    "groups",
+    *("float32", "bfloat16"),
+    precision="Teachers always have float32. [default: float32]",
+    shared="teachers and groups",
+)
+@option("--out", type=click.Path(), help="The artifact's folder. [default: distilled/NAME]")
+@option(
     "--skip-damaged",
+    section=RECIPE,
     is_flag=True,
     help="Leave out pictures that cannot be decoded; as --set source.skip_damaged=true.",
 )
-@click.option("--dry-run", is_flag=True, help="Print the resolved recipe and touch no data.")
-@precision_option(["float32", "bfloat16"], "teachers' is float32. [default: float32]")
-@engine_options("groups", shared="teachers and groups")
-@common_options
+@option("--dry-run", is_flag=True, help="Print the resolved recipe and touch no data.")
+@json_option
 def distill(
     recipe: str,
     overrides: tuple[str, ...],
@@ -154,10 +170,10 @@ def _dry_run(reference: str, overrides: tuple[str, ...], as_json: bool) -> None:
         click.echo(f"# hash: {resolved.hash}\n{resolved.yaml()}", nl=False)
 
 
-@click.command(epilog="Example:  ddhub merge distilled/a distilled/b OWNER/c --out distilled/abc")
+@command(epilog="Example:  ddhub merge distilled/a distilled/b OWNER/c --out distilled/abc")
 @click.argument("sets", nargs=-1, required=True, metavar="SET SET...")
-@click.option("--out", required=True, type=click.Path(), help="The merged artifact's folder.")
-@click.option("--name", help="Of the merged set. [default: that of its folder]")
+@option("--out", required=True, type=click.Path(), help="The merged artifact's folder.")
+@option("--name", help="The name of the merged set. [default: that of its folder]")
 @json_option
 def merge(sets: tuple[str, ...], out: str, name: str | None, as_json: bool) -> None:
     """Join SETs (folders or Hub ids) that were made independently, of one source with one set of teachers, as one."""

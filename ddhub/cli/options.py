@@ -1,15 +1,93 @@
-"""Options that several commands share."""
+"""How options are shown, and those that several commands share."""
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
+import logging
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, cast
 
 import click
 
-from ddhub.base import plugins
+from ddhub.base import log, plugins
 from ddhub.base.errors import UserError
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+Help = str | Callable[[], str]  # a function is called when help is shown: what it names may take time to find
+TRAINING, RUNNING, FOREIGN = "What to train", "Where it runs", "Sets in other tools' layouts"
+RECIPE, PUBLISHING = "The recipe", "Publishing"
+OUTPUT = "Output"
+SECTIONS = (RECIPE, TRAINING, RUNNING, FOREIGN, PUBLISHING, OUTPUT)  # in the order of help
+
+
+class Option(click.Option):
+    """An option that help shows in a section."""
+
+    def __init__(self, names: Sequence[str], *, section: str = OUTPUT, help: Help = "", **given: Any) -> None:
+        super().__init__(names, help=help if isinstance(help, str) else "", **given)
+        self.section, self.told = section, help
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """The line of help."""
+        if not isinstance(self.told, str):
+            self.help = self.told()
+        return super().get_help_record(ctx)
+
+
+class Command(click.Command):
+    """A command whose help shows options in sections; every one takes --quiet and --verbose."""
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self.params += [
+            Option(
+                ["-q", "--quiet"],
+                is_flag=True,
+                expose_value=False,
+                callback=functools.partial(_level, level=logging.WARNING),
+                help="Print warnings and the result alone.",
+            ),
+            Option(
+                ["-v", "--verbose"],
+                is_flag=True,
+                expose_value=False,
+                callback=functools.partial(_level, level=logging.DEBUG),
+                help="Print details too, with the time and the module of every message.",
+            ),
+        ]
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write a section per group of options."""
+        for section in SECTIONS:
+            members = [each for each in self.get_params(ctx) if _section(each) == section]
+            records = [record for each in members if (record := each.get_help_record(ctx)) is not None]
+            if records:
+                with formatter.section(section):
+                    formatter.write_dl(records)
+
+
+def _section(parameter: click.Parameter) -> str | None:
+    if isinstance(parameter, Option):
+        return parameter.section
+    return OUTPUT if isinstance(parameter, click.Option) else None
+
+
+def _level(ctx: click.Context, parameter: click.Parameter, given: bool, level: int) -> None:
+    if given:
+        log.to_stderr(level)
+
+
+command = functools.partial(click.command, cls=Command)
+
+
+def option(*names: str, section: str = OUTPUT, help: Help, **given: Any) -> Callable[[Function], Function]:
+    """An option in a section of the help."""
+    return click.option(*names, cls=Option, section=section, help=help, **given)
+
+
+def _added(function: Function, *options: Callable[[Any], Any]) -> Function:
+    """A function with options, which help shows in this order."""
+    for each in reversed(options):
+        function = each(function)
+    return function
 
 
 def _numbers(ctx: click.Context, parameter: click.Parameter, text: str | None) -> tuple[float, ...] | None:
@@ -28,22 +106,7 @@ def _bounds(ctx: click.Context, parameter: click.Parameter, text: str | None) ->
     return found
 
 
-json_option = click.option(
-    "--json", "as_json", is_flag=True, help="Print one JSON document on stdout and nothing else."
-)
-
-
-class Listed(click.Option):
-    """An option whose help says which names there are, looked up when it is shown: packages bring more of them."""
-
-    def __init__(self, *given: Any, names: Callable[[], Iterable[str]], **how: Any) -> None:
-        super().__init__(*given, **how)
-        self.names = names
-
-    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
-        """The option and its help, with the names in the place of `{names}`."""
-        told = super().get_help_record(ctx)
-        return told and (told[0], told[1].replace("{names}", ", ".join(self.names())))
+json_option = option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout and nothing else.")
 
 
 def recipe_options(function: Function) -> Function:
@@ -53,118 +116,90 @@ def recipe_options(function: Function) -> Function:
     def gathered(memory: str | None, overrides: tuple[str, ...], **given: Any) -> Any:
         return function(overrides=overrides if memory is None else (*overrides, f"memory={memory}"), **given)
 
-    wrapped: Any = gathered
-    for option in (
-        click.option("--memory", metavar="AMOUNT", help="Keep to a budget such as 4GB; as --set memory=4GB."),
-        click.option(
-            "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key, as in method.iterations=10."
+    return cast(
+        Function,
+        _added(
+            gathered,
+            click.argument("recipe"),
+            option(
+                *("--set", "overrides"),
+                section=RECIPE,
+                multiple=True,
+                metavar="KEY=VALUE",
+                help="Change a key of the recipe, as in method.iterations=10.",
+            ),
+            option(
+                "--memory",
+                section=RECIPE,
+                metavar="AMOUNT",
+                help="Keep to a budget of memory such as 4GB; the same as --set memory=4GB.",
+            ),
         ),
-        click.argument("recipe"),
-    ):
-        wrapped = option(wrapped)
-    return cast(Function, wrapped)
+    )
 
 
-def common_options(function: Function) -> Function:
-    """Options of every command that computes."""
-    for option in (
-        json_option,
-        click.option(
-            "--compile/--no-compile", default=None, help="Force or forbid torch.compile. [default: by the work]"
-        ),
-        click.option("--threads", type=click.IntRange(1), help="CPU threads. [default: all]"),
-        click.option("--device", help="A torch device such as cpu or cuda:0. [default: cuda if there is one]"),
-    ):
-        function = option(function)
-    return function
-
-
-def precision_option(choices: Sequence[str], help: str) -> Callable[[Function], Function]:
-    """`--precision`, where it can be chosen."""
-    return click.option("--precision", type=click.Choice(choices), help=f"Of the forward pass in training; {help}")
-
-
-def engine_options(jobs: str, shared: str = "") -> Callable[[Function], Function]:
-    """Options of commands whose jobs, called so, may run in many processes and on many machines.
+def resource_options(jobs: str, *precisions: str, precision: str, shared: str = "", spread: bool = True) -> Any:
+    """Options that say where a command runs: the fields of Resources but `together`.
 
     Args:
+        jobs: what is spread over processes, in the plural.
+        precisions: those that can be chosen.
+        precision: what help says of them.
         shared: what worker processes share, where that is more than the jobs.
+        spread: whether several machines can share the jobs.
     """
     one = jobs.removesuffix("s")
-
-    def added(function: Function) -> Function:
-        for option in (
-            click.option(
-                "--ray",
-                metavar="ADDRESS",
-                help=f"Run {jobs} on a Ray cluster, each on --threads CPUs (1); `local` starts one.",
-            ),
-            click.option(
+    options = [
+        option(
+            "--device", section=RUNNING, help="The torch device, such as cpu or cuda:0. [default: cuda if there is one]"
+        ),
+        option(
+            "--threads",
+            section=RUNNING,
+            type=click.IntRange(1),
+            help="The number of CPU threads; of each worker, where there are several. [default: all]",
+        ),
+        option(
+            "--compile/--no-compile",
+            section=RUNNING,
+            default=None,
+            help="Use torch.compile, or do not. [default: where the work is long enough to pay for it]",
+        ),
+        option(
+            "--precision",
+            section=RUNNING,
+            type=click.Choice(precisions),
+            help=f"The precision of the forward pass in training. {precision}",
+        ),
+        option(
+            "--workers",
+            section=RUNNING,
+            type=click.IntRange(1),
+            help=f"The number of processes on this machine that share {shared or jobs}, and its threads. [default: 1]",
+        ),
+    ]
+    if spread:
+        options += [
+            option(
                 "--shard",
+                section=RUNNING,
                 metavar="I/N",
-                help=f"Run every N-th {one}, from the I-th (0 is the first). [default: torchrun's]",
+                help=f"Run every N-th {one}, from the I-th; 0 is the first. [default: torchrun's, or all]",
             ),
-            click.option(
-                "--workers",
-                type=click.IntRange(1),
-                help=f"Processes on this machine for {shared or jobs}; they share its threads. [default: 1]",
+            option(
+                "--ray",
+                section=RUNNING,
+                metavar="ADDRESS",
+                help=f"Run {jobs} on a Ray cluster, each on --threads CPUs; `local` starts a cluster here.",
             ),
-        ):
-            function = option(function)
-        return function
-
-    return added
+        ]
+    return lambda function: _added(function, *options)
 
 
-_IMPORT = {
-    "layout": click.option(
-        "--layout",
-        cls=Listed,
-        names=plugins.LAYOUTS.names,
-        help="The layout of its files: {names}, or a file of yours, ./NAME.py. [default: auto]",
-    ),
-    "mean": click.option(
-        "--mean", callback=_numbers, metavar="A,B,C", help="Of pixels in [0, 1], where the table has none."
-    ),
-    "std": click.option("--std", callback=_numbers, metavar="A,B,C", help="Likewise."),
-    "zca": click.option(
-        "--zca/--no-zca", default=None, help="Whether its floats are whitened. [default: by the table, or asked]"
-    ),
-    "classes": click.option(
-        "--classes", type=click.Path(), help="A file with one class name per line, in the set's order."
-    ),
-    "order": click.option(
-        "--order", type=click.Choice(["source"]), help="Affirm that its classes are in the source's order."
-    ),
-    "lr": click.option(
-        "--lr", type=click.FloatRange(0, min_open=True), help="The rate to train at, where the files hold none."
-    ),
-    "epochs": click.option("--epochs", type=click.IntRange(1), help="To train for. [default: the family's]"),
-    "name": click.option("--name", help="Of the set. [default: that of its folder]"),
-    "method": click.option("--method", help="That made it. [default: what files or layout say]"),
-    "license": click.option("--license", help="For the card. [default: the source's, where known]"),
-}
-_READING = {
-    "experiment": click.option("--experiment", type=click.IntRange(0), help="Of a DC file that holds several."),
-    "factor": click.option(
-        "--factor", type=click.IntRange(1), help="Of the layout idc: an image is FACTOR x FACTOR tiles; 2 is usual."
-    ),
-    "file": click.option("--file", metavar="PATH", help="The file or folder of a Hub repo that holds several sets."),
-    "config": click.option("--config", metavar="NAME", help="The subset of a Hub dataset that has several."),
-    "image": click.option("--image", metavar="COLUMN", help="Of a Hub dataset. [default: found]"),
-    "label": click.option("--label", metavar="COLUMN", help="Likewise."),
-    "split": click.option("--split", help="Likewise. [default: train]"),
-    "range": click.option(
-        "--range",
-        callback=_bounds,
-        metavar="BLACK,WHITE",
-        help="Values of the set's pictures with more than 8 bits. [default: found]",
-    ),
-    "background": click.option(
-        "--background", metavar="COLOUR", help="Shows through the set's transparent places. [default: white]"
-    ),
-    "limit": click.option("--max-bytes", "limit", type=click.IntRange(1), help="Of one file. [default: 16 GB]"),
-}
+def layouts(read: bool = False) -> str:
+    """The layouts that a set can be written in, or read in, for help."""
+    names = [name for name in plugins.LAYOUTS.names() if read or name != "hub"]
+    return f"{', '.join(names)}, or a file, as ./mine.py"
 
 
 def importing_options(function: Function) -> Function:
@@ -172,33 +207,103 @@ def importing_options(function: Function) -> Function:
 
     It holds the fields of ddhub.interop.options.ImportOptions.
     """
+    foreign = functools.partial(option, section=FOREIGN)
+    options = {
+        "layout": foreign("--layout", help=lambda: f"The layout of the files: {layouts(read=True)}. [default: auto]"),
+        "mean": foreign(
+            *("--mean",),
+            callback=_numbers,
+            metavar="A,B,C",
+            help="The mean of pixels in [0, 1] per channel. [default: the table's]",
+        ),
+        "std": foreign(
+            "--std",
+            callback=_numbers,
+            metavar="A,B,C",
+            help="The standard deviation of pixels per channel. [default: the table's]",
+        ),
+        "zca": foreign(
+            "--zca/--no-zca",
+            default=None,
+            help="Its floats are whitened, or they are not. [default: the table's; asked where it has none]",
+        ),
+        "classes": foreign(
+            "--classes", type=click.Path(), help="A file with one class name per line, in the set's order."
+        ),
+        "order": foreign(
+            "--order", type=click.Choice(["source"]), help="Affirm that its classes are in the source's order."
+        ),
+        "lr": foreign(
+            "--lr", type=click.FloatRange(0, min_open=True), help="The rate to train at, where the files hold none."
+        ),
+        "epochs": foreign(
+            "--epochs", type=click.IntRange(1), help="The number of epochs to train for. [default: the table's]"
+        ),
+        "name": foreign("--name", help="The name of the set. [default: that of its folder]"),
+        "method": foreign("--method", help="The method that made it. [default: what files or layout say]"),
+        "license": foreign(
+            "--license", help="The licence that the card names. [default: the source's, where it is known]"
+        ),
+        "experiment": foreign(
+            "--experiment", type=click.IntRange(0), help="The experiment to take from a DC file that holds several."
+        ),
+        "factor": foreign(
+            *("--factor",),
+            type=click.IntRange(1),
+            help="Of the layout idc: an image is FACTOR x FACTOR tiles; 2 is usual.",
+        ),
+        "file": foreign("--file", metavar="PATH", help="The file or folder of a Hub repo that holds several sets."),
+        "range": foreign(
+            *("--range",),
+            callback=_bounds,
+            metavar="BLACK,WHITE",
+            help="The values of black and white in pictures of more than 8 bits. [default: found]",
+        ),
+        "background": foreign(
+            "--background", metavar="COLOUR", help="What shows through transparent places. [default: white]"
+        ),
+        "config": foreign("--config", metavar="NAME", help="The subset of a Hub dataset that has several."),
+        "image": foreign("--image", metavar="COLUMN", help="The column of a Hub dataset's images. [default: found]"),
+        "label": foreign("--label", metavar="COLUMN", help="The column of a Hub dataset's labels. [default: found]"),
+        "split": foreign("--split", help="The split of a Hub dataset. [default: train]"),
+        "limit": foreign(
+            *("--max-bytes", "limit"),
+            type=click.IntRange(1),
+            help="The most bytes to read of one file. [default: 16 GB]",
+        ),
+    }
 
     @functools.wraps(function)
     def gathered(**given: Any) -> Any:
-        told = {name: given.pop(name) for name in (*_IMPORT, *_READING)}
+        told = {name: given.pop(name) for name in options}
         return function(importing={name: value for name, value in told.items() if value is not None}, **given)
 
-    wrapped: Any = gathered
-    for option in reversed((*_IMPORT.values(), *_READING.values())):
-        wrapped = option(wrapped)
-    return cast(Function, wrapped)
+    return cast(Function, _added(gathered, *options.values()))
 
 
 def reporting_options(function: Function) -> Function:
     """Where results go, and where else rows are."""
-    for option in (
-        click.option("--yes", is_flag=True, help="With --push: delete files in the repo that are not here."),
-        click.option("--create-pr", is_flag=True, help="With --push: propose the commit as a pull request."),
-        click.option(
-            "--from",
-            "rows_from",
+    return _added(
+        function,
+        option("--html", type=click.Path(), metavar="FILE", help="Write the results as one self-contained page too."),
+        option(
+            *("--from", "rows_from"),
             type=click.Path(),
-            help="An evaluation's folder with more rows of SET. [default for an id: ddhub-evaluations/OWNER--NAME]",
+            help="An evaluation's folder with more rows of SET. [default for a Hub id: ddhub-evaluations/OWNER--NAME]",
         ),
-        click.option(
-            "--push", is_flag=True, help="Bring rows, report and card of the one SET to its repo: one commit."
+        option(
+            "--push",
+            section=PUBLISHING,
+            is_flag=True,
+            help="Bring rows, report and card of the one SET to its repo, in one commit.",
         ),
-        click.option("--html", type=click.Path(), metavar="FILE", help="Write them as one self-contained page too."),
-    ):
-        function = option(function)
-    return function
+        option(
+            "--create-pr",
+            section=PUBLISHING,
+            is_flag=True,
+            help="With --push: propose the commit as a pull request.",
+        ),
+        option(
+            "--yes", section=PUBLISHING, is_flag=True, help="With --push: delete files in the repo that are not here."
+        ),
+    )

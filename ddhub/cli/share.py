@@ -5,17 +5,21 @@ from typing import Any
 
 import click
 
-from ddhub.base import plugins
-from ddhub.cli.options import Listed, importing_options, json_option
+from ddhub.cli.options import FOREIGN, PUBLISHING, command, importing_options, json_option, layouts, option
 
 
-@click.command(epilog="Example:  ddhub push distilled/digits_ipc1 OWNER/digits-ipc1")
+@command(epilog="Example:  ddhub push distilled/digits_ipc1 OWNER/digits-ipc1")
 @click.argument("folder", type=click.Path())
 @click.argument("repo_id", metavar="OWNER/NAME")
-@click.option("--private", is_flag=True, help="Make the repo private, where this makes it.")
-@click.option("--revision", metavar="BRANCH", help="The branch to commit to; made where missing. [default: main]")
-@click.option("--create-pr", is_flag=True, help="Propose the commit as a pull request.")
-@click.option("--yes", is_flag=True, help="Replace another set, or delete files that FOLDER lacks.")
+@option("--private", section=PUBLISHING, is_flag=True, help="Make a new repo private.")
+@option(
+    "--revision",
+    section=PUBLISHING,
+    metavar="BRANCH",
+    help="The branch to commit to; it is made where it is missing. [default: main]",
+)
+@option("--create-pr", section=PUBLISHING, is_flag=True, help="Propose the commit as a pull request.")
+@option("--yes", section=PUBLISHING, is_flag=True, help="Replace another set, or delete files that FOLDER lacks.")
 @json_option
 def push(folder: str, repo_id: str, as_json: bool, **how: Any) -> None:
     """Publish the artifact in FOLDER as a Hub dataset: verified, one commit, read back."""
@@ -30,7 +34,7 @@ def push(folder: str, repo_id: str, as_json: bool, **how: Any) -> None:
     click.echo(f'load_dataset("{repo_id}"{at})')
 
 
-@click.command(epilog="Example:  ddhub pull OWNER/NAME@main here")
+@command(epilog="Example:  ddhub pull OWNER/NAME@main here")
 @click.argument("set_", metavar="OWNER/NAME[@REVISION]")
 @click.argument("folder", type=click.Path())
 @json_option
@@ -42,12 +46,23 @@ def pull(set_: str, folder: str, as_json: bool) -> None:
     click.echo(json.dumps(done.to_dict(), indent=1) if as_json else f"artifact: {done.folder}\nrevision: {done.commit}")
 
 
-@click.command("import", epilog="Example:  ddhub import cifar10_zca_10 --source uoft-cs/cifar10 --lr 0.02 --out mtt_10")
+@command("import", epilog="Example:  ddhub import cifar10_zca_10 --source uoft-cs/cifar10 --lr 0.02 --out mtt_10")
 @click.argument("path")
-@click.option("--source", required=True, help="What it was distilled from: a Hub id, digits, or a folder.")
-@click.option("--out", required=True, type=click.Path(), help="The artifact's folder.")
-@click.option("--set", "overrides", multiple=True, metavar="source.KEY=VALUE", help="As in source.path=FOLDER.")
+@option(
+    "--source",
+    section=FOREIGN,
+    required=True,
+    help="What it was distilled from: a Hub id, digits, or a folder.",
+)
+@option(
+    *("--set", "overrides"),
+    section=FOREIGN,
+    multiple=True,
+    metavar="source.KEY=VALUE",
+    help="Change how the source is read, as in source.path=FOLDER.",
+)
 @importing_options
+@option("--out", required=True, type=click.Path(), help="The artifact's folder.")
 @json_option
 def import_(
     path: str, source: str, out: str, overrides: tuple[str, ...], importing: dict[str, Any], as_json: bool
@@ -63,13 +78,18 @@ def import_(
     click.echo(f"next:     {made.next}")
 
 
-@click.command(epilog="Example:  ddhub export distilled/cifar10_ipc10_small --layout datm")
+@command(epilog="Example:  ddhub export distilled/cifar10_ipc10_small --layout datm")
 @click.argument("folder", type=click.Path())
-@click.option(
-    "--layout", required=True, cls=Listed, names=plugins.LAYOUTS.names, help="{names}, or a file of yours, ./NAME.py."
+@option(
+    "--layout",
+    section=FOREIGN,
+    required=True,
+    help=lambda: f"The layout to write: {layouts()}.",
 )
-@click.option("--out", type=click.Path(), help="A new folder. [default: exported/NAME_LAYOUT]")
-@click.option("--named", is_flag=True, help="Of the layout folder: call class folders by the classes' names.")
+@option("--out", type=click.Path(), help="A new folder. [default: exported/NAME_LAYOUT]")
+@option(
+    "--named", section=FOREIGN, is_flag=True, help="In the layout folder, call class folders by the classes' names."
+)
 @json_option
 def export(folder: str, layout: str, out: str | None, named: bool, as_json: bool) -> None:
     """Write the artifact in FOLDER in another tool's layout."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ddhub.base.errors import UserError
-from ddhub.base.log import warn
+from ddhub.base.log import warn_once
 from ddhub.data.preprocess import Preprocess
 
 MANY = 0.1  # share of images of one colour above which a warning is due
@@ -89,7 +89,7 @@ def check(images: Tensor, fitted: Preprocess, where: str, affirmed: bool) -> Non
     if blank is not None:
         raise UserError(f"{where}: {blank}", next="look at its files")
     for warning in told:
-        warn(f"{where}: {warning}")
+        warn_once(f"{where}: {warning}")
 
 
 def _of_inputs(images: Tensor) -> tuple[str | None, list[str]]:

@@ -12,14 +12,11 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from ddhub.base import files
-from ddhub.base.errors import UserError
 from ddhub.base.mapped import Room, in_memory
-from ddhub.base.redact import one_line
+from ddhub.data import whitening
 
 # Constants that the code of DD_APM 53c8847, mtt-distillation 0c42493 and DATM 97ae510 normalises by.
 # MNIST, FashionMNIST and SVHN are not in these: their constants are DatasetCondensation 53f63a6's.
@@ -167,20 +164,8 @@ def load_whitening(path: Path, size: int) -> tuple[Tensor, Tensor]:
     Raises:
         UserError: when the file is not one.
     """
-    try:
-        files.refuse_odd(path)
-        with safe_open(path, "pt") as file:
-            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in ("mean", "matrix")}
-            if shapes != {"mean": (size,), "matrix": (size, size)}:
-                raise UserError(f"{path}: mean and matrix are not of {size} values a side")
-            mean, matrix = file.get_tensor("mean"), file.get_tensor("matrix")
-    except (OSError, SafetensorError, KeyError) as fault:
-        raise UserError(f"{path}: holds no whitening ({one_line(fault, 100)})") from fault
-    if mean.dtype != torch.float32 or matrix.dtype != torch.float32:
-        raise UserError(f"{path}: mean and matrix are not float32")
-    if not (matrix.isfinite().all() and mean.isfinite().all()):
-        raise UserError(f"{path}: holds values that are not finite")
-    return mean, matrix
+    mean, matrix = whitening.read(path, size)
+    return torch.from_numpy(mean), torch.from_numpy(matrix)
 
 
 def _pieces(images: Tensor) -> Sequence[Tensor]:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ddhub.base import files, seeds
 from ddhub.base.errors import UserError
-from ddhub.base.log import say, warn
+from ddhub.base.log import say, warn_once
 from ddhub.data import columns, image_cache, opening, splits, survey
 from ddhub.data.catalog import Shape
 from ddhub.data.encoded import Encoded
@@ -82,7 +82,7 @@ def check_test(spec: SourceSpec) -> None:
             f"source: {spec.dataset}: has no split '{spec.test}' to test on, only {', '.join(names)}",
             next=splits.missing(spec.train, spec.test, spec.test, names),
         )
-    warn(
+    warn_once(
         f"{spec.dataset} has no split to test on, only {', '.join(names)}: the set can be made, and evaluated with "
         "ddhub evaluate SET --test FOLDER (or a Hub id) of test images"
     )
@@ -180,7 +180,7 @@ def _load(spec: SourceSpec, split: str, limit: int | None = None) -> Split:
             read = replace(images, spec=spec, rows=labels.rows)
             meta = image_cache.write(read, asked, folder, labels.numbers, labels.names)
     for warning in meta["warnings"]:
-        warn(f"{spec.dataset} {split}: {warning}")
+        warn_once(f"{spec.dataset} {split}: {warning}")
     spec = spec.model_copy(update={"background": spec.background or meta["background"]})
     # Copy-on-write mapping: pages are read on demand and never written back.
     pixels = torch.from_numpy(np.load(folder / "images.npy", mmap_mode="c"))

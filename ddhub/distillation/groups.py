@@ -21,7 +21,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from ddhub.artifact.recipe import Recipe
-from ddhub.artifact.state import STATE
+from ddhub.artifact.state import RUN, STATE
 from ddhub.base import files, jobs, mapped
 from ddhub.base.errors import UserError
 from ddhub.base.log import say
@@ -140,7 +140,7 @@ def begin(
     request = Request(
         recipe=recipe.model_dump_json(),
         out=out.absolute(),
-        begun=(out / STATE / "run.json").read_bytes(),
+        begun=(out / STATE / RUN).read_bytes(),
         threads=threads,
         teachers=tuple(teachers),
         device=asked.device,
@@ -230,8 +230,8 @@ def again(request: Request) -> Shared:
     try:
         _check_teachers(request)
         folder = _folder(request)
-        if not (folder / STATE / "run.json").exists():
-            files.write_bytes(folder / STATE / "run.json", request.begun)
+        if not (folder / STATE / RUN).exists():
+            files.write_bytes(folder / STATE / RUN, request.begun)
         recipe = Recipe.model_validate_json(request.recipe)
         task, _ = pipeline.prepare(recipe, folder, Resources(device=request.device), request.checkpoint_seconds)
         return Shared(request, task)
@@ -244,7 +244,7 @@ def again(request: Request) -> Shared:
 
 def _folder(request: Request) -> Path:
     """Where a group's checkpoints go: the set's own folder, or the cache of a machine that does not see it."""
-    if (request.out / STATE / "run.json").exists():
+    if (request.out / STATE / RUN).exists():
         return request.out
     return files.home() / "groups" / files.digest([request.recipe, str(request.out)])[:24]
 

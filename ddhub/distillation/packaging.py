@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from ddhub import __version__
-from ddhub.artifact import folder, manifest, origin, parquet
+from ddhub.artifact import folder, manifest, origin, parquet, payload
 from ddhub.artifact.file_names import MANIFEST, RECIPE, WHITENING
 from ddhub.artifact.manifest import Manifest
 from ddhub.artifact.parquet import Rows
@@ -192,7 +192,7 @@ def _manifest(
     rest: float | None,
 ) -> Manifest:
     recipe, source, spec, code = task.recipe, task.source, task.source.spec, method_of(task.recipe).code
-    records = folder.file_records(staging)
+    records = payload.file_records(staging)
     known = spec.model_dump(include=set(SourceRecord.model_fields))
     classes = list(source.classes)
     return Manifest(

@@ -4,7 +4,6 @@ Nothing in here, or below it, can open the test split: `Task` holds the train sp
 """
 
 import functools
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,12 +11,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ddhub.artifact import state
 from ddhub.artifact.file_names import MANIFEST
 from ddhub.artifact.recipe import Recipe
-from ddhub.artifact.state import STATE
+from ddhub.artifact.state import RUN, STATE, RunState
 from ddhub.base import files, plugins
 from ddhub.base.errors import UserError, memory_errors
-from ddhub.base.log import say
+from ddhub.base.log import say, warn
 from ddhub.base.resources import Resources
 from ddhub.data import preprocess
 from ddhub.data import source as sources
@@ -103,20 +103,19 @@ def _refuse_strangers(out: Path) -> None:
     files.refuse_led_out(out / STATE / "run.json")
     if out.exists() and not out.is_dir():
         raise UserError(f"{out}: is a file", next="choose another --out")
-    if out.is_dir() and not (out / STATE / "run.json").exists() and any(p.name != STATE for p in out.iterdir()):
+    if out.is_dir() and not (out / STATE / RUN).exists() and any(p.name != STATE for p in out.iterdir()):
         raise UserError(f"{out}: holds something else already", next="choose another --out, or empty the folder")
 
 
 def belongs(recipe: Recipe, out: Path) -> bool:
     """Whether `out` was begun; refuses a folder begun by another recipe."""
-    path = out / STATE / "run.json"
-    if not path.exists():
+    begun = state.begun(out)
+    if begun is None:
         if (out / MANIFEST).exists():
             raise UserError(f"{out}: holds a finished set that was not made here", next="choose another --out")
         return False
-    begun = json.loads(path.read_text())
-    if begun["recipe_hash"] != recipe.hash:
-        changed = ", ".join(_differences(begun["recipe"], recipe.content())) or "an older format"
+    if begun.recipe_hash != recipe.hash:
+        changed = ", ".join(_differences(begun.recipe, recipe.content())) or "an older format"
         raise UserError(
             f"{out}: belongs to another recipe (different: {changed})",
             next=f"choose another --out, or start over with: rm -r {out}",
@@ -234,44 +233,41 @@ def rooted(recipe: Recipe) -> Recipe:
 
 def _pinned(spec: SourceSpec, out: Path) -> SourceSpec:
     """The source at the revision that a run began with: the Hub may move on between a kill and its resume."""
-    path = out / STATE / "run.json"
-    if spec.revision is not None or not path.exists():
+    begun = state.begun(out)
+    if spec.revision is not None or begun is None:
         return spec
-    return spec.model_copy(update={"revision": json.loads(path.read_text())["revision"]})
+    return spec.model_copy(update={"revision": begun.revision})
 
 
 def _frozen_decisions(recipe: Recipe, source: sources.Split, out: Path, asked: Resources) -> devices.Decisions:
     """Decide how to run, once; write it down with the recipe, and replay it on every resume."""
-    path = out / STATE / "run.json"
-    if path.exists():
-        begun = json.loads(path.read_text())
-        if begun["fingerprint"] != source.fingerprint:
+    begun = state.begun(out)
+    if begun is not None:
+        if begun.fingerprint != source.fingerprint:
             raise UserError(
                 f"{out}: begun with other images than {recipe.source.dataset} holds now",
                 next=f"bring the source back as it was, or start over with: rm -r {out}",
             )
-        decisions = devices.Decisions(**begun["decisions"])
+        decisions = devices.Decisions(**begun.decisions)
         if asked.device is None:
             decisions = devices.on_own_device(decisions)
         devices.apply(decisions)
         if not decisions.obey(asked):
-            say(f"{out}: goes on as it was begun ({decisions}); other choices need another --out")
+            warn(f"{out}: goes on as it was begun ({decisions}); other choices need another --out")
         return decisions
     shape = source.shape
     decisions = decided(recipe, shape, asked)
     if recipe.memory is not None:
         decisions = budget.measured(Outline(recipe, shape, decisions))
-    files.write_json(
-        path,
-        {
-            "recipe_hash": recipe.hash,
-            "recipe": recipe.content(),
-            "source_path": str(Path(recipe.source.path).absolute()) if recipe.source.path else None,
-            "revision": source.spec.revision,
-            "fingerprint": source.fingerprint,
-            "decisions": decisions.record(),
-        },
+    started = RunState(
+        recipe_hash=recipe.hash,
+        recipe=recipe.content(),
+        source_path=str(Path(recipe.source.path).absolute()) if recipe.source.path else None,
+        revision=source.spec.revision,
+        fingerprint=source.fingerprint,
+        decisions=decisions.record(),
     )
+    state.begin(out, started)
     return decisions
 
 
@@ -281,5 +277,5 @@ def decided(recipe: Recipe, shape: Shape, asked: Resources) -> devices.Decisions
     flops = architectures.training_flops(recipe.teachers.arch, shape.channels, shape.side, images)
     decisions = devices.decide_for(asked, flops)
     if flops >= devices.COMPILE_FROM and not devices.has_compiler():
-        say("no C++ compiler (g++ or clang++) found: running without torch.compile, about half as fast")
+        warn("no C++ compiler (g++ or clang++) found: running without torch.compile, about half as fast")
     return decisions

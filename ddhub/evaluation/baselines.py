@@ -14,7 +14,6 @@ from ddhub.artifact import parquet
 from ddhub.base import seeds
 from ddhub.base.errors import UserError
 from ddhub.data import source
-from ddhub.evaluation.baseline_names import BASELINES as BASELINES
 
 SELECTIONS = ("herding", "kcenter", "kmeans")  # these need features
 LABEL_BYTES = 2  # of a hard label

@@ -4,7 +4,7 @@ import dataclasses
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ddhub.artifact import hub
 from ddhub.artifact.file_names import MANIFEST
@@ -15,9 +15,10 @@ from ddhub.base.errors import UserError
 from ddhub.base.log import say
 from ddhub.data import spec
 from ddhub.evaluation import find_results
-from ddhub.interop import importing, reading
-from ddhub.interop.importing import Asked
 from ddhub.interop.options import ImportOptions
+
+if TYPE_CHECKING:
+    from ddhub.interop.importing import Asked
 
 VERSION = 2  # of what is imported how; a change imports anew
 
@@ -58,7 +59,7 @@ def refuse_unsaid(reference: str) -> None:
         )
 
 
-def bring(reference: str, out: Path | None, asked: Asked) -> Brought:
+def bring(reference: str, out: Path | None, asked: "Asked") -> Brought:
     """Import a set into `out`/set, or take what was imported there before of the same files in the same way.
 
     Args:
@@ -68,6 +69,8 @@ def bring(reference: str, out: Path | None, asked: Asked) -> Brought:
     Raises:
         UserError: for an artifact, for an `out` inside the set's own folder, and whatever importing.import_set refuses.
     """
+    from ddhub.interop import importing
+
     where, revision = split(reference)
     path, commit = Path(where), None
     if hub_client.is_id(reference):
@@ -125,6 +128,8 @@ def _clear(out: Path) -> None:
 
 def _listing(path: Path) -> list[tuple[str, int, int]]:
     """Name, size and time of every file of a set."""
+    from ddhub.interop import reading
+
     if path.is_file():
         found = {path}
         if reading.is_half(path):
@@ -135,7 +140,7 @@ def _listing(path: Path) -> list[tuple[str, int, int]]:
     return [(name, p.stat().st_size, p.stat().st_mtime_ns) for p, name in names.items()]
 
 
-def _options(asked: Asked) -> dict[str, Any]:
+def _options(asked: "Asked") -> dict[str, Any]:
     """What the user said, as plain values; a file of class names by what it says."""
     said = dataclasses.asdict(asked)
     said["reading"].pop("limit")
@@ -179,6 +184,8 @@ def locate(
         UserError: for what is no set, or cannot be imported.
     """
     if source is not None:
+        from ddhub.interop import importing
+
         brought = bring(reference, None if out is None else Path(out), importing.ask(source, **options))
         return Place(brought.folder, brought.out, brought.name, str(brought.folder), brought.fresh)
     if options:

@@ -22,13 +22,10 @@ from ddhub.base import seeds as seeding
 from ddhub.base.errors import UserError
 from ddhub.base.log import say
 from ddhub.base.resources import Resources
-from ddhub.base.schema import did_you_mean
 from ddhub.base.units import duration
 from ddhub.data import spec
-from ddhub.evaluation import origins, results, speed, tuning, workbench
+from ddhub.evaluation import choices, origins, results, speed, tuning, workbench
 from ddhub.evaluation import protocols as named
-from ddhub.evaluation.baselines import BASELINES
-from ddhub.evaluation.protocols import PROTOCOLS
 from ddhub.evaluation.workbench import Bench, Cell, Request
 from ddhub.training import device as devices
 from ddhub.training import fit
@@ -60,7 +57,7 @@ def evaluate(
         out: the folder that holds the rows.
         name: what rows call the set; None takes the manifest's.
         archs: names as nets.resolve takes them; empty means the architecture of the set's teachers.
-        protocols: of PROTOCOLS; baselines: of BASELINES.
+        protocols: of protocols.PROTOCOLS; baselines: of choices.BASELINES.
         overrides: changes of protocols, `epochs=50` for all or `native.epochs=50` for one; recorded in the rows.
         seeds: rows per architecture, protocol and data; None takes the recipe's.
         test: a Hub id or folder whose test split to use instead of the source's.
@@ -75,7 +72,7 @@ def evaluate(
     Raises:
         UserError: before any training, for whatever cannot be evaluated; after it, for rows that failed.
     """
-    check_names(protocols, baselines)
+    choices.check(protocols, baselines)
     count = origins.own_settings(found).seeds if seeds is None else seeds
     cells = _cells(found.manifest, archs, protocols, baselines, count)
     engine = jobs.choose(resources.workers, resources.shard, resources.ray)
@@ -113,14 +110,6 @@ def evaluate(
     if left:
         say(f"shard {engine.shard[0]}/{engine.shard[1]}: done; rows left to other shards: {left}")
     return [results.read(path) for path in done]
-
-
-def check_names(protocols: Sequence[str], baselines: Sequence[str]) -> None:
-    """Refuse protocols and baselines that nobody knows, before anything is read."""
-    for kind, given, known in (("protocol", protocols, PROTOCOLS), ("baseline", baselines, BASELINES)):
-        for name in given:
-            if name not in known:
-                raise UserError(f"{kind} '{name}': unknown{did_you_mean(name, list(known))}")
 
 
 def _cells(

@@ -13,7 +13,7 @@ from ddhub.artifact.recipe import EvaluateSpec
 from ddhub.base import overrides as changes
 from ddhub.base import strict_yaml
 from ddhub.base.errors import UserError
-from ddhub.base.log import warn
+from ddhub.base.log import warn_once
 from ddhub.base.schema import check
 from ddhub.data import classes
 from ddhub.data.source import Split
@@ -76,7 +76,7 @@ def aligned(found: Artifact, split: Split, what: str) -> tuple[Split, int]:
     lacking = [name for name, there in zip(ours, held.tolist(), strict=True) if not there]
     if lacking:
         few = ", ".join(lacking[:5]) + ", ..." * (len(lacking) > 5)
-        warn(f"{what}: has no images of {len(lacking)} of {len(ours)} classes ({few}): scored on the others")
+        warn_once(f"{what}: has no images of {len(lacking)} of {len(ours)} classes ({few}): scored on the others")
     return split, len(ours) - len(lacking)
 
 
@@ -92,7 +92,7 @@ def refuse_training_images(found: Artifact, test: Split, train: Split | None, wh
     told = f"{what}: {100 * seen:.3g}% of its images are training images of the set's source"
     if seen > MOST and not allowed:
         raise UserError(told, next="--test FOLDER (or a Hub id) of other images, or --allow-train to test on these")
-    warn(told)
+    warn_once(told)
     return seen > MOST
 
 

@@ -17,8 +17,9 @@ from ddhub.base.errors import UserError
 from ddhub.base.log import say
 from ddhub.evaluation import results, workbench
 from ddhub.evaluation.workbench import Bench, Cell
-from ddhub.training import architectures, device, fit
+from ddhub.training import device, fit
 from ddhub.training.device import Decisions
+from ddhub.training.plain_networks import ConvNet
 
 FROM_STEPS = 1000  # fewer steps in the whole grid are done before measuring pays
 BFLOAT16_FROM = 2e13  # FLOPs of the grid from which compiling a second program, to compare with, pays on a CPU
@@ -67,7 +68,7 @@ def _settled(bench: Bench, arch: str, out: Path, sharded: bool) -> Decisions:
 def candidates(bench: Bench, arch: str) -> list[Decisions]:
     """The ways worth measuring, the usual one first."""
     base, asked, network = bench.decisions[arch], bench.request.asked, bench.network(arch)
-    convnet, gpu = isinstance(network.skeleton, architectures.ConvNet), not base.device.startswith("cpu")
+    convnet, gpu = isinstance(network.skeleton, ConvNet), not base.device.startswith("cpu")
     ways = [base]
     if base.compile and asked["compile"] is None:
         ways.append(replace(base, compile=False))

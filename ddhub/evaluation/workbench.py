@@ -27,7 +27,7 @@ from ddhub.data.spec import SourceSpec
 from ddhub.evaluation import baselines, origins
 from ddhub.evaluation import protocols as named
 from ddhub.evaluation.baselines import Pool
-from ddhub.training import architectures, fit, optimisation
+from ddhub.training import architectures, fit, losses, optimisation
 from ddhub.training import device as devices
 from ddhub.training import network as networks
 from ddhub.training import teachers as teaching
@@ -42,7 +42,7 @@ class Cell:
 
     arch: str
     protocol: str
-    data: str  # distilled, or one of baselines.BASELINES
+    data: str  # distilled, or one of choices.BASELINES
     seed: int
 
 
@@ -306,9 +306,7 @@ def examples(bench: Bench, cell: Cell) -> fit.Examples:
 def _targets(found: Artifact, soft: Tensor | None, protocol: Protocol) -> Tensor | None:
     """What the protocol's loss learns from stored soft labels: logits become probabilities for a cross-entropy."""
     labels = found.manifest.labels
-    if soft is None or protocol.loss != "soft_ce" or labels.form != "logits":
-        return soft
-    return (soft / labels.temperature).softmax(1)
+    return losses.targets(soft, protocol, labels.form, labels.temperature)
 
 
 def teach(bench: Bench, cell: Cell) -> Callable[[Tensor], Tensor] | None:

@@ -14,12 +14,11 @@ import torch
 
 from ddhub import __version__
 from ddhub.artifact import folder as folders
-from ddhub.artifact import manifest, origin, parquet, set_name
+from ddhub.artifact import manifest, origin, parquet, payload, set_name
 from ddhub.artifact.file_names import MANIFEST, RECIPE, WHITENING
 from ddhub.artifact.manifest import Manifest
 from ddhub.artifact.parquet import Rows
 from ddhub.artifact.records import Imported, LabelRecord, Made, PreprocessRecord, SourceRecord
-from ddhub.artifact.state import STATE
 from ddhub.base import files, plugins, strict_yaml
 from ddhub.base import overrides as overridess
 from ddhub.base.errors import UserError
@@ -100,7 +99,6 @@ def import_set(path: Path, out: Path, asked: Asked) -> Path:
     plausibility.check(found.images, fitted, path.name, affirmed=asked.space.mean is not None)
     notes = [*fetched, *found.notes, *order_notes, *space_notes]
     origin.remember(_write(out, name, layout, asked, found, split, fitted, notes), local)
-    files.write_json(out / STATE / "run.json", {"recipe_hash": None, "recipe": {}, "source_path": local})
     for note in notes:
         say(f"note: {note}")
     return out
@@ -296,7 +294,7 @@ def _write(
         files.write_bytes(out / WHITENING, fitted.to_bytes())
     described = _described(name, imported, counts, split.spec, protocol, method, license)
     files.write_bytes(out / RECIPE, strict_yaml.to_yaml(described).encode())
-    records = folders.file_records(out)
+    records = payload.file_records(out)
     known = split.spec.model_dump(include=set(SourceRecord.model_fields))
     record = Manifest(
         name=name,

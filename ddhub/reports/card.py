@@ -13,7 +13,7 @@ from ddhub.base.files import shipped
 from ddhub.base.hub_client import REPO_ID
 from ddhub.base.units import duration, size
 from ddhub.data.catalog import LICENSES
-from ddhub.evaluation.baselines import BASELINES
+from ddhub.evaluation.choices import BASELINES
 from ddhub.evaluation.protocols import PROTOCOLS
 from ddhub.reports import card_script, charts, tables
 from ddhub.reports.summary import DATA

@@ -12,13 +12,15 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ddhub.artifact.folder import Artifact
 from ddhub.base import files
 from ddhub.reports import stats
 from ddhub.reports.summary import DATA, Line, lines
 from ddhub.reports.tables import oneline
+
+if TYPE_CHECKING:
+    from ddhub.artifact.folder import Artifact
 
 COLOURS = ("#0072B2", "#E69F00", "#D55E00", "#CC79A7", "#56B4E9", "#8A8A8A", "#009E73")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "h")
@@ -250,7 +252,7 @@ def _attributes(found: re.Match[str]) -> str:
     return found[1] + "".join(f' {name}="{value}"' for name, value in kept)
 
 
-def image_grid(found: Artifact, path: Path, per_class: int = 10, classes: int = 20) -> None:
+def image_grid(found: "Artifact", path: Path, per_class: int = 10, classes: int = 20) -> None:
     """Write a PNG of the first synthetic images: a row per class, class names at the left."""
     import matplotlib.style
     import numpy as np

@@ -1,11 +1,11 @@
 """The documents of `evaluate --json` and `report --json`, typed. Accuracies are fractions, intervals 95%."""
 
 import html
-from typing import Any
 
 from pydantic import Field
 
 from ddhub.base.document import Document
+from ddhub.evaluation.probe.outcome import Outcome
 from ddhub.evaluation.results import Row
 
 Interval = tuple[float, float]
@@ -88,7 +88,7 @@ class Evaluation(Document):
         default_factory=list, description="Whether the set ranks architectures as full data does."
     )
     dd_ranking: list[DDRanking] = Field(default_factory=list, description="DD-Ranking's scores.")
-    probe: dict[str, Any] | None = Field(default=None, description="Whether the set is fed as it was made.")
+    probe: Outcome | None = Field(default=None, description="Whether the set is fed as it was made.")
 
     def __repr__(self) -> str:
         scores = ", ".join(

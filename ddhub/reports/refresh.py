@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from ddhub.artifact import folder as folders
 from ddhub.artifact.file_names import CARD, RECIPE, REPORT
 from ddhub.artifact.manifest import Manifest
 from ddhub.base import files, strict_yaml
@@ -12,6 +11,7 @@ from ddhub.reports.summary import Entry
 
 def write(folder: Path) -> None:
     """Write the image grid, charts, report.json and README.md of an artifact anew."""
+    from ddhub.artifact import folder as folders
     from ddhub.reports import charts
 
     found = folders.read(folder)

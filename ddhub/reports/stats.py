@@ -67,13 +67,13 @@ def compare(rows: Sequence[Row], a: str = "distilled", b: str = "random") -> lis
 
 def _moments(values: Sequence[float]) -> Row:
     """`mean`, `std`, `n`, `ci95`; the last but n are None for a single value."""
-    from scipy import stats
+    from scipy import special
 
     n, mean = len(values), sum(values) / len(values)
     if n == 1:
         return {"mean": mean, "std": None, "n": 1, "ci95": None}
     std = math.sqrt(sum((value - mean) ** 2 for value in values) / (n - 1))
-    half = float(stats.t.ppf(LEVEL, n - 1)) * std / math.sqrt(n)
+    half = float(special.stdtrit(n - 1, LEVEL)) * std / math.sqrt(n)
     return {"mean": mean, "std": std, "n": n, "ci95": [mean - half, mean + half]}
 
 
@@ -82,7 +82,7 @@ def recovery(rows: Sequence[Row], data: str = "distilled") -> list[Row]:
 
     The interval takes both means as independent; None where either has a single row.
     """
-    from scipy import stats
+    from scipy import special
 
     summary = summarise(rows)
     full = {(entry["arch"], entry["test_set"]): entry for entry in summary if entry["data"] == "full"}
@@ -95,7 +95,7 @@ def recovery(rows: Sequence[Row], data: str = "distilled") -> list[Row]:
         if entry["std"] is not None and whole["std"] is not None:
             errors = [(e["std"] / e["mean"]) ** 2 / e["n"] for e in (entry, whole) if e["mean"] > 0]
             freedom = min(entry["n"], whole["n"]) - 1
-            half = share * math.sqrt(sum(errors)) * float(stats.t.ppf(LEVEL, freedom))
+            half = share * math.sqrt(sum(errors)) * float(special.stdtrit(freedom, LEVEL))
             interval = [share - half, share + half]
         where = {name: entry[name] for name in ("arch", "protocol", "test_set")}
         found.append({**where, "data": data, "share": share, "ci95": interval, "n": [entry["n"], whole["n"]]})

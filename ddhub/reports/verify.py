@@ -1,6 +1,6 @@
 """Is a set what it says it is? Every fault named, none mended.
 
-Bounded memory: the data files are read a row group at a time.
+Bounded memory: the data files are read a row group at a time. torch is imported only to compare column `pixels`.
 Shapes: B rows of one group, K classes, C H W image.
 """
 
@@ -8,19 +8,18 @@ import os
 import re
 from pathlib import Path
 
-import torch
+import numpy as np
 
-from ddhub.artifact import folder as folder_module
-from ddhub.artifact import manifest, parquet
+from ddhub.artifact import manifest, parquet, payload
 from ddhub.artifact.file_names import CARD, RECIPE, REPORT
 from ddhub.artifact.manifest import Manifest
-from ddhub.artifact.parquet import Rows
+from ddhub.artifact.parquet import Arrays
 from ddhub.base import files, limits, redact, strict_json, strict_yaml
 from ddhub.base.errors import UserError
-from ddhub.data.preprocess import Preprocess, load_whitening
+from ddhub.data import whitening
 from ddhub.evaluation import results
 from ddhub.reports import summary, tables
-from ddhub.training import teachers
+from ddhub.training import teacher_file
 
 SUM_TOLERANCE = 0.01  # of float16 probabilities over many classes
 
@@ -31,7 +30,7 @@ def faults(folder: Path) -> list[str]:
         record = manifest.read(folder)
     except UserError as fault:
         return str(fault).splitlines()
-    found = folder_module.file_faults(folder, record) + _links(folder)
+    found = payload.file_faults(folder, record) + _links(folder)
     contradictions = manifest.contradictions(record, f"{folder}/ddhub.json")
     found += contradictions
     # By a manifest that contradicts itself, data cannot be read.
@@ -62,22 +61,22 @@ def _data(folder: Path, record: Manifest) -> list[str]:
     if names != record.classes:
         found.append(f"{where}: column 'label' does not carry the manifest's class names")
     classes = len(record.classes)
-    counts = torch.zeros(classes, dtype=torch.int64)
+    counts = np.zeros(classes, np.int64)
     first, rows_of = 0, None
     if record.groups * classes <= parquet.count(folder):  # else there is no image of every class in every group
-        rows_of = torch.zeros(record.groups, classes, dtype=torch.int64)
+        rows_of = np.zeros((record.groups, classes), np.int64)
     elif record.groups > 1:
         found.append(f"{where}: has fewer rows than {record.groups} groups of {classes} classes")
-    for part in parquet.read(folder, (record.source.channels, side, side)):
+    for part in parquet.arrays(folder, (record.source.channels, side, side)):
         found += [f"{where}: {fault}" for fault in _columns(part, record)]
         if part.labels.min() < 0 or part.labels.max() >= classes:
             return [*found, f"{where}: column 'label' has values outside 0..{classes - 1}"]
-        counts += part.labels.bincount(minlength=classes)
+        counts += np.bincount(part.labels, minlength=classes)
         found += [f"{where}: rows from {first}: {fault}" for fault in _count_groups(part, rows_of)]
         found += [f"{where}: rows from {first}: {fault}" for fault in _ranges(part, record)]
         first += len(part)
     found += [f"{where}: {fault}" for fault in _groups(rows_of, record)]
-    odd = (counts != torch.tensor(record.counts)).nonzero().flatten().tolist()
+    odd = (counts != np.array(record.counts)).nonzero()[0].tolist()
     wrong = [f"'{record.classes[k]}' has {counts[k]}" for k in odd]
     if wrong:
         shown = ", ".join(wrong[:3]) + (", ..." if len(wrong) > 3 else "")
@@ -85,30 +84,31 @@ def _data(folder: Path, record: Manifest) -> list[str]:
     return found
 
 
-def _count_groups(part: Rows, rows_of: torch.Tensor | None) -> list[str]:
+def _count_groups(part: Arrays, rows_of: np.ndarray | None) -> list[str]:
     """Count the rows of every group and class, where the rows say of which group they are."""
     if part.group is None or rows_of is None:
         return []
     groups, classes = rows_of.shape
     if part.group.min() < 0 or part.group.max() >= groups:
         return [f"column 'group' has values outside 0..{groups - 1}"]
-    rows_of += (part.group * classes + part.labels).bincount(minlength=groups * classes).view(groups, classes)
-    return [] if (part.group.diff() >= 0).all() else ["column 'group' is not in order"]
+    places = part.group * classes + part.labels
+    rows_of += np.bincount(places, minlength=groups * classes).reshape(groups, classes)
+    return [] if (np.diff(part.group) >= 0).all() else ["column 'group' is not in order"]
 
 
-def _groups(rows_of: torch.Tensor | None, record: Manifest) -> list[str]:
+def _groups(rows_of: np.ndarray | None, record: Manifest) -> list[str]:
     """The counts of every group against the manifest."""
     if rows_of is None:
         return []
-    expected = torch.tensor(record.counts_of_groups)
-    wrong = [] if record.groups == 1 or not rows_of.any() else (rows_of != expected).any(1).nonzero().flatten().tolist()
+    expected = np.array(record.counts_of_groups)
+    wrong = [] if record.groups == 1 or not rows_of.any() else (rows_of != expected).any(1).nonzero()[0].tolist()
     if not wrong:
         return []
     promised = manifest.ipc_text(record.counts_of_groups[wrong[0]])
     return [f"group {wrong[0]} has not {promised} images of every class"]
 
 
-def _columns(part: Rows, record: Manifest) -> list[str]:
+def _columns(part: Arrays, record: Manifest) -> list[str]:
     """The columns that are there against those that the manifest says there are."""
     promised = {
         "soft_label": record.labels.form != "hard",
@@ -127,16 +127,16 @@ def _columns(part: Rows, record: Manifest) -> list[str]:
     return found
 
 
-def _ranges(part: Rows, record: Manifest) -> list[str]:
+def _ranges(part: Arrays, record: Manifest) -> list[str]:
     """Values that cannot be meant."""
     found = []
     for name, column in (("soft_label", part.soft), ("pixels", part.pixels)):
-        if column is not None and not column.isfinite().all():
+        if column is not None and not np.isfinite(column).all():
             found.append(f"column '{name}' holds values that are not finite")
     if part.index is not None and (part.index.min() < 0 or part.index.max() >= len(record.classes)):
         found.append(f"column 'soft_index' has values outside 0..{len(record.classes) - 1}")
     if part.soft is not None and record.labels.form == "probabilities":
-        sums = part.soft.float().sum(1)
+        sums = part.soft.astype(np.float32).sum(1)
         over = sums.max() > 1 + SUM_TOLERANCE
         under = record.labels.top_k is None and sums.min() < 1 - SUM_TOLERANCE
         if part.soft.min() < 0 or over or under:
@@ -146,15 +146,20 @@ def _ranges(part: Rows, record: Manifest) -> list[str]:
 
 def _preprocessing(folder: Path, record: Manifest) -> list[str]:
     """The whitening's shape and values, and `pixels` against the pictures that people see."""
-    zca_mean, zca = None, None
+    found = None
     if record.preprocess.zca:
         path = folder / record.preprocess.zca
         if not path.is_file():
             return []  # said already
-        zca_mean, zca = load_whitening(path, record.source.channels * record.source.resolution**2)
+        found = whitening.read(path, record.source.channels * record.source.resolution**2)
     if record.preprocess.pixels_space is None or record.imported is not None:
         return []
-    preprocess = Preprocess(tuple(record.preprocess.mean), tuple(record.preprocess.std), zca_mean, zca)
+    import torch
+
+    from ddhub.data.preprocess import Preprocess
+
+    known = (tuple(record.preprocess.mean), tuple(record.preprocess.std))
+    preprocess = Preprocess(*known, *(map(torch.from_numpy, found) if found else ()))
     side = record.source.resolution
     first = next(parquet.read(folder, (record.source.channels, side, side)), None)
     if first is None or first.pixels is None:
@@ -173,7 +178,7 @@ def _teachers(folder: Path, record: Manifest) -> list[str]:
         if not path.is_file():
             continue  # said already
         try:
-            facts = teachers.facts(path)
+            facts = teacher_file.facts(path)
         except UserError as fault:
             found.append(fault.args[0])
             continue

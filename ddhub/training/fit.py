@@ -26,7 +26,6 @@ from ddhub.training.protocol import Protocol
 MOMENTUM = 0.9
 SMALL_BATCH = 32  # of families that need more steps than a protocol has
 
-
 Batch = tuple[Tensor, Tensor, Tensor | None]  # augmented inputs (B, C, H, W), labels (B,), targets (B, K)
 
 

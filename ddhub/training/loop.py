@@ -25,7 +25,7 @@ from torch import Tensor
 
 from ddhub.base import files
 from ddhub.base.errors import UserError
-from ddhub.base.log import Metrics, say
+from ddhub.base.log import Metrics, say, warn
 from ddhub.base.units import duration
 from ddhub.training.image_store import Store
 
@@ -136,7 +136,7 @@ class Run:
             try:
                 content = torch.load(path, map_location=self._place, weights_only=True)
             except (RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as fault:
-                say(f"{path}: damaged ({type(fault).__name__}), going back to the checkpoint before it")
+                warn(f"{path}: damaged ({type(fault).__name__}), going back to the checkpoint before it")
                 path.rename(path.with_suffix(".damaged"))
                 continue
             state.clear()

@@ -39,6 +39,18 @@ def distillation(logits: Tensor, labels: Tensor, targets: Tensor | None, tempera
     return F.kl_div(ours, theirs, log_target=True, reduction="batchmean") * temperature**2
 
 
+def targets(soft: Tensor | None, protocol: Protocol, form: str, temperature: float) -> Tensor | None:
+    """What a protocol's loss learns from stored soft labels (B, K): logits become probabilities for a cross-entropy.
+
+    Args:
+        form: of the soft labels, as the manifest says: logits, probabilities, regression or hard.
+        temperature: by which logits are divided.
+    """
+    if soft is None or protocol.loss != "soft_ce" or form != "logits":
+        return soft
+    return (soft / temperature).softmax(1)
+
+
 LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor | None], Tensor]] = {
     "l1_logits": l1_logits,
     "ce": cross_entropy,

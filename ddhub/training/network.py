@@ -19,6 +19,7 @@ from torch.func import functional_call, vmap
 from ddhub.base.errors import UserError
 from ddhub.training import architectures, optimisation, winograd
 from ddhub.training.device import Decisions, keep_freed_memory
+from ddhub.training.plain_networks import ConvNet
 
 Weights = dict[str, Tensor]  # parameters and buffers by name
 # Pixels of inputs, some 500 images of CIFAR, that keep a GPU busy in one call; chosen for memory, and not measured.
@@ -40,7 +41,7 @@ class Network:
         # Tied weights are one tensor under several names, of which functions of weights take the first.
         self._tied = self.skeleton.state_dict().keys() - _names(self.skeleton)
         # A ConvNet has no mode, and toggling it would only make the compiler work twice.
-        self._modal = not isinstance(self.skeleton, architectures.ConvNet)
+        self._modal = not isinstance(self.skeleton, ConvNet)
         compiled = decisions.compile and architectures.family(arch) in architectures.COMPILED
         if compiled:
             # A GPU build of torch on a machine without one warns at every start; there is nothing to be done about it.
@@ -50,7 +51,7 @@ class Network:
             torch._dynamo.config.recompile_limit = 256
             torch._dynamo.config.accumulated_recompile_limit = 1024
             usual = decisions.device == "cpu" and decisions.precision == "float32" and decisions.together == 1
-            if usual and isinstance(self.skeleton, architectures.ConvNet):
+            if usual and isinstance(self.skeleton, ConvNet):
                 winograd.adopt(self.skeleton, side)
         self._call = torch.compile(self._plain, dynamic=False) if compiled else self._plain
         many = vmap(self._plain)
@@ -131,7 +132,7 @@ class Network:
         """Refuse a network that several seeds cannot share a program of."""
         if self.draws:
             raise UserError(f"--together: {self.arch} has dropout, which draws per network", next="--together 1")
-        if isinstance(self.skeleton, architectures.ConvNet):
+        if isinstance(self.skeleton, ConvNet):
             return
         weights = stack([self.place(self.skeleton.state_dict())] * 2)
         for name in self.trainable:
@@ -149,7 +150,7 @@ class Network:
         Raises:
             UserError: for a network that does not give any.
         """
-        if isinstance(self.skeleton, architectures.ConvNet):
+        if isinstance(self.skeleton, ConvNet):
             return functional_call(_Embedding(self.skeleton), {f"net.{k}": v for k, v in weights.items()}, (images,))
         raise UserError(f"arch '{self.arch}': features are read from ConvNets only", next="use convnet or convnet3_w32")
 
@@ -182,7 +183,7 @@ def network(arch: str, classes: int, channels: int, side: int, decisions: Decisi
 class _Embedding(nn.Module):
     """A ConvNet whose output is its features."""
 
-    def __init__(self, net: architectures.ConvNet) -> None:
+    def __init__(self, net: ConvNet) -> None:
         super().__init__()
         self.net = net
 

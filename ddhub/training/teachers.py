@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
@@ -24,14 +24,13 @@ from ddhub.base.log import say
 from ddhub.base.mapped import Room
 from ddhub.base.redact import one_line
 from ddhub.base.units import duration
-from ddhub.training import device, fit
+from ddhub.training import device, fit, teacher_file
 from ddhub.training import network as networks
 from ddhub.training.loop import Run
 from ddhub.training.network import Network, Weights
 from ddhub.training.protocol import Protocol, TeacherSpec
 
 TRAINING = 2  # version of the rules below; a change makes new cache files (2: DSA turns by 15 degrees, not 7.5)
-FACTS = {"arch": str, "classes": int, "channels": int, "side": int, "validation_top1": float}  # in a teacher's file
 
 
 @dataclass(frozen=True)
@@ -177,21 +176,6 @@ def write(path: Path, network: Network, weights: Weights, validation_top1: float
     filess.write_bytes(path, save(tensors, {"ddhub": json.dumps(facts)}))
 
 
-def facts(path: Path) -> dict[str, Any]:
-    """What a teacher's file says of itself: arch, classes, channels, side, validation_top1.
-
-    Raises:
-        UserError: naming a file that is no teacher.
-    """
-    try:
-        filess.refuse_odd(path)
-        with safe_open(path, "pt") as file:
-            found: dict[str, Any] = strict_json.parse((file.metadata() or {})["ddhub"], "its facts")
-        return {name: kind(found[name]) for name, kind in FACTS.items()}
-    except (OSError, SafetensorError, UserError, ArithmeticError, KeyError, ValueError, TypeError) as fault:
-        raise UserError(f"{path}: not a teacher's file ({one_line(fault, 100)})") from fault
-
-
 def load(
     paths: Sequence[Path],
     network: Network | None = None,
@@ -208,7 +192,7 @@ def load(
     """
     weights, scores = [], []
     for path in paths:
-        told, tensors = facts(path), _tensors(path)
+        told, tensors = teacher_file.facts(path), _tensors(path)
         if network is None:
             assert decisions is not None
             sizes = (told["classes"], told["channels"], told["side"])

@@ -28,7 +28,7 @@ from ddhub.data import decode, preprocess
 from ddhub.data.spec import SourceSpec
 from ddhub.interop import importing, reading
 from ddhub.interop.reading import Reading
-from ddhub.training import architectures, teachers
+from ddhub.training import architectures, teacher_file, teachers
 
 CLASSES = ["elm", "oak", "yew"]
 DATA = "data/train-00000-of-00001.parquet"
@@ -215,7 +215,7 @@ def test_spoilt_teachers_and_whitenings_are_read_or_refused(finished, tmp_path_f
     path.write_bytes(spoiled((finished / "teachers" / "00.safetensors").read_bytes(), changes))
     from ddhub.training import device
 
-    said(lambda: teachers.facts(path), "00.safetensors")
+    said(lambda: teacher_file.facts(path), "00.safetensors")
     said(lambda: teachers.load([path], decisions=device.Decisions(), of=(10, 1, 8)), "00.safetensors")
     said(lambda: preprocess.load_whitening(path, 64), "00.safetensors")
 

@@ -6,13 +6,13 @@ import time
 from functools import partial
 from pathlib import Path
 
-from ddhub.base import files, jobs
+from ddhub.base import files, jobs, log
 from ddhub.base.errors import UserError
 
 
-def note(log: Path, path: Path) -> None:
+def note(notes: Path, path: Path) -> None:
     """Add a line to the log: which job, in which process."""
-    with log.open("a") as file:
+    with notes.open("a") as file:
         file.write(f"{path.name} {os.getpid()}\n")
 
 
@@ -60,3 +60,9 @@ def run_eight(folder: str, log: str, workers: str, kind: str) -> None:
     """Run eight jobs, as one of several processes may."""
     job = partial(hold, Path(log), Path(folder) / "go") if kind == "hold" else partial(write, Path(log), seconds=0.1)
     jobs.run_all({Path(folder) / f"{index}.json": job for index in range(8)}, jobs.Engine(workers=int(workers)))
+
+
+def speaking(path: Path) -> None:
+    """Write the output, and say so."""
+    log.say(f"{path.name} spoke")
+    files.write_bytes(path, b"")

@@ -1,5 +1,10 @@
 """`ddhub.load`: what a user trains on."""
 
+import ast
+import dataclasses
+import math
+import re
+
 import pytest
 import torch
 
@@ -20,17 +25,91 @@ def test_a_set_loads_as_tensors(folder):
     assert loaded.protocol == found.manifest.protocol
 
 
-def test_batches_cover_the_set_every_epoch(folder):
-    """Shuffled and augmented anew, the same for the same seed."""
+def test_batches_are_shuffled_and_augmented_anew(folder):
+    """As few batches of one size as fit, no image twice in an epoch; the same for the same seed."""
     loaded = ddhub.load(folder)
     batches = list(loaded.batches(epochs=2, batch=4))
-    assert [len(labels) for _, labels, _ in batches] == [4, 4, 2] * 2
+    assert [len(labels) for _, labels, _ in batches] == [3, 3, 3] * 2
     for part in (batches[:3], batches[3:]):
-        assert sorted(torch.cat([labels for _, labels, _ in part]).tolist()) == list(range(10))
+        assert len(set(torch.cat([labels for _, labels, _ in part]).tolist())) == 9
     again = list(loaded.batches(epochs=2, batch=4))
     assert all(torch.equal(a, b) for x, y in zip(batches, again, strict=True) for a, b in zip(x, y, strict=True))
     other = next(loaded.batches(batch=4, seed=1))
     assert not torch.equal(other[0], batches[0][0])
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 4, 6, 9, 10, 256])
+def test_batches_are_as_large_as_the_cards_script_makes_them(folder, batch):
+    """The script's own expressions are evaluated."""
+    (script,) = re.findall(
+        r"^```python\n(\"\"\"Train.*?)^```$", (folder / "README.md").read_text(), re.DOTALL | re.MULTILINE
+    )
+    tree = list(ast.walk(ast.parse(script)))
+    steps = next(
+        node.value for node in tree if isinstance(node, ast.Assign) and "steps" in ast.unparse(node.targets[0])
+    )
+    rows = next(node.iter for node in tree if isinstance(node, ast.For) and "randperm" in ast.unparse(node.iter))
+    loaded = ddhub.load(folder)
+    names = {"math": math, "torch": torch, "inputs": loaded.inputs, "BATCH": batch, "device": "cpu"}
+    names["steps"] = eval(ast.unparse(steps), names)
+    expected = [len(part) for part in eval(ast.unparse(rows), names)]
+    assert [len(labels) for _, labels, _ in loaded.batches(batch=batch)] == expected
+
+
+def test_a_row_is_inputs_and_labels(folder):
+    """One, or several by a slice or a list; a DataLoader collates them."""
+    loaded = ddhub.load(folder)
+    inputs, label, soft = loaded[3]
+    assert torch.equal(inputs, loaded.inputs[3]) and int(label) == 3 and soft.shape == (10,)
+    assert [part.shape[0] for part in loaded[2:5]] == [3, 3, 3]
+    assert loaded[[1, 8]][1].tolist() == [1, 8]
+    with pytest.raises(IndexError):
+        loaded[10]
+    batch = next(iter(torch.utils.data.DataLoader(loaded, batch_size=4)))
+    assert batch[0].shape == (4, 1, 8, 8) and batch[1].tolist() == [0, 1, 2, 3]
+
+
+def test_the_loss_is_the_protocols(folder):
+    """Of a batch as it comes; zero where logits are the stored ones; soft labels are asked for where needed."""
+    loaded = ddhub.load(folder)
+    assert loaded.protocol.loss == "l1_logits"
+    assert float(loaded.loss(loaded.soft_labels, loaded.labels, loaded.soft_labels)) == 0
+    inputs, *rest = next(loaded.batches())
+    logits = torch.zeros(len(inputs), 10)
+    assert float(loaded.loss(logits, *rest)) == pytest.approx(float(rest[1].abs().mean()))
+    with pytest.raises(UserError, match="learns from soft labels"):
+        loaded.loss(logits, rest[0])
+
+
+@pytest.mark.parametrize(("form", "temperature"), [("logits", 2.0), ("probabilities", 1.0)])
+def test_a_soft_cross_entropy_learns_probabilities(folder, form, temperature):
+    """Stored logits are softened first, as the evaluator does it."""
+    loaded = ddhub.load(folder)
+    record = loaded.manifest.model_copy(
+        update={"labels": loaded.manifest.labels.model_copy(update={"form": form, "temperature": temperature})}
+    )
+    protocol = loaded.protocol.model_copy(update={"loss": "soft_ce"})
+    stored = loaded.soft_labels if form == "logits" else loaded.soft_labels.softmax(1)
+    changed = dataclasses.replace(loaded, manifest=record, protocol=protocol)
+    logits = torch.randn(10, 10, generator=torch.Generator().manual_seed(0))
+    expected = torch.nn.functional.cross_entropy(logits, (loaded.soft_labels / temperature).softmax(1))
+    assert torch.allclose(changed.loss(logits, loaded.labels, stored), expected)
+
+
+def test_a_set_moves_to_a_device_whole(folder):
+    """Tensors, preprocessing and batches; the set that was moved stays where it was."""
+    loaded = ddhub.load(folder)
+    moved = loaded.to("meta")
+    assert {part.device.type for part in (*moved[:], moved.images)} == {"meta"}
+    assert loaded.inputs.device.type == "cpu" and loaded.to("cpu").inputs.device.type == "cpu"
+    assert next(loaded.batches(device="cpu"))[0].device.type == "cpu"
+
+
+def test_a_set_shows_itself(folder):
+    """One line, and its pictures in a notebook."""
+    loaded = ddhub.load(folder)
+    assert repr(loaded) == f"<DistilledSet {folder}: 10 images of 1x8x8, 10 classes, soft labels (logits)>"
+    assert "data:image/png;base64," in loaded._repr_html_()
 
 
 def test_teachers_label_on_the_fly(folder):

@@ -145,6 +145,12 @@ def test_every_page_is_in_the_table_of_contents():
     assert pages == set(re.findall(r"^[a-z/-]+$", toctree, re.M))
 
 
+def test_the_reference_has_the_keys_of_every_method():
+    page = (DOCS / "reference" / "recipe.md").read_text()
+    methods = [path.stem for path in (ROOT / "ddhub/distillation/methods").glob("*.py") if path.stem[0] != "_"]
+    assert [name for name in ["recipe", *methods] if f"```{{keys}} {name}\n" not in page] == []
+
+
 def test_the_messages_of_troubleshooting_are_ours():
     """A message under which help is found is one that ddhub says; `...` stands for names and numbers."""
     said = "\n".join(path.read_text() for path in (ROOT / "ddhub").rglob("*.py"))

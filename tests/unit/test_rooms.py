@@ -20,8 +20,8 @@ MAY_IMPORT = {
     "reports": [*ABOVE, "evaluation"],
     "outcomes": ["base", "artifact", "distillation", "reports"],
     "api": [*ABOVE, "distillation", "interop", "evaluation", "reports", "outcomes"],
-    "dataset": [*ABOVE, "evaluation"],
-    "cli": ["api", "base", "distillation", "evaluation", "reports"],  # of evaluation the names that `--help` lists
+    "dataset": [*ABOVE, "outcomes"],
+    "cli": ["api", "base", "distillation", "reports"],
 }
 FACE = {"__init__", "__main__"}  # the public names, and `python -m ddhub`: doors into everything
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ddhub.base.errors import UserError, explained, memory_errors
 from ddhub.base.jobs.claims import EXPIRY, Claims, holder, path_of, pulse
-from ddhub.base.log import say
+from ddhub.base.log import say, warn
 from ddhub.base.units import duration
 
 # Writes the file that it is given, atomically, and last where it writes others beside it. Several processes: pickled.
@@ -70,7 +70,7 @@ class Board:
         """Take back a job, done or failed."""
         self.claims.release(path)
         if fault is not None:
-            say(f"failed: {path.name}: {fault}")
+            warn(f"failed: {path.name}: {fault}")
             self.faults.append((path, fault))
 
 

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from ddhub import __version__
-from ddhub.base import files
+from ddhub.base import files, log
 from ddhub.base.errors import UserError
 from ddhub.base.jobs.board import POLL, Board, attempt, attempt_pickled
-from ddhub.base.log import say
+from ddhub.base.log import warn
 
 RETRIES = 3  # of a task whose process or node died
 
@@ -40,10 +40,11 @@ def work(board: Board, address: str, *, cpus: int, gpus: bool) -> None:
     with _connected(address):
         submit = _submitter(cpus, gpus)
         running: dict[Any, Path] = {}
+        level = log.ROOT.getEffectiveLevel()
         try:
             while board.open or running:
                 while (path := board.take()) is not None:
-                    running[submit(pickle.dumps(board.jobs[path]), path.name, __version__)] = path
+                    running[submit(pickle.dumps(board.jobs[path]), path.name, __version__, level)] = path
                 if not running:
                     board.wait()
                     continue
@@ -90,13 +91,14 @@ def _submitter(cpus: int, gpus: bool) -> Callable[..., Any]:
     taken = int(gpus and ray.cluster_resources().get("GPU", 0) >= 1)
     largest = max((node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]), default=0)
     if largest < cpus:
-        say(f"jobs wait for a node with {cpus} CPUs; the largest has {largest:g} (see --threads)")
+        warn(f"jobs wait for a node with {cpus} CPUs; the largest has {largest:g} (see --threads)")
     submit: Callable[..., Any] = ray.remote(_task).options(num_cpus=cpus, num_gpus=taken, max_retries=RETRIES).remote
     return submit
 
 
-def _task(job: bytes, name: str, version: str) -> tuple[dict[str, bytes], Exception | None]:
+def _task(job: bytes, name: str, version: str, level: int) -> tuple[dict[str, bytes], Exception | None]:
     """On a node: run a job, and give back the files that it wrote and what it raised."""
+    log.to_stderr(level)  # Ray brings it to the command's own
     if version != __version__:
         return {}, UserError(f"{socket.gethostname()}: has ddhub {__version__}, and the command ddhub {version}")
     with tempfile.TemporaryDirectory(prefix="ddhub-") as folder:

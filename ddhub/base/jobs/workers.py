@@ -5,6 +5,7 @@ A worker that dies loses its own job, which is run again. When this process ends
 
 import contextlib
 import json
+import logging
 import os
 import pickle
 import signal
@@ -16,9 +17,10 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 
+from ddhub.base import log
 from ddhub.base.errors import UserError
 from ddhub.base.jobs.board import POLL, Board, attempt_pickled
-from ddhub.base.log import say
+from ddhub.base.log import warn
 
 ATTEMPTS = 3  # a job whose worker dies so often is reported, not run again
 
@@ -41,7 +43,7 @@ class Worker:
         """Start a process; LOCAL_RANK tells it which GPU is its own."""
         ours, theirs = Pipe()
         process = subprocess.Popen(
-            [sys.executable, "-c", CODE, str(theirs.fileno()), json.dumps(sys.path)],
+            [sys.executable, "-c", CODE, str(theirs.fileno()), json.dumps(sys.path), str(log.ROOT.getEffectiveLevel())],
             stdin=subprocess.PIPE,  # never written to: it closes when this process ends
             pass_fds=[theirs.fileno()],
             env={"LOCAL_RANK": str(index), **os.environ},  # torchrun's own stays
@@ -98,8 +100,11 @@ def _settle(worker: Worker, board: Board) -> bool:
     """Note what a worker has to say, if anything; False if it is dead."""
     ended = worker.process.poll() is not None  # asked first: what it said before its end is still in the pipe
     try:
-        if worker.pipe.poll():
+        while worker.pipe.poll():
             fault = worker.pipe.recv()
+            if isinstance(fault, logging.LogRecord):
+                log.receive(fault)
+                continue
             assert worker.path is not None
             board.settle(worker.path, fault)
             worker.path = None
@@ -117,7 +122,7 @@ def _replace(worker: Worker, board: Board, deaths: dict[Path, int]) -> Worker:
     deaths[path] = deaths.get(path, 0) + 1
     how = f"its worker process ended by {_ending(worker.process.returncode)}"
     if deaths[path] < ATTEMPTS:
-        say(f"{path.name}: {how}; it is run again")
+        warn(f"{path.name}: {how}; it is run again")
         board.put_back(path)
     else:
         advice = "fewer --workers: the system ends processes when memory runs out"
@@ -137,10 +142,17 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; who started us ends us
     threading.Thread(target=_end_with_parent, daemon=True).start()
     pipe = Connection(int(sys.argv[1]))
+    lock = threading.Lock()
+
+    def send(message: object) -> None:
+        with lock:
+            pipe.send(message)
+
+    log.through(send, int(sys.argv[3]))
     with contextlib.suppress(EOFError, OSError):
         while True:
             job, path = pipe.recv()
-            pipe.send(attempt_pickled(job, path))
+            send(attempt_pickled(job, path))
 
 
 def _end_with_parent() -> None:

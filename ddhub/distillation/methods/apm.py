@@ -24,8 +24,9 @@ from torch import Tensor
 from ddhub.base import mapped, seeds
 from ddhub.base.schema import Strict
 from ddhub.distillation.method import Method
-from ddhub.distillation.momentum import candidate, go_back, initial, settle, take, update
+from ddhub.distillation.momentum import candidate, initial, settle, take, update
 from ddhub.distillation.plan.work import Outline, Phase, moving, scoring, training
+from ddhub.distillation.stopping import choose
 from ddhub.distillation.task import SyntheticSet, Task, own_protocol
 from ddhub.training import fit
 from ddhub.training.augment import augment
@@ -329,27 +330,6 @@ def chunk_size(config: Config, side: int) -> int:
     if config.chunk != "auto":
         return int(config.chunk)
     return 100 if side >= 64 else 500
-
-
-def choose(state: State, store: Store, labels: Tensor, task: Task, step: int) -> None:
-    """Score the set on validation data; keep the best, decay from it on a plateau, stop after the last decay.
-
-    The best set is kept in memory: choosing is for sets that one can afford to score.
-    """
-    config, stopping = task.config, task.config.stopping
-    settle(state, store, task, step)
-    images = candidate(store, task)
-    synthetic = SyntheticSet(images, labels, task.soft_labels(images))
-    scores = [task.validate(synthetic, seed=k, epochs=stopping.epochs) for k in range(stopping.networks)]
-    top1 = sum(scores) / len(scores)
-    if top1 > state["best_top1"]:
-        state.update(best=images.clone(), best_top1=top1, bad=0)
-        return
-    state["bad"] += 1
-    if state["bad"] >= stopping.patience:
-        go_back(state, store)
-        state.update(lr=state["lr"] * config.decay, decays=state["decays"] + 1, bad=0)
-        state["stop"] = state["decays"] > stopping.decays
 
 
 METHOD = Method(config=Config, distill=distill, work=work, architectures=("student.arch",))

@@ -24,6 +24,7 @@ from ddhub.training import architectures, fit, optimisation
 from ddhub.training import network as network_module
 from ddhub.training.device import Decisions
 from ddhub.training.network import Network
+from ddhub.training.plain_networks import ConvNet
 from ddhub.training.protocol import Protocol
 
 PREDICTED = 500  # images that train.predict and Teachers.label take at once
@@ -165,9 +166,7 @@ def forward(arch: str, classes: int, channels: int, side: int) -> Forward:
         net(torch.zeros(1, channels, side, side, device="meta"))
     weights = 4 * sum(value.numel() for value in net.state_dict().values())
     family = optimisation.FAMILIES[optimisation.kind(net)]
-    return Forward(
-        counter.get_total_flops(), sum(sizes), len(sizes), weights, family, isinstance(net, architectures.ConvNet)
-    )
+    return Forward(counter.get_total_flops(), sum(sizes), len(sizes), weights, family, isinstance(net, ConvNet))
 
 
 def _bytes(output: Any) -> int:

@@ -8,7 +8,7 @@ Shapes: N images, C H W image, K classes.
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,6 @@ from ddhub.artifact import manifest, origin
 from ddhub.artifact.folder import Artifact
 from ddhub.base import files, strict_json
 from ddhub.base.errors import UserError
-from ddhub.base.log import say
 from ddhub.base.resources import Resources
 from ddhub.data import preprocess
 from ddhub.data import source as sources
@@ -29,6 +28,7 @@ from ddhub.data.source import Split
 from ddhub.evaluation.probe import spaces as spacess
 from ddhub.evaluation.probe import teacher as teachers
 from ddhub.evaluation.probe import verdict as verdicts
+from ddhub.evaluation.probe.outcome import Outcome
 from ddhub.evaluation.probe.spaces import Space
 from ddhub.evaluation.probe.teacher import Referee
 from ddhub.evaluation.probe.verdict import Judgement, Reading
@@ -41,35 +41,6 @@ EXACT = 256  # images whose stored logits are compared
 AGREE = 0.01
 AGAIN = "ddhub import, or ddhub evaluate --source, with"
 ROUNDING = 1.5 / 255  # pixels and floats of one image differ by the rounding of both
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a probe found; accuracies are shares of the images looked at."""
-
-    verdict: str  # fine, wrong space, permuted classes, unrecognised or unknown
-    sentence: str
-    next: str | None
-    teacher: dict[str, Any] | None = None  # kind, architecture, validation_top1
-    images: int = 0
-    chance: float | None = None
-    spaces: list[dict[str, Any]] = field(default_factory=list)  # as fed first: words, recognised, distance
-    order: dict[str, str] | None = None  # for each class that moved, the one that its images show
-    logits: float | None = None  # distance of the stored logits from the teachers', in their own spread
-
-    def is_sound(self) -> bool:
-        """Whether it is of the types that it should be; one that was kept can be a stranger's."""
-        texts = [self.verdict, self.sentence, "" if self.next is None else self.next]
-        order = {} if self.order is None else self.order
-        moved = isinstance(order, dict) and all(isinstance(name, str) for name in order.values())
-        return moved and all(isinstance(text, str) for text in texts)
-
-    def say(self) -> None:
-        """Tell people; what is wrong, loudly."""
-        loud = self.verdict not in ("fine", "unknown")
-        then = f"\n  next: {self.next}" if self.next else ""
-        text = f"{'WARNING: ' if loud else 'probe: '}{self.verdict}: {self.sentence}{then}"
-        say(f"{'-' * 72}\n{text}\n{'-' * 72}" if loud else text)
 
 
 def probe(

@@ -21,7 +21,7 @@ from some_jobs import die, fail, hold, noted, write
 
 from ddhub import api
 from ddhub.artifact import folder as folders
-from ddhub.artifact import hub
+from ddhub.artifact import hub, manifest
 from ddhub.base import jobs
 from ddhub.base.errors import UserError
 from ddhub.base.jobs import Engine, board, claims, workers
@@ -220,7 +220,7 @@ def test_a_claim_is_no_row_and_is_not_published(folder):
     for path in (signed(folder / "evaluation" / "a.json"), folder / "evaluation" / ".report.lock"):
         path.touch()
     assert hub.published(folder) == before
-    assert results.of(api.manifest.read(folder), folder / "evaluation") == []
+    assert results.of(manifest.read(folder), folder / "evaluation") == []
 
 
 @pytest.mark.parametrize("count", range(1, 8))

@@ -1,7 +1,10 @@
 """The command line: exit codes, clean stdout under --json, errors that end in a next command, never a traceback."""
 
 import json
+import subprocess
+import sys
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -112,3 +115,24 @@ def test_json_is_alone_on_stdout(tmp_path):
     gone = run("evaluate", out, "--test", "/nowhere/at/all")
     assert gone.exit_code == 1
     assert "/nowhere/at/all: no such folder" in gone.stderr
+
+
+def test_every_option_is_shown_in_a_section_with_a_whole_phrase():
+    """A verb or a noun begins it and a full stop or a default ends it; `evaluate` has its options in four groups."""
+    for command in main.commands.values():
+        for option in command.params:
+            if isinstance(option, click.Option):
+                with click.Context(command) as context:
+                    text = option.get_help_record(context)[1]
+                assert len(text.split()) > 3 and text[0].isupper() and text.rstrip()[-1] in ".])", (command.name, text)
+    shown = run("evaluate", "--help").stdout
+    sections = ["What to train:", "Where it runs:", "Sets in other tools' layouts:", "Output:"]
+    assert [line for line in shown.splitlines() if line.endswith(":") and line[0] != " "] == sections
+    assert "dc-bench" in shown and "kcenter" in shown and "eccv24" in shown  # from the plug-ins
+
+
+@pytest.mark.parametrize("module", ["ddhub", "ddhub.cli"])
+def test_it_runs_as_a_module(module):
+    """`python -m ddhub` is the command."""
+    done = subprocess.run([sys.executable, "-m", module, "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("ddhub, version ")

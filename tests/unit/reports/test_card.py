@@ -27,7 +27,8 @@ from ddhub.artifact.manifest import Manifest
 from ddhub.data import preprocess
 from ddhub.distillation import packaging
 from ddhub.reports import card, card_script, summary
-from ddhub.training import architectures, augment
+from ddhub.training import augment
+from ddhub.training.plain_networks import ConvNet
 from ddhub.training.protocol import DSA_OPERATIONS
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -306,7 +307,7 @@ def test_the_scripts_formulas_are_ddhubs():
     for name in DSA_OPERATIONS:
         formula = augment.FORMULAS[name]
         torch.testing.assert_close(space[name](x, u), formula(x, u))
-    net, ours = space["convnet"](), architectures.ConvNet(3, 8, 10, 3, 32)
+    net, ours = space["convnet"](), ConvNet(3, 8, 10, 3, 32)
     net.load_state_dict(ours.state_dict())
     torch.testing.assert_close(net(x), ours(x))
 

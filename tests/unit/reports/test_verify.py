@@ -10,8 +10,7 @@ from conftest import QUICK
 from safetensors.torch import load_file, save_file
 
 from ddhub import api
-from ddhub.artifact import folder as folders
-from ddhub.artifact import manifest, parquet
+from ddhub.artifact import manifest, parquet, payload
 from ddhub.artifact.parquet import Rows
 from ddhub.cli import app
 from ddhub.reports import verify
@@ -30,7 +29,7 @@ def rewrite(folder, change):
 def rehash(folder, **update):
     """Write the manifest anew, its hashes true, some fields changed."""
     record = manifest.read(folder)
-    records = folders.file_records(folder)
+    records = payload.file_records(folder)
     data = sum(file.bytes for name, file in records.items() if name.startswith("data/"))
     counts = record.bytes.model_copy(update={"images": data - record.bytes.labels})
     changed = record.model_copy(update={"files": records, "bytes": counts, **update})

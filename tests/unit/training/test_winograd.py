@@ -4,8 +4,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ddhub.training import architectures, device, winograd
+from ddhub.training import device, winograd
 from ddhub.training import network as networks
+from ddhub.training.plain_networks import ConvNet
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +43,7 @@ def test_operators_keep_torchs_contract():
 def test_only_wide_layers_of_whole_tiles_are_done_so():
     """Of a ConvNet-3 for 32 px the second and third layer; of one for 24 px the second alone; of a narrow one none."""
     for width, side, expected in [(128, 32, [1, 2]), (128, 24, [1]), (32, 32, [])]:
-        net = architectures.ConvNet(3, width, 10, 3, side)
+        net = ConvNet(3, width, 10, 3, side)
         before = {name: value.clone() for name, value in net.state_dict().items()}
         winograd.adopt(net, side)
         convolutions = [layer for layer in net.features if isinstance(layer, torch.nn.Conv2d)]

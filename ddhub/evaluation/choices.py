@@ -1,0 +1,25 @@
+"""What an evaluation can be asked for by name, known without torch: protocols and baselines."""
+
+from collections.abc import Sequence
+
+from ddhub.base.errors import UserError
+from ddhub.base.schema import did_you_mean
+from ddhub.evaluation.protocols import PROTOCOLS
+
+BASELINES = {
+    "random": "random real images, as many per class, labelled as the set is, under the same protocol",
+    "random_bytes": "as many random real images with hard labels as fit into the bytes of the whole set",
+    "herding": "real images whose mean feature stays nearest to the class's (Welling, ICML 2009)",
+    "kcenter": "real images that leave none far away: greedy k-center (Sener and Savarese, arXiv:1708.00489)",
+    "kmeans": "the real images nearest to k cluster centres of each class",
+    "full": "the whole train split with hard labels, trained as the paper trains its teachers",
+}
+NAMES = {"protocols": tuple(PROTOCOLS), "baselines": tuple(BASELINES)}
+
+
+def check(protocols: Sequence[str], baselines: Sequence[str]) -> None:
+    """Refuse protocols and baselines that nobody knows, before anything is read."""
+    for kind, given, known in (("protocol", protocols, PROTOCOLS), ("baseline", baselines, BASELINES)):
+        for name in given:
+            if name not in known:
+                raise UserError(f"{kind} '{name}': unknown{did_you_mean(name, list(known))}")

@@ -1,0 +1,27 @@
+"""What a teacher's file says of itself, read without torch."""
+
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from ddhub.base import files, strict_json
+from ddhub.base.errors import UserError
+from ddhub.base.redact import one_line
+
+FACTS = {"arch": str, "classes": int, "channels": int, "side": int, "validation_top1": float}
+
+
+def facts(path: Path) -> dict[str, Any]:
+    """What a teacher's file says of itself: arch, classes, channels, side, validation_top1.
+
+    Raises:
+        UserError: naming a file that is no teacher.
+    """
+    try:
+        files.refuse_odd(path)
+        with safe_open(path, "np") as file:
+            found: dict[str, Any] = strict_json.parse((file.metadata() or {})["ddhub"], "its facts")
+        return {name: kind(found[name]) for name, kind in FACTS.items()}
+    except (OSError, SafetensorError, UserError, ArithmeticError, KeyError, ValueError, TypeError) as fault:
+        raise UserError(f"{path}: not a teacher's file ({one_line(fault, 100)})") from fault
