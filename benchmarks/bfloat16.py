@@ -19,7 +19,7 @@ def train_both(folder: str, arch: str, epochs: int, count: int) -> None:
     """Print one line per seed and precision."""
     import torch
 
-    from ddhub.base import seeds as seedss
+    from ddhub.base import seeds as seeding
     from ddhub.data import preprocess, source
     from ddhub.data.spec import SourceSpec
     from ddhub.training import device, fit
@@ -38,7 +38,7 @@ def train_both(folder: str, arch: str, epochs: int, count: int) -> None:
         for precision in ("float32", "bfloat16"):
             way = device.decide("cpu", compile=True, precision=precision)
             network = networks.network(arch, 10, 3, 32, way)
-            weights = fit.fit(network, examples, protocol, seedss.derive(seed, "evaluate"))[-1]
+            weights = fit.fit(network, examples, protocol, seeding.derive(seed, "evaluate"))[-1]
             top1 = fit.accuracy(network, weights, held_out)
             key = {"data": "cifar10", "arch": arch, "epochs": epochs, "seed": seed}
             print(json.dumps({**key, "precision": precision, "top1": top1}), flush=True)

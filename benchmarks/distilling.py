@@ -28,8 +28,8 @@ from ddhub.distillation.task import Task
 from ddhub.training import architectures
 from ddhub.training import device as devices
 from ddhub.training import network as networks
+from ddhub.training.field_networks import ConvNet
 from ddhub.training.loop import Run, State
-from ddhub.training.plain_networks import ConvNet
 from ddhub.training.protocol import Protocol
 from ddhub.training.teachers import Teachers
 

@@ -135,15 +135,10 @@ def pull(set: str, out: Folder) -> Pull:
     Raises:
         UserError: for what is no set on the Hub, or an `out` that holds something.
     """
-    from ddhub.artifact import folder as folders
+    from ddhub.artifact import pull as pulling
 
-    out = Path(out)
-    files.refuse_taken(out)
-    place = hub.fetch(set)
-    if place.repo_id is None or place.commit is None:
-        raise UserError(f"{set}: is a folder here already", next=f"cp -r {set} {out}")
-    folders.copy(hub.published(place.folder), out)
-    return Pull(folder=str(out), repo_id=place.repo_id, commit=place.commit)
+    repo_id, commit = pulling.pull(set, Path(out))
+    return Pull(folder=str(out), repo_id=repo_id, commit=commit)
 
 
 def merge(*sets: Reference, out: Folder, name: str | None = None) -> Made:
@@ -261,7 +256,8 @@ def evaluate(
         # Rows that were finished count, whatever became of the others.
         refresh.results(place.set if place.own else None, found.manifest, place.out)
     say(f"rows: {place.out / 'evaluation'}; summary: {place.out / ('README.md' if place.own else 'report.json')}")
-    return Evaluation.model_validate({**summaries.build(name, done), **({} if probed is None else {"probe": probed})})
+    built = summaries.build(name, done)
+    return Evaluation.model_validate(built if probed is None else {**built, "probe": probed})
 
 
 def report(

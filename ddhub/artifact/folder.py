@@ -6,8 +6,6 @@ Shapes: M synthetic images, C H W image, K classes.
 """
 
 import math
-import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +19,7 @@ from ddhub.artifact.file_names import WHITENING
 from ddhub.artifact.manifest import Manifest
 from ddhub.artifact.parquet import Rows
 from ddhub.artifact.records import ByteCounts, FileRecord
-from ddhub.base import files, limits
+from ddhub.base import limits
 from ddhub.base.errors import UserError
 from ddhub.base.mapped import Room, in_memory
 from ddhub.base.units import size
@@ -187,19 +185,3 @@ def check_files(folder: Path, record: Manifest) -> None:
     faults = manifests.contradictions(record, f"{folder}/ddhub.json") + payload.file_faults(folder, record)
     if faults:
         raise UserError("\n".join(faults), next="fetch the set again, or make it again with ddhub distill")
-
-
-def copy(published: Mapping[str, Path], out: Path) -> None:
-    """Copy a set into the new folder `out`: all of it, read as a whole, or nothing.
-
-    Args:
-        published: where its files lie now, by their names in a set.
-
-    Raises:
-        UserError: for a damaged set.
-    """
-    with files.disk_errors(out, "pulling"), files.whole_folder(out) as staging:
-        for name, path in published.items():
-            (staging / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, staging / name)
-        read(staging)

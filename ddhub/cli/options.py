@@ -196,10 +196,9 @@ def resource_options(jobs: str, *precisions: str, precision: str, shared: str = 
     return lambda function: _added(function, *options)
 
 
-def layouts(read: bool = False) -> str:
-    """The layouts that a set can be written in, or read in, for help."""
-    names = [name for name in plugins.LAYOUTS.names() if read or name != "hub"]
-    return f"{', '.join(names)}, or a file, as ./mine.py"
+def layouts() -> str:
+    """The layouts there are, of ddhub's own and of installed packages, for help."""
+    return ", ".join(plugins.LAYOUTS.names())
 
 
 def importing_options(function: Function) -> Function:
@@ -209,7 +208,10 @@ def importing_options(function: Function) -> Function:
     """
     foreign = functools.partial(option, section=FOREIGN)
     options = {
-        "layout": foreign("--layout", help=lambda: f"The layout of the files: {layouts(read=True)}. [default: auto]"),
+        "layout": foreign(
+            "--layout",
+            help=lambda: f"The layout of the files: {layouts()}, or a file of yours, ./NAME.py. [default: auto]",
+        ),
         "mean": foreign(
             *("--mean",),
             callback=_numbers,

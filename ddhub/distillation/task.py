@@ -15,7 +15,7 @@ from ddhub.base import seeds
 from ddhub.base.errors import UserError
 from ddhub.base.mapped import Room
 from ddhub.data import catalog
-from ddhub.data import preprocess as preprocesss
+from ddhub.data import preprocess as preprocessing
 from ddhub.data import source as sources
 from ddhub.data.preprocess import Preprocess
 from ddhub.data.source import Split
@@ -181,7 +181,7 @@ def constants(recipe: Recipe) -> Preprocess | None:
     if recipe.preprocess.statistics == "fitted":
         return None
     source, fitting = recipe.source, "--set preprocess.statistics=fitted"
-    found = preprocesss.field(catalog.dataset(source.dataset))
+    found = preprocessing.field(catalog.dataset(source.dataset))
     if found is None:
         raise UserError(f"preprocess.statistics: field: no constants are known for {source.dataset}", next=fitting)
     if source.channels not in (None, len(found.mean)):

@@ -19,7 +19,7 @@ from ddhub.evaluation import results, workbench
 from ddhub.evaluation.workbench import Bench, Cell
 from ddhub.training import device, fit
 from ddhub.training.device import Decisions
-from ddhub.training.plain_networks import ConvNet
+from ddhub.training.field_networks import ConvNet
 
 FROM_STEPS = 1000  # fewer steps in the whole grid are done before measuring pays
 BFLOAT16_FROM = 2e13  # FLOPs of the grid from which compiling a second program, to compare with, pays on a CPU

@@ -20,7 +20,7 @@ from ddhub.artifact.manifest import Manifest
 from ddhub.artifact.parquet import Rows
 from ddhub.artifact.records import Imported, LabelRecord, Made, PreprocessRecord, SourceRecord
 from ddhub.base import files, plugins, strict_yaml
-from ddhub.base import overrides as overridess
+from ddhub.base import overrides as changes
 from ddhub.base.errors import UserError
 from ddhub.base.log import say
 from ddhub.base.schema import check
@@ -37,7 +37,7 @@ from ddhub.interop.input_space import Told
 from ddhub.interop.layout import Layout
 from ddhub.interop.options import ImportOptions
 from ddhub.interop.reading import Foreign, Reading
-from ddhub.training import architectures
+from ddhub.training.field_networks import CONVNET_DEPTH
 from ddhub.training.protocol import Protocol
 
 
@@ -65,7 +65,7 @@ def ask(source: str, **options: Unpack[ImportOptions]) -> Asked:
     read, space = (
         {field.name: given.pop(field.name) for field in fields(part) if field.name in given} for part in (Reading, Told)
     )
-    overrides = overridess.texts(given.pop("overrides", ()))
+    overrides = changes.texts(given.pop("overrides", ()))
     return Asked(source, overrides, space=Told(**space), reading=Reading(**read), **given)
 
 
@@ -108,7 +108,7 @@ def evaluation_of(folder: Path) -> str:
     """The command that evaluates an imported set: a ConvNet that its size allows, no baselines that need teachers."""
     record = manifest.read(folder)
     side = record.source.resolution
-    arch = "convnet" if side in architectures.CONVNET_DEPTH else f"convnet{max(2, min(5, side.bit_length() - 3))}"
+    arch = "convnet" if side in CONVNET_DEPTH else f"convnet{max(2, min(5, side.bit_length() - 3))}"
     words = ["ddhub", "evaluate", str(folder), "--archs", arch]
     return shlex.join(words if record.labels.form == "hard" else [*words, "--baselines", "none"])
 
@@ -197,7 +197,7 @@ def _source(asked: Asked, found: Foreign) -> tuple[SourceSpec, str | None]:
     foreign_keys = [text for text in asked.overrides if not text.strip().startswith("source.")]
     if foreign_keys:
         raise UserError(f"--set {foreign_keys[0]}: here only source.KEY=VALUE can be set, as in source.path=FOLDER")
-    overridess.override(data, asked.overrides)
+    changes.override(data, asked.overrides)
     spec, faults = check(SourceSpec, data["source"], "source.")
     if spec is None:
         raise UserError("\n".join(faults))

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from ddhub.artifact.records import FileRecord
-from ddhub.base import files as filess
+from ddhub.base import files as file_tools
 from ddhub.base import limits
 from ddhub.base.errors import UserError
 from ddhub.base.redact import is_text, one_line
@@ -288,7 +288,9 @@ def records(paths: Sequence[Path], root: Path) -> dict[str, FileRecord]:
     """Hash and size of what was read, by name; many files as one hash of what `sha256sum` prints for them."""
     names = {path: path.relative_to(root).as_posix() for path in paths}
     check_names(names.values())
-    found = {name: FileRecord(sha256=filess.sha256(path), bytes=path.stat().st_size) for path, name in names.items()}
+    found = {
+        name: FileRecord(sha256=file_tools.sha256(path), bytes=path.stat().st_size) for path, name in names.items()
+    }
     if len(found) <= MANY:
         return found
     listing = "".join(f"{record.sha256}  {name}\n" for name, record in sorted(found.items()))
@@ -302,4 +304,4 @@ def save(path: Path, content: Any) -> None:
     """Write plain data as a torch file, whole or not at all."""
     buffer = io.BytesIO()  # torch's own writer reports a full disk as something else
     torch.save(content, buffer)
-    filess.write_atomic(path, lambda file: file.write(buffer.getbuffer()))
+    file_tools.write_atomic(path, lambda file: file.write(buffer.getbuffer()))

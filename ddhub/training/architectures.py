@@ -2,118 +2,32 @@
 
 Short names resolve in TABLE, then among what installed packages offer (entry points of the group
 `ddhub.architectures`, each a `Build`); `timm:NAME` is always timm's own. `_wN` after a name of TABLE makes the network
-N wide. Low-resolution stems are decided here and nowhere else.
+N wide. The networks themselves, and their stems for small images, are in field_networks.py.
 Ours are registered with timm as `ddhub_NAME`; nothing of timm's is overwritten.
 Shapes: B images, C channels, S side, K classes.
 """
 
 import re
 import traceback
-from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
 
 import timm
 import torch
 from timm.models import register_model
-from timm.models.resnet import BasicBlock
-from timm.models.vgg import VGG, ConvMlp, cfgs
 from torch import Tensor, nn
 
 from ddhub.base import limits, plugins, seeds
 from ddhub.base.errors import UserError
 from ddhub.base.schema import did_you_mean
-from ddhub.training.plain_networks import AlexNet, ConvNet
+from ddhub.training.field_networks import TABLE, Build
 
 # What the code of a model raises that cannot run.
 FAULTS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 NAME = re.compile(r"(timm:)?[A-Za-z0-9]\w*([.-]\w+)*", re.ASCII)  # of an architecture; timm keeps what follows a dot
 MOST_WEIGHTS = 10**9  # a set can name an architecture of any width
 BY_IMAGE = (nn.GroupNorm, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)  # norms within each image
-SMALL = 64  # sides up to this get a low-resolution stem
 COMPILED = ("convnet",)  # families that compiling was measured to pay for (benchmarks/README.md)
-CONVNETS = {"convnet": None, **{f"convnet{depth}": depth for depth in range(2, 7)}}  # depth; None: from the side
-CONVNET_DEPTH = {8: 2, 16: 2, 28: 3, 32: 3, 64: 4, 128: 5, 224: 6, 256: 6}
-
-
-def _instance_norm(width: int, **_: object) -> nn.Module:
-    return nn.GroupNorm(width, width)
-
-
-def _resnet(
-    classes: int, channels: int, side: int, name: str = "resnet18", norm: Any = nn.BatchNorm2d, width: int = 64
-) -> nn.Module:
-    stages = tuple(width * 2**stage for stage in range(4))
-    net: Any = timm.create_model(name, num_classes=classes, in_chans=channels, norm_layer=norm, channels=stages)
-    if width != 64:  # timm's stem is 64 wide always
-        net.conv1 = nn.Conv2d(channels, width, 7, stride=2, padding=3, bias=False)
-        net.bn1, net.layer1[0] = norm(width), BasicBlock(width, width, norm_layer=norm)
-        net.init_weights()
-    if side <= SMALL:
-        net.conv1 = nn.Conv2d(channels, width, 3, stride=1, padding=1, bias=False)
-        nn.init.kaiming_normal_(net.conv1.weight, mode="fan_out", nonlinearity="relu")
-        net.maxpool = nn.Identity()
-    return net
-
-
-def _vgg11(classes: int, channels: int, side: int, norm: Any = nn.BatchNorm2d, width: int = 64) -> nn.Module:
-    widths = [size if isinstance(size, str) else size * width // 64 for size in cfgs["vgg11"]]
-    small = side <= SMALL
-    net: Any = VGG(
-        widths, num_classes=classes, in_chans=channels, norm_layer=norm, mlp_ratio=1 / 4096 if small else 1.0
-    )
-    if small:
-        # A small image leaves VGG's 7x7 fully connected head nothing to read: one global pool and a linear layer do.
-        net.pre_logits = nn.Identity()
-        net.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8 * width, classes))
-        _thin_out_pools(net.features, side, norm)
-    elif width != 64:  # timm's fully connected head is 4096 wide always
-        net.pre_logits, net.head.fc = ConvMlp(8 * width, 64 * width, 7), nn.Linear(64 * width, classes)
-    return net
-
-
-def _thin_out_pools(features: Any, side: int, norm: Any) -> None:
-    """Take out the pools that would leave less than one pixel, or one alone to normalise by channel."""
-    *inner, last = (index for index, layer in enumerate(features) if isinstance(layer, nn.MaxPool2d))
-    least = 2 if norm is _instance_norm else 1
-    for index in [*inner, last]:
-        if side // 2 >= (1 if index == last else least):
-            side //= 2
-        else:
-            features[index] = nn.Identity()
-
-
-def _vit_tiny(classes: int, channels: int, side: int, width: int = 192) -> nn.Module:
-    patch = max(1, side // (4 if side <= 8 else 8))
-    if side % patch:
-        raise ValueError(f"{side} pixels do not divide into patches of {patch}")
-    heads = next((count for count in (3, 4) if width % count == 0), 0)
-    if not heads:
-        raise ValueError(f"a width of {width} divides into neither three heads nor four")
-    size: dict[str, Any] = {"img_size": side, "patch_size": patch, "embed_dim": width, "num_heads": heads}
-    return timm.create_model("vit_tiny_patch16_224", num_classes=classes, in_chans=channels, **size)
-
-
-def _convnet(classes: int, channels: int, side: int, depth: int | None = None, width: int = 128) -> nn.Module:
-    if depth is None:
-        if side not in CONVNET_DEPTH:
-            raise ValueError(f"no usual depth for {side} pixels; name it, as in convnet3")
-        depth = CONVNET_DEPTH[side]
-    return ConvNet(depth, width, classes, channels, side)
-
-
-Build = Callable[..., nn.Module]  # (classes, channels, side) -> network with random weights
-
-# All take `width`, that of their first stage: the default is the field's. A ViT's is its embedding's.
-TABLE: dict[str, Build] = {
-    **{name: partial(_convnet, depth=depth) for name, depth in CONVNETS.items()},
-    "resnet18": _resnet,
-    "resnet18_in": partial(_resnet, norm=_instance_norm),
-    "alexnet_in": AlexNet,
-    "vgg11": _vgg11,
-    "vgg11_in": partial(_vgg11, norm=_instance_norm),
-    "vit_tiny": _vit_tiny,
-}
 
 
 def _register(name: str, build: Build) -> None:

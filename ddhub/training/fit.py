@@ -5,13 +5,13 @@ Shapes: N images, B batch, C H W image, K classes.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from math import ceil, cos, pi
+from math import ceil
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ddhub.base import seeds as seedss
+from ddhub.base import seeds as seeding
 from ddhub.base.errors import UserError
 from ddhub.data.preprocess import Preprocess
 from ddhub.training import network as networks
@@ -25,6 +25,7 @@ from ddhub.training.protocol import Protocol
 
 MOMENTUM = 0.9
 SMALL_BATCH = 32  # of families that need more steps than a protocol has
+
 
 Batch = tuple[Tensor, Tensor, Tensor | None]  # augmented inputs (B, C, H, W), labels (B,), targets (B, K)
 
@@ -103,7 +104,7 @@ def fit(
             step = epoch * steps + number
             batch = _batch(examples, chosen, protocol, seed, step, device, teach)
             learner.begin(step, steps)
-            with network.seeded(seedss.derive(seed, "dropout", step)):
+            with network.seeded(seeding.derive(seed, "dropout", step)):
                 loss = _backward(network, learner.weights, batch, protocol)
             learner.optimizer.step()
         losses.append(loss.detach())
@@ -216,7 +217,7 @@ def _batch(
 ) -> Batch:
     """What one step learns from."""
     inputs, labels, targets = examples.batch(chosen, device)
-    inputs = augment(inputs, protocol.augment, seedss.generator(seed, "augment", step))
+    inputs = augment(inputs, protocol.augment, seeding.generator(seed, "augment", step))
     return inputs, labels, targets if teach is None else teach(inputs)
 
 
@@ -284,7 +285,7 @@ class _Learner:
 
     def begin(self, step: int, steps_per_epoch: int) -> None:
         for group in self.optimizer.param_groups:
-            group["lr"] = self.rate * _schedule(self.family.schedule, step, steps_per_epoch, self.epochs)
+            group["lr"] = self.rate * optimisation.rate_factor(self.family.schedule, step, steps_per_epoch, self.epochs)
         self.optimizer.zero_grad()
 
     def snapshot(self) -> Weights:
@@ -292,21 +293,6 @@ class _Learner:
 
     def state(self) -> dict[str, Any]:
         return {"weights": self.weights, "optimizer": self.optimizer.state_dict()}
-
-
-def _schedule(name: str, step: int, steps_per_epoch: int, epochs: int) -> float:
-    """The factor on the learning rate at one step."""
-    if name == "half":
-        return 1.0 if step // steps_per_epoch < (epochs + 1) // 2 else 0.1
-    total = steps_per_epoch * epochs
-    if name == "half_cosine":  # RDED's, which ends at half the rate
-        return 0.5 * (1 + cos(pi * step / total / 2))
-    if name == "cosine_to_zero":
-        return 0.5 * (1 + cos(pi * step / total))
-    warm_up = max(1, total // 10)
-    if step < warm_up:
-        return (step + 1) / warm_up
-    return 0.5 * (1 + cos(pi * (step - warm_up) / max(1, total - warm_up)))
 
 
 def _order(examples: int, steps: int, seed: int, epoch: int) -> Iterator[Tensor]:
@@ -318,7 +304,7 @@ def _order(examples: int, steps: int, seed: int, epoch: int) -> Iterator[Tensor]
         yield torch.arange(examples)
         return
     size = examples // steps
-    order = torch.randperm(examples, generator=seedss.generator(seed, "order", epoch))
+    order = torch.randperm(examples, generator=seeding.generator(seed, "order", epoch))
     yield from order[: steps * size].split(size)
 
 

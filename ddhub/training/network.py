@@ -19,7 +19,7 @@ from torch.func import functional_call, vmap
 from ddhub.base.errors import UserError
 from ddhub.training import architectures, optimisation, winograd
 from ddhub.training.device import Decisions, keep_freed_memory
-from ddhub.training.plain_networks import ConvNet
+from ddhub.training.field_networks import ConvNet
 
 Weights = dict[str, Tensor]  # parameters and buffers by name
 # Pixels of inputs, some 500 images of CIFAR, that keep a GPU busy in one call; chosen for memory, and not measured.

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from math import cos, pi
 from typing import Any
 
 from torch import Tensor, nn
@@ -82,3 +83,18 @@ def decaying(net: nn.Module, names: Sequence[str], parameters: Sequence[Tensor])
     for name, value in zip(names, parameters, strict=True):
         groups["weight" in name and sizes[name] > 1].append(value)
     return [{"params": groups[True]}, *([{"params": groups[False], "weight_decay": 0.0}] if groups[False] else [])]
+
+
+def rate_factor(name: str, step: int, steps_per_epoch: int, epochs: int) -> float:
+    """The factor on the learning rate at one step, by the name of a schedule (Family.schedule)."""
+    if name == "half":
+        return 1.0 if step // steps_per_epoch < (epochs + 1) // 2 else 0.1
+    total = steps_per_epoch * epochs
+    if name == "half_cosine":  # RDED's, which ends at half the rate
+        return 0.5 * (1 + cos(pi * step / total / 2))
+    if name == "cosine_to_zero":
+        return 0.5 * (1 + cos(pi * step / total))
+    warm_up = max(1, total // 10)
+    if step < warm_up:
+        return (step + 1) / warm_up
+    return 0.5 * (1 + cos(pi * (step - warm_up) / max(1, total - warm_up)))

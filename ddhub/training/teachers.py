@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from ddhub.base import files as filess
+from ddhub.base import files as file_tools
 from ddhub.base import jobs, limits, strict_json
 from ddhub.base.errors import UserError
 from ddhub.base.log import say
@@ -99,22 +99,22 @@ class Lessons:
         settings = self.protocol.model_dump(include={"loss", "augment", "optimizer", "lr", "epochs", "batch"})
         if self.network.family.patient:
             settings["min_steps"] = self.protocol.min_steps
-        key = filess.digest([TRAINING, self.spec.arch, self.network.classes, settings, self.identity])[:24]
-        return [filess.home() / "teachers" / f"{key}-{index:02d}.safetensors" for index in range(self.spec.count)]
+        key = file_tools.digest([TRAINING, self.spec.arch, self.network.classes, settings, self.identity])[:24]
+        return [file_tools.home() / "teachers" / f"{key}-{index:02d}.safetensors" for index in range(self.spec.count)]
 
     def give(self, index: int, path: Path) -> None:
         """Train the teacher of this number, or go on where an earlier process stopped, and write its file."""
         phase, decisions = f"teacher {index + 1} of {self.spec.count}", self.network.decisions
         run = Run(
-            path.with_name(f"{path.stem}-{filess.digest(decisions.record())[:6]}.run"),
+            path.with_name(f"{path.stem}-{file_tools.digest(decisions.record())[:6]}.run"),
             phase.replace(" ", "_"),
             device=decisions.device,
             checkpoint_seconds=self.checkpoint_seconds,
         )
         weights = fit.fit(self.network, self.training, self.protocol, seed=index, run=run)[-1]
         top1 = fit.accuracy(self.network, weights, self.validation)
-        filess.write_json(_seconds(path), run.seconds)  # unrounded: history.Watch compares it with a clock
-        filess.write_json(_about(path), {"identity": self.identity})
+        file_tools.write_json(_seconds(path), run.seconds)  # unrounded: history.Watch compares it with a clock
+        file_tools.write_json(_about(path), {"identity": self.identity})
         write(path, self.network, weights, top1)
         run.remove()
         say(f"{phase}: {100 * top1:.1f}% on validation, {duration(run.seconds)}")
@@ -143,7 +143,7 @@ def cached(fingerprint: str) -> list[tuple[list[Path], Any]]:
         fingerprint: the source's, which an identity opens with.
     """
     found: dict[str, tuple[list[Path], Any]] = {}
-    for path in sorted((filess.home() / "teachers").glob("*.safetensors")):
+    for path in sorted((file_tools.home() / "teachers").glob("*.safetensors")):
         identity = strict_json.known(_about(path)).get("identity")
         if isinstance(identity, list) and identity and identity[0] == fingerprint:
             found.setdefault(path.stem.rpartition("-")[0], ([], identity))[0].append(path)
@@ -173,7 +173,7 @@ def write(path: Path, network: Network, weights: Weights, validation_top1: float
         "validation_top1": validation_top1,
     }
     tensors = {name: value.contiguous().cpu() for name, value in weights.items()}
-    filess.write_bytes(path, save(tensors, {"ddhub": json.dumps(facts)}))
+    file_tools.write_bytes(path, save(tensors, {"ddhub": json.dumps(facts)}))
 
 
 def load(
@@ -212,7 +212,7 @@ def load(
 
 def _tensors(path: Path) -> Weights:
     try:
-        filess.refuse_odd(path)
+        file_tools.refuse_odd(path)
         return load_file(path)
     except (OSError, SafetensorError, ValueError, KeyError) as fault:
         raise UserError(f"{path}: not a teacher's file ({one_line(fault, 100)})") from fault

@@ -74,9 +74,9 @@ def run_all(jobs: Mapping[Path, Job], engine: Engine = Engine()) -> None:
 
             ray_cluster.work(board, engine.ray, cpus=engine.cpus, gpus=engine.gpus)
         elif engine.workers > 1:
-            from ddhub.base.jobs import workers as workerss
+            from ddhub.base.jobs import workers
 
-            workerss.work(board, engine.workers)
+            workers.work(board, engine.workers)
         else:
             _loop(board)
     _report(board, len(part))

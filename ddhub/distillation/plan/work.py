@@ -23,8 +23,8 @@ from ddhub.distillation import recipes
 from ddhub.training import architectures, fit, optimisation
 from ddhub.training import network as network_module
 from ddhub.training.device import Decisions
+from ddhub.training.field_networks import ConvNet
 from ddhub.training.network import Network
-from ddhub.training.plain_networks import ConvNet
 from ddhub.training.protocol import Protocol
 
 PREDICTED = 500  # images that train.predict and Teachers.label take at once

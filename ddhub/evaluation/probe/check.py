@@ -25,7 +25,7 @@ from ddhub.data import preprocess
 from ddhub.data import source as sources
 from ddhub.data.preprocess import Preprocess
 from ddhub.data.source import Split
-from ddhub.evaluation.probe import spaces as spacess
+from ddhub.evaluation.probe import spaces as input_spaces
 from ddhub.evaluation.probe import teacher as teachers
 from ddhub.evaluation.probe import verdict as verdicts
 from ddhub.evaluation.probe.outcome import Outcome
@@ -151,7 +151,7 @@ def examine(found: Artifact, teacher: Referee, source: Callable[[], Split | None
     judged = verdicts.judge(labels, classes, readings, teacher.top1)
     near = readings[0].distance is not None and readings[0].distance <= verdicts.APART
     if lens.spaces_matter and not (judged.verdict == "fine" and near and _well(labels, readings[0], teacher)):
-        others = list(spacess.others(found, split, own)) if split is not None and own is not None else []
+        others = list(input_spaces.others(found, split, own)) if split is not None and own is not None else []
         readings += [lens.reading(space, own) for space in others]
         judged = verdicts.judge(labels, classes, readings, teacher.top1)
     judged = _exact(found, judged, logits)
@@ -190,7 +190,7 @@ class _Lens:
         else:
             inputs = self.preprocess.inputs_from_unit(unit)
         predicted = self.teachers.label(inputs).argmax(1).cpu()
-        distance = spacess.off(space.preprocess, own) if self.shipped else spacess.distance(unit, own)
+        distance = input_spaces.off(space.preprocess, own) if self.shipped else input_spaces.distance(unit, own)
         return Reading(space.words, space.option, predicted, distance, space.named)
 
 

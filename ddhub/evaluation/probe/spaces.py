@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ddhub.artifact.folder import Artifact
 from ddhub.data import catalog
-from ddhub.data import preprocess as preprocesss
+from ddhub.data import preprocess as preprocessing
 from ddhub.data.preprocess import Preprocess
 from ddhub.data.source import Split
 from ddhub.interop import conventions
@@ -42,10 +42,10 @@ def others(found: Artifact, split: Split, own: Preprocess) -> Iterator[Space]:
         some = torch.linspace(0, len(split) - 1, min(FIT_ON, len(split))).long()
         if claimed.zca is None or claimed.per_image:
             # Kornia divides the covariance by N - 1 and ours by N: no teacher can tell.
-            yield Space("whitened by ZCA", "--zca", preprocesss.fit(split.images, some, zca=True, unbiased=True))
+            yield Space("whitened by ZCA", "--zca", preprocessing.fit(split.images, some, zca=True, unbiased=True))
         layout = None if found.manifest.imported is None else found.manifest.imported.layout
         if not claimed.per_image and layout == "kip":
-            yield Space("whitened as KIP does", "--zca", preprocesss.fit_per_image(split.images, some))
+            yield Space("whitened as KIP does", "--zca", preprocessing.fit_per_image(split.images, some))
     if found.pixels is not None:
         yield _fitted(found.pixels, own, undo)
 

@@ -14,7 +14,7 @@ from ddhub.artifact.folder import Artifact
 from ddhub.base.log import say
 from ddhub.base.resources import Resources
 from ddhub.base.units import duration
-from ddhub.data import preprocess as preprocesss
+from ddhub.data import preprocess as preprocessing
 from ddhub.data import source as sources
 from ddhub.data.preprocess import Preprocess
 from ddhub.data.source import Split
@@ -68,7 +68,7 @@ def at_hand(found: Artifact, source: Callable[[], Split | None], decisions: Deci
         mean, std = constants[0]
         return Referee(teachers, Preprocess(tuple(mean), tuple(std), statistics="field"), "cached")
     training, _ = sources.hold_out(split.labels, validation, seed)
-    return Referee(teachers, preprocesss.fit(split.images, training, zca=whitened), "cached")
+    return Referee(teachers, preprocessing.fit(split.images, training, zca=whitened), "cached")
 
 
 def _fits(teachers: Teachers, found: Artifact) -> bool:
@@ -92,7 +92,7 @@ def trained(split: Split, asked: Resources) -> Referee:
     flops = architectures.training_flops(arch, channels, side, epochs * len(training))
     decisions = device.decide(asked.device, asked.threads, asked.compile, flops)
     network = networks.network(arch, len(split.classes), channels, side, decisions)
-    fitted = preprocesss.fit(split.images, training, zca=False)
+    fitted = preprocessing.fit(split.images, training, zca=False)
     _announce(network, split, training, fitted, steps * epochs)
     parts = [fit.Examples(split.images, split.labels, fitted, index=part) for part in (training, validation)]
     spec = TeacherSpec(arch=arch, epochs=epochs, lr=LR, batch=BATCH)

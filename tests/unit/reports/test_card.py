@@ -28,7 +28,7 @@ from ddhub.data import preprocess
 from ddhub.distillation import packaging
 from ddhub.reports import card, card_script, summary
 from ddhub.training import augment
-from ddhub.training.plain_networks import ConvNet
+from ddhub.training.field_networks import ConvNet
 from ddhub.training.protocol import DSA_OPERATIONS
 
 GOLDEN = Path(__file__).parent / "golden"

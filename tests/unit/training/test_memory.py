@@ -8,7 +8,9 @@ import torch
 from ddhub.base import units
 from ddhub.base.errors import UserError
 from ddhub.data.catalog import Shape
-from ddhub.distillation import pipeline, recipes
+from ddhub.distillation import recipes
+from ddhub.distillation.plan import budget
+from ddhub.distillation.plan.work import Outline
 from ddhub.training import device as devices
 from ddhub.training import memory
 
@@ -98,5 +100,5 @@ def test_a_budget_is_measured_once_and_frozen(tmp_path, monkeypatch, capfd):
 def test_every_method_keeps_to_a_budget(held, method):
     """What it has to try, it can; a chunk is decided for what takes gradients in chunks alone."""
     chosen = recipes.read("digits_ipc1", [method, "memory=2GB", "teachers={arch: convnet2_w8, batch: 16}"])
-    decisions = pipeline.within_budget(chosen, Shape(1438, 10, 1, 8), devices.Decisions())
+    decisions = budget.measured(Outline(chosen, Shape(1438, 10, 1, 8), devices.Decisions()))
     assert decisions.micro_batch > 0 and (decisions.chunk > 0) == (chosen.method["name"] == "apm")

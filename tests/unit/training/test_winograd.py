@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from ddhub.training import device, winograd
 from ddhub.training import network as networks
-from ddhub.training.plain_networks import ConvNet
+from ddhub.training.field_networks import ConvNet
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,27 @@
+"""A copy of a Hub set in a folder of its own: all of it, verified, or nothing."""
+
+import shutil
+from pathlib import Path
+
+from ddhub.artifact import folder as folders
+from ddhub.artifact import hub
+from ddhub.base import files
+from ddhub.base.errors import UserError
+
+
+def pull(set: str, out: Path) -> tuple[str, str]:
+    """Copy a set into `out`, which must not exist or be empty; its repo and commit.
+
+    Raises:
+        UserError: for what is no set on the Hub, or an `out` that holds something.
+    """
+    files.refuse_taken(out)
+    place = hub.fetch(set)
+    if place.repo_id is None or place.commit is None:
+        raise UserError(f"{set}: is a folder here already", next=f"cp -r {set} {out}")
+    with files.disk_errors(out, "pulling"), files.whole_folder(out) as staging:
+        for name, path in hub.published(place.folder).items():
+            (staging / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, staging / name)
+        folders.read(staging)
+    return place.repo_id, place.commit

