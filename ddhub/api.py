@@ -19,7 +19,7 @@ from ddhub.evaluation import choices as choices  # also what help names
 from ddhub.evaluation import find_results
 from ddhub.interop.options import ImportOptions
 from ddhub.outcomes import Evaluation, Export, Made, Plan, Pull, Push, RecipeInfo, Report, Verification
-from ddhub.reports import refresh
+from ddhub.reports import refresh, verdicts
 from ddhub.reports import summary as summaries
 
 Folder = str | Path  # of a set, or where one goes
@@ -257,6 +257,7 @@ def evaluate(
         refresh.results(place.set if place.own else None, found.manifest, place.out)
     say(f"rows: {place.out / 'evaluation'}; summary: {place.out / ('README.md' if place.own else 'report.json')}")
     built = summaries.build(name, done)
+    verdicts.warn_of(found.manifest, built)
     return Evaluation.model_validate(built if probed is None else {**built, "probe": probed})
 
 
@@ -288,6 +289,7 @@ def report(
     where = None if rows_from is None else Path(rows_from)
     found = [each for name in dict.fromkeys(map(str, sets)) for each in find_results.read(name, where)]
     document = compare.build([(each.label, each.rows) for each in found])
+    verdicts.warn_of_all(found, document)
     if html is not None:
         from ddhub.reports import html_page
 

@@ -58,7 +58,9 @@ class Stderr(logging.Handler):
                 from rich.console import Console
 
                 terminal = Console(stderr=True, markup=False, emoji=False, highlight=False)
-                terminal.print(text, style="yellow", soft_wrap=True)
+                with terminal.capture() as written:
+                    terminal.print(text, style="yellow", soft_wrap=True)
+                print(written.get(), end="", file=sys.stderr, flush=True)  # above a bar, where there is one
             else:
                 print(text, file=sys.stderr, flush=True)
 

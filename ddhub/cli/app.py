@@ -1,5 +1,6 @@
 """The command line: the group of all commands (ddhub/commands), and how a fault ends one."""
 
+import contextlib
 import sys
 import traceback
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import click
 
 from ddhub import __version__
-from ddhub.base import log
+from ddhub.base import log, progress, stopping
 from ddhub.base.errors import UserError, explained
 from ddhub.base.redact import shown
 from ddhub.cli import judge, make, share
@@ -25,7 +26,8 @@ class Group(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command."""
         try:
-            return super().invoke(ctx)
+            with stopping.heeded(), progress.shown("working"):
+                return super().invoke(ctx)
         except UserError as fault:
             click.echo(f"error: {fault}", err=True)
             ctx.exit(1)
@@ -40,9 +42,10 @@ class Group(click.Group):
             kept = "".join(f"; {note}" for note in getattr(fault, "__notes__", ()))
             click.echo(f"error: a fault of ddhub's own; please report the lines above{kept}", err=True)
             ctx.exit(1)
-        except KeyboardInterrupt:
-            click.echo("stopped; the same command goes on from the last checkpoint", err=True)
-            ctx.exit(1)
+        except KeyboardInterrupt as fault:
+            with contextlib.suppress(OSError):  # SIGHUP: the terminal is gone
+                click.echo("stopped; the same command goes on from the last checkpoint", err=True)
+            ctx.exit(stopping.exit_code(fault))
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})

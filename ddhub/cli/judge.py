@@ -106,7 +106,7 @@ def evaluate(
 ) -> None:
     """Train architectures on SET (folder, file or Hub id), test them beside random real images; done rows are kept."""
     from ddhub import api
-    from ddhub.reports import summary, tables
+    from ddhub.reports import summary, tables, verdicts
 
     of_source = [text for text in overrides if text.strip().startswith("source.")]
     path, of_test = _source_path(of_source)
@@ -128,7 +128,8 @@ def evaluate(
         importing=cast("ImportOptions", importing),
         **how,
     ).to_dict()
-    tables.show([tables.of_report(found, brief=True)], summary.sentences(found), stderr=as_json)
+    table, small_print = tables.of_report(found, brief=True), summary.sentences(found)
+    tables.show([table], small_print, first=verdicts.above(found), stderr=as_json)
     if as_json:
         click.echo(json.dumps(found, indent=1))
     elif (Path(set_) / "ddhub.json").is_file():

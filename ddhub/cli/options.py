@@ -196,9 +196,10 @@ def resource_options(jobs: str, *precisions: str, precision: str, shared: str = 
     return lambda function: _added(function, *options)
 
 
-def layouts() -> str:
-    """The layouts there are, of ddhub's own and of installed packages, for help."""
-    return ", ".join(plugins.LAYOUTS.names())
+def layouts(read: bool = False) -> str:
+    """The layouts that a set can be written in, or read in, for help."""
+    names = [name for name in plugins.LAYOUTS.names() if read or name != "hub"]
+    return f"{', '.join(names)}, or a file, as ./mine.py"
 
 
 def importing_options(function: Function) -> Function:
@@ -210,7 +211,7 @@ def importing_options(function: Function) -> Function:
     options = {
         "layout": foreign(
             "--layout",
-            help=lambda: f"The layout of the files: {layouts()}, or a file of yours, ./NAME.py. [default: auto]",
+            help=lambda: f"The layout of the files: {layouts(read=True)}. [default: auto]",
         ),
         "mean": foreign(
             *("--mean",),

@@ -84,7 +84,7 @@ def import_(
     "--layout",
     section=FOREIGN,
     required=True,
-    help=lambda: f"The layout to write: {layouts()}, or a file of yours, ./NAME.py.",
+    help=lambda: f"The layout to write: {layouts()}.",
 )
 @option("--out", type=click.Path(), help="A new folder. [default: exported/NAME_LAYOUT]")
 @option(

@@ -19,9 +19,13 @@ Range = Annotated[list[float], Field(min_length=2, max_length=2), AfterValidator
 class Pictures(Strict):
     """How pictures are read where their files leave a choice (docs/pictures.md); unset keys are not written down."""
 
-    range: Range | None = None  # values of black and white of pictures with more than 8 bits; null finds them
-    background: str | None = None  # shows through transparent places: a name or #rrggbb; null is white
-    skip_damaged: bool = False  # leave out pictures that cannot be decoded, and count them
+    range: Range | None = Field(
+        default=None, description="Values of black and white of pictures with more than 8 bits. null finds them."
+    )
+    background: str | None = Field(
+        default=None, description="Colour that shows through transparent places: a name or #rrggbb. null is white."
+    )
+    skip_damaged: bool = Field(default=False, description="Leave out pictures that cannot be decoded, and count them.")
 
     @model_serializer(mode="wrap")
     def _without_unset(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from ddhub.artifact.recipe import Recipe
 from ddhub.artifact.state import RUN, STATE
-from ddhub.base import files, jobs, mapped
+from ddhub.base import files, jobs, mapped, progress
 from ddhub.base.errors import UserError
 from ddhub.base.log import say
 from ddhub.base.resources import Resources
@@ -96,13 +96,15 @@ def make(
     watch.prepared(seconds)
     every = jobs_of(shared)
     frozen = shared.task.decisions
-    jobs.run_all(every, replace(engine, cpus=shared.request.threads, gpus=frozen.device.startswith("cuda")))
+    engine = replace(engine, cpus=shared.request.threads, gpus=frozen.device.startswith("cuda"))
+    jobs.run_all(every, engine, name="groups")
     missing = [number for number, path in enumerate(every) if not path.exists()]
     if not missing:
         with files.locked(out / STATE / "lock"):  # one process packages, the others wait and find it done
             if not pipeline.finished(recipe, out):
                 devices.apply(frozen)
-                _package(shared, list(every), out, seconds, overrides)
+                with progress.busy(f"{recipe.name}: packaging"):
+                    _package(shared, list(every), out, seconds, overrides)
                 for path in every:  # what a process left that was killed between its group's file and its end
                     shutil.rmtree(path.with_suffix(".run"), ignore_errors=True)
                 history.note(shared.task, seconds, watch, shared.request.threads)
@@ -168,6 +170,7 @@ def work(shared: Shared, number: int, path: Path) -> None:
             f"group_{number}",
             device=task.decisions.device,
             checkpoint_seconds=shared.request.checkpoint_seconds,
+            beside=task.teachers.origin if task.teachers else "",
         )
         synthetic, seconds = pipeline.carry_out(task, run)
         _write(synthetic, seconds, run, path)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from ddhub import __version__
-from ddhub.artifact import folder, manifest, origin, parquet, payload
+from ddhub.artifact import folder, manifest, origin, parquet, payload, verdicts
 from ddhub.artifact.file_names import MANIFEST, RECIPE, WHITENING
 from ddhub.artifact.manifest import Manifest
 from ddhub.artifact.parquet import Rows
@@ -24,9 +24,9 @@ from ddhub.artifact.records import (
     TeacherRecord,
 )
 from ddhub.artifact.state import STATE
-from ddhub.base import files, mapped
+from ddhub.base import files, mapped, progress
 from ddhub.base.errors import UserError
-from ddhub.base.log import say
+from ddhub.base.log import say, warn
 from ddhub.base.mapped import Room
 from ddhub.base.overrides import public_override
 from ddhub.base.units import duration
@@ -75,7 +75,8 @@ def package(
             scores["packaged"] = measure(task, _packaged(task, staging, rows[1], room))
         seconds["packaging"] = time.monotonic() - begun
         begun = time.monotonic()
-        nearest, pairs = memorisation.check(task, pixels, synthetic.labels)
+        with progress.busy(f"{task.recipe.name}: looking for copies of training images"):
+            nearest, pairs = memorisation.check(task, pixels, synthetic.labels)
         memorisation.picture(pairs, out / "assets" / "nearest.png")
         seconds["memorisation"] = time.monotonic() - begun
         record = _manifest(task, staging, teacher_records, seconds, overrides, scores, clipped, nearest, *rows)
@@ -84,6 +85,8 @@ def package(
     install(staging, out, record)
     origin.remember(record, specs.local_folder(task.recipe.source))
     say(f"{out}: {task.recipe.name} made in {duration(sum(seconds.values()))}")
+    for text in verdicts.of_set(record):
+        warn(f"WARNING: {text}")
 
 
 def _labelled(

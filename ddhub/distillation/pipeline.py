@@ -11,11 +11,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ddhub.artifact import state
+from ddhub.artifact import state, verdicts
 from ddhub.artifact.file_names import MANIFEST
 from ddhub.artifact.recipe import Recipe
 from ddhub.artifact.state import RUN, STATE, RunState
-from ddhub.base import files, plugins
+from ddhub.base import files, plugins, progress
 from ddhub.base.errors import UserError, memory_errors
 from ddhub.base.log import say, warn
 from ddhub.base.resources import Resources
@@ -60,9 +60,16 @@ def make(
         with history.Watch() as watch:
             task, seconds = prepare(recipe, out, resources, checkpoint_seconds)
             watch.prepared(seconds)
-            run = Run(out / STATE, "distill", device=task.decisions.device, checkpoint_seconds=checkpoint_seconds)
+            run = Run(
+                out / STATE,
+                "distill",
+                device=task.decisions.device,
+                checkpoint_seconds=checkpoint_seconds,
+                beside=task.teachers.origin if task.teachers else "",
+            )
             synthetic, seconds["distill"] = carry_out(task, run)
-            packaging.package(task, synthetic, out, seconds, overrides)
+            with progress.busy(f"{recipe.name}: packaging"):
+                packaging.package(task, synthetic, out, seconds, overrides)
             run.forget()
         history.note(task, seconds, watch)
     return out
@@ -147,8 +154,17 @@ def prepare(recipe: Recipe, out: Path, asked: Resources, checkpoint_seconds: flo
     sent = SentLessons(rooted(recipe).model_dump_json(), out.absolute(), asked.device, threads, checkpoint_seconds)
     teachers = teaching.obtain(lessons(task, checkpoint_seconds), lambda index: partial(teach, sent, index), workers)
     task = replace(task, teachers=teachers)
+    _warn_of(teachers, len(task.source.classes))
     task.check_labels()
     return task, {**seconds, "teachers": teaching.seconds(teachers)}
+
+
+def _warn_of(teachers: teaching.Teachers, classes: int) -> None:
+    """Say before hours of work that it rests on teachers that learned nothing."""
+    for number, top1 in enumerate(teachers.validation_top1, 1):
+        if verdicts.near_chance(top1, classes):
+            told = verdicts.guessing(top1, classes)
+            warn(f"WARNING: teacher {number} of {len(teachers)} learned next to nothing: validation accuracy is {told}")
 
 
 def untaught(recipe: Recipe, out: Path, asked: Resources) -> Task:
@@ -158,9 +174,10 @@ def untaught(recipe: Recipe, out: Path, asked: Resources) -> Task:
         UserError: for a source that the recipe cannot be made from.
     """
     known = constants(recipe)
-    if not (out / STATE / "run.json").exists():
-        sources.check_test(recipe.source)
-    source, training, validation = sources.load_train(_pinned(recipe.source, out))
+    with progress.busy(f"{recipe.name}: reading {recipe.source.dataset}"):
+        if not (out / STATE / "run.json").exists():
+            sources.check_test(recipe.source)
+        source, training, validation = sources.load_train(_pinned(recipe.source, out))
     sources.stratified(source.labels[training], source.classes, recipe.ipc, recipe.seed, "init")  # enough images?
     if (recipe.labels.top_k or 1) > len(source.classes):
         raise UserError(f"labels.top_k: {recipe.labels.top_k} of {len(source.classes)} classes asked for")

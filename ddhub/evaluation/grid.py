@@ -17,7 +17,7 @@ import torch
 from ddhub.artifact import manifest, origin
 from ddhub.artifact.folder import Artifact
 from ddhub.artifact.manifest import Manifest
-from ddhub.base import files, jobs, limits
+from ddhub.base import files, jobs, limits, progress
 from ddhub.base import seeds as seeding
 from ddhub.base.errors import UserError
 from ddhub.base.log import say
@@ -92,7 +92,8 @@ def evaluate(
         allow_train=allow_train,
         tune=tune,
     )
-    bench = workbench.build(found, request)
+    with progress.busy(f"{found.manifest.name}: reading what the rows need"):
+        bench = workbench.build(found, request)
     gpus = resources.device is None or resources.device.startswith("cuda")
     engine = replace(engine, cpus=resources.threads or 1, gpus=gpus)
     if tune:
@@ -102,7 +103,8 @@ def evaluate(
     say(f"{found.manifest.name}: {len(paths)} rows, {len(paths) - len(missing)} done already")
     if missing and engine.ray is None:  # a cluster's machines are not this one
         bench = speed.settle(bench, out, sharded=engine.shard[1] > 1)
-    jobs.run_all(_jobs(bench, out), engine)
+    costs = {path: workbench.cost(bench, cell) for path, cell in paths.items()} if missing else {}
+    jobs.run_all(_jobs(bench, out), engine, name="rows", costs=costs)
     done = [path for path in paths if path.exists()]
     left = len(paths) - len(done)
     if left and engine.shard[1] == 1:
@@ -175,10 +177,11 @@ def _work(bench: Bench, cells: tuple[Cell, ...], path: Path) -> None:
     # Bits depend on how many are trained together, so a group is always whole, also where some seeds were not asked.
     first = cells[0].seed // decisions.together * decisions.together
     group = [replace(cells[0], seed=first + number) for number in range(decisions.together)]
-    examples = [workbench.examples(bench, cell) for cell in group]
-    # Paired: one seed gives one initialisation and one order of augmentations to all the data it is compared on.
-    derived = [seeding.derive(cell.seed, "evaluate") for cell in group]
-    trained = fit.fit_many(network, examples, protocol, derived, teach=workbench.teach(bench, cells[0]))
+    with progress.busy(_title(cells)):
+        examples = [workbench.examples(bench, cell) for cell in group]
+        # Paired: one seed gives one initialisation and one order of augmentations to all the data it is compared on.
+        derived = [seeding.derive(cell.seed, "evaluate") for cell in group]
+        trained = fit.fit_many(network, examples, protocol, derived, teach=workbench.teach(bench, cells[0]))
     seconds = (time.monotonic() - begun) / len(group)
     lost = []
     for name, cell in sorted(names.items(), key=lambda item: item[0] == path):  # this job's own file comes last
@@ -202,11 +205,16 @@ def _diverged(bench: Bench, cells: Sequence[Cell]) -> UserError:
         advice = "without --tune"
     elif fit.family_of(bench.network(cell.arch), protocol).lr is not None:  # the protocol's would change nothing
         advice = "with --tune"
-    seeds = ", ".join(str(each.seed) for each in cells)
     return UserError(
-        f"{cell.arch} {cell.protocol} {cell.data} seed {seeds}: training diverged, so there is no row",
+        f"{_title(cells)}: training diverged, so there is no row",
         next=f"the same command {advice}",
     )
+
+
+def _title(cells: Sequence[Cell]) -> str:
+    """What people call rows that differ by seed only."""
+    cell, seeds = cells[0], ", ".join(str(each.seed) for each in cells)
+    return f"{cell.arch} {cell.protocol} {cell.data} seed {seeds}"
 
 
 def _test(bench: Bench, cell: Cell, weights: networks.Weights, count: int, seconds: float, path: Path) -> None:
@@ -234,4 +242,4 @@ def _test(bench: Bench, cell: Cell, weights: networks.Weights, count: int, secon
         "decisions": decisions.record(),
     }
     files.write_json(path, row)
-    say(f"{cell.arch} {cell.protocol} {cell.data} seed {cell.seed}: {100 * top1:.1f}% in {duration(seconds)}")
+    say(f"{_title([cell])}: {100 * top1:.1f}% in {duration(seconds)}")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ddhub.artifact import manifest
-from ddhub.base import files, seeds, strict_json
+from ddhub.base import files, progress, seeds, strict_json
 from ddhub.base.errors import UserError
 from ddhub.base.log import say
 from ddhub.evaluation import results, workbench
@@ -55,7 +55,8 @@ def _settled(bench: Bench, arch: str, out: Path, sharded: bool) -> Decisions:
         found = _read(path) or _of_rows(bench, arch, key["hardware"], out)
         if found is None and _steps(bench, arch) >= FROM_STEPS:
             ways = candidates(bench, arch)
-            measured = _measured(bench, arch, ways) if len(ways) > 1 else {}
+            with progress.busy(f"{arch}: measuring which way of training is fastest"):
+                measured = _measured(bench, arch, ways) if len(ways) > 1 else {}
             best = replace(fastest(measured) if measured else base, **agreed)
             found = {name: best.record()[name] for name in FROZEN}
             times = {_title(way): round(1000 * seconds, 2) for way, seconds in measured.items()}

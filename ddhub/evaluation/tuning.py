@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ddhub.artifact import manifest
-from ddhub.base import files, jobs, seeds, strict_json
+from ddhub.base import files, jobs, progress, seeds, strict_json
 from ddhub.base.errors import UserError
 from ddhub.base.log import say
 from ddhub.base.units import duration
@@ -67,7 +67,7 @@ def _run(
     """Every candidate's file, made where it is missing."""
     paths = {folder / _file_name(bench, cell, protocol): protocol for protocol in protocols}
     made = {path: functools.partial(_work, bench, cell, protocol) for path, protocol in paths.items()}
-    jobs.run_all(made, engine)
+    jobs.run_all(made, engine, name=f"tuning {cell.arch} {cell.protocol} {cell.data}")
     return [_tried(path) for path in paths]
 
 
@@ -96,7 +96,8 @@ def _work(bench: Bench, cell: Cell, protocol: Protocol, path: Path) -> None:
     examples = workbench.examples(bench, cell)
     seed = seeds.derive(0, "tune")  # not a seed that any row uses
     try:
-        weights = fit.fit(network, examples, protocol, seed, teach=workbench.teach(bench, cell))[-1]
+        with progress.busy(f"{cell.arch} {cell.protocol} {cell.data} lr {protocol.lr:g}"):
+            weights = fit.fit(network, examples, protocol, seed, teach=workbench.teach(bench, cell))[-1]
         top1 = fit.accuracy(network, weights, bench.validation_examples())
     except fit.Diverged:  # a rate too high, which is an answer
         top1 = 0.0

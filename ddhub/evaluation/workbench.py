@@ -240,6 +240,15 @@ def flops(bench: Bench, arch: str) -> float:
     return _flops(bench.set, arch, bench.request, bench.protocols, bench.train)
 
 
+def cost(bench: Bench, cell: Cell) -> float:
+    """What a row takes beside others, about: FLOPs of its training and test, by any architecture."""
+    count = len(bench.train) if cell.data == "full" and bench.train is not None else len(bench.set.labels)
+    protocol, source = bench.protocol(cell), bench.set.manifest.source
+    epochs, _ = fit.plan(count, protocol, fit.family_of(bench.network(cell.arch), protocol))
+    one = architectures.forward_flops(cell.arch, source.channels, source.resolution)
+    return float(one * (3 * epochs * count + len(bench.test)))  # backward costs two forwards
+
+
 def _flops(found: Artifact, arch: str, request: Request, protocols: dict[str, Protocol], real: Split | None) -> float:
     count = len(found.labels)
     images = sum(

@@ -4,7 +4,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 
-from ddhub.reports import stats, summary
+from ddhub.reports import stats, summary, verdicts
 from ddhub.reports import tables as printing
 from ddhub.reports.charts import COLOURS, Panel, Series
 from ddhub.reports.summary import Entry, Line
@@ -211,6 +211,7 @@ def show(document: Entry) -> None:
     """Print a document for people; one set alone as its own report."""
     if len(document["sets"]) == 1:
         (report,) = document["sets"]
-        printing.show([printing.of_report(report, brief=True)], summary.sentences(report))
+        printing.show([printing.of_report(report, brief=True)], summary.sentences(report), first=verdicts.above(report))
     else:
-        printing.show(tables(document), sentences(document))
+        told = [f"{report['set']}: {text}" for report in document["sets"] for text in verdicts.above(report)]
+        printing.show(tables(document), sentences(document), first=told)

@@ -150,14 +150,23 @@ def parts(table: Table, width: int) -> list[list[int]]:
     return [lead + part for part in found]
 
 
-def show(tables: Sequence[Table], sentences: Sequence[str] = (), *, stderr: bool = False) -> None:
-    """Print tables and sentences for people."""
+def show(
+    tables: Sequence[Table], sentences: Sequence[str] = (), *, first: Sequence[str] = (), stderr: bool = False
+) -> None:
+    """Print tables and sentences for people.
+
+    Args:
+        first: sentences that stand above the tables, and stand out.
+        sentences: small print below them.
+    """
     from rich import table as rich_table
     from rich.console import Console
 
     # Names are strangers': no markup, no emoji.
     terminal = Console(stderr=stderr, markup=False, emoji=False, highlight=False)
     width = terminal.width if terminal.is_terminal else WIDTH
+    for text in first:
+        terminal.print(oneline(text), style="bold", soft_wrap=True)
     for table in tables:
         terminal.print(oneline(table.title), soft_wrap=True)
         for columns in parts(table, width):

@@ -211,11 +211,13 @@ def _failed_line(fault: BaseException) -> str:
 
 def training_flops(arch: str, channels: int, side: int, images: float) -> float:
     """FLOPs of training a network on so many images, about; 0 for families that are not compiled."""
-    return 3 * _flops(arch, channels, side) * images if family(arch) in COMPILED else 0.0  # backward costs two forwards
+    return (
+        3 * forward_flops(arch, channels, side) * images if family(arch) in COMPILED else 0.0
+    )  # backward costs two forwards
 
 
 @cache
-def _flops(arch: str, channels: int, side: int) -> int:
+def forward_flops(arch: str, channels: int, side: int) -> int:
     """FLOPs of one image's forward pass, counted on shapes alone."""
     from torch.utils.flop_counter import FlopCounterMode
 

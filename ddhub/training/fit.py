@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ddhub.base import progress
 from ddhub.base import seeds as seeding
 from ddhub.base.errors import UserError
 from ddhub.data.preprocess import Preprocess
@@ -98,7 +99,7 @@ def fit(
     carry: dict[str, Any] = {"weights": network.init(seed), "optimizer": None}
     learner, snapshots, losses = None, [], []
     wanted = _epochs_of(keep, epochs, protocol)
-    for epoch in run.steps(epochs, carry) if run else range(epochs):
+    for epoch in run.steps(epochs, carry) if run else progress.track(range(epochs), "epoch"):
         learner = learner or _Learner(network, protocol, epochs, carry)
         for number, chosen in enumerate(_order(len(examples), steps, seed, epoch)):
             step = epoch * steps + number
@@ -179,7 +180,7 @@ def _fit_together(
     weights = networks.stack([network.init(seed) for seed in several])
     learner, losses = _Learner(network, protocol, epochs, {"weights": weights, "optimizer": None}), torch.zeros(())
     wanted, snapshots = _epochs_of(keep, epochs, protocol), []
-    for epoch in range(epochs):
+    for epoch in progress.track(range(epochs), "epoch"):
         orders = (_order(count, steps, seed, epoch) for seed in several)
         for number, chosen in enumerate(zip(*orders, strict=True)):
             step = epoch * steps + number

@@ -5,10 +5,10 @@
         ...
         run.log(loss=loss)
 
-The iterator fills `state` from the newest whole checkpoint, saves it every few minutes, and writes one JSON line and
-one progress line per interval. Together with randomness made from (seed, purpose, step), a resumed run ends with the
-bits of an unbroken one. State holds tensors, numbers, strings, None, and lists and dicts of them; a true `stop` in it
-ends the loop early. What is too large for checkpoints lives in a Store, which goes back and forth with them.
+The iterator fills `state` from the newest whole checkpoint, saves it soon and then every few minutes, writes lines of
+JSON, and shows people how far it is. Together with randomness made from (seed, purpose, step), a resumed run ends with
+the bits of an unbroken one. State holds tensors, numbers, strings, None, and lists and dicts of them. A true `stop` in
+it ends the loop early. What is too large for checkpoints lives in a Store, which goes back and forth with them.
 """
 
 import io
@@ -17,13 +17,14 @@ import pickle
 import shutil
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ddhub.base import files
+from ddhub.base import files, progress, stopping
 from ddhub.base.errors import UserError
 from ddhub.base.log import Metrics, say, warn
 from ddhub.base.units import duration
@@ -31,9 +32,19 @@ from ddhub.training.image_store import Store
 
 State = dict[str, Any]
 
+SOON = 5.0  # seconds after the start of a process at which it saves first
+LONG = 5.0  # seconds of a step after which it saves every time,
+COST = 0.02  # if that takes no more than this share of the time
+METRICS = 50  # lines of metrics.jsonl at least, where there are as many steps
+
 
 class Run:
-    """One resumable phase (`teacher`, `distill`) whose files live in one folder."""
+    """One resumable phase (`teacher`, `distill`) whose files live in one folder.
+
+    Args:
+        unit: what people call a step.
+        beside: what else to say at the beginning, as `2 teachers from the cache`.
+    """
 
     def __init__(
         self,
@@ -42,14 +53,20 @@ class Run:
         *,
         device: str = "cpu",
         checkpoint_seconds: float = 120,
-        report_seconds: float = 10,
+        report_seconds: float = progress.LINE,
+        unit: str = "step",
+        beside: str = "",
     ) -> None:
         self.folder, self.phase, self.device = folder, phase, device
         self.checkpoint_seconds, self.report_seconds = checkpoint_seconds, report_seconds
+        self.unit, self.beside = unit, beside
         self.metrics = Metrics(folder / "metrics.jsonl")
         self.seconds = 0.0  # spent in this phase, over all of its resumptions
         self._pending: list[tuple[int, dict[str, Any]]] = []
+        self._values: dict[str, float] = {}
         self._step = 0
+        self._saved: float | None = None  # when the newest checkpoint was written, by time.monotonic
+        self._saving: float | None = None  # how long this process took for that
 
     def log(self, **values: Tensor | float) -> None:
         """Note values of the current step; tensors are read only when a line is due, so the device is not stopped."""
@@ -59,6 +76,8 @@ class Run:
     def steps(self, n: int, state: State, store: Store | None = None) -> Iterator[int]:
         """Yield the steps still to do, 0 to n - 1; `state` is filled from the newest checkpoint first.
 
+        A signal ends the loop after the step that it comes in, with a checkpoint; see ddhub/base/stopping.py.
+
         Args:
             n: steps in all.
             state: what a checkpoint holds.
@@ -66,38 +85,79 @@ class Run:
 
         Raises:
             UserError: naming the step whose logged values are not finite; the last checkpoint stays.
+            Stopped: after a signal.
         """
         self._step = self._restore(state)
         if store is not None:
             store.rewind(self._step)
-        begun = saved = reported = time.monotonic()
-        first, before = self._step, self.seconds
-        while self._step < n and not state.get("stop"):
-            yield self._step
-            self._step += 1
-            now = time.monotonic()
-            self.seconds = before + now - begun
-            done = self._step == n or bool(state.get("stop"))
-            if done or now - reported >= self.report_seconds:
-                self._report(n, (now - begun) / (self._step - first), now - saved)
-                reported = now
-            if done or now - saved >= self.checkpoint_seconds:
-                self._flush()
-                self._save(state, store)
-                saved = time.monotonic()
+        ended = self._step >= n or bool(state.get("stop"))
+        self._announce(n, ended)
+        if ended:
+            return
+        clock = _Clock(self._step, n, self.seconds, self.report_seconds)
+        told = partial(self._told, clock)
+        with stopping.Gate() as gate, progress.busy(self.phase), progress.Bar(self.phase, n, told) as bar:
+            while not ended:
+                gate.close(clock.pace)
+                yield self._step
+                signal = gate.open()
+                self._step += 1
+                self.seconds = clock.ticked(self._step)
+                ended = self._step >= n or bool(state.get("stop"))
+                line = clock.line_due(ended)
+                self._look(clock, line, bar.live)
+                if ended or signal is not None or self._save_due(clock):
+                    self._save(state, store)
+                self._show(bar, clock, line, ended)
+                if signal is not None:
+                    say(f"{self.phase}: saved at {self.unit} {self._step} of {n}")
+                    raise stopping.Stopped(signal)
 
-    def _report(self, n: int, rate: float, since_saved: float) -> None:
-        values = self._flush()
-        shown = "".join(f" | {name} {value:.4g}" for name, value in values.items())
-        self.metrics.append(phase=self.phase, step=self._step, **values, seconds=round(self.seconds, 1))
-        say(
-            f"{self.phase} {self._step}/{n} {100 * self._step // n}%{shown} | {duration_ms(rate)} a step"
-            f" | saved {duration(since_saved)} ago | eta {duration(rate * (n - self._step))}"
+    def _announce(self, n: int, ended: bool) -> None:
+        """Say where it begins, and what it has got already."""
+        where = f"resuming at {self.unit} {self._step + 1} of {n}" if self._step else f"{n} {self._units(n)}"
+        if ended:
+            where = f"all of {self._step} {self._units(self._step)} done before"
+        say(f"{self.phase}: {where}{', ' if self.beside else ''}{self.beside}")
+
+    def _units(self, count: int) -> str:
+        return self.unit + "s" * (count != 1)
+
+    def _look(self, clock: "_Clock", line: bool, live: bool) -> None:
+        """Read values and write a line of metrics where one is due; where people watch, read them more often."""
+        if line or clock.metrics_due(self._step):
+            self._flush()
+            self.metrics.append(phase=self.phase, step=self._step, **self._values, seconds=round(self.seconds, 1))
+        elif live and clock.redraw_due():
+            self._flush()
+
+    def _show(self, bar: progress.Bar, clock: "_Clock", line: bool, ended: bool) -> None:
+        bar.at(self._step)
+        if line and (ended or not bar.live):
+            say(f"{self.phase} {self._step}/{clock.n} {100 * self._step // clock.n}% | {self._told(clock)}")
+
+    def _told(self, clock: "_Clock") -> str:
+        """Values, pace, age of the newest checkpoint and time to go, as they are now."""
+        saved = "not saved yet" if self._saved is None else f"saved {duration(time.monotonic() - self._saved)} ago"
+        values = [f"{name} {value:.4g}" for name, value in dict(self._values).items()]
+        pace = (
+            []
+            if not clock.pace
+            else [f"{duration_ms(clock.pace)} {'an' if self.unit[0] in 'aeiou' else 'a'} {self.unit}"]
         )
+        eta = [] if not clock.pace else [f"eta {duration(clock.pace * (clock.n - self._step))}"]
+        return " | ".join([*values, *pace, saved, *eta])
 
-    def _flush(self) -> dict[str, float]:
+    def _save_due(self, clock: "_Clock") -> bool:
+        """One checkpoint soon, then one every few minutes; after every long step where that is cheap."""
+        now = time.monotonic()
+        if self._saving is None or self._saved is None:
+            return now - clock.begun >= min(SOON, self.checkpoint_seconds)
+        since = now - self._saved
+        return since >= self.checkpoint_seconds or (clock.pace >= LONG and COST * since >= self._saving)
+
+    def _flush(self) -> None:
         """Read the pending values: the newest of each, all checked to be finite."""
-        newest: dict[str, float] = {}
         for step, values in self._pending:
             for name, value in values.items():
                 number = float(value)
@@ -107,15 +167,16 @@ class Run:
                         f"{self.phase}: step {step}: {name} is {number}; the last good state is kept in {self.folder}",
                         next="lower its learning rate with --set, and use another --out",
                     )
-                newest[name] = number
+                self._values[name] = number
         self._pending.clear()
-        return newest
 
     def _checkpoints(self) -> list[Path]:
         return sorted(self.folder.glob(f"{self.phase}-*.pt"))
 
     def _save(self, state: State, store: Store | None) -> None:
         """Write a checkpoint atomically and keep the newest two."""
+        self._flush()  # what is not finite is not saved
+        begun = time.monotonic()
         if store is not None:
             store.flush()
         content = {"step": self._step, "seconds": self.seconds, "state": state}
@@ -128,6 +189,8 @@ class Run:
             old.unlink()
         if store is not None:
             store.mark(self._step, _step(kept[0]) if len(kept) == 2 else 0)
+        self._saved = time.monotonic()
+        self._saving = self._saved - begun
 
     def _restore(self, state: State) -> int:
         """Fill `state` from the newest checkpoint that can be read; returns its step, 0 where there is none."""
@@ -143,8 +206,7 @@ class Run:
             state.update(content["state"])
             self.seconds = content["seconds"]
             self.metrics.rewind(self.phase, content["step"])
-            if content["step"]:
-                say(f"{self.phase}: resuming at step {content['step']}")
+            self._saved = time.monotonic() - max(0.0, time.time() - path.stat().st_mtime)
             return int(content["step"])
         self.metrics.rewind(self.phase, 0)
         return 0
@@ -164,6 +226,38 @@ class Run:
     def remove(self) -> None:
         """Remove this phase's folder, once its result is a file of its own."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class _Clock:
+    """How fast the steps of one process come, and when something is due."""
+
+    def __init__(self, first: int, n: int, before: float, report_seconds: float) -> None:
+        self.n, self.begun, self.pace = n, time.monotonic(), 0.0  # pace: seconds a step
+        self._first, self._before, self._every = first, before, report_seconds
+        self._lined = self.begun + min(0.0, progress.SILENCE - report_seconds)  # the first line comes early
+        self._drawn = self.begun
+
+    def ticked(self, step: int) -> float:
+        """A step has ended; the seconds of the phase so far."""
+        spent = time.monotonic() - self.begun
+        self.pace = spent / (step - self._first)
+        return self._before + spent
+
+    def line_due(self, ended: bool) -> bool:
+        """Whether a line for people is due; if so, the next one is from now on."""
+        due = ended or time.monotonic() - self._lined >= self._every
+        self._lined = time.monotonic() if due else self._lined
+        return due
+
+    def metrics_due(self, step: int) -> bool:
+        """Whether a line of metrics is due, beyond those that people see."""
+        return step % max(1, self.n // METRICS) == 0
+
+    def redraw_due(self) -> bool:
+        """Whether what people watch is to be read anew."""
+        due = time.monotonic() - self._drawn >= progress.REDRAW
+        self._drawn = time.monotonic() if due else self._drawn
+        return due
 
 
 def _step(checkpoint: Path) -> int:

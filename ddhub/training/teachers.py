@@ -7,7 +7,7 @@ Shapes: B images, C H W image, K classes.
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ class Teachers:
     weights: Sequence[Weights]
     files: Sequence[Path]
     validation_top1: Sequence[float]
+    cached: int = 0  # how many of them `obtain` found trained
 
     def __len__(self) -> int:
         return len(self.weights)
@@ -63,6 +64,11 @@ class Teachers:
 
     def _on_device(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
         return torch.empty(tuple(shape), dtype=dtype, device=self.network.decisions.device)
+
+    @property
+    def origin(self) -> str:
+        """Where they come from, for people; nothing where all were trained just now."""
+        return f"{self.cached} teacher{'s' * (self.cached > 1)} from the cache" if self.cached else ""
 
     @property
     def has_features(self) -> bool:
@@ -110,6 +116,7 @@ class Lessons:
             phase.replace(" ", "_"),
             device=decisions.device,
             checkpoint_seconds=self.checkpoint_seconds,
+            unit="epoch",
         )
         weights = fit.fit(self.network, self.training, self.protocol, seed=index, run=run)[-1]
         top1 = fit.accuracy(self.network, weights, self.validation)
@@ -132,8 +139,10 @@ def obtain(lessons: Lessons, sent: Callable[[int], jobs.Job] | None = None, work
         return partial(lessons.give, index)
 
     job = here if sent is None or workers == 1 else sent
-    jobs.run_all({path: job(index) for index, path in enumerate(lessons.paths)}, jobs.Engine(workers=workers))
-    return load(lessons.paths, lessons.network)
+    cached = sum(path.exists() for path in lessons.paths)
+    made = {path: job(index) for index, path in enumerate(lessons.paths)}
+    jobs.run_all(made, jobs.Engine(workers=workers), name="teachers")
+    return replace(load(lessons.paths, lessons.network), cached=cached)
 
 
 def cached(fingerprint: str) -> list[tuple[list[Path], Any]]:

@@ -62,6 +62,14 @@ def run_eight(folder: str, log: str, workers: str, kind: str) -> None:
     jobs.run_all({Path(folder) / f"{index}.json": job for index in range(8)}, jobs.Engine(workers=int(workers)))
 
 
+def long(path: Path) -> None:
+    """Take steps for ever, in a run beside the output."""
+    from ddhub.training.loop import Run
+
+    for _ in Run(path.with_suffix(".run"), "work", report_seconds=0.1, checkpoint_seconds=1e9).steps(10**6, {}):
+        time.sleep(0.1)
+
+
 def speaking(path: Path) -> None:
     """Write the output, and say so."""
     log.say(f"{path.name} spoke")

@@ -22,6 +22,7 @@ from pathlib import Path
 from ddhub.base.errors import UserError
 from ddhub.base.jobs.board import Board, Job, attempt
 from ddhub.base.jobs.claims import Claims
+from ddhub.base.jobs.tally import Tally
 
 __all__ = ["Engine", "Job", "choose", "run_all"]
 
@@ -58,8 +59,18 @@ def choose(workers: int | None = None, shard: str | None = None, ray: str | None
     return Engine(workers=workers or 1, shard=_shard(shard) if shard is not None else _torchrun())
 
 
-def run_all(jobs: Mapping[Path, Job], engine: Engine = Engine()) -> None:
+def run_all(
+    jobs: Mapping[Path, Job],
+    engine: Engine = Engine(),
+    *,
+    name: str = "jobs",
+    costs: Mapping[Path, float] | None = None,
+) -> None:
     """Run every job of this shard whose file does not exist, and wait for those that others have claimed.
+
+    Args:
+        name: what people call the outputs, which are counted as they come.
+        costs: of every output in any unit, where a job has several or they differ; for the time that is left.
 
     Raises:
         UserError: after all jobs were tried, with what each failed one said.
@@ -67,8 +78,8 @@ def run_all(jobs: Mapping[Path, Job], engine: Engine = Engine()) -> None:
             was kept.
     """
     part = engine.part(jobs)
-    with Claims() as claims:
-        board = Board(part, claims)
+    with Claims() as claims, Tally(name, costs or dict.fromkeys(jobs, 1.0)) as tally:
+        board = Board(part, claims, tally.look)
         if engine.ray is not None:
             from ddhub.base.jobs import ray_cluster
 

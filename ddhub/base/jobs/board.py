@@ -19,10 +19,14 @@ PATIENCE = 3 * EXPIRY  # seconds of waiting for a claim that does not change
 
 
 class Board:
-    """The jobs of one call of `run_all`."""
+    """The jobs of one call of `run_all`.
 
-    def __init__(self, jobs: Mapping[Path, Job], claims: Claims) -> None:
-        self.jobs, self.claims = jobs, claims
+    Args:
+        look: is called when outputs may have come.
+    """
+
+    def __init__(self, jobs: Mapping[Path, Job], claims: Claims, look: Callable[[], None]) -> None:
+        self.jobs, self.claims, self.look = jobs, claims, look
         self.open = dict.fromkeys(path for path in jobs if not path.exists())  # neither done nor handed out
         self.faults: list[tuple[Path, Exception]] = []
         self._said = False
@@ -48,6 +52,7 @@ class Board:
         for path in self.open:
             self._refuse_dead(path)
         time.sleep(POLL)
+        self.look()
 
     def _refuse_dead(self, path: Path) -> None:
         """Wait for no claim whose heart stands still by our own clock, whatever the clocks of files say."""
@@ -72,6 +77,7 @@ class Board:
         if fault is not None:
             warn(f"failed: {path.name}: {fault}")
             self.faults.append((path, fault))
+        self.look()
 
 
 def attempt(job: Job, path: Path) -> Exception | None:

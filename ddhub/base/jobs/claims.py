@@ -49,9 +49,9 @@ class Claims:
 
     def __exit__(self, kind: type[BaseException] | None, fault: BaseException | None, at: TracebackType | None) -> None:
         self._end.set()
-        self._heart.join()
         for path in list(self._held):
             self._give_back(path)
+        self._heart.join()
 
     def take(self, output: Path) -> bool:
         """Claim an output; False where somebody else works on it.
@@ -60,16 +60,17 @@ class Claims:
             UserError: when the folder cannot be written.
         """
         path = path_of(output)
+        self._held.add(path)  # before it is: a signal may come at any moment, and what is signed otherwise stays anyway
         with files.disk_errors(path, "claiming"):
             files.make_parent(path)
             try:
                 file = path.open("x", encoding="utf-8")
             except FileExistsError:
                 if not self._take_over(path):
+                    self._held.discard(path)
                     return False
             else:
                 self._sign_first(file, path)
-        self._held.add(path)
         return True
 
     def release(self, output: Path) -> None:
@@ -85,7 +86,7 @@ class Claims:
         try:
             with file:
                 self._sign(file)
-        except OSError:
+        except BaseException:
             path.unlink(missing_ok=True)
             raise
 
@@ -103,10 +104,10 @@ class Claims:
             return True
 
     def _give_back(self, path: Path) -> None:
-        self._held.discard(path)
         with _locked(path) as file:
             if file is not None and self._token in file.read():  # it may have expired, and be another's by now
                 path.unlink()
+        self._held.discard(path)
 
     def _beat(self) -> None:
         while not self._end.wait(HEARTBEAT):

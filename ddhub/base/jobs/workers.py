@@ -12,12 +12,13 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 
-from ddhub.base import log
+from ddhub.base import log, stopping
 from ddhub.base.errors import UserError
 from ddhub.base.jobs.board import POLL, Board, attempt_pickled
 from ddhub.base.log import warn
@@ -85,9 +86,26 @@ def _team(count: int) -> Iterator[list[Worker]]:
         for index in range(count):
             team.append(Worker.start(index))
         yield team
+    except KeyboardInterrupt:
+        _ask_to_end(team)
+        raise
     finally:
         for worker in team:
             worker.stop()
+
+
+def _ask_to_end(team: list[Worker]) -> None:
+    """Let workers save what they are at; those that take too long are ended all the same."""
+    for worker in team:
+        worker.process.terminate()
+    until = time.monotonic() + stopping.PATIENCE + 1
+    for worker in team:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            worker.process.wait(max(0.0, until - time.monotonic()))
+        with contextlib.suppress(EOFError, OSError):
+            while worker.pipe.poll():
+                if isinstance(message := worker.pipe.recv(), logging.LogRecord):
+                    log.receive(message)
 
 
 def _give(worker: Worker, board: Board, path: Path) -> None:
@@ -139,20 +157,24 @@ def _ending(code: int) -> str:
 
 def main() -> None:
     """A worker: do what comes through the pipe until it closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; who started us ends us
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # Ctrl-C reaches the whole group; who started us ends us
     threading.Thread(target=_end_with_parent, daemon=True).start()
     pipe = Connection(int(sys.argv[1]))
-    lock = threading.Lock()
+    lock = threading.RLock()  # a signal may want to say something in the middle of a message
 
     def send(message: object) -> None:
         with lock:
             pipe.send(message)
 
     log.through(send, int(sys.argv[3]))
-    with contextlib.suppress(EOFError, OSError):
-        while True:
-            job, path = pipe.recv()
-            send(attempt_pickled(job, path))
+    try:
+        with stopping.heeded(), contextlib.suppress(EOFError, OSError):
+            while True:
+                job, path = pipe.recv()
+                send(attempt_pickled(job, path))
+    except stopping.Stopped as fault:  # by who started us, or by a cluster that stops all of its processes
+        sys.exit(stopping.exit_code(fault))
 
 
 def _end_with_parent() -> None:

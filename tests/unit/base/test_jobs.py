@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import pickle
+import re
 import shutil
 import signal
 import socket
@@ -22,7 +23,7 @@ from some_jobs import die, fail, hold, noted, write
 from ddhub import api
 from ddhub.artifact import folder as folders
 from ddhub.artifact import hub, manifest
-from ddhub.base import jobs
+from ddhub.base import jobs, progress
 from ddhub.base.errors import UserError
 from ddhub.base.jobs import Engine, board, claims, workers
 from ddhub.base.resources import Resources
@@ -328,3 +329,49 @@ def test_rows_of_killed_workers_equal_the_loops_to_the_bit(folder, tmp_path):
     said = process.communicate(timeout=300)[1]
     assert process.returncode == 0 and "ended by SIGKILL; it is run again" in said
     assert without_clock(tmp_path / "team") == without_clock(tmp_path / "loop")
+
+
+def test_outputs_are_counted_as_they_come_with_the_time_that_is_left(tmp_path, capsys, monkeypatch):
+    """By what they cost, whoever makes them; what was there before is counted and not worked for."""
+    monkeypatch.setattr(progress, "LINE", 0.0)
+    paths = [tmp_path / name for name in "abcde"]
+
+    def slow(path):
+        time.sleep(0.5)
+        path.touch()
+
+    paths[0].touch()
+    costs = dict(zip(paths, (100.0, 1.0, 1.0, 1.0, 41.0), strict=True))
+    jobs.run_all(dict.fromkeys(paths, slow), name="rows", costs=costs)
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("rows ")]
+    assert [line.split(" | ")[0] for line in told] == [f"rows {n}/5 {20 * n}%" for n in (2, 3, 4, 5)]
+    seconds = int(told[0].rpartition("eta ")[2].removesuffix("s"))
+    assert 21 <= seconds <= 43 and re.fullmatch(r"rows 5/5 100% \| in [2-9]s", told[-1])
+
+
+def test_one_output_is_not_counted(tmp_path, capsys):
+    """The job itself says that it is done."""
+    jobs.run_all({tmp_path / "a": lambda path: path.touch()})
+    assert capsys.readouterr().err == ""
+
+
+def test_workers_save_what_they_are_at_when_the_command_is_stopped(tmp_path):
+    """They are asked to end before they are ended; the claims are given back."""
+    script = (
+        "import sys, pathlib\n"
+        "from ddhub.base import jobs, log, stopping\n"
+        "import some_jobs\n"
+        "folder = pathlib.Path(sys.argv[1])\n"
+        "log.to_stderr()\n"
+        "with stopping.heeded():\n"
+        "    jobs.run_all({folder / name: some_jobs.long for name in 'ab'}, jobs.Engine(workers=2))\n"
+    )
+    support = Path(__file__).parents[2] / "support"
+    paths = os.pathsep.join([str(support), os.environ.get("PYTHONPATH", "")])
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": paths})
+    waited(lambda: len(list(tmp_path.glob("*.run/metrics.jsonl"))) == 2, 120)
+    process.terminate()
+    told = process.communicate()[1]
+    assert process.returncode != 0 and "saved at step" in told
+    assert len(list(tmp_path.glob("?.run/*.pt"))) == 2 and list(tmp_path.glob(".*.claim")) == []

@@ -3,12 +3,15 @@
 import errno
 import json
 import os
+import signal
+import time
 
 import pytest
 import torch
 
-from ddhub.base import files, jobs, seeds
+from ddhub.base import files, jobs, seeds, stopping
 from ddhub.base.errors import UserError
+from ddhub.training import loop as loops
 from ddhub.training.loop import Run
 
 STEPS = 12
@@ -176,6 +179,89 @@ def test_the_progress_line_says_what_people_ask(tmp_path, capsys):
     loop(tmp_path, steps=4)
     out, err = capsys.readouterr()
     assert out == "" and "work 2/4 50% | loss " in err and "a step | saved 0s ago | eta 0s" in err
+
+
+def test_saved_means_saved(tmp_path, capsys, monkeypatch):
+    """Nothing is said to be saved before there is a checkpoint; its age is the file's, also of an earlier process."""
+    monkeypatch.setattr(loops, "SOON", 1e9)
+    crash(tmp_path, 3, checkpoint_seconds=1e9)
+    assert capsys.readouterr().err.count("not saved yet") == 3 and checkpoints(tmp_path) == []
+    crash(tmp_path, 3)
+    capsys.readouterr()
+    newest = tmp_path / checkpoints(tmp_path)[-1]
+    os.utime(newest, (newest.stat().st_atime, newest.stat().st_mtime - 120))
+    crash(tmp_path, 5, checkpoint_seconds=1e9)
+    assert "work: resuming at step 4 of 12" in (told := capsys.readouterr().err) and "saved 2m0" in told
+
+
+def test_the_first_checkpoint_comes_soon_and_later_ones_do_not(tmp_path, monkeypatch):
+    """A run that is killed in its first minutes has not been in vain."""
+    monkeypatch.setattr(loops, "SOON", 0.3)
+    run = Run(tmp_path, "work", checkpoint_seconds=1e9)
+    for _ in run.steps(20, {"x": torch.ones(1)}):
+        time.sleep(0.05)
+    assert len(checkpoints(tmp_path)) == 2  # the first and the last
+
+
+def test_long_steps_are_saved_one_by_one(tmp_path, monkeypatch):
+    """A step that takes seconds is worth a checkpoint, as long as that costs next to nothing."""
+    monkeypatch.setattr(loops, "SOON", 0.01)
+    monkeypatch.setattr(loops, "LONG", 0.01)
+    monkeypatch.setattr(loops, "COST", 1.0)
+    seen = set()
+    for _ in Run(tmp_path, "work", checkpoint_seconds=1e9).steps(5, {"x": torch.ones(1)}):
+        time.sleep(0.5)
+        seen |= set(checkpoints(tmp_path))
+    assert len(seen | set(checkpoints(tmp_path))) == 5
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_the_loop_after_its_step_with_a_checkpoint(tmp_path, capsys, number):
+    """Not a step is done twice, and the bits are those of an unbroken run."""
+    whole, _ = loop(tmp_path / "whole")
+    run, state = Run(tmp_path / "cut", "work", checkpoint_seconds=1e9), {"x": torch.ones(5), "list": [], "stop": False}
+    with stopping.heeded(), pytest.raises(stopping.Stopped) as caught:
+        for step in run.steps(STEPS, state):
+            if step == 4:
+                os.kill(os.getpid(), number)
+            state["x"] = state["x"] * 1.01 + torch.randn(5, generator=seeds.generator(0, "step", step))
+    assert caught.value.number == number and checkpoints(tmp_path / "cut") == ["work-00000005.pt"]
+    assert "work: saved at step 5 of 12" in capsys.readouterr().err
+    state, done = loop(tmp_path / "cut")
+    assert done == list(range(5, STEPS)) and torch.equal(state["x"], whole["x"])
+
+
+def test_ctrl_c_saves_in_anybody_s_program(tmp_path):
+    """A notebook heeds no other signal, and needs to do nothing for this one."""
+    state = {"x": torch.ones(1)}
+    with pytest.raises(KeyboardInterrupt):
+        for step in Run(tmp_path, "work", checkpoint_seconds=1e9).steps(STEPS, state):
+            if step == 4:
+                os.kill(os.getpid(), signal.SIGINT)
+            state["x"] += 1
+    assert checkpoints(tmp_path) == ["work-00000005.pt"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_it_says_where_it_begins(tmp_path, capsys):
+    """And what it need not do again."""
+    list(Run(tmp_path, "work", beside="2 teachers from the cache").steps(3, {}))
+    list(Run(tmp_path, "work").steps(3, {}))
+    list(Run(tmp_path, "work", unit="epoch", beside="2 teachers from the cache").steps(9, {}))
+    told = capsys.readouterr().err
+    assert "work: 3 steps, 2 teachers from the cache\n" in told and "work: all of 3 steps done before\n" in told
+    assert "work: resuming at epoch 4 of 9, 2 teachers from the cache\n" in told
+
+
+@pytest.mark.parametrize(("steps", "apart"), [(1, 1), (30, 1), (90, 2), (1000, 20)])
+def test_a_short_run_has_a_line_of_metrics_at_least_every_second_step(tmp_path, steps, apart):
+    """A long one has fifty at least, however fast it is."""
+    run = Run(tmp_path, "work", report_seconds=1e9)
+    for step in run.steps(steps, {}):
+        run.log(loss=step)
+    found = [line["step"] for line in lines(tmp_path)]
+    assert found[-1] == steps and max(b - a for a, b in zip([0, *found], found, strict=False)) <= apart
+    assert all(line["loss"] == line["step"] - 1 for line in lines(tmp_path))
 
 
 def test_a_phase_removes_its_folder(tmp_path):

@@ -1,0 +1,106 @@
+"""How Ctrl-C, SIGTERM and SIGHUP end a command: after the step that is running, with everything saved.
+
+A loop closes a `Gate` for every step. The first signal then waits for the end of the step, PATIENCE seconds at most. A
+second signal does not wait. Outside of steps a signal ends the command at once.
+"""
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
+from typing import Self
+
+PATIENCE = 5.0  # seconds that a signal waits for the end of a step
+SIGNALS = [number for name in ("SIGINT", "SIGTERM", "SIGHUP") if (number := getattr(signal, name, None)) is not None]
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal asked this process to end."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def exit_code(fault: KeyboardInterrupt) -> int:
+    """The shell's exit code of a command that a signal ended: 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP."""
+    return 128 + getattr(fault, "number", signal.SIGINT)
+
+
+@contextlib.contextmanager
+def heeded() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end the block as Ctrl-C does; a signal that is ignored, as by nohup, stays ignored."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    try:
+        for number, handler in before.items():
+            if handler is not signal.SIG_IGN:
+                signal.signal(number, _arrived)
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class Gate:
+    """Keeps the first signal back while a step runs; in a program without `heeded`, Ctrl-C alone.
+
+    Only the main thread gets signals, so a gate in another thread keeps nothing back.
+    """
+
+    _current: "Gate | None" = None
+
+    def __init__(self) -> None:
+        self._active = threading.current_thread() is threading.main_thread()
+        self._closed = False
+        self._number: int | None = None
+        self._timer: threading.Timer | None = None
+        self._outer: Gate | None = None
+        self._restore = False
+
+    def __enter__(self) -> Self:
+        if self._active:
+            self._outer, Gate._current = Gate._current, self
+            self._restore = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+            if self._restore:
+                signal.signal(signal.SIGINT, _arrived)
+        return self
+
+    def __exit__(self, *fault: object) -> None:
+        if not self._active:
+            return
+        self._closed, Gate._current = False, self._outer
+        if self._restore:
+            with contextlib.suppress(ValueError):  # an abandoned loop may be closed by another thread
+                signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def close(self, seconds: float) -> None:
+        """A step begins, which takes about so many seconds; no signal waits for one beyond PATIENCE."""
+        self._closed = self._active and seconds <= PATIENCE
+
+    def open(self) -> int | None:
+        """A step has ended; the signal that waited for that."""
+        self._closed = False
+        if self._timer is not None:
+            self._timer.cancel()
+        return self._number
+
+    def holds(self, number: int) -> bool:
+        """Whether a signal waits; if so, it comes again when the step takes too long."""
+        if not self._closed or self._number is not None:
+            return False
+        self._number = number
+        self._timer = threading.Timer(PATIENCE, os.kill, (os.getpid(), number))
+        self._timer.daemon = True
+        self._timer.start()
+        return True
+
+
+def _arrived(number: int, frame: FrameType | None) -> None:
+    gate = Gate._current
+    if gate is None or not gate.holds(number):
+        raise Stopped(number)

@@ -1,0 +1,99 @@
+"""The first sentences of a report: whether a set is better than random real images, and what is wrong with it."""
+
+import re
+from collections.abc import Sequence
+
+from ddhub.artifact import manifest, verdicts
+from ddhub.artifact.manifest import Manifest
+from ddhub.base.log import warn
+from ddhub.evaluation.find_results import Found
+from ddhub.reports import summary
+from ddhub.reports.summary import Entry, Line
+
+LACKING = re.compile(r"\((\d+) of (\d+) classes\)")  # what evaluate writes into the name of the test images
+
+
+def first(report: Entry) -> str:
+    """One plain sentence: what the comparison with random real images shows."""
+    ours = [line for line in summary.lines(report) if "distilled" in line.cells]
+    if not ours:
+        return "No network was trained on the set itself."
+    tried = [line for line in ours if "random" in line.cells]
+    if not tried:
+        return "Nothing tells whether the set is better than random real images: these were not run."
+    won = [line for line in tried if summary.why_not(line, "random") is None]
+    lost = _lost(tried)
+    places = "lines" if len({line.protocol for line in tried}) > 1 else "architectures"
+    if len(won) == len(tried):
+        gains = sorted(line.over["random"]["mean"] for line in won)
+        points = " to ".join(dict.fromkeys(f"{100 * gain:.1f}" for gain in (gains[0], gains[-1])))
+        where = f"on {won[0].arch}" if len(won) == 1 else f"on all {len(won)} {places}"
+        return f"The set is better than random real images {where}, by {points} points."
+    if lost:
+        return f"The set is worse than random real images on {_names(lost)} ({len(lost)} of {len(tried)} {places})."
+    if won:
+        return (
+            f"The set is better than random real images on {len(won)} of {len(tried)} {places}; on the others nothing"
+            " is shown."
+        )
+    return f"The set is not shown to be better than random real images: {summary.why_not(tried[0], 'random')}."
+
+
+def above(report: Entry) -> list[str]:
+    """What stands above the table: the plain sentence, then warnings."""
+    return [first(report), *(f"WARNING: {text}" for text in warnings(report))]
+
+
+def warnings(report: Entry) -> list[str]:
+    """What a reader must know of the numbers: lines below random, and classes that were not tested."""
+    ours = [line for line in summary.lines(report) if "distilled" in line.cells]
+    said = []
+    for line in _lost([line for line in ours if "random" in line.cells]):
+        points = abs(100 * line.over["random"]["mean"])
+        said.append(f"{line.arch} {line.protocol}: {points:.1f} points below random real images.")
+    for test_set in dict.fromkeys(line.test_set for line in ours):
+        if (found := LACKING.search(test_set)) is not None:
+            said.append(f"The test images have {found[1]} of {found[2]} classes: the others are not tested.")
+    return said
+
+
+def of_set(record: Manifest, report: Entry) -> list[str]:
+    """What a set's manifest and its scores say against it."""
+    classes = len(record.classes)
+    scores = [entry for entry in report["summary"] if entry["data"] == "distilled"]
+    poor = [entry for entry in scores if verdicts.near_chance(entry["mean"], classes)]
+    told = [
+        f"{entry['arch']} {entry['protocol']} learned next to nothing from the set: it reaches"
+        f" {verdicts.guessing(entry['mean'], classes)}."
+        for entry in poor
+    ]
+    return [*verdicts.of_set(record), *told]
+
+
+def warn_of(record: Manifest, report: Entry) -> None:
+    """Warn of what is wrong with a set."""
+    for text in of_set(record, report):
+        warn(f"WARNING: {report['set']}: {text}")
+
+
+def warn_of_all(sets: Sequence[Found], document: Entry) -> None:
+    """Warn of what is wrong with the sets of a report, where they are at hand and not only their rows."""
+    places = {each.label: each.place for each in sets}
+    for report in document["sets"]:
+        if (place := places[report["set"]]) is not None:
+            warn_of(manifest.read(place.folder), report)
+
+
+def _lost(lines: Sequence[Line]) -> list[Line]:
+    """The lines on which random real images are ahead beyond doubt, or by the only number that there is."""
+    found = []
+    for line in lines:
+        entry = line.over.get("random")
+        if entry is not None and entry["mean"] < 0 and (entry["differs"] or entry["n"] == 1):
+            found.append(line)
+    return found
+
+
+def _names(lines: Sequence[Line]) -> str:
+    few = ", ".join(dict.fromkeys(line.arch for line in lines[:5]))
+    return few + ", ..." * (len(lines) > 5)

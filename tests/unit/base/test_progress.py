@@ -1,0 +1,91 @@
+"""Progress: bars on a terminal, lines elsewhere, no long silence."""
+
+import os
+import pty
+import re
+import subprocess
+import sys
+import time
+
+import pytest
+
+from ddhub.base import log, progress
+
+LIVE = """
+import time
+from ddhub.base import progress
+from ddhub.base.log import say, to_stderr
+to_stderr()
+progress.BRIEF = 0.1
+with progress.shown("working"), progress.busy("net seed 0"):
+    for step in progress.track(range(8), "epoch"):
+        time.sleep(0.2)
+        if step == 4:
+            say("a word in between")
+say("the end")
+"""
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Patience of tests."""
+    monkeypatch.setattr(progress, "SILENCE", 0.3)
+    monkeypatch.setattr(progress, "LINE", 0.6)
+
+
+def test_a_long_silence_is_broken_by_what_goes_on(quick, capsys):
+    """Once soon, then from time to time with how long it has taken; of nested work the innermost speaks."""
+    with progress.shown("working"):
+        time.sleep(0.8)
+        with progress.busy("reading pictures"):
+            time.sleep(1.8)
+    told = capsys.readouterr().err.splitlines()
+    assert told[0] == "working ..." and "reading pictures ..." in told
+    assert re.fullmatch(r"reading pictures \.\.\. \ds", told[-1])
+
+
+def test_who_speaks_is_not_interrupted(quick, capsys):
+    """Lines of others end a silence too."""
+    with progress.shown("working"):
+        for _ in range(8):
+            log.say("a line")
+            time.sleep(0.1)
+    assert set(capsys.readouterr().err.splitlines()) == {"a line"}
+
+
+def test_a_program_that_uses_ddhub_is_not_spoken_to(quick, capsys):
+    """Only commands say what goes on."""
+    with progress.busy("reading pictures"):
+        time.sleep(0.8)
+    assert capsys.readouterr().err == ""
+
+
+def test_tracked_steps_are_lines_where_there_is_no_terminal(quick, capsys):
+    """Named as the work that they belong to, with what is left."""
+    with progress.busy("net seed 0"):
+        assert list(map(lambda step: time.sleep(0.2) or step, progress.track(range(8), "epoch"))) == list(range(8))
+    told = capsys.readouterr().err.splitlines()
+    assert 1 <= len(told) <= 3
+    assert all(re.fullmatch(r"net seed 0: epoch \d/8 \d+% \| eta \ds", line) for line in told)
+
+
+def test_on_a_terminal_a_bar_moves_and_goes_and_lines_stand(tmp_path):
+    """Seen through a real pseudo-terminal."""
+    ours, theirs = pty.openpty()
+    done = subprocess.Popen(
+        [sys.executable, "-c", LIVE], stderr=theirs, stdout=subprocess.PIPE, env={**os.environ, "TERM": "xterm"}
+    )
+    os.close(theirs)
+    seen = b""
+    try:
+        while part := os.read(ours, 65536):
+            seen += part
+    except OSError:  # the terminal's other end is closed
+        pass
+    os.close(ours)
+    assert done.wait() == 0 and done.communicate()[0] == b""
+    text = seen.decode()
+    assert "net seed 0" in text and "━" in text and re.search(r"[3-7]/8 \| eta \ds", text)
+    last = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text).rpartition("a word in between")[2]
+    assert "the end" in last and text.count("a word in between") == 1
+    assert "\x1b[?25h" in text  # the cursor is back
