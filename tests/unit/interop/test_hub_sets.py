@@ -64,7 +64,7 @@ def published(server, entries):
 
 
 def brought(tmp_path, image_folder, **told):
-    made = api.import_set(ID, tmp_path / "set", str(image_folder), **told).to_dict()
+    made = api.import_set(ID, out=tmp_path / "set", source=str(image_folder), **told).to_dict()
     return made, folder.read(tmp_path / "set")
 
 
@@ -137,14 +137,14 @@ def test_of_several_sets_one_is_asked_for(server, image_folder, tmp_path):
         brought(tmp_path, image_folder)
     assert not (tmp_path / "set").exists()
     told = {"mean": (0.4,) * 3, "std": (0.2,) * 3}
-    made, found = brought(tmp_path, image_folder, reading={"file": "svhn/ipc2.pt"}, **told)
+    made, found = brought(tmp_path, image_folder, file="svhn/ipc2.pt", **told)
     assert found.labels.tolist() == pair[1].tolist() and "svhn/ipc2.pt" in " ".join(
         made["manifest"]["imported"]["notes"]
     )
     fetched = [request.path for request in server.seen("resolve")]
     assert fetched and all("svhn" in path for path in fetched)
     with pytest.raises(UserError, match=r"holds no file or folder 'mnist'\n  next: --file: cifar10"):
-        api.import_set(ID, tmp_path / "no", str(image_folder), reading={"file": "mnist"})
+        api.import_set(ID, out=tmp_path / "no", source=str(image_folder), file="mnist")
 
 
 def test_one_pair_of_several_by_its_name(server, image_folder, tmp_path):
@@ -154,7 +154,7 @@ def test_one_pair_of_several_by_its_name(server, image_folder, tmp_path):
         entries[f"CIFAR10_IPC{ipc}_images.pt"] = saved(torch.randn(3 * ipc, 3, 12, 12))
         entries[f"CIFAR10_IPC{ipc}_labels.pt"] = saved(torch.arange(3).repeat(ipc))
     published(server, entries)
-    told = {"mean": (0.4,) * 3, "std": (0.2,) * 3, "reading": {"file": "CIFAR10_IPC2_images.pt"}}
+    told = {"mean": (0.4,) * 3, "std": (0.2,) * 3, "file": "CIFAR10_IPC2_images.pt"}
     _, found = brought(tmp_path, image_folder, **told)
     assert found.labels.tolist() == [0, 1, 2, 0, 1, 2]
 
@@ -200,14 +200,14 @@ def test_more_than_is_read_is_said_before_it_is_fetched(server, image_folder, tm
     """By the sizes that the repo states, and by those inside an archive."""
     published(server, {"set.zip": zipped(pictures())})
     with pytest.raises(UserError, match=r"more than the 100 B? ?.*\n  next: --max-bytes"):
-        brought(tmp_path, image_folder, reading={"limit": 100})
+        brought(tmp_path, image_folder, limit=100)
     assert server.seen("resolve") == []
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("0/a.png", bytes(5_000_000))
     server.commit(ID, {"set.zip": file.getvalue()})
     with pytest.raises(UserError, match=r"would unpack to 1 files of 5\.0 MB"):
-        brought(tmp_path, image_folder, reading={"limit": 1_000_000})
+        brought(tmp_path, image_folder, limit=1_000_000)
 
 
 def test_a_damaged_archive_is_named(server, image_folder, tmp_path):
