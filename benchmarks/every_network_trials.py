@@ -7,7 +7,8 @@ Every set is distilled by the recipe's own method on the real source, with cache
 Fresh networks of every architecture learn it for some epochs, the same seeds for all sets; only validation data score
 them. Every training is a line of LOG: name, overrides, seed of the set, arch, protocol, steps, seed of the network,
 top1, seconds. Lines that LOG has already are not made again.
-`--condense LOG` prints, of such a file, mean and spread over sets for every variant, architecture and protocol.
+`--condense LOG... > benchmarks/results/every_network_trials.json` prints, of such files, mean and spread over sets for
+every variant, architecture and protocol.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -27,19 +29,25 @@ from ddhub.base import seeds
 from ddhub.base.errors import UserError
 from ddhub.distillation import pipeline, recipes
 from ddhub.distillation.task import SyntheticSet, Task
-from ddhub.training import fit
+from ddhub.training import device, fit
 from ddhub.training.loop import Run
 
 # How networks of other families than the teachers' are trained.
 OTHERS: dict[str, Any] = {"optimizer": "adamw", "lr": 1e-3, "weight_decay": 0.05, "loss": "kl"}
-KEY = ("name", "seed", "arch", "protocol", "epochs", "training", "every")
+KEY = ("recipe", "name", "seed", "arch", "protocol", "epochs", "training", "every")
+
+
+NAMED = ("recipe", "name", "overrides", "arch", "protocol", "steps", "every")
 
 
 def main() -> None:
     """Make the sets that are missing, score them, and write the lines."""
     asked = arguments()
     if asked.condense:
-        print(json.dumps(condensed(lines(asked.condense)), indent=1))
+        rows = condensed([line for log in asked.condense for line in lines(log)])
+        versions = {name: version(name) for name in ("torch", "timm", "numpy")}
+        about = {"command": __doc__.split("\n\n")[1], "hardware": device.hardware("cpu"), "versions": versions}
+        print(json.dumps({**about, "scored_on": "validation", "rows": rows}, indent=1))
         return
     done = {tuple(line[key] for key in KEY) for line in lines(asked.log)}
     for seed in asked.seeds:
@@ -52,7 +60,13 @@ def cells(asked: argparse.Namespace, seed: int) -> Iterator[dict[str, Any]]:
     """The trainings on the set of a seed."""
     for training in range(asked.trainings):
         for arch in asked.archs:
-            where = {"name": asked.name, "overrides": asked.overrides, "seed": seed, "arch": arch}
+            where = {
+                "recipe": asked.recipe,
+                "name": asked.name,
+                "overrides": asked.overrides,
+                "seed": seed,
+                "arch": arch,
+            }
             how = {"protocol": asked.protocol, "epochs": asked.epochs, "training": training, "every": asked.every}
             yield where | how
 
@@ -130,15 +144,14 @@ def condensed(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Mean over sets of each variant, architecture and protocol; a set counts once, by the mean of its trainings."""
     groups: dict[tuple[Any, ...], dict[int, list[float]]] = {}
     for row in rows:
-        key = tuple(json.dumps(row[name]) for name in ("name", "overrides", "arch", "protocol", "steps"))
+        key = tuple(json.dumps(row[name]) for name in NAMED)
         groups.setdefault(key, {}).setdefault(row["seed"], []).append(row["top1"])
     found = []
     for key, sets in groups.items():
-        name, overrides, arch, protocol, steps = (json.loads(part) for part in key)
+        about = dict(zip(NAMED, (json.loads(part) for part in key), strict=True))
         means = [statistics.fmean(several) for several in sets.values()]
         numbers = {"sets": len(means), "trainings": sum(map(len, sets.values())), "mean": statistics.fmean(means)}
         spread = statistics.stdev(means) if len(means) > 1 else None
-        about = {"name": name, "overrides": overrides, "arch": arch, "protocol": protocol, "steps": steps}
         found.append({**about, **numbers, "std_over_sets": spread, "each": [round(mean, 4) for mean in means]})
     return found
 
@@ -146,7 +159,7 @@ def condensed(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--condense", type=Path, metavar="LOG")
+    parser.add_argument("--condense", type=Path, nargs="+", metavar="LOG")
     parser.add_argument("--recipe", default="cifar10_ipc10_small")
     parser.add_argument("--source", help="a local copy of the recipe's source")
     parser.add_argument("--name", default="recipe", help="of the variant")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -136,6 +137,36 @@ def test_a_budget_that_a_methods_uncut_steps_exceed_is_refused(tmp_path):
     ) as said:
         api.distill("digits_ipc1", out=tmp_path / "set", overrides=overrides, threads=1)
     assert said.value.next.startswith("--memory ")
+
+
+def test_a_command_that_is_asked_to_stop_saves_and_goes_on_with_the_same_bytes(tmp_path, monkeypatch):
+    """By Ctrl-C among the steps of a teacher, and by SIGTERM in its loop; no claim is left."""
+    overrides = [*APM, "teachers.epochs=150", "method.iterations=150"]
+    whole, broken, home = tmp_path / "whole", tmp_path / "broken", tmp_path / "home"
+    monkeypatch.setenv("DDHUB_HOME", str(tmp_path / "another home"))
+    api.distill("digits_ipc1", out=whole, overrides=overrides, threads=1)
+    sets = [text for override in overrides for text in ("--set", override)]
+    command = [sys.executable, "-m", "ddhub.cli", "distill", "digits_ipc1", "--out", str(broken), "--threads=1", *sets]
+    environment = {**os.environ, "DDHUB_HOME": str(home)}
+
+    def stop_when(number: int, folder: Path, name: str, phase: str) -> int:
+        """Send the signal once so many steps are in the metrics; the step at which it was saved."""
+        process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+        until = time.monotonic() + 120
+        while not any(path.read_text().count(phase) > 3 for path in folder.glob(name)) and time.monotonic() < until:
+            time.sleep(0.01)
+        process.send_signal(number)
+        told = process.communicate()[1]
+        assert process.returncode == 128 + number and "Traceback" not in told
+        assert told.endswith("stopped; the same command goes on from the last checkpoint\n")
+        assert not list(home.rglob("*.claim"))
+        return int(re.findall(r"saved at (?:epoch|step) (\d+) of 150\n", told)[-1])
+
+    epoch = stop_when(signal.SIGINT, home, "teachers/*.run/metrics.jsonl", "teacher_1")
+    step = stop_when(signal.SIGTERM, broken, ".ddhub/metrics.jsonl", "distill")
+    last = subprocess.run(command, check=True, env=environment, stderr=subprocess.PIPE, text=True)
+    assert f"distill: resuming at step {step + 1} of 150, 2 teachers from the cache\n" in last.stderr and epoch > 3
+    assert payload(broken) == payload(whole)
 
 
 def test_a_resume_refuses_a_source_that_changed(image_folder, tmp_path, monkeypatch):

@@ -112,7 +112,8 @@ def sentences(document: dict[str, Any]) -> list[str]:
         )
     told.append(
         "Teachers count as if none were cached, programs as if none were compiled before. Fetching and decoding the"
-        " source is not in it. Memory is a GPU's, or the process's anonymous memory."
+        " source is not in it, nor is evaluating: `ddhub evaluate` says what is left from its first row on."
+        " Memory is a GPU's, or the process's anonymous memory."
     )
     return told
 
