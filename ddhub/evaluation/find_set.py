@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ddhub.artifact import hub, manifest
+from ddhub.artifact import hub
 from ddhub.artifact.file_names import MANIFEST
 from ddhub.artifact.set_name import NAME_LENGTH
 from ddhub.base import files, hub_client, strict_json
@@ -119,18 +119,11 @@ def _clear(out: Path) -> None:
     folder = out / "set"
     if not folder.exists():
         return
-    if not (out / "import.json").is_file() or not _is_import(folder):
+    imported = strict_json.known(folder / MANIFEST).get("imported")
+    if not (out / "import.json").is_file() or not imported:
         raise UserError(f"{folder}: holds something else", next="choose another --out")
     say(f"{folder}: imported anew, from other files or with other options than before")
     shutil.rmtree(folder)
-
-
-def _is_import(folder: Path) -> bool:
-    """Whether a folder holds an imported set, and not one that was distilled or something else."""
-    try:
-        return manifest.read(folder).imported is not None
-    except UserError:
-        return False
 
 
 def _listing(path: Path) -> list[tuple[str, int, int]]:

@@ -6,7 +6,6 @@ import pytest
 
 from ddhub.artifact import folder as folders
 from ddhub.base.errors import UserError
-from ddhub.base.jobs import Engine
 from ddhub.base.resources import Resources
 from ddhub.evaluation import grid, speed
 from ddhub.evaluation.workbench import network as bench_network
@@ -123,10 +122,10 @@ def test_another_way_must_win_clearly():
 def test_shards_on_unlike_machines_do_every_row(folder, measured, monkeypatch, shared):
     """The second has other hardware, on which one at a time is fastest: it does as the first, or rows would be left."""
     if shared:
-        rows(folder, 3, engine=Engine(shard=(0, 2)))
+        rows(folder, 3, shard="0/2")
     monkeypatch.setattr(devices, "hardware", lambda device: "another machine")
     monkeypatch.setattr(speed, "_seconds", told({"float32": 1.0, "float32, 3 at once": 2.0}))
-    done = rows(folder, 3, engine=Engine(shard=(1, 2)))
+    done = rows(folder, 3, shard="1/2")
     assert {row["decisions"]["together"] for row in done} == {3 if shared else 1}
     assert len(done) == (6 if shared else 3)
 
