@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ddhub.api import evaluate as evaluate
     from ddhub.api import export as export
     from ddhub.api import import_set as import_set
+    from ddhub.api import init as init
     from ddhub.api import merge as merge
     from ddhub.api import plan as plan
     from ddhub.api import pull as pull
@@ -27,7 +28,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "ddhub.api": (
-        *("distill", "evaluate", "export", "import_set", "merge", "plan", "pull", "push", "recipes", "report"),
+        *("distill", "evaluate", "export", "import_set", "init", "merge", "plan", "pull", "push", "recipes", "report"),
         "verify",
     ),
     "ddhub.base.errors": ("UserError",),

@@ -6,15 +6,19 @@ What a verb needs is imported when it is called, so that `recipes` or a misspelt
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Unpack
+from typing import Any, Unpack
 
 from ddhub.artifact import hub
-from ddhub.base import files, jobs
+from ddhub.artifact.state import STATE
+from ddhub.base import files, jobs, room
 from ddhub.base import overrides as changes
 from ddhub.base.errors import UserError
 from ddhub.base.log import say
 from ddhub.base.overrides import Overrides
 from ddhub.base.resources import ResourceOptions, Resources
+from ddhub.distillation import recipes as recipe_files
+from ddhub.distillation.starting import init as init
+from ddhub.distillation.starting import recipe_file
 from ddhub.evaluation import choices as choices  # also what help names
 from ddhub.evaluation import find_results
 from ddhub.interop.options import ImportOptions
@@ -30,6 +34,8 @@ def distill(
     recipe: str | Path,
     out: Folder | None = None,
     *,
+    minutes: float | None = None,
+    flips: bool | None = None,
     overrides: Overrides = (),
     checkpoint_seconds: float = 120,
     **resources: Unpack[ResourceOptions],
@@ -37,8 +43,9 @@ def distill(
     """Distill a recipe into a folder; the same call resumes where an earlier one stopped.
 
     Args:
-        recipe: a path, or the name of a shipped recipe.
+        recipe: a path, or the name of a shipped recipe. For a folder of pictures or a Hub id, as `init` writes one.
         out: the folder; None takes `distilled/NAME`.
+        minutes, flips: of pictures, as `init` takes them.
         overrides: changes of the recipe, which are recorded.
         checkpoint_seconds: between two checkpoints.
         resources: fields of `ddhub.base.resources.Resources`. Workers share teachers and groups.
@@ -46,25 +53,25 @@ def distill(
     Raises:
         UserError: for whatever the user can mend; what was done before is kept.
     """
-    from ddhub.distillation import recipes as recipe_files
-
     asked, changed = Resources(**resources), changes.texts(overrides)
     engine = jobs.choose(asked.workers, asked.shard, asked.ray)
+    recipe = recipe_file(str(recipe), minutes, flips, asked)
     resolved = recipe_files.read(str(recipe), changed)
-    from ddhub.distillation import groups, pipeline
+    from ddhub.distillation import checks, groups, pipeline
 
     folder = Path(out) if out is not None else Path("distilled") / resolved.name
     if resolved.groups == 1:
         groups.refuse_engine(engine)
-        pipeline.make(resolved, folder, overrides=changed, resources=asked, checkpoint_seconds=checkpoint_seconds)
-        refresh.write(folder)
-        return Made(folder=str(folder))
-    missing = groups.make(resolved, folder, overrides=changed, resources=asked, checkpoint_seconds=checkpoint_seconds)
+    checks.check(resolved, folder, asked)
+    how: dict[str, Any] = {"overrides": changed, "resources": asked, "checkpoint_seconds": checkpoint_seconds}
+    with room.no_stub(folder, folder / STATE / "run.json"):
+        if resolved.groups == 1:
+            pipeline.make(resolved, folder, **how)
+        missing = groups.make(resolved, folder, **how) if resolved.groups > 1 else []
     if missing:
         return Made(folder=str(folder), missing=missing, next=groups.command(str(recipe), folder, changed))
     with files.locked(folder / groups.STATE / "lock"):  # other shards write it too
-        refresh.write(folder)
-        return Made(folder=str(folder))
+        return card(folder)
 
 
 def plan(
@@ -89,13 +96,10 @@ def plan(
     Raises:
         UserError: for a recipe that cannot be made, or a source whose size is not known.
     """
-    from ddhub.distillation import recipes as recipe_files
-
     resolved = recipe_files.read(str(recipe), changes.texts(overrides))
     from ddhub.distillation import planning
 
-    told = planning.Told(images, classes, side)
-    return planning.plan(resolved, Resources(**resources), told, measure=measure)
+    return planning.plan(resolved, Resources(**resources), planning.Told(images, classes, side), measure=measure)
 
 
 def push(
@@ -220,7 +224,7 @@ def evaluate(
 
     asked = Resources(**resources)
     jobs.choose(asked.workers, asked.shard, asked.ray)
-    choices.check(protocols, baselines)
+    choices.check(protocols, baselines, archs)
     place = find_set.locate(str(set), out, source, importing or {})
     from ddhub.artifact import folder as folders
     from ddhub.evaluation import grid as grids
@@ -229,6 +233,7 @@ def evaluate(
     if place.fresh:
         refresh.write(place.set)
     found = folders.read(place.set)
+    grids.check_archs(found, archs)
     local, probed = None if source_path is None else str(source_path), None
     name = place.name or found.manifest.name
     if probe is not False:
@@ -252,8 +257,7 @@ def evaluate(
             reference=place.reference,
             fetch=hub.fetch_folder,
         )
-    finally:
-        # Rows that were finished count, whatever became of the others.
+    finally:  # rows that were finished count, whatever became of the others
         refresh.results(place.set if place.own else None, found.manifest, place.out)
     say(f"rows: {place.out / 'evaluation'}; summary: {place.out / ('README.md' if place.own else 'report.json')}")
     built = summaries.build(name, done)
@@ -275,8 +279,7 @@ def report(
         sets: artifact folders, Hub ids, or folders of evaluations.
         html: where to write them as one page too.
         push: bring card, report and rows of the one set to its repo, in one commit.
-        rows_from: the folder of an evaluation with more rows of the one set; of a Hub id, None takes
-            `ddhub-evaluations/OWNER--NAME`.
+        rows_from: of an evaluation with more rows of the one set; None: of a Hub id, `ddhub-evaluations/OWNER--NAME`.
         create_pr, yes: as `push` takes them.
 
     Raises:
@@ -343,6 +346,4 @@ def export(folder: Folder, layout: str, out: Folder | None = None, *, named: boo
 
 def recipes() -> list[RecipeInfo]:
     """The shipped recipes: name, dataset, images per class, method, and what is expected of each."""
-    from ddhub.distillation import recipes as shipped
-
-    return [RecipeInfo.model_validate(entry) for entry in shipped.listing()]
+    return [RecipeInfo.model_validate(entry) for entry in recipe_files.listing()]

@@ -12,9 +12,10 @@ from ddhub.artifact import manifest
 from ddhub.artifact.manifest import Manifest
 from ddhub.base.document import Document
 from ddhub.distillation.plan.document import Plan
+from ddhub.distillation.starting import Start
 from ddhub.reports.documents import Evaluation, Push, Report
 
-__all__ = ["Evaluation", "Export", "Made", "Plan", "Pull", "Push", "RecipeInfo", "Report", "Verification"]
+__all__ = ["Evaluation", "Export", "Made", "Plan", "Pull", "Push", "RecipeInfo", "Report", "Start", "Verification"]
 
 
 def pictured(text: str, picture: Path) -> str:

@@ -118,6 +118,8 @@ class Recipe(Strict):
             content["method"]["name"] = public_name(content["method"]["name"])
         if content["source"]["config"] is None:
             del content["source"]["config"]  # hashes are older than this key
+        if content["source"]["hold_out"] is None:
+            del content["source"]["hold_out"]  # and than this one
         if self.preprocess.statistics == "fitted":
             del content["preprocess"]["statistics"]  # and than this one
         return content

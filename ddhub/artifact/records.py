@@ -26,9 +26,12 @@ class SourceRecord(Pictures):
     image: str = Field(description="Column of the images.")
     label: str = Field(description="Column of the classes.")
     train: str = Field(description="Split that was distilled.")
+    hold_out: float | None = Field(
+        default=None, gt=0, lt=0.9, description="Share of `train` to test on. null: `test` is tested on."
+    )
     test: str = Field(description="Split to test on.")
-    validation: float = Field(gt=0, lt=0.9, description="Share of `train` that was held out.")
-    split_seed: int = Field(description="Draws that share.")
+    validation: float = Field(gt=0, lt=0.9, description="Share held out for choices, of what was trained on.")
+    split_seed: int = Field(description="Draws these shares.")
     resolution: int = Field(ge=4, le=limits.SIDE, description="Side in pixels.")
     channels: Literal[1, 3] = Field(description="1 is grey, 3 is RGB.")
     license: str | None = Field(description="Licence of the source, where it is known.")
@@ -36,7 +39,7 @@ class SourceRecord(Pictures):
     @field_validator("test")
     @classmethod
     def _splits_differ(cls, value: str, info: ValidationInfo) -> str:
-        if value == info.data.get("train"):
+        if value == info.data.get("train") and info.data.get("hold_out") is None:
             raise ValueError(f"trains and tests on the same split, {value[:60]!r}")
         return value
 

@@ -43,6 +43,17 @@ def check_token() -> None:
         raise UserError("no Hugging Face token is set here", next="hf auth login (or set HF_TOKEN)")
 
 
+def user() -> str:
+    """The name of who is logged in.
+
+    Raises:
+        UserError: where nobody is, or the Hub does not say.
+    """
+    check_token()
+    with errors("asking who is logged in", "whoami"):
+        return str(client().whoami()["name"])
+
+
 def faults() -> tuple[type[Exception], ...]:
     """What the Hub's clients raise when the Hub refuses or is out of reach; their HTTP library has two names."""
     from datasets.exceptions import DatasetsError

@@ -8,20 +8,24 @@ from typing import Any
 import click
 
 from ddhub import __version__
-from ddhub.base import log, progress, stopping
+from ddhub.base import log, progress, stopping, versions
 from ddhub.base.errors import UserError, explained
 from ddhub.base.redact import shown
-from ddhub.cli import judge, make, share
+from ddhub.cli import judge, make, share, start
 
 COMMANDS = (
-    *(make.recipes, make.plan, make.distill, make.merge),
-    *(judge.evaluate, judge.report, judge.verify, judge.card),
-    *(share.push, share.pull, share.import_, share.export),
+    *(make.recipes, start.init, make.plan, make.distill),  # in the order of work, as `--help` lists them
+    *(judge.evaluate, judge.report, judge.card, judge.verify),
+    *(share.push, share.pull, share.import_, share.export, make.merge),
 )
 
 
 class Group(click.Group):
     """Commands that end in one sentence and exit code 1 when they fail; a fault of ours shows its traceback before."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The commands in the order of work."""
+        return list(self.commands)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command."""
@@ -48,8 +52,29 @@ class Group(click.Group):
             ctx.exit(stopping.exit_code(fault))
 
 
-@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="ddhub")
+EXAMPLE = """\b
+Example:
+  ddhub distill ./photos                          a folder with a folder of pictures per class
+  ddhub evaluate --archs resnet18,vit_tiny        the set it made, on two networks
+  ddhub push                                      to the Hub, under your name
+
+\b
+Completion of commands and options, for bash (zsh and fish likewise):
+  eval "$(_DDHUB_COMPLETE=bash_source ddhub)"
+"""
+
+
+def _version(ctx: click.Context, parameter: click.Parameter, asked: bool) -> None:
+    """Print the versions that results depend on; torch is not imported for it."""
+    if asked and not ctx.resilient_parsing:
+        click.echo(f"ddhub {__version__}\n{versions.described()}")
+        ctx.exit()
+
+
+@click.group(cls=Group, epilog=EXAMPLE, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show versions and device."
+)
 def main() -> None:
     """Distilled image-classification datasets as shareable artifacts: distill, package, evaluate."""
     log.to_stderr()

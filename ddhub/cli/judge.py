@@ -9,6 +9,7 @@ import click
 
 from ddhub.base.errors import UserError
 from ddhub.base.overrides import setting
+from ddhub.cli import which
 from ddhub.cli.options import (
     FOREIGN,
     RUNNING,
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @command(epilog="Example:  ddhub evaluate distilled/digits_ipc1 --archs convnet,resnet18,vit_tiny --seeds 3")
-@click.argument("set_", metavar="SET")
+@click.argument("set_", metavar="[SET]", required=False)
 @option(
     "--archs", section=TRAINING, default="", help="The architectures, comma-separated. [default: that of the teachers]"
 )
@@ -90,7 +91,7 @@ if TYPE_CHECKING:
 @option("--out", type=click.Path(), help="The folder of the rows. [default: SET; else ddhub-evaluations/NAME]")
 @json_option
 def evaluate(
-    set_: str,
+    set_: str | None,
     archs: str,
     protocols: str,
     baselines: str,
@@ -104,10 +105,14 @@ def evaluate(
     as_json: bool,
     **how: Any,
 ) -> None:
-    """Train architectures on SET (folder, file or Hub id), test them beside random real images; done rows are kept."""
+    """Train architectures on SET (folder, file or Hub id), test them beside random real images; done rows are kept.
+
+    Without SET: the set in this folder, or the only one in distilled/.
+    """
     from ddhub import api
     from ddhub.reports import summary, tables, verdicts
 
+    set_ = set_ if set_ is not None else which.standing("ddhub evaluate")
     of_source = [text for text in overrides if text.strip().startswith("source.")]
     path, of_test = _source_path(of_source)
     if source is not None and of_source:

@@ -2,12 +2,14 @@
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import click
 
 from ddhub.base import plugins
 from ddhub.cli.options import RECIPE, RUNNING, command, json_option, option, recipe_options, resource_options
+from ddhub.cli.start import pictures_options
 
 
 @command(epilog="Example:  ddhub recipes --keys")
@@ -80,23 +82,24 @@ def plan(recipe: str, overrides: tuple[str, ...], as_json: bool, **how: Any) -> 
     from ddhub.distillation.plan import forecast, history
 
     told = [*forecast.sentences(found), *history.sentences(found["past"])]
-    tables.show([_plan_table(found)], told, stderr=as_json)
     if as_json:
         click.echo(json.dumps(found, indent=1))
+    else:
+        tables.show([_plan_table(found)], told)
 
 
 def _plan_table(found: dict[str, Any]) -> Any:
     """A line per phase, and their sum."""
-    from ddhub.base.units import duration, size
+    from ddhub.base.units import counted, duration, size
     from ddhub.reports.tables import Cell, Table
 
     source, decisions, groups = found["source"], found["decisions"], found["groups"]
     pixels = f"{source['channels']}x{source['side']}x{source['side']}"
-    real = f"about {source['training']:,} training images of {pixels}, {source['classes']} classes"
+    real = f"about {source['training']:,} training images of {pixels}, {counted(source['classes'], 'class')}"
     how = [f"{decisions['threads']} thread{'s' * (decisions['threads'] > 1)}"]
     how += ["compiled" if decisions["compile"] else "not compiled", decisions["precision"]]
     how += [f"{name} {decisions[name]}" for name in ("micro_batch", "chunk") if decisions[name]]
-    title = f"{found['recipe']}: {found['synthetic']:,} images from {real}; {found['machine']['hardware']}, "
+    title = f"{found['recipe']}: {counted(found['synthetic'], 'image')} from {real}; {found['machine']['hardware']}, "
     title += ", ".join(how)
     lines = []
     for row in [*found["phases"], {"phase": "sum", **found["sum"]}]:
@@ -114,8 +117,9 @@ def _plan_table(found: dict[str, Any]) -> Any:
     return Table(title, ["phase", "time", "peak memory", "disk", "rests on"], 1, lines)
 
 
-@command(epilog="Example:  ddhub distill cifar10_ipc10_small --set source.path=FOLDER")
+@command(epilog="Example:  ddhub distill ./photos --minutes 15")
 @recipe_options
+@pictures_options
 @resource_options(
     "groups",
     *("float32", "bfloat16"),
@@ -129,7 +133,7 @@ def _plan_table(found: dict[str, Any]) -> Any:
     is_flag=True,
     help="Leave out pictures that cannot be decoded; as --set source.skip_damaged=true.",
 )
-@option("--dry-run", is_flag=True, help="Print the resolved recipe and touch no data.")
+@option("--dry-run", is_flag=True, help="Check everything, print the resolved recipe and make nothing.")
 @json_option
 def distill(
     recipe: str,
@@ -140,10 +144,14 @@ def distill(
     as_json: bool,
     **how: Any,
 ) -> None:
-    """Distill RECIPE (a path, or the name of a shipped one) into an artifact folder; the same command resumes."""
+    """Distill RECIPE into an artifact folder; the same command resumes.
+
+    RECIPE is a path or the name of a shipped one. For a folder of pictures or a Hub id, one is written first, as by
+    ddhub init.
+    """
     overrides = (*overrides, "source.skip_damaged=true") if skip_damaged else overrides
     if dry_run:
-        _dry_run(recipe, overrides, as_json)
+        _dry_run(recipe, overrides, out, as_json, how)
         return
     from ddhub import api
 
@@ -160,10 +168,17 @@ def distill(
     click.echo(f"next:     ddhub evaluate {made.folder} --archs resnet18,vit_tiny")
 
 
-def _dry_run(reference: str, overrides: tuple[str, ...], as_json: bool) -> None:
-    from ddhub.distillation import recipes as recipe_files
+def _dry_run(reference: str, overrides: tuple[str, ...], out: str | None, as_json: bool, how: dict[str, Any]) -> None:
+    """Print the recipe as it would be made, once everything that can be checked before work is."""
+    from ddhub.base.resources import Resources
+    from ddhub.distillation import checks, starting
 
-    resolved = recipe_files.read(reference, overrides)
+    given = {name: value for name, value in how.items() if name not in ("minutes", "flips")}
+    asked = Resources(**given)
+    resolved, reasons = starting.resolved(reference, overrides, how["minutes"], how["flips"], asked)
+    checks.check(resolved, Path(out or Path("distilled") / resolved.name), asked, dry=True)
+    for line in reasons:
+        click.echo(line, err=True)
     if as_json:
         click.echo(json.dumps({**resolved.content(), "hash": resolved.hash}, indent=1))
     else:

@@ -13,9 +13,9 @@ from ddhub.base.errors import UserError
 Function = TypeVar("Function", bound=Callable[..., Any])
 Help = str | Callable[[], str]  # a function is called when help is shown: what it names may take time to find
 TRAINING, RUNNING, FOREIGN = "What to train", "Where it runs", "Sets in other tools' layouts"
-RECIPE, PUBLISHING = "The recipe", "Publishing"
+PICTURES, RECIPE, PUBLISHING = "Pictures without a recipe", "The recipe", "Publishing"
 OUTPUT = "Output"
-SECTIONS = (RECIPE, TRAINING, RUNNING, FOREIGN, PUBLISHING, OUTPUT)  # in the order of help
+SECTIONS = (PICTURES, RECIPE, TRAINING, RUNNING, FOREIGN, PUBLISHING, OUTPUT)  # in the order of help
 
 
 class Option(click.Option):
@@ -109,6 +109,17 @@ def _bounds(ctx: click.Context, parameter: click.Parameter, text: str | None) ->
 json_option = option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout and nothing else.")
 
 
+device_option = option(
+    "--device", section=RUNNING, help="The torch device, such as cpu or cuda:0. [default: cuda if there is one]"
+)
+threads_option = option(
+    "--threads",
+    section=RUNNING,
+    type=click.IntRange(1),
+    help="The number of CPU threads; of each worker, where there are several. [default: all]",
+)
+
+
 def recipe_options(function: Function) -> Function:
     """Add the argument RECIPE and what changes it: `recipe`, and as `overrides` all that --set and --memory say."""
 
@@ -150,15 +161,8 @@ def resource_options(jobs: str, *precisions: str, precision: str, shared: str = 
     """
     one = jobs.removesuffix("s")
     options = [
-        option(
-            "--device", section=RUNNING, help="The torch device, such as cpu or cuda:0. [default: cuda if there is one]"
-        ),
-        option(
-            "--threads",
-            section=RUNNING,
-            type=click.IntRange(1),
-            help="The number of CPU threads; of each worker, where there are several. [default: all]",
-        ),
+        device_option,
+        threads_option,
         option(
             "--compile/--no-compile",
             section=RUNNING,

@@ -1,16 +1,18 @@
 """Commands that bring sets to others and theirs here: push, pull, import, export."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import click
 
+from ddhub.cli import which
 from ddhub.cli.options import FOREIGN, PUBLISHING, command, importing_options, json_option, layouts, option
 
 
 @command(epilog="Example:  ddhub push distilled/digits_ipc1 OWNER/digits-ipc1")
-@click.argument("folder", type=click.Path())
-@click.argument("repo_id", metavar="OWNER/NAME")
+@click.argument("folder", type=click.Path(), metavar="[FOLDER]", required=False)
+@click.argument("repo_id", metavar="[OWNER/NAME]", required=False)
 @option("--private", section=PUBLISHING, is_flag=True, help="Make a new repo private.")
 @option(
     "--revision",
@@ -19,12 +21,34 @@ from ddhub.cli.options import FOREIGN, PUBLISHING, command, importing_options, j
     help="The branch to commit to; it is made where it is missing. [default: main]",
 )
 @option("--create-pr", section=PUBLISHING, is_flag=True, help="Propose the commit as a pull request.")
-@option("--yes", section=PUBLISHING, is_flag=True, help="Replace another set, or delete files that FOLDER lacks.")
+@option(
+    "--yes",
+    section=PUBLISHING,
+    is_flag=True,
+    help="Ask nothing: push to the offered name, replace another set, or delete files that FOLDER lacks.",
+)
 @json_option
-def push(folder: str, repo_id: str, as_json: bool, **how: Any) -> None:
-    """Publish the artifact in FOLDER as a Hub dataset: verified, one commit, read back."""
+def push(folder: str | None, repo_id: str | None, as_json: bool, **how: Any) -> None:
+    """Publish the artifact in FOLDER as a Hub dataset: verified, one commit, read back.
+
+    Without FOLDER: the set in this folder, or the only one in distilled/. Without OWNER/NAME: your user name and the
+    set's name are offered.
+    """
     from ddhub import api
 
+    if folder is None or repo_id is None:
+        from ddhub.reports import publish
+
+        folder = folder or which.standing("ddhub push")
+        offered = publish.repo_for(Path(folder))
+        kind = "private" if how["private"] else "public"
+        doing = f"push {folder} to {offered}: one commit to that dataset, made as a {kind} one where it is not there"
+        which.agree(
+            f"{doing}{'; another set in it is replaced' if how['yes'] else ''}",
+            how["yes"],
+            f"ddhub push {folder} {offered}",
+        )
+        repo_id = offered
     done = api.push(folder, repo_id, **how)
     if as_json:
         click.echo(json.dumps(done.to_dict(), indent=1))

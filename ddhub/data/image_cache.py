@@ -15,10 +15,10 @@ from typing import IO, Any
 
 import numpy as np
 
-from ddhub.base import files
+from ddhub.base import files, room
 from ddhub.base.errors import UserError
 from ddhub.base.log import say
-from ddhub.base.units import duration
+from ddhub.base.units import counted, duration
 from ddhub.data import decode as decodes
 from ddhub.data import survey
 from ddhub.data.encoded import Encoded
@@ -96,7 +96,8 @@ def write(
     assert spec.resolution and spec.channels
     shape = (len(images), spec.channels, spec.resolution, spec.resolution)
     said = f"{spec.dataset} {images.split}"
-    say(f"decoding {len(images)} images of {said} to {shape[2]}x{shape[3]}, once; cached in {folder}")
+    say(f"decoding {counted(len(images), 'image')} of {said} to {shape[2]}x{shape[3]}, once; cached in {folder}")
+    room.need_room(folder, int(np.prod(shape)), f"the decoded images of {spec.dataset}")
     with files.disk_errors(folder, f"decoding {spec.dataset}"):
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "images.npy"

@@ -1,10 +1,12 @@
 """Real images: any Hub id or folder that `datasets.load_dataset` reads, decoded once into a memory-mapped uint8 array.
 
 The train split and the test split have separate doors. `load_train` never opens the test split; `load_test` is called
-by evaluation alone (a test holds both).
+by evaluation alone (a test holds both). Where a share of the train split is held out for testing, `load_train` decodes
+only the other images, and `load_test` only those.
 Shapes: N images, C channels, H W sides (equal).
 """
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,12 +20,14 @@ from torch import Tensor
 from ddhub.base import files, seeds
 from ddhub.base.errors import UserError
 from ddhub.base.log import say, warn_once
+from ddhub.base.units import counted
 from ddhub.data import columns, image_cache, opening, splits, survey
 from ddhub.data.catalog import Shape
 from ddhub.data.encoded import Encoded
 from ddhub.data.spec import SourceSpec
 
 TESTS = ("test", "validation", "valid", "val")  # what a split to test on is called
+LEAST = 3  # images of a class of which a test part is held out: one to train on, to validate on and to test on
 DECODING = 3  # version of the decoding rules below; a change makes new cache files
 
 
@@ -66,10 +70,10 @@ def check_test(spec: SourceSpec) -> None:
     Raises:
         UserError: where another split may be meant, or the train split is.
     """
-    if spec.test == spec.train:
+    if spec.test == spec.train and spec.hold_out is None:
         raise UserError(f"source.test: '{spec.test}' is the split that is trained on", next="--set source.test=test")
     names = opening.split_names(spec)
-    if names is None or {spec.train.partition("[")[0], spec.test.partition("[")[0]} <= set(names):
+    if names is None or {spec.train.partition("[")[0], tested_split(spec).partition("[")[0]} <= set(names):
         return
     if spec.train.partition("[")[0] not in names:
         raise UserError(
@@ -83,8 +87,8 @@ def check_test(spec: SourceSpec) -> None:
             next=splits.missing(spec.train, spec.test, spec.test, names),
         )
     warn_once(
-        f"{spec.dataset} has no split to test on, only {', '.join(names)}: the set can be made, and evaluated with "
-        "ddhub evaluate SET --test FOLDER (or a Hub id) of test images"
+        f"{spec.dataset} has no split to test on, only {', '.join(names)}: --set source.hold_out=0.2 holds a share of "
+        "it out for testing, or ddhub evaluate SET --test FOLDER (or a Hub id) tests on images from elsewhere"
     )
 
 
@@ -103,7 +107,7 @@ def find_test(spec: SourceSpec) -> SourceSpec:
     names = opening.split_names(spec)
     if names is None:
         return spec
-    usual = [name for name in (spec.test, *TESTS) if name in names] or (names if len(names) == 1 else [])
+    usual = [name for name in usual_tests(spec) if name in names] or (names if len(names) == 1 else [])
     if not usual:
         raise UserError(
             f"{spec.path or spec.dataset}: has no split to test on, only {', '.join(names)}",
@@ -112,21 +116,44 @@ def find_test(spec: SourceSpec) -> SourceSpec:
     return spec.model_copy(update={"test": usual[0]})
 
 
+def tested_split(spec: SourceSpec) -> str:
+    """The split that holds the images to test on."""
+    return spec.test if spec.hold_out is None else spec.train
+
+
+def is_tested(spec: SourceSpec, names: Sequence[str]) -> bool:
+    """Whether a source that has these splits has images to test on."""
+    return tested_split(spec).partition("[")[0] in names
+
+
+def usual_tests(spec: SourceSpec) -> tuple[str, ...]:
+    """What the split to test on may be called, the likeliest first."""
+    return (spec.test, *TESTS)
+
+
 def load_test(spec: SourceSpec) -> Split:
     """The test split; for evaluation only."""
-    return _load(spec, spec.test)
+    return _load(spec, tested_split(spec), tested=True)
 
 
-def hold_out(labels: Tensor, share: float, seed: int) -> tuple[Tensor, Tensor]:
+def test_words(spec: SourceSpec) -> str:
+    """What people call the images that are tested on: a split, or the held-out part of one."""
+    return spec.test if spec.hold_out is None else f"{spec.train}, {spec.hold_out:.0%} held out"
+
+
+def hold_out(labels: Tensor, share: float, seed: int, purpose: str = "validation") -> tuple[Tensor, Tensor]:
     """Stratified split of indices: (kept, held out), both sorted.
 
     Every class holds out at least one image, and keeps at least one: a class of one image is trained on.
+
+    Args:
+        purpose: `validation`, or `test`; they are drawn apart.
     """
     held = []
     found, counts = labels.unique(return_counts=True)
     by_class = labels.argsort(stable=True).split(counts.tolist())  # each class's indices, in order
     for label, members in zip(found.tolist(), by_class, strict=True):
-        order = torch.randperm(len(members), generator=seeds.generator(seed, "validation", label))
+        order = torch.randperm(len(members), generator=seeds.generator(seed, purpose, label))
         held.append(members[order[: min(max(1, round(share * len(members))), len(members) - 1)]])
     validation = torch.cat(held).sort().values
     keep = torch.ones(len(labels), dtype=torch.bool)
@@ -152,7 +179,8 @@ def stratified(
             raise UserError(f"class '{name}' has no image in the training part", next="leave it out of the class names")
         if len(members) < count:
             raise UserError(
-                f"ipc: {count} images per class asked for, but class '{name}' has {len(members)} in the training part",
+                f"ipc: {counted(count, 'image')} per class asked for, but class '{name}' has {len(members)}"
+                " in the training part",
                 next=f"--set ipc={max(1, len(members))}, or a smaller source.validation",
             )
         order = torch.randperm(len(members), generator=seeds.generator(seed, "real", *purpose, label))
@@ -160,23 +188,25 @@ def stratified(
     return torch.cat(chosen)
 
 
-def _load(spec: SourceSpec, split: str, limit: int | None = None) -> Split:
+def _load(spec: SourceSpec, split: str, limit: int | None = None, tested: bool = False) -> Split:
+    """One split, or the part of it that is trained on, or `tested` on."""
     if spec.dataset == "digits" and spec.path is None:
         return _digits(spec, split)
-    dataset, revision = opening.rows(spec, split, (spec.train, spec.test), theirs=limit is not None)
-    dataset, found = columns.find(spec, dataset)
-    asked = spec.model_copy(update={"revision": revision, **found})
-    images = Encoded.of(dataset, asked, split)
+    images, labels = encoded(spec, split, theirs=limit is not None), None
+    asked = images.spec
+    if asked.hold_out is not None:
+        labels = _part(labelled(images), asked, tested)
+        images = images.only(labels.rows)
     spec = asked.model_copy(update=_surveyed(images))
     assert spec.channels and spec.resolution
-    bytes_of_pixels = len(dataset) * spec.channels * spec.resolution**2
+    bytes_of_pixels = len(images) * spec.channels * spec.resolution**2
     if limit is not None and bytes_of_pixels > limit:
         raise UserError(f"source: {spec.dataset}: holds {bytes_of_pixels} bytes of pixels", next="--max-bytes BYTES")
     folder = files.home() / "images" / files.digest([spec.resolution, spec.channels, spec.range, _key(images)])[:32]
     with files.locked(folder.with_suffix(".lock")):
         meta = image_cache.read(folder, asked)
         if meta is None:
-            labels = _labelled(images)
+            labels = labels or labelled(images)
             read = replace(images, spec=spec, rows=labels.rows)
             meta = image_cache.write(read, asked, folder, labels.numbers, labels.names)
     for warning in meta["warnings"]:
@@ -186,6 +216,17 @@ def _load(spec: SourceSpec, split: str, limit: int | None = None) -> Split:
     pixels = torch.from_numpy(np.load(folder / "images.npy", mmap_mode="c"))
     numbers = torch.from_numpy(np.load(folder / "labels.npy"))
     return Split(pixels, numbers, tuple(meta["classes"]), meta["fingerprint"], spec)
+
+
+def encoded(spec: SourceSpec, split: str, theirs: bool = False) -> Encoded:
+    """All images of a split as they are stored, and the spec with revision and columns filled in.
+
+    Args:
+        theirs: whether a folder is a stranger's, and may read nothing outside of itself.
+    """
+    dataset, revision = opening.rows(spec, split, (spec.train, spec.test), theirs=theirs)
+    dataset, found = columns.find(spec, dataset)
+    return Encoded.of(dataset, spec.model_copy(update={"revision": revision, **found}), split)
 
 
 def _surveyed(images: Encoded) -> dict[str, Any]:
@@ -202,7 +243,7 @@ def _surveyed(images: Encoded) -> dict[str, Any]:
     return found
 
 
-def _labelled(images: Encoded) -> columns.Labels:
+def labelled(images: Encoded) -> columns.Labels:
     """The labels of the rows that have one; those that have none are counted."""
     spec, split = images.spec, images.split
     labels = columns.labels(images.dataset, spec)
@@ -219,10 +260,32 @@ def _labelled(images: Encoded) -> columns.Labels:
     return labels
 
 
+def _part(whole: columns.Labels, spec: SourceSpec, tested: bool) -> columns.Labels:
+    """Labels and rows of the part of a train split that is trained on, or `tested` on.
+
+    Raises:
+        UserError: for a class that is too small to be divided.
+    """
+    assert spec.hold_out is not None
+    counts = np.bincount(whole.numbers)
+    small = [label for label, count in enumerate(counts.tolist()) if 0 < count < LEAST]
+    if small:
+        name, count = whole.names[small[0]], int(counts[small[0]])
+        raise UserError(
+            f"source.hold_out: class '{name}' has {counted(count, 'image')}; "
+            f"training, validation and test take {LEAST}",
+            next=f"add images of '{name}', or leave the class out",
+        )
+    part = hold_out(torch.from_numpy(whole.numbers), spec.hold_out, spec.split_seed, "test")[tested].numpy()
+    return columns.Labels(whole.numbers[part], whole.names, whole.rows[part])
+
+
 def _digits(spec: SourceSpec, split: str) -> Split:
     """scikit-learn's digits: 1,797 grey 8x8 images, of which a fixed stratified fifth is the test split."""
     from sklearn.datasets import load_digits
 
+    if spec.hold_out is not None:
+        raise UserError("source.hold_out: digits has a test split", next="drop source.hold_out")
     if split not in ("train", "test"):
         raise UserError(f"source: digits has no split '{split}'; it has train and test")
     data = load_digits()
@@ -240,7 +303,7 @@ def _digits(spec: SourceSpec, split: str) -> Split:
 
 
 def _key(images: Encoded) -> list[Any]:
-    """Changes whenever the files behind a split, or the rules of decoding, do."""
+    """Changes whenever the files behind a split, the part of it that is read, or the rules of decoding, do."""
     spec, rules = images.spec, survey.rules_of(images.spec)
     stats = [(entry["filename"], Path(entry["filename"]).stat()) for entry in images.dataset.cache_files]
     return [
@@ -252,4 +315,5 @@ def _key(images: Encoded) -> list[Any]:
         rules.background,
         spec.skip_damaged,
         [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats],
+        *([] if spec.hold_out is None else [hashlib.sha256(images.rows.tobytes()).hexdigest()]),
     ]

@@ -31,9 +31,12 @@ class SourceSpec(Pictures):
     image: str | None = Field(default=None, description="Column of the images. null finds it.")
     label: str | None = Field(default=None, description="Column of the classes. null finds it.")
     train: str = Field(default="train", description="Split to distill.")
+    hold_out: float | None = Field(
+        default=None, gt=0, lt=0.9, description="Share of `train` to test on, class by class. null tests on `test`."
+    )
     test: str = Field(default="test", description="Split to test on. Only the evaluator reads it.")
     validation: float = Field(default=0.1, gt=0, lt=0.9, description="Share of `train` held out, class by class.")
-    split_seed: int = Field(default=0, description="Draws that share. Runs of several `seed`s share their teachers.")
+    split_seed: int = Field(default=0, description="Draws these shares. Runs of several `seed`s share their teachers.")
     resolution: int | None = Field(
         default=None, ge=4, le=limits.SIDE, description="Side in pixels. null keeps the source's own."
     )
@@ -58,7 +61,9 @@ def elsewhere(spec: SourceSpec, test: str) -> SourceSpec:
     where: dict[str, Any] = {"path": test}
     if not is_local(test):
         where = {"dataset": dataset, "revision": revision or None}
-    return spec.model_copy(update={**where, "config": None, "image": None, "label": None, "range": None})
+    return spec.model_copy(
+        update={**where, "config": None, "image": None, "label": None, "range": None, "hold_out": None}
+    )
 
 
 def local_folder(spec: SourceSpec) -> str | None:

@@ -51,24 +51,32 @@ def survey(images: Encoded) -> dict[str, Any]:
     Raises:
         UserError: where they cannot be told; names the option that tells.
     """
-    spec, found, wide = images.spec, [], []
-    for row, item in images.spread(LOOKED).items():
-        try:
-            found.append(header(images.content(row, item), images.where(row, item)))
-        except decode.Damaged as fault:
-            if not spec.skip_damaged:
-                raise UserError(fault.args[0], next=decode.SKIP) from fault
-            continue
-        if found[-1].wide:
-            wide.append(row)
-    if not found:
-        raise UserError(f"source: {spec.dataset}: split '{images.split}' has no image that can be read")
+    spec, looked = images.spec, headers(images)
+    found, wide = list(looked.values()), [row for row, header in looked.items() if header.wide]
     rules = rules_of(spec)
     if wide and spec.range is None:
         pairs = ((images.content(row, item), images.where(row, item)) for row, item in _some(images, wide))
         rules = ranged(pairs, rules)
     channels = spec.channels or (1 if all(header.grey for header in found) else 3)
     return {"resolution": side(spec, found), "channels": channels, "range": rules.range}
+
+
+def headers(images: Encoded) -> dict[int, Header]:
+    """The headers of rows all over a source, by row number.
+
+    Raises:
+        UserError: for a damaged picture, where those are not left out, and where none can be read.
+    """
+    spec, found = images.spec, {}
+    for row, item in images.spread(LOOKED).items():
+        try:
+            found[row] = header(images.content(row, item), images.where(row, item))
+        except decode.Damaged as fault:
+            if not spec.skip_damaged:
+                raise UserError(fault.args[0], next=decode.SKIP) from fault
+    if not found:
+        raise UserError(f"source: {spec.dataset}: split '{images.split}' has no image that can be read")
+    return found
 
 
 def _some(images: Encoded, rows: Sequence[int]) -> Iterator[tuple[int, Any]]:

@@ -43,7 +43,9 @@ class Stopping(Strict):
 class Config(Strict):
     """Knobs of adversarial prediction matching; defaults are the paper's (Table A9) where it gives them."""
 
-    iterations: int = Field(default=2500, ge=0, description="Updates of the images.")
+    iterations: Annotated[int, Field(ge=0)] | Literal["auto"] = Field(
+        default="auto", description="Updates of the images. auto: 5 for each image of the set, from 100 to 2500."
+    )
     batch: int | None = Field(default=None, gt=0, description="Images a student learns and moves. null: all.")
     chunk: Annotated[int, Field(gt=0)] | Literal["auto"] = Field(
         default="auto",
@@ -69,3 +71,7 @@ class Config(Strict):
     project: bool = Field(default=False, description="Keep images within what 8-bit pixels can show.")
     average: float = Field(default=0.0, ge=0, lt=1, description="Decay of a moving average to ship. 0: the last set.")
     stopping: Stopping | None = Field(default=None, description="null ships the last set. Otherwise the best one.")
+
+    def updates(self, images: int) -> int:
+        """Updates of a whole set: as many for each image as the paper's 2500 for 500, between 100 and 2500."""
+        return self.iterations if self.iterations != "auto" else min(max(5 * images, 100), 2500)

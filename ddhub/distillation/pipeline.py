@@ -144,10 +144,8 @@ def prepare(recipe: Recipe, out: Path, asked: Resources, checkpoint_seconds: flo
     seconds = {"source": time.monotonic() - begun}
     counts = f"{len(task.training)} training and {len(task.validation)} validation images"
     say(f"{recipe.name}: {counts} of {len(task.source.classes)} classes")
-    for arch in sorted(
-        method_of(recipe).architectures_of(task.config)
-    ):  # a network that cannot run is found before hours of teachers
-        task.network(arch)
+    for arch in sorted(method_of(recipe).architectures_of(task.config)):
+        task.network(arch)  # one that cannot run is found before hours of teachers
     if not recipe.teachers.count:
         return task, seconds
     threads = asked.threads or devices.threads_each(workers)
@@ -175,8 +173,6 @@ def untaught(recipe: Recipe, out: Path, asked: Resources) -> Task:
     """
     known = constants(recipe)
     with progress.busy(f"{recipe.name}: reading {recipe.source.dataset}"):
-        if not (out / STATE / "run.json").exists():
-            sources.check_test(recipe.source)
         source, training, validation = sources.load_train(_pinned(recipe.source, out))
     sources.stratified(source.labels[training], source.classes, recipe.ipc, recipe.seed, "init")  # enough images?
     if (recipe.labels.top_k or 1) > len(source.classes):

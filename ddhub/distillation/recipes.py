@@ -102,6 +102,12 @@ def read(reference: str, overrides: Sequence[str] = ()) -> Recipe:
     return validate(data, str(path), told, f"ddhub distill {reference} --dry-run")
 
 
+def resolve(data: dict[str, Any], where: str, overrides: Sequence[str], whole: str = LOOK) -> Recipe:
+    """The recipe of some values of ours, overridden and validated; `validate` says what the arguments are."""
+    override(data, overrides)
+    return validate(data, where, {setting(text).key for text in overrides}, whole)
+
+
 def _refuse_code_of_sets(path: Path, method: Any) -> None:
     """Refuse to run a file that came with a set: a stranger may have made both it and the recipe that names it."""
     name = method.get("name") if isinstance(method, dict) else None

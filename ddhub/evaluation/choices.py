@@ -17,9 +17,14 @@ BASELINES = {
 NAMES = {"protocols": tuple(PROTOCOLS), "baselines": tuple(BASELINES)}
 
 
-def check(protocols: Sequence[str], baselines: Sequence[str]) -> None:
-    """Refuse protocols and baselines that nobody knows, before anything is read."""
+def check(protocols: Sequence[str], baselines: Sequence[str], archs: Sequence[str] = ()) -> None:
+    """Refuse protocols, baselines and architectures that nobody knows, before anything is read."""
     for kind, given, known in (("protocol", protocols, PROTOCOLS), ("baseline", baselines, BASELINES)):
         for name in given:
             if name not in known:
                 raise UserError(f"{kind} '{name}': unknown{did_you_mean(name, list(known))}")
+    if archs:
+        from ddhub.training import architectures  # which takes torch
+
+        for arch in archs:
+            architectures.resolve(arch)

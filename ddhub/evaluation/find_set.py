@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ddhub.artifact import hub
 from ddhub.artifact.file_names import MANIFEST
 from ddhub.artifact.set_name import NAME_LENGTH
-from ddhub.base import files, hub_client, strict_json
+from ddhub.base import files, hub_client, limits, strict_json
 from ddhub.base.errors import UserError
 from ddhub.base.log import say
 from ddhub.data import spec
@@ -119,7 +119,7 @@ def _clear(out: Path) -> None:
     folder = out / "set"
     if not folder.exists():
         return
-    imported = strict_json.known(folder / MANIFEST).get("imported")
+    imported = strict_json.known(folder / MANIFEST, limits.JSON_BYTES).get("imported")
     if not (out / "import.json").is_file() or not imported:
         raise UserError(f"{folder}: holds something else", next="choose another --out")
     say(f"{folder}: imported anew, from other files or with other options than before")

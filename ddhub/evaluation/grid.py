@@ -27,8 +27,8 @@ from ddhub.data import spec
 from ddhub.evaluation import choices, origins, results, speed, tuning, workbench
 from ddhub.evaluation import protocols as named
 from ddhub.evaluation.workbench import Bench, Cell, Request
+from ddhub.training import architectures, fit
 from ddhub.training import device as devices
-from ddhub.training import fit
 from ddhub.training import network as networks
 
 
@@ -112,6 +112,13 @@ def evaluate(
     if left:
         say(f"shard {engine.shard[0]}/{engine.shard[1]}: done; rows left to other shards: {left}")
     return [results.read(path) for path in done]
+
+
+def check_archs(found: Artifact, archs: Sequence[str]) -> None:
+    """Refuse architectures that cannot run on a set's images, before anything is trained or read for it."""
+    source = found.manifest.source
+    for arch in dict.fromkeys(archs):
+        architectures.try_out(arch, len(found.manifest.classes), source.channels, source.resolution)
 
 
 def _cells(

@@ -51,7 +51,8 @@ def settings(overrides: Sequence[str]) -> dict[str, Any]:
     spec, faults = check(SourceSpec, {"dataset": "test", **given}, "source.")
     if spec is None:
         raise UserError("\n".join(faults))
-    return {key: getattr(spec, key) for key in given}
+    changed = {key: getattr(spec, key) for key in given}
+    return {**changed, "hold_out": None} if "test" in changed else changed  # a split that is named is read whole
 
 
 def _settable() -> set[str]:

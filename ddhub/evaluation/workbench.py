@@ -176,7 +176,7 @@ def build(found: Artifact, request: Request) -> Bench:
     spec = origin.source_spec(found, request.source_path) if compared or request.test is None else None
     test_spec = _test_spec(found, request, spec)
     test = sources.load_test(test_spec)
-    what = f"the split '{test_spec.test}' of {test_spec.path or test_spec.dataset}"
+    what = f"the split '{sources.test_words(test_spec)}' of {test_spec.path or test_spec.dataset}"
     test, held = origins.aligned(found, test, what)
     real, training, validation = None, None, None
     if compared:
@@ -196,7 +196,7 @@ def build(found: Artifact, request: Request) -> Bench:
     for arch, decision in decisions.items():
         network(found, arch, decision)
     where = Path(request.test).name if request.test is not None and test_spec.path else test_spec.dataset
-    test_set = f"{where} {test_spec.test}"
+    test_set = f"{where} {sources.test_words(test_spec)}"
     if held < len(record.classes):
         test_set += f" ({held} of {len(record.classes)} classes)"
     test_set += " (training images)" if trained_on else ""

@@ -29,7 +29,7 @@ def context(manifest: Manifest) -> dict[str, Any]:
         "set": manifest.repo_id or PLACEHOLDER,
         "source": source,
         "digits": digits,
-        "test_seeds": [seeds.derive(0, "validation", label) for label in range(10)] if digits else [],
+        "test_seeds": _test_seeds(manifest),
         "classes": len(manifest.classes),
         "home": manifest.home_arch,
         "depth": depth,
@@ -50,6 +50,15 @@ def context(manifest: Manifest) -> dict[str, Any]:
         # Labels on the fly: where the script's ConvNet is what the teachers are.
         "teachers": shipped if exact and all(t.arch == manifest.home_arch for t in manifest.teachers) else [],
     }
+
+
+def _test_seeds(manifest: Manifest) -> list[int]:
+    """The seeds that draw the test images of every class, where a source has no test split."""
+    source = manifest.source
+    if source.dataset == "digits":
+        return [seeds.derive(0, "validation", label) for label in range(10)]
+    labels = range(len(manifest.classes) if source.hold_out is not None else 0)
+    return [seeds.derive(source.split_seed, "test", label) for label in labels]
 
 
 def convnet(manifest: Manifest) -> tuple[int, int, bool]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ddhub.artifact import hub, manifest
 from ddhub.artifact.file_names import CARD, MANIFEST
-from ddhub.base import files
+from ddhub.base import files, hub_client
 from ddhub.base.errors import UserError
 from ddhub.evaluation import find_results
 from ddhub.evaluation import results as rows
@@ -48,6 +48,16 @@ def push(
     except UserError as fault:
         raise UserError(f"{done.url}: published; but here {fault.args[0]}", next=fault.next) from fault
     return Push(repo_id=done.repo_id, commit=done.commit, url=done.url, changed=done.changed)
+
+
+def repo_for(folder: Path) -> str:
+    """The repo that a set in a folder belongs to: the one that it was pushed to, or USER/NAME of who is logged in.
+
+    Raises:
+        UserError: for what is no set, or where nobody is logged in.
+    """
+    record = manifest.read(folder)
+    return record.repo_id or f"{hub_client.user()}/{record.name}"
 
 
 def results(found: Found, *, create_pr: bool = False, yes: bool = False) -> Push:

@@ -1,6 +1,7 @@
 """Tables for people: in the terminal, as Markdown, for the HTML page; no number or name is ever cut."""
 
 import html
+import os
 import re
 import textwrap
 from collections.abc import Sequence
@@ -164,7 +165,8 @@ def show(
 
     # Names are strangers': no markup, no emoji.
     terminal = Console(stderr=stderr, markup=False, emoji=False, highlight=False)
-    width = terminal.width if terminal.is_terminal else WIDTH
+    told = terminal.is_terminal or os.environ.get("COLUMNS", "").isdigit()  # rich obeys COLUMNS
+    width = terminal.width if told else WIDTH
     for text in first:
         terminal.print(oneline(text), style="bold", soft_wrap=True)
     for table in tables:

@@ -31,11 +31,10 @@ from ddhub.base.units import duration
 from ddhub.training.image_store import Store
 
 State = dict[str, Any]
-
 SOON = 5.0  # seconds after the start of a process at which it saves first
 LONG = 5.0  # seconds of a step after which it saves every time,
 COST = 0.02  # if that takes no more than this share of the time
-METRICS = 50  # lines of metrics.jsonl at least, where there are as many steps
+METRICS = 500  # lines of metrics.jsonl of a phase, about: a run of so many steps has one for each
 
 
 class Run:
@@ -251,7 +250,7 @@ class _Clock:
 
     def metrics_due(self, step: int) -> bool:
         """Whether a line of metrics is due, beyond those that people see."""
-        return step % max(1, self.n // METRICS) == 0
+        return step % -(-self.n // METRICS) == 0
 
     def redraw_due(self) -> bool:
         """Whether what people watch is to be read anew."""

@@ -12,12 +12,26 @@ from conftest import QUICK
 import ddhub
 from ddhub.base.resources import ResourceOptions, Resources
 
-VERBS = ["distill", "evaluate", "export", "import_set", "merge", "plan", "pull", "push", "recipes", "report", "verify"]
+VERBS = [
+    "distill",
+    "evaluate",
+    "export",
+    "import_set",
+    "init",
+    "merge",
+    "plan",
+    "pull",
+    "push",
+    "recipes",
+    "report",
+    "verify",
+]
 SCRIPT = """
 from pathlib import Path
 
 import ddhub
 
+chosen: list[str] = ddhub.init("photos", minutes=5, flips=False).chosen
 made = ddhub.distill("digits_ipc1", Path("out"), overrides={"ipc": 2, "method": {"name": "random"}}, threads=1)
 record = made.manifest
 names: list[str] = record.classes

@@ -39,6 +39,7 @@ def distill(task: Task, run: Run) -> SyntheticSet:
     """Run the loop; resumable at any update."""
     config: Config = task.config
     labels, device = task.initial_labels(), task.decisions.device
+    iterations = config.updates(len(labels) * task.parts)
     store = Store(run.folder / f"{run.phase}-images", (len(labels), *task.image_shape), partial(initial, task))
     state: State = {
         "rows": torch.arange(0),  # (B,) the batch of this refresh, and its columns of the store:
@@ -52,7 +53,7 @@ def distill(task: Task, run: Run) -> SyntheticSet:
         "bad": 0,
         "decays": 0,
     }
-    for step in run.steps(config.iterations, state, store):
+    for step in run.steps(iterations, state, store):
         if step % config.refresh_every == 0:
             refresh(state, store, labels, task, step)
         batch, rows = state["batch"], state["rows"]
@@ -64,12 +65,12 @@ def distill(task: Task, run: Run) -> SyntheticSet:
         # The largest value speaks for all images: a step that spoilt them must not be saved as a good one.
         run.log(disagreement=disagreement, largest=batch["images"].abs().max(), lr=state["lr"])
         if config.stopping is not None:
-            if (step + 1) % config.stopping.every == 0 or step + 1 == config.iterations:
+            if (step + 1) % config.stopping.every == 0 or step + 1 == iterations:
                 choose(state, store, labels, task, step + 1)
-        elif step + 1 == (config.iterations + 1) // 2:
+        elif step + 1 == (iterations + 1) // 2:
             settle(state, store, task, step + 1)
             state["lr"] *= config.decay
-    settle(state, store, task, config.iterations)
+    settle(state, store, task, iterations)
     chosen = candidate(store, task) if state["best"] is None else state["best"]
     return SyntheticSet(
         chosen, labels, task.soft_labels(chosen, partial(mapped.tensor, store.folder / "soft_labels.f32"))
@@ -203,7 +204,8 @@ def work(outline: Outline) -> Phase:
     """What a run comes to: students and their teacher's labels at every refresh, updates, scores of whole sets."""
     config, total, image = outline.config, outline.synthetic, 4 * outline.shape.values
     batch, teachers = min(config.batch or total, total), outline.recipe.teachers
-    refreshes = ceil(config.iterations / config.refresh_every)
+    iterations = config.updates(outline.whole)
+    refreshes = ceil(iterations / config.refresh_every)
     asked = 1 if config.teacher == "random" else teachers.count
     columns, views = 3 if config.average else 2, max(1, config.views)
     held = image * batch * (columns + 2 + config.views) + weights_held(outline)
@@ -216,10 +218,10 @@ def work(outline: Outline) -> Phase:
             works.append(training(outline, "students", arch, batch, protocol, times, held=held))
         networks = [(arch, config.snapshots * archs.count(arch)) for arch in sorted(set(archs))]
         run = partial(rehearse, config, outline.network, teachers.arch, archs=archs)
-        steps, networks = config.iterations * views / len(turns), [*networks, (teachers.arch, asked)]
+        steps, networks = iterations * views / len(turns), [*networks, (teachers.arch, asked)]
         works.append(moving(outline, "updates", networks, batch, steps, run, chunk=chunk, held=held))
     if config.stopping is not None:
-        times = ceil(config.iterations / config.stopping.every) * config.stopping.networks
+        times = ceil(iterations / config.stopping.every) * config.stopping.networks
         brief = own_protocol(outline.recipe).model_copy(update={"epochs": config.stopping.epochs})
         works.append(training(outline, "choosing", teachers.arch, total, brief, times, held=2 * image * total))
         works.append(scoring(outline, "choosing: marks", teachers.arch, outline.held_out, times, pixels=True))

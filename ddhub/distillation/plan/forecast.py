@@ -15,6 +15,7 @@ import torch
 from ddhub.base import files, plugins
 from ddhub.base.errors import UserError
 from ddhub.base.log import say
+from ddhub.base.units import counted
 from ddhub.data import preprocess
 from ddhub.distillation import memorisation
 from ddhub.distillation.plan import costs
@@ -60,7 +61,7 @@ def possible(outline: Outline) -> Outline:
     chosen, classes = outline.recipe, outline.shape.classes
     most = max(1, outline.training // classes)
     if chosen.ipc > most:
-        raise UserError(f"ipc: {chosen.ipc} images per class of about {most}", next=f"--set ipc={most}")
+        raise UserError(f"ipc: {counted(chosen.ipc, 'image')} per class of about {most}", next=f"--set ipc={most}")
     if (chosen.labels.top_k or 1) > classes:
         raise UserError(f"labels.top_k: {chosen.labels.top_k} of {classes} classes", next="--set labels.top_k=1")
     return outline

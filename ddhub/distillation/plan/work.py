@@ -38,8 +38,9 @@ def shape(spec: SourceSpec, images: int | None = None, classes: int | None = Non
     """
     name = spec.dataset if spec.dataset == "digits" else catalog.dataset(spec.dataset)
     known = SHAPES.get(name or "", Shape(0, 0, 3, 0))
+    whole = images or (known.images if spec.train == "train" else 0)
     found = Shape(
-        images or (known.images if spec.train == "train" else 0),
+        round(whole * (1 - (spec.hold_out or 0))),
         classes or known.classes,
         spec.channels or known.channels,
         side or spec.resolution or known.side,
@@ -58,6 +59,7 @@ class Outline:
     recipe: Recipe
     shape: Shape
     decisions: Decisions
+    parts: int = 1  # groups of the set that this outline is one of
 
     @cached_property
     def config(self) -> Any:
@@ -68,6 +70,11 @@ class Outline:
     def synthetic(self) -> int:
         """Images to make."""
         return self.recipe.ipc * self.shape.classes
+
+    @property
+    def whole(self) -> int:
+        """Images of the whole set, of which this outline makes one part."""
+        return self.synthetic * self.parts
 
     @property
     def held_out(self) -> int:
@@ -83,7 +90,7 @@ class Outline:
     def group(self) -> "Outline":
         """The outline of one of the recipe's groups."""
         own = self.recipe.model_copy(update={"ipc": self.recipe.ipc // self.recipe.groups, "groups": 1})
-        return replace(self, recipe=own)
+        return replace(self, recipe=own, parts=self.recipe.groups)
 
     def forward(self, arch: str) -> "Forward":
         """What a forward pass of an architecture takes on these images."""

@@ -57,7 +57,7 @@ def test_sections_tell_each_model_once_and_name_the_others():
 
 
 FILES = [Recipe, Manifest, *(method.load(name).config for name in plugins.METHODS.names())]
-OUTCOMES = ("Made", "Pull", "Verification", "Export", "RecipeInfo")
+OUTCOMES = ("Made", "Pull", "Verification", "Export", "RecipeInfo", "Start")
 DOCUMENTS = [Plan, Report, *(getattr(outcomes, name) for name in OUTCOMES)]
 
 

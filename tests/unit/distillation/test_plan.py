@@ -162,7 +162,7 @@ def test_more_workers_than_cores_take_turns(steady, monkeypatch):
     ("overrides", "fault"),
     [
         (["memory=1MB"], "memory: micro_batch of one image takes more than the budget\n  next: --memory 0"),
-        (["ipc=5000"], "ipc: 5000 images per class of about 129\n  next: --set ipc=129"),
+        (["ipc=5000"], "ipc: 5,000 images per class of about 129\n  next: --set ipc=129"),
         (["labels.top_k=50"], "labels.top_k: 50 of 10 classes"),
     ],
 )

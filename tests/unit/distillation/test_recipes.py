@@ -8,6 +8,7 @@ import yaml
 from ddhub.base import files
 from ddhub.base.errors import UserError
 from ddhub.distillation import recipes
+from ddhub.distillation.methods import apm
 
 TINY = """\
 name: tiny
@@ -219,3 +220,10 @@ def test_a_shipped_recipe_is_valid_and_opens_with_its_command(name):
     header = lines[: next(index for index, line in enumerate(lines) if not line.startswith("#"))]
     assert f"# ddhub distill {name}" in header[1:]
     assert not Path(recipes.read(name).source.path or "").parts
+
+
+@pytest.mark.parametrize(("images", "updates"), [(1, 100), (10, 100), (100, 500), (500, 2500), (50_000, 2500)])
+def test_a_recipe_that_says_no_iterations_takes_as_many_as_its_images_need(images, updates):
+    """The paper's 2500 at 500 images and above; a hundred at least."""
+    assert apm.Config().updates(images) == updates
+    assert apm.Config(iterations=7).updates(images) == 7

@@ -337,3 +337,14 @@ def test_one_failed_job_leaves_the_others_done(tmp_path):
     jobs.run_all({path: job(False) for path in paths})
     assert "".join(calls) == "abcd" + "bc" + "c"
     assert sorted(os.listdir(tmp_path)) == list("abcd")
+
+
+def test_a_short_run_has_a_line_of_metrics_for_every_step(tmp_path):
+    """So that a curve can be drawn of it; a long one has hundreds, not one for each step."""
+    for steps, least, most in ((7, 7, 7), (400, 400, 400), (900, 450, 900), (5000, 500, 600)):
+        run = Run(tmp_path / str(steps), "work", report_seconds=1000)
+        for step in run.steps(steps, {}):
+            run.log(value=float(step))
+        entries = lines(tmp_path / str(steps))
+        assert least <= len(entries) <= most
+        assert entries[-1]["step"] == steps and entries[-1]["value"] == steps - 1

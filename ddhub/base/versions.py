@@ -1,0 +1,18 @@
+"""Versions and device that results depend on, told without importing torch."""
+
+import importlib.metadata
+import os
+import platform
+from pathlib import Path
+
+LIBRARIES = ("torch", "timm", "datasets", "huggingface-hub")
+DRIVER = Path("/proc/driver/nvidia/gpus")  # a folder per GPU, where NVIDIA's driver is loaded
+
+
+def described() -> str:
+    """Python, the libraries and the device, a line each."""
+    installed = [f"{name} {importlib.metadata.version(name)}" for name in LIBRARIES]
+    gpus = len(list(DRIVER.iterdir())) if DRIVER.is_dir() else 0
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    device = f"{gpus} NVIDIA GPU{'s' * (gpus != 1)}, " if gpus else ""
+    return f"Python {platform.python_version()}, {', '.join(installed)}\ndevice: {device}{cores} CPU threads"

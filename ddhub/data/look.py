@@ -1,0 +1,87 @@
+"""A first look at a source: which splits, classes and sizes it has. No image is decoded, and no test split is read."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ddhub.base import hub_client
+from ddhub.base.errors import UserError
+from ddhub.data import opening, source, survey
+from ddhub.data.spec import SourceSpec, is_local
+
+
+@dataclass(frozen=True)
+class Holdings:
+    """What a source holds, as far as choices depend on it."""
+
+    spec: SourceSpec  # splits and columns filled in
+    classes: tuple[str, ...]
+    counts: tuple[int, ...]  # images of every class in the train split
+    side: int  # median of the probed images' shorter sides, in pixels
+    uniform: bool  # whether the probed images are squares of one size
+    channels: int  # 1 where every probed image is grey, otherwise 3
+    tested: bool  # whether there is a test split
+
+    @property
+    def images(self) -> int:
+        """Images of the train split."""
+        return sum(self.counts)
+
+    @property
+    def smallest(self) -> int:
+        """Images of the smallest class."""
+        return min(self.counts)
+
+
+def spec_of(place: str) -> SourceSpec:
+    """The spec of a folder here, under its own name, or of a Hub id.
+
+    Raises:
+        UserError: for what is neither.
+    """
+    if not is_local(place):
+        name, _, revision = place.partition("@")
+        if name != "digits" and not hub_client.is_id(name):
+            raise UserError(f"{place}: no such folder, and no Hub id", next="ddhub init FOLDER, or OWNER/NAME")
+        return SourceSpec(dataset=name, revision=revision or None)
+    folder = Path(place).expanduser().absolute()
+    if not folder.is_dir():
+        raise UserError(f"{place}: no such folder", next=f"ls {folder.parent}")
+    if (folder / "ddhub.json").is_file():
+        raise UserError(f"{place}: is a distilled set, not a folder of pictures", next=f"ddhub evaluate {place}")
+    return SourceSpec(dataset=folder.resolve().name or "pictures", path=str(folder))
+
+
+def look(spec: SourceSpec) -> Holdings:
+    """Look at a source.
+
+    Raises:
+        UserError: for what cannot be read as labelled images.
+    """
+    if spec.dataset == "digits" and spec.path is None:
+        split = source.load_train(spec)[0]
+        counts = np.bincount(split.labels.numpy()).tolist()
+        return Holdings(split.spec, split.classes, tuple(counts), 8, True, 1, tested=True)
+    names = opening.split_names(spec)
+    spec = spec if names is None else spec.model_copy(update=_splits(spec, names))
+    images = source.encoded(spec, spec.train)
+    if not len(images):
+        raise UserError(f"source: {spec.path or spec.dataset}: the split is empty", next=f"ls {spec.path or '.'}")
+    spec, labels = images.spec, source.labelled(images)
+    headers = survey.headers(images.only(labels.rows)).values()
+    sizes = {header.size for header in headers}
+    side = int(np.median([min(header.size) for header in headers]))
+    grey = all(header.grey for header in headers)
+    counts = np.bincount(labels.numbers, minlength=len(labels.names)).tolist()
+    tested = names is None or source.is_tested(spec, names)
+    uniform = len(sizes) == 1 and len(set(*sizes)) == 1
+    return Holdings(spec, labels.names, tuple(counts), side, uniform, 1 if grey else 3, tested)
+
+
+def _splits(spec: SourceSpec, names: Sequence[str]) -> dict[str, str]:
+    """The splits to train and to test on: those named, or what stands in for them."""
+    train = spec.train if spec.train in names or len(names) != 1 else names[0]
+    others = [name for name in source.usual_tests(spec) if name in names and name != train]
+    return {"train": train, **({"test": others[0]} if others else {})}

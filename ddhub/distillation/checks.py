@@ -1,0 +1,135 @@
+"""What can be known to fail is found before any work: names, splits, columns, sizes, permissions and disk.
+
+No image is decoded here, and no test split is read.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from ddhub.artifact.recipe import Recipe
+from ddhub.artifact.state import STATE
+from ddhub.base import files, hub_client
+from ddhub.base import room as disk
+from ddhub.base.errors import UserError
+from ddhub.base.log import say
+from ddhub.base.redact import one_line
+from ddhub.base.resources import Resources
+from ddhub.base.units import counted
+from ddhub.data import headers, look, opening, source
+from ddhub.data.catalog import Shape
+from ddhub.data.look import Holdings
+from ddhub.distillation import pipeline
+from ddhub.distillation.plan import forecast, work
+from ddhub.distillation.recipes import method_config, method_of
+from ddhub.training import architectures
+
+
+def check(recipe: Recipe, out: Path, asked: Resources, *, dry: bool = False) -> None:
+    """Refuse what cannot be made; a folder that was begun was checked before.
+
+    Args:
+        dry: look at a dataset of the Hub without fetching its images; one that is out of reach is not looked at.
+
+    Raises:
+        UserError: for whatever the user can mend.
+    """
+    if (out / STATE / "run.json").exists() or pipeline.finished(recipe, out):
+        return
+    for folder in (out, files.home()):
+        writable(folder)
+    for arch in named(recipe):
+        architectures.resolve(arch)
+    local = opening.is_local(recipe.source) or recipe.source.dataset == "digits"
+    try:
+        source.check_test(recipe.source)
+        if dry and not local:
+            header(recipe)
+            return
+    except hub_client.faults() as fault:
+        say(f"{recipe.source.dataset}: not checked, the Hub does not answer ({one_line(fault, 100)})")
+        return
+    held = look.look(recipe.source)
+    images(recipe, held)
+    shape = Shape(held.images, len(held.classes), held.channels, recipe.source.resolution or held.side)
+    if recipe.source.channels:
+        shape = Shape(shape.images, shape.classes, recipe.source.channels, shape.side)
+    for arch in named(recipe):
+        architectures.try_out(arch, shape.classes, shape.channels, shape.side)
+    room(recipe, out, shape, asked)
+
+
+def named(recipe: Recipe) -> list[str]:
+    """The architectures that a recipe names."""
+    teachers = {recipe.teachers.arch} if recipe.teachers.count else set()
+    return sorted(method_of(recipe).architectures_of(method_config(recipe)) | teachers)
+
+
+def writable(folder: Path) -> None:
+    """Refuse a folder that nothing can be written to, or be made at.
+
+    Raises:
+        UserError: naming the folder that has no permission.
+    """
+    there = nearest(folder)
+    if not there.is_dir():
+        raise UserError(f"{there}: is a file, where {folder} belongs", next="choose another --out")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(f"{there}: no permission to write", next=f"ls -ld {there}, or choose another --out")
+
+
+def nearest(folder: Path) -> Path:
+    """The folder itself, or the nearest above it that is there."""
+    return next(each for each in (folder.absolute(), *folder.absolute().parents) if each.exists())
+
+
+def header(recipe: Recipe) -> None:
+    """Check a Hub dataset's columns by its header alone; its images are not fetched.
+
+    Raises:
+        UserError: for a column that is not there.
+    """
+    from datasets import Features
+
+    spec = recipe.source
+    features: Any = headers.builder(spec.dataset, spec.config, spec.revision).info.features
+    if not isinstance(features, Features):
+        return
+    for key, column in (("image", spec.image), ("label", spec.label)):
+        if column is not None and column not in features:
+            raise UserError(f"source.{key}: no column '{column}', only {', '.join(features)}")
+
+
+def images(recipe: Recipe, held: Holdings) -> None:
+    """Refuse more images per class than the smallest class has to distill, and more soft labels than classes.
+
+    Raises:
+        UserError: naming the class.
+    """
+    spec = recipe.source
+    for name, count in zip(held.classes, held.counts, strict=True):
+        left = count if spec.hold_out is None else count - max(1, round(spec.hold_out * count))
+        left -= max(1, round(spec.validation * left))
+        if recipe.ipc > left:
+            raise UserError(
+                f"ipc: {counted(recipe.ipc, 'image')} per class asked for, and class '{name}' has {max(0, left)} in the"
+                f" training part ({counted(count, 'image')} in all)",
+                next=f"--set ipc={left}" if left > 0 else f"add images of '{name}', or leave the class out",
+            )
+    if (recipe.labels.top_k or 1) > len(held.classes):
+        raise UserError(
+            f"labels.top_k: {recipe.labels.top_k} of {counted(len(held.classes), 'class')} asked for",
+            next="--set labels.top_k=null",
+        )
+
+
+def room(recipe: Recipe, out: Path, shape: Shape, asked: Resources) -> None:
+    """Refuse a run whose set, checkpoints and networks the disk has no room for.
+
+    Raises:
+        UserError: saying how much is needed, and how much is free.
+    """
+    outline = work.Outline(recipe, shape, pipeline.decided(recipe, shape, asked))
+    phases = {name: phase for name, phase in forecast.phases(outline).items() if name != "source"}
+    needed = sum(phase.disk for phase in phases.values() if phase is not None)
+    disk.need_room(out, round(needed), "the set and its checkpoints")

@@ -1,0 +1,224 @@
+"""A first recipe for somebody's own pictures: chosen by what they are, for this machine, within a stated time.
+
+Nothing is trained for these choices, and no test data is read.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ddhub.artifact.recipe import Recipe
+from ddhub.artifact.set_name import check_name, is_name
+from ddhub.base.files import safe_name
+from ddhub.base.resources import Resources
+from ddhub.base.strict_yaml import parse_yaml, to_yaml
+from ddhub.base.units import counted, duration
+from ddhub.data import source
+from ddhub.data.look import Holdings
+from ddhub.data.spec import SourceSpec
+from ddhub.distillation import planning, recipes
+from ddhub.training.field_networks import CONVNET_DEPTH
+from ddhub.training.protocol import DSA_OPERATIONS
+
+MINUTES = 15.0
+HOLD_OUT = 0.2  # share of every class that is tested on, where there is no test split
+SIDES = (64, 32, 16, 8)  # resolutions to choose from, in pixels
+SMALLEST = 32  # that larger pictures are reduced to
+WIDTHS = (128, 64, 32)  # of the ConvNet: the field's, and narrower ones for small machines
+IPCS = (10, 5, 2, 1)
+REAL_PER_IMAGE = 4  # real training images for each image to make, at least
+FEW = 100  # images of a class, below which a larger share validates
+SCHEDULES = (1.0, 0.5, 0.25)  # shares of the whole schedule
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the user decided; None and empty leave it to ddhub."""
+
+    minutes: float = MINUTES  # that distilling may take here
+    flips: bool | None = None  # whether mirrored images are used in training; None: yes
+    name: str | None = None
+    ipc: int | None = None
+    resolution: int | None = None  # pixels
+    resources: Resources = field(default_factory=Resources)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A recipe as commented YAML, and what it chose."""
+
+    name: str
+    text: str
+    reasons: list[str] = field(default_factory=list)  # a line each
+    seconds: float = 0.0  # that distilling takes here, foretold
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe."""
+        return recipes.validate(parse_yaml(self.text, self.name), self.name)
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large the work is."""
+
+    side: int
+    width: int
+    schedule: float  # share of the whole schedule
+
+
+def start(held: Holdings, asked: Asked) -> Choice:
+    """Choose a recipe: the largest network and resolution whose whole schedule fits, or else the smallest of all.
+
+    Raises:
+        UserError: for pictures that no set can be made of.
+    """
+    tried: list[tuple[Size, Choice]] = []
+    for size in sizes(held, asked):
+        found = _written(held, asked, size)
+        seconds = _seconds(found.recipe, held, asked.resources)
+        tried.append((size, replace(found, seconds=seconds)))
+        if seconds <= 60 * asked.minutes:
+            break
+    else:
+        tried.sort(key=lambda each: each[1].seconds, reverse=True)
+    size, chosen = tried[-1]
+    return replace(chosen, reasons=[*_reasons(held, asked, size, chosen.recipe), _time(chosen.seconds, asked.minutes)])
+
+
+def sizes(held: Holdings, asked: Asked) -> Iterator[Size]:
+    """Sizes to try, the most work first: less resolution before narrower networks, a shorter schedule last."""
+    if asked.resolution is not None:
+        sides: Sequence[int] = [asked.resolution]
+    elif held.uniform and held.side <= SIDES[0]:
+        sides = [held.side]
+    else:
+        sides = [side for side in SIDES if side <= held.side] or [SIDES[-1]]
+        sides = [side for side in sides if side >= SMALLEST] or sides[:1]
+    for side in sides:
+        for width in WIDTHS:
+            yield Size(side, width, SCHEDULES[0])
+    yield from (Size(sides[-1], WIDTHS[-1], schedule) for schedule in SCHEDULES[1:])
+
+
+def _seconds(recipe: Recipe, held: Holdings, resources: Resources) -> float:
+    """Seconds that distilling takes here, as `ddhub plan` tells them."""
+    told = planning.Told(held.images, len(held.classes), recipe.source.resolution)
+    return planning.plan(recipe, resources, told).sum.wall_seconds
+
+
+def training_images(held: Holdings) -> int:
+    """Images of the smallest class that are left to distill, once test and validation part are held out."""
+    left = held.smallest if held.tested else held.smallest - max(1, round(HOLD_OUT * held.smallest))
+    return left - max(1, round(_validation(held) * left))
+
+
+def _validation(held: Holdings) -> float:
+    return 0.2 if held.smallest < FEW else 0.1
+
+
+def _ipc(held: Holdings, asked: Asked) -> int:
+    real = training_images(held)
+    return asked.ipc or next((ipc for ipc in IPCS if ipc * REAL_PER_IMAGE <= real), 1)
+
+
+def name_of(spec: SourceSpec, asked: Asked) -> str:
+    """A valid name: as asked, or as near to the source's as one can be."""
+    if asked.name is not None:
+        return check_name(asked.name)
+    plain = safe_name(spec.dataset.rpartition("/")[2]).strip("._-")
+    return plain if is_name(plain) else "pictures"
+
+
+def _depth(side: int) -> int:
+    """Blocks of the ConvNet: the field's for the nearest side at or below."""
+    return max((depth for known, depth in CONVNET_DEPTH.items() if known <= side), default=1)
+
+
+def _written(held: Holdings, asked: Asked, size: Size) -> Choice:
+    """The recipe of a size as commented YAML."""
+    spec, classes, ipc = held.spec, len(held.classes), _ipc(held, asked)
+    arch = f"convnet{_depth(size.side)}_w{size.width}"
+    real, made = training_images(held) * classes, ipc * classes
+    batch = 64 if real < 5000 else 128
+    epochs = min(100, max(10, round(size.schedule * 1500 * batch / real)))
+    student_batch = min(50, made) if made > 1 else 2
+    operations = [word for word in DSA_OPERATIONS if word != "flip" or asked.flips is not False]
+    name = name_of(spec, asked)
+    mirrored = "# Training mirrors images: take flip_ out where a mirror image is wrong, as of text and digits."
+    if asked.flips is False:
+        mirrored = "# Training mirrors no image: a mirrored one may be of another class."
+    test = f"  test: {_scalar(source.test_words(spec))}   # the evaluation alone opens it\n"
+    if not held.tested:
+        test = f"  hold_out: {HOLD_OUT}   # of every class, for testing: there is no test split\n"
+    lines = f"""\
+# {counted(ipc, "image")} per class from {counted(held.images, "picture")} of {counted(classes, "class")}, \
+by adversarial prediction matching. arXiv:2312.08912.
+# ddhub distill {name}.yaml
+name: {_scalar(name)}
+seed: 0
+ipc: {ipc}   # images to make of every class
+source:
+  dataset: {_scalar(spec.dataset)}   # what the set says that it was made from
+{f"  path: {_scalar(spec.path)}   # where it lies here; never published" + chr(10) if spec.path else ""}\
+{f"  revision: {_scalar(spec.revision)}" + chr(10) if spec.revision else ""}\
+{f"  config: {_scalar(spec.config)}" + chr(10) if spec.config else ""}\
+  image: {_scalar(spec.image)}
+  label: {_scalar(spec.label)}
+  train: {_scalar(spec.train)}
+{test}\
+  validation: {_validation(held)}   # of every class, for choices on the way
+  resolution: {size.side}   # pixels a side; pictures are resized to a square
+  channels: {held.channels}
+{mirrored}
+augment: {"_".join(operations)}
+# Networks trained on the pictures, which the set is made to agree with.
+teachers: {{arch: {arch}, count: 3, epochs: {epochs}, lr: 0.02, batch: {batch}}}
+method:
+  name: apm
+  iterations: {round(120 * size.schedule)}   # updates of the images: more take longer, and often help
+  refresh_every: 4   # updates between two fresh students
+  snapshots: 5
+  student: {{arch: {arch}, epochs: 50, lr: 0.02, batch: {student_batch}}}
+  lr_images: {0.3 * student_batch:g}
+  average: 0.95   # ship a moving average of the images
+labels: {{form: logits, teachers: mean}}
+# How the set is meant to be trained on, and how many trainings a number takes.
+evaluate: {{epochs: 300, lr: 0.02, batch: {student_batch}, min_steps: 500, seeds: 5, full_epochs: {epochs}}}
+publish:
+  license: null   # of your pictures, such as cc-by-4.0: say it before you push
+  pretty_name: {_scalar(f"{name} distilled by APM, {counted(ipc, 'image')} per class")}
+"""
+    return Choice(name, lines)
+
+
+def _scalar(value: Any) -> str:
+    """A value as YAML, on one line."""
+    return to_yaml({"": value}).partition(": ")[2].strip()
+
+
+def _reasons(held: Holdings, asked: Asked, size: Size, recipe: Recipe) -> list[str]:
+    """What was chosen and why, a line each."""
+    classes, smallest = counted(len(held.classes), "class"), counted(held.smallest, "picture")
+    told = [f"pictures: {held.images:,} of {classes}; the smallest class has {smallest}"]
+    if not held.tested:
+        told.append(
+            f"test part: {HOLD_OUT:.0%} of every class, held out before anything else, because there is no test split"
+        )
+    kept = "as the pictures are" if held.uniform and size.side == held.side else f"of about {held.side}, for the time"
+    told += [
+        f"resolution: {size.side} pixels a side, {kept}" if asked.resolution is None else f"resolution: {size.side}",
+        f"ipc: {counted(recipe.ipc, 'image')} per class, from {training_images(held)} to distill in the smallest class",
+        f"network: {recipe.teachers.arch}, {'the widest' if size.width == WIDTHS[0] else 'as wide as'} the time allows",
+        "augmentation: with flips; --no-flips where a mirror image is wrong (text, digits)"
+        if asked.flips is not False
+        else "augmentation: without flips, as asked",
+        f"steps: {recipe.teachers.epochs} epochs for {recipe.teachers.count} teachers,"
+        f" {recipe.method['iterations']} updates of the images",
+    ]
+    return told
+
+
+def _time(seconds: float, minutes: float) -> str:
+    over = "" if seconds <= 60 * minutes else f", more than the {minutes:g} minutes asked for: nothing smaller is known"
+    return f"time: about {duration(seconds)} here by ddhub plan (a rough guess){over}"

@@ -1,0 +1,174 @@
+"""From somebody's own pictures to a recipe's file: where `init` and `distill ./folder` begin.
+
+What looks at pictures is imported when there are some: a misspelt recipe costs no second of torch's start.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Unpack
+
+from pydantic import Field
+
+from ddhub.artifact.recipe import Recipe
+from ddhub.base import hub_client
+from ddhub.base.document import Document
+from ddhub.base.errors import UserError
+from ddhub.base.files import shipped_recipes, write_bytes
+from ddhub.base.log import say
+from ddhub.base.resources import ResourceOptions, Resources
+from ddhub.base.strict_yaml import parse_yaml
+from ddhub.data.spec import is_local
+from ddhub.distillation import recipes
+
+if TYPE_CHECKING:
+    from ddhub.distillation.choices import Asked, Choice
+
+
+def is_pictures(reference: str) -> bool:
+    """Whether a reference is a folder of pictures or a Hub dataset, not a recipe's path or name."""
+    path = Path(reference)
+    if not reference or path.is_file() or path.suffix in (".yaml", ".yml"):
+        return False
+    shipped = path.parent == Path("recipes") and path.name in shipped_recipes()
+    return path.is_dir() or is_local(reference) or (hub_client.is_id(reference) and not shipped)
+
+
+class Start(Document):
+    """A recipe for somebody's own pictures, as `init` writes it."""
+
+    recipe: str = Field(description="File of the recipe.")
+    name: str = Field(description="Name of the set that it makes.")
+    chosen: list[str] = Field(description="What was chosen and why, a line each.")
+    seconds: float = Field(description="Seconds that distilling takes here, foretold.")
+
+    def __repr__(self) -> str:
+        return f"<Start {self.recipe}: {'; '.join(self.chosen)}>"
+
+
+def init(
+    source: str | Path,
+    out: str | Path | None = None,
+    *,
+    minutes: float = 15,
+    flips: bool = True,
+    name: str | None = None,
+    ipc: int | None = None,
+    resolution: int | None = None,
+    **resources: Unpack[ResourceOptions],
+) -> Start:
+    """Write a recipe for somebody's own pictures, chosen by what they are and by what this machine does in the time.
+
+    Args:
+        source: a folder of pictures, or a Hub id.
+        out: the recipe's file; None takes `NAME.yaml` here.
+        minutes: that distilling may take here.
+        flips: whether training mirrors images; not where a mirrored picture is of another class.
+        name: of the set; None takes the source's.
+        ipc: images to make of every class; None chooses.
+        resolution: pixels a side; None chooses.
+        resources: fields of `ddhub.base.resources.Resources`.
+
+    Raises:
+        UserError: for what cannot be read as labelled images, and a file that is there already.
+    """
+    from ddhub.data import look
+    from ddhub.distillation import choices
+
+    asked = choices.Asked(minutes, flips, name, ipc, resolution, Resources(**resources))
+    spec = look.spec_of(str(source))
+    path = Path(out) if out is not None else Path(f"{choices.name_of(spec, asked)}.yaml")
+    refuse_there(path)  # before the look, which can take minutes
+    found = choices.start(look.look(spec), asked)
+    write(found, path)
+    return Start(recipe=str(path), name=found.name, chosen=found.reasons, seconds=found.seconds)
+
+
+def begin(place: str, asked: "Asked") -> tuple[Path, "Choice | None"]:
+    """The file of the recipe for a folder of pictures or a Hub dataset, and what is chosen, or None where it is there.
+
+    A file that an earlier call wrote for the same pictures is gone on with.
+
+    Raises:
+        UserError: where the file is somebody else's, or the pictures cannot be used.
+    """
+    from ddhub.data import look
+    from ddhub.distillation import choices
+
+    spec = look.spec_of(place)
+    path = Path(f"{choices.name_of(spec, asked)}.yaml")
+    if path.exists():
+        known = recipes.read(str(path)).source
+        if (known.dataset, known.path) != (spec.dataset, spec.path):
+            raise UserError(
+                f"{path}: is a recipe for other pictures ({known.path or known.dataset})",
+                next=f"ddhub init {place} --name ANOTHER, then: ddhub distill ANOTHER.yaml",
+            )
+        return path, None
+    return path, choices.start(look.look(spec), asked)
+
+
+def recipe_file(reference: str, minutes: float | None, flips: bool | None, resources: Resources) -> str:
+    """The recipe that a reference stands for; for pictures it is chosen, written and said first.
+
+    Raises:
+        UserError: for choices that a recipe has made already.
+    """
+    asked = asked_of(reference, minutes, flips, resources)
+    if asked is None:
+        return reference
+    path, found = begin(reference, asked)
+    if found is None:
+        say(f"{path}: goes on with this recipe, written before; remove it to choose anew")
+    else:
+        write(found, path)
+        for line in [*found.reasons, f"recipe: {path}"]:
+            say(line)
+    return str(path)
+
+
+def resolved(
+    reference: str, overrides: Sequence[str], minutes: float | None, flips: bool | None, resources: Resources
+) -> tuple[Recipe, list[str]]:
+    """The recipe that a reference stands for, and what was chosen for pictures; nothing is written.
+
+    Raises:
+        UserError: for what is no recipe and no pictures.
+    """
+    asked = asked_of(reference, minutes, flips, resources)
+    path, found = (Path(reference), None) if asked is None else begin(reference, asked)
+    if found is None:
+        return recipes.read(str(path) if asked else reference, overrides), []
+    data = parse_yaml(found.text, found.name)
+    return recipes.resolve(data, found.name, overrides), found.reasons
+
+
+def asked_of(reference: str, minutes: float | None, flips: bool | None, resources: Resources) -> "Asked | None":
+    """What the user decided of pictures; None for a recipe.
+
+    Raises:
+        UserError: for choices that a recipe has made already.
+    """
+    if is_pictures(reference):
+        from ddhub.distillation import choices
+
+        return choices.Asked(choices.MINUTES if minutes is None else minutes, flips, resources=resources)
+    for option, given in (("--minutes", minutes), ("--no-flips", flips)):
+        if given is not None:
+            raise UserError(f"{option}: of pictures; a recipe says its steps and augmentation", next="--set KEY=VALUE")
+    return None
+
+
+def refuse_there(path: Path) -> None:
+    """Refuse a recipe's file that is there already."""
+    if path.exists():
+        raise UserError(f"{path}: is there already", next=f"ddhub distill {path}, or choose another --out")
+
+
+def write(found: "Choice", path: Path) -> None:
+    """Write the recipe to a file of its own.
+
+    Raises:
+        UserError: where the file is there already, or cannot be written.
+    """
+    refuse_there(path)
+    write_bytes(path, found.text.encode())

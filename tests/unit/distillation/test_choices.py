@@ -1,0 +1,123 @@
+"""A first recipe for somebody's own pictures: what is chosen follows from what they are and from the time."""
+
+from dataclasses import replace
+
+import pytest
+
+from ddhub.base.strict_yaml import parse_yaml
+from ddhub.data.look import Holdings
+from ddhub.data.spec import SourceSpec
+from ddhub.distillation import choices, planning
+from ddhub.distillation.choices import Asked
+
+PHOTOS = Holdings(
+    SourceSpec(dataset="photos", path="/here/photos", image="image", label="label"),
+    ("cat", "dog", "owl", "yak"),
+    (60, 60, 60, 60),
+    side=120,
+    uniform=False,
+    channels=3,
+    tested=False,
+)
+
+
+@pytest.fixture(autouse=True)
+def seconds(monkeypatch):
+    """A machine whose seconds are the parameters of the network, so that no try on noise decides the test."""
+    looked_at = []
+
+    def plan(recipe, resources, told):
+        looked_at.append(recipe)
+        work = int(recipe.teachers.arch.rpartition("_w")[2]) * recipe.source.resolution**2
+        spent = work * recipe.method["iterations"] / 120 / 64
+        return type("Plan", (), {"sum": type("Sum", (), {"wall_seconds": spent})})
+
+    monkeypatch.setattr(planning, "plan", plan)
+    return looked_at
+
+
+def chosen(held: Holdings = PHOTOS, **asked) -> choices.Choice:
+    return choices.start(held, Asked(**asked))
+
+
+def test_the_recipe_is_yaml_with_comments_that_reads_back():
+    """What is written is what is chosen; every part of it says what it is for."""
+    found = chosen()
+    recipe = found.recipe
+    assert (recipe.name, recipe.source.path, recipe.source.dataset) == ("photos", "/here/photos", "photos")
+    assert recipe.ipc == 5 and recipe.method["name"] == "apm"
+    assert found.text.count("#") > 10
+    assert all(len(line) <= 120 for line in found.text.splitlines())
+
+
+def test_a_test_part_is_held_out_only_where_there_is_none():
+    """The split of a source that has one is tested on."""
+    assert chosen().recipe.source.hold_out == choices.HOLD_OUT
+    assert any("held out before anything else" in line for line in chosen().reasons)
+    tested = chosen(replace(PHOTOS, tested=True))
+    assert tested.recipe.source.hold_out is None and tested.recipe.source.test == "test"
+    assert not any("held out" in line for line in tested.reasons)
+
+
+def test_flips_are_a_stated_default():
+    """On, and said so; off where asked."""
+    assert "flip" in chosen().recipe.augment.split("_")
+    assert any("--no-flips" in line for line in chosen().reasons)
+    without = chosen(flips=False)
+    assert without.recipe.augment == "color_crop_cutout_scale_rotate"
+    assert any("without flips" in line for line in without.reasons)
+
+
+def test_more_time_buys_larger_networks_and_pictures(seconds):
+    """The work grows with the minutes, and never past them where something smaller is known."""
+    found = [chosen(minutes=minutes) for minutes in (10, 20, 40, 200)]
+    works = [start.seconds for start in found]
+    assert works == sorted(works) and len(set(works)) == 4
+    assert all(start.seconds <= 60 * minutes for start, minutes in zip(found, (10, 20, 40, 200), strict=True))
+    assert found[-1].recipe.source.resolution == 64
+
+
+def test_too_little_time_takes_the_least_and_says_so():
+    """A recipe all the same: whoever waits longer has a set."""
+    found = chosen(minutes=0.1)
+    assert found.recipe.method["iterations"] == 30
+    assert "more than the 0.1 minutes asked for" in found.reasons[-1]
+
+
+@pytest.mark.parametrize(
+    ("held", "side"),
+    [
+        (replace(PHOTOS, side=28, uniform=True, channels=1), 28),
+        (replace(PHOTOS, side=48, uniform=False), 32),
+        (replace(PHOTOS, side=20, uniform=False), 16),
+        (replace(PHOTOS, side=5, uniform=False), 8),
+    ],
+)
+def test_pictures_are_not_enlarged_without_need(held, side):
+    """Squares of one size stay as they are; others become the next smaller usual size."""
+    assert chosen(held, minutes=10**6).recipe.source.resolution == side
+
+
+@pytest.mark.parametrize(("count", "ipc"), [(3, 1), (8, 1), (12, 2), (60, 5), (1000, 10)])
+def test_images_per_class_follow_the_smallest_class(count, ipc):
+    """Some real images for each that is made; one at least."""
+    assert chosen(replace(PHOTOS, counts=(5000, count, 5000, 5000))).recipe.ipc == ipc
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [("photos", "photos"), ("my photos (2)", "my_photos__2"), ("...", "pictures"), ("猫", "pictures")],
+)
+def test_any_folder_gives_a_valid_name(folder, name):
+    """And the recipe keeps the folder's own name as YAML that reads back."""
+    held = replace(PHOTOS, spec=PHOTOS.spec.model_copy(update={"dataset": folder, "path": f"/here/{folder}: #1"}))
+    found = chosen(held)
+    assert found.name == name == found.recipe.name
+    assert parse_yaml(found.text, "x")["source"]["path"] == f"/here/{folder}: #1"
+    assert found.recipe.source.dataset == folder
+
+
+def test_what_the_user_decided_is_kept():
+    """Images per class, pixels and name."""
+    recipe = chosen(ipc=3, resolution=48, name="mine").recipe
+    assert (recipe.ipc, recipe.source.resolution, recipe.name) == (3, 48, "mine")
