@@ -109,7 +109,7 @@ def test_tensors_in_a_repo(form, server, image_folder, tmp_path):
     """One file, or images and labels in two."""
     images = torch.rand(6, 3, 12, 12, generator=torch.Generator().manual_seed(0))
     labels = torch.tensor([2, 0, 1, 1, 0, 2])
-    told = {"factor": 1} if form == "idc" else {"mean": (0.0,) * 3, "std": (1.0,) * 3}
+    told = {} if form == "idc" else {"mean": (0.0,) * 3, "std": (1.0,) * 3}
     entries = {
         "dc": {"cifar10/res_DataDAM_CIFAR10_ConvNet_2ipc_.pt": saved({"data": [images, labels]})},
         "idc": {"cifar10/data_best.pt": saved([images, labels])},
@@ -121,7 +121,8 @@ def test_tensors_in_a_repo(form, server, image_folder, tmp_path):
         },
     }[form]
     published(server, entries)
-    _, found = brought(tmp_path, image_folder, **told)
+    reading = {"factor": 1} if form == "idc" else {}
+    _, found = brought(tmp_path, image_folder, **reading, **told)
     assert found.labels.tolist() == labels.tolist()
     assert torch.equal(found.images, (images * 255).round().byte())
     assert found.manifest.protocol.lr == pytest.approx(0.2 if form == "pair in a folder" else 0.01)
