@@ -96,6 +96,8 @@ def import_set(path: Path, out: Path, asked: Asked) -> Path:
         input_space.check_plausible(found.images, space, path.name)
     found, order_notes = class_order.settle(found, split.classes, named, asked.order == "source", path.name)
     fitted, space_notes = input_space.fit(space, split)
+    if found.unit:
+        found = replace(found, images=fitted.inputs_from_unit(found.images), unit=False)
     plausibility.check(found.images, fitted, path.name, affirmed=asked.space.mean is not None)
     notes = [*fetched, *found.notes, *order_notes, *space_notes]
     origin.remember(_write(out, name, layout, asked, found, split, fitted, notes), local)
@@ -274,8 +276,6 @@ def _write(
     """Write payload and manifest, and return this; `notes` is completed by what is found out here."""
     assert found.labels is not None
     exact = found.images if found.images.is_floating_point() else None
-    if exact is not None and found.unit:
-        exact = fitted.inputs_from_unit(exact)
     shown, clipped = (found.images, 0.0) if exact is None else fitted.pixels(exact)
     rows = Rows(shown, found.labels, found.soft, None, exact)
     counts = found.labels.bincount(minlength=len(split.classes)).tolist()

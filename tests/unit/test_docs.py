@@ -19,7 +19,7 @@ from PIL import Image
 from ddhub.base import files
 from ddhub.cli.app import main
 from ddhub.evaluation import protocols
-from ddhub.training import architectures
+from ddhub.training import architectures, field_networks
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -265,7 +265,7 @@ def test_the_layout_it_shows_works(tmp_path, monkeypatch):
 def test_the_architecture_it_shows_works(monkeypatch):
     """The line goes into the table and builds a network with a stem for small images."""
     line = block(DOCS / "extending" / "architecture.md", "python")
-    monkeypatch.setattr(architectures, "TABLE", {**architectures.TABLE, **eval("{" + line + "}", vars(architectures))})
+    monkeypatch.setattr(architectures, "TABLE", {**architectures.TABLE, **eval("{" + line + "}", vars(field_networks))})
     net = architectures.try_out("resnet34", classes=10, channels=3, side=32)
     assert net.conv1.kernel_size == (3, 3)
     architectures.try_out("timm:mobilenetv3_small_050", classes=10, channels=3, side=32)
@@ -276,7 +276,7 @@ def test_the_protocol_it_shows_works(quickstart, monkeypatch):
     page = DOCS / "extending" / "protocol.md"
     line = block(page, "python")
     table = {**protocols.PROTOCOLS, **eval("{" + line + "}", vars(protocols))}
-    for module in (protocols, sys.modules["ddhub.evaluation.grid"]):
+    for module in (protocols, sys.modules["ddhub.evaluation.choices"]):
         monkeypatch.setattr(module, "PROTOCOLS", table)
     monkeypatch.chdir(quickstart[0])
     assert "patient epochs=1" in run(block(page, "", "ddhub evaluate"), *EVALUATE, "--baselines", "none")

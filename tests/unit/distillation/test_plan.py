@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from ddhub import api
 from ddhub.base import files
 from ddhub.base.errors import UserError
+from ddhub.base.resources import Resources
 from ddhub.cli.app import main
 from ddhub.data import catalog, source
 from ddhub.data.catalog import Shape
@@ -100,7 +101,7 @@ def test_views_and_families_of_students_are_counted(steady):
     def works(*overrides):
         found = api.plan(
             "digits_ipc10", overrides=["method.iterations=40", "method.refresh_every=4", *overrides], threads=1
-        )
+        ).to_dict()
         return [each for each in row(found, "distill")["works"] if each["name"] in ("updates", "students")]
 
     def total(found, name):
@@ -184,7 +185,8 @@ def test_a_finished_run_is_never_refused_by_an_estimate():
 def test_teachers_are_shared_by_workers(steady):
     """Three teachers by two workers: two of them on the clock, one after the other; what is one job stays one."""
     one, two = (
-        api.plan("digits_ipc1", overrides=["teachers.count=3"], workers=workers, threads=1) for workers in (1, 2)
+        api.plan("digits_ipc1", overrides=["teachers.count=3"], workers=workers, threads=1).to_dict()
+        for workers in (1, 2)
     )
     alone, shared = row(one, "teachers"), row(two, "teachers")
     work = alone["seconds"] - alone["compiling"]
@@ -303,7 +305,7 @@ def test_a_history_that_cannot_be_written_fails_nothing(steady):
     task = SimpleNamespace(
         recipe=recipes.read("digits_ipc1"),
         source=source.load_train(recipes.read("digits_ipc1").source)[0],
-        decisions=pipeline.decided(recipes.read("digits_ipc1"), catalog.SHAPES["digits"], {"threads": 1}),
+        decisions=pipeline.decided(recipes.read("digits_ipc1"), catalog.SHAPES["digits"], Resources(threads=1)),
     )
     seconds = dict.fromkeys(history.COMPARED, 1.0)
     history.note(task, seconds, history.Watch())

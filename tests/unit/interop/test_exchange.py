@@ -37,13 +37,20 @@ def distilled(out, source, dataset, *more):
 
 
 @pytest.fixture(scope="module")
-def grouped(image_folder, tmp_path_factory):
+def grouped_once(image_folder, tmp_path_factory):
     """Two groups of five images per class: labels come 0..2, 0..2 in the rows."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DDHUB_HOME", str(tmp_path_factory.mktemp("home")))
         return distilled(
             tmp_path_factory.mktemp("grouped") / "set", image_folder, "uoft-cs/cifar10", "ipc=10", "groups=2"
         )
+
+
+@pytest.fixture
+def grouped(grouped_once, image_folder):
+    """That set, as one that was made in this test's cache."""
+    origin.remember(grouped_once.manifest, str(image_folder))
+    return grouped_once
 
 
 def run(command):
@@ -136,17 +143,12 @@ def test_class_folders_can_have_names(grouped, tmp_path):
     assert (tmp_path / "numbered" / "classes.txt").read_text() == "red\ngreen\nblue\n"
     (tmp_path / "numbered" / "classes.txt").write_text("blue\nred\ngreen\n")
     source = grouped.manifest.source
-    spec = {"overrides": [f"source.path={importing.Path(remembered(grouped))}"]}
+    spec = {"overrides": [f"source.path={origin.remembered(grouped.manifest)}"]}
     again = bring(tmp_path / "numbered", tmp_path / "a", source.dataset, **spec)
     assert again.labels.bincount().tolist() == [10, 10, 10] and again.labels[0] == 2
     assert "class order: by name" in again.manifest.imported.notes
     with pytest.raises(UserError, match="--layout folder --named"):
         api.export(grouped.folder, "mtt", tmp_path / "no", named=True)
-
-
-def remembered(found):
-
-    return origin.remembered(found.folder)
 
 
 PAIRS = [
