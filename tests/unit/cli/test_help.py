@@ -9,6 +9,7 @@ import torch
 from click.testing import CliRunner
 
 from ddhub import __version__
+from ddhub.base import progress
 from ddhub.cli.app import main
 from ddhub.reports import tables
 
@@ -73,8 +74,9 @@ def test_tables_are_as_wide_as_columns_says(columns, monkeypatch, capsys):
     assert max(map(len, lines)) > columns - 30
 
 
-def test_a_plan_as_json_is_all_that_is_printed():
-    """Neither table nor sentence beside it."""
+def test_a_plan_as_json_is_all_that_is_printed(monkeypatch):
+    """Neither table nor sentence beside it; how long it lasts is not told here, however slow the machine."""
+    monkeypatch.setattr(progress, "SILENCE", 3600)
     result = CliRunner().invoke(main, ["plan", "digits_ipc1", "--threads", "1", "--json"])
     assert json.loads(result.stdout)["recipe"] == "digits_ipc1"
     assert result.stderr == ""
