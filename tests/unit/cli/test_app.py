@@ -54,7 +54,7 @@ def test_dry_run_prints_a_recipe_that_reads_back(tmp_path):
         (["evaluate", ".", "--protocols", "nativ"], 1, "did you mean 'native'"),
         (["evaluate", ".", "--baselines", "rnd"], 1, "baseline 'rnd': unknown"),
         (["evaluate", ".", "--seeds", "0"], 2, "--seeds"),
-        (["evaluate", ".", "--set", "source.train=x"], 1, "only source.path=FOLDER"),
+        (["evaluate", ".", "--set", "source.train=x"], 1, "of the source, only source.test, "),
     ],
 )
 def test_a_bad_input_gets_a_clear_error(arguments, code, said, tmp_path, monkeypatch):
