@@ -220,12 +220,11 @@ def evaluate(
     Raises:
         UserError: before any training for whatever cannot be evaluated; after it for rows that failed.
     """
-    from ddhub.evaluation import find_set, origins
+    from ddhub.evaluation import find_set
 
     asked = Resources(**resources)
     jobs.choose(asked.workers, asked.shard, asked.ray)
     choices.check(protocols, baselines, archs)
-    origins.settings(test_settings)
     place = find_set.locate(str(set), out, source, importing or {})
     from ddhub.artifact import folder as folders
     from ddhub.evaluation import grid as grids
