@@ -25,7 +25,6 @@ from ddhub.artifact import folder as folders
 from ddhub.artifact import parquet
 from ddhub.artifact.parquet import Rows
 from ddhub.data import decode, preprocess
-from ddhub.data.spec import SourceSpec
 from ddhub.interop import importing, reading
 from ddhub.interop.reading import Reading
 from ddhub.training import architectures, teacher_file, teachers
