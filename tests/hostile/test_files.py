@@ -25,7 +25,6 @@ from ddhub.artifact import folder as folders
 from ddhub.artifact import parquet
 from ddhub.artifact.parquet import Rows
 from ddhub.data import decode, preprocess
-from ddhub.data.spec import SourceSpec
 from ddhub.interop import importing, reading
 from ddhub.interop.reading import Reading
 from ddhub.training import architectures, teacher_file, teachers
@@ -156,8 +155,11 @@ def png_that_claims(side: int) -> bytes:
 @given(CHANGES, st.sampled_from(["PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM"]))
 def test_spoilt_pictures_are_decoded_or_refused(changes, kind):
     content = spoiled(encoded(Image.new("RGB", (8, 8), (9, 99, 199)), kind), changes)
-    spec = SourceSpec(dataset="d", image="image", label="label", resolution=8, channels=3)
-    said(lambda: decode.pixels({"bytes": content, "path": None}, spec), "source: d: an image")
+    where = "source: d: an image"
+    said(
+        lambda: decode.picture(content, where, lambda image: decode.array(image, decode.Rules(), where, False, 8)),
+        where,
+    )
 
 
 def test_pictures_are_looked_at_before_they_are_decoded(tmp_path, make_folder):
@@ -247,19 +249,20 @@ CODE = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_AS, (10 * 2**30, 10 * 2**30))
 from pathlib import Path
-from ddhub import artifact, foreign, parquet
-from ddhub.errors import UserError
-from ddhub.foreign import Reading
+from ddhub.artifact import folder as folders
+from ddhub.base.errors import UserError
+from ddhub.interop import reading
+from ddhub.interop.reading import Reading
 for name in sys.argv[1:]:
     path = Path(name)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     try:
         if path.is_dir():
-            artifact.read_data(path, (3, 8, 8), 3)
+            folders.read_data(path, (3, 8, 8), 3)
         elif path.suffix == ".npz":
-            foreign.arrays(path, Reading(limit=5 * 10**7))
+            reading.arrays(path, Reading(limit=5 * 10**7))
         else:
-            foreign.pictures(foreign.load(path, Reading(limit=10**9)), path.name, Reading(limit=10**9))
+            reading.pictures(reading.load(path, Reading(limit=10**9)), path.name, Reading(limit=10**9))
         print(path.name, "was read")
     except UserError as fault:
         grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024

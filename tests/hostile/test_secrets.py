@@ -51,9 +51,9 @@ def watch():
             except OSError:
                 pass
 
-watcher = threading.Thread(target=watch)
+watcher = threading.Thread(target=watch, daemon=True)
 watcher.start()
-from ddhub.cli import main
+from ddhub.cli.app import main
 codes = []
 for words in commands:
     try:

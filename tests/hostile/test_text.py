@@ -190,7 +190,7 @@ RECIPES = {
     "a large number": ("seed: 0x" + "f" * 9000, "beyond 64 bits"),
     "half a character": ('name: "\\ud800"', "surrogates"),
     "another's code as a method": ("method: {name: os}", "no method 'os'"),
-    "a path as a method": ("method: {name: ../../evil}", "no method '../../evil'"),
+    "a path as a method": ("method: {name: ../../evil}", "../../evil: no method can be read there"),
     "a module as a method": ("method: {name: _hidden}", "no method '_hidden'"),
 }
 

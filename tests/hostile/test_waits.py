@@ -80,7 +80,7 @@ def test_a_pipe_in_a_files_place_keeps_nobody_waiting(name, folder):
     """Whichever file of a set: it is verified, drawn, reported and evaluated, or refused."""
     put(folder / name, "pipe")
     soon(lambda: verify.faults(folder))
-    soon(lambda: api.write_card(folder))
+    soon(lambda: api.card(folder))
     soon(lambda: api.report([str(folder)]))
     soon(
         lambda: api.evaluate(

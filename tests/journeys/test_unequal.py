@@ -93,7 +93,7 @@ def test_they_are_merged(tailed, image_folder, tmp_path):
     """With each other and with equal ones: counts add up class by class, groups are counted each for itself."""
     other = bring(long_tailed(tmp_path / "more", [1, 3, 1], 1), tmp_path / "other", image_folder, epochs=2, **PLAIN)
     equal = bring(long_tailed(tmp_path / "even", [2, 2, 2], 2), tmp_path / "equal", image_folder, epochs=2, **PLAIN)
-    api.merge([str(each.folder) for each in (tailed, other, equal)], tmp_path / "merged")
+    api.merge(tailed.folder, other.folder, equal.folder, out=tmp_path / "merged")
     record = manifest.read(tmp_path / "merged")
     assert record.counts == [7, 6, 5] and record.groups == 3
     assert record.counts_of_groups == [COUNTS, [1, 3, 1], [2, 2, 2]]
@@ -103,7 +103,7 @@ def test_they_are_merged(tailed, image_folder, tmp_path):
 
 def test_merged_counts_can_become_equal(tailed, image_folder, tmp_path):
     other = bring(long_tailed(tmp_path / "rest", [1, 4, 3], 1), tmp_path / "other", image_folder, epochs=2, **PLAIN)
-    api.merge([str(tailed.folder), str(other.folder)], tmp_path / "merged")
+    api.merge(tailed.folder, other.folder, out=tmp_path / "merged")
     record = manifest.read(tmp_path / "merged")
     assert record.unequal is None and record.ipc == 5
     assert verify.faults(tmp_path / "merged") == []
@@ -133,6 +133,6 @@ def test_a_report_of_several_sets_sorts_them_by_images(tailed, image_folder, tmp
     big = bring(long_tailed(tmp_path / "big", [5, 5, 5], 3), tmp_path / "large", image_folder, epochs=1, **PLAIN)
     for each in (tailed, big):
         api.evaluate(str(each.folder), ["convnet2_w8"], baselines=[], seeds=1, threads=1, probe=False)
-    document = api.report([str(big.folder), str(tailed.folder)]).to_dict()
+    document = api.report(big.folder, tailed.folder).to_dict()
     assert [len(report["rows"]) for report in document["sets"]] == [1, 1]
     assert [report["rows"][0]["train_images"] for report in document["sets"]] == [7, 15]
