@@ -6,7 +6,7 @@
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
-DEMO := distilled/digits_ipc1_dm
+DEMO := distilled/digits_ipc1
 
 .PHONY: demo test bounds check lint types wheel docs clean
 
@@ -16,8 +16,8 @@ $(VENV)/.installed: pyproject.toml
 	touch $@
 
 demo: $(VENV)/.installed
-	$(BIN)/ddhub distill digits_ipc1_dm --out $(DEMO)
-	$(BIN)/ddhub evaluate $(DEMO) --archs convnet2_w32,alexnet_in_w32,vgg11_in_w16
+	$(BIN)/ddhub distill digits_ipc1 --out $(DEMO)
+	$(BIN)/ddhub evaluate $(DEMO) --archs convnet2_w32 --seeds 5
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -n 2 --dist worksteal
