@@ -224,7 +224,7 @@ def evaluate(
 
     asked = Resources(**resources)
     jobs.choose(asked.workers, asked.shard, asked.ray)
-    choices.check(protocols, baselines, archs)
+    choices.check(protocols, baselines, archs, test_settings)
     place = find_set.locate(str(set), out, source, importing or {})
     from ddhub.artifact import folder as folders
     from ddhub.evaluation import grid as grids

@@ -200,13 +200,13 @@ def open_own(path: Path, mode: str) -> BufferedReader | BufferedRandom:
     """Open a file of ddhub's own beside a set, `a+b` or `r+b`; never what a link at its place points to, nor a pipe.
 
     Raises:
-        UserError: for a link, a pipe, a socket or a device.
+        UserError: for a link, a folder, a pipe, a socket or a device.
     """
     flags = {"a+b": os.O_RDWR | os.O_APPEND | os.O_CREAT, "r+b": os.O_RDWR}[mode]
     try:
         return _plain(os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o644), path, mode)
     except OSError as fault:
-        if fault.errno not in ODD:
+        if fault.errno not in (*ODD, errno.EISDIR):
             raise
         raise _no_file(path) from fault
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from ddhub.base.errors import UserError
 from ddhub.base.schema import did_you_mean
+from ddhub.evaluation import source_settings
 from ddhub.evaluation.protocols import PROTOCOLS
 
 BASELINES = {
@@ -17,8 +18,11 @@ BASELINES = {
 NAMES = {"protocols": tuple(PROTOCOLS), "baselines": tuple(BASELINES)}
 
 
-def check(protocols: Sequence[str], baselines: Sequence[str], archs: Sequence[str] = ()) -> None:
-    """Refuse protocols, baselines and architectures that nobody knows, before anything is read."""
+def check(
+    protocols: Sequence[str], baselines: Sequence[str], archs: Sequence[str] = (), test_settings: Sequence[str] = ()
+) -> None:
+    """Refuse protocols, baselines, architectures and settings that nobody knows, before anything is read."""
+    source_settings.settings(test_settings)
     for kind, given, known in (("protocol", protocols, PROTOCOLS), ("baseline", baselines, BASELINES)):
         for name in given:
             if name not in known:

@@ -62,7 +62,7 @@ def evaluate(
         seeds: rows per architecture, protocol and data; None takes the recipe's.
         test: a Hub id or folder whose test split to use instead of the source's.
         source_path: a local copy of the source.
-        test_settings: `source.KEY=VALUE` strings, KEY one of origins.TEST_KEYS: how the test images are read.
+        test_settings: `source.KEY=VALUE` strings, KEY one of source_settings.TEST_KEYS: how the test images are read.
         allow_train: test on images that the set was distilled from, which is refused otherwise.
         tune: choose rate and weight decay per architecture, protocol and data, on validation data.
         resources: what of `compile`, `precision` and `together` is None, ddhub/evaluation/speed.py decides. Without

@@ -1,23 +1,19 @@
 """What an evaluation finds elsewhere than in the set: its source, another test set, the settings of its recipe."""
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 
 from ddhub.artifact.file_names import RECIPE
 from ddhub.artifact.folder import Artifact
 from ddhub.artifact.recipe import EvaluateSpec
-from ddhub.base import overrides as changes
 from ddhub.base import strict_yaml
 from ddhub.base.errors import UserError
 from ddhub.base.log import warn_once
 from ddhub.base.schema import check
 from ddhub.data import classes
 from ddhub.data.source import Split
-from ddhub.data.spec import SourceSpec
 
 LOOKED, FEW, MOST = 2000, 0.01, 0.5  # test images that are looked for, and shares of them found in the train split
 
@@ -30,33 +26,6 @@ def own_settings(found: Artifact) -> EvaluateSpec:
     if settings is None:
         raise UserError("\n".join(f"{path}: {fault}" for fault in faults))
     return settings
-
-
-TEST_KEYS = ("test", "config", "image", "label", "range", "background", "skip_damaged")  # of `source.KEY=VALUE`
-
-
-def settings(overrides: Sequence[str]) -> dict[str, Any]:
-    """A spec's changes by `source.KEY=VALUE` strings, which say how the test images are read.
-
-    Raises:
-        UserError: for keys of TEST_KEYS alone can be set: all else is the set's own.
-    """
-    data: dict[str, Any] = {}
-    changes.override(data, overrides)
-    given = data.get("source", {})
-    other = next((text for text in overrides if text.split("=")[0].strip() not in _settable()), None)
-    if other is not None:
-        keys = ", ".join(f"source.{key}" for key in (*TEST_KEYS, "path"))
-        raise UserError(f"--set {other}: of the source, only {keys} can be set here")
-    spec, faults = check(SourceSpec, {"dataset": "test", **given}, "source.")
-    if spec is None:
-        raise UserError("\n".join(faults))
-    changed = {key: getattr(spec, key) for key in given}
-    return {**changed, "hold_out": None} if "test" in changed else changed  # a split that is named is read whole
-
-
-def _settable() -> set[str]:
-    return {f"source.{key}" for key in TEST_KEYS}
 
 
 def aligned(found: Artifact, split: Split, what: str) -> tuple[Split, int]:

@@ -24,7 +24,7 @@ from ddhub.data import source as sources
 from ddhub.data import spec as specs
 from ddhub.data.source import Split
 from ddhub.data.spec import SourceSpec
-from ddhub.evaluation import baselines, origins
+from ddhub.evaluation import baselines, origins, source_settings
 from ddhub.evaluation import protocols as named
 from ddhub.evaluation.baselines import Pool
 from ddhub.training import architectures, fit, losses, optimisation
@@ -207,7 +207,7 @@ def _test_spec(found: Artifact, request: Request, spec: SourceSpec | None) -> So
     """Where test images are read: in the set's own source, or where the request says, and how it says."""
     own = spec if spec is not None and request.test is None else origin.recorded_spec(found)
     asked = own if request.test is None else specs.elsewhere(own, request.test)
-    asked = asked.model_copy(update=origins.settings(request.test_settings))
+    asked = asked.model_copy(update=source_settings.settings(request.test_settings))
     return asked if request.test is None else sources.find_test(asked)
 
 
