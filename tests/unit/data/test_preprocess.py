@@ -8,6 +8,7 @@ import torch
 from ddhub import api
 from ddhub.artifact import folder as folders
 from ddhub.base.errors import UserError
+from ddhub.base.resources import Resources
 from ddhub.data import preprocess, spec
 from ddhub.data import source as sources
 from ddhub.distillation import pipeline, recipes, task
@@ -186,7 +187,7 @@ def test_teachers_of_other_statistics_are_other_teachers(image_folder, tmp_path)
     """Their files have names of their own, and a probe that takes them from the cache gives them their own inputs."""
     field = field_recipe(image_folder)
     fitted = field.model_copy(update={"preprocess": spec.PreprocessSpec()})
-    asked = {"device": "cpu", "threads": 1, "compile": False}
+    asked = Resources(device="cpu", threads=1, compile=False)
     tasks = [pipeline.untaught(each, tmp_path / str(number), asked) for number, each in enumerate((field, fitted))]
     files = [pipeline.lessons(each, 0).paths for each in tasks]
     assert files[0] != files[1]
@@ -241,4 +242,4 @@ def test_constants_of_colours_refuse_grey_images(tmp_path, make_folder):
     grey = [Image.new("L", (8, 8), 20 * number) for number in range(12)]
     folder = make_folder({"train": (grey, [0, 1, 2] * 4), "test": (grey, [0, 1, 2] * 4)})
     with pytest.raises(UserError, match="constants for 3 channels, the source has 1"):
-        pipeline.untaught(field_recipe(folder), tmp_path / "set", {"device": "cpu", "threads": 1})
+        pipeline.untaught(field_recipe(folder), tmp_path / "set", Resources(device="cpu", threads=1))
