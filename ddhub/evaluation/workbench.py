@@ -183,7 +183,7 @@ def build(found: Artifact, request: Request) -> Bench:
         assert spec is not None
         real, training, validation = sources.load_train(spec)
         origins.check_classes(found, real, f"the train split of {spec.path or spec.dataset}")
-    known = None if spec is None or test_spec == spec else _training_images(spec, real)
+    known = None if test_spec == spec else _training_images(found, request, real)
     trained_on = origins.refuse_training_images(found, test, known, what, request.allow_train)
     names = list(dict.fromkeys(cell.protocol for cell in cells if cell.protocol != "full"))
     full_epochs = origins.own_settings(found).full_epochs
@@ -211,12 +211,13 @@ def _test_spec(found: Artifact, request: Request, spec: SourceSpec | None) -> So
     return asked if request.test is None else sources.find_test(asked)
 
 
-def _training_images(spec: SourceSpec, real: Split | None) -> Split | None:
-    """The train split to compare test images with, where it is read already or lies here."""
-    if real is not None or not opening.is_local(spec):
+def _training_images(found: Artifact, request: Request, real: Split | None) -> Split | None:
+    """The train split to compare test images with, where it is read already or can be read from a folder here."""
+    if real is not None:
         return real
     try:
-        return sources.load_train(spec)[0]
+        spec = origin.source_spec(found, request.source_path)
+        return sources.load_train(spec)[0] if opening.is_local(spec) else None
     except UserError:
         return None
 

@@ -27,7 +27,7 @@ from ddhub.interop.reading import Reading
 from ddhub.reports import card
 
 SIDE = 8
-TABLE = Path(__file__).parent.parent / "docs" / "pictures.md"
+TABLE = Path(__file__).parents[3] / "docs" / "pictures.md"
 
 
 def values(seed: int, *shape: int) -> np.ndarray:
@@ -235,16 +235,16 @@ def test_every_kind_of_picture_is_read_alike(name, tmp_path, finished, results):
 
 
 def test_the_table_in_the_docs_is_what_was_measured(results):
-    """One line per kind; DDHUB_GOLDEN=write pytest tests/test_pictures.py writes it anew."""
+    """One line per kind; DDHUB_GOLDEN=write pytest tests/unit/data/test_pictures.py writes it anew."""
     if set(results) != set(KINDS):
-        pytest.fail("the table is made by all kinds together: pytest tests/test_pictures.py")
+        pytest.fail("the table is made by all kinds together: pytest tests/unit/data/test_pictures.py")
     lines = ["| kind of file | set to read it | source | import | card's script |", "| --- | --- | --- | --- | --- |"]
     for name, (_, _, settings) in KINDS.items():
         told = f"`source.range=[0,{settings['range'][1]:g}]`" if settings else "-"
         found = [("the same" if off == 0 else f"the same to {off} of 255") for off in results[name].values()]
         lines.append(f"| {name} | {told} | {' | '.join(found)} |")
     table, text = "\n".join(lines), TABLE.read_text()
-    begin, end = "<!-- table: made by tests/test_pictures.py -->\n", "\n<!-- end of table -->"
+    begin, end = "<!-- table: made by tests/unit/data/test_pictures.py -->\n", "\n<!-- end of table -->"
     if os.environ.get("DDHUB_GOLDEN") == "write":
         TABLE.write_text(text[: text.index(begin) + len(begin)] + table + text[text.index(end) :])
     assert f"{begin}{table}{end}" in TABLE.read_text()
