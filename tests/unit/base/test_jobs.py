@@ -303,7 +303,7 @@ def test_a_row_is_made_of_what_was_asked_for_or_not_at_all(folder, tmp_path, mon
         content = (there / "recipe.yaml").read_bytes()
         record["files"]["recipe.yaml"] = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
         (there / "ddhub.json").write_text(json.dumps(record))
-    monkeypatch.setattr(jobs, "run_all", lambda given, engine: every.update(given))
+    monkeypatch.setattr(jobs, "run_all", lambda given, engine, **named: every.update(given))
     how = {"seeds": 1, "baselines": (), "reference": str(there), "fetch": hub.fetch_folder}
     shard = Resources(threads=1, shard="0/2")  # which may leave rows to others
     grid.evaluate(folders.read(folder), tmp_path / "rows", ["convnet2_w8"], resources=shard, **how)

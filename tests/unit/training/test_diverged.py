@@ -75,7 +75,7 @@ def test_the_next_command_is_one_that_changes_the_rate(folder, seed_1_diverges, 
 
 def test_what_failed_in_another_process_is_not_passed_over(folder, monkeypatch):
     """It wrote the file that its job is done by, and could not write the one beside it."""
-    monkeypatch.setattr(grid.jobs, "run_all", lambda jobs, engine: None)
+    monkeypatch.setattr(grid.jobs, "run_all", lambda *given, **named: None)
     assert "3 rows failed in another process" in refused(folder)
 
 
