@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import shutil
 import zipfile
 from pathlib import Path
@@ -222,21 +223,28 @@ def test_classes_of_a_test_set_in_another_order_are_matched(made, tmp_path):
     assert scored(made, tmp_path, test=str(tmp_path / "other"))["top1"] == 1.0
 
 
-def test_training_images_are_no_test_images(made, tmp_path):
-    """The source's train split as it is, or some of it in another file and order; allowed where that is asked for."""
+@pytest.mark.parametrize("kind", ["remembered", "told"])
+def test_training_images_are_no_test_images(kind, made, tmp_path):
+    """The source's train split as it is, or some of it in another file and order; allowed where that is asked for.
+
+    The source is known from the cache of the set's maker, or is told.
+    """
     source, _ = made
+    how = {"source_path": str(source)} if kind == "told" else {}
+    if kind == "remembered":
+        shutil.copytree(source.parent / "home" / "origins", Path(os.environ["DDHUB_HOME"]) / "origins")
     shutil.copytree(source / "train", tmp_path / "whole")
     shutil.copytree(source / "train" / "red", tmp_path / "some" / "red")
     shutil.copytree(source / "train" / "blue", tmp_path / "some" / "blue")
     (tmp_path / "some" / "red" / "0.png").unlink()
     for name in ("whole", "some"):
         with pytest.raises(UserError, match="100% of its images are training images") as caught:
-            scored(made, tmp_path, test=str(tmp_path / name))
+            scored(made, tmp_path, test=str(tmp_path / name), **how)
         assert "--allow-train" in str(caught.value)
-    row = scored(made, tmp_path, test=str(tmp_path / "whole"), allow_train=True)
+    row = scored(made, tmp_path, test=str(tmp_path / "whole"), allow_train=True, **how)
     assert row["test_set"].endswith("(training images)")
     with pytest.raises(UserError, match="are training images"):
-        scored(made, tmp_path, test_settings=["source.test=train"])
+        scored(made, tmp_path, test_settings=["source.test=train"], **how)
 
 
 def test_the_split_that_is_tested_on_can_be_set(made, tmp_path):
