@@ -15,6 +15,9 @@ def main(folder: Path, overrides: list[str]) -> None:
     from ray.cluster_utils import Cluster
 
     from ddhub import api
+    from ddhub.base import log
+
+    log.to_stderr()
 
     how, out = {"num_cpus": 1, "object_store_memory": 80 << 20}, folder / "set"
     cluster = Cluster(initialize_head=True, head_node_args={**how, "num_cpus": 0})

@@ -103,7 +103,7 @@ def test_logits_beyond_half_precision_are_refused_before_the_method_begins(tmp_p
     """Real images show it right after the teachers; what is advised is distilled."""
     label, distilled = Teachers.label, []
     monkeypatch.setattr(Teachers, "label", lambda self, *args, **told: label(self, *args, **told) * 1e6)
-    monkeypatch.setattr("ddhub.methods.random.distill", lambda *_, **__: distilled.append(1))
+    monkeypatch.setattr("ddhub.distillation.methods.random.distill", lambda *_, **__: distilled.append(1))
     with pytest.raises(
         UserError, match=r"half precision, up to 65504\n  next: --set teachers\.lr=0\.005, or --set lab"
     ):

@@ -151,7 +151,7 @@ def test_a_vit_has_three_heads_or_four():
 def test_a_width_of_too_many_weights_is_refused_before_it_takes_memory(arch):
     """A set's own words decide the width: tens of thousands would take hundreds of gigabytes."""
     message = refused(architectures.build, f"{arch}_w99999", 5, 3, 32, 0)
-    count = int(message.partition("images: ")[2].partition(" weights")[0])
+    count = int(message.partition("': ")[2].partition(" weights")[0])
     assert (
         count > architectures.MOST_WEIGHTS and "weights are more than the 1000000000 of the largest network" in message
     )
@@ -184,9 +184,9 @@ def test_a_convnet_has_the_parameters_of_its_formula(arch, depth, width, channel
 
 
 def test_a_side_of_no_usual_depth_asks_for_one():
-    """convnet at 28 px has no conventional depth; the message says how to name one."""
-    assert "no usual depth for 28 pixels; name it, as in convnet3" in refused(
-        architectures.build, "convnet", 10, 1, 28, 0
+    """convnet at 20 px has no conventional depth; the message says how to name one."""
+    assert "no usual depth for 20 pixels; name it, as in convnet3" in refused(
+        architectures.build, "convnet", 10, 1, 20, 0
     )
 
 

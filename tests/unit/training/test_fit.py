@@ -144,7 +144,7 @@ def test_losses_equal_their_references():
 )
 def test_a_schedule_has_its_values(name, epochs, steps, expected):
     """half: a tenth after half of the epochs; cosine: linear over the first tenth, then down towards zero."""
-    found = [fit._schedule(name, step, steps, epochs) for step in range(steps * epochs)]
+    found = [optimisation.rate_factor(name, step, steps, epochs) for step in range(steps * epochs)]
     assert found == pytest.approx(expected)
 
 
@@ -287,7 +287,7 @@ def test_features_feed_the_classifier():
     logits = features @ weights["classifier.weight"].T + weights["classifier.bias"]
     torch.testing.assert_close(logits, network().forward(weights, images), rtol=1e-4, atol=1e-5)
     with pytest.raises(UserError, match="features are read from ConvNets only"):
-        network("resnet18_in").embed({}, images)
+        network("vit_tiny").embed({}, images)
 
 
 def test_decisions_are_made_once_and_recorded(monkeypatch):
