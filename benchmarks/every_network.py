@@ -1,13 +1,18 @@
-"""What sets teach networks of every family, beside random real images with the same labels and protocol: test accuracy.
+"""What sets teach every family of networks, beside random real images with the same labels and protocol: test accuracy.
 
-python benchmarks/every_network.py SET... --source CIFAR10_FOLDER --threads 1 > benchmarks/results/every_network.json
+python benchmarks/every_network.py SET... --source CIFAR10_FOLDER --threads 1
 
 Runs `ddhub evaluate` on sets of one recipe that differ by their seed: each network, protocol and kind of data as often
 as there are seeds. Rows that a set's folder has already are not trained again, so that the command can be cut off.
+OUT keeps what other commands have put there: each adds its own network by network, or puts it in the place of older
+rows. `--others` changes how networks of other families than the set's own are trained, distilled and random alike.
+
+Sets of different seeds ship the same teachers. So a training on random images is one and the same for all of them: it
+is run for the first set, and lent to the others.
 
 A row of a set holds its mean accuracies, and the mean difference with the 95% interval of Student's t over trainings,
-paired by seed. Rows of the set `all` take every set as one observation: n is the number of sets, and the interval is
-that of the sets' mean differences. Accuracies and differences are fractions.
+paired by seed. Rows of the set `all` say what the recipe does: n is the number of sets, each the mean of its trainings,
+beside as many random draws as there are seeds. Their interval is Welch's. Accuracies and differences are fractions.
 """
 
 import argparse
@@ -16,7 +21,7 @@ import platform
 import shlex
 import statistics
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from math import sqrt
 from pathlib import Path
@@ -25,50 +30,99 @@ from typing import Any
 from scipy import stats
 
 from ddhub import api
+from ddhub.artifact import manifest as manifests
+from ddhub.base import files
+from ddhub.training import architectures
 
 ARCHS = ("convnet3_w32", "resnet18_in_w16", "resnet18_w16", "vgg11_in_w16", "alexnet_in_w32", "vit_tiny_w64")
 PACKAGES = ("torch", "timm", "datasets", "huggingface-hub", "numpy")
 Row = dict[str, Any]
+# What a row's file is named by: all that its number depends on.
+KEY = (
+    *("format", "payload", "arch", "protocol", "protocol_version", "data", "seed", "settings", "family", "test"),
+    "train",
+)
 
 
 def main() -> None:
-    """Evaluate every set and print the table."""
+    """Evaluate every set, and write the table after each."""
     asked = arguments()
-    found = [row for folder in asked.sets for row in rows_of_set(folder, asked)]
-    manifests = [json.loads((folder / "ddhub.json").read_text()) for folder in asked.sets]
-    document = {
-        "command": shlex.join(["python", *sys.argv]),
-        "hardware": sorted({name for row in found for name in row.pop("hardware")}),
-        "python": platform.python_version(),
-        "versions": {name: version(name) for name in PACKAGES},
-        "sets": [{"name": each["name"], "recipe_hash": each["made"]["recipe_hash"]} for each in manifests],
-        "rows": [*found, *over_sets(found)],
-    }
-    print(json.dumps(document, indent=1))
+    for folder in asked.sets:
+        manifest = manifest_of(folder)
+        lend(asked.lender or asked.sets[0], folder)
+        home = architectures.family(manifest["teachers"][0]["arch"])
+        of_home = [arch for arch in asked.archs if architectures.family(arch) == home]
+        others = [arch for arch in asked.archs if arch not in of_home]
+        found = [*rows_of_set(folder, of_home, [], asked), *rows_of_set(folder, others, asked.others, asked)]
+        write(asked.out, folder.name, manifest, found)
 
 
-def rows_of_set(folder: Path, asked: argparse.Namespace) -> Iterator[Row]:
-    """The rows of one set, network by network and protocol by protocol."""
+def manifest_of(folder: Path) -> Row:
+    """The manifest of a set."""
+    found: Row = json.loads((folder / "ddhub.json").read_text())
+    return found
+
+
+def lend(lender: Path, borrower: Path) -> None:
+    """Copy rows of random images to a set for which they would be the same trainings: all but its own images agrees."""
+    if lender == borrower or labelled_by(lender) != labelled_by(borrower):
+        return
+    payload = manifests.identity(manifests.read(borrower).files)
+    for path in (lender / "evaluation").glob("*-random-s*.json"):
+        row = {**json.loads(path.read_text()), "payload": payload}
+        key = files.digest({name: row[name] for name in KEY})[:8]
+        target = borrower / "evaluation" / f"{path.stem.rpartition('-')[0]}-{key}.json"
+        if not target.exists():
+            files.write_json(target, row)
+
+
+def labelled_by(folder: Path) -> list[Any]:
+    """What decides on how random images of a set's classes are drawn, prepared, labelled and learnt."""
+    record = manifests.read(folder)
+    teachers = [record.files[teacher.file] for teacher in record.teachers]
+    prepared = (record.preprocess.mean, record.preprocess.std, record.preprocess.zca)
+    return [record.source, record.labels, record.protocol, record.classes, record.counts, prepared, teachers]
+
+
+def rows_of_set(folder: Path, archs: Sequence[str], overrides: Sequence[str], asked: argparse.Namespace) -> list[Row]:
+    """The rows of one set and some networks, protocol by protocol."""
+    if not archs:
+        return []
     report = api.evaluate(
         str(folder),
-        asked.archs,
+        archs,
         protocols=asked.protocols,
         baselines=("random",),
         seeds=asked.seeds,
+        overrides=overrides,
         source_path=asked.source,
         threads=asked.threads,
         compile=asked.compile,
+        precision=asked.precision,
         workers=asked.workers,
         probe=False,
     ).to_dict()
-    for arch in asked.archs:
-        for protocol in asked.protocols:
-            here = [row for row in report["rows"] if row["arch"] == arch and row["protocol"] == protocol]
-            yield {
-                **{"set": folder.name, "arch": arch, "protocol": protocol},
-                **paired(*(top1(here, data, asked.seeds) for data in ("distilled", "random"))),
-                "hardware": {row["hardware"] for row in here},
-            }
+    places = [(arch, protocol) for arch in archs for protocol in asked.protocols]
+    return [row_of(folder.name, *place, overrides, report["rows"], asked.seeds) for place in places]
+
+
+def row_of(name: str, arch: str, protocol: str, overrides: Sequence[str], rows: list[Row], seeds: int) -> Row:
+    """One row of the table, of the rows of an evaluation."""
+    asked = {text.removeprefix(f"{protocol}.") for text in overrides}
+    here = [row for row in rows if row["arch"] == arch and row["protocol"] == protocol and row["seed"] < seeds]
+    here = [row for row in here if set(row["overrides"]) == asked]
+    numbers = paired(*(top1(here, data, seeds) for data in ("distilled", "random")))
+    how = {"overrides": sorted(asked), "precision": sorted({row["decisions"]["precision"] for row in here})}
+    each = {data: top1(here, data, seeds) for data in ("distilled", "random")}
+    return {
+        "set": name,
+        "arch": arch,
+        "protocol": protocol,
+        **numbers,
+        "each": each,
+        **how,
+        "hardware": here[0]["hardware"],
+    }
 
 
 def top1(rows: list[Row], data: str, seeds: int) -> list[float]:
@@ -85,33 +139,70 @@ def paired(distilled: list[float], random: list[float]) -> Row:
         half = float(stats.t.ppf(0.975, n - 1)) * statistics.stdev(differences) / sqrt(n)
     means = {"distilled": statistics.fmean(distilled), "random": statistics.fmean(random), "difference": mean}
     interval = (None, None) if half is None else (mean - half, mean + half)
-    return {"n": n, **means, "low": interval[0], "high": interval[1]}
+    rounded = {name: round(value, 5) for name, value in means.items()}
+    low, high = (None if value is None else round(value, 5) for value in interval)
+    return {"n": n, **rounded, "low": low, "high": high}
 
 
-def over_sets(rows: list[Row]) -> list[Row]:
-    """One row for every network and protocol, each set an observation."""
+def over_sets(rows: list[Row]) -> Iterator[Row]:
+    """One row for every network and protocol: sets beside random draws, each the mean of its trainings."""
     places: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         places.setdefault((row["arch"], row["protocol"]), []).append(row)
-    return [
-        {
-            **{"set": "all", "arch": arch, "protocol": protocol},
-            **paired([row["distilled"] for row in here], [row["random"] for row in here]),
-        }
-        for (arch, protocol), here in places.items()
-    ]
+    for (arch, protocol), here in places.items():
+        sets = [row["distilled"] for row in here]
+        draws = max((row["each"]["random"] for row in here), key=len)
+        about = {"n": len(sets), "trainings": [row["n"] for row in here], "draws": len(draws)}
+        yield {"set": "all", "arch": arch, "protocol": protocol, **about, **apart(sets, draws)}
+
+
+def apart(sets: list[float], draws: list[float]) -> Row:
+    """Both means, and their difference with Welch's 95% interval."""
+    means = {"distilled": statistics.fmean(sets), "random": statistics.fmean(draws)}
+    difference = means["distilled"] - means["random"]
+    found = {**{name: round(value, 5) for name, value in means.items()}, "difference": round(difference, 5)}
+    if min(len(sets), len(draws)) < 2:
+        return {**found, "low": None, "high": None}
+    interval = stats.ttest_ind(sets, draws, equal_var=False).confidence_interval(0.95)
+    return {**found, "low": round(float(interval.low), 5), "high": round(float(interval.high), 5)}
+
+
+def write(out: Path, name: str, manifest: Row, found: list[Row]) -> None:
+    """Put the rows of a set into the table, and tell again what all sets say."""
+    known = json.loads(out.read_text()) if out.exists() else {"commands": [], "sets": [], "rows": []}
+    places = {(row["set"], row["arch"], row["protocol"]) for row in found}
+    kept = [row for row in known["rows"] if row["set"] != "all"]
+    kept = [row for row in kept if (row["set"], row["arch"], row["protocol"]) not in places]
+    rows = sorted([*kept, *found], key=lambda row: (row["protocol"], ARCHS.index(row["arch"]), row["set"]))
+    about = {"folder": name, "name": manifest["name"], "seed": manifest["seed"]}
+    about["recipe_hash"] = manifest["made"]["recipe_hash"]
+    document = {
+        "commands": list(dict.fromkeys([*known["commands"], shlex.join(["python", *sys.argv])])),
+        "hardware": sorted({row["hardware"] for row in rows}),
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in PACKAGES},
+        "sets": sorted(
+            [*(each for each in known["sets"] if each["folder"] != name), about], key=lambda each: each["seed"]
+        ),
+        "rows": [*over_sets(rows), *rows],
+    }
+    files.write_json(out, document)
 
 
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sets", type=Path, nargs="+", metavar="SET")
+    parser.add_argument("--lender", type=Path, metavar="SET", help="lends rows of random images; the first by default")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/every_network.json"))
     parser.add_argument("--source", help="a local copy of the sets' source")
-    parser.add_argument("--archs", nargs="+", default=list(ARCHS))
+    parser.add_argument("--archs", nargs="+", choices=ARCHS, default=list(ARCHS))
     parser.add_argument("--protocols", nargs="+", default=["native", "dynamic"])
+    parser.add_argument("--others", nargs="*", default=[], metavar="KEY=VALUE", help="overrides for other families")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction)
+    parser.add_argument("--precision", choices=["float32", "bfloat16", "auto"])
     parser.add_argument("--workers", type=int)
     return parser.parse_args()
 

@@ -145,6 +145,11 @@ class Memorisation(Strict):
     checked: int = Field(description="Synthetic images that were looked at.")
     pixels: Nearness = Field(description="By root mean square difference of pixels in [0, 1].")
     features: Nearness | None = Field(default=None, description="By cosine distance of the first teacher's features.")
+    starts: Fraction | None = Field(
+        default=None,
+        description="Share of synthetic images whose nearest training image, by pixels, is one that the set's images "
+        "started as. null: they did not start as training images, or it was not looked up.",
+    )
 
 
 # How many images each class has, in the order of the classes; None where all have `ipc`.

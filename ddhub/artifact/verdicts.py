@@ -3,8 +3,10 @@
 from collections.abc import Iterator
 
 from ddhub.artifact.manifest import Manifest
+from ddhub.artifact.records import Memorisation
 
 COPIES = 0.05  # share of images from which copies are told, where they are several
+UNCHANGED = 1 / 255  # median difference of pixels, black to white being 1, up to which images count as unchanged
 
 
 def near_chance(top1: float, classes: int) -> bool:
@@ -27,14 +29,38 @@ def _copies(record: Manifest) -> Iterator[str]:
     if record.method["name"] == "random":
         yield "Every image is a copy of a training image: method random copies, and distills nothing."
         return
-    checks = [record.memorisation, *(part.memorisation for part in record.merged or [])]
-    for check in filter(None, checks):
-        copies = check.pixels.copies
-        if copies >= COPIES and copies * check.checked >= 2:
+    for check in filter(_has_copies, _checks(record)):
+        if not _explained(check):
             yield (
-                f"{100 * copies:.0f}% of {check.checked} images are copies of training images:"
+                f"{100 * check.pixels.copies:.0f}% of {check.checked} images are copies of training images:"
                 " they are nearer to one than 99% of held-out images are."
             )
+
+
+def notes(record: Manifest) -> list[str]:
+    """What a user has to know of a set that is as it should be: images that still look like those they started as."""
+    return [
+        f"{100 * check.pixels.copies:.0f}% of {check.checked} images still look like a training image that the set"
+        f" started from. They differ from it by {check.pixels.median:.3f} in the median, black to white being 1;"
+        f" held-out images differ from all by {check.pixels.median_held_out:.3f}. What holds for sharing those training"
+        " images holds for the set."
+        for check in _checks(record)
+        if _has_copies(check) and _explained(check) and record.method["name"] != "random"
+    ]
+
+
+def _checks(record: Manifest) -> Iterator[Memorisation]:
+    """The checks for copies of a set and of its parts."""
+    yield from filter(None, [record.memorisation, *(part.memorisation for part in record.merged or [])])
+
+
+def _has_copies(check: Memorisation) -> bool:
+    return check.pixels.copies >= COPIES and check.pixels.copies * check.checked >= 2
+
+
+def _explained(check: Memorisation) -> bool:
+    """Whether images are near those that the set started from, and moved: then a real start says why."""
+    return check.starts is not None and 1 - check.starts < COPIES and check.pixels.median > UNCHANGED
 
 
 def _teachers(record: Manifest) -> Iterator[str]:

@@ -63,9 +63,17 @@ def check(task: Task, images: Tensor, labels: Tensor) -> tuple[Memorisation, lis
         checked=count,
         pixels=nearness(by_pixels.distances, count),
         features=None if by_features is None else nearness(by_features.distances, count),
+        starts=share_of_starts(task, by_pixels.rows[:count]),
     )
     closest = by_pixels.distances[:count].argsort(stable=True)[:SHOWN].tolist()
     return record, [_pair(task, queries, by_pixels, by_features, query) for query in closest]
+
+
+def share_of_starts(task: Task, nearest: Tensor) -> float | None:
+    """The share of nearest training rows (Q,) that some image of the set started as; None where none started so."""
+    if getattr(task.config, "init", None) != "real":
+        return None
+    return torch.isin(nearest, task.initial_rows).double().mean().item()
 
 
 def spread(labels: Tensor, limit: int, generator: torch.Generator) -> Tensor:

@@ -85,6 +85,8 @@ def package(
     install(staging, out, record)
     origin.remember(record, specs.local_folder(task.recipe.source))
     say(f"{out}: {task.recipe.name} made in {duration(sum(seconds.values()))}")
+    for text in verdicts.notes(record):
+        say(text)
     for text in verdicts.of_set(record):
         warn(f"WARNING: {text}")
 

@@ -76,7 +76,7 @@ class Task:
 
     def initial_labels(self) -> Tensor:
         """The labels (M,) of the synthetic images, class by class."""
-        return self.source.labels[self._initial]
+        return self.source.labels[self.initial_rows]
 
     def initial_images(self, rows: Tensor, init: str) -> Tensor:
         """Initial values (B, C, H, W) of some of the synthetic images, on the CPU.
@@ -88,7 +88,7 @@ class Task:
         if init == "noise":
             draws = (seeds.generator(self.recipe.seed, "noise", int(row)) for row in rows)
             return torch.stack([torch.randn(self.image_shape, generator=draw) for draw in draws])
-        return self.preprocess.inputs(self.source.images[self._initial[rows]])
+        return self.preprocess.inputs(self.source.images[self.initial_rows[rows]])
 
     @property
     def image_shape(self) -> tuple[int, ...]:
@@ -96,7 +96,8 @@ class Task:
         return tuple(self.source.images.shape[1:])
 
     @functools.cached_property
-    def _initial(self) -> Tensor:
+    def initial_rows(self) -> Tensor:
+        """The training rows (M,) that the images start as, where they start as real images, class by class."""
         return self._drawn(self.recipe.ipc, "init") if self.initial is None else self.initial
 
     def group(self, number: int, threads: int) -> "Task":

@@ -11,6 +11,7 @@ from ddhub.artifact import manifest
 from ddhub.base import seeds
 from ddhub.base.resources import Resources
 from ddhub.distillation import memorisation, pipeline, recipes
+from ddhub.distillation.methods import apm
 
 QUICK = [
     "teachers={arch: convnet2_w8, count: 1, epochs: 3}",
@@ -43,6 +44,18 @@ def test_exact_copies_are_found(task):
     assert found.features.copies == 1
     assert len(pairs) == 10
     assert all(torch.equal(pair.synthetic, pair.by_pixels) for pair in pairs)
+
+
+def test_images_near_those_that_they_started_as_are_told_apart(task):
+    """What the set's images start as counts by its rows; a method that starts from none has no share."""
+    started = replace(task, config=apm.Config(init="real"))
+    rows = started.initial_rows
+    there, _ = memorisation.check(started, task.source.images[rows], task.source.labels[rows])
+    assert there.starts == 1
+    others = torch.tensor([row for row in task.training.tolist() if row not in set(rows.tolist())][::40])
+    elsewhere, _ = memorisation.check(started, task.source.images[others], task.source.labels[others])
+    assert elsewhere.starts == 0
+    assert memorisation.check(task, noise(5), torch.arange(5))[0].starts is None
 
 
 def test_images_far_from_all_are_no_copies(task):

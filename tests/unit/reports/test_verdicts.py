@@ -129,6 +129,17 @@ def test_copies_poor_teachers_and_a_set_that_teaches_nothing_are_told(record):
     assert "validation accuracy is below chance. It is 8.0%, and guessing reaches 10.0%" in own
 
 
+@pytest.mark.parametrize(("starts", "median", "alarm"), [(1.0, 0.05, False), (0.5, 0.05, True), (1.0, 0.0, True)])
+def test_images_near_their_start_are_noted_and_no_alarm(record, starts, median, alarm):
+    """A warning is for images near others' training images, and for those that did not move."""
+    near = Nearness(median=median, median_held_out=0.168, copies=1.0)
+    seen = record.model_copy(update={"memorisation": Memorisation(checked=100, pixels=near, starts=starts)})
+    assert bool(verdicts.of_set(seen)) == alarm
+    assert bool(verdicts.notes(seen)) != alarm
+    if not alarm:
+        assert "100% of 100 images still look like" in verdicts.notes(seen)[0] and "0.050" in verdicts.notes(seen)[0]
+
+
 def test_one_image_that_happens_to_be_near_is_no_copy(record):
     """One in ten is a matter of luck where one in a hundred held-out images is as near."""
     near = Nearness(median=0.1, median_held_out=0.2, copies=0.1)
