@@ -27,6 +27,7 @@ from ddhub.data.spec import SourceSpec
 from ddhub.evaluation import baselines, origins, source_settings
 from ddhub.evaluation import protocols as named
 from ddhub.evaluation.baselines import Pool
+from ddhub.evaluation.view_labels import ViewLabels
 from ddhub.training import architectures, fit, losses, optimisation
 from ddhub.training import device as devices
 from ddhub.training import network as networks
@@ -134,6 +135,11 @@ class Bench:
         """Real images that were held out of the training part, as pixels."""
         assert self.train is not None
         return Examples(self.train.images, self.train.labels, self.set.preprocess, index=self.validation)
+
+    @functools.cached_property
+    def view_labels(self) -> ViewLabels:
+        """What the teachers said of the views that rows have seen in this process."""
+        return ViewLabels()
 
     @functools.cached_property
     def pool(self) -> Pool:
@@ -325,4 +331,4 @@ def teach(bench: Bench, cell: Cell) -> Callable[[Tensor], Tensor] | None:
     if labels not in ON_THE_FLY:
         return None
     assert bench.teachers is not None
-    return functools.partial(bench.teachers.label, which=0) if labels == "teacher" else bench.teachers.label
+    return functools.partial(bench.view_labels.of, bench.teachers, 0 if labels == "teacher" else None)
