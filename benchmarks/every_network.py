@@ -177,7 +177,7 @@ def write(out: Path, name: str, manifest: Row, found: list[Row]) -> None:
     about = {"folder": name, "name": manifest["name"], "seed": manifest["seed"]}
     about["recipe_hash"] = manifest["made"]["recipe_hash"]
     document = {
-        "commands": list(dict.fromkeys([*known["commands"], shlex.join(["python", *sys.argv])])),
+        "commands": list(dict.fromkeys([*known["commands"], command()])),
         "hardware": sorted({row["hardware"] for row in rows}),
         "python": platform.python_version(),
         "versions": {name: version(name) for name in PACKAGES},
@@ -187,6 +187,11 @@ def write(out: Path, name: str, manifest: Row, found: list[Row]) -> None:
         "rows": [*over_sets(rows), *rows],
     }
     files.write_json(out, document)
+
+
+def command() -> str:
+    """The command line, with no folders of this machine but by their last name."""
+    return shlex.join(["python", *(Path(word).name if Path(word).is_absolute() else word for word in sys.argv)])
 
 
 def arguments() -> argparse.Namespace:
