@@ -21,7 +21,8 @@ from ddhub.artifact.manifest import Manifest
 from ddhub.base import seeds
 from ddhub.base.errors import UserError
 from ddhub.data.preprocess import Preprocess
-from ddhub.training import augment, device, losses, teachers
+from ddhub.training import augment, losses, teachers
+from ddhub.training import device as devices
 from ddhub.training.protocol import Protocol
 
 
@@ -125,10 +126,18 @@ class DistilledSet:
         place = self.inputs.device if device is None else device
         for epoch in range(epochs):
             order = torch.randperm(len(self), generator=seeds.generator(seed, "order", epoch))
-            for number, rows in enumerate(order.split(len(self) // count)[:count]):
-                draws = seeds.generator(seed, "augment", epoch * count + number)
-                inputs, *rest = (part.to(place) for part in self[rows])
-                yield augment.augment(inputs, self.protocol.augment, draws), *rest
+            rows = devices.send(order.split(len(self) // count)[:count], self.inputs.device)
+            draws = (seeds.generator(seed, "augment", epoch * count + number) for number in range(count))
+            moves = [augment.drawn(self.protocol.augment, len(self) // count, draw) for draw in draws]
+            for chosen, after in zip(rows, augment.sent(moves, place), strict=True):
+                inputs, *rest = self._batch(chosen, place)
+                yield augment.moved(inputs, after), *rest
+
+    def _batch(self, rows: Tensor, place: str | torch.device) -> Sequence[Tensor]:
+        """Some rows on a device, sent there at once from where the set is."""
+        if self.inputs.device.type == "cpu":
+            return devices.send(self[rows], place)
+        return [part.to(place) for part in self[rows]]
 
     @cached_property
     def teach(self) -> Callable[[Tensor], Tensor]:
@@ -141,7 +150,7 @@ class DistilledSet:
             raise UserError(f"{self.name}: ships no teachers")
         return teachers.load(
             self._artifact.teacher_files,
-            decisions=device.Decisions(str(self.inputs.device), torch.get_num_threads()),
+            decisions=devices.Decisions(str(self.inputs.device), torch.get_num_threads()),
             of=self._artifact.sizes,
         ).label
 

@@ -101,6 +101,11 @@ class Made(Strict):
     ddhub: str = Field(description="Version of ddhub.")
     torch: str = Field(description="Version of torch.")
     device: str | None = Field(default=None, description="Hardware. null, as all that follows, of imported sets.")
+    versions: dict[str, str] = Field(
+        default_factory=dict,
+        exclude_if=lambda versions: not versions,
+        description="Versions of a GPU's CUDA, cuDNN and driver.",
+    )
     seconds: float | None = Field(default=None, description="Seconds of the whole run.")
     phases: dict[str, float] = Field(
         default_factory=dict, description="Seconds of each phase. Cached teachers count as they took when trained."

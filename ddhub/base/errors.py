@@ -2,7 +2,7 @@
 
 import contextlib
 import errno
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ddhub.base.redact import shown
@@ -57,15 +57,20 @@ def explained(fault: OSError, where: Path | None = None, doing: str = "") -> Use
 
 
 @contextlib.contextmanager
-def memory_errors(doing: str) -> Iterator[None]:
-    """Turn running out of memory, the CPU's or a device's, into a UserError."""
+def memory_errors(doing: str, budget: Callable[[], str | None] = lambda: None) -> Iterator[None]:
+    """Turn running out of memory, the CPU's or a device's, into a UserError.
+
+    Args:
+        budget: gives the next smaller `--memory`, where the work keeps to one.
+    """
     try:
         yield
     except (MemoryError, RuntimeError) as fault:
         # torch's error is told by its name, so that nobody has to import torch to know it.
         if not isinstance(fault, MemoryError) and type(fault).__name__ != "OutOfMemoryError":
             raise
+        smaller = budget()
+        cut = "a smaller batch (teachers.batch, evaluate.batch, method.chunk), or --device cpu"
         raise UserError(
-            f"{doing}: out of memory",
-            next="a smaller batch (teachers.batch, evaluate.batch, method.chunk), or --device cpu",
+            f"{doing}: out of memory", next=f"--memory {smaller}, and another --out" if smaller else cut
         ) from fault

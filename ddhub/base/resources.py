@@ -16,6 +16,7 @@ class Resources:
     compile: bool | None = None  #: whether torch.compile is used
     precision: AskedPrecision | None = None  #: of the forward pass in training
     together: int | None = None  #: seeds that one program trains
+    deterministic: bool | None = None  #: the same bits from a card at every run
     workers: int | None = None  #: processes on this machine
     shard: str | None = None  #: the I-th part of N as `I/N`, counted from 0
     ray: str | None = None  #: the address of a Ray cluster; `local` starts one here
@@ -29,6 +30,7 @@ class ResourceOptions(TypedDict, total=False):
     compile: bool | None
     precision: AskedPrecision | None
     together: int | None
+    deterministic: bool | None
     workers: int | None
     shard: str | None
     ray: str | None

@@ -176,6 +176,12 @@ def resource_options(jobs: str, *precisions: str, precision: str, shared: str = 
             help=f"The precision of the forward pass in training. {precision}",
         ),
         option(
+            "--deterministic/--no-deterministic",
+            section=RUNNING,
+            default=None,
+            help="Get the same bits from a GPU at every run, which costs some speed. [default: no; a CPU always does]",
+        ),
+        option(
             "--workers",
             section=RUNNING,
             type=click.IntRange(1),

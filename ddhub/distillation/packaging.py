@@ -238,6 +238,7 @@ def _manifest(
             ddhub=__version__,
             torch=torch.__version__,
             device=device.hardware(task.decisions.device),
+            versions=_of_card(task.decisions.device),
             seconds=round(sum(seconds.values()), 1),
             phases={name: round(value, 1) for name, value in seconds.items()},
             peak_bytes=device.peak_bytes(task.decisions.device),
@@ -249,6 +250,11 @@ def _manifest(
         files=records,
         bytes=folder.byte_counts(records, rows),
     )
+
+
+def _of_card(where: str) -> dict[str, str]:
+    """Versions of what a GPU computes with; none of a CPU."""
+    return {name: version for name, version in device.versions(where).items() if name != "torch"}
 
 
 def install(staging: Path, out: Path, record: Manifest) -> None:

@@ -19,12 +19,13 @@ from ddhub.base import files, plugins, progress
 from ddhub.base.errors import UserError, memory_errors
 from ddhub.base.log import say, warn
 from ddhub.base.resources import Resources
+from ddhub.base.units import memory_bytes
 from ddhub.data import preprocess
 from ddhub.data import source as sources
 from ddhub.data import spec as specs
 from ddhub.data.catalog import Shape
 from ddhub.data.spec import SourceSpec
-from ddhub.distillation import packaging
+from ddhub.distillation import packaging, ways
 from ddhub.distillation.plan import budget, history
 from ddhub.distillation.plan.work import Outline
 from ddhub.distillation.recipes import method_config, method_of
@@ -82,7 +83,7 @@ def carry_out(task: Task, run: Run) -> tuple[SyntheticSet, float]:
         UserError: for images that are not finite, and whatever the method refuses.
     """
     begun, name, method = time.monotonic(), task.recipe.name, method_of(task.recipe)
-    with memory_errors(name), plugins.blaming(method.code):
+    with memory_errors(name, partial(_smaller, task)), plugins.blaming(method.code):
         synthetic = method.distill(task, run)
     # The loop's own clock survives interruptions; what a method does outside it is added here.
     seconds = max(run.seconds, time.monotonic() - begun)
@@ -90,6 +91,12 @@ def carry_out(task: Task, run: Run) -> tuple[SyntheticSet, float]:
     if not all(part.isfinite().all() for part in synthetic.images.split(1000)):
         raise UserError(f"{name}: the images are not finite", next="--set method.lr_images=... and another --out")
     return synthetic, seconds
+
+
+def _smaller(task: Task) -> str | None:
+    """The next smaller budget of memory: than the recipe's, or than what the card has."""
+    own = task.recipe.memory
+    return devices.spare(task.decisions.device) if own is None else devices.smaller(memory_bytes(own))
 
 
 def finished(recipe: Recipe, out: Path) -> bool:
@@ -272,6 +279,8 @@ def _frozen_decisions(recipe: Recipe, source: sources.Split, out: Path, asked: R
     decisions = decided(recipe, shape, asked)
     if recipe.memory is not None:
         decisions = budget.measured(Outline(recipe, shape, decisions))
+    if decisions.device.startswith("cuda"):
+        decisions = ways.chosen(Outline(recipe, shape, decisions), asked, _teacher_flops(recipe, shape))
     started = RunState(
         recipe_hash=recipe.hash,
         recipe=recipe.content(),
@@ -286,9 +295,14 @@ def _frozen_decisions(recipe: Recipe, source: sources.Split, out: Path, asked: R
 
 def decided(recipe: Recipe, shape: Shape, asked: Resources) -> devices.Decisions:
     """How a recipe runs here on a source of this shape, but for its memory."""
-    images = recipe.teachers.count * recipe.teachers.epochs * shape.images
-    flops = architectures.training_flops(recipe.teachers.arch, shape.channels, shape.side, images)
+    flops = _teacher_flops(recipe, shape)
     decisions = devices.decide_for(asked, flops)
     if flops >= devices.COMPILE_FROM and not devices.has_compiler():
         warn("no C++ compiler (g++ or clang++) found: running without torch.compile, about half as fast")
     return decisions
+
+
+def _teacher_flops(recipe: Recipe, shape: Shape) -> float:
+    """The work of all teachers."""
+    images = recipe.teachers.count * recipe.teachers.epochs * shape.images
+    return architectures.training_flops(recipe.teachers.arch, shape.channels, shape.side, images)

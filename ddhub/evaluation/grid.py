@@ -12,8 +12,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ddhub.artifact import manifest, origin
 from ddhub.artifact.folder import Artifact
 from ddhub.artifact.manifest import Manifest
@@ -245,7 +243,7 @@ def _test(bench: Bench, cell: Cell, weights: networks.Weights, count: int, secon
         "seconds": round(seconds, 2),
         "device": decisions.device,
         "hardware": devices.hardware(decisions.device),
-        "versions": {"torch": torch.__version__},
+        "versions": devices.versions(decisions.device),
         "decisions": decisions.record(),
     }
     files.write_json(path, row)

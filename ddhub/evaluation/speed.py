@@ -5,28 +5,25 @@ is tried where it was measured to cost no accuracy, which is ConvNets (benchmark
 (`precision=auto`).
 """
 
-import contextlib
-import time
+import functools
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ddhub.artifact import manifest
 from ddhub.base import files, progress, seeds, strict_json
-from ddhub.base.errors import UserError
 from ddhub.base.log import say
 from ddhub.evaluation import results, workbench
 from ddhub.evaluation.workbench import Bench, Cell
-from ddhub.training import device, fit
+from ddhub.training import device, fit, trial
 from ddhub.training.device import Decisions
 from ddhub.training.field_networks import ConvNet
 
 FROM_STEPS = 1000  # fewer steps in the whole grid are done before measuring pays
 BFLOAT16_FROM = 2e13  # FLOPs of the grid from which compiling a second program, to compare with, pays on a CPU
 AT_ONCE = 5  # seeds tried in one program
-STEPS, ROUNDS = 2, 3
-MARGIN = 0.9  # another way must take less than this part of the first one's time: measured times are noisy
 FROZEN = ("compile", "precision", "together")  # device and threads are each machine's own
+FORMAT = "channels_last"  # frozen too, of a card
 
 
 def settle(bench: Bench, out: Path, sharded: bool = False) -> Bench:
@@ -56,9 +53,10 @@ def _settled(bench: Bench, arch: str, out: Path, sharded: bool) -> Decisions:
         if found is None and _steps(bench, arch) >= FROM_STEPS:
             ways = candidates(bench, arch)
             with progress.busy(f"{arch}: measuring which way of training is fastest"):
-                measured = _measured(bench, arch, ways) if len(ways) > 1 else {}
-            best = replace(fastest(measured) if measured else base, **agreed)
-            found = {name: best.record()[name] for name in FROZEN}
+                timed = functools.partial(_seconds, bench, arch)
+                measured = trial.measured(ways, timed) if len(ways) > 1 else {}
+            best = replace(trial.fastest(measured) if measured else base, **agreed)
+            found = {name: best.record()[name] for name in (*FROZEN, *([FORMAT] if best.device != "cpu" else []))}
             times = {_title(way): round(1000 * seconds, 2) for way, seconds in measured.items()}
             files.write_json(path, {**key, "decisions": found, "milliseconds_per_step": times})
             say(f"{arch}: {_title(best)}{f', by measurement {times}' if times else ''}")
@@ -70,35 +68,20 @@ def candidates(bench: Bench, arch: str) -> list[Decisions]:
     """The ways worth measuring, the usual one first."""
     base, asked, network = bench.decisions[arch], bench.request.asked, bench.network(arch)
     convnet, gpu = isinstance(network.skeleton, ConvNet), not base.device.startswith("cpu")
-    ways = [base]
+    ways = [base, replace(base, channels_last=False)] if gpu else [base]
     if base.compile and asked["compile"] is None:
         ways.append(replace(base, compile=False))
     pays = workbench.flops(bench, arch) >= BFLOAT16_FROM
     if (pays and asked["precision"] is None and convnet) or (
         asked["precision"] == "auto" and (pays or not base.compile)
     ):
-        ways.append(replace(base, precision="bfloat16"))
+        ways += [replace(way, precision="bfloat16") for way in (ways if gpu else [base])]
     several = min(AT_ONCE, len({cell.seed for cell in bench.request.cells}))
     # On a CPU, a program of several ConvNets is one of grouped convolutions: it wins where calls cost more than
     # arithmetic, and never once compiled.
     if several > 1 and asked["together"] is None and not network.draws and (gpu or (convnet and not base.compile)):
         ways += [replace(way, together=several) for way in ways if gpu or not way.compile]
     return ways
-
-
-def fastest(seconds: dict[Decisions, float]) -> Decisions:
-    """The first way, unless another is faster by more than the margin."""
-    first, best = next(iter(seconds)), min(seconds, key=lambda way: seconds[way])
-    return best if seconds[best] < MARGIN * seconds[first] else first
-
-
-def _measured(bench: Bench, arch: str, ways: list[Decisions]) -> dict[Decisions, float]:
-    """Seconds of a step of each way; those that the network cannot be trained in are left out."""
-    found = {}
-    for way in ways:
-        with contextlib.suppress(UserError):
-            found[way] = _seconds(bench, arch, way)
-    return found
 
 
 def _seconds(bench: Bench, arch: str, way: Decisions) -> float:
@@ -111,14 +94,11 @@ def _seconds(bench: Bench, arch: str, way: Decisions) -> float:
     examples = replace(examples, index=_first(examples, len(examples) // steps))
     asked = [seeds.derive(number, "calibrate") for number in range(several)]
 
-    def run(epochs: int) -> float:
+    def train(epochs: int) -> None:
         brief = protocol.model_copy(update={"epochs": epochs})
-        begun = time.perf_counter()
         fit.fit_many(network, [examples] * several, brief, asked, teach=workbench.teach(bench, cell))
-        return time.perf_counter() - begun
 
-    run(1)
-    return min(run(STEPS) for _ in range(ROUNDS)) / STEPS / several
+    return trial.step_seconds(train, way.device) / several
 
 
 def _first(examples: fit.Examples, count: int) -> Any:
@@ -157,7 +137,7 @@ def _sound(found: Any, most: int = AT_ONCE) -> dict[str, Any] | None:
         return None
     if type(together) is not int or not 1 <= together <= most:
         return None
-    return {name: found[name] for name in FROZEN}
+    return {name: found[name] for name in (*FROZEN, *([FORMAT] if type(found.get(FORMAT)) is bool else []))}
 
 
 def _agreed(folder: Path, key: dict[str, Any]) -> dict[str, Any]:
@@ -182,6 +162,7 @@ def _of_rows(bench: Bench, arch: str, hardware: str, out: Path) -> dict[str, Any
 
 def _title(way: Decisions) -> str:
     words = [way.precision, "compiled" if way.compile else "", f"{way.together} at once" if way.together > 1 else ""]
+    words.append("" if way.channels_last else "contiguous")
     return ", ".join(word for word in words if word)
 
 

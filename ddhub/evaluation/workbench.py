@@ -197,7 +197,7 @@ def build(found: Artifact, request: Request) -> Bench:
     decisions = {arch: _decide(found, arch, request, protocols, real) for arch in dict.fromkeys(c.arch for c in cells)}
     loaded = _teachers(found, cells, protocols, decisions)
     for arch, settled in request.decided:
-        frozen: dict[str, Any] = {name: settled.record()[name] for name in request.asked}
+        frozen: dict[str, Any] = {name: settled.record()[name] for name in (*request.asked, "channels_last")}
         decisions[arch] = replace(decisions[arch], **frozen)
     for arch, decision in decisions.items():
         network(found, arch, decision)

@@ -7,19 +7,22 @@ Shapes: B images, C H W image; every draw u is uniform in [0, 1), shape (B,).
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ddhub.training import device
 from ddhub.training.protocol import DSA_OPERATIONS
 
 CROP, CUTOUT, SCALE, ROTATE_DEGREES = 0.125, 0.5, 1.2, 15.0
 RRC_AREA = 0.08
 RRC_TRIES = 10  # of a crop that fits into the image; the whole image afterwards
 PATCHES = 2  # a side, of images that are made of patches
+
+Moves = list[tuple[str, Tensor]]  # operations in turn, each with its draws u (n, B), or (n, 1) for all of a batch
 
 
 def augment(images: Tensor, strategy: str, generator: torch.Generator, *, siamese: bool = False) -> Tensor:
@@ -31,12 +34,29 @@ def augment(images: Tensor, strategy: str, generator: torch.Generator, *, siames
         generator: a CPU generator; the same state gives the same draws on every device.
         siamese: one magnitude for the whole batch.
     """
+    (moves,) = sent([drawn(strategy, len(images), generator, siamese=siamese)], images.device)
+    return moved(images, moves)
+
+
+def drawn(strategy: str, count: int, generator: torch.Generator, *, siamese: bool = False) -> Moves:
+    """What `augment` does to a batch of so many images, drawn on the CPU."""
     if strategy == "none":
-        return images
+        return []
     names = strategy.split("+") if strategy in CHAINS or "+" in strategy else [_drawn(strategy, generator)]
-    for name in names:
-        draws = torch.rand(DRAWS.get(name, 3), 1 if siamese else len(images), generator=generator)
-        images = FORMULAS[name](images, draws.expand(len(draws), len(images)).to(images.device))
+    across = 1 if siamese else count
+    return [(name, torch.rand(DRAWS.get(name, 3), across, generator=generator)) for name in names]
+
+
+def sent(several: Sequence[Moves], where: torch.device | str) -> list[Moves]:
+    """The moves of several batches on a device, by one copy."""
+    draws = iter(device.send([draws for moves in several for _, draws in moves], where))
+    return [[(name, next(draws)) for name, _ in moves] for moves in several]
+
+
+def moved(images: Tensor, moves: Moves) -> Tensor:
+    """A batch (B, C, H, W) after its moves, whose draws are on its device."""
+    for name, draws in moves:
+        images = FORMULAS[name](images, draws.expand(len(draws), len(images)))
     return images
 
 
@@ -147,7 +167,28 @@ def _sample(x: Tensor, matrix: list[Tensor], shift: list[Tensor] | None = None) 
     rows = [matrix[0], matrix[1], across, matrix[2], matrix[3], down]
     theta = torch.stack(rows, dim=1).view(-1, 2, 3).to(x.dtype)
     grid = F.affine_grid(theta, list(x.shape), align_corners=True)
+    if x.requires_grad and torch.are_deterministic_algorithms_enabled():
+        return _gathered(x, grid)
     return F.grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=True)
+
+
+def _gathered(x: Tensor, grid: Tensor) -> Tensor:
+    """What grid_sample gives, whose gradient a card can also compute in one order: pixel by pixel.
+
+    Args:
+        grid: (B, H, W, 2), across and down, -1 to 1.
+    """
+    side = x.shape[-1]
+    places = (grid + 1) * (side - 1) / 2
+    corner, found = places.floor(), torch.zeros_like(x)
+    for right, below in ((0, 0), (1, 0), (0, 1), (1, 1)):
+        column, row = corner[..., 0] + right, corner[..., 1] + below
+        weight = (1 - (places[..., 0] - column).abs()) * (1 - (places[..., 1] - row).abs())
+        inside = (column >= 0) & (column < side) & (row >= 0) & (row < side)
+        pixel = row.clamp(0, side - 1) * side + column.clamp(0, side - 1)
+        index = pixel.long().flatten(1).unsqueeze(1).expand(-1, x.shape[1], -1)
+        found = found + x.flatten(2).gather(2, index).view_as(x) * (weight * inside).unsqueeze(1)
+    return found
 
 
 FORMULAS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {

@@ -4,14 +4,18 @@ The only file that knows machines. Decisions change the last bits of results, so
 and replayed.
 """
 
+import contextlib
 import ctypes
 import functools
 import os
 import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ddhub.base.errors import UserError
 from ddhub.base.resources import AskedPrecision, Precision, Resources
@@ -19,6 +23,8 @@ from ddhub.base.resources import AskedPrecision, Precision, Resources
 # Training work in FLOPs from which compiling pays on a CPU: compiling costs tens of seconds, after which ConvNets train
 # about twice as fast (benchmarks/README.md).
 COMPILE_FROM = 2e12
+
+RESIDENT = 0.25  # share of a card's memory that the images of a training may take for good
 
 OWN_THREADS = torch.get_num_threads()  # torch's own choice, before anybody changes it
 
@@ -34,6 +40,11 @@ class Decisions:
     together: int = 1  # networks that differ by seed only and are trained in one program; 1: one after another
     micro_batch: int = 0  # images of a training step whose gradient is taken at once; 0: all
     chunk: int = 0  # images that are predicted, or themselves have a gradient, at once; 0: as many as is usual
+    graph: bool = False  # whether a step is recorded and replayed as one CUDA graph
+    channels_last: bool = True  # the memory format of images and filters
+    tf32: bool = False  # whether a card's convolutions round their inputs to 10 bits; never those of scores
+    deterministic: bool = False  # of a card, whose bits may differ from run to run otherwise; a CPU's never do
+    resident: int = 0  # bytes of the images of a training that may stay on the device; more are sent batch by batch
 
     def record(self) -> dict[str, Any]:
         """The decisions as they stand in checkpoints, manifests and rows."""
@@ -46,8 +57,8 @@ class Decisions:
         )
 
     def exact(self) -> "Decisions":
-        """The same in float32, as what is cached for runs of any precision."""
-        return replace(self, precision="float32")
+        """The same in float32 and one by one, as what is cached for runs of any precision."""
+        return replace(self, precision="float32", together=1)
 
 
 def decide(
@@ -57,6 +68,7 @@ def decide(
     flops: float = 0,
     precision: AskedPrecision | None = None,
     together: int | None = None,
+    deterministic: bool | None = None,
 ) -> Decisions:
     """Decide once how to run.
 
@@ -67,6 +79,7 @@ def decide(
         flops: an estimate of that work.
         precision: None and `auto` are float32 for now, together: None is 1. What is fastest here,
             ddhub/evaluation/speed.py measures.
+        deterministic: None is not, as on a card it costs speed.
 
     Raises:
         UserError: for a device that is not there, or `compile` without a C++ compiler.
@@ -83,12 +96,48 @@ def decide(
     if compile is None:
         compile = name == "cpu" and flops >= COMPILE_FROM and has_compiler()
     half = precision == "bfloat16"
-    return Decisions(name, torch.get_num_threads(), compile, "bfloat16" if half else "float32", together or 1)
+    decided = Decisions(name, torch.get_num_threads(), compile, "bfloat16" if half else "float32", together or 1)
+    if not _cuda(name):
+        return decided
+    room = int(RESIDENT * torch.cuda.mem_get_info(name)[1])
+    decided = replace(decided, graph=True, tf32=True, deterministic=bool(deterministic), resident=room)
+    _switch(decided)
+    return decided
 
 
 def decide_for(asked: Resources, flops: float = 0) -> Decisions:
     """Decide once how to run with what was asked for; as `decide` does."""
-    return decide(asked.device, asked.threads, asked.compile, flops, asked.precision, asked.together)
+    ways = (asked.precision, asked.together, asked.deterministic)
+    return decide(asked.device, asked.threads, asked.compile, flops, *ways)
+
+
+def _switch(decisions: Decisions) -> None:
+    """Set what torch keeps for the whole process, of a card."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS is not deterministic
+    torch.use_deterministic_algorithms(decisions.deterministic)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # nobody reads any
+    torch.backends.cudnn.deterministic = decisions.deterministic
+    torch.backends.cudnn.benchmark = not decisions.deterministic
+    torch.backends.cudnn.allow_tf32 = decisions.tf32
+    torch.backends.cuda.matmul.allow_tf32 = False  # whitening and the last layer: little work, which stays exact
+
+
+@contextlib.contextmanager
+def full_float32(where: str) -> Iterator[None]:
+    """Scores on a card are taken without TF32, whatever networks were trained with."""
+    if where == "cpu":
+        yield
+        return
+    kept = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = kept
+
+
+def _cuda(name: str) -> bool:
+    return name.startswith("cuda")
 
 
 def own_device() -> str:
@@ -125,6 +174,23 @@ def apply(decisions: Decisions) -> None:
         UserError: when the device or the compiler that they need is not here.
     """
     decide(decisions.device, decisions.threads, decisions.compile)
+    if _cuda(decisions.device):
+        _switch(decisions)
+
+
+def send(tensors: Sequence[Tensor], where: torch.device | str) -> list[Tensor]:
+    """Tensors of the host on a device, by one copy from pinned memory that the host does not wait for.
+
+    A tensor by itself costs a wait: memory that is not pinned is copied while the host stands still.
+    """
+    if torch.device(where).type == "cpu" or not tensors:
+        return list(tensors)
+    order = sorted(range(len(tensors)), key=lambda number: -tensors[number].itemsize)  # which keeps each aligned
+    packed = torch.cat([tensors[number].flatten().view(torch.uint8) for number in order])
+    packed = packed.pin_memory() if torch.cuda.is_available() else packed
+    parts = packed.to(where, non_blocking=True).split([tensors[number].nbytes for number in order])
+    there = {number: part.view(tensors[number].dtype) for number, part in zip(order, parts, strict=True)}
+    return [there[number].view(tensor.shape) for number, tensor in enumerate(tensors)]
 
 
 @functools.cache
@@ -156,6 +222,31 @@ def peak_bytes(device: str) -> int:
     import sys
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def versions(device: str) -> dict[str, str]:
+    """What computes: torch, and of a card its libraries and driver too; for records."""
+    found = {"torch": str(torch.__version__)}
+    if not _cuda(device):
+        return found
+    asked = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    driver = ""
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        driver = subprocess.run(asked, capture_output=True, text=True, timeout=10).stdout.partition("\n")[0]
+    known = {"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version(), "driver": driver.strip()}
+    return {**found, **{name: str(value) for name, value in known.items() if value}}
+
+
+def spare(device: str) -> str | None:
+    """A budget that is smaller than what a card has for this process, as `--memory` takes it; None for a CPU."""
+    if not _cuda(device):
+        return None
+    return smaller(torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device))
+
+
+def smaller(budget: float) -> str:
+    """Three quarters of a budget, as `--memory` takes it."""
+    return f"{0.75 * budget / 1e9:.2f}GB"
 
 
 def hardware(device: str) -> str:

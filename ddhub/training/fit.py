@@ -4,8 +4,8 @@ Shapes: N images, B batch, C H W image, K classes.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from math import ceil
+from dataclasses import replace
+from math import ceil, prod
 from typing import Any
 
 import torch
@@ -14,10 +14,10 @@ from torch import Tensor
 from ddhub.base import progress
 from ddhub.base import seeds as seeding
 from ddhub.base.errors import UserError
-from ddhub.data.preprocess import Preprocess
+from ddhub.training import batches, graph, optimisation
+from ddhub.training import device as devices
 from ddhub.training import network as networks
-from ddhub.training import optimisation
-from ddhub.training.augment import augment
+from ddhub.training.batches import Batch, Examples
 from ddhub.training.loop import Run
 from ddhub.training.losses import loss_of
 from ddhub.training.network import Network, Weights
@@ -28,34 +28,8 @@ MOMENTUM = 0.9
 SMALL_BATCH = 32  # of families that need more steps than a protocol has
 
 
-Batch = tuple[Tensor, Tensor, Tensor | None]  # augmented inputs (B, C, H, W), labels (B,), targets (B, K)
-
-
 class Diverged(UserError):
     """A training whose loss is not finite any more."""
-
-
-@dataclass(frozen=True)
-class Examples:
-    """Images to learn from or to be scored on; uint8 pixels stay where they are until a batch is drawn."""
-
-    images: Tensor  # uint8 pixels or float32 network inputs, (N, C, H, W)
-    labels: Tensor  # int64 (N,)
-    preprocess: Preprocess | None = None  # None: images are network inputs already
-    targets: Tensor | None = None  # float32 (N, K), what soft losses learn
-    index: Tensor | None = None  # the rows that count, where not all do
-
-    def __len__(self) -> int:
-        return len(self.labels if self.index is None else self.index)
-
-    def batch(self, chosen: Tensor, device: str) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Inputs (B, C, H, W), labels (B,) and targets (B, K) of the chosen rows, on the device."""
-        rows = chosen if self.index is None else self.index[chosen]
-        rows = rows.to(self.images.device)
-        images = self.images[rows].to(device)
-        inputs = images if self.preprocess is None else self.preprocess.inputs(images)
-        targets = None if self.targets is None else self.targets[rows].to(device)
-        return inputs, self.labels[rows].to(device), targets
 
 
 def family_of(network: Network, protocol: Protocol) -> Family:
@@ -94,27 +68,25 @@ def fit(
         Diverged: when training does.
     """
     assert run is None or not keep, "a resumed training has lost its earlier snapshots"
-    device = network.decisions.device
+    examples = examples.on(network.decisions)
     epochs, steps = plan(len(examples), protocol, family_of(network, protocol))
     carry: dict[str, Any] = {"weights": network.init(seed), "optimizer": None}
-    learner, snapshots, losses = None, [], []
+    learner: _Learner | None = None
+    snapshots, losses = [], []
     wanted = _epochs_of(keep, epochs, protocol)
     for epoch in run.steps(epochs, carry) if run else progress.track(range(epochs), "epoch"):
-        learner = learner or _Learner(network, protocol, epochs, carry)
-        for number, chosen in enumerate(_order(len(examples), steps, seed, epoch)):
-            step = epoch * steps + number
-            batch = _batch(examples, chosen, protocol, seed, step, device, teach)
-            learner.begin(step, steps)
+        learner = learner or _Learner(network, protocol, (epochs, steps), carry, _backward)
+        own = batches.epoch(examples, protocol, steps, seed, epoch, network.decisions.device, teach)
+        for step, batch in enumerate(own, epoch * steps):
             with network.seeded(seeding.derive(seed, "dropout", step)):
-                loss = _backward(network, learner.weights, batch, protocol)
-            learner.optimizer.step()
-        losses.append(loss.detach())
+                loss = learner.step(step, batch)
+        losses.append(loss.clone())
         if run:
-            run.log(loss=loss)
+            run.log(loss=losses[-1])
             carry.update(learner.state())
         if epoch + 1 in wanted:
             snapshots.append(network.place(learner.snapshot()))
-    ended = network.place(learner.weights if learner else carry["weights"])
+    ended = network.place(learner.snapshot() if learner else carry["weights"])
     _check(losses, ended, network, epochs)
     return [*snapshots, ended]
 
@@ -175,25 +147,20 @@ def _fit_together(
 ) -> list[list[Weights] | None]:
     """`fit` with a leading dimension J: the sum of J losses has for each network's weights its own gradient."""
     count, device = len(examples[0]), network.decisions.device
+    examples = [each.on(network.decisions) for each in examples]
     assert all(len(each) == count for each in examples), "networks trained together see as many images each"
     epochs, steps = plan(count, protocol, family_of(network, protocol))
     weights = networks.stack([network.init(seed) for seed in several])
-    learner, losses = _Learner(network, protocol, epochs, {"weights": weights, "optimizer": None}), torch.zeros(())
+    carry = {"weights": weights, "optimizer": None}
+    learner, losses = _Learner(network, protocol, (epochs, steps), carry, _backward_many), torch.zeros(())
     wanted, snapshots = _epochs_of(keep, epochs, protocol), []
     for epoch in progress.track(range(epochs), "epoch"):
-        orders = (_order(count, steps, seed, epoch) for seed in several)
-        for number, chosen in enumerate(zip(*orders, strict=True)):
-            step = epoch * steps + number
-            batches = [
-                _batch(each, rows, protocol, seed, step, device, teach)
-                for each, rows, seed in zip(examples, chosen, several, strict=True)
-            ]
-            logits = network.forward_many(learner.weights, torch.stack([inputs for inputs, _, _ in batches]))
-            pairs = zip(logits, batches, strict=True)
-            losses = torch.stack([loss_of(protocol)(own, labels, targets) for own, (_, labels, targets) in pairs])
-            learner.begin(step, steps)
-            losses.sum().backward()
-            learner.optimizer.step()
+        own = (
+            batches.epoch(each, protocol, steps, seed, epoch, device, teach)
+            for each, seed in zip(examples, several, strict=True)
+        )
+        for step, batch in enumerate(zip(*own, strict=True), epoch * steps):
+            losses = learner.step(step, batches.stacked(batch))
         if epoch + 1 in wanted:
             snapshots.append(learner.snapshot())
     moments = [*snapshots, learner.weights]
@@ -207,19 +174,14 @@ def _epochs_of(keep: Iterable[int], epochs: int, protocol: Protocol) -> set[int]
     return {number * epochs // protocol.epochs for number in keep}
 
 
-def _batch(
-    examples: Examples,
-    chosen: Tensor,
-    protocol: Protocol,
-    seed: int,
-    step: int,
-    device: str,
-    teach: Callable[[Tensor], Tensor] | None,
-) -> Batch:
-    """What one step learns from."""
-    inputs, labels, targets = examples.batch(chosen, device)
-    inputs = augment(inputs, protocol.augment, seeding.generator(seed, "augment", step))
-    return inputs, labels, targets if teach is None else teach(inputs)
+def _backward_many(network: Network, weights: Weights, batch: Batch, protocol: Protocol) -> Tensor:
+    """Add the gradient of the sum of the losses of J networks to their weights'; the losses (J,)."""
+    inputs, labels, targets = batch
+    logits = network.forward_many(weights, inputs)
+    soft = [None] * len(logits) if targets is None else targets
+    losses = torch.stack([loss_of(protocol)(*each) for each in zip(logits, labels, soft, strict=True)])
+    losses.sum().backward()
+    return losses.detach()
 
 
 def _backward(network: Network, weights: Weights, batch: Batch, protocol: Protocol) -> Tensor:
@@ -243,15 +205,17 @@ def _backward(network: Network, weights: Weights, batch: Batch, protocol: Protoc
 
 def _check(losses: Sequence[Tensor], weights: Weights, network: Network, epochs: int) -> None:
     """Raise Diverged where an epoch ended with a loss that is not finite, or the last step left such weights."""
-    spoilt = [] if not losses else (~torch.stack(list(losses)).isfinite()).nonzero().flatten().tolist()
+    known = [*(loss.isfinite() for loss in losses), *(value.isfinite().all() for value in weights.values())]
+    fine = torch.stack(known).tolist()  # what a training reads of its device, at once
+    spoilt = [number for number, ok in enumerate(fine[: len(losses)]) if not ok]
     when = f"epoch {epochs - len(losses) + spoilt[0] + 1} of {epochs}" if spoilt else "its last step"
-    if spoilt or not _finite(weights):
+    if not all(fine):
         what = f"its loss is {losses[spoilt[0]].item()}" if spoilt else "not all of its weights are finite"
         raise Diverged(f"training {network.arch} diverged in {when}: {what}", next="lower its learning rate")
 
 
 def _finite(weights: Weights) -> bool:
-    return all(bool(value.isfinite().all()) for value in weights.values())
+    return bool(torch.stack([value.isfinite().all() for value in weights.values()]).all())
 
 
 def plan(count: int, protocol: Protocol, family: Family) -> tuple[int, int]:
@@ -265,48 +229,60 @@ def plan(count: int, protocol: Protocol, family: Family) -> tuple[int, int]:
     return protocol.epochs, steps
 
 
-class _Learner:
-    """Weights with the optimiser and schedule of their family."""
+Gradient = Callable[[Network, Weights, Batch, Protocol], Tensor]  # adds to the weights' and gives the loss
 
-    def __init__(self, network: Network, protocol: Protocol, epochs: int, carry: dict[str, Any]) -> None:
-        self.family, self.epochs = family_of(network, protocol), epochs
+
+class _Learner:
+    """Weights with the optimiser and schedule of their family; on a card a step of them is one launch.
+
+    Args:
+        length: epochs, and steps in each.
+    """
+
+    def __init__(
+        self, network: Network, protocol: Protocol, length: tuple[int, int], carry: dict[str, Any], gradient: Gradient
+    ) -> None:
+        self.family, self.length, self._gradient = family_of(network, protocol), length, gradient
+        self.network, self.protocol, self._rate = network, protocol, -1.0
+        graphed = network.decisions.graph and not network.draws
+        self._learn = graph.graphed(self._step, network.decisions.device, prod(length)) if graphed else self._step
         self.rate = self.family.lr if self.family.lr is not None else protocol.lr
         self.weights = network.place(carry["weights"])
         parameters: Any = [self.weights[name].requires_grad_() for name in network.trainable]
         self.optimizer: torch.optim.Optimizer
         if protocol.optimizer == "adamw":
             parameters = optimisation.decaying(network.skeleton, network.trainable, parameters)
+        settings: dict[str, Any] = {"lr": self.rate, "weight_decay": self.family.weight_decay}
         if self.family.optimizer in ("adamw", "adam"):  # Adam is AdamW without decay
-            self.optimizer = torch.optim.AdamW(parameters, lr=self.rate, weight_decay=self.family.weight_decay)
+            cuda = network.decisions.device.startswith("cuda")
+            self.optimizer = torch.optim.AdamW(parameters, **settings, capturable=graphed and cuda)
         else:
-            decay = self.family.weight_decay
-            self.optimizer = torch.optim.SGD(parameters, lr=self.rate, momentum=MOMENTUM, weight_decay=decay)
+            self.optimizer = torch.optim.SGD(parameters, **settings, momentum=MOMENTUM, fused=graphed or None)
         if carry["optimizer"] is not None:
             self.optimizer.load_state_dict(carry["optimizer"])
+        for group in self.optimizer.param_groups if graphed else ():  # a graph reads its rate from memory
+            group["lr"] = torch.full((), self.rate, device=network.decisions.device)
 
-    def begin(self, step: int, steps_per_epoch: int) -> None:
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.rate * optimisation.rate_factor(self.family.schedule, step, steps_per_epoch, self.epochs)
+    def step(self, number: int, batch: Batch) -> Tensor:
+        """The step of this number; its loss, until the next one."""
+        epochs, steps = self.length
+        rate = self.rate * optimisation.rate_factor(self.family.schedule, number, steps, epochs)
+        for group in self.optimizer.param_groups if rate != self._rate else ():
+            group["lr"] = group["lr"].fill_(rate) if isinstance(group["lr"], Tensor) else rate
+        self._rate = rate
+        return self._learn(*batch)
+
+    def _step(self, inputs: Tensor, labels: Tensor, targets: Tensor | None) -> Tensor:
         self.optimizer.zero_grad()
+        loss = self._gradient(self.network, self.weights, (inputs, labels, targets), self.protocol)
+        self.optimizer.step()
+        return loss
 
     def snapshot(self) -> Weights:
         return {name: value.detach().clone() for name, value in self.weights.items()}
 
     def state(self) -> dict[str, Any]:
         return {"weights": self.weights, "optimizer": self.optimizer.state_dict()}
-
-
-def _order(examples: int, steps: int, seed: int, epoch: int) -> Iterator[Tensor]:
-    """The batches of one epoch as indices, `steps` of them, all of one size.
-
-    One size means one compiled program; at most steps - 1 images, other ones each epoch, sit an epoch out.
-    """
-    if steps == 1:
-        yield torch.arange(examples)
-        return
-    size = examples // steps
-    order = torch.randperm(examples, generator=seeding.generator(seed, "order", epoch))
-    yield from order[: steps * size].split(size)
 
 
 def predict(
@@ -316,13 +292,17 @@ def predict(
 
     Every batch has the same size, the last one filled up by repetition and cut, so that one program serves all.
     """
+    examples = examples.on(network.decisions)
     size = min(batch, len(examples), network.decisions.chunk or batch)
     with torch.no_grad():
         for start in range(0, len(examples), size):
-            chosen = torch.arange(start, start + size).clamp(max=len(examples) - 1)
-            inputs, labels, _ = examples.batch(chosen, network.decisions.device)
             count = min(size, len(examples) - start)
-            yield network.forward(weights, inputs)[:count], labels[:count]
+            chosen = torch.arange(start, start + size).clamp(max=len(examples) - 1)
+            (rows,) = devices.send([examples.rows(chosen)], examples.images.device)
+            inputs, labels, _ = examples.batch(rows, network.decisions.device)
+            with devices.full_float32(network.decisions.device):
+                logits = network.forward(weights, inputs)
+            yield logits[:count], labels[:count]
 
 
 def accuracy(network: Network, weights: Weights, examples: Examples) -> float:

@@ -87,7 +87,8 @@ def fitted(
     """
     found = {}
     for name, work in works.items():
-        found[name], peak = _largest(int(budget * RESERVE), device, work, most[name])
+        with _all_there(f"{name} of one image", device):
+            found[name], peak = _largest(int(budget * RESERVE), device, work, most[name])
         if peak > budget * RESERVE:
             raise _too_small(f"{name} of one image takes", peak)
         say(f"memory: {name} {found[name]}, {peak / 1e9:.2f} GB of {budget / 1e9:.2f} GB")
@@ -100,7 +101,7 @@ def check(budget: int, device: str, name: str, work: Callable[[], object]) -> No
     Raises:
         UserError: saying what is needed; `name` says for what.
     """
-    with Peak(device) as peak:
+    with Peak(device) as peak, _all_there(name, device):
         work()
     if peak.bytes > budget * RESERVE:
         raise _too_small(f"{name}, which are not cut into pieces, take", peak.bytes)
@@ -134,13 +135,28 @@ def _largest(allowed: int, device: str, work: Callable[[int], object], most: int
             (small, less), (large, more) = tried[-2:]
             if more + max(0, more - less) * (size - large) / (large - small) > allowed:
                 break
-        with Peak(device) as peak:
-            work(size)
+        try:
+            with Peak(device) as peak:
+                work(size)
+        except (torch.OutOfMemoryError, MemoryError):
+            if not tried:
+                raise
+            break  # the budget is more than there is
         tried.append((size, peak.bytes))
         if peak.bytes > allowed:
             break
     fitting = [each for each in tried if each[1] <= allowed]
     return fitting[-1] if fitting else tried[0]
+
+
+@contextlib.contextmanager
+def _all_there(what: str, device: str) -> Iterator[None]:
+    """Say it where a device has less memory than the smallest rehearsal takes."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as fault:
+        taken = f"memory: {what}: more than {devices.hardware(device)} has free"
+        raise UserError(taken, next="a smaller network (teachers.arch), or --device cpu") from fault
 
 
 def _ladder(most: int) -> Iterator[int]:

@@ -10,14 +10,13 @@ import functools
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from ddhub.base.errors import UserError
-from ddhub.training import architectures, optimisation, winograd
+from ddhub.training import architectures, device, optimisation, winograd
 from ddhub.training.device import Decisions, keep_freed_memory
 from ddhub.training.field_networks import ConvNet
 
@@ -66,24 +65,21 @@ class Network:
 
     def place(self, weights: Weights) -> Weights:
         """Weights on this network's device and in its memory format, detached; of tied ones the first."""
-        own = {name: value for name, value in weights.items() if name not in self._tied}
-        return {name: _formatted(value.detach().to(self.decisions.device)) for name, value in own.items()}
+        own = {name: value.detach() for name, value in weights.items() if name not in self._tied}
+        where, values = self.decisions.device, list(own.values())
+        if where != "cpu" and all(value.device.type == "cpu" for value in values):
+            # Cloned: what is sent at once is one piece of memory, and weights change each on their own.
+            own = {name: value.clone() for name, value in zip(own, device.send(values, where), strict=True)}
+        return {name: self._formatted(value.to(where)) for name, value in own.items()}
 
     def forward(self, weights: Weights, images: Tensor, *, train: bool = False) -> Tensor:
         """Logits (B, K) of network inputs (B, C, S, S); in training mode buffers in `weights` are updated in place."""
         if self._modal:
             self.skeleton.train(train)
         if not train:
-            return self._call(weights, _formatted(images))
+            return self._call(weights, self._formatted(images))
         with self._precision():
-            return self._call(weights, _formatted(images)).float()
-
-    def together(self, count: int) -> "Network":
-        """This network for training so many in one program where that is faster: on a GPU; a CPU takes turns."""
-        if count == 1 or self.decisions.device == "cpu" or self.draws:
-            return self
-        decisions = replace(self.decisions, together=count)
-        return network(self.arch, self.classes, self.channels, self.side, decisions)
+            return self._call(weights, self._formatted(images)).float()
 
     def portions(self, several: Sequence[Weights], images: Tensor) -> Iterator[Sequence[Weights]]:
         """Weights as `forward_each` takes them at once for these inputs (B, C, S, S).
@@ -104,7 +100,7 @@ class Network:
             return self.forward(several[0], images).unsqueeze(0)
         if self._modal:
             self.skeleton.eval()
-        found: Tensor = vmap(self._plain, in_dims=(0, None))(stack(several), _formatted(images))
+        found: Tensor = vmap(self._plain, in_dims=(0, None))(stack(several), self._formatted(images))
         return found
 
     def forward_many(self, weights: Weights, images: Tensor) -> Tensor:
@@ -154,6 +150,11 @@ class Network:
             return functional_call(_Embedding(self.skeleton), {f"net.{k}": v for k, v in weights.items()}, (images,))
         raise UserError(f"arch '{self.arch}': features are read from ConvNets only", next="use convnet or convnet3_w32")
 
+    def _formatted(self, value: Tensor) -> Tensor:
+        # Channels last is what convolutions on CPUs read fastest; what a card does, is measured there.
+        last = value.ndim == 4 and self.decisions.channels_last
+        return value.contiguous(memory_format=torch.channels_last) if last else value
+
     def _precision(self) -> AbstractContextManager[None]:
         if self.decisions.precision == "float32":
             return nullcontext()
@@ -194,8 +195,3 @@ class _Embedding(nn.Module):
 def _names(net: nn.Module) -> set[str]:
     """The names of parameters and buffers, of tied ones the first."""
     return {name for kind in (net.named_parameters(), net.named_buffers()) for name, _ in kind}
-
-
-def _formatted(value: Tensor) -> Tensor:
-    # Channels last is what convolutions on CPUs and tensor cores read fastest.
-    return value.contiguous(memory_format=torch.channels_last) if value.ndim == 4 else value

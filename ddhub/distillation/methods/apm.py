@@ -25,8 +25,7 @@ from ddhub.distillation.method import Method
 from ddhub.distillation.momentum import candidate, go_back, initial, settle, take, update
 from ddhub.distillation.plan.work import Outline, Phase, moving, scoring, training
 from ddhub.distillation.task import SyntheticSet, Task, own_protocol
-from ddhub.training import fit
-from ddhub.training.augment import augment
+from ddhub.training import augment, fit, graph
 from ddhub.training.image_store import Store
 from ddhub.training.loop import Run, State
 from ddhub.training.network import Network, Weights
@@ -44,6 +43,7 @@ def distill(task: Task, run: Run) -> SyntheticSet:
     state: State = {
         "rows": torch.arange(0),  # (B,) the batch of this refresh, and its columns of the store:
         "batch": {name: value.to(device) for name, value in store.read(torch.arange(0)).items()},
+        "classes": labels[:0].to(device),  # (B,) of the batch
         "moved": torch.zeros(len(labels), dtype=torch.int32),  # (M,) updates that the store's rows have seen
         "lr": config.lr_images,
         "teacher": None,  # None: the mean of all
@@ -56,10 +56,10 @@ def distill(task: Task, run: Run) -> SyntheticSet:
     for step in run.steps(iterations, state, store):
         if step % config.refresh_every == 0:
             refresh(state, store, labels, task, step)
-        batch, rows = state["batch"], state["rows"]
+        batch = state["batch"]
         students = [(task.network(arch), several) for arch, several in state["snapshots"].items()]
         gradient, disagreement = adversarial_gradient(
-            batch["images"], labels[rows].to(device), students, state["teacher"], task, step
+            batch["images"], state["classes"], students, state["teacher"], task, step
         )
         update(batch, gradient, state["lr"], task)
         # The largest value speaks for all images: a step that spoilt them must not be saved as a good one.
@@ -84,14 +84,14 @@ def refresh(state: State, store: Store, labels: Tensor, task: Task, step: int) -
     which = None
     if config.teacher == "random":
         which = int(torch.randint(len(teachers), (), generator=seeds.generator(seed, "teacher", step)))
-    images, rows = state["batch"]["images"], state["rows"]
-    examples = fit.Examples(images, labels[rows].to(images.device), targets=teachers.label(images, which))
+    images, classes = state["batch"]["images"], labels[state["rows"]].to(task.decisions.device)
+    examples = fit.Examples(images, classes, targets=teachers.label(images, which))
     archs, several = turn(config, step // config.refresh_every), student_seeds(config, seed, step)
     snapshots = {}
     for arch in dict.fromkeys(archs):
         own = [number for own_arch, number in zip(archs, several, strict=True) if own_arch == arch]
         snapshots[arch] = taught(task, arch, examples, own, step)
-    state.update(teacher=which, snapshots=snapshots)
+    state.update(teacher=which, snapshots=snapshots, classes=classes)
 
 
 def turn(config: Config, number: int) -> list[str]:
@@ -112,7 +112,7 @@ def taught(task: Task, arch: str, examples: fit.Examples, several: list[int], st
     Raises:
         Diverged: when the training of one does.
     """
-    config, network = task.config, task.network(arch).together(len(several))
+    config, network = task.config, task.network(arch)
     kept = {max(1, round(config.student.epochs * (k + 1) / config.snapshots)) for k in range(config.snapshots)}
     protocol = student_protocol(config, task.recipe.augment)
     students = fit.fit_many(network, [examples] * len(several), protocol, several, keep=kept)
@@ -154,19 +154,25 @@ def adversarial_gradient(
 def viewed(images: Tensor, task: Task, step: int) -> list[Tensor]:
     """What an update sees of its images (B, C, H, W): augmented views, differentiable, or the images as they are."""
     draws = (seeds.generator(task.recipe.seed, "view", step, view) for view in range(task.config.views))
-    return [augment(images, task.recipe.augment, draw) for draw in draws] or [images.clone()]
+    moves = [augment.drawn(task.recipe.augment, len(images), draw) for draw in draws]
+    return [augment.moved(images, each) for each in augment.sent(moves, images.device)] or [images.clone()]
 
 
 def chunked(images: Tensor, labels: Tensor, students: Students, which: int | None, task: Task) -> tuple[Tensor, Tensor]:
     """`disagree` of all images, `chunk` of them at a time, which bounds the memory."""
     size = task.decisions.chunk or chunk_size(task.config, images.shape[-1])
-    teacher, alpha = partial(task.need_teachers().logits, which=which), task.config.alpha
-    pieces, gap = [], torch.zeros((), device=images.device)
-    for part, target in zip(images.split(size), labels.split(size), strict=True):
-        gradient, own = disagree(part, target, students, teacher, alpha, 1 / task.config.students)
-        pieces.append(gradient)
+    teacher, config = partial(task.need_teachers().logits, which=which), task.config
+    move: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] = partial(
+        disagree, students=students, teacher=teacher, alpha=config.alpha, share=1 / config.students
+    )
+    if task.decisions.graph:
+        move = graph.graphed(move, task.decisions.device, ceil(len(images) / size))
+    found, gap = torch.empty_like(images), torch.zeros((), device=images.device)
+    for into, part, target in zip(found.split(size), images.split(size), labels.split(size), strict=True):
+        gradient, own = move(part, target)
+        into.copy_(gradient)
         gap += own
-    return torch.cat(pieces), gap
+    return found, gap
 
 
 def disagree(

@@ -4,6 +4,7 @@ Zhao and Bilen, "Dataset Condensation with Distribution Matching", WACV 2023, ar
 Shapes: M synthetic images, K classes, R real images per class and step, F features.
 """
 
+from collections.abc import Iterator
 from functools import partial
 from typing import Literal
 
@@ -16,8 +17,11 @@ from ddhub.base.schema import Strict
 from ddhub.distillation.method import Method
 from ddhub.distillation.plan.work import Outline, Phase, moving
 from ddhub.distillation.task import SyntheticSet, Task
-from ddhub.training.augment import augment
+from ddhub.training import augment
+from ddhub.training import device as devices
+from ddhub.training.batches import Examples
 from ddhub.training.loop import Run, State
+from ddhub.training.network import Network, Weights
 
 PAPER = "https://arxiv.org/abs/2110.04181"
 
@@ -37,12 +41,17 @@ def distill(task: Task, run: Run) -> SyntheticSet:
     """Run the loop; resumable at any step."""
     config: Config = task.config
     images, labels = task.start(config.init)
-    network = task.network(config.arch)
+    network, where = task.network(config.arch), task.decisions.device
+    real = Examples(task.source.images, task.source.labels, task.preprocess, index=task.training).on(task.decisions)
+    members = rows_of(task.source.labels[task.training], network.classes)
+    mine = [rows.to(where) for rows in rows_of(task.initial_labels(), network.classes)]
     state: State = {"images": images, "velocity": torch.zeros_like(images)}
     for step in run.steps(config.iterations, state):
         weights = network.init(seeds.derive(task.recipe.seed, "network", step))
         pixels = state["images"].detach().requires_grad_()
-        loss = torch.stack([gap(pixels, labels, k, weights, task, step) for k in range(network.classes)]).sum()
+        pairs = zip(drawn(members, real, task, step), mine, strict=True)
+        gaps = [gap(network, weights, batch, pixels[rows], moves) for (batch, moves), rows in pairs]
+        loss = torch.stack(gaps).sum()
         gradient = torch.autograd.grad(loss, pixels)[0] / task.parts  # a mean over the images of all groups
         state["velocity"] = config.momentum * state["velocity"] + gradient
         state["images"] = state["images"] - config.lr_images * state["velocity"]
@@ -50,16 +59,31 @@ def distill(task: Task, run: Run) -> SyntheticSet:
     return SyntheticSet(state["images"], labels, task.soft_labels(state["images"]))
 
 
-def gap(images: Tensor, labels: Tensor, label: int, weights: dict[str, Tensor], task: Task, step: int) -> Tensor:
+def rows_of(labels: Tensor, classes: int) -> list[Tensor]:
+    """The rows of every class."""
+    return [(labels == label).nonzero().flatten() for label in range(classes)]
+
+
+def drawn(members: list[Tensor], real: Examples, task: Task, step: int) -> Iterator[tuple[Tensor, augment.Moves]]:
+    """For every class some real images (R, C, H, W), and how both batches are moved; sent at once.
+
+    Args:
+        members: of every class, the numbers of its real examples.
+    """
+    seed, where = task.recipe.seed, task.decisions.device
+    rows, moves = [], []
+    for label, numbers in enumerate(members):
+        order = torch.randperm(len(numbers), generator=seeds.generator(seed, "match", step, label))
+        rows.append(real.rows(numbers[order[: task.config.real]]))
+        draw = seeds.generator(seed, "augment", step, label)
+        moves.append(augment.drawn(task.recipe.augment, 1, draw, siamese=True))
+    for chosen, after in zip(devices.send(rows, real.images.device), augment.sent(moves, where), strict=True):
+        yield real.batch(chosen, where)[0], after
+
+
+def gap(network: Network, weights: Weights, real: Tensor, images: Tensor, moves: augment.Moves) -> Tensor:
     """Squared distance between the mean features of one class's real and synthetic images, augmented alike."""
-    config, seed = task.config, task.recipe.seed
-    members = task.training[task.source.labels[task.training] == label]
-    order = torch.randperm(len(members), generator=seeds.generator(seed, "match", step, label))[: config.real]
-    real = task.preprocess.inputs(task.source.images[members[order]]).to(images.device)
-    means = []
-    for batch in (real, images[labels == label]):
-        moved = augment(batch, task.recipe.augment, seeds.generator(seed, "augment", step, label), siamese=True)
-        means.append(task.network(config.arch).embed(weights, moved).mean(0))
+    means = [network.embed(weights, augment.moved(batch, moves)).mean(0) for batch in (real, images)]
     return (means[0].detach() - means[1]).square().sum()
 
 

@@ -132,20 +132,16 @@ def test_a_group_moves_as_fast_as_the_whole_set():
     assert (part - whole[:IPC]).abs().max() < 1e-5 * whole[:IPC].abs().max()
 
 
-def test_of_several_students_the_mean_counts(monkeypatch):
+def test_of_several_students_the_mean_counts():
     """The gradient of two students is the mean of theirs; one program trains them as taking turns does."""
     task = task_of(students=2)
     images, labels = task.start("real")
     student = task.network(ARCH)
     states = []
-    for together in (
-        lambda self, count: self,
-        lambda self, count: networks.network(ARCH, CLASSES, 1, SIDE, WITH(count)),
-    ):
-        monkeypatch.setattr(networks.Network, "together", together)
+    for together in (1, 2):
         store = types.SimpleNamespace(read=lambda rows: {"images": images[rows]}, write=lambda *_: None)
         state = {"rows": torch.arange(0), "batch": {}, "moved": torch.zeros(len(labels)), "lr": 3.0}
-        apm.refresh(state, store, labels, task, 0)
+        apm.refresh(state, store, labels, replace(task, decisions=WITH(together)), 0)
         states.append(state)
     first, second = (state["snapshots"][ARCH] for state in states)
     assert len(first) == len(second) == 4  # two of each

@@ -241,3 +241,19 @@ def test_cutmix_pastes_one_box_of_other_images():
     assert (mixed[:, :, 0, 0] == images[:, :, 0, 0]).all()
     assert sorted(mixed[:, 0, 4, 4].tolist()) == [0, 1, 2]
     assert changed.max() == 16
+
+
+@pytest.mark.parametrize("name", ["scale", "rotate", "rrc"])
+def test_a_deterministic_gradient_samples_alike(name):
+    """A card's grid_sample has a gradient in no order; gathering pixel by pixel gives the same images and gradients."""
+    images, found = draw(5, 2, SIDE, SIDE), []
+    for deterministic in (False, True):
+        torch.use_deterministic_algorithms(deterministic)
+        try:
+            given = images.clone().requires_grad_()
+            moved = augment.augment(given, f"{name}+flip", torch.Generator().manual_seed(3))
+            found.append((moved.detach(), torch.autograd.grad(moved.square().sum(), given)[0]))
+        finally:
+            torch.use_deterministic_algorithms(False)
+    for plain, gathered in zip(*found, strict=True):
+        torch.testing.assert_close(gathered, plain, rtol=1e-4, atol=1e-4)

@@ -11,7 +11,7 @@ from conftest import CLASSES, SIDE, examples
 
 from ddhub.base.errors import UserError
 from ddhub.data import preprocess
-from ddhub.training import architectures, device, fit, losses, optimisation
+from ddhub.training import architectures, batches, device, fit, losses, optimisation
 from ddhub.training import network as networks
 from ddhub.training.loop import Run
 from ddhub.training.protocol import Protocol
@@ -153,7 +153,7 @@ def test_batches_have_one_size_and_cover(count, steps):
     """As many as asked; no image twice in an epoch, fewer left out than there are batches, other ones each epoch."""
     seen = set()
     for epoch in range(12):
-        parts = list(fit._order(count, steps, 0, epoch))
+        parts = list(batches.order(count, steps, 0, epoch))
         assert [len(part) for part in parts] == [count // steps] * steps
         chosen = torch.cat(parts).tolist()
         assert len(set(chosen)) == len(chosen) > count - steps
@@ -209,7 +209,7 @@ def test_pixels_are_preprocessed_and_rows_chosen():
     prepared = preprocess.fit(pixels, torch.arange(6), zca=False)
     targets = torch.arange(18.0).view(6, 3)
     data = fit.Examples(pixels, torch.arange(6), prepared, targets, index=torch.tensor([5, 0, 3]))
-    inputs, labels, found = data.batch(torch.tensor([2, 0]), "cpu")
+    inputs, labels, found = data.batch(data.rows(torch.tensor([2, 0])), "cpu")
     assert len(data) == 3 and labels.tolist() == [3, 5] and torch.equal(found, targets[[3, 5]])
     assert torch.equal(inputs, prepared.inputs(pixels[[3, 5]]))
 
@@ -296,7 +296,8 @@ def test_decisions_are_made_once_and_recorded(monkeypatch):
     assert (small.compile, large.compile) == (False, True)
     assert large.record() == {
         **{"device": "cpu", "threads": 1, "compile": True, "precision": "float32", "together": 1},
-        **{"micro_batch": 0, "chunk": 0},
+        **{"micro_batch": 0, "chunk": 0, "graph": False, "resident": 0},
+        **{"channels_last": True, "tf32": False, "deterministic": False},
     }
     monkeypatch.setattr("shutil.which", lambda name: None)
     assert not device.decide("cpu", flops=1e15).compile

@@ -1,6 +1,7 @@
 """Memory as a setting: as many images at once as a budget allows, and an honest refusal."""
 
 import json
+from functools import partial
 
 import pytest
 import torch
@@ -102,3 +103,22 @@ def test_every_method_keeps_to_a_budget(held, method):
     chosen = recipes.read("digits_ipc1", [method, "memory=2GB", "teachers={arch: convnet2_w8, batch: 16}"])
     decisions = budget.measured(Outline(chosen, Shape(1438, 10, 1, 8), devices.Decisions()))
     assert decisions.micro_batch > 0 and decisions.chunk > 0
+
+
+def test_a_device_that_is_smaller_than_the_budget_ends_the_search():
+    """The largest size that there was memory for; where there is none for one image, a sentence."""
+    tried = []
+
+    def work(images, most):
+        tried.append(images)
+        if images > most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    found = memory.fitted(10**12, "cpu", {"chunk": partial(work, most=5)}, {"chunk": 100})
+    assert found == {"chunk": 5} and tried == [1, 2, 5, 10]
+    for search in (
+        lambda: memory.fitted(10**12, "cpu", {"chunk": partial(work, most=0)}, {"chunk": 100}),
+        lambda: memory.check(10**12, "cpu", "scores", lambda: work(1, 0)),
+    ):
+        with pytest.raises(UserError, match=r"more than cpu .* has free\n  next: a smaller network"):
+            search()

@@ -1,7 +1,6 @@
-"""On an accelerator no step waits for the host, and no tensor is on the wrong device; seen without an accelerator.
+"""On an accelerator no step waits for the host: nothing is read, and what steps need is sent ahead of them.
 
-Fake tensors know their device and shape and hold no values: reading one, as `.item()`, `bool()` and `nonzero()` do,
-raises, and so does an operation on tensors of two devices. `meta` stands for the accelerator.
+tests/support/card.py stands for the accelerator. Counts are of what further epochs or updates add.
 """
 
 from dataclasses import replace
@@ -9,138 +8,237 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from torch._subclasses.fake_tensor import (
-    DataDependentOutputException,
-    FakeTensor,
-    FakeTensorMode,
-    UnsupportedOperatorException,
-    unset_fake_temporarily,
-)
+from card import DEVICE, Card
+from test_apm import task_of
 
+import ddhub
+from ddhub.data import preprocess
 from ddhub.distillation import momentum
-from ddhub.distillation.methods import apm
-from ddhub.training import architectures, augment, device, fit, losses
+from ddhub.distillation.methods import apm, dm
+from ddhub.training import augment, device, fit, losses
 from ddhub.training import network as networks
+from ddhub.training.loop import Run
 from ddhub.training.protocol import DSA_OPERATIONS, Protocol
 
-DEVICE, CLASSES, SIDE, IMAGES = "meta", 4, 16, 12
-PROTOCOL = Protocol(loss="l1_logits", augment="dsa", lr=0.02, epochs=8, batch=6)
-
-
-class Faked(networks.Network):
-    """A network whose fresh weights are fake, on the device."""
-
-    def init(self, seed):
-        with unset_fake_temporarily():
-            fresh = architectures.build(self.arch, self.classes, self.channels, self.side, seed).state_dict()
-        return self.place({name: self.mode.from_tensor(value) for name, value in fresh.items()})
+CLASSES, SIDE, IMAGES = 4, 16, 12
+PROTOCOL = Protocol(loss="l1_logits", augment="dsa", lr=0.02, epochs=2, batch=6)
+FREE = {"read": 0, "copied": 0}
 
 
 @pytest.fixture
-def mode(monkeypatch):
-    """The mode, with the reads left out that come once after a whole training, and draws on the host as they are."""
-    drawn = augment._drawn
-
-    def on_host(*arguments):
-        with unset_fake_temporarily():
-            return drawn(*arguments)
-
-    monkeypatch.setattr(augment, "_drawn", on_host)
-    monkeypatch.setattr(fit, "_check", lambda *_: None)
-    monkeypatch.setattr(fit, "_finite", lambda _: True)
-    reads = []
-
-    def read(tensor):
-        reads.append(tensor)
-        return [True] * len(tensor)
-
-    monkeypatch.setattr(FakeTensor, "tolist", read)
-    yield FakeTensorMode()
-    assert len(reads) <= 1  # whether the last losses were finite
+def card():
+    with Card() as card:
+        yield card
 
 
-def network(mode, arch="convnet2_w8", together=1):
-    made = Faked(arch, CLASSES, 3, SIDE, device.Decisions(threads=1, together=together))
-    made.mode, made.decisions = mode, replace(made.decisions, device=DEVICE)
+def network(arch="convnet2_w8", together=1, where="meta"):
+    made = networks.Network(arch, CLASSES, 3, SIDE, device.Decisions(threads=1, together=together))
+    made.decisions = replace(made.decisions, device=where, resident=1 << 20)
     return made
 
 
-def examples():
-    images, labels = torch.randn(IMAGES, 3, SIDE, SIDE, device=DEVICE), torch.zeros(IMAGES, dtype=torch.int64)
-    return fit.Examples(images, labels.to(DEVICE), targets=torch.randn(IMAGES, CLASSES, device=DEVICE))
+def examples(where=DEVICE):
+    draw = torch.Generator().manual_seed(0)
+    images, targets = torch.randn(IMAGES, 3, SIDE, SIDE, generator=draw), torch.randn(IMAGES, CLASSES, generator=draw)
+    return fit.Examples(images.to(where), torch.arange(IMAGES).to(where) % CLASSES, targets=targets.to(where))
 
 
-def on_device(weights):
-    return {value.device.type for value in weights.values()} == {DEVICE}
+def pixels(zca):
+    shown = torch.randint(0, 256, (IMAGES, 3, SIDE, SIDE), dtype=torch.uint8, generator=torch.Generator())
+    rows = torch.arange(IMAGES - 1)
+    return fit.Examples(shown, torch.arange(IMAGES) % CLASSES, preprocess.fit(shown, rows, zca=zca), index=rows)
 
 
-def test_reading_a_value_or_mixing_devices_would_be_seen(mode):
-    """The instrument itself: it raises at what the other tests say is not done."""
-    with mode:
-        value = torch.ones(2, device=DEVICE)
-        with pytest.raises(DataDependentOutputException):
-            value.sum().item()
-        with pytest.raises((RuntimeError, UnsupportedOperatorException), match=r"device"):
-            value + torch.ones(2)
+def seen(card, train):
+    """What an epoch more costs: of waits nothing, and so many sends."""
+    found = []
+    for epochs in (1, 1, 3):  # constants are copied by the first training, once
+        card.seen.clear()
+        train(PROTOCOL.model_copy(update={"epochs": epochs}))
+        found.append(dict(card.seen))
+    return {name: (found[2].get(name, 0) - found[1].get(name, 0)) / 2 for name in ("read", "copied", "sent")}
 
 
-@pytest.mark.parametrize("arch", ["convnet2_w8", "resnet18"])
-def test_a_training_leaves_the_device_alone(mode, arch):
-    """Two batches an epoch, snapshots, every operation of the augmentation drawn at one step or another."""
-    trained = network(mode, arch)
-    with mode:
-        kept = fit.fit(trained, examples(), PROTOCOL, seed=3, keep=[1, 4])
-    assert len(kept) == 3 and all(map(on_device, kept))
+def test_reads_and_copies_would_be_seen(card):
+    """The instrument itself."""
+    value = torch.ones(2).to(DEVICE)
+    assert card.seen["copied"] == 1
+    assert value.sum().item() == 2 and bool((value > 0).all()) and value.tolist() == [1, 1]
+    assert card.seen["read"] == 3
+    assert value[value > 0].shape == (2,) and value[torch.tensor([0])].shape == (1,)
+    assert (card.seen["read"], card.seen["copied"]) == (4, 2)
+    torch.ones(2).to(DEVICE, non_blocking=True)
+    assert card.seen["sent"] == 1
+    with pytest.raises(RuntimeError, match="two devices"):
+        value + torch.ones(2)
+    with pytest.raises(AssertionError, match="out of Python's numbers"):
+        value.new_tensor([1.0]) + 1
 
 
-def test_networks_trained_together_leave_it_alone(mode):
-    trained = network(mode, together=2)
-    with mode:
-        kept = fit.fit_many(trained, [examples()] * 2, PROTOCOL, [1, 2], keep=[1])
-    assert [len(each) for each in kept] == [2, 2] and all(on_device(weights) for each in kept for weights in each)
+@pytest.mark.parametrize("arch", ["convnet2_w8", "vgg11_w8"])
+def test_a_student(card, arch):
+    """Two steps an epoch with snapshots, all operations of the augmentation drawn at one step or another."""
+    trained, some = network(arch), examples()
+    assert seen(card, lambda protocol: fit.fit(trained, some, protocol, seed=3, keep=[1])) == {**FREE, "sent": 2}
+
+
+def test_students_trained_together(card):
+    trained, some = network(together=2), [examples()] * 2
+    assert seen(card, lambda protocol: fit.fit_many(trained, some, protocol, [1, 2], keep=[1])) == {**FREE, "sent": 4}
+
+
+@pytest.mark.parametrize("zca", [False, True])
+def test_a_teacher(card, zca):
+    """Real images are whitened once, where they and the matrix lie on the device, and never sent again."""
+    protocol, real = {"loss": "ce", "batch": 4}, pixels(zca)
+    trained = network()
+    waits = seen(card, lambda each: fit.fit(trained, real, each.model_copy(update=protocol), seed=1))
+    assert waits == {**FREE, "sent": 2}
+
+
+@pytest.mark.parametrize("zca", [False, True])
+def test_a_teacher_whose_images_do_not_fit(card, zca):
+    """They are sent batch by batch, ahead; the whitening stays."""
+    trained, real = network(), pixels(zca)
+    trained.decisions = replace(trained.decisions, resident=0)
+    waits = seen(card, lambda each: fit.fit(trained, real, each.model_copy(update={"loss": "ce"}), seed=1))
+    assert waits == {**FREE, "sent": 1 + 2}
+
+
+def test_what_is_sent_is_what_the_cpu_has(card):
+    """Weights on the device are those of a CPU, to the bit: the same draws, rows and images at every step."""
+    for there, here in ((examples(), examples("cpu")), (pixels(False), pixels(False))):
+        protocol = PROTOCOL if there.targets is not None else PROTOCOL.model_copy(update={"loss": "ce"})
+        ((away,), (home,)) = (
+            fit.fit(network(where=where), some, protocol, seed=5) for where, some in (("meta", there), ("cpu", here))
+        )
+        assert all(torch.equal(away[name].cpu(), value) for name, value in home.items())
+
+
+def test_scores(card):
+    """One read for all of them; a card's convolutions do not round then, as in training."""
+    trained, some, rounded = network(), examples("cpu"), []
+    forward = trained.forward
+
+    def watched(*given):
+        rounded.append(torch.backends.cudnn.allow_tf32)
+        return forward(*given)
+
+    weights, trained.forward, usual = trained.init(0), watched, torch.backends.cudnn.allow_tf32
+    card.seen.clear()
+    fit.accuracy(trained, weights, some)
+    assert card.seen["read"] == 1 and card.seen["copied"] == 0
+    assert rounded == [False] and torch.backends.cudnn.allow_tf32 == usual
 
 
 @pytest.mark.parametrize("operation", [*DSA_OPERATIONS, "rrc+flip+cutmix"])
-def test_every_augmentation_leaves_it_alone(mode, operation):
-    with mode:
-        found = augment.augment(examples().images, operation, torch.Generator().manual_seed(0))
-    assert found.device.type == DEVICE
+def test_every_augmentation(card, operation):
+    images = examples().images
+    card.seen.clear()
+    found = augment.augment(images, operation, torch.Generator().manual_seed(0))
+    assert found.device == DEVICE and +card.seen == {"sent": 1}
 
 
-@pytest.mark.parametrize(("average", "views"), [(0.0, 0), (0.9, 0), (0.9, 2)])
-def test_an_update_leaves_it_alone(mode, average, views):
+@pytest.mark.parametrize(("average", "views", "project"), [(0.0, 0, False), (0.9, 0, True), (0.9, 2, True)])
+def test_an_update(card, average, views, project):
     """The gradient over all snapshots at once, chunk by chunk, and the step of images, momentum and average."""
-    config = apm.Config(average=average, views=views, chunk=5, project=False)
-    student, teacher = network(mode), network(mode)
-    with mode:
-        weights, batch = teacher.init(0), examples()
-        teachers = SimpleNamespace(logits=lambda images, which: teacher.forward(weights, images))
-        decisions = SimpleNamespace(chunk=5)
-        recipe = SimpleNamespace(seed=0, augment="dsa")
-        task = SimpleNamespace(
-            config=config, decisions=decisions, recipe=recipe, parts=1, need_teachers=lambda: teachers
-        )
-        snapshots = [student.init(seed) for seed in range(3)]
-        gradient, gap = apm.adversarial_gradient(batch.images, batch.labels, [(student, snapshots)], 0, task, 0)
-        values = {name: batch.images for name in ("images", "velocity", "average")}
+    config = apm.Config(average=average, views=views, chunk=5, project=project)
+    student, teacher, batch = network(), network(), examples()
+    weights, snapshots = teacher.init(0), [student.init(seed) for seed in range(3)]
+    task = SimpleNamespace(
+        config=config,
+        decisions=device.Decisions("meta", chunk=5),
+        recipe=SimpleNamespace(seed=0, augment="dsa"),
+        parts=1,
+        need_teachers=lambda: SimpleNamespace(logits=lambda images, which: teacher.forward(weights, images)),
+        preprocess=pixels(zca=True).preprocess,
+    )
+    values = {name: batch.images for name in ("images", "velocity", "average")}
+    for step in range(2):
+        card.seen.clear()
+        gradient, _ = apm.adversarial_gradient(values["images"], batch.labels, [(student, snapshots)], 0, task, step)
         momentum.update(values, gradient, 1.0, task)
-    assert gradient.device.type == gap.device.type == DEVICE and on_device(values)
+    assert +card.seen == ({"sent": 1} if views else {})
 
 
-def test_as_many_snapshots_at_once_as_a_device_is_busy_with(mode, monkeypatch):
+def test_as_many_snapshots_at_once_as_a_device_is_busy_with(card, monkeypatch):
     """Few images: all of them; many: one after another, so that memory does not grow with the snapshots."""
-    student = network(mode)
-    with mode:
-        snapshots, images = [student.init(seed) for seed in range(5)], examples().images
-        for pixels, sizes in ((10**9, [5]), (2 * IMAGES * SIDE**2, [2, 2, 1]), (1, [1] * 5)):
-            monkeypatch.setattr(networks, "BUSY_PIXELS", pixels)
-            assert [len(part) for part in student.portions(snapshots, images)] == sizes
-            assert student.forward_each(snapshots, images).shape == (5, IMAGES, CLASSES)
+    student, images = network(), examples().images
+    snapshots = [student.init(seed) for seed in range(5)]
+    for busy, sizes in ((10**9, [5]), (2 * IMAGES * SIDE**2, [2, 2, 1]), (1, [1] * 5)):
+        monkeypatch.setattr(networks, "BUSY_PIXELS", busy)
+        assert [len(part) for part in student.portions(snapshots, images)] == sizes
+        assert student.forward_each(snapshots, images).shape == (5, IMAGES, CLASSES)
 
 
 @pytest.mark.parametrize("name", ["l1_logits", "ce"])
-def test_a_loss_leaves_it_alone(mode, name):
-    with mode:
-        some = examples()
-        loss = losses.loss_of(PROTOCOL.model_copy(update={"loss": name}))(some.targets, some.labels, some.targets)
-    assert loss.device.type == DEVICE
+def test_a_loss(card, name):
+    some = examples()
+    card.seen.clear()
+    loss = losses.loss_of(PROTOCOL.model_copy(update={"loss": name}))(some.targets, some.labels, some.targets)
+    assert loss.device == DEVICE and not +card.seen
+
+
+def test_a_set_is_learned_on_the_device(finished, card):
+    """`ddhub.load(...).to(device)`: batches of an epoch, the teachers' labels, preprocessing of other images."""
+    home = ddhub.load(finished)
+    away = home.to("meta")
+    for place in (away, home):
+        away.teach, card.seen.clear()
+        several = list(place.batches(epochs=3, batch=4, device="meta"))
+        assert len(several) == 9 and all(part.device == DEVICE for batch in several for part in batch)
+        assert card.seen["copied"] == card.seen["read"] == 0 and card.seen["sent"] in (6, 12)
+        for batch, usual in zip(several, home.batches(epochs=3, batch=4), strict=True):
+            assert all(torch.equal(part.cpu(), other) for part, other in zip(batch, usual, strict=True))
+    away.preprocess(away.images), card.seen.clear()  # constants are copied once
+    assert away.teach(away.inputs).device == away.preprocess(away.images).device == DEVICE and not +card.seen
+
+
+class Unsaved(Run):
+    """A run without checkpoints and lines of metrics, which are read now and then."""
+
+    def _save(self, state, store) -> None:
+        pass
+
+    def _look(self, clock, line, live) -> None:
+        self._pending.clear()
+
+
+def result(task, method, folder):
+    made = method.distill(task, Unsaved(folder, "distill", device=task.decisions.device))
+    return made.images.cpu()
+
+
+def test_a_whole_run_of_the_method(card, tmp_path, monkeypatch):
+    """Refreshes and updates on the device end with the images of a CPU; an update more waits for nothing."""
+    monkeypatch.setattr(networks, "BUSY_PIXELS", 1)  # a CPU takes snapshots one by one
+    settings = {"batch": 6, "refresh_every": 3, "average": 0.9, "project": True, "views": 1}
+    waits = []
+    for number, iterations in enumerate((1, 7, 8)):
+        task = task_of(iterations=iterations, **settings)
+        away = elsewhere(task)
+        card.seen.clear()
+        found = result(away, apm, tmp_path / f"away{number}")
+        waits.append(+card.seen)
+        assert torch.equal(found, result(task, apm, tmp_path / f"home{number}"))
+    assert waits[2] - waits[1] == {"sent": 1}  # what moves its view
+
+
+def test_distribution_matching(card, tmp_path):
+    """Real images of every class, their moves and fresh weights are sent; the labels are looked at once."""
+    waits = []
+    for iterations in (2, 2, 4):
+        task = replace(task_of(), config=dm.Config(iterations=iterations, arch="convnet2_w4", real=5))
+        card.seen.clear()
+        found = result(elsewhere(task), dm, tmp_path / f"away{len(waits)}")
+        waits.append(+card.seen)
+    assert torch.equal(found, result(task, dm, tmp_path / "home"))
+    assert waits[2] - waits[1] == {"sent": 2 * 3}
+
+
+def elsewhere(task):
+    """The task on the device, its teachers too."""
+    decisions = device.Decisions("meta", resident=1 << 20)
+    own = networks.network(task.teachers.network.arch, 3, 1, 8, decisions)
+    teachers = replace(task.teachers, network=own, weights=[own.place(each) for each in task.teachers.weights])
+    return replace(task, teachers=teachers, decisions=decisions)

@@ -1,0 +1,63 @@
+"""Which way of training is fastest on a card: a few steps on noise decide, once for a run, which keeps to it."""
+
+from dataclasses import replace
+from functools import partial
+
+import torch
+
+from ddhub.base import seeds
+from ddhub.base.log import say
+from ddhub.base.resources import Resources
+from ddhub.distillation.plan.work import Outline
+from ddhub.training import fit, trial
+from ddhub.training import network as networks
+from ddhub.training.device import Decisions
+from ddhub.training.protocol import Protocol
+
+# FLOPs of teachers from which compiling pays on a card: tens of seconds against a part of the time. Not measured yet.
+COMPILE_FROM = 1e16
+
+
+def chosen(outline: Outline, asked: Resources, flops: float) -> Decisions:
+    """The outline's decisions with what is fastest here: graph, memory format, compiler, students in one program.
+
+    Args:
+        flops: of all teachers.
+    """
+    base, students = outline.decisions, getattr(outline.config, "students", 1)
+    ways = [base, replace(base, channels_last=False), replace(base, graph=False)]
+    if asked.compile is None and flops >= COMPILE_FROM:
+        ways += [replace(way, compile=True) for way in ways[:2]]
+    times = trial.measured(ways, partial(_seconds, outline))
+    best = trial.fastest(times)
+    if students > 1 and asked.together is None:
+        several = trial.measured([best, replace(best, together=students)], partial(_seconds, outline))
+        times, best = {**times, **several}, trial.fastest(several)
+    told = ", ".join(f"{title(way)} {1000 * seconds:.2f} ms" for way, seconds in times.items())
+    say(f"a step on {best.device}: {told}; chosen: {title(best)}")
+    return best
+
+
+def title(way: Decisions) -> str:
+    """A way in words."""
+    words = ["graph" if way.graph else "eager", "channels last" if way.channels_last else "contiguous"]
+    words += ["compiled"] * way.compile + [f"{way.together} at once"] * (way.together > 1)
+    return " ".join(words)
+
+
+def _seconds(outline: Outline, way: Decisions) -> float:
+    """Seconds of one step of one teacher of noise."""
+    spec, count = outline.recipe.teachers, way.together
+    images = min(spec.batch, outline.training)
+    shape = outline.shape
+    network = networks.network(spec.arch, shape.classes, shape.channels, shape.side, way)
+    examples = fit.Examples(outline.noise(images), (torch.arange(images) % outline.shape.classes).to(way.device))
+    asked = [seeds.derive(number, "trial") for number in range(count)]
+
+    def train(steps: int) -> None:
+        protocol = Protocol(
+            loss="ce", augment=outline.recipe.augment, lr=1e-4, epochs=steps, batch=spec.batch, min_steps=0
+        )
+        fit.fit_many(network, [examples] * count, protocol, asked)
+
+    return trial.step_seconds(train, way.device) / count

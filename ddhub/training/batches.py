@@ -1,0 +1,110 @@
+"""What a training learns from, step by step. All that an epoch draws is drawn before its first step and sent at once.
+
+Where images lie on the device that learns them, no step of an epoch waits for the host.
+Shapes: N images, B batch, C H W image, K classes.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ddhub.base import seeds
+from ddhub.data.preprocess import Preprocess
+from ddhub.training import augment, device
+from ddhub.training.device import Decisions
+from ddhub.training.protocol import Protocol
+
+PIECE = 64 << 20  # bytes of images that are sent to a device at once
+
+Batch = tuple[Tensor, Tensor, Tensor | None]  # network inputs (B, C, H, W), labels (B,), targets (B, K)
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Images to learn from or to be scored on; uint8 pixels stay what they are until a batch is drawn."""
+
+    images: Tensor  # uint8 pixels or float32 network inputs, (N, C, H, W)
+    labels: Tensor  # int64 (N,)
+    preprocess: Preprocess | None = None  # None: images are network inputs already
+    targets: Tensor | None = None  # float32 (N, K), what soft losses learn
+    index: Tensor | None = None  # the rows that count, where not all do
+
+    def __len__(self) -> int:
+        return len(self.labels if self.index is None else self.index)
+
+    def rows(self, chosen: Tensor) -> Tensor:
+        """The rows of `images` that examples of these numbers are."""
+        return chosen if self.index is None else self.index[chosen]
+
+    def batch(self, rows: Tensor, where: str) -> Batch:
+        """Inputs, labels and targets of rows, on a device."""
+        parts = [self.images[rows], self.labels[rows], *([] if self.targets is None else [self.targets[rows]])]
+        if self.images.device.type == "cpu":
+            parts = device.send(parts, where)
+        images, labels, *targets = parts
+        inputs = images if self.preprocess is None else self.preprocess.inputs(images)
+        return inputs, labels, targets[0] if targets else None
+
+    def on(self, decisions: Decisions) -> "Examples":
+        """The same on the device, where they are not there already and as much as they are may lie there.
+
+        Pixels that are whitened are so once, where the inputs may lie there too: they take four times the room.
+        """
+        if decisions.device == "cpu" or self.images.device.type != "cpu":
+            return self
+        size = len(self) * self.images[0].numel()
+        if size * self.images.itemsize > decisions.resident:
+            return self
+        whole = self.preprocess is not None and self.preprocess.zca is not None and 4 * size <= decisions.resident
+        raw = self if whole else replace(self, preprocess=None)
+        pieces = self.rows(torch.arange(len(self))).split(max(1, PIECE * len(self) // (4 * size)))
+        parts = [raw.batch(rows, decisions.device) for rows in pieces]
+        images, labels, *targets = (torch.cat(column) for column in zip(*parts, strict=True) if column[0] is not None)
+        return Examples(images, labels, None if whole else self.preprocess, targets[0] if targets else None)
+
+
+def stacked(several: Sequence[Batch]) -> Batch:
+    """The batches of J networks as one, (J, B, ...) of each."""
+    inputs, labels, targets = zip(*several, strict=True)
+    soft = [each for each in targets if each is not None]
+    return torch.stack(inputs), torch.stack(labels), torch.stack(soft) if soft else None
+
+
+def order(examples: int, steps: int, seed: int, epoch: int) -> list[Tensor]:
+    """The batches of one epoch as numbers of examples, `steps` of them, all of one size.
+
+    One size means one compiled program; at most steps - 1 images, other ones each epoch, sit an epoch out.
+    """
+    if steps == 1:
+        return [torch.arange(examples)]
+    size = examples // steps
+    drawn = torch.randperm(examples, generator=seeds.generator(seed, "order", epoch))
+    return list(drawn[: steps * size].split(size))
+
+
+def epoch(
+    examples: Examples,
+    protocol: Protocol,
+    steps: int,
+    seed: int,
+    number: int,
+    where: str,
+    teach: Callable[[Tensor], Tensor] | None = None,
+) -> Iterator[Batch]:
+    """The augmented batches of one epoch, on a device.
+
+    Args:
+        steps: batches.
+        number: of the epoch, from 0.
+        teach: gives the targets of each augmented batch of inputs, in place of stored ones.
+    """
+    rows = [examples.rows(chosen) for chosen in order(len(examples), steps, seed, number)]
+    draws = (seeds.generator(seed, "augment", number * steps + step) for step in range(steps))
+    moves = [augment.drawn(protocol.augment, len(rows[0]), draw) for draw in draws]
+    rows = device.send(rows, examples.images.device)
+    for chosen, after in zip(rows, augment.sent(moves, where), strict=True):
+        inputs, labels, targets = examples.batch(chosen, where)
+        inputs = augment.moved(inputs, after)
+        yield inputs, labels, targets if teach is None else teach(inputs)

@@ -1,0 +1,66 @@
+"""On a card the fastest way of training is measured once; here on the CPU, with a recorder in place of CUDA's."""
+
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import torch
+from test_graph import Recorder
+
+from ddhub.base.errors import UserError, memory_errors
+from ddhub.base.resources import Resources
+from ddhub.data.catalog import Shape
+from ddhub.distillation import recipes, ways
+from ddhub.distillation.plan.work import Outline
+from ddhub.training import device, graph, trial
+
+BASE = device.Decisions(graph=True)
+
+
+def outline(*changes):
+    recipe = recipes.read("digits_ipc1", ["teachers={arch: convnet2_w8, count: 1, epochs: 1, batch: 8}", *changes])
+    return Outline(recipe, Shape(100, 10, 1, 8), BASE)
+
+
+@pytest.fixture
+def told(monkeypatch):
+    """What each way takes, by its title; 10 seconds unless told otherwise."""
+    seconds = {}
+    monkeypatch.setattr(ways, "_seconds", lambda outline, way: seconds.get(ways.title(way), 10.0))
+    return seconds
+
+
+def test_steps_are_really_timed(monkeypatch):
+    monkeypatch.setattr(graph, "Recorder", Recorder)
+    monkeypatch.setattr(trial, "STEPS", graph.WORTH)
+    seconds = {way: ways._seconds(outline(), way) for way in (BASE, replace(BASE, together=2))}
+    assert all(value > 0 for value in seconds.values()) and Recorder.made[-1].replays == graph.WORTH - graph.WARM_UP
+
+
+def test_the_usual_way_stays_unless_another_wins_clearly(told):
+    assert ways.chosen(outline(), Resources(), 0) == BASE
+    told["eager channels last"] = 9.5
+    assert ways.chosen(outline(), Resources(), 0) == BASE
+    told["eager channels last"] = 5.0
+    assert ways.chosen(outline(), Resources(), 0) == replace(BASE, graph=False)
+    told["graph contiguous"] = 4.0
+    assert ways.chosen(outline(), Resources(), 0) == replace(BASE, channels_last=False)
+
+
+def test_compiling_needs_work_ahead_and_students_together_several(told):
+    told["graph channels last compiled"] = 1.0
+    assert not ways.chosen(outline(), Resources(), 1e9).compile
+    assert not ways.chosen(outline(), Resources(compile=False), 1e18).compile
+    assert ways.chosen(outline(), Resources(), 1e18).compile
+    several = outline("method.students=3")
+    assert ways.chosen(several, Resources(), 0).together == 1
+    told["graph channels last 3 at once"] = 1.0
+    assert ways.chosen(several, Resources(), 0).together == 3
+
+
+def test_out_of_memory_ends_in_the_next_smaller_budget():
+    with (
+        pytest.raises(UserError, match=r"set: out of memory\n  next: --memory 3.00GB, and another --out"),
+        memory_errors("set", partial(device.smaller, 4e9)),
+    ):
+        raise torch.OutOfMemoryError("CUDA out of memory")
