@@ -3,11 +3,11 @@
 python benchmarks/allocations.py > benchmarks/results/allocations.json
 
 Tensors are fake: they know their device, shape and storage, and hold nothing, so that the paths of an accelerator run
-on any machine (tests/test_on_device.py). A storage counts from the operation that made it to its release, as for
-torch.cuda.max_memory_allocated. What is not in it: the workspaces of convolutions, and what the allocator rounds up,
-caches or fragments. Beside it an iteration in TESLA's shape (benchmarks/tesla_step.py) on the same batch, which needs
-second-order graphs, in the same chunks. `--real` counts the same calls on real CPU tensors with the same counter, and
-beside it what the process held, to see how far the count is from that.
+on any machine. A storage counts from the operation that made it to its release, as for torch.cuda.max_memory_allocated.
+What is not in it: the workspaces of convolutions, and what the allocator rounds up, caches or fragments. Beside it an
+iteration in TESLA's shape (benchmarks/tesla_step.py) on the same batch, which needs second-order graphs, in the same
+chunks. `--real` counts the same calls on real CPU tensors with the same counter, and beside it what the process held,
+to see how far the count is from that.
 """
 
 import argparse

@@ -3,11 +3,12 @@
 python benchmarks/distill_cycle.py --threads 2 > benchmarks/results/distill_cycle.json
 
 A refresh trains one student for 250 epochs on 100 images of 32x32x3 (10 classes, ipc 10, ConvNet-3 of width 128) and
-keeps five snapshots; an update moves all 100 images once. ddhub's side is the method's own `distill` with the paper's
-settings; the plain loop is benchmarks/plain_loop.py. Each way is a process of its own with an empty compiler cache.
-All are kept waiting while one does a turn: a refresh of `--epochs` epochs and three updates. The refresh is scaled to
-250 epochs (its one labelling of the images with it); updates are never scaled. On a GPU the default is 250 epochs, and
-nothing is scaled. A refresh is the first step of a turn less the mean of the other two, which are updates alone.
+keeps five snapshots; an update moves all 100 images once. `--ipc 50` has 500. ddhub's side is the method's own
+`distill` with the paper's settings; the plain loop is benchmarks/plain_loop.py. Each way is a process of its own with
+an empty compiler cache. All are kept waiting while one does a turn: a refresh of `--epochs` epochs and three updates.
+The refresh is scaled to 250 epochs (its one labelling of the images with it); updates are never scaled. On a GPU the
+default is 250 epochs, and nothing is scaled. A refresh is the first step of a turn less the mean of the other two,
+which are updates alone.
 
 Work is counted as the FLOPs that the algorithm needs, the same for all ways: convolutions (as direct ones, whatever
 computes them) and the linear layer, forward, weights' and inputs' gradients where they are used; the plain loop does
@@ -43,8 +44,7 @@ from distilling import (
     waited,
 )
 
-EPOCHS, UPDATES, SNAPSHOTS, IPC, CLASSES, SIDE = 250, 3, 5, 10, 10, 32
-IMAGES = IPC * CLASSES
+EPOCHS, UPDATES, SNAPSHOTS, CLASSES, SIDE = 250, 3, 5, 10, 32
 WAYS = ("plain", "ddhub", "ddhub_bfloat16")
 Answer = Callable[[list[float]], bool]  # takes the seconds of a turn's steps; false ends the process
 
@@ -53,8 +53,8 @@ def plain(asked: argparse.Namespace, answer: Answer) -> None:
     """Turns of the plain loop."""
     from plain_loop import PlainLoop
 
-    images = torch.randn(IMAGES, 3, SIDE, SIDE, device=asked.device)
-    loop = PlainLoop(asked.arch, CLASSES, images, torch.arange(IMAGES, device=asked.device) % CLASSES, SNAPSHOTS)
+    images = torch.randn(asked.ipc * CLASSES, 3, SIDE, SIDE, device=asked.device)
+    loop = PlainLoop(asked.arch, CLASSES, images, torch.arange(len(images), device=asked.device) % CLASSES, SNAPSHOTS)
     seconds: list[float] = []
     while answer(seconds):
         seconds = []
@@ -72,12 +72,16 @@ def ddhub(asked: argparse.Namespace, answer: Answer) -> None:
     from ddhub.training import device
 
     student = f"{{arch: {asked.arch}, epochs: {asked.epochs}, lr: 0.02}}"
-    changes = [f"ipc={IPC}", "preprocess.zca=false", f"teachers={{arch: {asked.arch}, count: 1}}"]
+    changes = [f"ipc={asked.ipc}", "preprocess.zca=false", f"teachers={{arch: {asked.arch}, count: 1}}"]
     changes += [f"method.student={student}", f"method.refresh_every={UPDATES}", f"method.snapshots={SNAPSHOTS}"]
     precision = "bfloat16" if asked.way == "ddhub_bfloat16" else "float32"
     # More work than any run has: what would be compiled in a long one is compiled here.
     decisions = device.decide(asked.device, asked.threads, flops=1e18, precision=precision)
-    task = task_of(recipes.read("cifar10_ipc50", changes), noise_source(1000, CLASSES, SIDE), decisions)
+    task = task_of(
+        recipes.read("cifar10_ipc50", changes),
+        noise_source(max(1000, 2 * asked.ipc * CLASSES), CLASSES, SIDE),
+        decisions,
+    )
 
     def between(step: int, state: dict) -> bool:
         return step % UPDATES != 0 or answer(run.seconds_of_steps[-UPDATES:])
@@ -102,11 +106,11 @@ def serve(asked: argparse.Namespace) -> None:
     (plain if asked.way == "plain" else ddhub)(asked, answer)
 
 
-def needed(arch: str, epochs: int) -> dict[str, float]:
+def needed(arch: str, epochs: int, images: int) -> dict[str, float]:
     """FLOPs of the parts of a cycle."""
-    label = IMAGES * forward_flops(arch, CLASSES, SIDE)[0]
-    refresh = student_flops(arch, CLASSES, SIDE, epochs * IMAGES) + label
-    updates = UPDATES * update_flops(arch, CLASSES, SIDE, IMAGES, SNAPSHOTS)
+    label = images * forward_flops(arch, CLASSES, SIDE)[0]
+    refresh = student_flops(arch, CLASSES, SIDE, epochs * images) + label
+    updates = UPDATES * update_flops(arch, CLASSES, SIDE, images, SNAPSHOTS)
     return {"refresh": refresh, "updates": updates, "cycle": refresh + updates}
 
 
@@ -130,7 +134,16 @@ def spread(values: list[float], digits: int = 2) -> dict:
 
 def measure(asked: argparse.Namespace) -> dict:
     """All ways, turn after turn; the first turn compiles and is not counted."""
-    options = ["--arch", asked.arch, "--epochs", str(asked.epochs), "--threads", str(asked.threads)]
+    options = [
+        "--ipc",
+        str(asked.ipc),
+        "--arch",
+        asked.arch,
+        "--epochs",
+        str(asked.epochs),
+        "--threads",
+        str(asked.threads),
+    ]
     turns: dict[str, list[dict]] = {way: [] for way in asked.ways}
     peaks: list[dict[str, float]] = []
     with tempfile.TemporaryDirectory() as cache:
@@ -152,7 +165,11 @@ def measure(asked: argparse.Namespace) -> dict:
 def summary(asked: argparse.Namespace, found: dict) -> dict:
     """Seconds, ratios to the first way, memory and shares of the peak."""
     seconds = {way: [parts(turn["seconds"], asked.epochs) for turn in turns] for way, turns in found["turns"].items()}
-    flops, peaks, names = needed(asked.arch, EPOCHS), found["peaks"][1:], ("refresh", "updates", "cycle")
+    flops, peaks, names = (
+        needed(asked.arch, EPOCHS, asked.ipc * CLASSES),
+        found["peaks"][1:],
+        ("refresh", "updates", "cycle"),
+    )
     first, ways = asked.ways[0], {}
     for way, turns in seconds.items():
         counted = turns[1:]
@@ -190,6 +207,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--epochs", type=int, help="of a turn's student [default: 25, or 250 on a GPU]")
+    parser.add_argument("--ipc", type=int, default=10, help="images per class")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--arch", default="convnet3")
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), help="ratios are to the first")
@@ -204,11 +222,11 @@ def main() -> None:
     begun = time.monotonic()
     found = measure(asked)
     command = f"python benchmarks/distill_cycle.py --threads {asked.threads} --turns {asked.turns}"
-    command += f" --epochs {asked.epochs} --device {asked.device} --arch {asked.arch}"
+    command += f" --epochs {asked.epochs} --device {asked.device} --arch {asked.arch} --ipc {asked.ipc}"
     result = {
         **facts(asked.device, command, asked.note),
-        "case": f"{IMAGES} images of 3x{SIDE}x{SIDE}, {CLASSES} classes, {asked.arch}; a refresh of {EPOCHS} epochs"
-        f" with {SNAPSHOTS} snapshots and {UPDATES} updates of all images",
+        "case": f"{asked.ipc * CLASSES} images of 3x{SIDE}x{SIDE}, {CLASSES} classes, {asked.arch};"
+        f" a refresh of {EPOCHS} epochs with {SNAPSHOTS} snapshots and {UPDATES} updates of all images",
         "scaled": f"the refresh, measured over {asked.epochs} epochs" if asked.epochs != EPOCHS else None,
         "units": "seconds, bytes, FLOPs; ratios are the plain loop's seconds over ddhub's, turn by turn",
         **summary(asked, found),

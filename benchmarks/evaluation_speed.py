@@ -175,6 +175,7 @@ def make_set(folder: Path) -> Path:
     import numpy as np
     from PIL import Image
 
+    from ddhub.base.resources import Resources
     from ddhub.distillation import pipeline, recipes
 
     draw = np.random.default_rng(0)
@@ -195,7 +196,7 @@ def make_set(folder: Path) -> Path:
         "evaluate={epochs: 300, lr: 0.01, batch: 256, seeds: 5, packaging_seeds: 1}",
     ]
     found = recipes.read("cifar10_ipc10_small", changes)
-    pipeline.make(found, folder / "set", overrides=changes, decisions={"threads": 1})
+    pipeline.make(found, folder / "set", overrides=changes, resources=Resources(threads=1))
     return folder / "set"
 
 
