@@ -83,13 +83,13 @@ def _resnet(
     stages = tuple(width * 2**stage for stage in range(4))
     # timm opens with residual branches of zero. The rest is normalised image by image, and its mean over pixels tells
     # images hardly apart: with instance norm such a network stays at chance. The field's ResNet has no such zeros.
-    started = {"zero_init_last": norm is not _instance_norm}
-    sizes: dict[str, Any] = {"num_classes": classes, "in_chans": channels, "channels": stages}
-    net: Any = timm.create_model(name, norm_layer=norm, **sizes, **started)
+    zeros = norm is not _instance_norm
+    told: dict[str, Any] = {"norm_layer": norm, "channels": stages, "zero_init_last": zeros}
+    net: Any = timm.create_model(name, num_classes=classes, in_chans=channels, **told)
     if width != 64:  # timm's stem is 64 wide always
         net.conv1 = nn.Conv2d(channels, width, 7, stride=2, padding=3, bias=False)
         net.bn1, net.layer1[0] = norm(width), BasicBlock(width, width, norm_layer=norm)
-        net.init_weights(**started)
+        net.init_weights(zero_init_last=zeros)
     if side <= SMALL:
         net.conv1 = nn.Conv2d(channels, width, 3, stride=1, padding=1, bias=False)
         nn.init.kaiming_normal_(net.conv1.weight, mode="fan_out", nonlinearity="relu")
