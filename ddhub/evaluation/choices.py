@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from ddhub.base.errors import UserError
 from ddhub.base.schema import did_you_mean
 from ddhub.evaluation import source_settings
-from ddhub.evaluation.protocols import PROTOCOLS
+from ddhub.evaluation.protocols import FROZEN, PROTOCOLS
 
 BASELINES = {
     "random": "random real images, as many per class, labelled as the set is, under the same protocol",
@@ -32,3 +32,7 @@ def check(
 
         for arch in archs:
             architectures.resolve(arch)
+    if FROZEN in protocols and not any(arch.startswith(f"{FROZEN}:") for arch in archs):
+        raise UserError(
+            f"protocol {FROZEN}: is for frozen backbones", next=f"--archs {FROZEN}:NAME, NAME one of timm's"
+        )

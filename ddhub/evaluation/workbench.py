@@ -28,7 +28,7 @@ from ddhub.evaluation import baselines, origins, source_settings
 from ddhub.evaluation import protocols as named
 from ddhub.evaluation.baselines import Pool
 from ddhub.evaluation.view_labels import ViewLabels
-from ddhub.training import architectures, fit, losses, optimisation
+from ddhub.training import architectures, fit, frozen, losses, optimisation
 from ddhub.training import device as devices
 from ddhub.training import network as networks
 from ddhub.training import teachers as teaching
@@ -115,6 +115,8 @@ class Bench:
         if cell.protocol != "full" and named.PROTOCOLS[cell.protocol].own and not self.at_home(cell.arch):
             told = {text.partition("=")[0] for text in named.of(cell.protocol, self.request.overrides)}
             found = optimisation.for_other_family(found, self.network(cell.arch).skeleton, told)
+        if cell.protocol == named.FROZEN and cell.data == "full":
+            found = found.model_copy(update={"epochs": self.protocols["full"].epochs})
         if cell.data == "random_bytes":
             found = found.model_copy(update={"labels": "hard", "loss": "ce"})
         chosen = self.tuned(cell)
@@ -131,10 +133,16 @@ class Bench:
         wanted = (cell.arch, cell.protocol, cell.data)
         return next((each for each in self.request.tuned if (each.arch, each.protocol, each.data) == wanted), None)
 
-    def validation_examples(self) -> Examples:
-        """Real images that were held out of the training part, as pixels."""
-        assert self.train is not None
-        return Examples(self.train.images, self.train.labels, self.set.preprocess, index=self.validation)
+    def real(self, arch: str, split: Split | None, rows: Tensor | None = None) -> Examples:
+        """Real images as an architecture takes them, pixels or features; those at `rows` where not all count."""
+        assert split is not None
+        if frozen.is_frozen(arch):
+            return Examples(self.features(arch, split.images), split.labels, index=rows)
+        return Examples(split.images, split.labels, self.set.preprocess, index=rows)
+
+    def features(self, arch: str, images: Tensor) -> Tensor:
+        """A frozen backbone's features (N, F, 1, 1) of uint8 images."""
+        return frozen.features(arch, images, self.decisions[arch].device)
 
     @functools.cached_property
     def view_labels(self) -> ViewLabels:
@@ -230,8 +238,14 @@ def _training_images(found: Artifact, request: Request, real: Split | None) -> S
 
 def network(found: Artifact, arch: str, decisions: Decisions) -> networks.Network:
     """The network of an architecture for a set, trained as decided."""
-    source = found.manifest.source
-    return networks.network(arch, len(found.manifest.classes), source.channels, source.resolution, decisions)
+    return networks.network(arch, len(found.manifest.classes), *shape(found, arch), decisions)
+
+
+def shape(found: Artifact, arch: str) -> tuple[int, int]:
+    """Channels and side of what an architecture's network is given: the set's, or a backbone's features and 1."""
+    if frozen.is_frozen(arch):
+        return frozen.load(arch).width, 1
+    return found.manifest.source.channels, found.manifest.source.resolution
 
 
 def _decide(
@@ -250,9 +264,9 @@ def flops(bench: Bench, arch: str) -> float:
 def cost(bench: Bench, cell: Cell) -> float:
     """What a row takes beside others, about: FLOPs of its training and test, by any architecture."""
     count = len(bench.train) if cell.data == "full" and bench.train is not None else len(bench.set.labels)
-    protocol, source = bench.protocol(cell), bench.set.manifest.source
+    protocol = bench.protocol(cell)
     epochs, _ = fit.plan(count, protocol, fit.family_of(bench.network(cell.arch), protocol))
-    one = architectures.forward_flops(cell.arch, source.channels, source.resolution)
+    one = architectures.forward_flops(cell.arch, *shape(bench.set, cell.arch))
     return float(one * (3 * epochs * count + len(bench.test)))  # backward costs two forwards
 
 
@@ -263,8 +277,7 @@ def _flops(found: Artifact, arch: str, request: Request, protocols: dict[str, Pr
         for cell in request.cells
         if cell.arch == arch
     )
-    source = found.manifest.source
-    return architectures.training_flops(arch, source.channels, source.resolution, images)
+    return architectures.training_flops(arch, *shape(found, arch), images)
 
 
 def _teachers(
@@ -298,18 +311,23 @@ def examples(bench: Bench, cell: Cell) -> fit.Examples:
     """The images and labels of one row, labelled as its protocol wants them."""
     found, protocol = bench.set, bench.protocol(cell)
     soft = protocol.labels == "stored"
+    if cell.data == "distilled" and frozen.is_frozen(cell.arch):
+        return fit.Examples(bench.features(cell.arch, found.images), found.labels)
     if cell.data == "distilled":
         targets = _targets(found, found.soft_labels, protocol) if soft else None
         return fit.Examples(found.inputs, found.labels, targets=targets)
     pool, record = bench.pool, found.manifest
     if cell.data == "full":
-        return fit.Examples(pool.images, pool.labels, found.preprocess)
+        assert bench.train is not None
+        return bench.real(cell.arch, bench.train)
     counts = record.counts
     if cell.data == "random_bytes":
         stored = record.bytes
         budget = stored.images + stored.labels + stored.preprocess + stored.teachers
         counts = baselines.affordable(pool, budget, counts)
     drawn = baselines.choose(cell.data, pool, counts, cell.seed)
+    if frozen.is_frozen(cell.arch):
+        return fit.Examples(bench.features(cell.arch, pool.images[drawn]), pool.labels[drawn])
     inputs, targets = found.preprocess.inputs(pool.images[drawn]), None
     if _labelled_by_teachers(found, cell, bench.protocols):
         assert bench.teachers is not None
