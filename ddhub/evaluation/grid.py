@@ -24,7 +24,8 @@ from ddhub.base.units import duration
 from ddhub.data import spec
 from ddhub.evaluation import choices, origins, results, speed, tuning, workbench
 from ddhub.evaluation import protocols as named
-from ddhub.evaluation.workbench import Bench, Cell, Request
+from ddhub.evaluation.request import Cell, Request
+from ddhub.evaluation.workbench import Bench
 from ddhub.training import architectures, fit, frozen
 from ddhub.training import device as devices
 from ddhub.training import network as networks

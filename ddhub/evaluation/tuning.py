@@ -17,7 +17,8 @@ from ddhub.base.errors import UserError
 from ddhub.base.log import say
 from ddhub.base.units import duration
 from ddhub.evaluation import workbench
-from ddhub.evaluation.workbench import Bench, Cell, Tuned
+from ddhub.evaluation.request import Cell, Tuned
+from ddhub.evaluation.workbench import Bench
 from ddhub.training import fit, frozen
 from ddhub.training.protocol import Protocol
 
