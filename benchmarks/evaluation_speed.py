@@ -119,10 +119,11 @@ def ours(arch: str, steps: int, folder: Path, threads: int, precision: str | Non
     from ddhub.artifact import folder as folders
     from ddhub.base.resources import Resources
     from ddhub.evaluation import speed, workbench
+    from ddhub.evaluation.request import Cell, Request
     from ddhub.training import fit as fitting
 
-    cells = tuple(workbench.Cell(arch, "native", "distilled", seed) for seed in range(SEEDS))
-    request = workbench.Request(
+    cells = tuple(Cell(arch, "native", "distilled", seed) for seed in range(SEEDS))
+    request = Request(
         reference=str(folder),
         fetch=Path,
         name="noise",

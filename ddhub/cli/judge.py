@@ -29,7 +29,11 @@ if TYPE_CHECKING:
 @command(epilog="Example:  ddhub evaluate distilled/digits_ipc1 --archs convnet,resnet18,vit_tiny --seeds 3")
 @click.argument("set_", metavar="[SET]", required=False)
 @option(
-    "--archs", section=TRAINING, default="", help="The architectures, comma-separated. [default: that of the teachers]"
+    "--archs",
+    section=TRAINING,
+    default="",
+    help="The architectures, comma-separated; frozen:NAME probes a pretrained timm backbone. "
+    "[default: that of the teachers]",
 )
 @option(
     "--protocols",

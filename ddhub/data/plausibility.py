@@ -17,6 +17,7 @@ MANY = 0.1  # share of images of one colour above which a warning is due
 EPS = 1e-3  # rounding
 LOOKED = 1000  # float images that are looked at
 FAR, SHARE = 2.0, 0.5  # beyond [0, 1], and of values: more of them lie so far out in no set of pictures
+UNIT, BYTES = 2.0, 100.0  # pixels in 0..1 have no value above the first, those in 0..255 have one above the second
 
 
 @dataclass
@@ -68,21 +69,19 @@ def extremes(images: Tensor) -> Extremes:
     return found
 
 
-def check(images: Tensor, fitted: Preprocess, where: str, affirmed: bool) -> None:
+def check(images: Tensor, fitted: Preprocess, where: str) -> None:
     """Refuse a set that shows nothing, or is not in the space that is claimed for it; say loudly what is odd.
 
     Args:
         images: uint8 pixels or float inputs (N, C, H, W).
         fitted: what is claimed to have made the inputs of pixels.
-        affirmed: the user gave its statistics.
 
     Raises:
         UserError: with the statistics that fit, where pixels were taken for network inputs.
     """
     if images.is_floating_point():
+        check_space(images, fitted, where)
         blank, told = _of_inputs(images)
-        if blank is None and fitted.zca is None:
-            told += _of_space(images, fitted, where, affirmed)
     else:
         seen = extremes(images)
         blank, told = seen.blank, seen.warnings
@@ -101,40 +100,30 @@ def _of_inputs(images: Tensor) -> tuple[str | None, list[str]]:
     return None, [f"channel {number} is {low[number]:.4g} in every pixel of every image" for number in flat]
 
 
-def _of_space(images: Tensor, fitted: Preprocess, where: str, affirmed: bool) -> list[str]:
-    """Warnings of statistics that cannot have made the inputs; refused where the inputs show that they are pixels."""
-    some = images[torch.linspace(0, len(images) - 1, min(len(images), LOOKED)).long()]
-    wrong, certain = misplaced(some, fitted.unit(some))
-    white, channels = 1 if float(some.max()) <= 1 + EPS else 255, images.shape[1]
-    as_pixels = all(mean == 0 for mean in fitted.mean) and all(abs(std * white - 1) < EPS for std in fitted.std)
-    if wrong is None or as_pixels:
-        return []
-    if affirmed and not certain:
-        return [wrong]
-    mean, std = ",".join(["0"] * channels), ",".join([f"{1 / white:.8g}"] * channels)
-    raise UserError(f"{where}: {wrong}", next=f"--mean {mean} --std {std}, if these are its pixels")
-
-
-def misplaced(images: Tensor, unit: Tensor) -> tuple[str | None, bool]:
-    """Why network inputs cannot be what the statistics that were given for them say; None where they can.
+def check_space(images: Tensor, fitted: Preprocess, where: str) -> None:
+    """Refuse network inputs that cannot be what the statistics that were given for them say.
 
     Args:
         images: float inputs (N, C, H, W), as files have them.
-        unit: the pixels that they become under the statistics, of which [0, 1] can be displayed.
 
-    Returns:
-        The reason, and whether it is beyond doubt.
+    Raises:
+        UserError: with statistics under which they are pixels.
     """
+    some = images[torch.linspace(0, len(images) - 1, min(len(images), LOOKED)).long()]
     low, high = float(images.min()), float(images.max())
-    span = f"values from {low:.4g} to {high:.4g}"
-    far = float(((unit < -FAR) | (unit > 1 + FAR)).float().mean())
-    if far > SHARE:
-        return (
-            f"{span} are no normalised pixels: {100 * far:.0f}% of them would lie far outside of black and white",
-            True,
-        )
-    if low >= 0 and 1 < high <= 255 and float((images - images.round()).abs().max()) < EPS:
-        return f"{span} are whole numbers, as 8-bit pixels are: they were never normalised", False
-    if low >= 0 and 0.5 < high <= 1 + EPS:
-        return f"{span} are pixels in [0, 1]: normalised ones have negative values too", False
-    return None, False
+    span, white = f"values from {low:.4g} to {high:.4g}", 255 if high > UNIT else 1
+    centred = fitted.zca is not None or any(mean != 0 for mean in fitted.mean)
+    if centred and low >= -EPS and high > low and (high <= UNIT or high >= BYTES):
+        made = "whitened" if fitted.zca is not None else "normalised"
+        wrong = f"{span} are pixels in 0..{white}, and inputs that are {made} lie on both sides of 0"
+    elif fitted.zca is None and float(_far(fitted.unit(some)).float().mean()) > SHARE:
+        wrong = f"{span} are no normalised pixels: most of them would lie far outside of black and white"
+    else:
+        return
+    mean, std = (",".join([value] * images.shape[1]) for value in ("0", repr(1 / white)))
+    raise UserError(f"{where}: {wrong}", next=f"--mean {mean} --std {std}, if these are its pixels")
+
+
+def _far(unit: Tensor) -> Tensor:
+    """Which pixels, of which [0, 1] can be displayed, are far from that."""
+    return (unit < -FAR) | (unit > 1 + FAR)

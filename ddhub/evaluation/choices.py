@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from ddhub.base.errors import UserError
 from ddhub.base.schema import did_you_mean
 from ddhub.evaluation import source_settings
-from ddhub.evaluation.protocols import PROTOCOLS
+from ddhub.evaluation.protocols import FROZEN, PROTOCOLS
 
 BASELINES = {
     "random": "random real images, as many per class, labelled as the set is, under the same protocol",
@@ -13,6 +13,9 @@ BASELINES = {
     "herding": "real images whose mean feature stays nearest to the class's (Welling, ICML 2009)",
     "kcenter": "real images that leave none far away: greedy k-center (Sener and Savarese, arXiv:1708.00489)",
     "kmeans": "the real images nearest to k cluster centres of each class",
+    "el2n": "the real images that the shipped teachers err on most: EL2N (Paul et al., arXiv:2107.07075)",
+    "ccs": "real images spread over all EL2N scores but the highest: CCS (Zheng et al., arXiv:2210.15809)",
+    "equal_compute": "real images with hard labels, as many steps of as many as the set's training: equal compute",
     "full": "the whole train split with hard labels, trained as the paper trains its teachers",
 }
 NAMES = {"protocols": tuple(PROTOCOLS), "baselines": tuple(BASELINES)}
@@ -32,3 +35,7 @@ def check(
 
         for arch in archs:
             architectures.resolve(arch)
+    if FROZEN in protocols and not any(arch.startswith(f"{FROZEN}:") for arch in archs):
+        raise UserError(
+            f"protocol {FROZEN}: is for frozen backbones", next=f"--archs {FROZEN}:NAME, NAME one of timm's"
+        )

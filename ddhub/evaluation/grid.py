@@ -24,8 +24,9 @@ from ddhub.base.units import duration
 from ddhub.data import spec
 from ddhub.evaluation import choices, origins, results, speed, tuning, workbench
 from ddhub.evaluation import protocols as named
-from ddhub.evaluation.workbench import Bench, Cell, Request
-from ddhub.training import architectures, fit
+from ddhub.evaluation.request import Cell, Request
+from ddhub.evaluation.workbench import Bench
+from ddhub.training import architectures, fit, frozen
 from ddhub.training import device as devices
 from ddhub.training import network as networks
 
@@ -70,7 +71,8 @@ def evaluate(
     Raises:
         UserError: before any training, for whatever cannot be evaluated; after it, for rows that failed.
     """
-    choices.check(protocols, baselines)
+    choices.check(protocols, baselines, archs)
+    archs = [frozen.absolute(arch) for arch in archs]
     count = origins.own_settings(found).seeds if seeds is None else seeds
     cells = _cells(found.manifest, archs, protocols, baselines, count)
     engine = jobs.choose(resources.workers, resources.shard, resources.ray)
@@ -114,9 +116,8 @@ def evaluate(
 
 def check_archs(found: Artifact, archs: Sequence[str]) -> None:
     """Refuse architectures that cannot run on a set's images, before anything is trained or read for it."""
-    source = found.manifest.source
     for arch in dict.fromkeys(archs):
-        architectures.try_out(arch, len(found.manifest.classes), source.channels, source.resolution)
+        architectures.try_out(arch, len(found.manifest.classes), *workbench.shape(found, arch))
 
 
 def _cells(
@@ -126,10 +127,13 @@ def _cells(
     if count < 1:
         raise UserError("--seeds: at least 1")
     data = ["distilled", *(name for name in baselines if name != "full")]
-    grid = [(protocol, name) for protocol in protocols for name in data]
-    if "full" in baselines:
-        grid.append(("full", "full"))
-    lines = [(arch, *pair) for arch in dict.fromkeys(archs or [record.home_arch]) for pair in dict.fromkeys(grid)]
+    whole = ["full"] if "full" in baselines else []
+    lines = []
+    for arch in dict.fromkeys(archs or [record.home_arch]):
+        probed = frozen.is_frozen(arch)
+        own = [named.FROZEN] if probed else [name for name in dict.fromkeys(protocols) if name != named.FROZEN]
+        lines += [(arch, protocol, name) for protocol in own for name in dict.fromkeys(data)]
+        lines += [(arch, named.FROZEN if probed else name, name) for name in whole]
     if len(lines) * count > limits.ROWS:
         raise UserError(f"{len(lines) * count} rows asked for, and a set has {limits.ROWS} at most", next="--seeds 5")
     return [Cell(arch, protocol, name, seed) for arch, protocol, name in lines for seed in range(count)]
@@ -141,7 +145,7 @@ def _key(bench: Bench, cell: Cell) -> dict[str, Any]:
     return {
         "format": results.FORMAT,
         "payload": manifest.identity(bench.set.manifest.files),
-        "arch": cell.arch,
+        "arch": frozen.title(cell.arch),
         "protocol": cell.protocol,
         "protocol_version": named.version(cell.protocol),
         "data": cell.data,
@@ -150,11 +154,12 @@ def _key(bench: Bench, cell: Cell) -> dict[str, Any]:
         "family": asdict(fit.family_of(bench.network(cell.arch), protocol)),
         "test": bench.test.fingerprint,
         "train": bench.train.fingerprint if bench.train and cell.data != "distilled" else None,
+        **({"weights": frozen.load(cell.arch).weights} if frozen.is_frozen(cell.arch) else {}),
     }
 
 
 def _file_name(bench: Bench, cell: Cell) -> str:
-    name = files.safe_name(cell.arch)
+    name = files.safe_name(frozen.title(cell.arch))
     return f"{name}-{cell.protocol}-{cell.data}-s{cell.seed}-{files.digest(_key(bench, cell))[:8]}.json"
 
 
@@ -219,14 +224,13 @@ def _diverged(bench: Bench, cells: Sequence[Cell]) -> UserError:
 def _title(cells: Sequence[Cell]) -> str:
     """What people call rows that differ by seed only."""
     cell, seeds = cells[0], ", ".join(str(each.seed) for each in cells)
-    return f"{cell.arch} {cell.protocol} {cell.data} seed {seeds}"
+    return f"{frozen.title(cell.arch)} {cell.protocol} {cell.data} seed {seeds}"
 
 
 def _test(bench: Bench, cell: Cell, weights: networks.Weights, count: int, seconds: float, path: Path) -> None:
     """Test one network and write its row."""
     decisions, network, protocol = bench.decisions[cell.arch], bench.network(cell.arch), bench.protocol(cell)
-    tested = fit.Examples(bench.test.images, bench.test.labels, bench.set.preprocess)
-    top1 = fit.accuracy(network, weights, tested)
+    top1 = fit.accuracy(network, weights, bench.real(cell.arch, bench.test))
     family, tuned = fit.family_of(network, protocol), bench.tuned(cell)
     row = {
         **_key(bench, cell),

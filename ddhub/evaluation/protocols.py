@@ -29,6 +29,7 @@ class Named:
     version: int = 1
 
 
+FROZEN = "frozen"  # the protocol of frozen backbones, and of nothing else
 PROTOCOLS = {
     "native": Named("the set's own: stored labels, the manifest's loss and epochs", {}),
     "dynamic": Named(
@@ -78,6 +79,20 @@ PROTOCOLS = {
             "lr": 1e-3,
             "epochs": 400,
             "batch": 50,
+        },
+        own=False,
+    ),
+    FROZEN: Named(
+        "linear classifiers of a frozen pretrained backbone's features: hard labels, cross-entropy, Adam at .001, "
+        "cosine, 1000 epochs, batch 256, no augmentation",
+        {
+            "labels": "hard",
+            "loss": "ce",
+            "augment": "none",
+            "optimizer": "adam",
+            "lr": 1e-3,
+            "epochs": 1000,
+            "batch": 256,
         },
         own=False,
     ),

@@ -23,6 +23,7 @@ class Row(Document):
     payload: str = Field(default="", description="Identity of the set's files.")
     arch: str = Field(description="Architecture.")
     protocol: str = Field(description="Protocol by name.")
+    protocol_version: int | None = Field(default=None, description="Version of the protocol. null: older than these.")
     data: str = Field(description="`distilled`, a baseline, or `full`.")
     seed: int = Field(description="Seed of initial weights, order and augmentation.")
     top1: float = Field(description="Test accuracy, a fraction.")
@@ -43,6 +44,7 @@ class Row(Document):
     train: str | None = Field(default=None, description="Fingerprint of the train split, where it was trained on.")
     settings: dict[str, Any] = Field(default_factory=dict, description="Protocol in full.")
     family: dict[str, Any] = Field(default_factory=dict, description="How the architecture's family is optimised.")
+    weights: str | None = Field(default=None, description="Hash of a frozen backbone's weights.")
     tuned: dict[str, Any] | None = Field(default=None, description="What `--tune` chose.")
     versions: dict[str, Any] = Field(default_factory=dict, description="Versions of libraries.")
 

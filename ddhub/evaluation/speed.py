@@ -14,7 +14,8 @@ from ddhub.artifact import manifest
 from ddhub.base import files, progress, seeds, strict_json
 from ddhub.base.log import say
 from ddhub.evaluation import results, workbench
-from ddhub.evaluation.workbench import Bench, Cell
+from ddhub.evaluation.request import Cell
+from ddhub.evaluation.workbench import Bench
 from ddhub.training import device, fit, trial
 from ddhub.training.device import Decisions
 from ddhub.training.field_networks import ConvNet

@@ -17,8 +17,9 @@ from ddhub.base.errors import UserError
 from ddhub.base.log import say
 from ddhub.base.units import duration
 from ddhub.evaluation import workbench
-from ddhub.evaluation.workbench import Bench, Cell, Tuned
-from ddhub.training import fit
+from ddhub.evaluation.request import Cell, Tuned
+from ddhub.evaluation.workbench import Bench
+from ddhub.training import fit, frozen
 from ddhub.training.protocol import Protocol
 
 RATES = (0.1, 0.3, 1.0, 3.0, 10.0)  # times the rate that would be used untuned
@@ -86,7 +87,7 @@ def _tried(path: Path) -> dict[str, Any]:
 
 def _file_name(bench: Bench, cell: Cell, protocol: Protocol) -> str:
     key = [manifest.identity(bench.set.manifest.files), cell.arch, cell.data, protocol.model_dump()]
-    return f"{files.safe_name(cell.arch)}-{cell.protocol}-{cell.data}-{files.digest(key)[:12]}.json"
+    return f"{files.safe_name(frozen.title(cell.arch))}-{cell.protocol}-{cell.data}-{files.digest(key)[:12]}.json"
 
 
 def _work(bench: Bench, cell: Cell, protocol: Protocol, path: Path) -> None:
@@ -98,7 +99,7 @@ def _work(bench: Bench, cell: Cell, protocol: Protocol, path: Path) -> None:
     try:
         with progress.busy(f"{cell.arch} {cell.protocol} {cell.data} lr {protocol.lr:g}"):
             weights = fit.fit(network, examples, protocol, seed, teach=workbench.teach(bench, cell))[-1]
-        top1 = fit.accuracy(network, weights, bench.validation_examples())
+        top1 = fit.accuracy(network, weights, bench.real(cell.arch, bench.train, bench.validation))
     except fit.Diverged:  # a rate too high, which is an answer
         top1 = 0.0
     found = {"lr": protocol.lr, "weight_decay": protocol.weight_decay, "validation_top1": top1}

@@ -8,6 +8,7 @@ import functools
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,8 @@ from torch import Tensor
 from ddhub.artifact import folder, origin
 from ddhub.artifact.folder import Artifact
 from ddhub.artifact.records import ON_THE_FLY
+from ddhub.base import seeds as seeding
 from ddhub.base.errors import UserError
-from ddhub.base.resources import Resources
 from ddhub.data import opening
 from ddhub.data import source as sources
 from ddhub.data import spec as specs
@@ -27,62 +28,15 @@ from ddhub.data.spec import SourceSpec
 from ddhub.evaluation import baselines, origins, source_settings
 from ddhub.evaluation import protocols as named
 from ddhub.evaluation.baselines import Pool
+from ddhub.evaluation.request import Cell, Request, Tuned
 from ddhub.evaluation.view_labels import ViewLabels
-from ddhub.training import architectures, fit, losses, optimisation
+from ddhub.training import architectures, fit, frozen, losses, optimisation
 from ddhub.training import device as devices
 from ddhub.training import network as networks
 from ddhub.training import teachers as teaching
 from ddhub.training.device import Decisions
 from ddhub.training.fit import Examples
 from ddhub.training.protocol import Protocol
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One row to be: an architecture trained on some data under a protocol, from one seed."""
-
-    arch: str
-    protocol: str
-    data: str  # distilled, or one of choices.BASELINES
-    seed: int
-
-
-@dataclass(frozen=True)
-class Tuned:
-    """What was chosen on validation data for one architecture, protocol and kind of data, and what that cost."""
-
-    arch: str
-    protocol: str
-    data: str
-    lr: float
-    weight_decay: float
-    validation_top1: float
-    trainings: int
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Request:
-    """What was asked for, in small words from which any process, also on another machine, builds its Bench."""
-
-    reference: str  # what `fetch` finds the set's folder by
-    fetch: Callable[[str], Path]  # a function of a module
-    name: str  # what rows call the set
-    cells: tuple[Cell, ...]
-    overrides: tuple[str, ...]  # of protocols, as `protocols.resolve` takes them
-    test: str | None
-    source_path: str | None
-    resources: Resources
-    test_settings: tuple[str, ...] = ()  # `source.KEY=VALUE`: how the test images are read
-    allow_train: bool = False  # whether they may be training images
-    tune: bool = False
-    tuned: tuple[Tuned, ...] = ()  # what came of it
-    decided: tuple[tuple[str, Decisions], ...] = ()  # by architecture, as calibrate.settle froze them
-
-    @property
-    def asked(self) -> dict[str, Any]:
-        """Of the ways to train, what was asked for; None is free to be measured."""
-        return {name: getattr(self.resources, name) for name in ("compile", "precision", "together")}
 
 
 @dataclass(frozen=True)
@@ -115,12 +69,29 @@ class Bench:
         if cell.protocol != "full" and named.PROTOCOLS[cell.protocol].own and not self.at_home(cell.arch):
             told = {text.partition("=")[0] for text in named.of(cell.protocol, self.request.overrides)}
             found = optimisation.for_other_family(found, self.network(cell.arch).skeleton, told)
-        if cell.data == "random_bytes":
+        if cell.protocol == named.FROZEN and cell.data == "full":
+            found = found.model_copy(update={"epochs": self.protocols["full"].epochs})
+        if cell.data in ("random_bytes", "equal_compute"):
             found = found.model_copy(update={"labels": "hard", "loss": "ce"})
+        if cell.data == "equal_compute":
+            epochs, _, batch = self.equal_compute(cell)
+            found = found.model_copy(update={"epochs": epochs, "batch": batch, "min_steps": 0})
         chosen = self.tuned(cell)
         if chosen is not None:
             found = found.model_copy(update={"lr": chosen.lr, "weight_decay": chosen.weight_decay, "tuned": True})
         return found
+
+    def equal_compute(self, cell: Cell) -> tuple[int, int, int]:
+        """Epochs, real images and batch of a training with as many steps, of as many images, as that on the set.
+
+        Two epochs at least, so that every schedule has its second half; otherwise as few as there are images for.
+        """
+        protocol = self.protocol(replace(cell, data="distilled"))
+        epochs, steps = fit.plan(len(self.set.labels), protocol, fit.family_of(self.network(cell.arch), protocol))
+        batch = len(self.set.labels) // steps
+        there = len(self.train) if self.train is not None else len(self.set.labels)
+        most = max(2, ceil(epochs * steps * batch / there))
+        return most, epochs * steps * batch // most, batch
 
     def at_home(self, arch: str) -> bool:
         """Whether an architecture is of the family that the set's own protocol was made for."""
@@ -131,10 +102,16 @@ class Bench:
         wanted = (cell.arch, cell.protocol, cell.data)
         return next((each for each in self.request.tuned if (each.arch, each.protocol, each.data) == wanted), None)
 
-    def validation_examples(self) -> Examples:
-        """Real images that were held out of the training part, as pixels."""
-        assert self.train is not None
-        return Examples(self.train.images, self.train.labels, self.set.preprocess, index=self.validation)
+    def real(self, arch: str, split: Split | None, rows: Tensor | None = None) -> Examples:
+        """Real images as an architecture takes them, pixels or features; those at `rows` where not all count."""
+        assert split is not None
+        if frozen.is_frozen(arch):
+            return Examples(self.features(arch, split.images), split.labels, index=rows)
+        return Examples(split.images, split.labels, self.set.preprocess, index=rows)
+
+    def features(self, arch: str, images: Tensor) -> Tensor:
+        """A frozen backbone's features (N, F, 1, 1) of uint8 images."""
+        return frozen.features(arch, images, self.decisions[arch].device)
 
     @functools.cached_property
     def view_labels(self) -> ViewLabels:
@@ -145,7 +122,7 @@ class Bench:
     def pool(self) -> Pool:
         """The real images that baselines choose from."""
         assert self.train is not None and self.training is not None
-        return Pool(self.train.images, self.train.labels, self.train.classes, self.training, self._embed)
+        return Pool(self.train.images, self.train.labels, self.train.classes, self.training, self._embed, self._score)
 
     def _embed(self, images: Tensor) -> Tensor:
         """Features (n, F) of uint8 images: the first teacher's where it has some, otherwise the network inputs."""
@@ -153,6 +130,14 @@ class Bench:
         if self.teachers is None or not self.teachers.has_features:
             return inputs.flatten(1)
         return torch.cat([self.teachers.features(part).cpu() for part in inputs.split(500)])
+
+    def _score(self, images: Tensor, label: int) -> Tensor:
+        """EL2N scores (n,) of uint8 images of a class: the norm of a teacher's error, mean over the teachers."""
+        assert self.teachers is not None
+        inputs, right = self.set.preprocess.inputs(images), torch.zeros(len(self.set.manifest.classes))
+        right[label] = 1
+        guesses = [self.teachers.label(inputs, which).softmax(1).cpu() for which in range(len(self.teachers))]
+        return torch.stack([(guess - right).norm(dim=1) for guess in guesses]).mean(0)
 
 
 @functools.lru_cache(maxsize=1)
@@ -230,8 +215,14 @@ def _training_images(found: Artifact, request: Request, real: Split | None) -> S
 
 def network(found: Artifact, arch: str, decisions: Decisions) -> networks.Network:
     """The network of an architecture for a set, trained as decided."""
-    source = found.manifest.source
-    return networks.network(arch, len(found.manifest.classes), source.channels, source.resolution, decisions)
+    return networks.network(arch, len(found.manifest.classes), *shape(found, arch), decisions)
+
+
+def shape(found: Artifact, arch: str) -> tuple[int, int]:
+    """Channels and side of what an architecture's network is given: the set's, or a backbone's features and 1."""
+    if frozen.is_frozen(arch):
+        return frozen.load(arch).width, 1
+    return found.manifest.source.channels, found.manifest.source.resolution
 
 
 def _decide(
@@ -249,10 +240,12 @@ def flops(bench: Bench, arch: str) -> float:
 
 def cost(bench: Bench, cell: Cell) -> float:
     """What a row takes beside others, about: FLOPs of its training and test, by any architecture."""
+    if cell.data == "equal_compute":
+        cell = replace(cell, data="distilled")
     count = len(bench.train) if cell.data == "full" and bench.train is not None else len(bench.set.labels)
-    protocol, source = bench.protocol(cell), bench.set.manifest.source
+    protocol = bench.protocol(cell)
     epochs, _ = fit.plan(count, protocol, fit.family_of(bench.network(cell.arch), protocol))
-    one = architectures.forward_flops(cell.arch, source.channels, source.resolution)
+    one = architectures.forward_flops(cell.arch, *shape(bench.set, cell.arch))
     return float(one * (3 * epochs * count + len(bench.test)))  # backward costs two forwards
 
 
@@ -263,8 +256,7 @@ def _flops(found: Artifact, arch: str, request: Request, protocols: dict[str, Pr
         for cell in request.cells
         if cell.arch == arch
     )
-    source = found.manifest.source
-    return architectures.training_flops(arch, source.channels, source.resolution, images)
+    return architectures.training_flops(arch, *shape(found, arch), images)
 
 
 def _teachers(
@@ -275,12 +267,18 @@ def _teachers(
     They are compiled where any row is: the work is there to pay for it, and the choice does not hang on an order.
     """
     soft = [cell for cell in cells if _labelled_by_teachers(found, cell, protocols)]
+    scored = next((cell.data for cell in cells if cell.data in baselines.SCORED), None)
+    if scored and not found.manifest.teachers:
+        raise UserError(
+            f"{found.folder}: ships no teachers to score real images with (baseline {scored})",
+            next="--baselines random,kmeans",
+        )
     if soft and not found.manifest.teachers:
         raise UserError(
             f"{found.folder}: ships no teachers to label {soft[0].data} images with", next="--baselines none"
         )
     views = any(protocols[cell.protocol].labels in ON_THE_FLY for cell in cells)
-    features = any(cell.data in baselines.SELECTIONS for cell in cells)
+    features = any(cell.data in (*baselines.SELECTIONS, *baselines.SCORED) for cell in cells)
     if not found.manifest.teachers or not (soft or views or features):
         return None
     how = replace(next(iter(decisions.values())), compile=any(decision.compile for decision in decisions.values()))
@@ -291,25 +289,32 @@ def _teachers(
 def _labelled_by_teachers(found: Artifact, cell: Cell, protocols: dict[str, Protocol]) -> bool:
     """Whether a row's real images need the soft labels that the set's own images have."""
     stored = protocols[cell.protocol].labels == "stored" and found.manifest.labels.form != "hard"
-    return stored and cell.data not in ("distilled", "full", "random_bytes")
+    return stored and cell.data not in ("distilled", "full", "random_bytes", "equal_compute")
 
 
 def examples(bench: Bench, cell: Cell) -> fit.Examples:
     """The images and labels of one row, labelled as its protocol wants them."""
     found, protocol = bench.set, bench.protocol(cell)
     soft = protocol.labels == "stored"
+    if cell.data == "distilled" and frozen.is_frozen(cell.arch):
+        return fit.Examples(bench.features(cell.arch, found.images), found.labels)
     if cell.data == "distilled":
         targets = _targets(found, found.soft_labels, protocol) if soft else None
         return fit.Examples(found.inputs, found.labels, targets=targets)
     pool, record = bench.pool, found.manifest
     if cell.data == "full":
-        return fit.Examples(pool.images, pool.labels, found.preprocess)
+        return bench.real(cell.arch, bench.train)
+    if cell.data == "equal_compute":
+        order = torch.randperm(len(pool.images), generator=seeding.generator(cell.seed, "equal_compute"))
+        return bench.real(cell.arch, bench.train, order[: bench.equal_compute(cell)[1]])
     counts = record.counts
     if cell.data == "random_bytes":
         stored = record.bytes
         budget = stored.images + stored.labels + stored.preprocess + stored.teachers
         counts = baselines.affordable(pool, budget, counts)
     drawn = baselines.choose(cell.data, pool, counts, cell.seed)
+    if frozen.is_frozen(cell.arch):
+        return fit.Examples(bench.features(cell.arch, pool.images[drawn]), pool.labels[drawn])
     inputs, targets = found.preprocess.inputs(pool.images[drawn]), None
     if _labelled_by_teachers(found, cell, bench.protocols):
         assert bench.teachers is not None

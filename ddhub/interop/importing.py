@@ -92,13 +92,11 @@ def import_set(path: Path, out: Path, asked: Asked) -> Path:
     split, _, _ = sources.load_train(spec)
     found = _in_channels(found, int(split.images.shape[1]))
     _check_shape(found, split, path.name)
-    if found.images.is_floating_point() and not found.unit:
-        input_space.check_plausible(found.images, space, path.name)
     found, order_notes = class_order.settle(found, split.classes, named, asked.order == "source", path.name)
     fitted, space_notes = input_space.fit(space, split)
     if found.unit:
         found = replace(found, images=fitted.inputs_from_unit(found.images), unit=False)
-    plausibility.check(found.images, fitted, path.name, affirmed=asked.space.mean is not None)
+    plausibility.check(found.images, fitted, path.name)
     notes = [*fetched, *found.notes, *order_notes, *space_notes]
     origin.remember(_write(out, name, layout, asked, found, split, fitted, notes), local)
     for note in notes:

@@ -12,8 +12,6 @@ from ddhub.data.source import Split
 from ddhub.interop import conventions
 from ddhub.interop.reading import Foreign
 
-PIXEL_SLACK = 1e-3  # below 0, of pixels that were computed
-
 
 @dataclass(frozen=True)
 class Space:
@@ -70,32 +68,6 @@ def settle(asked: Told, found: Foreign, dataset: str) -> Space:
     if known.mean is None or known.std is None:
         return Space("fitted", because)
     return Space("fixed", because, known.mean, known.std)
-
-
-def check_plausible(images: torch.Tensor, space: Space, where: str) -> None:
-    """Refuse floats that are pixels where normalised or whitened inputs are expected.
-
-    Args:
-        images: (N, C, H, W).
-        where: what is read, for the message.
-
-    Raises:
-        UserError: with what to type.
-    """
-    low, high = float(images.min()), float(images.max())
-    plain = space.kind == "fixed" and not any(space.mean)
-    if plain or space.kind not in ("fixed", "zca") or low < -PIXEL_SLACK or high == low:
-        return
-    scale = 255 if high > 2 else 1
-    if high > 2 and high < 100:  # no pixels of any usual range
-        return
-    channels = images.shape[1]
-    mean, std = (",".join([value] * channels) for value in ("0", repr(1 / scale)))
-    raise UserError(
-        f"{where}: values from {low:.4g} to {high:.4g} are pixels in 0..{scale}, and inputs that are "
-        f"{'whitened' if space.kind == 'zca' else 'normalised'} lie on both sides of 0",
-        next=f"--mean {mean} --std {std}, if it was trained on as it is",
-    )
 
 
 def fit(space: Space, split: Split) -> tuple[Preprocess, list[str]]:

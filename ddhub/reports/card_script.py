@@ -24,7 +24,7 @@ def context(manifest: Manifest) -> dict[str, Any]:
     depth, width, exact = convnet(manifest)
     shipped = [teacher.file for teacher in manifest.teachers]
     digits = source["dataset"] == "digits"
-    source = {"range": None, "background": None, **source}  # unset keys are not in a manifest
+    source = {"range": None, "background": None, "config": None, **source}  # unset keys are not in a manifest
     return {
         "set": manifest.repo_id or PLACEHOLDER,
         "source": source,

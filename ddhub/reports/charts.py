@@ -22,7 +22,7 @@ from ddhub.reports.tables import oneline
 if TYPE_CHECKING:
     from ddhub.artifact.folder import Artifact
 
-COLOURS = ("#0072B2", "#E69F00", "#D55E00", "#CC79A7", "#56B4E9", "#8A8A8A", "#009E73")
+COLOURS = ("#0072B2", "#E69F00", "#D55E00", "#CC79A7", "#56B4E9", "#8A8A8A", "#6A3D9A", "#B15928", "#222223", "#009E73")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "h")
 INK = "#222223"  # in a page, the colour of its text
 SHOWN = ("distilled", "random", "full")  # with intervals

@@ -25,7 +25,7 @@ def summarise(rows: Sequence[Row]) -> list[Row]:
     groups: dict[tuple[str, ...], list[float]] = {}
     for row in rows:
         # Rows of other settings are never averaged together, whatever they are called.
-        settings = files.digest([row.get("settings"), row.get("family"), row.get("protocol_version")])
+        settings = files.digest([row.get(name) for name in ("settings", "family", "protocol_version", "weights")])
         key = (row["arch"], protocol_of(row), row["data"], row["test_set"], row["test"], settings)
         groups.setdefault(key, []).append(row["top1"])
     named = ("arch", "protocol", "data", "test_set")

@@ -22,10 +22,17 @@ DATA = {
     "herding": "herding",
     "kcenter": "k-center",
     "kmeans": "k-means",
+    "el2n": "EL2N",
+    "ccs": "CCS",
+    "equal_compute": "equal compute",
     "full": "full data",
 }
-TITLES = {"random": "random real images", "random_bytes": "random real images of as many bytes"}  # in sentences
-REAL = tuple(DATA)[1:-1]  # a handful of real images each: what a set has to beat
+TITLES = {  # in sentences
+    "random": "random real images",
+    "random_bytes": "random real images of as many bytes",
+    "equal_compute": "fresh real images at equal compute",
+}
+REAL = tuple(DATA)[1:-1]  # what a set has to beat
 NOTE = (
     "Intervals are 95% (Student's t over seeds), each line for itself: nothing is corrected for their number. "
     "≠ 0: that of the paired difference leaves out zero."

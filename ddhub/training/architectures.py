@@ -2,7 +2,8 @@
 
 Short names resolve in TABLE, then among what installed packages offer (entry points of the group
 `ddhub.architectures`, each a `Build`); `timm:NAME` is always timm's own. `_wN` after a name of TABLE makes the network
-N wide. The networks themselves, and their stems for small images, are in field_networks.py.
+N wide. `frozen:NAME` is a linear classifier of a pretrained backbone's features (frozen.py). The networks themselves,
+and their stems for small images, are in field_networks.py.
 Ours are registered with timm as `ddhub_NAME`; nothing of timm's is overwritten.
 Shapes: B images, C channels, S side, K classes.
 """
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from ddhub.base import limits, plugins, seeds
 from ddhub.base.errors import UserError
 from ddhub.base.schema import did_you_mean
+from ddhub.training import frozen
 from ddhub.training.field_networks import TABLE, Build
 
 # What the code of a model raises that cannot run.
@@ -58,6 +60,9 @@ def resolve(arch: str) -> Build:
     """
     if arch in TABLE:
         return TABLE[arch]
+    if frozen.is_frozen(arch):
+        frozen.split(arch)
+        return frozen.probe
     if arch and (not NAME.fullmatch(arch) or len(arch) > limits.NAME):
         raise UserError(
             f"arch {arch[: limits.NAME]!r}: is no architecture's name (letters, digits and _, single . or - between)"
@@ -123,8 +128,10 @@ def _told(name: str, classes: int, channels: int, side: int) -> dict[str, Any]:
 def family(arch: str) -> str:
     """The family of an architecture, which depth, width and norm do not change: convnet, alexnet, resnet, ...
 
-    That of timm's models is the file that they are in, as `vision_transformer`.
+    That of timm's models is the file that they are in, as `vision_transformer`; frozen backbones are one family.
     """
+    if frozen.is_frozen(arch):
+        return "frozen"
     if arch.startswith("timm:"):
         return timm.model_entrypoint(arch.removeprefix("timm:")).__module__.rpartition(".")[2]
     stem = re.split(r"[0-9_]", arch)[0]

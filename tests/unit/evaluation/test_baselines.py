@@ -10,6 +10,8 @@ from ddhub.artifact import parquet
 from ddhub.base.errors import UserError
 from ddhub.evaluation import baselines
 from ddhub.evaluation.baselines import Pool
+from ddhub.evaluation.choices import BASELINES
+from ddhub.evaluation.protocols import FROZEN, PROTOCOLS
 
 LINE = torch.tensor([[0.0], [1.0], [2.0], [3.0], [10.0]])
 
@@ -20,7 +22,15 @@ def pool(per_class: int = 12) -> Pool:
     count = 2 * 3 * per_class
     images = torch.randint(256, (count, 1, 8, 8), generator=draw, dtype=torch.uint8)
     labels = torch.arange(count) // 2 % 3
-    return Pool(images, labels, ("a", "b", "c"), torch.arange(0, count, 2), lambda x: x.flatten(1).float() / 255)
+    return Pool(images, labels, ("a", "b", "c"), torch.arange(0, count, 2), flat, scores)
+
+
+def flat(images: torch.Tensor) -> torch.Tensor:
+    return images.flatten(1).float() / 255
+
+
+def scores(images: torch.Tensor, label: int) -> torch.Tensor:
+    return flat(images)[:, 0]
 
 
 def test_herding_follows_the_mean():
@@ -42,7 +52,21 @@ def test_k_means_takes_one_image_of_each_cluster():
     assert len(set(baselines.kmeans(torch.zeros(6, 2), 3, seed=0).tolist())) == 3
 
 
-@pytest.mark.parametrize("name", ["random", "herding", "kcenter", "kmeans"])
+def test_el2n_takes_the_highest_scores():
+    assert baselines.el2n(torch.tensor([0.1, 0.9, 0.5, 0.9]), 3, seed=0).tolist() == [1, 3, 2]
+
+
+def test_ccs_covers_the_scores_and_leaves_out_the_hardest():
+    """Twenty scores, of which the six highest count as noise; of the others one in every part of the range."""
+    values = torch.cat([torch.full((10,), 0.0), torch.tensor([0.3, 0.5, 0.5, 0.7]), torch.linspace(0.9, 1.4, 6)])
+    for seed in range(3):
+        chosen = baselines.ccs(values, 4, seed)
+        assert sorted(values[chosen].tolist()) == pytest.approx([0.0, 0.3, 0.5, 0.7])
+    assert sorted(baselines.ccs(values, 20, 0).tolist()) == list(range(20))
+    assert len(set(baselines.ccs(torch.zeros(5), 3, 0).tolist())) == 3
+
+
+@pytest.mark.parametrize("name", ["random", "herding", "kcenter", "kmeans", "el2n", "ccs"])
 def test_a_baseline_stays_in_the_training_part(name):
     """As many of each class, nothing that was held out, nothing twice; the same seed gives the same rows."""
     source = pool()
@@ -54,7 +78,7 @@ def test_a_baseline_stays_in_the_training_part(name):
         baselines.choose(name, source, [13] * 3, seed=0)
 
 
-@pytest.mark.parametrize("name", ["random", "herding", "kcenter", "kmeans"])
+@pytest.mark.parametrize("name", ["random", "herding", "kcenter", "kmeans", "el2n", "ccs"])
 def test_a_baseline_has_as_many_of_each_class_as_the_set(name):
     """Also where these differ, and where a class has none."""
     source = pool()
@@ -80,24 +104,25 @@ def test_what_fits_into_the_bytes_is_counted_in_encoded_images():
 
 
 def test_every_protocol_and_baseline_makes_rows(folder):
-    """The whole grid runs; what was overridden stands in each row, and stored bytes buy hard labels only."""
-    report = api.evaluate(
-        str(folder),
-        ["convnet2_w8"],
-        protocols=["native", "dynamic", "hard", "plain", "unaugmented", "dc-bench", "datm", "rded", "rd3"],
-        baselines=["random", "random_bytes", "herding", "kcenter", "kmeans", "full"],
-        overrides=["epochs=1", "full.epochs=1"],
-        seeds=1,
-        threads=1,
-    ).to_dict()
-    assert len(report["rows"]) == 9 * 6 + 1
-    versions = {row["protocol"]: row["protocol_version"] for row in report["rows"]}
+    """What was overridden stands in each row, and stored bytes and equal compute buy hard labels only."""
+    others = [name for name in PROTOCOLS if name not in ("native", FROZEN)]
+    asked = {"overrides": ["epochs=1"], "seeds": 1, "threads": 1}
+    rows = api.evaluate(str(folder), ["convnet2_w8"], protocols=others, **asked).to_dict()["rows"]
+    assert len(rows) == 2 * len(others)
+    asked["overrides"] += ["full.epochs=1"]
+    rows += api.evaluate(str(folder), ["convnet2_w8"], baselines=list(BASELINES), **asked).to_dict()["rows"]
+    assert len(rows) == 2 * len(others) + 1 + len(BASELINES)
+    versions = {row["protocol"]: row["protocol_version"] for row in rows}
     assert versions["rded"] == 2 and versions["native"] == versions["full"] == 1
-    assert all(row["settings"]["epochs"] == 1 for row in report["rows"])
-    assert {row["settings"]["loss"] for row in report["rows"] if row["data"] == "random_bytes"} == {"ce"}
-    assert {row["protocol"] for row in report["summary"]} >= {"native epochs=1", "full"}
+    fresh = [row for row in rows if row["data"] == "equal_compute"]
+    assert all(row["settings"]["epochs"] == 1 for row in rows if row not in fresh)
+    # One epoch of the set's ten images is two of five real ones.
+    assert {(row["settings"]["epochs"], row["train_images"]) for row in fresh} == {(2, 5)}
+    hard = [row for row in rows if row["data"] in ("random_bytes", "equal_compute")]
+    assert {(row["settings"]["loss"], row["settings"]["labels"]) for row in hard} == {("ce", "hard")}
     stored = json.loads((folder / "report.json").read_text())
-    assert len(stored["rows"]) == len(report["rows"])
+    assert {entry["protocol"] for entry in stored["summary"]} >= {"native epochs=1", "full"}
+    assert len(stored["rows"]) == len(rows)
 
 
 def test_changed_protocols_are_not_averaged_with_the_set_s_own(folder):

@@ -137,9 +137,10 @@ NORMAL = Preprocess((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 @pytest.mark.parametrize(
     ("images", "says", "then"),
     [
-        (torch.rand(20, 3, 8, 8) * 255, "no normalised pixels", "--std 0.0039215686"),
+        (torch.rand(20, 3, 8, 8) * 255, "pixels in 0..255", "--std 0.0039215686"),
         ((torch.rand(20, 3, 8, 8) * 255).round() / 64, None, None),
-        (torch.rand(20, 3, 8, 8), "pixels in \\[0, 1\\]", "--std 1,1,1"),
+        (torch.rand(20, 3, 8, 8), "pixels in 0..1", "--std 1.0,1.0,1.0"),
+        (torch.randn(20, 3, 8, 8) * 60 + 100, "no normalised pixels", "--std 0.0039215686"),
         (torch.zeros(20, 3, 8, 8), "blank", None),
         (torch.randn(20, 3, 8, 8), None, None),
     ],
@@ -147,20 +148,28 @@ NORMAL = Preprocess((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 def test_floats_that_are_not_in_their_space_are_refused(images, says, then):
     """Pixels that were taken for normalised ones, with the statistics that fit; normalised ones pass."""
     if says is None:
-        plausibility.check(images, NORMAL, "set.pt", affirmed=False)
+        plausibility.check(images, NORMAL, "set.pt")
         return
     with pytest.raises(UserError, match=says) as caught:
-        plausibility.check(images, NORMAL, "set.pt", affirmed=False)
+        plausibility.check(images, NORMAL, "set.pt")
     assert then is None or then in str(caught.value)
     as_told = Preprocess((0.0,) * 3, (1 / 255 if then and "0.0039" in then else 1.0,) * 3)
     if then:
-        plausibility.check(images, as_told, "set.pt", affirmed=True)
+        plausibility.check(images, as_told, "set.pt")
 
 
-def test_a_users_word_and_a_constant_channel_are_warnings(caplog):
+def test_a_constant_channel_is_a_warning(caplog):
     """What may be right is said loudly and taken."""
-    images = torch.rand(20, 3, 8, 8)
+    images = torch.randn(20, 3, 8, 8)
     images[:, 1] = 0.25
-    plausibility.check(images, NORMAL, "told.pt", affirmed=True)
+    plausibility.check(images, NORMAL, "told.pt")
     said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert said[0].startswith("told.pt: channel 1 is 0.25") and said[1].startswith("told.pt: values from")
+    assert len(said) == 1 and said[0].startswith("told.pt: channel 1 is 0.25")
+
+
+def test_whitened_inputs_are_asked_the_same():
+    """Pixels that were taken for whitened ones, too."""
+    whitened = Preprocess((0.5,) * 3, (0.25,) * 3, torch.zeros(192), torch.eye(192))
+    plausibility.check(torch.randn(20, 3, 8, 8), whitened, "set.pt")
+    with pytest.raises(UserError, match="inputs that are whitened lie on both sides of 0"):
+        plausibility.check(torch.rand(20, 3, 8, 8), whitened, "set.pt")

@@ -8,15 +8,19 @@ import re
 import subprocess
 import sys
 from collections import OrderedDict
+from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import datasets
 import jinja2
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 import yaml
+from conftest import encode
 from hub_server import HubServer
 from PIL import Image
 from torch import nn
@@ -334,6 +338,43 @@ def test_the_script_prepares_images_as_ddhub_does(kind):
     torch.testing.assert_close(space["prepare"](images), fitted.inputs(images), rtol=1e-4, atol=1e-4)
 
 
+def labels_of_tests(folder: Path, names: Sequence[str], **source: Any) -> list[int]:
+    """What the script makes of the labels of a folder's test split, as numbers of the set's classes."""
+    manifest = case(source={**CIFAR_SOURCE, "dataset": "./images", "revision": None, "label": "label", **source})
+    body = ast.parse(scripts(card.render(manifest, {}, None, info(manifest)))[0]).body
+    first = next(at for at, node in enumerate(body) if ast.unparse(node).startswith("IMAGE, LABEL, SPLIT ="))
+    last = next(at for at, node in enumerate(body) if ast.unparse(node).startswith("labels = torch.tensor"))
+    kind = SimpleNamespace(features={"label": SimpleNamespace(names=list(names))})
+    space: dict[str, Any] = {"SOURCE": str(folder), "train": kind, "torch": torch, "Value": datasets.Value}
+    space |= {"load_dataset": datasets.load_dataset, "load_dataset_builder": datasets.load_dataset_builder}
+    exec(compile(ast.Module(body[first : last + 1], []), "card", "exec"), space)
+    return space["labels"].tolist()
+
+
+@pytest.mark.parametrize("config", [None, "second"])
+def test_the_script_takes_test_files_classes_by_name(config, tmp_path):
+    """Each file's own names count: `datasets` reads a test file by the train file's. A subset is read where one is."""
+    parts = [] if config is None else ["first", config]
+    for order, split in ((["a", "b", "c"], "train"), (["c", "b", "a"], "test")):
+        for part in parts or [""]:
+            pictures = [encode(Image.new("RGB", (4, 4))) for _ in order]
+            kinds = datasets.Features({"img": datasets.Image(), "label": datasets.ClassLabel(names=order)})
+            (tmp_path / part).mkdir(exist_ok=True)
+            rows = datasets.Dataset.from_dict({"img": pictures, "label": [0, 1, 2]}, features=kinds)
+            rows.to_parquet(tmp_path / part / f"{split}.parquet")
+    if config:
+        found = [
+            {
+                "config_name": part,
+                "data_files": [{"split": s, "path": f"{part}/{s}.parquet"} for s in ("train", "test")],
+            }
+            for part in parts
+        ]
+        (tmp_path / "README.md").write_text(f"---\nconfigs: {json.dumps(found)}\n---\n")
+    told = {"config": config} if config else {}
+    assert labels_of_tests(tmp_path, ["a", "b", "c"], **told) == [2, 1, 0]
+
+
 RUNNER = """
 import json, runpy, sys, torch
 sys.modules["ddhub"] = None  # importing it fails from here on
@@ -365,8 +406,6 @@ def written(folder: Path, text: str) -> list[str]:
 
 def check_info(folder: Path) -> None:
     """The header's `dataset_info` is what datasets itself finds in the files."""
-    import datasets
-
     text = (folder / "README.md").read_text()
     bare = datasets.load_dataset("parquet", data_files=str(folder / "data" / "*.parquet"), split="train")
     found = datasets.load_dataset(str(folder), split="train")

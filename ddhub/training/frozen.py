@@ -1,0 +1,198 @@
+"""Frozen pretrained backbones: timm models that give features, once, on which linear classifiers are trained.
+
+`frozen:NAME` is timm's model with its published weights, from the Hub's cache or the Hub. `frozen:NAME@FILE` takes the
+weights from a file in timm's own format. The network that is trained is one linear layer: to it, an image is its
+features, of shape (F, 1, 1).
+Shapes: N images, C channels, S side, F features, K classes.
+"""
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ddhub.base import files, progress
+from ddhub.base.errors import UserError
+from ddhub.base.schema import did_you_mean
+
+PREFIX = "frozen:"
+VERSION = 1  # of the features; a change makes new cache files
+BATCH = 64  # images that go through a backbone at once
+# What reading a file of weights, or fetching one, ends with where it is not to be had.
+FAULTS = (OSError, RuntimeError, ValueError, KeyError, SafetensorError)
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A pretrained network without its classifier, and how it wants its images."""
+
+    net: nn.Module = field(repr=False)
+    side: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: str  # `bicubic`, or `bilinear` for all that timm calls otherwise
+    width: int  # features
+    weights: str  # identity of the weights
+
+
+def is_frozen(arch: str) -> bool:
+    """Whether the name of an architecture is that of a frozen backbone."""
+    return arch.startswith(PREFIX)
+
+
+def split(arch: str) -> tuple[str, Path | None]:
+    """`frozen:NAME@FILE` as timm's name and the file of the weights; None where they are the published ones.
+
+    Raises:
+        UserError: for a model that timm does not have, has no weights for, or a file that is not there.
+    """
+    name, at, file = arch.removeprefix(PREFIX).partition("@")
+    if not timm.is_model(name):
+        raise UserError(f"arch '{arch}': timm has no model '{name}'{did_you_mean(name, timm.list_models())}")
+    if at and not Path(file).is_file():
+        raise UserError(f"arch '{arch}': no such file of weights: {file!r}", next=f"{PREFIX}{name}@FILE")
+    if not at and not timm.is_model_pretrained(name):
+        raise UserError(
+            f"arch '{arch}': nobody published weights for it that timm knows",
+            next=f"{PREFIX}{name}@FILE takes them from a file; `timm.list_pretrained()` lists models that have some",
+        )
+    return name, Path(file) if at else None
+
+
+def absolute(arch: str) -> str:
+    """The same name with the whole path of its file, for other processes; other architectures stay as they are."""
+    name, at, file = arch.partition("@")
+    return f"{name}@{Path(file).absolute()}" if at and is_frozen(arch) else arch
+
+
+def title(arch: str) -> str:
+    """What rows call an architecture: of a file its name alone, and no path of this machine's."""
+    name, at, file = arch.partition("@")
+    return f"{name}@{Path(file).name}" if at and is_frozen(arch) else arch
+
+
+def probe(classes: int, channels: int, side: int) -> nn.Module:
+    """The linear classifier of features (F, 1, 1).
+
+    Raises:
+        ValueError: where it is asked for images.
+    """
+    if side != 1:
+        raise ValueError("a frozen backbone is only for `ddhub evaluate --archs`: nothing else trains on its features")
+    return nn.Sequential(nn.Flatten(), nn.Linear(channels, classes))
+
+
+@lru_cache(maxsize=2)
+def load(arch: str) -> Backbone:
+    """The backbone of an architecture, with its weights.
+
+    Raises:
+        UserError: where the weights are not here and cannot be fetched, or are not this model's.
+    """
+    name, file = split(arch)
+    with progress.busy(f"{title(arch)}: loading its weights"):
+        net = _published(arch, name) if file is None else _of_file(name, file)
+    net.eval().requires_grad_(False)
+    config = timm.data.resolve_model_data_config(net)
+    side = int(config["input_size"][-1])
+    with torch.no_grad():
+        shape = net(torch.zeros(1, 3, side, side)).shape
+    if len(shape) != 2:
+        raise UserError(
+            f"arch '{title(arch)}': gives {tuple(shape[1:])} for an image, and no features of one dimension"
+        )
+    smooth = "bicubic" if config["interpolation"] == "bicubic" else "bilinear"
+    return Backbone(net, side, tuple(config["mean"]), tuple(config["std"]), smooth, shape[1], _identity(net))
+
+
+def _published(arch: str, name: str) -> nn.Module:
+    """timm's model with its published weights."""
+    try:
+        net: nn.Module = timm.create_model(name, pretrained=True, num_classes=0)
+    except FAULTS as fault:
+        raise UserError(
+            f"arch '{arch}': its weights are not in the Hub's cache and cannot be fetched: {_reason(fault)}",
+            next=f"run it once with a connection and without HF_HUB_OFFLINE, or {PREFIX}{name}@FILE",
+        ) from fault
+    return net
+
+
+def _of_file(name: str, file: Path) -> nn.Module:
+    """timm's model with the weights of a file; its classifier is left out, and nothing else may be missing."""
+    net: nn.Module = timm.create_model(name, pretrained=False, num_classes=0)
+    try:
+        found = load_file(file) if file.suffix == ".safetensors" else _unpickled(file)
+        missing = [str(key) for key in net.load_state_dict(found, strict=False).missing_keys]
+    except FAULTS as fault:
+        raise UserError(f"{file}: no weights of timm's {name}: {_reason(fault)}") from fault
+    if missing:
+        raise UserError(f"{file}: lacks {len(missing)} of the weights of timm's {name}, such as {missing[0]}")
+    return net
+
+
+def _unpickled(file: Path) -> Any:
+    """The weights in a file of torch's, of which nothing is run."""
+    logging.getLogger("timm").setLevel(logging.ERROR)
+    try:
+        return timm.models.load_state_dict(str(file), weights_only=True)
+    except Exception as fault:  # a damaged pickle raises whatever it likes
+        raise ValueError(_reason(fault)) from fault
+
+
+def _reason(fault: BaseException) -> str:
+    return " ".join(str(fault).split())[:200] or type(fault).__name__
+
+
+def _identity(net: nn.Module) -> str:
+    """A hash of all weights by name."""
+    found = hashlib.sha256()
+    for name, value in sorted(net.state_dict().items()):
+        found.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+        found.update(value.contiguous().view(torch.uint8).numpy().tobytes() if value.dim() else str(value).encode())
+    return f"sha256:{found.hexdigest()}"
+
+
+def features(arch: str, images: Tensor, device: str = "cpu") -> Tensor:
+    """Features (N, F, 1, 1) of uint8 images (N, C, S, S), computed once for these images and weights.
+
+    An image becomes what the backbone was trained on: three channels, its side, its mean and standard deviation. It is
+    enlarged or reduced whole, with antialiasing, and nothing is cropped. Features of an image are scaled to a mean
+    square of 1, so that one learning rate serves all backbones.
+    """
+    backbone = load(arch)
+    told = {"weights": backbone.weights, "version": VERSION, "images": _content(images), "device": device[:4]}
+    path = files.home() / "features" / f"{files.digest(told)}.safetensors"
+    if path.is_file():
+        return load_file(path)["features"]
+    net = backbone.net.to(device)
+    parts: Sequence[Tensor] = images.split(BATCH)
+    with torch.no_grad(), progress.busy(f"{title(arch)}: features of {len(images)} images"):
+        found = torch.cat([net(_adapted(part.to(device), backbone)).cpu() for part in progress.track(parts, "batch")])
+    found = found / found.square().mean(1, keepdim=True).sqrt().clamp(min=1e-12)
+    found = found[..., None, None].contiguous()
+    files.write_bytes(path, save({"features": found}))
+    return found
+
+
+def _content(images: Tensor) -> str:
+    return f"{tuple(images.shape)} {hashlib.sha256(images.contiguous().numpy().tobytes()).hexdigest()}"
+
+
+def _adapted(images: Tensor, backbone: Backbone) -> Tensor:
+    """uint8 images (B, C, S, S) as the backbone's inputs (B, 3, side, side)."""
+    unit = (images.float() / 255).expand(-1, 3, -1, -1)
+    size = (backbone.side, backbone.side)
+    if tuple(unit.shape[-2:]) != size:
+        unit = functional.interpolate(unit, size, mode=backbone.interpolation, antialias=True).clamp(0, 1)
+    mean, std = (unit.new_tensor(values).view(1, 3, 1, 1) for values in (backbone.mean, backbone.std))
+    return (unit - mean) / std

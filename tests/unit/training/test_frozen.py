@@ -1,0 +1,118 @@
+"""Frozen backbones: weights from a file or the Hub's cache, features once, nothing random left in them."""
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+from torch.nn import functional
+
+from ddhub.base import files
+from ddhub.base.errors import UserError
+from ddhub.training import architectures, frozen
+
+NAME = "test_resnet"  # timm's own for tests: 0.5 M weights, 160 px
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """A file of timm's own weights, classifier included."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "model.safetensors"
+    save_file(timm.create_model(NAME, pretrained=False).state_dict(), path)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def afresh():
+    frozen.load.cache_clear()
+
+
+def pictures(count=3, channels=3, side=12):
+    draw = torch.Generator().manual_seed(0)
+    return torch.randint(256, (count, channels, side, side), generator=draw, dtype=torch.uint8)
+
+
+def test_features_are_those_of_the_file_s_weights(weights):
+    """Enlarged with antialiasing to the side, mean and deviation that timm names; of mean square 1; grey as RGB."""
+    net = timm.create_model(NAME, pretrained=False, num_classes=0).eval()
+    net.load_state_dict(timm.models.load_state_dict(str(weights)), strict=False)
+    cfg = net.pretrained_cfg
+    for channels in (1, 3):
+        images = pictures(channels=channels)
+        unit = functional.interpolate(
+            images.expand(-1, 3, -1, -1) / 255, cfg["input_size"][1:], mode=cfg["interpolation"], antialias=True
+        ).clamp(0, 1)
+        mean, std = (torch.tensor(cfg[name]).view(1, 3, 1, 1) for name in ("mean", "std"))
+        with torch.no_grad():
+            wanted = net((unit - mean) / std)
+        wanted = wanted / wanted.square().mean(1, keepdim=True).sqrt()
+        found = frozen.features(f"frozen:{NAME}@{weights}", images)
+        torch.testing.assert_close(found, wanted[..., None, None], rtol=1e-4, atol=1e-4)
+
+
+def test_features_are_computed_once(weights, monkeypatch):
+    """The same images and weights again are read from the cache; other images are not."""
+    arch = f"frozen:{NAME}@{weights}"
+    first = frozen.features(arch, pictures())
+    assert len(list((files.home() / "features").iterdir())) == 1
+    monkeypatch.setattr(frozen, "_adapted", lambda *_: pytest.fail("computed again"))
+    assert torch.equal(frozen.features(arch, pictures()), first)
+    with pytest.raises(pytest.fail.Exception):
+        frozen.features(arch, pictures(4))
+
+
+def test_torch_s_own_format_is_read_without_running_anything(weights, tmp_path):
+    """The same weights, by either format; code in a pickle is refused."""
+    path = tmp_path / "model.pth"
+    torch.save(timm.models.load_state_dict(str(weights)), path)
+    assert frozen.load(f"frozen:{NAME}@{path}").weights == frozen.load(f"frozen:{NAME}@{weights}").weights
+    torch.save({"state_dict": Evil()}, path)
+    frozen.load.cache_clear()
+    with pytest.raises(UserError, match="no weights of timm's test_resnet"):
+        frozen.load(f"frozen:{NAME}@{path}")
+
+
+class Evil:
+    def __reduce__(self):
+        return pytest.fail, ("it ran",)
+
+
+def test_weights_of_another_model_are_refused(weights, tmp_path):
+    """No layer is left as it was drawn."""
+    with pytest.raises(UserError, match=r"lacks \d+ of the weights of timm's test_vit, such as"):
+        frozen.load(f"frozen:test_vit@{weights}")
+    some = timm.models.load_state_dict(str(weights))
+    missing = next(key for key in some if key.startswith("layer1") and key.endswith("weight"))
+    some.pop(missing)
+    save_file(some, tmp_path / "some.safetensors")
+    with pytest.raises(UserError, match=f"lacks 1 of the weights .* such as {missing}"):
+        frozen.load(f"frozen:{NAME}@{tmp_path / 'some.safetensors'}")
+    (tmp_path / "some.safetensors").write_bytes(b"<html>")
+    with pytest.raises(UserError, match=r"some\.safetensors: no weights"):
+        frozen.load(f"frozen:{NAME}@{tmp_path / 'some.safetensors'}")
+
+
+@pytest.mark.parametrize(
+    ("arch", "said"),
+    [
+        ("frozen:resnet19", "did you mean"),
+        ("frozen:", "timm has no model ''"),
+        ("frozen:resnet18@nowhere.pt", "no such file of weights: 'nowhere.pt'"),
+        ("frozen:ddhub_convnet3", "nobody published weights"),
+    ],
+)
+def test_a_backbone_that_is_not_to_be_had_is_refused_at_once(arch, said):
+    with pytest.raises(UserError, match=said):
+        architectures.resolve(arch)
+
+
+def test_published_weights_that_are_not_here_are_said():
+    """Offline, with an empty cache: a sentence, and both ways out."""
+    with pytest.raises(UserError, match=r"not in the Hub's cache(.|\n)*frozen:test_resnet@FILE"):
+        frozen.load(f"frozen:{NAME}")
+
+
+def test_a_backbone_is_no_teacher(weights):
+    """It has no place in a recipe: nothing but an evaluation reads features."""
+    with pytest.raises(UserError, match="only for `ddhub evaluate --archs`"):
+        architectures.try_out(f"frozen:{NAME}@{weights}", 10, 3, 32)
