@@ -248,5 +248,6 @@ def _test(bench: Bench, cell: Cell, weights: networks.Weights, count: int, secon
         "versions": {"torch": torch.__version__},
         "decisions": decisions.record(),
     }
+    files.refuse_gone(path.parent)
     files.write_json(path, row)
     say(f"{_title([cell])}: {100 * top1:.1f}% in {duration(seconds)}")
