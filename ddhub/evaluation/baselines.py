@@ -4,6 +4,7 @@ Every choice is made class by class from the training part alone.
 Shapes: N images of one class, F features, C H W image.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ from ddhub.data import source
 
 SELECTIONS = ("herding", "kcenter", "kmeans")  # these need features
 LABEL_BYTES = 2  # of a hard label
+SOFT_BYTES = 2  # of a soft label's value, in half precision
 ROUNDING = 1e-9  # so that a share of 12/3 of 3 images is 12
 PROBED = 256  # images whose size as PNG stands for all
 
@@ -30,6 +32,13 @@ class Pool:
     classes: tuple[str, ...]
     training: Tensor  # rows that the set was distilled from
     embed: Callable[[Tensor], Tensor]  # uint8 images (n, C, H, W) to float32 features (n, F)
+
+    @functools.cached_property
+    def bytes_each(self) -> float:
+        """Bytes of an image as PNG with a hard label: the mean over PROBED random ones."""
+        order = torch.randperm(len(self.training), generator=seeds.generator(0, "random_bytes"))[:PROBED]
+        probed = self.images[self.training[order]]
+        return sum(len(parquet.png(image)) for image in probed) / len(probed) + LABEL_BYTES
 
 
 def choose(name: str, pool: Pool, counts: Sequence[int], seed: int) -> Tensor:
@@ -100,12 +109,9 @@ def affordable(pool: Pool, budget: int, counts: Sequence[int]) -> list[int]:
     """How many real images of each class, as PNG with a hard label, fit into `budget` bytes.
 
     Classes have shares as in `counts`: at least 1 image where those have any, at most the smallest class's number of
-    all that have as large a share. The size of an image is the mean over PROBED random ones.
+    all that have as large a share.
     """
-    order = torch.randperm(len(pool.training), generator=seeds.generator(0, "random_bytes"))[:PROBED]
-    probed = pool.images[pool.training[order]]
-    each = sum(len(parquet.png(image)) for image in probed) / len(probed) + LABEL_BYTES
     there = pool.labels[pool.training].bincount(minlength=len(pool.classes)).tolist()
     most = min(here / count for here, count in zip(there, counts, strict=True) if count)
-    share = min(most, int(budget / each) / sum(counts))
+    share = min(most, int(budget / pool.bytes_each) / sum(counts))
     return [max(1, int(count * share + ROUNDING)) if count else 0 for count in counts]

@@ -247,15 +247,6 @@ def flops(bench: Bench, arch: str) -> float:
     return _flops(bench.set, arch, bench.request, bench.protocols, bench.train)
 
 
-def cost(bench: Bench, cell: Cell) -> float:
-    """What a row takes beside others, about: FLOPs of its training and test, by any architecture."""
-    count = len(bench.train) if cell.data == "full" and bench.train is not None else len(bench.set.labels)
-    protocol, source = bench.protocol(cell), bench.set.manifest.source
-    epochs, _ = fit.plan(count, protocol, fit.family_of(bench.network(cell.arch), protocol))
-    one = architectures.forward_flops(cell.arch, source.channels, source.resolution)
-    return float(one * (3 * epochs * count + len(bench.test)))  # backward costs two forwards
-
-
 def _flops(found: Artifact, arch: str, request: Request, protocols: dict[str, Protocol], real: Split | None) -> float:
     count = len(found.labels)
     images = sum(
@@ -274,7 +265,7 @@ def _teachers(
 
     They are compiled where any row is: the work is there to pay for it, and the choice does not hang on an order.
     """
-    soft = [cell for cell in cells if _labelled_by_teachers(found, cell, protocols)]
+    soft = [cell for cell in cells if labelled_by_teachers(found, cell, protocols)]
     if soft and not found.manifest.teachers:
         raise UserError(
             f"{found.folder}: ships no teachers to label {soft[0].data} images with", next="--baselines none"
@@ -288,7 +279,7 @@ def _teachers(
     return teaching.load(found.teacher_files, decisions=how, of=found.sizes)
 
 
-def _labelled_by_teachers(found: Artifact, cell: Cell, protocols: dict[str, Protocol]) -> bool:
+def labelled_by_teachers(found: Artifact, cell: Cell, protocols: dict[str, Protocol]) -> bool:
     """Whether a row's real images need the soft labels that the set's own images have."""
     stored = protocols[cell.protocol].labels == "stored" and found.manifest.labels.form != "hard"
     return stored and cell.data not in ("distilled", "full", "random_bytes")
@@ -311,7 +302,7 @@ def examples(bench: Bench, cell: Cell) -> fit.Examples:
         counts = baselines.affordable(pool, budget, counts)
     drawn = baselines.choose(cell.data, pool, counts, cell.seed)
     inputs, targets = found.preprocess.inputs(pool.images[drawn]), None
-    if _labelled_by_teachers(found, cell, bench.protocols):
+    if labelled_by_teachers(found, cell, bench.protocols):
         assert bench.teachers is not None
         # As the set's own labels are stored: in half precision.
         logits = bench.teachers.label(inputs, None if record.labels.teachers == "mean" else 0).half().float()
