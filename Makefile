@@ -1,4 +1,4 @@
-# make demo   distill ten digits and evaluate them, on a fresh machine
+# make demo   distill ten digits, evaluate them on two networks, and write a page of it
 # make test   the tests
 # make bounds the oldest and the newest releases of datasets, huggingface-hub and timm (needs a package index)
 # make check  what CI runs before the tests: format, lint, types, wheel
@@ -6,7 +6,7 @@
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
-DEMO := distilled/digits_ipc1
+DEMO := distilled/digits_ipc1_dm
 
 .PHONY: demo test bounds check lint types wheel docs clean
 
@@ -16,8 +16,9 @@ $(VENV)/.installed: pyproject.toml
 	touch $@
 
 demo: $(VENV)/.installed
-	$(BIN)/ddhub distill digits_ipc1 --out $(DEMO)
-	$(BIN)/ddhub evaluate $(DEMO) --archs convnet2_w32 --seeds 5
+	$(BIN)/ddhub distill digits_ipc1_dm --out $(DEMO)
+	$(BIN)/ddhub evaluate $(DEMO) --archs convnet2_w32,resnet18_w8 --workers 2
+	$(BIN)/ddhub report $(DEMO) --html $(DEMO).html
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -n 2 --dist worksteal

@@ -297,7 +297,7 @@ def report(
     if html is not None:
         from ddhub.reports import html_page
 
-        html_page.write(document, Path(html))
+        html_page.write(document, Path(html), {each.label: each.place.folder for each in found if each.place})
     if push:
         from ddhub.reports import publish
 

@@ -14,7 +14,7 @@ from ddhub.base.redact import one_line, shown
 from ddhub.cli import judge, make, share, start
 
 COMMANDS = (
-    *(make.recipes, start.init, make.plan, make.distill),  # in the order of work, as `--help` lists them
+    *(make.recipes, start.init, make.plan, make.distill, judge.plot),  # in the order of work, as `--help` lists them
     *(judge.evaluate, judge.report, judge.card, judge.verify),
     *(share.push, share.pull, share.import_, share.export, make.merge),
 )

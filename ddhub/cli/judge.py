@@ -1,4 +1,4 @@
-"""Commands that say what a set is worth and whether it is whole: evaluate, report, verify, card."""
+"""Commands that say what a set is worth and whether it is whole: evaluate, report, verify, card, plot."""
 
 import json
 import sys
@@ -219,3 +219,13 @@ def card(folder: str) -> None:
 
     api.card(folder)
     click.echo(f"{folder}/README.md")
+
+
+@command(epilog="Example:  ddhub plot distilled/digits_ipc1")
+@click.argument("run", type=click.Path(exists=True, file_okay=False))
+@option("--out", type=click.Path(), help="The picture. [default: RUN/.ddhub/metrics.png]")
+def plot(run: str, out: str | None) -> None:
+    """Draw what the run in RUN, the folder of its set, has logged: its loss and other values, step by step."""
+    from ddhub.reports import run_curves
+
+    click.echo(f"picture: {run_curves.plot(Path(run), None if out is None else Path(out))}")

@@ -74,7 +74,7 @@ def _keys(as_json: bool) -> None:
 )
 @json_option
 def plan(recipe: str, overrides: tuple[str, ...], as_json: bool, **how: Any) -> None:
-    """Say what distilling RECIPE here will take: seconds, memory and disk of every phase; no data is read."""
+    """Say what distilling RECIPE here and evaluating it will take: time, memory and disk; no data is read."""
     from ddhub import api
     from ddhub.reports import tables
 
@@ -102,7 +102,7 @@ def _plan_table(found: dict[str, Any]) -> Any:
     title = f"{found['recipe']}: {counted(found['synthetic'], 'image')} from {real}; {found['machine']['hardware']}, "
     title += ", ".join(how)
     lines = []
-    for row in [*found["phases"], {"phase": "sum", **found["sum"]}]:
+    for row in [*found["phases"], {"phase": "sum", **found["sum"]}, found["evaluating"]]:
         name = f"{row['phase']} ({groups['count']} groups)" if "each_seconds" in row else row["phase"]
         if row["seconds"] is None:
             lines.append([Cell(name), Cell(), Cell(), Cell(), Cell()])

@@ -4,6 +4,7 @@ Every choice is made class by class from the training part alone.
 Shapes: N images of one class, F features, C H W image.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -20,6 +21,7 @@ SCORED = ("el2n", "ccs")  # these need scores, which teachers give
 HARDEST = 0.3  # share of images of the highest scores that CCS leaves out: its rate for CIFAR-10 at 90% pruned
 STRATA = 50  # of equal width, that CCS cuts the scores of the others into
 LABEL_BYTES = 2  # of a hard label
+SOFT_BYTES = 2  # of a soft label's value, in half precision
 ROUNDING = 1e-9  # so that a share of 12/3 of 3 images is 12
 PROBED = 256  # images whose size as PNG stands for all
 
@@ -34,6 +36,13 @@ class Pool:
     training: Tensor  # rows that the set was distilled from
     embed: Callable[[Tensor], Tensor]  # uint8 images (n, C, H, W) to float32 features (n, F)
     score: Callable[[Tensor, int], Tensor]  # uint8 images (n, C, H, W) of a class to their EL2N scores (n,)
+
+    @functools.cached_property
+    def bytes_each(self) -> float:
+        """Bytes of an image as PNG with a hard label: the mean over PROBED random ones."""
+        order = torch.randperm(len(self.training), generator=seeds.generator(0, "random_bytes"))[:PROBED]
+        probed = self.images[self.training[order]]
+        return sum(len(parquet.png(image)) for image in probed) / len(probed) + LABEL_BYTES
 
 
 def choose(name: str, pool: Pool, counts: Sequence[int], seed: int) -> Tensor:
@@ -134,12 +143,9 @@ def affordable(pool: Pool, budget: int, counts: Sequence[int]) -> list[int]:
     """How many real images of each class, as PNG with a hard label, fit into `budget` bytes.
 
     Classes have shares as in `counts`: at least 1 image where those have any, at most the smallest class's number of
-    all that have as large a share. The size of an image is the mean over PROBED random ones.
+    all that have as large a share.
     """
-    order = torch.randperm(len(pool.training), generator=seeds.generator(0, "random_bytes"))[:PROBED]
-    probed = pool.images[pool.training[order]]
-    each = sum(len(parquet.png(image)) for image in probed) / len(probed) + LABEL_BYTES
     there = pool.labels[pool.training].bincount(minlength=len(pool.classes)).tolist()
     most = min(here / count for here, count in zip(there, counts, strict=True) if count)
-    share = min(most, int(budget / each) / sum(counts))
+    share = min(most, int(budget / pool.bytes_each) / sum(counts))
     return [max(1, int(count * share + ROUNDING)) if count else 0 for count in counts]

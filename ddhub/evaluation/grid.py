@@ -22,7 +22,7 @@ from ddhub.base.log import say
 from ddhub.base.resources import Resources
 from ddhub.base.units import duration
 from ddhub.data import spec
-from ddhub.evaluation import choices, origins, results, speed, tuning, workbench
+from ddhub.evaluation import choices, origins, price, results, speed, tuning, workbench
 from ddhub.evaluation import protocols as named
 from ddhub.evaluation.request import Cell, Request
 from ddhub.evaluation.workbench import Bench
@@ -103,7 +103,7 @@ def evaluate(
     say(f"{found.manifest.name}: {len(paths)} rows, {len(paths) - len(missing)} done already")
     if missing and engine.ray is None:  # a cluster's machines are not this one
         bench = speed.settle(bench, out, sharded=engine.shard[1] > 1)
-    costs = {path: workbench.cost(bench, cell) for path, cell in paths.items()} if missing else {}
+    costs = {path: _cost(bench, cell) for path, cell in paths.items()} if missing else {}
     jobs.run_all(_jobs(bench, out), engine, name="rows", costs=costs)
     done = [path for path in paths if path.exists()]
     left = len(paths) - len(done)
@@ -173,6 +173,15 @@ def _jobs(bench: Bench, out: Path) -> dict[Path, jobs.Job]:
             missing = [path for path in paths if not path.exists()]
             found[(missing or paths)[-1]] = functools.partial(_work, bench, tuple(group))
     return found
+
+
+def _cost(bench: Bench, cell: Cell) -> float:
+    """What a row takes beside others, about: FLOPs of its training and test, by any architecture."""
+    count = len(bench.train) if cell.data == "full" and bench.train is not None else len(bench.set.labels)
+    if cell.data == "equal_compute":
+        cell = replace(cell, data="distilled")
+    tested = architectures.forward_flops(cell.arch, *workbench.shape(bench.set, cell.arch)) * len(bench.test)
+    return price.flops(bench, cell, count) + float(tested)
 
 
 def _work(bench: Bench, cells: tuple[Cell, ...], path: Path) -> None:
@@ -245,6 +254,8 @@ def _test(bench: Bench, cell: Cell, weights: networks.Weights, count: int, secon
         "lr": family.lr if family.lr is not None else protocol.lr,
         "optimizer": family.optimizer,
         "seconds": round(seconds, 2),
+        "flops": price.flops(bench, cell, count),
+        "train_bytes": price.stored_bytes(bench, cell, count),
         "device": decisions.device,
         "hardware": devices.hardware(decisions.device),
         "versions": devices.versions(decisions.device),

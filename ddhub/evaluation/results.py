@@ -37,6 +37,10 @@ class Row(Document):
     optimizer: str | None = Field(default=None, description="Optimiser.")
     overrides: list[str] = Field(default_factory=list, description="What `--set` changed in the protocol.")
     seconds: float | None = Field(default=None, description="Seconds of the training.")
+    flops: float | None = Field(default=None, description="FLOPs of the training, about. Teachers' are not counted.")
+    train_bytes: int | None = Field(
+        default=None, description="Bytes of the images and labels that were trained on, as they are stored."
+    )
     device: str | None = Field(default=None, description="Device of torch.")
     hardware: str | None = Field(default=None, description="Processor or GPU.")
     decisions: dict[str, Any] = Field(
@@ -86,8 +90,9 @@ def _fault(row: Any) -> str | None:
     overrides = row.get("overrides", [])
     if not isinstance(overrides, list) or not all(map(_is_name, overrides)):
         return "overrides are no list of texts"
-    if row.get("seconds") is not None and not (_number(row["seconds"]) and row["seconds"] >= 0):
-        return "seconds is no number"
+    for name in ("seconds", "flops", "train_bytes"):
+        if row.get(name) is not None and not (_number(row[name]) and row[name] >= 0):
+            return f"{name} is no number"
     return None
 
 

@@ -243,17 +243,6 @@ def flops(bench: Bench, arch: str) -> float:
     return _flops(bench.set, arch, bench.request, bench.protocols, bench.train)
 
 
-def cost(bench: Bench, cell: Cell) -> float:
-    """What a row takes beside others, about: FLOPs of its training and test, by any architecture."""
-    if cell.data == "equal_compute":
-        cell = replace(cell, data="distilled")
-    count = len(bench.train) if cell.data == "full" and bench.train is not None else len(bench.set.labels)
-    protocol = bench.protocol(cell)
-    epochs, _ = fit.plan(count, protocol, fit.family_of(bench.network(cell.arch), protocol))
-    one = architectures.forward_flops(cell.arch, *shape(bench.set, cell.arch))
-    return float(one * (3 * epochs * count + len(bench.test)))  # backward costs two forwards
-
-
 def _flops(found: Artifact, arch: str, request: Request, protocols: dict[str, Protocol], real: Split | None) -> float:
     count = len(found.labels)
     images = sum(
@@ -271,7 +260,7 @@ def _teachers(
 
     They are compiled where any row is: the work is there to pay for it, and the choice does not hang on an order.
     """
-    soft = [cell for cell in cells if _labelled_by_teachers(found, cell, protocols)]
+    soft = [cell for cell in cells if labelled_by_teachers(found, cell, protocols)]
     scored = next((cell.data for cell in cells if cell.data in baselines.SCORED), None)
     if scored and not found.manifest.teachers:
         raise UserError(
@@ -291,7 +280,7 @@ def _teachers(
     return teaching.load(found.teacher_files, decisions=how, of=found.sizes)
 
 
-def _labelled_by_teachers(found: Artifact, cell: Cell, protocols: dict[str, Protocol]) -> bool:
+def labelled_by_teachers(found: Artifact, cell: Cell, protocols: dict[str, Protocol]) -> bool:
     """Whether a row's real images need the soft labels that the set's own images have."""
     stored = protocols[cell.protocol].labels == "stored" and found.manifest.labels.form != "hard"
     return stored and cell.data not in ("distilled", "full", "random_bytes", "equal_compute")
@@ -321,7 +310,7 @@ def examples(bench: Bench, cell: Cell) -> fit.Examples:
     if frozen.is_frozen(cell.arch):
         return fit.Examples(bench.features(cell.arch, pool.images[drawn]), pool.labels[drawn])
     inputs, targets = found.preprocess.inputs(pool.images[drawn]), None
-    if _labelled_by_teachers(found, cell, bench.protocols):
+    if labelled_by_teachers(found, cell, bench.protocols):
         assert bench.teachers is not None
         # As the set's own labels are stored: in half precision.
         logits = bench.teachers.label(inputs, None if record.labels.teachers == "mean" else 0).half().float()

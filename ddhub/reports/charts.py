@@ -1,4 +1,4 @@
-"""Pictures: a set's images, accuracy with its intervals, accuracy against cost; as PNG, and as SVG for a page.
+"""Charts: accuracy with its intervals, accuracy against cost; as PNG, and as SVG for a page.
 
 The same report gives the same bytes (with one version of matplotlib). Colours are Okabe and Ito's, which the
 colour-blind tell apart; every series has a marker of its own too.
@@ -10,17 +10,14 @@ import re
 import textwrap
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ddhub.base import files
 from ddhub.reports import stats
 from ddhub.reports.summary import DATA, Line, lines
 from ddhub.reports.tables import oneline
-
-if TYPE_CHECKING:
-    from ddhub.artifact.folder import Artifact
 
 COLOURS = ("#0072B2", "#E69F00", "#D55E00", "#CC79A7", "#56B4E9", "#8A8A8A", "#6A3D9A", "#B15928", "#222223", "#009E73")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "h")
@@ -46,12 +43,31 @@ class Series:
 
 
 @dataclass(frozen=True)
+class Cost:
+    """What accuracy is set against."""
+
+    key: str  # of a row
+    axis: str
+    unit: str = ""
+    least: float = 1.0  # what less counts as, for an axis of powers
+
+
+COSTS = (
+    Cost("seconds", "seconds of one training", least=0.01),
+    Cost("flops", "FLOPs of one training", "FLOP"),
+    Cost("train_bytes", "bytes of what was trained on", "B"),
+)
+
+
+@dataclass(frozen=True)
 class Panel:
     """One chart: a protocol on a test set."""
 
     title: str
     archs: list[str]
     series: list[Series]
+    cost: Cost = COSTS[0]
+    span: tuple[float, float] = (0.0, 100.0)  # of accuracy in per cent: one axis for all panels
 
 
 def accuracy_panels(report: dict[str, Any]) -> list[Panel]:
@@ -61,23 +77,64 @@ def accuracy_panels(report: dict[str, Any]) -> list[Panel]:
         found = line.cells.get(data, [])
         return found[0] if len(found) == 1 else None  # several under one name: in the table alone
 
-    return _panels(report, SHOWN, entry)
+    return on_one_axis(_panels(report, SHOWN, entry)[:MOST_PANELS])
 
 
 def cost_panels(report: dict[str, Any]) -> list[Panel]:
-    """Per protocol and test set: (seconds of one training, accuracy), both means, by architecture; all data."""
-    seconds: dict[tuple[str, ...], list[float]] = {}
+    """Per protocol and test set: (cost, accuracy), both means, by architecture; all data, a panel for each of COSTS.
+
+    Beside seconds, a cost that is the same for all has nothing to tell.
+    """
+    found = [
+        [replace(panel, cost=cost) for panel in _panels(report, tuple(DATA), _point(report, cost))] for cost in COSTS
+    ]
+    told = [panel for each in found for panel in each if panel.cost is COSTS[0] or len(_spent(panel)) > 1]
+    order = {title: number for number, title in enumerate(dict.fromkeys(panel.title for panel in told))}
+    return on_one_axis(sorted(told, key=lambda panel: order[panel.title])[:MOST_PANELS])
+
+
+def _point(report: dict[str, Any], cost: Cost) -> Callable[[Line, str], Any]:
+    """What gives the mean cost and accuracy of a line's data, or None."""
+    spent: dict[tuple[str, ...], list[float]] = {}
     for row in report["rows"]:
-        if isinstance(row.get("seconds"), int | float):
+        if isinstance(row.get(cost.key), int | float):
             key = (row["arch"], stats.protocol_of(row), row["test_set"], row["data"])
-            seconds.setdefault(key, []).append(float(row["seconds"]))
+            spent.setdefault(key, []).append(float(row[cost.key]))
 
     def point(line: Line, data: str) -> Any:
-        found = line.cells.get(data, [])
-        spent = seconds.get((line.arch, "full" if data == "full" else line.protocol, line.test_set, data))
-        return (max(sum(spent) / len(spent), 0.01), found[0]["mean"]) if spent and len(found) == 1 else None
+        entries = line.cells.get(data, [])
+        values = spent.get((line.arch, "full" if data == "full" else line.protocol, line.test_set, data))
+        if not values or len(entries) != 1:
+            return None
+        return max(sum(values) / len(values), cost.least), entries[0]["mean"]
 
-    return _panels(report, tuple(DATA), point)
+    return point
+
+
+def _spent(panel: Panel) -> set[float]:
+    """The costs in a panel."""
+    return {cost for series in panel.series for cost, _ in series.points.values()}
+
+
+def on_one_axis(panels: Sequence[Panel]) -> list[Panel]:
+    """Panels whose axis of accuracy spans what is in any of them, and no more."""
+    ends = [
+        100 * end
+        for panel in panels
+        for series in panel.series
+        for point in series.points.values()
+        for end in _ends(point)
+    ]
+    if not ends:
+        return []
+    low, high = max(min(ends), 0.0), min(max(ends), 100.0)
+    pad = max(1.0, 0.04 * (high - low))
+    return [replace(panel, span=(low - pad, high + pad)) for panel in panels]
+
+
+def _ends(point: Any) -> tuple[float, ...]:
+    """What an axis has to reach: a mean and its interval, or the accuracy beside a cost."""
+    return (point["mean"], *(point["ci95"] or ())) if isinstance(point, dict) else (point[1],)
 
 
 def _panels(report: dict[str, Any], kinds: Sequence[str], value: Callable[[Line, str], Any]) -> list[Panel]:
@@ -96,7 +153,7 @@ def _panels(report: dict[str, Any], kinds: Sequence[str], value: Callable[[Line,
         name = "full data" if protocol == "-" else f"protocol {protocol}"
         archs = [line.arch for line in here if any(line.arch in each.points for each in series)]
         found += [Panel(name + (f", {test_set}" if several else "") + more, archs, series)] if series else []
-    return found[:MOST_PANELS]
+    return found
 
 
 def save(report: dict[str, Any], folder: Path) -> list[str]:
@@ -121,20 +178,17 @@ def charts(report: dict[str, Any]) -> dict[str, tuple[Callable[..., None], list[
 def draw_accuracy(axes: Any, panel: Panel) -> None:
     """A dot and its 95% interval per architecture and series; no interval where n is 1."""
     step = 0.7 / len(panel.series)
-    ends = []
     for number, series in enumerate(panel.series):
         shift = (number - (len(panel.series) - 1) / 2) * step
         for arch, entry in series.points.items():
             middle = 100 * entry["mean"]
             low, high = (100 * bound for bound in entry["ci95"] or (entry["mean"], entry["mean"]))
-            ends += [max(low, 0), min(high, 100), middle]
             y = panel.archs.index(arch) + shift
             axes.plot([max(low, 0), min(high, 100)], [y, y], color=series.colour, linewidth=2)
             axes.plot([middle], [y], MARKERS[number % len(MARKERS)], color=series.colour, markersize=6)
-    pad = max(1.0, 0.04 * (max(ends) - min(ends)))
-    axes.set_xlim(min(ends) - pad, max(ends) + pad)
+    axes.set_xlim(*panel.span)
     axes.set_ylim(len(panel.archs) - 0.5, -0.5)
-    axes.set_yticks(range(len(panel.archs)), [_label(arch) for arch in panel.archs])
+    axes.set_yticks(range(len(panel.archs)), [label_of(arch) for arch in panel.archs])
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="y", visible=False)
     axes.set_xlabel("test accuracy in per cent, 95% interval")
@@ -142,24 +196,25 @@ def draw_accuracy(axes: Any, panel: Panel) -> None:
 
 def draw_cost(axes: Any, panel: Panel) -> None:
     """Colour says what was trained on, the marker which architecture."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+    from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullFormatter
 
     for series in panel.series:
-        for arch, (seconds, top1) in series.points.items():
+        for arch, (spent, top1) in series.points.items():
             mark = MARKERS[panel.archs.index(arch) % len(MARKERS)]
-            axes.plot([seconds], [100 * top1], mark, color=series.colour, markersize=7, alpha=0.9)
-    spent = [seconds for series in panel.series for seconds, _ in series.points.values()]
+            axes.plot([spent], [100 * top1], mark, color=series.colour, markersize=7, alpha=0.9)
+    least, most = min(_spent(panel)), max(_spent(panel))
     axes.set_xscale("log")
-    axes.set_xlim(min(spent) / 1.6, max(spent) * 1.6)
-    many = max(spent) > 100 * min(spent)
-    axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if many else (1.0, 2.0, 5.0)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.set_xlim(least / 1.6, most * 1.6)
+    axes.set_ylim(*panel.span)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if most > 100 * least else (1.0, 2.0, 5.0), numticks=6))
+    plain = FuncFormatter(lambda value, _: f"{value:g}")
+    axes.xaxis.set_major_formatter(EngFormatter(panel.cost.unit) if panel.cost.unit else plain)
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set_xlabel("seconds of one training")
+    axes.set_xlabel(panel.cost.axis)
     axes.set_ylabel("test accuracy in per cent")
 
 
-def _label(text: str) -> str:
+def label_of(text: str) -> str:
     """A name of a stranger's; matplotlib would hide one that opens with an underscore."""
     shown = oneline(text if len(text) <= LONGEST else text[: LONGEST - 3] + "...")
     return f" {shown}" if shown.startswith("_") else shown
@@ -171,10 +226,10 @@ def _legend(panels: Sequence[Panel], by_arch: bool) -> dict[str, tuple[str, str]
     for panel in panels:
         for number, series in enumerate(panel.series):
             mark = "o" if by_arch else MARKERS[number % len(MARKERS)]
-            found.setdefault(_label(series.title), (series.colour, mark))
+            found.setdefault(label_of(series.title), (series.colour, mark))
     for panel in panels if by_arch else ():
         for number, arch in enumerate(panel.archs):
-            found.setdefault(_label(arch), (INK, MARKERS[number % len(MARKERS)]))
+            found.setdefault(label_of(arch), (INK, MARKERS[number % len(MARKERS)]))
     return found
 
 
@@ -186,7 +241,7 @@ def _figure(draw: Callable[..., None], panels: Sequence[Panel], across: int) -> 
     by_arch = draw is draw_cost
     columns = min(across, len(panels))
     rows = -(-len(panels) // columns)
-    names = max(len(_label(arch)) for panel in panels for arch in panel.archs)
+    names = max(len(label_of(arch)) for panel in panels for arch in panel.archs)
     most = max(len(panel.archs) * len(panel.series) for panel in panels)
     legend = _legend(panels, by_arch)
     # Inches, for text of 10 points; the legend takes as many lines as it needs below the panels.
@@ -198,7 +253,7 @@ def _figure(draw: Callable[..., None], panels: Sequence[Panel], across: int) -> 
     grid = figure.subplots(rows, columns, squeeze=False).flatten().tolist()
     for axes, panel in zip(grid, panels, strict=False):
         draw(axes, panel)
-        axes.set_title("\n".join(textwrap.wrap(_label(panel.title), 52)), loc="left")
+        axes.set_title("\n".join(textwrap.wrap(label_of(panel.title), 52)), loc="left")
     for axes in grid[len(panels) :]:
         axes.remove()
     handles = [Line2D([], [], color=c, marker=m, linestyle="", label=title) for title, (c, m) in legend.items()]
@@ -207,7 +262,7 @@ def _figure(draw: Callable[..., None], panels: Sequence[Panel], across: int) -> 
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Say nothing of letters that the font lacks: the table has every name."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph")
@@ -219,7 +274,7 @@ def png(draw: Callable[..., None], panels: Sequence[Panel]) -> bytes:
     import matplotlib.style
 
     file = io.BytesIO()
-    with matplotlib.style.context(["default", STYLE]), _quiet():
+    with matplotlib.style.context(["default", STYLE]), quiet():
         figure = _figure(draw, panels, 2)
         figure.savefig(file, format="png", facecolor="white", metadata={"Software": None})
     return file.getvalue()
@@ -231,7 +286,7 @@ def svg(draw: Callable[..., None], panel: Panel, salt: str) -> str:
 
     file = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    with matplotlib.style.context(["default", STYLE, {"svg.hashsalt": salt}]), _quiet():
+    with matplotlib.style.context(["default", STYLE, {"svg.hashsalt": salt}]), quiet():
         _figure(draw, [panel], 1).savefig(file, format="svg", transparent=True, metadata=nothing)
     text = file.getvalue()
     text = text[text.index("<svg") :].replace(INK, "currentColor")
@@ -250,32 +305,3 @@ def _attributes(found: re.Match[str]) -> str:
     kept = [(name.strip(), value.strip()) for name, _, value in pairs if not name.strip().startswith("font")]
     # A name may hold anything, but a style is matplotlib's alone; quotes cannot come out of an attribute here.
     return found[1] + "".join(f' {name}="{value}"' for name, value in kept)
-
-
-def image_grid(found: "Artifact", path: Path, per_class: int = 10, classes: int = 20) -> None:
-    """Write a PNG of the first synthetic images: a row per class, class names at the left."""
-    import matplotlib.style
-    import numpy as np
-    from matplotlib.figure import Figure
-
-    names = found.manifest.classes[:classes]
-    count = min(per_class, found.manifest.ipc)
-    side = found.images.shape[-1]
-    canvas = np.full((len(names) * (side + 1) - 1, count * (side + 1) - 1, found.images.shape[1]), 255, np.uint8)
-    for row in range(len(names)):
-        chosen = found.images[found.labels == row][:count]
-        for column, image in enumerate(chosen):
-            top, left = row * (side + 1), column * (side + 1)
-            canvas[top : top + side, left : left + side] = image.permute(1, 2, 0).numpy()
-    cell = 0.55  # inches a picture
-    size = (cell * count + 1.6, cell * len(names) + 0.2)
-    with matplotlib.style.context(["default", STYLE, {"axes.grid": False}]), _quiet():
-        figure = Figure(figsize=size, dpi=110)
-        axes = figure.add_subplot(frame_on=False)
-        axes.imshow(canvas.squeeze(-1) if canvas.shape[-1] == 1 else canvas, cmap="gray", vmin=0, vmax=255)
-        axes.set_yticks([row * (side + 1) + side / 2 for row in range(len(names))], [_label(name) for name in names])
-        axes.set_xticks([])
-        axes.tick_params(length=0)
-        files.write_atomic(
-            path, lambda file: figure.savefig(file, format="png", bbox_inches="tight", metadata={"Software": None})
-        )

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from ddhub.reports import stats, summary, verdicts
 from ddhub.reports import tables as printing
-from ddhub.reports.charts import COLOURS, Panel, Series
+from ddhub.reports.charts import COLOURS, Panel, Series, on_one_axis
 from ddhub.reports.summary import Entry, Line
 from ddhub.reports.tables import Cell, Table, accuracy, difference, share
 
@@ -124,10 +124,12 @@ def tables(document: Entry) -> list[Table]:
     lead = ["architecture", "protocol", *(["test set"] if several else [])]
 
     def table(title: str, cell: Callable[[Line], Cell]) -> Table:
-        heads = [*lead, *(report["set"] for report in document["sets"])]
         cells = {key: [cell(line) if line else Cell() for line in lines[key]] for key in keys}
         told = [key for key in keys if any(each.text != "-" for each in cells[key])]
-        return Table(title, heads, len(lead), [[*_lead(key, several), *cells[key]] for key in told])
+        names = [report["set"] for report in document["sets"]]
+        shown = [at for at in range(len(names)) if any(cells[key][at].text != "-" for key in told)]
+        body = [[*_lead(key, several), *(cells[key][at] for at in shown)] for key in told]
+        return Table(title, [*lead, *(names[at] for at in shown)], len(lead), body)
 
     found = [
         table("test accuracy in per cent, mean ± standard deviation", _accuracy),
@@ -151,7 +153,7 @@ def panels(document: Entry) -> list[Panel]:
             entries = {key[0]: line.cells["distilled"][0] for key in here if (line := lines[key][number])}
             series += [Series(name, COLOURS[number % len(COLOURS)], entries)] if entries else []
         found.append(Panel(f"protocol {protocol}{f', {test}' if several else ''}", [key[0] for key in here], series))
-    return found
+    return on_one_axis(found)
 
 
 def _lines(found: Sequence[Entry]) -> tuple[list[Key], dict[Key, list[Line | None]]]:

@@ -5,7 +5,7 @@ Names are strangers': Jinja escapes every one, and the page's own policy runs it
 
 import base64
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +13,33 @@ import jinja2
 from markupsafe import Markup
 
 from ddhub import __version__
+from ddhub.artifact import folder as folders
 from ddhub.base import files
-from ddhub.reports import charts, compare, summary, tables
+from ddhub.reports import charts, compare, pictures, summary, tables, verdicts
 
 CHARTS = {
     "accuracy": "Accuracy by architecture, with 95% intervals; none where n is 1",
-    "cost": "Accuracy against the seconds of one training",
+    "cost": "Accuracy against time, compute and bytes",
 }
 CHARTED = 8  # sets whose own charts are drawn, which is most of the work; all are in the overview and in tables
 
 
-def write(document: dict[str, Any], path: Path) -> None:
-    """Write the page of a document of sidebyside.build."""
-    files.write_bytes(path, render(document).encode())
+def write(document: dict[str, Any], path: Path, places: Mapping[str, Path]) -> None:
+    """Write the page of a document of compare.build.
+
+    Args:
+        places: folders of the sets that are at hand, by their names in the document; their images are shown.
+    """
+    shown = {name: pictures.of_classes(folders.read(place)) for name, place in places.items()}
+    files.write_bytes(path, render(document, shown).encode())
 
 
-def render(document: dict[str, Any]) -> str:
-    """The page of a document of sidebyside.build: a section per set, and before them all of them side by side."""
+def render(document: dict[str, Any], shown: Mapping[str, list[pictures.Pictured]] | None = None) -> str:
+    """The page of a document of compare.build: a section per set, and before them all of them side by side.
+
+    Args:
+        shown: images of sets, by their names in the document.
+    """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(files.shipped("cards")),
         undefined=jinja2.StrictUndefined,
@@ -54,7 +64,7 @@ def render(document: dict[str, Any]) -> str:
         pairs=compare.PAIRS,
         overview=_drawn("sets", charts.draw_accuracy, compare.panels(document)) if len(found) > 1 else [],
         charted=CHARTED,
-        sets=[_section(each, number) for number, each in enumerate(found)],
+        sets=_sections(found, shown or {}),
     )
 
 
@@ -77,15 +87,33 @@ def _drawn(salt: str, draw: Callable[..., None], panels: Sequence[charts.Panel])
     return [Markup(charts.svg(draw, panel, f"{salt} {number}")) for number, panel in enumerate(panels)]
 
 
-def _section(each: dict[str, Any], number: int) -> dict[str, Any]:
-    """One set: its table, what it says, its charts."""
-    shown = charts.charts(each) if number < CHARTED else {}
-    drawn = {name: _drawn(f"{number} {name}", draw, panels) for name, (draw, panels) in shown.items()}
-    return {
-        "name": each["set"],
-        "table": tables.of_report(each),
-        "sentences": summary.sentences(each),
-        "charts": [{"title": CHARTS[name], "panels": found} for name, found in drawn.items() if found],
-        "rows": len(each["rows"]),
-        "hardware": ", ".join(sorted({str(row["hardware"]) for row in each["rows"] if row.get("hardware")})),
-    }
+def _sections(found: Sequence[dict[str, Any]], shown: Mapping[str, list[pictures.Pictured]]) -> list[dict[str, Any]]:
+    """Of each set what it says, its images, its table, its charts; charts of one kind share one axis of accuracy."""
+    drawn = _charts(found)
+    return [
+        {
+            "name": each["set"],
+            "verdict": verdicts.first(each),
+            "warnings": verdicts.warnings(each),
+            "pictures": shown.get(each["set"], []),
+            "table": tables.of_report(each),
+            "sentences": summary.sentences(each),
+            "charts": [{"title": CHARTS[name], "panels": panels[number]} for name, panels in drawn if panels[number]],
+            "rows": len(each["rows"]),
+            "hardware": ", ".join(sorted({str(row["hardware"]) for row in each["rows"] if row.get("hardware")})),
+        }
+        for number, each in enumerate(found)
+    ]
+
+
+def _charts(found: Sequence[dict[str, Any]]) -> list[tuple[str, list[list[Markup]]]]:
+    """By kind of chart, the drawn panels of every set; of those beyond CHARTED, none."""
+    kinds = [charts.charts(each) for each in found[:CHARTED]]
+    drawn = []
+    for name in CHARTS:
+        draw = kinds[0][name][0]
+        aligned = iter(charts.on_one_axis([panel for kind in kinds for panel in kind[name][1]]))
+        panels = [[next(aligned) for _ in kind[name][1]] for kind in kinds]
+        panels += [[] for _ in found[CHARTED:]]
+        drawn.append((name, [_drawn(f"{number} {name}", draw, each) for number, each in enumerate(panels)]))
+    return drawn

@@ -12,11 +12,11 @@ from ddhub.reports.summary import Entry
 def write(folder: Path) -> None:
     """Write the image grid, charts, report.json and README.md of an artifact anew."""
     from ddhub.artifact import folder as folders
-    from ddhub.reports import charts
+    from ddhub.reports import charts, pictures
 
     found = folders.read(folder)
     grid = folder / "assets" / "images.png"
-    charts.image_grid(found, grid)
+    pictures.image_grid(found, grid)
     summary = summaries.save(found.manifest, folder / "evaluation", folder / REPORT)
     charts.save(summary, grid.parent)
     files.write_bytes(folder / CARD, card_of(found.manifest, folder, summary))

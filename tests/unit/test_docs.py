@@ -176,7 +176,7 @@ def quickstart(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("DDHUB_HOME", str(folder / "home"))
-        more = {"distill": settings(*RECIPE, *APM), "evaluate": EVALUATE}
+        more = {"distill": settings(*RECIPE, "method.iterations=3"), "evaluate": EVALUATE}
         lines = "".join(blocks(DOCS / "quickstart.md", "bash")).splitlines()
         said = {line: run(line, *more.get(shlex.split(line)[1], [])) for line in lines}
     return folder, said
@@ -185,10 +185,10 @@ def quickstart(tmp_path_factory):
 def test_the_quickstart_runs(quickstart, monkeypatch):
     """Its commands do what it says, and its Python runs after them."""
     folder, said = quickstart
-    assert (folder / "distilled/digits_ipc1/assets/images.png").is_file()
+    assert (folder / "distilled/digits_ipc1_dm/assets/images.png").is_file()
     assert (folder / "report.html").is_file()
     (table,) = [text for line, text in said.items() if "evaluate" in line]
-    assert "over random" in table and "resnet18" in table
+    assert "over random" in table and "resnet18_w8" in table
     monkeypatch.chdir(folder)
     for text in blocks(DOCS / "quickstart.md", "python"):
         exec(text, {})
@@ -229,7 +229,7 @@ def test_the_script_trains_on_a_set_without_ddhub(quickstart, make_folder, monke
     script = ROOT / "examples/train.py"
     assert "ddhub" not in re.sub(r"ddhub\.json", "", script.read_text())
     assert len(script.read_text().splitlines()) <= 36
-    set_ = quickstart[0] / "distilled/digits_ipc1"
+    set_ = quickstart[0] / "distilled/digits_ipc1_dm"
     images = [Image.fromarray(np.full((8, 8), 25 * k, np.uint8)) for k in range(10)]
     real = make_folder({"test": (images, list(range(10)))}, names=[str(k) for k in range(10)])
     for arguments, told in (([set_], "accuracy on the set itself: "), ([set_, real], "accuracy on the test images: ")):

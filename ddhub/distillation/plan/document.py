@@ -35,6 +35,14 @@ class PlannedPhase(Document):
     each_seconds: float | None = Field(default=None, description="Seconds of one group, where there are several.")
 
 
+class PlannedEvaluation(PlannedPhase):
+    """What `ddhub evaluate` takes after it, without options."""
+
+    phase: str = Field(description="`evaluate`.")
+    arch: str = Field(description="Architecture: that of the teachers.")
+    rows: int = Field(description="Trainings, half of them on random real images.")
+
+
 class PlannedSum(Document):
     """All phases that are known."""
 
@@ -77,6 +85,7 @@ class Plan(Document):
     machine: dict[str, Any] = Field(description="Hardware.")
     decisions: dict[str, Any] = Field(description="What the machine decided: device, threads, precision, chunks.")
     phases: list[PlannedPhase] = Field(description="One entry per phase.")
+    evaluating: PlannedEvaluation = Field(description="Evaluating the set. Not in the sum.")
     sum: PlannedSum = Field(description="Time, memory and disk of the run.")
     not_told: list[str] = Field(description="Phases that the method does not tell of.")
     rates: dict[str, float] | None = Field(description="Operations and bytes a second, where estimates are rough.")

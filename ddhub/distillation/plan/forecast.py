@@ -28,6 +28,7 @@ from ddhub.training.device import Decisions
 from ddhub.training.protocol import Protocol
 
 Fits = Callable[[Work, Decisions], Fit | None]
+TESTED = 0.2  # test images, as a share of the train split's: nobody opens them to count
 LIBRARIES = ("datasets", "matplotlib.pyplot", "scipy.stats", "sklearn.datasets")  # what runs load late, but hold
 
 
@@ -87,6 +88,7 @@ def document(outline: Outline, threads: int, workers: int) -> dict[str, Any]:
         "machine": costs.machine(decisions.device),
         "decisions": decisions.record(),
         "phases": rows,
+        "evaluating": evaluating(outline, stored_or_rough),
         "sum": {
             "seconds": seconds,
             "wall_seconds": seconds - sum(row["seconds"] - row["wall_seconds"] for row in known),
@@ -113,8 +115,13 @@ def sentences(document: dict[str, Any]) -> list[str]:
         )
     told.append(
         "Teachers count as if none were cached, programs as if none were compiled before. Fetching and decoding the"
-        " source is not in it, nor is evaluating: `ddhub evaluate` says what is left from its first row on."
-        " Memory is a GPU's, or the process's anonymous memory."
+        " source is not in it. Memory is a GPU's, or the process's anonymous memory."
+    )
+    after = document["evaluating"]
+    told.append(
+        f"evaluate: what `ddhub evaluate` takes without options, one row after another: {after['rows']} trainings of"
+        f" {after['arch']}, and tests on {TESTED:.0%} as many images as the train split has. It is not in the sum."
+        " Larger networks take longer, by their FLOPs and their least number of steps."
     )
     return told
 
@@ -233,6 +240,15 @@ def _shared(row: dict[str, Any], processes: int, parts: int, at_once: int) -> di
         "compiling": processes * row["compiling"],
         "wall_seconds": max(shared, seconds / at_once),
     }
+
+
+def evaluating(outline: Outline, fits: Fits) -> dict[str, Any]:
+    """What `ddhub evaluate` takes without options: the teachers' architecture on the set and on random real images."""
+    chosen, arch = outline.recipe, outline.recipe.teachers.arch
+    rows, tested = 2 * chosen.evaluate.seeds, max(1, round(TESTED * outline.shape.images))
+    learning = training(outline, "trainings", arch, outline.synthetic, own_protocol(chosen), rows)
+    phase = Phase([learning, scoring(outline, "tests", arch, tested, rows, pixels=True)])
+    return {"phase": "evaluate", "arch": arch, "rows": rows, **_estimate(phase, outline.decisions, fits, set())}
 
 
 def _source(outline: Outline) -> Phase:

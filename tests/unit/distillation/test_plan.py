@@ -55,6 +55,7 @@ def test_every_shipped_recipe_is_planned_without_its_source(name, monkeypatch):
     assert all(each["seconds"] > 0 and each["peak_bytes"] > 0 and each["measured"] is None for each in found["phases"])
     assert found["sum"]["seconds"] == pytest.approx(sum(each["seconds"] for each in found["phases"]))
     assert found["sum"]["peak_bytes"] == max(each["peak_bytes"] for each in found["phases"])
+    assert found["evaluating"]["seconds"] > 0 and found["evaluating"]["rows"] >= 2
     assert not (files.home() / "plan").exists()
 
 

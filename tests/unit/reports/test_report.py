@@ -13,6 +13,7 @@ from typing import Any
 
 import browser
 import pytest
+import torch
 from click.testing import CliRunner
 from PIL import Image
 from scipy import stats
@@ -23,7 +24,7 @@ from ddhub.base import files
 from ddhub.base.errors import UserError
 from ddhub.cli import app
 from ddhub.evaluation.protocols import PROTOCOLS
-from ddhub.reports import charts, compare, html_page, summary, tables, verify
+from ddhub.reports import charts, compare, html_page, pictures, summary, tables, verify
 
 ID = "alice/digits"
 ABOVE, SAME, BELOW = [0.60, 0.61, 0.62], [0.50, 0.51, 0.52], [0.40, 0.41, 0.42]
@@ -171,11 +172,33 @@ def test_charts_are_the_same_bytes_and_show_every_panel(tmp_path):
     for draw, panels in charts.charts(built).values():
         assert charts.png(draw, panels) == charts.png(draw, panels)
         assert charts.svg(draw, panels[0], "x") == charts.svg(draw, panels[0], "x")
+    limits = {panel.span for _, panels in charts.charts(built).values() for panel in panels}
+    assert len(limits) == 2  # one axis for all accuracies with intervals, one for all costs
     rows = [{k: v for k, v in row.items() if k != "seconds"} for row in made("distilled", [0.5]) + made("full", [0.9])]
     assert charts.save(summary.build("set", rows), tmp_path) == ["accuracy.png"]
     assert Image.open(io.BytesIO((tmp_path / "accuracy.png").read_bytes())).size[0] > 300
     assert charts.save(summary.build("set", []), tmp_path) == []
     assert list(tmp_path.iterdir()) == []
+
+
+def test_accuracy_stands_against_seconds_flops_and_bytes():
+    """A panel for each cost that rows name; beside seconds, one that is the same for all says nothing."""
+    ours = made("distilled", ABOVE, flops=2e9, train_bytes=1000)
+    several = ours + made("full", SAME, protocol="full", flops=3e12, train_bytes=400_000)
+    panels = charts.cost_panels(summary.build("set", several))
+    assert [panel.cost.key for panel in panels] == ["seconds", "flops", "train_bytes"]
+    assert panels[1].series[0].points == {"convnet": (2e9, pytest.approx(0.61))}
+    assert [panel.cost.key for panel in charts.cost_panels(summary.build("set", ours))] == ["seconds"]
+    drawn = charts.svg(charts.draw_cost, panels[2], "x")
+    assert "bytes of what was trained on" in drawn and "kB" in drawn
+
+
+def test_no_column_of_a_page_is_dashes_alone():
+    """A set without random images has no column among what is above random."""
+    alone = [("a", made("distilled", ABOVE) + made("random", SAME)), ("b", made("distilled", BELOW))]
+    for table in compare.tables(compare.build(alone)):
+        assert all(any(line[at].text != "-" for line in table.lines) for at in range(len(table.heads)))
+    assert compare.tables(compare.build(alone))[1].heads == ["architecture", "protocol", "a"]
 
 
 def pair() -> dict[str, Any]:
@@ -232,7 +255,7 @@ class Reader(html.parser.HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.elements.append((tag, dict(attrs)))
-        if tag not in ("meta", "br"):
+        if tag not in ("meta", "br", "img"):
             self.open.append(tag)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -250,7 +273,8 @@ def evil() -> str:
     """A page whose every name is a stranger's."""
     rows = [made(data, values, EVIL, EVIL, test_set=EVIL, hardware=EVIL) for data, values in (("distilled", ABOVE),)]
     other = made("distilled", SAME, EVIL, EVIL, test_set=EVIL, settings={EVIL: EVIL})
-    return html_page.render(compare.build([(EVIL, rows[0]), ("</title></script>b", other)]))
+    shown = {EVIL: [pictures.Pictured(EVIL, [pictures.address(torch.zeros(1, 8, 8, dtype=torch.uint8))])]}
+    return html_page.render(compare.build([(EVIL, rows[0]), ("</title></script>b", other)]), shown)
 
 
 def test_the_page_asks_for_nothing_and_strangers_words_are_inert():
@@ -261,12 +285,12 @@ def test_the_page_asks_for_nothing_and_strangers_words_are_inert():
         found = Reader(text)
         assert found.open == []
         names = {tag for tag, _ in found.elements}
-        assert not names & {"img", "link", "iframe", "object", "embed", "base", "form", "a"}
+        assert not names & {"link", "iframe", "object", "embed", "base", "form", "a"}
         assert sum(tag == "script" for tag, _ in found.elements) == 1
         for _, attributes in found.elements:
             assert not [name for name in attributes if name.startswith("on") or name == "style"]
             links = [value for name, value in attributes.items() if name in ("src", "href", "xlink:href", "data")]
-            assert all((value or "").startswith("#") for value in links)
+            assert all((value or "").startswith(("#", "data:image/png;base64,")) for value in links)
             assert all(re.fullmatch(r"url\(#\w+\)", v) for v in attributes.values() if v and v.startswith("url("))
         identities = [attributes["id"] for _, attributes in found.elements if "id" in attributes]
         assert len(identities) == len(set(identities))
@@ -275,7 +299,7 @@ def test_the_page_asks_for_nothing_and_strangers_words_are_inert():
             digest = base64.b64encode(hashlib.sha256(found.text[kind].encode()).digest()).decode()
             assert f"{kind}-src 'sha256-{digest}'" in str(policy)
         assert str(policy).startswith("default-src 'none';") and "unsafe" not in str(policy)
-    assert "\x1b" not in hostile and "<img" not in hostile
+    assert "\x1b" not in hostile and "<img src=x" not in hostile
 
 
 def test_the_page_has_a_table_that_sorts_and_reads_without_a_script():
@@ -301,12 +325,13 @@ def test_the_page_in_chromium(tmp_path):
     with browser.chromium(tmp_path / "home") as shown:
         for each, width, dark in ((path, 1200, False), (path, 400, True), (hostile, 400, False)):
             shown.open(each, width, dark)
-            assert shown.requests() == [each.as_uri()]
+            assert [url for url in shown.requests() if not url.startswith("data:")] == [each.as_uri()]
             assert shown.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
             ground = shown.evaluate("getComputedStyle(document.body).backgroundColor")
             assert ground == ("rgb(20, 23, 27)" if dark else "rgb(255, 255, 255)")
             assert shown.complaints() == []
-        assert shown.evaluate("document.querySelectorAll('img, script').length") == 1
+        assert shown.evaluate("document.querySelectorAll('script').length") == 1
+        assert shown.evaluate("[...document.images].map(i => [i.naturalWidth, i.src.slice(0, 5)])") == [[8, "data:"]]
         shown.open(path, 400)
         assert shown.evaluate("(s => s.scrollWidth > s.clientWidth)(document.querySelector('.scroll'))")
         column = "[...document.querySelectorAll('tbody tr')].map(r => Number(r.cells[2].dataset.value))"
@@ -358,7 +383,10 @@ def test_report_reads_folders_and_evaluations(folder, tmp_path):
     outside = evaluated(folder, tmp_path / "out", values=BELOW)
     one = run(str(folder), "--html", str(tmp_path / "page.html"))
     assert one.exit_code == 0 and "disjoint" in one.stdout
-    assert Reader((tmp_path / "page.html").read_text()).open == []
+    page = Reader((tmp_path / "page.html").read_text())
+    assert page.open == []
+    assert [a["alt"] for tag, a in page.elements if tag == "img"][:2] == ["image 1 of 0", "image 1 of 1"]
+    assert "better than random real images" in page.text["p"]
     two = run(str(folder), str(outside), "--json")
     document = json.loads(two.stdout)
     assert [each["set"] for each in document["sets"]] == [str(folder), str(outside)]

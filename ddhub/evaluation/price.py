@@ -1,0 +1,28 @@
+"""What a training takes beside seconds: FLOPs, and bytes of what it learns from."""
+
+from ddhub.artifact.records import ON_THE_FLY
+from ddhub.evaluation import baselines
+from ddhub.evaluation.workbench import Bench, Cell, labelled_by_teachers, shape
+from ddhub.training import architectures, fit
+
+
+def flops(bench: Bench, cell: Cell, count: int) -> float:
+    """FLOPs of training on `count` images, about, by any architecture; labels that teachers give are not counted."""
+    protocol = bench.protocol(cell)
+    epochs, _ = fit.plan(count, protocol, fit.family_of(bench.network(cell.arch), protocol))
+    one = architectures.forward_flops(cell.arch, *shape(bench.set, cell.arch))
+    return float(3 * one * epochs * count)  # backward costs two forwards
+
+
+def stored_bytes(bench: Bench, cell: Cell, count: int) -> int:
+    """Bytes of what a row learns from: images and labels as they are stored, and teachers that label its views.
+
+    Real images count as PNG, with soft labels where they have some, so that they stand beside the set's own.
+    """
+    record, labels = bench.set.manifest, bench.protocol(cell).labels
+    extra = record.bytes.teachers if labels in ON_THE_FLY else 0
+    if cell.data == "distilled":
+        soft = record.bytes.labels if labels == "stored" else 0
+        return record.bytes.images + record.bytes.preprocess + soft + extra
+    soft = baselines.SOFT_BYTES * len(record.classes) if labelled_by_teachers(bench.set, cell, bench.protocols) else 0
+    return round(count * (bench.pool.bytes_each + soft)) + extra

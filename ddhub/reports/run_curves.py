@@ -1,0 +1,79 @@
+"""What a run's metrics.jsonl says, as a picture: one chart for each value, one line for each phase."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from ddhub.artifact.state import STATE
+from ddhub.base import files
+from ddhub.base.errors import UserError
+from ddhub.reports import charts
+
+METRICS, PICTURE = "metrics.jsonl", "metrics.png"
+BESIDE = ("step", "seconds")  # numbers of a line that are no values
+
+Curves = dict[str, dict[str, list[tuple[float, float]]]]  # value, phase: (step, number)
+
+
+def plot(folder: Path, out: Path | None = None) -> Path:
+    """Draw the values that a run logged, against its steps; the picture's path.
+
+    Args:
+        folder: of the set that the run makes or made.
+        out: the picture; None takes one beside the metrics, which is never pushed.
+
+    Raises:
+        UserError: where nothing was logged.
+    """
+    found = curves(folder)
+    if not found:
+        next = "ddhub distill RECIPE, which logs from its first step on"
+        raise UserError(f"{folder}: holds no metrics of a run ({STATE}/{METRICS})", next=next)
+    path = out or folder / STATE / PICTURE
+    files.write_bytes(path, _drawn(found))
+    return path
+
+
+def curves(folder: Path) -> Curves:
+    """The values of a run and of its groups; a last line that a kill has torn is left out."""
+    found: Curves = {}
+    for path in sorted((folder / STATE).rglob(METRICS)):
+        group = next((part.removesuffix(".run") for part in path.parts if part.endswith(".run")), "")
+        for line in _lines(path):
+            for name, number in line.items():
+                if name not in BESIDE and isinstance(number, int | float):
+                    phase = f"{line.get('phase')} {group}".strip()
+                    found.setdefault(name, {}).setdefault(phase, []).append((line["step"], number))
+    return found
+
+
+def _lines(path: Path) -> Iterator[dict[str, float]]:
+    for text in path.read_text(encoding="utf-8").splitlines():
+        try:
+            line = json.loads(text)
+        except json.JSONDecodeError:
+            continue
+        if isinstance(line, dict) and isinstance(line.get("step"), int):
+            yield line
+
+
+def _drawn(found: Curves) -> bytes:
+    """A PNG with a chart for each value."""
+    import io
+
+    import matplotlib.style
+    from matplotlib.figure import Figure
+
+    file = io.BytesIO()
+    with matplotlib.style.context(["default", charts.STYLE]), charts.quiet():
+        figure = Figure(figsize=(7, 2.6 * len(found)), dpi=110, layout="constrained")
+        grid = figure.subplots(len(found), 1, squeeze=False).flatten().tolist()
+        for axes, (name, phases) in zip(grid, found.items(), strict=True):
+            for number, (phase, points) in enumerate(phases.items()):
+                steps, values = zip(*points, strict=True)
+                axes.plot(steps, values, color=charts.COLOURS[number % len(charts.COLOURS)], label=phase)
+            axes.set_ylabel(charts.label_of(name))
+        grid[-1].set_xlabel("step")
+        grid[0].legend(ncols=4)
+        figure.savefig(file, format="png", facecolor="white", metadata={"Software": None})
+    return file.getvalue()
