@@ -418,6 +418,8 @@ def ways(asked: argparse.Namespace) -> dict[str, Any]:
     }
     if asked.tiny:
         tried = {name: tried[name] for name in ("usual", "5 at once")}
+    if not devices.has_compiler():
+        tried = {name: way for name, way in tried.items() if not way.compile}
     for arch in ("convnet2_w8",) if asked.tiny else ("convnet3", "convnet3_w32"):
         changes = [f"teachers={{arch: {arch}, batch: {16 if asked.tiny else 250}}}", "preprocess.zca=false"]
         outline = Outline(recipes.read("cifar10_ipc50", changes), Shape(50_000, 10, 3, 32), base)

@@ -11,7 +11,7 @@ from ddhub.base.resources import Resources
 from ddhub.distillation.plan.work import Outline
 from ddhub.training import fit, trial
 from ddhub.training import network as networks
-from ddhub.training.device import Decisions
+from ddhub.training.device import Decisions, has_compiler
 from ddhub.training.protocol import Protocol
 
 # FLOPs of teachers from which compiling pays on a card: tens of seconds against a part of the time. Not measured yet.
@@ -26,13 +26,13 @@ def chosen(outline: Outline, asked: Resources, flops: float) -> Decisions:
     """
     base, students = outline.decisions, getattr(outline.config, "students", 1)
     ways = [base, replace(base, channels_last=False), replace(base, graph=False)]
-    if asked.compile is None and flops >= COMPILE_FROM:
+    if asked.compile is None and flops >= COMPILE_FROM and has_compiler():
         ways += [replace(way, compile=True) for way in ways[:2]]
     times = trial.measured(ways, partial(_seconds, outline))
-    best = trial.fastest(times)
+    best = trial.fastest(times) if times else base
     if students > 1 and asked.together is None:
         several = trial.measured([best, replace(best, together=students)], partial(_seconds, outline))
-        times, best = {**times, **several}, trial.fastest(several)
+        times, best = {**times, **several}, trial.fastest(several) if several else best
     told = ", ".join(f"{title(way)} {1000 * seconds:.2f} ms" for way, seconds in times.items())
     say(f"a step on {best.device}: {told}; chosen: {title(best)}")
     return best

@@ -13,10 +13,10 @@ MARGIN = 0.9  # another way must take less than this part of the first one's tim
 
 
 def measured(ways: Iterable[Decisions], seconds: Callable[[Decisions], float]) -> dict[Decisions, float]:
-    """Seconds of a step of each way; those that a network cannot be trained in are left out."""
+    """Seconds of a step of each way; those that a network or this machine cannot train in are left out."""
     found = {}
     for way in ways:
-        with contextlib.suppress(UserError):
+        with contextlib.suppress(UserError, RuntimeError):  # the second is a compiler's, or of a card's memory
             found[way] = seconds(way)
     return found
 

@@ -26,6 +26,7 @@ def outline(*changes):
 def told(monkeypatch):
     """What each way takes, by its title; 10 seconds unless told otherwise."""
     seconds = {}
+    monkeypatch.setattr(ways, "has_compiler", lambda: True)
     monkeypatch.setattr(ways, "_seconds", lambda outline, way: seconds.get(ways.title(way), 10.0))
     return seconds
 
@@ -45,6 +46,20 @@ def test_the_usual_way_stays_unless_another_wins_clearly(told):
     assert ways.chosen(outline(), Resources(), 0) == replace(BASE, graph=False)
     told["graph contiguous"] = 4.0
     assert ways.chosen(outline(), Resources(), 0) == replace(BASE, channels_last=False)
+
+
+def test_a_way_that_this_machine_cannot_go_is_left_out(monkeypatch):
+    """A compiler that fails ends no run, and neither does a card that is full."""
+
+    def seconds(outline, way):
+        if way.compile or not way.channels_last:
+            raise RuntimeError("no triton")
+        return 1.0
+
+    monkeypatch.setattr(ways, "_seconds", seconds)
+    assert ways.chosen(outline(), Resources(), 1e18) == BASE
+    monkeypatch.setattr(ways, "_seconds", lambda outline, way: seconds(outline, replace(way, compile=True)))
+    assert ways.chosen(outline(), Resources(), 1e18) == BASE
 
 
 def test_compiling_needs_work_ahead_and_students_together_several(told):
