@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from ddhub.artifact import hub
+from ddhub.artifact.file_names import MANIFEST
 from ddhub.artifact.state import STATE
-from ddhub.base import files, jobs, room
+from ddhub.base import files, jobs, new_folder
 from ddhub.base import overrides as changes
 from ddhub.base.errors import UserError
 from ddhub.base.log import say
@@ -64,7 +65,7 @@ def distill(
         groups.refuse_engine(engine)
     checks.check(resolved, folder, asked)
     how: dict[str, Any] = {"overrides": changed, "resources": asked, "checkpoint_seconds": checkpoint_seconds}
-    with room.no_stub(folder, folder / STATE / "run.json"):
+    with new_folder.no_stub(folder, folder / STATE / "run.json"):
         if resolved.groups == 1:
             pipeline.make(resolved, folder, **how)
         missing = groups.make(resolved, folder, **how) if resolved.groups > 1 else []
@@ -154,11 +155,11 @@ def merge(*sets: Reference, out: Folder, name: str | None = None) -> Made:
         name: of the merged set; None takes the folder's.
     """
     out = Path(out)
-    files.refuse_taken(out)
+    new_folder.refuse_taken(out)
     places = [hub.fetch(str(each)) for each in sets]
     from ddhub.artifact import merge as merging
 
-    with files.disk_errors(out, "merging"), files.whole_folder(out) as staging:
+    with files.disk_errors(out, "merging"), new_folder.whole(out) as staging:
         merging.merge([merging.read(at.name, at.folder) for at in places], staging, name or out.absolute().name)
         refresh.write(staging)
     return Made(folder=str(out))
@@ -320,11 +321,11 @@ def import_set(path: Folder, *, source: str, out: Folder, **options: Unpack[Impo
     from ddhub.interop import importing as importings
 
     out = Path(out)
-    files.refuse_taken(out)
+    new_folder.refuse_taken(out)
     where, revision = find_set.split(str(path))
     told = importings.ask(source, **options)
     told = replace(told, name=told.name or out.absolute().name, reading=replace(told.reading, revision=revision))
-    with files.disk_errors(out, "importing"), files.whole_folder(out) as staging:
+    with new_folder.no_stub(out, out / MANIFEST), files.disk_errors(out, "importing"), new_folder.whole(out) as staging:
         refresh.write(importings.import_set(Path(where), staging, told))
     return Made(folder=str(out), next=importings.evaluation_of(out))
 

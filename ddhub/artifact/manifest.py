@@ -28,6 +28,7 @@ from ddhub.base import files, limits, redact, strict_json
 from ddhub.base.errors import UserError
 from ddhub.base.files import json_bytes
 from ddhub.base.schema import Strict, check
+from ddhub.data.catalog import LICENSES
 from ddhub.training.protocol import AUGMENTATIONS, Protocol
 
 
@@ -79,6 +80,11 @@ class Manifest(Strict):
     def counts(self) -> list[int]:
         """Images of every class, in the order of the classes."""
         return self.unequal or [self.ipc] * len(self.classes)
+
+    @property
+    def license(self) -> str:
+        """The licence of the source, `unknown` where nobody said."""
+        return self.source.license or LICENSES.get(self.source.dataset, "unknown")
 
     @property
     def ipc_text(self) -> str:

@@ -25,9 +25,7 @@ def remember(record: Manifest, path: str | None) -> None:
 
 def remembered(record: Manifest) -> str | None:
     """The folder that `remember` noted for a set of this very payload and source, wherever it lies now."""
-    note = _note(record)
-    found = strict_json.read(note) if note.is_file() else None
-    path = found.get("path") if isinstance(found, dict) else None
+    path = strict_json.known(_note(record)).get("path")
     return path if isinstance(path, str) else None
 
 

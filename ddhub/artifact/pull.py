@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ddhub.artifact import folder as folders
 from ddhub.artifact import hub
-from ddhub.base import files
+from ddhub.base import files, new_folder
 from ddhub.base.errors import UserError
 
 
@@ -15,11 +15,11 @@ def pull(set: str, out: Path) -> tuple[str, str]:
     Raises:
         UserError: for what is no set on the Hub, or an `out` that holds something.
     """
-    files.refuse_taken(out)
+    new_folder.refuse_taken(out)
     place = hub.fetch(set)
     if place.repo_id is None or place.commit is None:
         raise UserError(f"{set}: is a folder here already", next=f"cp -r {set} {out}")
-    with files.disk_errors(out, "pulling"), files.whole_folder(out) as staging:
+    with files.disk_errors(out, "pulling"), new_folder.whole(out) as staging:
         for name, path in hub.published(place.folder).items():
             (staging / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, staging / name)

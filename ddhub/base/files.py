@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import fcntl
-import glob
 import hashlib
 import json
 import os
@@ -20,14 +19,22 @@ from ddhub.base.errors import UserError, explained
 
 PACKAGE = Path(__file__).parent.parent  # ddhub itself
 ODD = (errno.ELOOP, errno.EMLINK, errno.ENXIO, errno.EOPNOTSUPP)  # of opening links, pipes, sockets and devices
-TEMPORARY, PARTIAL = ".tmp", ".partial"  # how files, and folders, end that are being written
+TEMPORARY = ".tmp"  # how files end that are being written
 
 
 def home() -> Path:
-    """The cache folder: `$DDHUB_HOME`, by default `ddhub` in the user's cache folder."""
+    """The cache folder: `$DDHUB_HOME`, by default `ddhub` in the user's cache folder.
+
+    Raises:
+        UserError: where there is neither.
+    """
     explicit = os.environ.get("DDHUB_HOME")
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(explicit) if explicit else Path(base) / "ddhub"
+    if explicit:
+        return Path(explicit)
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ddhub"
+    except RuntimeError as fault:  # no HOME, and a user that the system does not know
+        raise UserError("no home folder is known for the caches", next="DDHUB_HOME=FOLDER ddhub ...") from fault
 
 
 def shipped(folder: str) -> Path:
@@ -109,58 +116,6 @@ def sweep(folder: Path, pattern: str = f".*{TEMPORARY}") -> None:
                 os.close(descriptor)
 
 
-def refuse_taken(out: Path) -> None:
-    """Refuse a folder that holds something already.
-
-    Raises:
-        UserError: naming it.
-    """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out}: is there already", next="choose another folder")
-
-
-@contextlib.contextmanager
-def whole_folder(out: Path) -> Iterator[Path]:
-    """Fill the new folder `out`, in a hidden one beside it that takes its name at the end: all of it, or nothing."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    staging, held = _staging(out)
-    try:
-        yield staging
-        staging.chmod(0o755)
-        _rename(staging, out)
-    except UserError as fault:  # said of the folder that the user knows
-        message, advice = (text and text.replace(str(staging), str(out)) for text in (fault.args[0], fault.next))
-        raise UserError(message or "", next=advice) from fault
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-        os.close(held)
-
-
-def _staging(out: Path) -> tuple[Path, int]:
-    """A new hidden folder beside `out` and the lock on it; those that killed processes left for `out` are swept."""
-    with contextlib.ExitStack() as stack:
-        parent = os.open(out.parent, os.O_RDONLY)
-        stack.callback(os.close, parent)
-        with contextlib.suppress(OSError):
-            fcntl.flock(parent, fcntl.LOCK_EX)  # nobody sweeps a folder between its making and its lock
-        sweep(out.parent, f".{glob.escape(out.name)}.*{PARTIAL}")
-        staging = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.", suffix=PARTIAL))
-        held = os.open(staging, os.O_RDONLY)
-        with contextlib.suppress(OSError):
-            fcntl.flock(held, fcntl.LOCK_EX)
-    return staging, held
-
-
-def _rename(staging: Path, out: Path) -> None:
-    """Let a folder take its name, that of an empty folder too."""
-    try:
-        staging.replace(out)
-    except OSError as fault:
-        if fault.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-            raise
-        raise UserError(f"{out}: is there already, made by another process meanwhile", next=f"ls {out}") from fault
-
-
 def make_parent(path: Path) -> None:
     """Make the folder of a file that is about to be written; everything that ddhub writes goes through here.
 
@@ -169,7 +124,34 @@ def make_parent(path: Path) -> None:
             hold links to anywhere.
     """
     refuse_led_out(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those that it lies in.
+
+    Raises:
+        UserError: where the system has no place for one, as under /proc.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileNotFoundError as fault:  # though its parents were made
+        raise UserError(
+            f"{folder}: no folder can be made there", next="choose another; DDHUB_HOME or HOME say where caches go"
+        ) from fault
+
+
+def refuse_gone(folder: Path) -> None:
+    """Refuse to make a folder again that was deleted while its files were being made.
+
+    Raises:
+        UserError: naming it.
+    """
+    if not folder.is_dir():
+        raise UserError(
+            f"{folder}: was deleted in the middle of the work; it is not made again",
+            next="the same command starts over",
+        )
 
 
 def refuse_led_out(path: Path) -> None:
@@ -308,6 +290,14 @@ def sha256(path: Path) -> str:
     """The sha256 of a file, as hex."""
     with regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def git_hash(file: IO[bytes], length: int) -> str:
+    """The name that git gives to a file's content of so many bytes, as hex."""
+    state = hashlib.sha1(f"blob {length}\0".encode())
+    while block := file.read(1 << 20):
+        state.update(block)
+    return state.hexdigest()
 
 
 def digest(content: Any) -> str:

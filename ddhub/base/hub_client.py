@@ -7,16 +7,22 @@ printed or written here; what the Hub says is scrubbed of it.
 import contextlib
 import re
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ddhub import __version__
+from ddhub.base import log
 from ddhub.base.errors import UserError, explained
 from ddhub.base.redact import one_line
 
 ODD = (AttributeError, LookupError, TypeError)  # what the client stumbles over in an answer that is none of the Hub's
 REPO_ID = re.compile(r"\w[\w.-]{0,95}/\w[\w.-]{0,95}", re.ASCII)
+WAITS = (1, 2, 4, 8, 8)  # seconds, as the client waits where it tries again by itself
+LONGEST = 300  # seconds that the Hub may ask for and is waited for
+
+Answer = TypeVar("Answer")
 
 
 def is_id(reference: str) -> bool:
@@ -63,11 +69,51 @@ def faults() -> tuple[type[Exception], ...]:
     return (HfHubHTTPError, OfflineModeIsEnabled, DatasetsError, XetDownloadError, OSError, ValueError, *transports)
 
 
+def patiently(call: Callable[[], Answer], doing: str) -> Answer:
+    """What a call gives, tried again where the Hub asks for a pause (429) and the client does not wait by itself."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    for wait in (*WAITS, None):
+        try:
+            return call()
+        except HfHubHTTPError as fault:
+            asked = pause(fault)
+            if asked is None or wait is None or asked > LONGEST:
+                raise
+            seconds = max(asked, wait)
+        log.say(f"{doing}: the Hub asks for a pause (429); again in {seconds} seconds")
+        time.sleep(seconds)
+    raise AssertionError("the last try returns or raises")
+
+
+def pause(fault: BaseException) -> int | None:
+    """The seconds that a 429 asks to wait, 0 where it names none; None for another fault."""
+    response = getattr(fault, "response", None)
+    if getattr(response, "status_code", None) != 429 or response is None:
+        return None
+    said = str(response.headers.get("Retry-After", ""))
+    limit = re.search(r"\bt=(\d{1,6})\b", str(response.headers.get("RateLimit", "")))
+    return int(said) if re.fullmatch(r"\d{1,6}", said) else int(limit[1]) if limit else 0
+
+
+def refused(fault: BaseException) -> bool:
+    """Whether the Hub answered that it did not do what it was asked; otherwise it may have."""
+    status = getattr(getattr(fault, "response", None), "status_code", 0)
+    return 400 <= status < 500 and status != 408
+
+
+def unseen(fault: BaseException) -> str:
+    """Why the cache is read instead of the Hub, in a few words."""
+    status = getattr(getattr(fault, "response", None), "status_code", None)
+    return "the Hub cannot be reached" if status is None else f"the Hub says {status}"
+
+
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence the client's progress bars."""
+    """Silence the client's progress bars, and take secrets out of what it logs."""
     from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
+    log.scrub_libraries()
     shown = not are_progress_bars_disabled()
     disable_progress_bars()
     try:
@@ -100,11 +146,12 @@ def errors(doing: str, repo_id: str) -> Iterator[None]:
 
 
 def _known(fault: BaseException | None) -> BaseException | None:
-    """The Hub's fault in a chain of exceptions: uploads wrap theirs in a RuntimeError."""
+    """The Hub's fault in a chain of exceptions: uploads wrap theirs in a RuntimeError, the cache in one of its own."""
     while fault is not None:
-        if isinstance(fault, (*faults(), *ODD)):
+        absent = type(fault).__name__ == "LocalEntryNotFoundError" and fault.__cause__ is not None
+        if isinstance(fault, (*faults(), *ODD)) and not absent:
             return fault
-        fault = fault.__cause__ if isinstance(fault, RuntimeError) else None
+        fault = fault.__cause__ if absent or isinstance(fault, RuntimeError) else None
     return None
 
 
@@ -112,10 +159,10 @@ def explain(fault: BaseException, repo_id: str) -> tuple[str, str]:
     """What a fault of the Hub's client means, and what to do about it."""
     from huggingface_hub import errors as kinds
 
-    response = getattr(fault, "response", None)
-    status = getattr(response, "status_code", None)
     again = "the same command again"
-    if isinstance(fault, kinds.OfflineModeIsEnabled) or "offline" in str(fault).lower():
+    if isinstance(fault, kinds.HFValidationError):
+        return f"no dataset of the Hub can be called so ({one_line(fault, 200)})", "choose another OWNER/NAME"
+    if isinstance(fault, kinds.OfflineModeIsEnabled) or "offline mode" in str(fault).lower():
         return "not in the cache, and HF_HUB_OFFLINE forbids to ask the Hub", f"{again} with HF_HUB_OFFLINE=0"
     if isinstance(fault, kinds.GatedRepoError):
         return "the repo is gated", f"accept its terms on its page, then: hf auth login, and {again}"
@@ -126,27 +173,48 @@ def explain(fault: BaseException, repo_id: str) -> tuple[str, str]:
             "the repo holds no ddhub.json, so it is no ddhub artifact",
             f"ddhub evaluate {repo_id} --source DATASET (what it was distilled from), or ddhub import, likewise",
         )
+    known = _of_status(fault, repo_id)
+    if known is not None:
+        return known
+    if "xet" in str(fault).lower():
+        return "the Hub does not offer the xet transfer", f"{again} with HF_HUB_DISABLE_XET=1"
+    if isinstance(fault, ODD):
+        return f"the Hub's answer is not understood ({one_line(fault, 200)})", f"{again} later"
+    return f"the connection failed ({one_line(fault, 200)})", f"check the network, then {again}"
+
+
+def _of_status(fault: BaseException, repo_id: str) -> tuple[str, str] | None:
+    """What the status of an answer means; None where there was no answer."""
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    status = getattr(getattr(fault, "response", None), "status_code", None)
+    again = "the same command again"
     if status == 401 or (status == 400 and "Invalid user token" in str(fault)):
         return "the Hub does not accept the token, or wants one", f"hf auth login, then {again}"
-    if isinstance(fault, kinds.RepositoryNotFoundError) or status == 404:
+    if isinstance(fault, RepositoryNotFoundError) or status == 404:
         return (
             f"no dataset {repo_id} on the Hub that this token may see, and no such folder here",
             "check the name; for a private one: hf auth login",
         )
     if status == 403:
-        return f"the token may not do this to {repo_id}", "hf auth login with a token that has write access there"
+        return _forbidden(fault, repo_id)
     if status in (409, 412):
         return "somebody else changed the repo meanwhile", f"{again}, which starts from what is there now"
     if status == 429:
-        wait = str(response.headers.get("Retry-After")) if response is not None else ""
-        wait = wait if wait.isdecimal() else "some"
-        return "the Hub asks for a pause (429)", f"{again} in {wait} seconds"
+        return "the Hub asks for a pause (429)", f"{again} in {pause(fault) or 'some'} seconds"
+    if status == 501:
+        return "this server does not offer what was asked (501)", "check HF_ENDPOINT; https://huggingface.co offers it"
     if status is not None and status >= 500:
         return f"the Hub has a fault of its own ({status})", f"{again} later"
-    if "xet" in str(fault).lower():
-        return "the Hub does not offer the xet transfer", f"{again} with HF_HUB_DISABLE_XET=1"
-    if isinstance(fault, ODD):
-        return f"the Hub's answer is not understood ({one_line(fault, 200)})", f"{again} later"
-    if status is not None:
-        return f"the Hub refused ({status}): {one_line(fault, 200)}", again
-    return f"the connection failed ({one_line(fault, 200)})", f"check the network, then {again}"
+    return None if status is None else (f"the Hub refused ({status}): {one_line(fault, 200)}", again)
+
+
+def _forbidden(fault: BaseException, repo_id: str) -> tuple[str, str]:
+    """A 403: of reading, of writing, or of writing to what others own and take proposals for."""
+    request = getattr(getattr(fault, "response", None), "request", None)
+    url = str(getattr(request, "url", ""))
+    if getattr(request, "method", "") in ("GET", "HEAD"):
+        return f"the token may not read {repo_id} (403)", "hf auth login with a token that may, or ask its owner"
+    login = "hf auth login with a token that has write access there"
+    proposing = "create_pr=1" in url or not re.search("/(preupload|commit)/", url)
+    return f"the token may not do this to {repo_id}", login if proposing else f"{login}; or propose it: --create-pr"

@@ -18,6 +18,7 @@ from ddhub.base.files import disk_errors, make_parent, open_own, write_bytes
 from ddhub.base.redact import shown
 
 ROOT = logging.getLogger("ddhub")
+CLIENTS = ("huggingface_hub", "datasets")  # libraries that print what they log
 
 
 def say(text: str, level: int = logging.INFO) -> None:
@@ -84,6 +85,28 @@ def to_stderr(level: int = logging.INFO) -> None:
     ROOT.setLevel(level)
     if not any(isinstance(handler, Stderr) for handler in ROOT.handlers):
         ROOT.addHandler(Stderr())
+
+
+class _Scrub(logging.Filter):
+    """Takes tokens and signed addresses out of what other libraries log."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Change a message into its text as it may be shown; all are let through."""
+        if record.exc_info:
+            record.exc_text = shown(logging.Formatter().formatException(record.exc_info))
+        record.msg, record.args = shown(record.getMessage()), None
+        return True
+
+
+SCRUB = _Scrub()
+
+
+def scrub_libraries() -> None:
+    """Let what the Hub's clients print by handlers of their own, or by none, be scrubbed as ddhub's messages are."""
+    printing = [logging.lastResort, *(each for name in CLIENTS for each in logging.getLogger(name).handlers)]
+    for handler in printing:
+        if handler is not None:
+            handler.addFilter(SCRUB)  # once, however often it is called
 
 
 def through(send: Callable[[logging.LogRecord], None], level: int) -> None:

@@ -7,14 +7,19 @@ import unicodedata
 
 # Tokens of the Hub by their form, and whatever follows the word that announces one in a header.
 TOKEN = re.compile(r"\bhf_[a-z0-9]{16,}|(?<=\bBearer )[^\s'\",]+", re.ASCII | re.IGNORECASE)
+# Addresses that are keys themselves: signed ones of a storage server, and those with a name and password in them.
+SIGNED = re.compile(
+    r"(https?://[^\s?'\"<>]+\?)[^\s'\"<>]*(?:signature|credential|token|policy|sig=|key)[^\s'\"<>]*", re.IGNORECASE
+)
+LOGIN = re.compile(r"(https?://)[^\s/@'\"<>]+@", re.IGNORECASE)
 CONTROL = ("Cc", "Cs")  # control characters, and halves of characters that no encoding has
 
 
 def shown(text: str) -> str:
-    """A text as it is printed: tokens are `***`, and odd characters are spelled out."""
+    """A text as it is printed: tokens and signatures are `***`, and odd characters are spelled out."""
     for token in _tokens():
         text = text.replace(token, "***")
-    text = TOKEN.sub("***", text)
+    text = LOGIN.sub(r"\1***@", SIGNED.sub(r"\1***", TOKEN.sub("***", text)))
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 

@@ -1,12 +1,14 @@
-"""Room on the disk, looked at before work; and what a start that failed leaves of it."""
+"""Room on the disk and in memory, looked at before work."""
 
-import contextlib
+import resource
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 from ddhub.base.errors import UserError
+from ddhub.base.log import warn
 from ddhub.base.units import size
+
+MAPPED = 8 * 10**9  # bytes of address space that torch with its threads may map
 
 
 def need_room(path: Path, needed: int, what: str) -> None:
@@ -24,21 +26,17 @@ def need_room(path: Path, needed: int, what: str) -> None:
         )
 
 
-@contextlib.contextmanager
-def no_stub(folder: Path, begun: Path) -> Iterator[None]:
-    """Take away what a failed start leaves of a folder: locks alone, and the parents that were made for it.
+def address_space() -> int | None:
+    """The bytes that this process may map (`ulimit -v`), where that is less than torch and its threads take."""
+    allowed = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return None if allowed == resource.RLIM_INFINITY or allowed >= MAPPED else allowed
 
-    Args:
-        begun: the file whose presence says that there is work to go on with.
-    """
-    made = [each for each in (folder.absolute(), *folder.absolute().parents) if not each.exists()]
-    try:
-        yield
-    except BaseException:
-        only_locks = all(path.is_dir() or path.stat().st_size == 0 for path in folder.rglob("*"))
-        if made and folder.is_dir() and not begun.exists() and only_locks:
-            shutil.rmtree(folder, ignore_errors=True)
-            with contextlib.suppress(OSError):  # a parent that holds something by now stays
-                for parent in made[1:]:
-                    parent.rmdir()
-        raise
+
+def warn_of_limit() -> None:
+    """Say before torch is loaded that it may be ended in the middle of its work, without another word."""
+    allowed = address_space()
+    if allowed is not None:
+        warn(
+            f"ulimit -v allows {size(allowed)} of address space: torch maps more than it uses, and is aborted where it"
+            " may not; `ulimit -v unlimited`, and a container's limit of memory, do no such thing"
+        )

@@ -4,7 +4,7 @@ import shutil
 import zipfile
 from pathlib import Path
 
-from ddhub.base import files, limits
+from ddhub.base import files, limits, new_folder
 from ddhub.base.errors import UserError
 from ddhub.base.log import say
 from ddhub.base.redact import one_line
@@ -37,7 +37,7 @@ def unpacked(place: Path) -> Path:
     out = files.home() / "unpacked" / files.digest(stats)[:32]
     with files.locked(out.with_suffix(".lock")):
         if not out.is_dir():
-            with files.disk_errors(out, "unpacking"), files.whole_folder(out) as staging:
+            with files.disk_errors(out, "unpacking"), new_folder.whole(out) as staging:
                 for path in found:
                     say(f"unpacking {path}, once; cached in {out}")
                     _unpack(path, staging / path.stem if len(found) > 1 else staging)

@@ -7,10 +7,12 @@ from typing import Any
 
 from ddhub.artifact import hub, manifest
 from ddhub.artifact.file_names import MANIFEST
-from ddhub.base import files
+from ddhub.base import files, hub_client, strict_json
 from ddhub.base.errors import UserError
 from ddhub.base.log import say
 from ddhub.evaluation import results
+
+IMPORTED = "import.json"  # in the folder of an evaluation: which set was imported for it
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,9 @@ def read(reference: str, rows_from: Path | None = None) -> list[Found]:
     folder = Path(reference)
     if folder.is_dir() and not (folder / MANIFEST).exists():
         return _of_evaluation(reference, folder)
+    foreign = _foreign(reference)
+    if foreign is not None:
+        return _of_evaluation(reference, foreign)
     place = hub.fetch(reference)
     record = manifest.read(place.folder)
     own = results.of(record, place.folder / "evaluation")
@@ -60,6 +65,17 @@ def read(reference: str, rows_from: Path | None = None) -> list[Found]:
         raise UserError(f"{reference}: not evaluated yet, it has no rows", next=f"ddhub evaluate {reference}")
     label = str(folder) if place.repo_id is None else reference
     return [Found(label, [*own, *added.values()], place, list(added))]
+
+
+def _foreign(reference: str) -> Path | None:
+    """The folder of an evaluation made here of a Hub dataset that is no ddhub artifact; None where there is none."""
+    if not hub_client.is_id(reference):
+        return None
+    repo_id, _, revision = reference.partition("@")
+    out = evaluations(repo_id)
+    told = strict_json.known(out / IMPORTED).get("set")
+    of, _, commit = told.partition("@") if isinstance(told, str) else ("", "", "")
+    return out if of == repo_id and commit.startswith(revision) and (out / "evaluation").is_dir() else None
 
 
 def _added(artifact: Path, record: manifest.Manifest, elsewhere: Path) -> dict[Path, dict[str, Any]]:
@@ -91,7 +107,7 @@ def destination(found: Found) -> tuple[str, str | None]:
     """The repo that a set's results belong to, and the branch that was asked for.
 
     Raises:
-        UserError: where there is none, or nothing to bring it.
+        UserError: where there is none, or it cannot be changed.
     """
     if found.place is None:
         raise UserError(
@@ -107,8 +123,6 @@ def destination(found: Found) -> tuple[str, str | None]:
     repo_id, _, revision = found.label.partition("@")
     if hub.COMMIT.fullmatch(revision):
         raise UserError(f"{found.label}: a commit is not changed any more", next=f"ddhub report {repo_id} --push")
-    if not found.added:
-        raise UserError(f"{found.label}: no rows here that its repo lacks", next=f"ddhub evaluate {found.label}")
     return repo_id, revision or None
 
 

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 from ddhub.artifact import hub
 from ddhub.artifact.file_names import MANIFEST
 from ddhub.artifact.set_name import NAME_LENGTH
-from ddhub.base import files, hub_client, limits, strict_json
+from ddhub.base import files, hub_client, limits, new_folder, strict_json
 from ddhub.base.errors import UserError
 from ddhub.base.log import say
 from ddhub.data import spec
 from ddhub.evaluation import find_results
+from ddhub.evaluation.find_results import IMPORTED
 from ddhub.interop.options import ImportOptions
 
 if TYPE_CHECKING:
@@ -85,15 +86,15 @@ def bring(reference: str, out: Path | None, asked: "Asked") -> Brought:
         raise UserError(f"{out}: lies in the set's own folder, where nothing is written", next="choose another --out")
     identity = files.digest([VERSION, commit or _listing(path), _options(asked)])
     name = f"{where}@{commit}" if commit else asked.name or label
-    with files.locked(out / ".import.lock"):
+    with new_folder.no_stub(out, out / "set" / MANIFEST, (IMPORTED,)), files.locked(out / ".import.lock"):
         if _imported(out) == identity:
             return Brought(out, name, fresh=False)
         _clear(out)
         say(f"{reference}: importing it into {out / 'set'}")
-        files.write_json(out / "import.json", {"identity": None})
-        with files.disk_errors(out, "importing"), files.whole_folder(out / "set") as staging:
+        files.write_json(out / IMPORTED, {"identity": None})
+        with files.disk_errors(out, "importing"), new_folder.whole(out / "set") as staging:
             importing.import_set(path, staging, dataclasses.replace(asked, name=asked.name or label))
-        files.write_json(out / "import.json", {"identity": identity, "set": name})
+        files.write_json(out / IMPORTED, {"identity": identity, "set": name})
     return Brought(out, name, fresh=True)
 
 
@@ -107,7 +108,7 @@ def _label(where: str, config: str | None) -> str:
 
 def _imported(out: Path) -> str | None:
     """The identity of what lies in `out`/set, where that is whole."""
-    path = out / "import.json"
+    path = out / IMPORTED
     if not path.is_file() or not (out / "set" / MANIFEST).is_file():
         return None
     identity = strict_json.known(path).get("identity")
@@ -120,7 +121,7 @@ def _clear(out: Path) -> None:
     if not folder.exists():
         return
     imported = strict_json.known(folder / MANIFEST, limits.JSON_BYTES).get("imported")
-    if not (out / "import.json").is_file() or not imported:
+    if not (out / IMPORTED).is_file() or not imported:
         raise UserError(f"{folder}: holds something else", next="choose another --out")
     say(f"{folder}: imported anew, from other files or with other options than before")
     shutil.rmtree(folder)

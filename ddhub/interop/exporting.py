@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ddhub.artifact import folder, origin
 from ddhub.artifact.folder import Artifact
-from ddhub.base import files, plugins
+from ddhub.base import files, new_folder, plugins
 from ddhub.base.errors import UserError
 from ddhub.base.files import is_path
 from ddhub.data import source as sources
@@ -55,10 +55,10 @@ def export(source: Path, layout: str, out: Path, named: bool = False) -> dict[st
         raise UserError(f"--named: the layout {layout} has no folders", next="--layout folder --named")
     found = _by_class(folder.read(source))
     _check_holds(found, layout, chosen.holds)
-    files.refuse_taken(out)
+    new_folder.refuse_taken(out)
     values = _values(found, layout)
     found = replace(found, pixels=values.inputs)
-    with files.disk_errors(out, "exporting"), files.whole_folder(out) as staging, plugins.blaming(chosen.code):
+    with files.disk_errors(out, "exporting"), new_folder.whole(out) as staging, plugins.blaming(chosen.code):
         chosen.write(found, staging, *([named] if chosen.named else []))
     written = sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
     return {

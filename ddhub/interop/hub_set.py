@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from ddhub.base import files, hub_client, limits
+from ddhub.artifact.hub import COMMIT
+from ddhub.base import files, hub_client, limits, new_folder, strict_json
 from ddhub.base.errors import UserError
 from ddhub.base.log import say
 from ddhub.base.redact import one_line
@@ -60,7 +61,7 @@ def local(path: Path, how: Reading) -> tuple[Path, list[str]]:
             f"{repo.name}: {chosen or 'its files'}: {size(total)}, more than the {size(how.limit)} that are read",
             next=f"--max-bytes {total}, if you trust it",
         )
-    folder = files.home() / "hub-sets" / f"{repo.name.replace('/', '--')}@{repo.commit}"
+    folder = _cache(repo.name, repo.commit)
     with files.locked(folder.with_name(f"{folder.name}.lock")):
         _fetch(repo, wanted, folder)
         place = folder / chosen
@@ -70,15 +71,31 @@ def local(path: Path, how: Reading) -> tuple[Path, list[str]]:
 
 
 def _listed(name: str, revision: str | None) -> Repo:
-    """The files of a repo at the commit that a revision stands for now."""
-    with hub_client.errors(f"looking up {name}", name):
-        found = hub_client.client().dataset_info(name, revision=revision, files_metadata=True)
-    sizes = {entry.rfilename: int(entry.size or 0) for entry in found.siblings or ()}
+    """The files of a repo at the commit that a revision stands for now; those of a commit are kept."""
+    commit, sizes = str(revision), {}
+    if COMMIT.fullmatch(commit):
+        listed = strict_json.known(_note(name, commit), limits.JSON_BYTES)
+        sizes = {each: length for each, length in listed.items() if isinstance(length, int)}
+    if not sizes:
+        with hub_client.errors(f"looking up {name}", name):
+            found = hub_client.client().dataset_info(name, revision=revision, files_metadata=True)
+        sizes, commit = {entry.rfilename: int(entry.size or 0) for entry in found.siblings or ()}, str(found.sha)
     reading.check_names(sizes)
     odd = next((each for each in sizes if ".." in PurePosixPath(each).parts or each.startswith("/")), None)
     if odd is not None:
         raise UserError(f"{name}: names a file '{odd}', which leads out of it; refused")
-    return Repo(name, str(found.sha), sizes)
+    files.write_json(_note(name, commit), sizes)
+    return Repo(name, commit, sizes)
+
+
+def _cache(name: str, commit: str) -> Path:
+    return files.home() / "hub-sets" / f"{name.replace('/', '--')}@{commit}"
+
+
+def _note(name: str, commit: str) -> Path:
+    """Where the listing of a commit is kept."""
+    folder = _cache(name, commit)
+    return folder.with_name(f"{folder.name}.json")
 
 
 def _chosen(repo: Repo, asked: str | None) -> str | None:
@@ -150,7 +167,7 @@ def _unpacked(archive: Path, how: Reading) -> Path:
         return out
     say(f"{archive.name}: unpacking it")
     try:
-        with files.disk_errors(out, f"unpacking {archive.name}"), files.whole_folder(out) as staging:
+        with files.disk_errors(out, f"unpacking {archive.name}"), new_folder.whole(out) as staging:
             for name, content in _members(archive, how):
                 path = staging / name
                 path.parent.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,6 @@ from ddhub.artifact.manifest import Manifest, ipc_text
 from ddhub.base.files import shipped
 from ddhub.base.hub_client import REPO_ID
 from ddhub.base.units import duration, size
-from ddhub.data.catalog import LICENSES
 from ddhub.evaluation.choices import BASELINES
 from ddhub.evaluation.protocols import PROTOCOLS
 from ddhub.reports import card_script, charts, tables
@@ -122,7 +121,7 @@ def _header(manifest: Manifest, title: str, images: int, info: dict[str, Any]) -
     """The YAML header's content."""
     dataset = manifest.source.dataset
     is_id = REPO_ID.fullmatch(dataset) is not None
-    license = manifest.source.license or LICENSES.get(dataset, "unknown")
+    license = manifest.license
     terms = {"license_name": "terms-of-the-source", "license_link": f"https://huggingface.co/datasets/{dataset}"}
     ipc = [] if manifest.unequal else [f"ipc-{manifest.ipc}"]
     tags = ["image", "dataset-distillation", *ipc, str(manifest.method["name"]).removeprefix("./"), "ddhub"]

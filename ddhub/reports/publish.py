@@ -4,9 +4,11 @@ import tempfile
 from pathlib import Path
 
 from ddhub.artifact import hub, manifest
+from ddhub.artifact import push as pushing
 from ddhub.artifact.file_names import CARD, MANIFEST
 from ddhub.base import files, hub_client
 from ddhub.base.errors import UserError
+from ddhub.base.log import say
 from ddhub.evaluation import find_results
 from ddhub.evaluation import results as rows
 from ddhub.evaluation.find_results import Found
@@ -22,8 +24,14 @@ def push(
     revision: str | None = None,
     create_pr: bool = False,
     yes: bool = False,
+    make: bool = True,
 ) -> Push:
     """Publish an artifact folder as a Hub dataset repo; `ddhub.push` says what the arguments are.
+
+    A repo that the set was pushed to before and that is gone is made anew where `yes` or `private` say so alone.
+
+    Args:
+        make: make the repo where it is missing.
 
     Raises:
         UserError: for a set with faults, or what the Hub refuses; nothing is pushed then.
@@ -31,16 +39,19 @@ def push(
     faults = verify.faults(folder)
     if faults:
         raise UserError("\n".join([*faults, "nothing was pushed"]), next=f"ddhub card {folder}, or make it again")
-    record = manifest.read(folder).model_copy(update={"repo_id": repo_id})
+    record = manifest.read(folder)
+    make = make and (record.repo_id != repo_id or private or yes)
+    record = record.model_copy(update={"repo_id": repo_id})
     report = summary.build(record.name, rows.of(record, folder / "evaluation"))
     described = {MANIFEST: manifest.dump(record), CARD: refresh.card_of(record, folder, report)}
-    done = hub.push(
+    done = pushing.push(
         {**hub.published(folder), **described},
         repo_id,
         private=private,
         revision=revision,
         create_pr=create_pr,
         yes=yes,
+        make=make,
     )
     try:
         for name, content in described.items():  # the folder now knows where it lives
@@ -61,13 +72,18 @@ def repo_for(folder: Path) -> str:
 
 
 def results(found: Found, *, create_pr: bool = False, yes: bool = False) -> Push:
-    """Bring a repo the rows of its set, with card, report and charts anew, in one commit.
+    """Bring a repo the rows of its set, with card, report and charts anew, in one commit; no repo is made.
 
     Raises:
-        UserError: where the set has no repo, or nothing new for it.
+        UserError: where the set has no repo, or the Hub refuses.
     """
     repo_id, revision = find_results.destination(found)
+    place = found.place
+    if place is not None and place.commit is not None and not found.added:
+        say(f"{found.label}: no rows here that its repo lacks; nothing to push")
+        url = f"{hub_client.client().endpoint}/datasets/{repo_id}"
+        return Push(repo_id=repo_id, commit=place.commit, url=url, changed=False)
     with tempfile.TemporaryDirectory(prefix="ddhub-") as name:
         folder = find_results.gathered(found, Path(name) / "set")
         refresh.write(folder)
-        return push(folder, repo_id, revision=revision, create_pr=create_pr, yes=yes)
+        return push(folder, repo_id, revision=revision, create_pr=create_pr, yes=yes, make=False)

@@ -240,7 +240,7 @@ def _card(folder: Path, record: Manifest, built: summary.Entry | None) -> list[s
     if not isinstance(header, dict):
         return [f"{path}: has no YAML header"]
     found = []
-    if record.source.license is not None and header.get("license") != record.source.license:
+    if record.source.license and header.get("license") != record.source.license:
         found.append(f"{path}: license is not the manifest's '{record.source.license}'")
     configs = header.get("configs")
     listed = configs if isinstance(configs, list) else []

@@ -27,7 +27,7 @@ from conftest import QUICK
 
 from ddhub import api
 from ddhub.artifact import manifest
-from ddhub.base import errors, files, hub_client, jobs, log
+from ddhub.base import errors, files, hub_client, jobs, log, new_folder
 from ddhub.base.errors import UserError
 from ddhub.base.jobs import claims
 from ddhub.cli import app
@@ -222,9 +222,9 @@ def test_a_folder_that_is_being_filled_is_not_swept(tmp_path):
     (tmp_path / ".set[1].dead.partial" / "half").touch()
     with (
         pytest.raises(UserError, match="made by another process meanwhile"),
-        files.whole_folder(tmp_path / "set[1]") as a,
+        new_folder.whole(tmp_path / "set[1]") as a,
     ):
-        with files.whole_folder(tmp_path / "set[1]") as b:
+        with new_folder.whole(tmp_path / "set[1]") as b:
             (b / "second").touch()
         (a / "first").touch()
     assert os.listdir(tmp_path) == ["set[1]"] and os.listdir(tmp_path / "set[1]") == ["second"]

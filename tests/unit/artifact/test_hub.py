@@ -133,8 +133,8 @@ def test_a_broken_set_is_not_pushed(server, folder):
 
 FAULTS = {
     "the token is refused": ("preupload", Status(401), "does not accept the token", "hf auth login"),
-    "too many requests": ("create", Status(429, retry_after=77), "pause", "77 seconds"),
-    "a fault of the Hub": ("create", Status(503), "fault of its own (503)", "again later"),
+    "too many requests": ("commit", Status(429, retry_after=77), "pause", "77 seconds"),
+    "a fault of the Hub": ("info", Status(503), "fault of its own (503)", "again later"),
     "preupload forbidden": ("preupload", Status(403), "may not do this", "write access"),
     "preupload keeps failing": ("preupload", Status(500), "fault of its own (500)", "again later"),
     "upload keeps failing": ("lfs-put", Status(503), "", "again"),
@@ -241,10 +241,6 @@ def test_a_broken_download_leaves_no_folder(server, folder, tmp_path, fault):
     assert not (tmp_path / "copy").exists()
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".copy")]
     server.heal()
-    if isinstance(fault, Corrupt):  # garbled bytes of the right length sit in the client's cache: that is said
-        with pytest.raises(UserError, match="damaged"):
-            api.pull(ID, tmp_path / "copy")
-        return
     api.pull(ID, tmp_path / "copy")
 
 

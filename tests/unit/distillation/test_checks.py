@@ -8,7 +8,7 @@ import pytest
 from conftest import coloured
 
 from ddhub import api
-from ddhub.base import room
+from ddhub.base import new_folder, room
 from ddhub.base.errors import UserError
 from ddhub.base.resources import Resources
 from ddhub.data import image_cache
@@ -112,7 +112,7 @@ def test_work_that_was_begun_is_never_taken_away(tmp_path):
     """A failure later keeps the folder, whatever is in it."""
     for kept in ("begun.json", "mine.txt"):
         folder = tmp_path / kept / "set"
-        with pytest.raises(KeyboardInterrupt), room.no_stub(folder, folder / "begun.json"):
+        with pytest.raises(KeyboardInterrupt), new_folder.no_stub(folder, folder / "begun.json"):
             folder.mkdir(parents=True)
             (folder / kept).write_text("work")
             raise KeyboardInterrupt

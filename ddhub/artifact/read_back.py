@@ -1,0 +1,63 @@
+"""What the Hub serves after a push, downloaded past all caches and compared; files that were are remembered."""
+
+import tempfile
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+from ddhub.base import files, hub_client, limits, strict_json
+from ddhub.base.errors import UserError
+from ddhub.base.log import say
+
+AT_ONCE = 8  # downloads
+
+
+def check(api: Any, repo_id: str, commit: str, wanted: dict[str, str]) -> None:
+    """Compare what the Hub serves at a commit with what was pushed; a file that it served rightly once counts by hash.
+
+    What an interrupted check has compared is remembered: the next one goes on from there.
+
+    Args:
+        wanted: path in the repo -> sha256 of the content.
+
+    Raises:
+        UserError: naming a file that the Hub does not serve, or serves with other bytes.
+    """
+    note = _note(api, repo_id)
+    known = strict_json.known(note, limits.JSON_BYTES).get("served")
+    served = {each for each in known if isinstance(each, str)} if isinstance(known, list) else set()
+    left = [name for name, sha256 in wanted.items() if sha256 not in served]
+    if not left:
+        return
+    say(f"{repo_id}: reading back what the Hub serves at {commit[:12]}: {len(left)} files")
+    served &= set(wanted.values())  # what the repo held before is forgotten
+
+    wrong: list[str] = []
+    doing = f"{repo_id}: published at {commit}, but reading it back"
+    try:
+        with hub_client.errors(doing, repo_id), ThreadPoolExecutor(AT_ONCE) as pool:
+            reading = {pool.submit(_sha256, api, repo_id, commit, name): name for name in left}
+            try:
+                for done in as_completed(reading):
+                    right = done.result() == wanted[reading[done]]
+                    served |= {wanted[reading[done]]} if right else set()
+                    wrong += [] if right else [reading[done]]
+            finally:
+                pool.shutdown(cancel_futures=True)
+    finally:
+        files.write_json(note, {"repo": repo_id, "served": sorted(served)})
+    if wrong:
+        raise UserError(
+            f"{repo_id}: published at {commit}, but the Hub serves other bytes for {', '.join(sorted(wrong)[:3])}",
+            next=f"the same command again, and if that says the same: ddhub verify {repo_id}@{commit}",
+        )
+
+
+def _note(api: Any, repo_id: str) -> Path:
+    return files.home() / "read-back" / f"{files.digest([api.endpoint, repo_id])[:32]}.json"
+
+
+def _sha256(api: Any, repo_id: str, commit: str, name: str) -> str:
+    with tempfile.TemporaryDirectory(prefix="ddhub-") as folder:
+        path = api.hf_hub_download(repo_id, name, revision=commit, repo_type="dataset", local_dir=folder)
+        return files.sha256(Path(path))

@@ -1,0 +1,93 @@
+"""Folders that are new: filled as a whole or not at all, and nothing is left of a start that failed."""
+
+import contextlib
+import errno
+import fcntl
+import glob
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from ddhub.base import files
+from ddhub.base.errors import UserError
+
+PARTIAL = ".partial"  # how folders end that are being filled
+
+
+def refuse_taken(out: Path) -> None:
+    """Refuse a folder that holds something already.
+
+    Raises:
+        UserError: naming it.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out}: is there already", next="choose another folder")
+
+
+@contextlib.contextmanager
+def whole(out: Path) -> Iterator[Path]:
+    """Fill the new folder `out`, in a hidden one beside it that takes its name at the end: all of it, or nothing."""
+    files.make_folder(out.parent)
+    staging, held = _staging(out)
+    try:
+        yield staging
+        staging.chmod(0o755)
+        _rename(staging, out)
+    except UserError as fault:  # said of the folder that the user knows
+        message, advice = (text and text.replace(str(staging), str(out)) for text in (fault.args[0], fault.next))
+        raise UserError(message or "", next=advice) from fault
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+        os.close(held)
+
+
+def _staging(out: Path) -> tuple[Path, int]:
+    """A new hidden folder beside `out` and the lock on it; those that killed processes left for `out` are swept."""
+    with contextlib.ExitStack() as stack:
+        parent = os.open(out.parent, os.O_RDONLY)
+        stack.callback(os.close, parent)
+        with contextlib.suppress(OSError):
+            fcntl.flock(parent, fcntl.LOCK_EX)  # nobody sweeps a folder between its making and its lock
+        files.sweep(out.parent, f".{glob.escape(out.name)}.*{PARTIAL}")
+        staging = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.", suffix=PARTIAL))
+        held = os.open(staging, os.O_RDONLY)
+        with contextlib.suppress(OSError):
+            fcntl.flock(held, fcntl.LOCK_EX)
+    return staging, held
+
+
+def _rename(staging: Path, out: Path) -> None:
+    """Let a folder take its name, that of an empty folder too."""
+    try:
+        staging.replace(out)
+    except OSError as fault:
+        if fault.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        raise UserError(f"{out}: is there already, made by another process meanwhile", next=f"ls {out}") from fault
+
+
+@contextlib.contextmanager
+def no_stub(folder: Path, begun: Path, notes: Sequence[str] = ()) -> Iterator[None]:
+    """Take away what a failed start leaves of a folder: locks and notes alone, and the parents that were made for it.
+
+    Args:
+        begun: the file whose presence says that there is work to go on with.
+        notes: names of files that are nothing without it.
+    """
+    made = [each for each in (folder.absolute(), *folder.absolute().parents) if not each.exists()]
+    try:
+        yield
+    except BaseException:
+        if made and folder.is_dir() and not begun.exists() and all(_is_nothing(p, notes) for p in folder.rglob("*")):
+            shutil.rmtree(folder, ignore_errors=True)
+        if made and not folder.exists():
+            with contextlib.suppress(OSError):  # a parent that holds something by now stays
+                for parent in made[1:]:
+                    parent.rmdir()
+        raise
+
+
+def _is_nothing(path: Path, notes: Sequence[str]) -> bool:
+    return path.is_dir() or path.name in notes or path.stat().st_size == 0
