@@ -1,5 +1,6 @@
 """The cache of decoded sources: a folder per split with images.npy, labels.npy and, last, meta.json.
 
+What is read from it is compared with its fingerprint, and decoded anew where it is damaged.
 Decoding is said while it lasts, with rate and time left; what was odd about the pictures is said once, at its end.
 """
 
@@ -15,7 +16,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from ddhub.base import files, room
+from ddhub.base import files, proofs, room
 from ddhub.base.errors import UserError
 from ddhub.base.log import say
 from ddhub.base.units import counted, duration
@@ -67,11 +68,27 @@ def read(folder: Path, asked: SourceSpec) -> dict[str, Any] | None:
     Args:
         asked: the spec as it was given. A cache in which every row was resized does not tell whether all had one size.
     """
-    path = folder / "meta.json"
-    if not path.exists():
+    if not (folder / "meta.json").exists():
         return None
-    meta: dict[str, Any] = json.loads(path.read_text())
+    meta: dict[str, Any] | None = proofs.noted(folder / "meta.json")
+    if meta is None or not proofs.hold(_arrays(folder), lambda: _whole(folder, meta), meta["stamps"]):
+        say(f"{folder}: the images cached there are damaged; decoding them anew")
+        return None
     return meta if set(_unasked(asked)) <= set(meta["held"]) else None
+
+
+def _arrays(folder: Path) -> list[Path]:
+    return [folder / "images.npy", folder / "labels.npy"]
+
+
+def _whole(folder: Path, meta: dict[str, Any]) -> bool:
+    """Whether the cached arrays have the fingerprint that they were given."""
+    try:
+        images, labels = (np.load(path, mmap_mode="r") for path in _arrays(folder))
+        parts = np.array_split(images, len(images) // 1024 + 1)
+        return fingerprint(parts, images.shape, labels, tuple(meta["classes"])) == meta["fingerprint"]
+    except (OSError, ValueError, EOFError):  # numpy's words for a file that is cut, empty or something else
+        return False
 
 
 def _unasked(asked: SourceSpec) -> list[str]:
@@ -99,8 +116,10 @@ def write(
     say(f"decoding {counted(len(images), 'image')} of {said} to {shape[2]}x{shape[3]}, once; cached in {folder}")
     room.need_room(folder, int(np.prod(shape)), f"the decoded images of {spec.dataset}")
     with files.disk_errors(folder, f"decoding {spec.dataset}"):
-        folder.mkdir(parents=True, exist_ok=True)
+        files.make_folder(folder)
         path = folder / "images.npy"
+        for name in (*_arrays(folder), folder / "meta.json"):  # others that map them go on reading what was there
+            name.unlink(missing_ok=True)
         with path.open("wb") as file:
             # Written as a stream: a full disk is then an error to report, where a memory map would kill the process.
             _head(file, shape)
@@ -114,8 +133,8 @@ def write(
                 np.array_split(np.load(path, mmap_mode="r"), len(labels) // 1024 + 1), shape, labels, names
             )
         np.save(folder / "labels.npy", labels)
-        for name in ("images.npy", "labels.npy"):
-            files.flush(folder / name)
+        for name in _arrays(folder):
+            files.flush(name)
     _refuse_blank(seen, spec, images.split)
     for note in seen.notes(spec):
         say(f"{said}: {note}")
@@ -126,8 +145,10 @@ def write(
         "background": background,
         "warnings": seen.extremes.warnings,
         "held": _unasked(asked),
+        "stamps": [proofs.stamp(name) for name in _arrays(folder)],
     }
-    files.write_json(folder / "meta.json", meta)
+    proofs.note(folder / "meta.json", meta)
+    proofs.trust(_arrays(folder))
     return meta
 
 

@@ -7,7 +7,6 @@ Shapes: N images, C channels, H W sides (equal).
 """
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ddhub.base import files, seeds
+from ddhub.base import files, proofs, seeds
 from ddhub.base.errors import UserError
 from ddhub.base.log import say, warn_once
 from ddhub.base.units import counted
@@ -237,9 +236,10 @@ def _surveyed(images: Encoded) -> dict[str, Any]:
         / "images"
         / f"{files.digest([_key(images), spec.resolution, spec.channels, spec.range])[:32]}.json"
     )
-    if not path.exists():
-        files.write_json(path, survey.survey(images))
-    found: dict[str, Any] = json.loads(path.read_text())
+    found: dict[str, Any] | None = proofs.noted(path)
+    if found is None:
+        found = survey.survey(images)
+        proofs.note(path, found)
     return found
 
 

@@ -50,6 +50,15 @@ def aligned(found: Artifact, split: Split, what: str) -> tuple[Split, int]:
     return split, len(ours) - len(lacking)
 
 
+def warn_of_another(found: Artifact, train: Split, what: str) -> None:
+    """Say that the real images here are not those that the manifest names by their fingerprint."""
+    if train.fingerprint != found.manifest.source.fingerprint:
+        warn_once(
+            f"{what}: is not what {found.manifest.name} says that it was made from (source.fingerprint); "
+            "baselines and tuning use what was read here"
+        )
+
+
 def refuse_training_images(found: Artifact, test: Split, train: Split | None, what: str, allowed: bool) -> bool:
     """Whether most test images are images that the set was distilled from, which is refused unless it is allowed.
 

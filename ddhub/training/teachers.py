@@ -5,6 +5,8 @@ held-out validation part is recorded.
 Shapes: B images, C H W image, K classes.
 """
 
+import contextlib
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +20,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from ddhub.base import files as file_tools
-from ddhub.base import jobs, limits, strict_json
+from ddhub.base import jobs, limits, proofs, strict_json
 from ddhub.base.errors import UserError
 from ddhub.base.log import say
 from ddhub.base.mapped import Room
@@ -121,8 +123,10 @@ class Lessons:
         weights = fit.fit(self.network, self.training, self.protocol, seed=index, run=run)[-1]
         top1 = fit.accuracy(self.network, weights, self.validation)
         file_tools.write_json(_seconds(path), run.seconds)  # unrounded: history.Watch compares it with a clock
-        file_tools.write_json(_about(path), {"identity": self.identity})
-        write(path, self.network, weights, top1)
+        content = _content(self.network, weights, top1)
+        hash = hashlib.sha256(content).hexdigest()
+        file_tools.write_json(_about(path), {"identity": self.identity, "sha256": hash})
+        file_tools.write_bytes(path, content)
         run.remove()
         say(f"{phase}: {100 * top1:.1f}% on validation, {duration(run.seconds)}")
 
@@ -139,6 +143,10 @@ def obtain(lessons: Lessons, sent: Callable[[int], jobs.Job] | None = None, work
         return partial(lessons.give, index)
 
     job = here if sent is None or workers == 1 else sent
+    for path in lessons.paths:
+        if path.exists() and not _whole(path):
+            say(f"{path}: the teacher cached there is damaged; training it anew")
+            path.unlink(missing_ok=True)
     cached = sum(path.exists() for path in lessons.paths)
     made = {path: job(index) for index, path in enumerate(lessons.paths)}
     jobs.run_all(made, jobs.Engine(workers=workers), name="teachers")
@@ -154,14 +162,28 @@ def cached(fingerprint: str) -> list[tuple[list[Path], Any]]:
     found: dict[str, tuple[list[Path], Any]] = {}
     for path in sorted((file_tools.home() / "teachers").glob("*.safetensors")):
         identity = strict_json.known(_about(path)).get("identity")
-        if isinstance(identity, list) and identity and identity[0] == fingerprint:
+        if isinstance(identity, list) and identity and identity[0] == fingerprint and _whole(path):
             found.setdefault(path.stem.rpartition("-")[0], ([], identity))[0].append(path)
     return list(found.values())
 
 
 def seconds(teachers: Teachers) -> float:
     """How long cached teachers took to train; kept beside their files, since a clock inside would change bytes."""
-    return sum(float(_seconds(path).read_text()) for path in teachers.files if _seconds(path).exists())
+    return sum(_took(path) for path in teachers.files)
+
+
+def _took(path: Path) -> float:
+    """The seconds of one, 0 where nothing or nothing sound says them."""
+    with contextlib.suppress(UserError):
+        found = strict_json.read(_seconds(path))
+        return float(found) if isinstance(found, int | float) and found > 0 else 0.0
+    return 0.0
+
+
+def _whole(path: Path) -> bool:
+    """Whether a cached teacher is what was written, as far as a hash beside it tells."""
+    expected = strict_json.known(_about(path)).get("sha256")
+    return expected is None or proofs.hold([path], lambda: file_tools.sha256(path) == expected)
 
 
 def _about(path: Path) -> Path:
@@ -174,6 +196,10 @@ def _seconds(path: Path) -> Path:
 
 def write(path: Path, network: Network, weights: Weights, validation_top1: float) -> None:
     """Write one teacher as safetensors, its dimensions and validation accuracy in the metadata."""
+    file_tools.write_bytes(path, _content(network, weights, validation_top1))
+
+
+def _content(network: Network, weights: Weights, validation_top1: float) -> bytes:
     facts = {
         "arch": network.arch,
         "classes": network.classes,
@@ -182,7 +208,7 @@ def write(path: Path, network: Network, weights: Weights, validation_top1: float
         "validation_top1": validation_top1,
     }
     tensors = {name: value.contiguous().cpu() for name, value in weights.items()}
-    file_tools.write_bytes(path, save(tensors, {"ddhub": json.dumps(facts)}))
+    return save(tensors, {"ddhub": json.dumps(facts)})
 
 
 def load(

@@ -12,7 +12,8 @@ from statistics import median
 from types import TracebackType
 from typing import Any
 
-from ddhub.base import files
+from ddhub.base import files, strict_json
+from ddhub.base.errors import UserError
 from ddhub.distillation.plan import costs, forecast
 from ddhub.distillation.plan.work import Outline
 from ddhub.distillation.task import Task
@@ -121,13 +122,30 @@ def _range(ratio: dict[str, float]) -> str:
 
 
 def _read() -> list[dict[str, Any]]:
-    """The entries; a line torn by a kill is none."""
-    found = []
+    """The entries; a line torn by a kill, or damaged, is none."""
+    lines = []
     with contextlib.suppress(OSError):
-        for line in _path().read_text(encoding="utf-8").splitlines():
-            with contextlib.suppress(json.JSONDecodeError):
-                found.append(json.loads(line))
-    return found
+        lines = _path().read_bytes().splitlines()
+    found = []
+    for line in lines:
+        with contextlib.suppress(UserError):
+            found.append(strict_json.parse(line, str(_path())))
+    return [entry for entry in found if _sound(entry)]
+
+
+def _sound(entry: Any) -> bool:
+    """Whether an entry can be compared with others."""
+    if not isinstance(entry, dict) or not {"machine", "method"} <= entry.keys():
+        return False
+    peaks = [entry.get("peak_bytes"), entry.get("predicted_peak_bytes")]
+    times = [each.values() for key in ("actual", "predicted") if isinstance(each := entry.get(key), dict) and each]
+    timed = len(times) == 2 and all(_is_count(number) for each in times for number in each) and sum(times[1]) > 0
+    return timed and (peaks == [None, None] or (all(map(_is_count, peaks)) and bool(peaks[1])))
+
+
+def _is_count(number: Any) -> bool:
+    """Whether a value is a number of seconds or bytes."""
+    return isinstance(number, int | float) and number >= 0
 
 
 def _path() -> Path:
