@@ -8,9 +8,9 @@ from typing import Any
 import click
 
 from ddhub import __version__
-from ddhub.base import log, progress, stopping, versions
+from ddhub.base import log, progress, room, stopping, versions
 from ddhub.base.errors import UserError, explained
-from ddhub.base.redact import shown
+from ddhub.base.redact import one_line, shown
 from ddhub.cli import judge, make, share, start
 
 COMMANDS = (
@@ -38,18 +38,31 @@ class Group(click.Group):
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise  # as click ends them: the last one silently, since nobody reads any more
         except Exception as fault:
-            known = explained(fault) if isinstance(fault, OSError) else None
-            if known is not None:
-                click.echo(f"error: {known}", err=True)
-                ctx.exit(1)
-            click.echo(shown("".join(traceback.format_exception(fault))), err=True, nl=False)
-            kept = "".join(f"; {note}" for note in getattr(fault, "__notes__", ()))
-            click.echo(f"error: a fault of ddhub's own; please report the lines above{kept}", err=True)
+            known = explained(fault) if isinstance(fault, OSError) else _unmapped(fault)
+            click.echo(f"error: {known}" if known else _of_ours(fault), err=True)
             ctx.exit(1)
         except KeyboardInterrupt as fault:
             with contextlib.suppress(OSError):  # SIGHUP: the terminal is gone
                 click.echo("stopped; the same command goes on from the last checkpoint", err=True)
             ctx.exit(stopping.exit_code(fault))
+
+
+def _unmapped(fault: Exception) -> UserError | None:
+    """A library that could not be loaded, or memory that was not given, under a limit of address space."""
+    if room.address_space() is None or not isinstance(fault, ImportError | MemoryError | RuntimeError):
+        return None
+    return UserError(f"not enough address space (ulimit -v): {one_line(fault, 200)}", next="ulimit -v unlimited")
+
+
+def _of_ours(fault: Exception) -> str:
+    """A fault that is not the user's: its traceback and what was kept; of several jobs' faults, the first one's."""
+    each = fault.exceptions if isinstance(fault, ExceptionGroup) else (fault,)
+    told = [f"error: {one}" for one in each if isinstance(one, UserError)]
+    ours = [one for one in each if not isinstance(one, UserError)]
+    told += [shown("".join(traceback.format_exception(one))).rstrip() for one in ours[:1]]
+    told += [f"... and {len(ours) - 1} more"] if len(ours) > 1 else []
+    kept = "".join(f"; {note}" for note in getattr(fault, "__notes__", ()))
+    return "\n".join([*told, f"error: a fault of ddhub's own; please report the lines above{kept}"])
 
 
 EXAMPLE = """\b
@@ -78,6 +91,7 @@ def _version(ctx: click.Context, parameter: click.Parameter, asked: bool) -> Non
 def main() -> None:
     """Distilled image-classification datasets as shareable artifacts: distill, package, evaluate."""
     log.to_stderr()
+    room.warn_of_limit()
 
 
 for _command in COMMANDS:

@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from ddhub.base import files
 from ddhub.base.errors import UserError, explained, memory_errors
 from ddhub.base.jobs.claims import EXPIRY, Claims, holder, path_of, pulse
 from ddhub.base.log import say, warn
@@ -30,12 +31,20 @@ class Board:
         self.open = dict.fromkeys(path for path in jobs if not path.exists())  # neither done nor handed out
         self.faults: list[tuple[Path, Exception]] = []
         self._said = False
+        self._folders: set[Path] = set()  # that were there when a job of theirs began
         self._seen: dict[Path, tuple[object, float]] = {}  # the pulse of a claim, and since when it stands still
 
     def take(self) -> Path | None:
-        """Hand out a job, claimed; None while others work on all that are open."""
+        """Hand out a job, claimed; None while others work on all that are open.
+
+        Raises:
+            UserError: where the outputs' folder was deleted meanwhile.
+        """
         for path in list(self.open):
+            if path.parent in self._folders:
+                files.refuse_gone(path.parent)
             if self.claims.take(path):
+                self._folders.add(path.parent)
                 del self.open[path]
                 if not path.exists():
                     return path
