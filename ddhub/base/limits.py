@@ -5,8 +5,10 @@ SECURITY.md lists these; a test holds both equal.
 
 JSON_BYTES = 64 * 10**6  # a manifest or a report
 JSON_VALUES = 2 * 10**6  # of it; what 20,000 rows and their summary hold is half of that
-ROW_BYTES = 10**6  # an evaluation row
+ROW_BYTES = 64 * 10**3  # an evaluation row, of which real ones have two
+ROW_VALUES = 1000  # of it
 ROWS = 20_000  # evaluation rows of one set
+ROWS_BYTES = 64 * 10**6  # of all of them
 YAML_BYTES = 4 * 10**6  # a recipe, or a card's header; read at 0.4 MB a second
 DEPTH = 64  # levels of lists and keys in JSON
 INTEGER = 2**63  # in JSON and YAML: what 64 bits hold

@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal, TypedDict
 
+from ddhub.base.errors import UserError
+from ddhub.base.units import memory_bytes
+
 Precision = Literal["float32", "bfloat16"]
 AskedPrecision = Literal["float32", "bfloat16", "auto"]  # auto: bfloat16 where it is measured to be faster
 
@@ -20,6 +23,22 @@ class Resources:
     workers: int | None = None  #: processes on this machine
     shard: str | None = None  #: the I-th part of N as `I/N`, counted from 0
     ray: str | None = None  #: the address of a Ray cluster; `local` starts one here
+    memory: str | None = None  #: what an evaluation's batches may take, such as `4GB`; a recipe has a budget of its own
+
+    def __post_init__(self) -> None:
+        _ = self.budget  # before work, not in the middle of it
+
+    @property
+    def budget(self) -> int | None:
+        """`memory` in bytes.
+
+        Raises:
+            UserError: for what is no amount.
+        """
+        try:
+            return None if self.memory is None else memory_bytes(self.memory)
+        except ValueError as fault:
+            raise UserError(f"--memory {self.memory}: {fault}", next="--memory 4GB") from fault
 
 
 class ResourceOptions(TypedDict, total=False):
@@ -34,3 +53,4 @@ class ResourceOptions(TypedDict, total=False):
     workers: int | None
     shard: str | None
     ray: str | None
+    memory: str | None

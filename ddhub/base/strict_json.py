@@ -10,9 +10,11 @@ from typing import Any, NoReturn
 from ddhub.base import files, limits
 from ddhub.base.errors import UserError
 
+SMALL = 10**6  # bytes of a note in a cache, or beside rows
 
-def read(path: Path, most: int = limits.JSON_BYTES) -> Any:
-    """The content of a JSON file of at most so many bytes.
+
+def read(path: Path, most: int = limits.JSON_BYTES, values: int = limits.JSON_VALUES) -> Any:
+    """The content of a JSON file of at most so many bytes and values.
 
     Raises:
         UserError: naming the file and what is wrong with it.
@@ -22,10 +24,10 @@ def read(path: Path, most: int = limits.JSON_BYTES) -> Any:
             content = file.read(most + 1)
     except OSError as fault:
         raise UserError(f"{path}: cannot be read ({fault.strerror})") from fault
-    return parse(content, str(path), most)
+    return parse(content, str(path), most, values)
 
 
-def known(path: Path, most: int = limits.ROW_BYTES) -> dict[str, Any]:
+def known(path: Path, most: int = SMALL) -> dict[str, Any]:
     """The keys and values of a small JSON file; none where it is missing, damaged, or something else."""
     with contextlib.suppress(UserError):
         found = read(path, most)
@@ -33,7 +35,7 @@ def known(path: Path, most: int = limits.ROW_BYTES) -> dict[str, Any]:
     return {}
 
 
-def parse(content: bytes | str, where: str, most: int = limits.JSON_BYTES) -> Any:
+def parse(content: bytes | str, where: str, most: int = limits.JSON_BYTES, values: int = limits.JSON_VALUES) -> Any:
     """The content of a JSON document.
 
     Raises:
@@ -42,8 +44,8 @@ def parse(content: bytes | str, where: str, most: int = limits.JSON_BYTES) -> An
     if len(content) > most:
         raise UserError(f"{where}: not readable as JSON: more than {most} bytes")
     raw = content.encode(errors="surrogatepass") if isinstance(content, str) else content
-    if raw.count(b"[") + raw.count(b"{") + raw.count(b",") > limits.JSON_VALUES:
-        raise UserError(f"{where}: not readable as JSON: more than {limits.JSON_VALUES} values")
+    if raw.count(b"[") + raw.count(b"{") + raw.count(b",") > values:
+        raise UserError(f"{where}: not readable as JSON: more than {values} values")
     try:
         text = content if isinstance(content, str) else content.decode("utf-8-sig")
         found = json.loads(text, object_pairs_hook=_once, parse_constant=_refuse, parse_float=_float, parse_int=_int)

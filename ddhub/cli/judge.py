@@ -88,6 +88,12 @@ if TYPE_CHECKING:
     *("float32", "bfloat16", "auto"),
     precision="auto takes the faster one here. [default: auto for ConvNets, else float32]",
 )
+@option(
+    "--memory",
+    section=RUNNING,
+    metavar="AMOUNT",
+    help="What batches may take, such as 4GB. [default: 2GB on a CPU, for networks without batch norm]",
+)
 @option("--out", type=click.Path(), help="The folder of the rows. [default: SET; else ddhub-evaluations/NAME]")
 @json_option
 def evaluate(

@@ -10,6 +10,7 @@ from ddhub.artifact.manifest import Manifest, identity
 from ddhub.base import files, limits, redact, strict_json
 from ddhub.base.document import Document
 from ddhub.base.errors import UserError
+from ddhub.base.units import size
 
 FORMAT = 1
 NAMES = ("arch", "protocol", "data", "test_set", "test")
@@ -57,7 +58,7 @@ def read(path: Path) -> dict[str, Any]:
         UserError: naming a file that is not one.
     """
     try:
-        row = strict_json.read(path, limits.ROW_BYTES)
+        row = strict_json.read(path, limits.ROW_BYTES, limits.ROW_VALUES)
         fault = _fault(row)
     except UserError as unreadable:
         fault = unreadable.args[0].removeprefix(f"{path}: ")
@@ -109,6 +110,9 @@ def paths(folder: Path) -> list[Path]:
         raise UserError(f"{linked}: is a link that leads out of the folder; refused", next=f"rm {linked}")
     if len(found) > limits.ROWS:
         raise UserError(f"{folder}: {len(found)} rows, more than the {limits.ROWS} that are read")
+    total = sum(path.lstat().st_size for path in found)
+    if total > limits.ROWS_BYTES:
+        raise UserError(f"{folder}: its rows have {size(total)}, more than the {size(limits.ROWS_BYTES)} that are read")
     return found
 
 

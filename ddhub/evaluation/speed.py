@@ -77,6 +77,8 @@ def candidates(bench: Bench, arch: str) -> list[Decisions]:
     ):
         ways += [replace(way, precision="bfloat16") for way in (ways if gpu else [base])]
     several = min(AT_ONCE, len({cell.seed for cell in bench.request.cells}))
+    if base.micro_batch:  # one is too large already
+        several = 1
     # On a CPU, a program of several ConvNets is one of grouped convolutions: it wins where calls cost more than
     # arithmetic, and never once compiled.
     if several > 1 and asked["together"] is None and not network.draws and (gpu or (convnet and not base.compile)):

@@ -28,7 +28,7 @@ from ddhub.evaluation import baselines, origins, source_settings
 from ddhub.evaluation import protocols as named
 from ddhub.evaluation.baselines import Pool
 from ddhub.evaluation.view_labels import ViewLabels
-from ddhub.training import architectures, fit, losses, optimisation
+from ddhub.training import architectures, fit, losses, memory, optimisation
 from ddhub.training import device as devices
 from ddhub.training import network as networks
 from ddhub.training import teachers as teaching
@@ -188,7 +188,9 @@ def build(found: Artifact, request: Request) -> Bench:
     if compared:
         assert spec is not None
         real, training, validation = sources.load_train(spec)
-        origins.check_classes(found, real, f"the train split of {spec.path or spec.dataset}")
+        where = f"the train split of {spec.path or spec.dataset}"
+        origins.check_classes(found, real, where)
+        origins.warn_of_another(found, real, where)
     known = None if test_spec == spec else _training_images(found, request, real)
     trained_on = origins.refuse_training_images(found, test, known, what, request.allow_train)
     names = list(dict.fromkeys(cell.protocol for cell in cells if cell.protocol != "full"))
@@ -238,8 +240,11 @@ def _decide(
     found: Artifact, arch: str, request: Request, protocols: dict[str, Protocol], real: Split | None
 ) -> Decisions:
     """How to run one architecture, from the work of the whole grid, so that a resumed grid decides the same."""
-    work = _flops(found, arch, request, protocols, real)
-    return devices.decide_for(request.resources, work)
+    decided = devices.decide_for(request.resources, _flops(found, arch, request, protocols, real))
+    source = found.manifest.source
+    most = max(len(found.labels), len(real) if real is not None else 0)
+    batch = min(most, max(protocol.batch for protocol in protocols.values()))
+    return memory.cut(decided, arch, source.channels, source.resolution, batch, request.resources.budget)
 
 
 def flops(bench: Bench, arch: str) -> float:

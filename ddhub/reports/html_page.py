@@ -20,6 +20,7 @@ CHARTS = {
     "accuracy": "Accuracy by architecture, with 95% intervals; none where n is 1",
     "cost": "Accuracy against the seconds of one training",
 }
+CHARTED = 8  # sets whose own charts are drawn, which is most of the work; all are in the overview and in tables
 
 
 def write(document: dict[str, Any], path: Path) -> None:
@@ -52,6 +53,7 @@ def render(document: dict[str, Any]) -> str:
         together=compare.tables(document) if len(found) > 1 else [],
         pairs=compare.PAIRS,
         overview=_drawn("sets", charts.draw_accuracy, compare.panels(document)) if len(found) > 1 else [],
+        charted=CHARTED,
         sets=[_section(each, number) for number, each in enumerate(found)],
     )
 
@@ -77,7 +79,8 @@ def _drawn(salt: str, draw: Callable[..., None], panels: Sequence[charts.Panel])
 
 def _section(each: dict[str, Any], number: int) -> dict[str, Any]:
     """One set: its table, what it says, its charts."""
-    drawn = {name: _drawn(f"{number} {name}", draw, panels) for name, (draw, panels) in charts.charts(each).items()}
+    shown = charts.charts(each) if number < CHARTED else {}
+    drawn = {name: _drawn(f"{number} {name}", draw, panels) for name, (draw, panels) in shown.items()}
     return {
         "name": each["set"],
         "table": tables.of_report(each),

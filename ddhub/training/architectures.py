@@ -27,6 +27,7 @@ FAULTS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeE
 NAME = re.compile(r"(timm:)?[A-Za-z0-9]\w*([.-]\w+)*", re.ASCII)  # of an architecture; timm keeps what follows a dot
 MOST_WEIGHTS = 10**9  # a set can name an architecture of any width
 BY_IMAGE = (nn.GroupNorm, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)  # norms within each image
+BY_BATCH = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)  # norms over the images of a batch
 COMPILED = ("convnet",)  # families that compiling was measured to pay for (benchmarks/README.md)
 
 
@@ -226,3 +227,40 @@ def forward_flops(arch: str, channels: int, side: int) -> int:
         with FlopCounterMode(display=False) as counter:
             net(torch.zeros(1, channels, side, side))
     return int(counter.get_total_flops())
+
+
+@cache
+def activation_bytes(arch: str, channels: int, side: int) -> tuple[int, int]:
+    """Bytes of what one image's forward pass puts out, about, found out on shapes alone: of all layers, and of one.
+
+    The second counts the inputs and outputs of the largest layer. Both are 0 where shapes alone do not tell.
+    """
+    every, largest = 0, 0
+
+    def note(layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        nonlocal every, largest
+        sizes = [each.numel() * 4 for each in (output, *inputs) if isinstance(each, Tensor)]
+        every, largest = every + (sizes[0] if isinstance(output, Tensor) else 0), max(largest, sum(sizes))
+
+    try:
+        with torch.random.fork_rng(devices=[]), torch.device("meta"), torch.no_grad():
+            net = resolve(arch)(2, channels, side).eval()
+            for layer in net.modules():
+                if not list(layer.children()):
+                    layer.register_forward_hook(note)
+            net(torch.zeros(1, channels, side, side))
+    except FAULTS:
+        return 0, 0
+    return every, largest
+
+
+@cache
+def mixes(arch: str, channels: int, side: int) -> bool:
+    """Whether what a network learns from a batch depends on how it is cut: batch norms and dropout."""
+    try:
+        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+            net = resolve(arch)(2, channels, side)
+    except FAULTS:
+        return True
+    dropped = any(getattr(layer, name, 0) for layer in net.modules() for name in ("p", "drop_prob"))
+    return dropped or any(isinstance(layer, BY_BATCH) for layer in net.modules())

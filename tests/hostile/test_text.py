@@ -115,7 +115,7 @@ def test_json_has_no_key_twice_and_an_end(tmp_path):
     """Of two values for one key the reader's and the verifier's could differ; files are read up to a size."""
     refused(lambda: strict_json.parse(b'{"a": 1, "a": 2}', "x.json"), "x.json", "key 'a' is there twice")
     (tmp_path / "big.json").write_bytes(b" " * (limits.ROW_BYTES + 1))
-    refused(lambda: strict_json.read(tmp_path / "big.json", limits.ROW_BYTES), "big.json", "more than 1000000 bytes")
+    refused(lambda: strict_json.read(tmp_path / "big.json", limits.ROW_BYTES), "big.json", "more than 64000 bytes")
     refused(lambda: strict_json.parse(b"\xff\xfe{", "x.json"), "x.json")
 
 
@@ -434,17 +434,18 @@ def test_the_limits_are_those_that_are_promised():
     """SECURITY.md and the code say the same."""
     text = (Path(__file__).parents[2] / "SECURITY.md").read_text()
     promised = {
-        **{"JSON_BYTES": "64 MB", "DEPTH": "64 levels deep", "ROW_BYTES": "1 MB;", "NAME": "names of 200 characters"},
+        **{"JSON_BYTES": "64 MB", "DEPTH": "64 levels deep", "ROW_BYTES": "64 kB,", "NAME": "names of 200 characters"},
+        **{"ROW_VALUES": "1,000 values", "ROWS_BYTES": "64 MB of rows"},
         **{"ROWS": "20,000 rows", "YAML_BYTES": "4 MB", "CLASSES": "100,000 classes", "SIDE": "1,024 pixels a side"},
         **{"CLASS_NAME": "names of 1,000 characters", "PIXELS": "89,478,485 pixels", "SET_BYTES": "16 GB"},
         **{"JSON_VALUES": "2,000,000 values", "SCANS": "500 scans of a progressive JPEG"},
         **{"PICKLE_BYTES": "64 MB of pickle", "PICKLE_STEPS": "4,000,000 steps"},
         **{"UNPACKED": "larger than 1 GB unpacked", "PACKED": "200 times its packed size", "INTEGER": "of 64 bits"},
     }
-    units = {"MB": 10**6, "GB": 10**9}
+    units = {"kB": 10**3, "MB": 10**6, "GB": 10**9}
     for name, words in promised.items():
         assert words in text
-        found = re.search(r"([\d,]+)(?: (MB|GB))?", words)
+        found = re.search(r"([\d,]+)(?: (kB|MB|GB))?", words)
         number = int(found[1].replace(",", "")) * units.get(found[2], 1)
         assert getattr(limits, name) == (2 ** (number - 1) if name == "INTEGER" else number), name
     assert {name for name in vars(limits) if name.isupper()} == set(promised)

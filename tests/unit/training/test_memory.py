@@ -6,14 +6,16 @@ from functools import partial
 import pytest
 import torch
 
+from ddhub import api
 from ddhub.base import units
 from ddhub.base.errors import UserError
+from ddhub.base.resources import Resources
 from ddhub.data.catalog import Shape
 from ddhub.distillation import recipes
 from ddhub.distillation.plan import budget
 from ddhub.distillation.plan.work import Outline
+from ddhub.training import architectures, memory
 from ddhub.training import device as devices
-from ddhub.training import memory
 
 
 def test_amounts_are_read_as_people_write_them():
@@ -122,3 +124,33 @@ def test_a_device_that_is_smaller_than_the_budget_ends_the_search():
     ):
         with pytest.raises(UserError, match=r"more than cpu .* has free\n  next: a smaller network"):
             search()
+
+
+def test_an_evaluation_keeps_to_a_budget_by_what_layers_put_out():
+    """Scores are cut for every network; steps where that changes nothing but rounding, or where it is asked for."""
+    usual = devices.Decisions("cpu", 1)
+    small = memory.cut(usual, "convnet3", 3, 32, batch=256, budget=None)
+    assert small == usual  # nothing of the field's usual sizes is cut
+    large = memory.cut(usual, "convnet6", 3, 224, batch=50, budget=None)
+    assert 1 <= large.chunk < 20 and 1 <= large.micro_batch < 20
+    normed = memory.cut(usual, "resnet18", 3, 224, batch=256, budget=None)
+    assert normed.chunk and not normed.micro_batch  # batch norms see the whole batch, unless somebody asks
+    assert memory.cut(usual, "resnet18", 3, 224, batch=256, budget=10**9).micro_batch
+    assert memory.cut(devices.Decisions("cuda", 1), "convnet6", 3, 224, batch=50, budget=None).chunk == 0
+    with pytest.raises(UserError, match="more than the budget") as caught:
+        memory.cut(usual, "convnet6", 3, 224, batch=50, budget=10**8)
+    assert "--memory 0." in str(caught.value)
+    with pytest.raises(UserError, match="--memory lots"):
+        Resources(memory="lots")
+
+
+def test_rows_within_a_budget_are_those_without(folder, tmp_path):
+    """The same accuracy from batches that are cut; the row says how."""
+    how = {"archs": ["convnet2_w8"], "baselines": [], "seeds": 1, "threads": 1, "probe": False, "compile": False}
+    every, largest = architectures.activation_bytes("convnet2_w8", 1, 8)
+    budget = f"{max(2 * every, 3 * largest) * 3 / 1000:.0f}KB"
+    (cut,) = api.evaluate(str(folder), out=tmp_path / "cut", memory=budget, **how).rows
+    (whole,) = api.evaluate(str(folder), out=tmp_path / "whole", **how).rows
+    assert 0 < cut.decisions["micro_batch"] < 10 and 0 < cut.decisions["chunk"] < 10
+    assert (whole.decisions["micro_batch"], whole.decisions["chunk"]) == (0, 0)
+    assert cut.top1 == pytest.approx(whole.top1, abs=0.02)
