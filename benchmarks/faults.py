@@ -38,6 +38,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "support"))
 
 import faulty
+import fuzz
 from hub_server import HubServer
 
 HERE = Path(__file__).parent
@@ -407,7 +408,7 @@ torn was accepted in between, inputs were as before, and what a command can see 
 not always so the cell says how often it was. {len(bad) or "None"} of the trials went wrong.
 
 {table(rows)}
-"""
+{fuzz.section()}"""
     (HERE / "faults.md").write_text(text)
     ended = Counter(str(row["codes"][0]) for row in rows)
     document = {**facts("cpu", command), "trials": len(rows), "wrong": bad, "exit_codes": ended, "rows": rows}

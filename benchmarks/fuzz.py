@@ -1,0 +1,215 @@
+"""Fuzz what strangers send: pickles, README headers, claims, rows, pipes where files belong; count how each ends.
+
+    python benchmarks/fuzz.py --times 1000
+
+Every case is made by a seeded change of a good file, of bytes or of values. It ends well where it is read or where one
+sentence refuses it, within 10 seconds, and nothing outside of its folder was opened. The counts are the second table of
+benchmarks/faults.md, and benchmarks/results/fuzz.json.
+"""
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+SECONDS = 10  # that a case may take
+PIPES = (
+    *("ddhub.json", "recipe.yaml", "README.md", "report.json", "data/train-00000-of-00001.parquet"),
+    *("teachers/00.safetensors", "evaluation/row.json", "assets/images.png", "probe.json", ".ddhub/run.json"),
+)
+ROW = {"arch": "a", "protocol": "native", "data": "distilled", "seed": 0, "top1": 0.5, "test_set": "t", "test": "x"}
+ODD = [None, True, -1, 0, 1.5, 2**70, 1e308, "", "\ud800", "\x1b[31m", "x" * 300, [], {}, [[]], {"a": 1}, float("nan")]
+REACHES = ("/etc/passwd", "../../x.parquet", "data/*", "file:///etc/passwd", "http://127.0.0.1:9/x", "~", "hf://a/b/c")
+Case = Callable[[], object]
+
+
+def spoiled(content: bytes, draw: random.Random) -> bytes:
+    """Bytes with one to four places set anew, cut out or put in."""
+    for _ in range(draw.randint(1, 4)):
+        at, piece = draw.randrange(len(content) + 1), draw.randbytes(draw.randint(1, 8))
+        kind = draw.choice(("set", "cut", "put"))
+        rest = content[at:] if kind == "put" else content[at + len(piece) :]
+        content = content[:at] + (b"" if kind == "cut" else piece) + rest
+    return content
+
+
+def row(folder: Path, draw: random.Random) -> Case:
+    """A row of an evaluation, some of its values odd, or some of its bytes."""
+    from ddhub.evaluation import results
+    from ddhub.reports import summary
+
+    told: dict[str, Any] = {**ROW, "settings": {"lr": 0.1}, "decisions": {"together": 1}}
+    for _ in range(draw.randint(1, 3)):
+        told[draw.choice(list(told))] = draw.choice(ODD)
+    content = json.dumps(told).encode()
+    (folder / "row.json").write_bytes(content if draw.random() < 0.5 else spoiled(content, draw))
+    return lambda: summary.build("set", [results.read(folder / "row.json"), ROW])
+
+
+def claim(folder: Path, draw: random.Random) -> Case:
+    """A claim beside an output, with odd content and an odd time."""
+    from ddhub.base.jobs import claims
+
+    path = claims.path_of(folder / "a.json")
+    told = {"host": "h", "boot": "b", "pid": 1, "began": 1, "token": "t"}
+    told[draw.choice(list(told))] = draw.choice(ODD)  # type: ignore[assignment]
+    content = json.dumps(draw.choice([told, *ODD])).encode()
+    path.write_bytes(content if draw.random() < 0.5 else spoiled(content, draw))
+    when = draw.choice([0, 2**32, 4_102_444_800, path.stat().st_mtime])
+    os.utime(path, (when, when))
+
+    def take() -> None:
+        with claims.Claims() as held:
+            held.take(folder / "a.json")
+            claims.holder(folder / "a.json")
+
+    return take
+
+
+def header(folder: Path, draw: random.Random) -> Case:
+    """The header of a folder's README: files that lead out, odd values, spoilt YAML."""
+    import yaml
+
+    from ddhub.data import headers
+
+    value = draw.choice([*REACHES, *(each for each in ODD if each == each and each != "\ud800")])
+    paths = draw.choice([value, [value], [{"split": "train", "path": value}], {"train": value}])
+    config = {"config_name": "default", draw.choice(["data_files", "data_dir"]): paths}
+    content = f"---\n{yaml.safe_dump({'configs': [config]})}---\n".encode()
+    (folder / "README.md").write_bytes(content if draw.random() < 0.5 else spoiled(content, draw))
+    return lambda: headers.check(str(folder), None)
+
+
+def pickled(folder: Path, draw: random.Random) -> Case:
+    """A file of torch's, its steps or its bytes spoilt."""
+    import io
+    import zipfile
+
+    import torch
+
+    from ddhub.interop import reading
+    from ddhub.interop.reading import Reading
+
+    buffer = io.BytesIO()
+    torch.save({"data": [[torch.zeros(2, 1, 4, 4), torch.zeros(2)]]}, buffer)
+    whole = buffer.getvalue()
+    if draw.random() < 0.7:  # the steps, in a sound archive
+        with zipfile.ZipFile(io.BytesIO(whole)) as archive:
+            members = {name: archive.read(name) for name in archive.namelist()}
+        made = io.BytesIO()
+        with zipfile.ZipFile(made, "w", zipfile.ZIP_STORED) as archive:
+            for name, content in members.items():
+                archive.writestr(name, spoiled(content, draw) if name.endswith("data.pkl") else content)
+        whole = made.getvalue()
+    else:
+        whole = spoiled(whole, draw)
+    (folder / "a.pt").write_bytes(whole)
+    return lambda: reading.load(folder / "a.pt", Reading())
+
+
+def pipe(folder: Path, draw: random.Random) -> Case:
+    """A set with a pipe in the place of one of its files."""
+    import ddhub
+    from ddhub import api
+
+    place = Path(shutil.copytree(os.environ["STRANGERS_SET"], folder / "set")) / draw.choice(PIPES)
+    place.parent.mkdir(exist_ok=True)
+    place.unlink(missing_ok=True)
+    os.mkfifo(place)
+    verb = draw.choice([api.verify, api.report, api.card, ddhub.load])
+    return lambda: verb(folder / "set")
+
+
+KINDS: dict[str, Callable[[Path, random.Random], Case]] = {
+    "rows": row,
+    "claims": claim,
+    "README headers": header,
+    "pickles": pickled,
+    "pipes": pipe,
+}
+SLOW = {"pipes": 20}  # of which so many times fewer are tried
+
+
+def ended(case: Case) -> str:
+    """How a case ends: read, refused, or what went wrong."""
+    from ddhub.base.errors import UserError
+
+    def late(*_: object) -> None:
+        raise TimeoutError
+
+    signal.signal(signal.SIGALRM, late)
+    signal.alarm(SECONDS)
+    try:
+        case()
+        return "read"
+    except UserError as fault:
+        return "refused" if str(fault).isprintable() or "\n" in str(fault) else "unprintable"
+    except Exception as fault:  # what is looked for
+        return type(fault).__name__
+    finally:
+        signal.alarm(0)
+
+
+def tried(kind: str, times: int) -> Counter[str]:
+    """So many cases of a kind, each in a folder of its own, and how often each ending came."""
+    found: Counter[str] = Counter()
+    for number in range(times):
+        with tempfile.TemporaryDirectory(prefix="ddhub-") as folder:
+            found[ended(KINDS[kind](Path(folder), random.Random(f"{kind} {number}")))] += 1
+    return found
+
+
+def section() -> str:
+    """The table of the newest counts, for benchmarks/faults.md; nothing where there are none."""
+    path = HERE / "results" / "fuzz.json"
+    if not path.is_file():
+        return ""
+    told = json.loads(path.read_text())
+    lines = [
+        "| what is sent | tried | read | refused in a sentence | went wrong |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
+    for kind, counts in told["endings"].items():
+        wrong = sum(counts.values()) - counts.get("read", 0) - counts.get("refused", 0)
+        cells = (sum(counts.values()), counts.get("read", 0), counts.get("refused", 0), wrong)
+        lines.append(f"| {kind} | {' | '.join(map(str, cells))} |")
+    return f"\n# What strangers send\n\nMade by `{told['command']}`, seeded; a case may take {SECONDS} seconds.\n\n" + (
+        "\n".join(lines) + "\n"
+    )
+
+
+def main() -> None:
+    """Try, count, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--times", type=int, default=1000, help="cases of each kind")
+    times = parser.parse_args().times
+    from distilling import facts
+
+    from ddhub import api
+
+    with tempfile.TemporaryDirectory(prefix="ddhub-") as home:
+        os.environ["DDHUB_HOME"] = home
+        quick = ["teachers={arch: convnet2_w8, count: 1, epochs: 1}", "method={name: random}"]
+        settings = "evaluate={epochs: 2, packaging_seeds: 1, seeds: 1, min_steps: 0}"
+        api.distill("digits_ipc1", out=f"{home}/set", overrides=[*quick, settings], threads=1)
+        os.environ["STRANGERS_SET"] = f"{home}/set"
+        endings = {kind: dict(tried(kind, max(1, times // SLOW.get(kind, 1)))) for kind in KINDS}
+    command = f"python benchmarks/fuzz.py --times {times}"
+    (HERE / "results" / "fuzz.json").write_text(
+        json.dumps({**facts("cpu", command), "endings": endings}, indent=1) + "\n"
+    )
+    text = (HERE / "faults.md").read_text()
+    (HERE / "faults.md").write_text(text.partition("\n# What strangers send")[0] + section())
+    print(json.dumps(endings, indent=1))
+
+
+if __name__ == "__main__":
+    main()
