@@ -122,7 +122,7 @@ def ours(arch: str, steps: int, folder: Path, threads: int, precision: str | Non
     from ddhub.training import fit as fitting
 
     cells = tuple(workbench.Cell(arch, "native", "distilled", seed) for seed in range(SEEDS))
-    request = workbench.Request(
+    request = workbench.EvaluationRequest(
         reference=str(folder),
         fetch=Path,
         name="noise",

@@ -21,7 +21,7 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True)
-class Place:
+class SetPlace:
     """Where a set lies: a folder of the user's, or a read-only copy of a Hub repo at one commit."""
 
     folder: Path
@@ -45,7 +45,7 @@ class Pushed:
     pull_request: bool = False
 
 
-def fetch(reference: str) -> Place:
+def fetch(reference: str) -> SetPlace:
     """The place of a set: a folder as it is, a Hub id (`owner/name` or `owner/name@revision`) fetched into the cache.
 
     The revision is resolved once; everything is read at that commit. A set that was fetched before is found offline.
@@ -58,7 +58,7 @@ def fetch(reference: str) -> Place:
             if reference in files.shipped_recipes():
                 raise UserError(f"{reference}: a recipe, not a set", next=f"ddhub distill {reference}")
             raise UserError(f"{reference}: no such folder", next="a folder, or the id of a Hub dataset, owner/name")
-        return Place(Path(reference))
+        return SetPlace(Path(reference))
     _hint(Path(reference))
     repo_id, _, revision = reference.partition("@")
     api = hub_client.client()
@@ -71,7 +71,7 @@ def fetch(reference: str) -> Place:
         folder = api.snapshot_download(repo_id, repo_type="dataset", revision=commit, allow_patterns=list(PUBLISHED))
     if pinned is not None:  # so that the cache knows offline what the branch was
         files.write_bytes(found.parent.parent.parent / "refs" / (revision or "main"), commit.encode())
-    return Place(Path(folder), repo_id, commit)
+    return SetPlace(Path(folder), repo_id, commit)
 
 
 def _hint(path: Path) -> None:

@@ -62,8 +62,8 @@ class Tuned:
 
 
 @dataclass(frozen=True)
-class Request:
-    """What was asked for, in small words from which any process, also on another machine, builds its Bench."""
+class EvaluationRequest:
+    """What was asked for; it can be pickled, and any process on any machine builds its Bench from it."""
 
     reference: str  # what `fetch` finds the set's folder by
     fetch: Callable[[str], Path]  # a function of a module
@@ -77,7 +77,7 @@ class Request:
     allow_train: bool = False  # whether they may be training images
     tune: bool = False
     tuned: tuple[Tuned, ...] = ()  # what came of it
-    decided: tuple[tuple[str, Decisions], ...] = ()  # by architecture, as calibrate.settle froze them
+    decided: tuple[tuple[str, Decisions], ...] = ()  # by architecture, as speed.settle froze them
 
     @property
     def asked(self) -> dict[str, Any]:
@@ -89,7 +89,7 @@ class Request:
 class Bench:
     """All that the rows of one evaluation share; sent to another process as its request, and built again there."""
 
-    request: Request
+    request: EvaluationRequest
     set: Artifact
     test: Split
     test_set: str  # what people call it
@@ -100,7 +100,7 @@ class Bench:
     protocols: dict[str, Protocol]  # by name, `full` included
     decisions: dict[str, Decisions]  # by architecture
 
-    def __reduce__(self) -> tuple[Callable[[Request], "Bench"], tuple[Request]]:
+    def __reduce__(self) -> tuple[Callable[[EvaluationRequest], "Bench"], tuple[EvaluationRequest]]:
         return again, (self.request,)
 
     def network(self, arch: str) -> networks.Network:
@@ -156,7 +156,7 @@ class Bench:
 
 
 @functools.lru_cache(maxsize=1)
-def again(request: Request) -> Bench:
+def again(request: EvaluationRequest) -> Bench:
     """The Bench of a request in this process, built for its first row.
 
     Raises:
@@ -171,7 +171,7 @@ def again(request: Request) -> Bench:
         ) from fault
 
 
-def build(found: Artifact, request: Request) -> Bench:
+def build(found: Artifact, request: EvaluationRequest) -> Bench:
     """Load what the rows need and check that every architecture runs, before any of them starts.
 
     Raises:
@@ -209,7 +209,7 @@ def build(found: Artifact, request: Request) -> Bench:
     return Bench(request, found, test, test_set, real, training, validation, loaded, protocols, decisions)
 
 
-def _test_spec(found: Artifact, request: Request, spec: SourceSpec | None) -> SourceSpec:
+def _test_spec(found: Artifact, request: EvaluationRequest, spec: SourceSpec | None) -> SourceSpec:
     """Where test images are read: in the set's own source, or where the request says, and how it says."""
     own = spec if spec is not None and request.test is None else origin.recorded_spec(found)
     asked = own if request.test is None else specs.elsewhere(own, request.test)
@@ -217,7 +217,7 @@ def _test_spec(found: Artifact, request: Request, spec: SourceSpec | None) -> So
     return asked if request.test is None else sources.find_test(asked)
 
 
-def _training_images(found: Artifact, request: Request, real: Split | None) -> Split | None:
+def _training_images(found: Artifact, request: EvaluationRequest, real: Split | None) -> Split | None:
     """The train split to compare test images with, where it is read already or can be read from a folder here."""
     if real is not None:
         return real
@@ -235,7 +235,7 @@ def network(found: Artifact, arch: str, decisions: Decisions) -> networks.Networ
 
 
 def _decide(
-    found: Artifact, arch: str, request: Request, protocols: dict[str, Protocol], real: Split | None
+    found: Artifact, arch: str, request: EvaluationRequest, protocols: dict[str, Protocol], real: Split | None
 ) -> Decisions:
     """How to run one architecture, from the work of the whole grid, so that a resumed grid decides the same."""
     work = _flops(found, arch, request, protocols, real)
@@ -256,7 +256,9 @@ def cost(bench: Bench, cell: Cell) -> float:
     return float(one * (3 * epochs * count + len(bench.test)))  # backward costs two forwards
 
 
-def _flops(found: Artifact, arch: str, request: Request, protocols: dict[str, Protocol], real: Split | None) -> float:
+def _flops(
+    found: Artifact, arch: str, request: EvaluationRequest, protocols: dict[str, Protocol], real: Split | None
+) -> float:
     count = len(found.labels)
     images = sum(
         protocols[cell.protocol].epochs * (len(real) if cell.data == "full" and real is not None else count)

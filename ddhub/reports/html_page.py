@@ -6,6 +6,7 @@ Names are strangers': Jinja escapes every one, and the page's own policy runs it
 import base64
 import hashlib
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,25 +24,16 @@ CHARTS = {
 
 
 def write(document: dict[str, Any], path: Path) -> None:
-    """Write the page of a document of sidebyside.build."""
+    """Write the page of a document of compare.build."""
     files.write_bytes(path, render(document).encode())
 
 
 def render(document: dict[str, Any]) -> str:
-    """The page of a document of sidebyside.build: a section per set, and before them all of them side by side."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(files.shipped("cards")),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=True,
-        finalize=_inert,
-    )
+    """The page of a document of compare.build: a section per set, and before them all of them side by side."""
     style, script = (_shipped(f"report.{kind}") for kind in ("css", "js"))
     found = document["sets"]
     names = " and ".join(each["set"] for each in found) if len(found) < 3 else f"{len(found)} distilled sets"
-    return environment.get_template("report.html.j2").render(
+    return _template().render(
         title=f"ddhub report: {names}",
         version=__version__,
         style=Markup(style),
@@ -54,6 +46,20 @@ def render(document: dict[str, Any]) -> str:
         overview=_drawn("sets", charts.draw_accuracy, compare.panels(document)) if len(found) > 1 else [],
         sets=[_section(each, number) for number, each in enumerate(found)],
     )
+
+
+@cache
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(files.shipped("cards")),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=True,
+        finalize=_inert,
+    )
+    return environment.get_template("report.html.j2")
 
 
 def _inert(value: Any) -> Any:

@@ -11,6 +11,8 @@ from ddhub.base.errors import UserError
 from ddhub.evaluation import baselines
 from ddhub.evaluation.baselines import Pool
 
+pytestmark = pytest.mark.slow
+
 LINE = torch.tensor([[0.0], [1.0], [2.0], [3.0], [10.0]])
 
 
