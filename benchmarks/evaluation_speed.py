@@ -119,11 +119,11 @@ def ours(arch: str, steps: int, folder: Path, threads: int, precision: str | Non
     from ddhub.artifact import folder as folders
     from ddhub.base.resources import Resources
     from ddhub.evaluation import speed, workbench
-    from ddhub.evaluation.request import Cell, Request
+    from ddhub.evaluation.request import Cell, EvaluationRequest
     from ddhub.training import fit as fitting
 
     cells = tuple(Cell(arch, "native", "distilled", seed) for seed in range(SEEDS))
-    request = Request(
+    request = EvaluationRequest(
         reference=str(folder),
         fetch=Path,
         name="noise",

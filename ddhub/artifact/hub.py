@@ -16,7 +16,7 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True)
-class Place:
+class SetPlace:
     """Where a set lies: a folder of the user's, or a read-only copy of a Hub repo at one commit."""
 
     folder: Path
@@ -29,7 +29,7 @@ class Place:
         return f"{self.repo_id}@{self.commit}" if self.repo_id else str(self.folder)
 
 
-def fetch(reference: str) -> Place:
+def fetch(reference: str) -> SetPlace:
     """The place of a set: a folder as it is, a Hub id (`owner/name` or `owner/name@revision`) fetched into the cache.
 
     The revision is resolved once; everything is read at that commit. A set that was fetched before is found offline,
@@ -43,7 +43,7 @@ def fetch(reference: str) -> Place:
             if reference in files.shipped_recipes():
                 raise UserError(f"{reference}: a recipe, not a set", next=f"ddhub distill {reference}")
             raise UserError(f"{reference}: no such folder", next="a folder, or the id of a Hub dataset, owner/name")
-        return Place(Path(reference))
+        return SetPlace(Path(reference))
     _hint(Path(reference))
     repo_id, _, revision = reference.partition("@")
     api = hub_client.client()
@@ -64,7 +64,7 @@ def fetch(reference: str) -> Place:
     cached.heal(
         published(folder), lambda name: api.hf_hub_download(**of, filename=name, revision=commit, force_download=True)
     )
-    return Place(folder, repo_id, commit)
+    return SetPlace(folder, repo_id, commit)
 
 
 def _manifest(api: Any, of: dict[str, str], revision: str | None, away: Exception | None) -> Path:

@@ -15,7 +15,7 @@ from ddhub.artifact.records import (
     Groups,
     Imported,
     LabelRecord,
-    Made,
+    Making,
     Memorisation,
     Packaging,
     Part,
@@ -59,7 +59,7 @@ class Manifest(Strict):
     memorisation: Memorisation | None = Field(default=None, description="Check for copies of training images.")
     imported: Imported | None = Field(default=None, description="Origin of a set that others made.")
     repo_id: str | None = Field(default=None, description="Hub repo that it was last pushed to.")
-    made: Made = Field(description="Where and with what it was made.")
+    made: Making = Field(description="Where and with what it was made.")
     files: dict[str, FileRecord] = Field(description="Hash and size of every payload file.")
     bytes: ByteCounts = Field(description="Storage by purpose.")
 

@@ -18,7 +18,7 @@ from ddhub.artifact import folder as folders
 from ddhub.artifact import manifest, origin, parquet, payload, set_name
 from ddhub.artifact.file_names import MANIFEST, RECIPE
 from ddhub.artifact.manifest import Manifest
-from ddhub.artifact.records import MOST_GROUPS, ByteCounts, Imported, Made, Part
+from ddhub.artifact.records import MOST_GROUPS, ByteCounts, Imported, Making, Part
 from ddhub.base import files, strict_yaml
 from ddhub.base.errors import UserError
 from ddhub.base.log import say
@@ -28,7 +28,7 @@ FREE = ("source.revision", "source.image", "source.label", "preprocess.clipped",
 
 
 @dataclass(frozen=True)
-class Given:
+class MergedPart:
     """A set to be merged."""
 
     name: str  # the folder, or owner/name@commit
@@ -49,7 +49,7 @@ class Given:
         return self.recipe.get("merged") or [{"name": self.record.name, "payload": payload, "recipe": self.recipe}]
 
 
-def read(name: str, folder: Path) -> Given:
+def read(name: str, folder: Path) -> MergedPart:
     """Read what there is to know of a set, and check its files against their hashes.
 
     Raises:
@@ -61,10 +61,10 @@ def read(name: str, folder: Path) -> Given:
     described = strict_yaml.read(path)
     if not isinstance(described, dict):
         raise UserError(f"{path}: not a recipe", next=f"ddhub verify {name}")
-    return Given(name, folder, record, described, on_hub=name != str(folder))
+    return MergedPart(name, folder, record, described, on_hub=name != str(folder))
 
 
-def merge(sets: Sequence[Given], out: Path, name: str) -> None:
+def merge(sets: Sequence[MergedPart], out: Path, name: str) -> None:
     """Write the merged set, payload and manifest, into the empty folder `out`.
 
     Raises:
@@ -97,7 +97,7 @@ def merge(sets: Sequence[Given], out: Path, name: str) -> None:
     origin.remember(whole, local)
 
 
-def _refuse_repeated(sets: Sequence[Given]) -> None:
+def _refuse_repeated(sets: Sequence[MergedPart]) -> None:
     """The same set twice, by itself or inside another."""
     seen: dict[str, str] = {}
     for one in sets:
@@ -110,7 +110,7 @@ def _refuse_repeated(sets: Sequence[Given]) -> None:
             seen[part.payload] = one.name
 
 
-def _refuse_different(sets: Sequence[Given]) -> None:
+def _refuse_different(sets: Sequence[MergedPart]) -> None:
     """Sets whose images or labels cannot be read alike."""
     first, known = sets[0], _facts(sets[0])
     faults = []
@@ -125,7 +125,7 @@ def _refuse_different(sets: Sequence[Given]) -> None:
         raise UserError("\n".join(faults), next="make them of one recipe: ddhub distill RECIPE --set seed=1, 2, ...")
 
 
-def _facts(one: Given) -> dict[tuple[str, str], Any]:
+def _facts(one: MergedPart) -> dict[tuple[str, str], Any]:
     """What all parts must share, by the file that says so and the key in it."""
     record = one.record
     sections = ("source", "preprocess", "labels", "protocol")
@@ -152,7 +152,7 @@ def _short(value: Any, other: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _refuse_contained(sets: Sequence[Given]) -> None:
+def _refuse_contained(sets: Sequence[MergedPart]) -> None:
     """A set all of whose images are in another one: images count once, however they were labelled or packed."""
     pictures = [parquet.pictures(one.folder) for one in sets]
     for place, one in enumerate(sets):
@@ -170,7 +170,7 @@ def _part(record: Manifest, hub: str | None) -> Part:
     )
 
 
-def _manifest(sets: Sequence[Given], name: str, groups: int) -> Manifest:
+def _manifest(sets: Sequence[MergedPart], name: str, groups: int) -> Manifest:
     """The merged set's manifest, but for its files: what the parts share, sums and means of the rest."""
     first, records = sets[0].record, [one.record for one in sets]
     inits = [record.init for record in records]
@@ -232,7 +232,7 @@ def _imported(records: Sequence[Manifest]) -> Imported | None:
     return Imported(layout=found[0][1].layout, files=read, notes=list(notes))
 
 
-def _made(records: Sequence[Manifest]) -> Made:
+def _made(records: Sequence[Manifest]) -> Making:
     """What making all parts took: seconds are summed, but for those of the teachers, which they share."""
     every = [record.made for record in records]
     phases: dict[str, float] = {}
@@ -242,7 +242,7 @@ def _made(records: Sequence[Manifest]) -> Made:
             phases[phase] = max(before, seconds) if phase == "teachers" else round(before + seconds, 1)
     known = all(made.seconds is not None for made in every)
     peaks = [made.peak_bytes for made in every if made.peak_bytes is not None]
-    return Made(
+    return Making(
         ddhub=__version__,
         torch=torch.__version__,
         device=every[0].device if len({made.device for made in every}) == 1 else None,
@@ -252,7 +252,7 @@ def _made(records: Sequence[Manifest]) -> Made:
     )
 
 
-def _described(sets: Sequence[Given], record: Manifest) -> dict[str, Any]:
+def _described(sets: Sequence[MergedPart], record: Manifest) -> dict[str, Any]:
     """What stands in `recipe.yaml`: the recipe of every part, since no single run makes the merged set."""
     source, license = record.source.dataset, record.source.license
     images = f"{record.ipc_text} images per class in {record.groups} groups"

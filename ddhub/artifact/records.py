@@ -95,7 +95,7 @@ class Packaging(Strict):
     validation_top1_packaged: Fraction = Field(description="Accuracy with what is shipped.")
 
 
-class Made(Strict):
+class Making(Strict):
     """Where, with what and how fast the set was made."""
 
     ddhub: str = Field(description="Version of ddhub.")
@@ -175,7 +175,7 @@ class Part(Strict):
     method: dict[str, Any] = Field(description="Method and settings.")
     packaging: Packaging | None = Field(default=None, description="What packaging cost.")
     memorisation: Memorisation | None = Field(default=None, description="Check for copies.")
-    made: Made = Field(description="Where and with what it was made.")
+    made: Making = Field(description="Where and with what it was made.")
 
 
 class ByteCounts(Strict):

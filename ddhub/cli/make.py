@@ -91,7 +91,7 @@ def plan(recipe: str, overrides: tuple[str, ...], as_json: bool, **how: Any) -> 
 def _plan_table(found: dict[str, Any]) -> Any:
     """A line per phase, and their sum."""
     from ddhub.base.units import counted, duration, size
-    from ddhub.reports.tables import Cell, Table
+    from ddhub.reports.tables import Table, TableCell
 
     source, decisions, groups = found["source"], found["decisions"], found["groups"]
     pixels = f"{source['channels']}x{source['side']}x{source['side']}"
@@ -105,7 +105,7 @@ def _plan_table(found: dict[str, Any]) -> Any:
     for row in [*found["phases"], {"phase": "sum", **found["sum"]}, found["evaluating"]]:
         name = f"{row['phase']} ({groups['count']} groups)" if "each_seconds" in row else row["phase"]
         if row["seconds"] is None:
-            lines.append([Cell(name), Cell(), Cell(), Cell(), Cell()])
+            lines.append([TableCell(name), TableCell(), TableCell(), TableCell(), TableCell()])
             continue
         measured = f"measured {row['measured']}" if row["measured"] else ""
         basis = ", ".join(text for text in (measured, "rough" if row["rough"] else "") if text) or "-"
@@ -113,7 +113,9 @@ def _plan_table(found: dict[str, Any]) -> Any:
         if row["wall_seconds"] < row["seconds"]:
             times += f" ({duration(row['wall_seconds'])} on the clock)"
         memory = size(row["peak_bytes"]) if row["peak_bytes"] else "-"
-        lines.append([Cell(name), Cell(times), Cell(memory), Cell(size(row["disk_bytes"])), Cell(basis)])
+        lines.append(
+            [TableCell(name), TableCell(times), TableCell(memory), TableCell(size(row["disk_bytes"])), TableCell(basis)]
+        )
     return Table(title, ["phase", "time", "peak memory", "disk", "rests on"], 1, lines)
 
 
@@ -171,11 +173,13 @@ def distill(
 def _dry_run(reference: str, overrides: tuple[str, ...], out: str | None, as_json: bool, how: dict[str, Any]) -> None:
     """Print the recipe as it would be made, once everything that can be checked before work is."""
     from ddhub.base.resources import Resources
-    from ddhub.distillation import checks, starting
+    from ddhub.distillation import starting
 
     given = {name: value for name, value in how.items() if name not in ("minutes", "flips")}
     asked = Resources(**given)
     resolved, reasons = starting.resolved(reference, overrides, how["minutes"], how["flips"], asked)
+    from ddhub.distillation import checks  # with torch, which a faulty recipe needs not wait for
+
     checks.check(resolved, Path(out or Path("distilled") / resolved.name), asked, dry=True)
     for line in reasons:
         click.echo(line, err=True)

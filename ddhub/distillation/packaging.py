@@ -16,7 +16,7 @@ from ddhub.artifact.parquet import Rows
 from ddhub.artifact.recipe import Recipe
 from ddhub.artifact.records import (
     LabelRecord,
-    Made,
+    Making,
     Memorisation,
     Packaging,
     PreprocessRecord,
@@ -110,7 +110,7 @@ def _groups(task: Task, count: int) -> torch.Tensor | None:
     return None if groups == 1 else torch.arange(groups).repeat_interleave(count // groups)
 
 
-def _with_groups(made: Made, peak_bytes: int, threads: int) -> Made:
+def _with_groups(made: Making, peak_bytes: int, threads: int) -> Making:
     """How a set was made, with what the processes that made its groups know better."""
     peak = max(peak_bytes, made.peak_bytes or 0)
     return made.model_copy(update={"peak_bytes": peak, "decisions": {**made.decisions, "group_threads": threads}})
@@ -234,7 +234,7 @@ def _manifest(
             validation_top1_packaged=sum(scores["packaged"]) / len(scores["packaged"]),
         ),
         memorisation=nearest,
-        made=Made(
+        made=Making(
             ddhub=__version__,
             torch=torch.__version__,
             device=device.hardware(task.decisions.device),

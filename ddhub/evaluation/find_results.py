@@ -16,12 +16,12 @@ IMPORTED = "import.json"  # in the folder of an evaluation: which set was import
 
 
 @dataclass(frozen=True)
-class Found:
+class SetRows:
     """A set and its rows."""
 
     label: str  # what people call it
     rows: list[dict[str, Any]]
-    place: hub.Place | None = None  # of the artifact, where there is one
+    place: hub.SetPlace | None = None  # of the artifact, where there is one
     added: list[Path] = field(default_factory=list)  # files of those rows that do not lie in the artifact
 
 
@@ -34,7 +34,7 @@ def evaluations(name: str) -> Path:
     return Path("ddhub-evaluations") / files.safe_name(name.replace("/", "--"))
 
 
-def read(reference: str, rows_from: Path | None = None) -> list[Found]:
+def read(reference: str, rows_from: Path | None = None) -> list[SetRows]:
     """The sets of a reference, with their rows; several where an evaluation's folder has rows of several.
 
     Args:
@@ -64,7 +64,7 @@ def read(reference: str, rows_from: Path | None = None) -> list[Found]:
     if not own and not added:
         raise UserError(f"{reference}: not evaluated yet, it has no rows", next=f"ddhub evaluate {reference}")
     label = str(folder) if place.repo_id is None else reference
-    return [Found(label, [*own, *added.values()], place, list(added))]
+    return [SetRows(label, [*own, *added.values()], place, list(added))]
 
 
 def _foreign(reference: str) -> Path | None:
@@ -86,7 +86,7 @@ def _added(artifact: Path, record: manifest.Manifest, elsewhere: Path) -> dict[P
     return {path: row for path, row in found.items() if row.get("payload") == payload}
 
 
-def _of_evaluation(reference: str, folder: Path) -> list[Found]:
+def _of_evaluation(reference: str, folder: Path) -> list[SetRows]:
     """The sets in an evaluation's folder: one per payload."""
     groups: dict[str, list[dict[str, Any]]] = {}
     for path in results.paths(folder / "evaluation"):
@@ -99,11 +99,11 @@ def _of_evaluation(reference: str, folder: Path) -> list[Found]:
         )
     name = str(folder)
     if len(groups) == 1:
-        return [Found(name, found) for found in groups.values()]
-    return [Found(f"{name} ({payload[:8]})", found) for payload, found in groups.items()]
+        return [SetRows(name, found) for found in groups.values()]
+    return [SetRows(f"{name} ({payload[:8]})", found) for payload, found in groups.items()]
 
 
-def destination(found: Found) -> tuple[str, str | None]:
+def destination(found: SetRows) -> tuple[str, str | None]:
     """The repo that a set's results belong to, and the branch that was asked for.
 
     Raises:
@@ -126,7 +126,7 @@ def destination(found: Found) -> tuple[str, str | None]:
     return repo_id, revision or None
 
 
-def gathered(found: Found, staging: Path) -> Path:
+def gathered(found: SetRows, staging: Path) -> Path:
     """A folder with the set and all of its rows: its own, or `staging` where the set is a read-only copy."""
     assert found.place is not None
     folder = found.place.folder

@@ -18,7 +18,7 @@ from ddhub.evaluation.find_results import IMPORTED
 from ddhub.interop.options import ImportOptions
 
 if TYPE_CHECKING:
-    from ddhub.interop.importing import Asked
+    from ddhub.interop.importing import ImportRequest
 
 VERSION = 2  # of what is imported how; a change imports anew
 
@@ -59,7 +59,7 @@ def refuse_unsaid(reference: str) -> None:
         )
 
 
-def bring(reference: str, out: Path | None, asked: "Asked") -> Brought:
+def bring(reference: str, out: Path | None, asked: "ImportRequest") -> Brought:
     """Import a set into `out`/set, or take what was imported there before of the same files in the same way.
 
     Args:
@@ -141,7 +141,7 @@ def _listing(path: Path) -> list[tuple[str, int, int]]:
     return [(name, p.stat().st_size, p.stat().st_mtime_ns) for p, name in names.items()]
 
 
-def _options(asked: "Asked") -> dict[str, Any]:
+def _options(asked: "ImportRequest") -> dict[str, Any]:
     """What the user said, as plain values; a file of class names by what it says."""
     said = dataclasses.asdict(asked)
     said["reading"].pop("limit")
@@ -152,7 +152,7 @@ def _options(asked: "Asked") -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Place:
+class EvaluationPlace:
     """Where the set of an evaluation is read, and where its rows go."""
 
     set: Path
@@ -172,7 +172,7 @@ def locate(
     out: str | Path | None,
     source: str | None,
     options: ImportOptions,
-) -> Place:
+) -> EvaluationPlace:
     """Find, fetch or import the set of an evaluation.
 
     Args:
@@ -188,7 +188,7 @@ def locate(
         from ddhub.interop import importing
 
         brought = bring(reference, None if out is None else Path(out), importing.ask(source, **options))
-        return Place(brought.folder, brought.out, brought.name, str(brought.folder), brought.fresh)
+        return EvaluationPlace(brought.folder, brought.out, brought.name, str(brought.folder), brought.fresh)
     if options:
         raise UserError(
             f"{', '.join(sorted(options))}: for sets that are no ddhub artifacts", next="--source DATASET too"
@@ -196,7 +196,7 @@ def locate(
     refuse_unsaid(reference)
     place = hub.fetch(reference)
     if place.repo_id is None and out is None:
-        return Place(place.folder, place.folder, None, place.name)
-    return Place(
+        return EvaluationPlace(place.folder, place.folder, None, place.name)
+    return EvaluationPlace(
         place.folder, Path(out or find_results.evaluations(place.repo_id or place.name)), place.name, place.name
     )

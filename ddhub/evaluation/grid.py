@@ -24,7 +24,7 @@ from ddhub.base.units import duration
 from ddhub.data import spec
 from ddhub.evaluation import choices, origins, price, results, speed, tuning, workbench
 from ddhub.evaluation import protocols as named
-from ddhub.evaluation.request import Cell, Request
+from ddhub.evaluation.request import Cell, EvaluationRequest
 from ddhub.evaluation.workbench import Bench
 from ddhub.training import architectures, fit, frozen
 from ddhub.training import device as devices
@@ -79,7 +79,7 @@ def evaluate(
     if resources.threads is None and (engine.workers > 1 or engine.ray):
         resources = replace(resources, threads=1 if engine.ray else devices.threads_each(engine.workers))
     source_path = source_path or origin.remembered(found.manifest)  # which other machines do not remember
-    request = Request(
+    request = EvaluationRequest(
         reference=spec.absolute(reference or str(found.folder)),
         fetch=fetch,
         name=name or found.manifest.name,

@@ -34,7 +34,7 @@ class Tuned:
 
 
 @dataclass(frozen=True)
-class Request:
+class EvaluationRequest:
     """What was asked for, in small words from which any process, also on another machine, builds its Bench."""
 
     reference: str  # what `fetch` finds the set's folder by

@@ -28,7 +28,7 @@ from ddhub.data.spec import SourceSpec
 from ddhub.evaluation import baselines, origins, source_settings
 from ddhub.evaluation import protocols as named
 from ddhub.evaluation.baselines import Pool
-from ddhub.evaluation.request import Cell, Request, Tuned
+from ddhub.evaluation.request import Cell, EvaluationRequest, Tuned
 from ddhub.evaluation.view_labels import ViewLabels
 from ddhub.training import architectures, fit, frozen, losses, memory, optimisation
 from ddhub.training import device as devices
@@ -43,7 +43,7 @@ from ddhub.training.protocol import Protocol
 class Bench:
     """All that the rows of one evaluation share; sent to another process as its request, and built again there."""
 
-    request: Request
+    request: EvaluationRequest
     set: Artifact
     test: Split
     test_set: str  # what people call it
@@ -54,7 +54,7 @@ class Bench:
     protocols: dict[str, Protocol]  # by name, `full` included
     decisions: dict[str, Decisions]  # by architecture
 
-    def __reduce__(self) -> tuple[Callable[[Request], "Bench"], tuple[Request]]:
+    def __reduce__(self) -> tuple[Callable[[EvaluationRequest], "Bench"], tuple[EvaluationRequest]]:
         return again, (self.request,)
 
     def network(self, arch: str) -> networks.Network:
@@ -141,7 +141,7 @@ class Bench:
 
 
 @functools.lru_cache(maxsize=1)
-def again(request: Request) -> Bench:
+def again(request: EvaluationRequest) -> Bench:
     """The Bench of a request in this process, built for its first row.
 
     Raises:
@@ -156,7 +156,7 @@ def again(request: Request) -> Bench:
         ) from fault
 
 
-def build(found: Artifact, request: Request) -> Bench:
+def build(found: Artifact, request: EvaluationRequest) -> Bench:
     """Load what the rows need and check that every architecture runs, before any of them starts.
 
     Raises:
@@ -196,7 +196,7 @@ def build(found: Artifact, request: Request) -> Bench:
     return Bench(request, found, test, test_set, real, training, validation, loaded, protocols, decisions)
 
 
-def _test_spec(found: Artifact, request: Request, spec: SourceSpec | None) -> SourceSpec:
+def _test_spec(found: Artifact, request: EvaluationRequest, spec: SourceSpec | None) -> SourceSpec:
     """Where test images are read: in the set's own source, or where the request says, and how it says."""
     own = spec if spec is not None and request.test is None else origin.recorded_spec(found)
     asked = own if request.test is None else specs.elsewhere(own, request.test)
@@ -204,7 +204,7 @@ def _test_spec(found: Artifact, request: Request, spec: SourceSpec | None) -> So
     return asked if request.test is None else sources.find_test(asked)
 
 
-def _training_images(found: Artifact, request: Request, real: Split | None) -> Split | None:
+def _training_images(found: Artifact, request: EvaluationRequest, real: Split | None) -> Split | None:
     """The train split to compare test images with, where it is read already or can be read from a folder here."""
     if real is not None:
         return real
@@ -228,7 +228,7 @@ def shape(found: Artifact, arch: str) -> tuple[int, int]:
 
 
 def _decide(
-    found: Artifact, arch: str, request: Request, protocols: dict[str, Protocol], real: Split | None
+    found: Artifact, arch: str, request: EvaluationRequest, protocols: dict[str, Protocol], real: Split | None
 ) -> Decisions:
     """How to run one architecture, from the work of the whole grid, so that a resumed grid decides the same."""
     decided = devices.decide_for(request.resources, _flops(found, arch, request, protocols, real))
@@ -243,7 +243,9 @@ def flops(bench: Bench, arch: str) -> float:
     return _flops(bench.set, arch, bench.request, bench.protocols, bench.train)
 
 
-def _flops(found: Artifact, arch: str, request: Request, protocols: dict[str, Protocol], real: Split | None) -> float:
+def _flops(
+    found: Artifact, arch: str, request: EvaluationRequest, protocols: dict[str, Protocol], real: Split | None
+) -> float:
     count = len(found.labels)
     images = sum(
         protocols[cell.protocol].epochs * (len(real) if cell.data == "full" and real is not None else count)

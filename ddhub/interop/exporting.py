@@ -20,7 +20,7 @@ from ddhub.data import source as sources
 from ddhub.data.preprocess import Preprocess
 from ddhub.interop import conventions, input_space
 from ddhub.interop import layout as layouts
-from ddhub.interop.input_space import Space
+from ddhub.interop.input_space import InputSpace
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def _whitened(found: Artifact) -> Tensor:
     split, _, _ = sources.load_train(origin.source_spec(found, None))
     if split.fingerprint != found.manifest.source.fingerprint:
         raise UserError(f"{split.spec.path or split.spec.dataset}: is not the source that {found.folder} was made from")
-    fitted, _ = input_space.fit(Space("zca", "as the family fits it"), split)
+    fitted, _ = input_space.fit(InputSpace("zca", "as the family fits it"), split)
     return fitted.inputs_from_unit(_unit(found))
 
 

@@ -18,7 +18,7 @@ from ddhub.artifact import manifest, origin, parquet, payload, set_name
 from ddhub.artifact.file_names import MANIFEST, RECIPE, WHITENING
 from ddhub.artifact.manifest import Manifest
 from ddhub.artifact.parquet import Rows
-from ddhub.artifact.records import Imported, LabelRecord, Made, PreprocessRecord, SourceRecord
+from ddhub.artifact.records import Imported, LabelRecord, Making, PreprocessRecord, SourceRecord
 from ddhub.base import files, plugins, strict_yaml
 from ddhub.base import overrides as changes
 from ddhub.base.errors import UserError
@@ -33,7 +33,7 @@ from ddhub.data.spec import SourceSpec, is_local
 from ddhub.interop import class_order, conventions, hub_set, input_space
 from ddhub.interop import layout as layout_module
 from ddhub.interop import reading as readings
-from ddhub.interop.input_space import Told
+from ddhub.interop.input_space import StatedSpace
 from ddhub.interop.layout import Layout
 from ddhub.interop.options import ImportOptions
 from ddhub.interop.reading import Foreign, Reading
@@ -42,7 +42,7 @@ from ddhub.training.protocol import Protocol
 
 
 @dataclass(frozen=True)
-class Asked:
+class ImportRequest:
     """What the user says of a set; None leaves it to the files and the table."""
 
     source: str  # the dataset it was distilled from: a Hub id, `digits` or a folder
@@ -53,23 +53,24 @@ class Asked:
     license: str | None = None
     lr: float | None = None
     epochs: int | None = None
-    space: Told = field(default_factory=Told)
+    space: StatedSpace = field(default_factory=StatedSpace)
     classes: str | None = None  # a file with one class name per line, in the set's order
     order: str | None = None  # `source` affirms that the set's classes are in the source's order
     reading: Reading = field(default_factory=Reading)
 
 
-def ask(source: str, **options: Unpack[ImportOptions]) -> Asked:
+def ask(source: str, **options: Unpack[ImportOptions]) -> ImportRequest:
     """What the user says, from keyword arguments."""
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     read, space = (
-        {field.name: given.pop(field.name) for field in fields(part) if field.name in given} for part in (Reading, Told)
+        {field.name: given.pop(field.name) for field in fields(part) if field.name in given}
+        for part in (Reading, StatedSpace)
     )
     overrides = changes.texts(given.pop("overrides", ()))
-    return Asked(source, overrides, space=Told(**space), reading=Reading(**read), **given)
+    return ImportRequest(source, overrides, space=StatedSpace(**space), reading=Reading(**read), **given)
 
 
-def import_set(path: Path, out: Path, asked: Asked) -> Path:
+def import_set(path: Path, out: Path, asked: ImportRequest) -> Path:
     """Make an artifact of the foreign set at `path`, payload and manifest, in the empty folder `out`.
 
     Args:
@@ -191,7 +192,7 @@ def _refuse_known(path: Path) -> None:
         raise UserError(f"{path.name}: is an archive", next="unpack it, and import the folder")
 
 
-def _source(asked: Asked, found: Foreign) -> tuple[SourceSpec, str | None]:
+def _source(asked: ImportRequest, found: Foreign) -> tuple[SourceSpec, str | None]:
     """The source to read, and the local folder it is read from; a local folder is recorded by its name alone."""
     data: dict[str, Any] = {"source": {"dataset": asked.source}}
     foreign_keys = [text for text in asked.overrides if not text.strip().startswith("source.")]
@@ -210,7 +211,7 @@ def _source(asked: Asked, found: Foreign) -> tuple[SourceSpec, str | None]:
     return spec, str(Path(spec.path).expanduser().absolute()) if spec.path else None
 
 
-def _class_file(asked: Asked) -> list[str] | None:
+def _class_file(asked: ImportRequest) -> list[str] | None:
     """The class names of `--classes`, one per line."""
     if asked.classes is None:
         return None
@@ -223,7 +224,7 @@ def _class_file(asked: Asked) -> list[str] | None:
     return [line.strip() for line in lines if line.strip()]
 
 
-def _check_order(asked: Asked, found: Foreign, dataset: str) -> None:
+def _check_order(asked: ImportRequest, found: Foreign, dataset: str) -> None:
     """Ask for the class order where several circulate and the files name no classes."""
     disputed = conventions.disputed_order(found.family, dataset)
     numbered = not found.groups or all(group.isdigit() for group in found.groups)
@@ -265,7 +266,7 @@ def _write(
     out: Path,
     name: str,
     layout: str,
-    asked: Asked,
+    asked: ImportRequest,
     found: Foreign,
     split: Split,
     fitted: Preprocess,
@@ -315,7 +316,7 @@ def _write(
         protocol=protocol,
         method=method,
         imported=imported,
-        made=Made(ddhub=__version__, torch=torch.__version__),
+        made=Making(ddhub=__version__, torch=torch.__version__),
         files=records,
         bytes=folders.byte_counts(records, rows),
     )

@@ -14,7 +14,7 @@ from ddhub.interop.reading import Foreign
 
 
 @dataclass(frozen=True)
-class Space:
+class InputSpace:
     """How the set's network inputs were made of pixels."""
 
     kind: str  # "fixed", "fitted", "zca" or "per_image"
@@ -24,7 +24,7 @@ class Space:
 
 
 @dataclass(frozen=True)
-class Told:
+class StatedSpace:
     """What the user says of the space; None leaves it to the files and the table."""
 
     mean: Sequence[float] | None = None
@@ -32,7 +32,7 @@ class Told:
     zca: bool | None = None
 
 
-def settle(asked: Told, found: Foreign, dataset: str) -> Space:
+def settle(asked: StatedSpace, found: Foreign, dataset: str) -> InputSpace:
     """Statistics and whitening: as told, as the files' names say, or as the table has them.
 
     Raises:
@@ -49,11 +49,11 @@ def settle(asked: Told, found: Foreign, dataset: str) -> Space:
     elif whitened is None and known is not None:
         whitened, because = known.zca, f"as the importer's table has it ({known.source})"
     if whitened:
-        return Space("per_image" if found.family == "kip" else "zca", because)
+        return InputSpace("per_image" if found.family == "kip" else "zca", because)
     if asked.mean is not None and asked.std is not None:
         if len(asked.mean) != len(asked.std) or len(asked.mean) != found.images.shape[1] or min(asked.std) <= 0:
             raise UserError(f"--mean and --std: {found.images.shape[1]} numbers each, standard deviations above 0")
-        return Space("fixed", "as told by --mean and --std", tuple(asked.mean), tuple(asked.std))
+        return InputSpace("fixed", "as told by --mean and --std", tuple(asked.mean), tuple(asked.std))
     if whitened is None and known is not None:
         raise UserError(
             f"sets of the family {found.family} on {dataset} are whitened (ZCA) or normalised; the files do not say",
@@ -66,11 +66,11 @@ def settle(asked: Told, found: Foreign, dataset: str) -> Space:
         )
     because = f"as the importer's table has it ({known.source})"
     if known.mean is None or known.std is None:
-        return Space("fitted", because)
-    return Space("fixed", because, known.mean, known.std)
+        return InputSpace("fitted", because)
+    return InputSpace("fixed", because, known.mean, known.std)
 
 
-def fit(space: Space, split: Split) -> tuple[Preprocess, list[str]]:
+def fit(space: InputSpace, split: Split) -> tuple[Preprocess, list[str]]:
     """The map between pixels and the set's inputs, and what to write down of it."""
     whole, images = torch.arange(len(split)), split.images
     fitted_on = f"fitted on all {len(split)} training images of the source"

@@ -8,7 +8,7 @@ from ddhub.reports import stats, summary, verdicts
 from ddhub.reports import tables as printing
 from ddhub.reports.charts import COLOURS, Panel, Series, on_one_axis
 from ddhub.reports.summary import Entry, Line
-from ddhub.reports.tables import Cell, Table, accuracy, difference, share
+from ddhub.reports.tables import Table, TableCell, accuracy, difference, share
 
 FORMAT = 1
 NOTES = (summary.FEW, summary.NOTE)  # said once
@@ -123,8 +123,8 @@ def tables(document: Entry) -> list[Table]:
     several = len({test for _, _, test in keys}) > 1
     lead = ["architecture", "protocol", *(["test set"] if several else [])]
 
-    def table(title: str, cell: Callable[[Line], Cell]) -> Table:
-        cells = {key: [cell(line) if line else Cell() for line in lines[key]] for key in keys}
+    def table(title: str, cell: Callable[[Line], TableCell]) -> Table:
+        cells = {key: [cell(line) if line else TableCell() for line in lines[key]] for key in keys}
         told = [key for key in keys if any(each.text != "-" for each in cells[key])]
         names = [report["set"] for report in document["sets"]]
         shown = [at for at in range(len(names)) if any(cells[key][at].text != "-" for key in told)]
@@ -169,29 +169,29 @@ def _lines(found: Sequence[Entry]) -> tuple[list[Key], dict[Key, list[Line | Non
     return keys, {key: [lines.get(key) for lines in every] for key in keys}
 
 
-def _lead(key: Key, several: bool) -> list[Cell]:
-    return [Cell(text) for text in (key if several else key[:2])]
+def _lead(key: Key, several: bool) -> list[TableCell]:
+    return [TableCell(text) for text in (key if several else key[:2])]
 
 
-def _accuracy(line: Line) -> Cell:
+def _accuracy(line: Line) -> TableCell:
     entries = line.cells["distilled"]
-    return Cell(" / ".join(map(accuracy, entries)), entries[0]["mean"])
+    return TableCell(" / ".join(map(accuracy, entries)), entries[0]["mean"])
 
 
-def _over(line: Line) -> Cell:
+def _over(line: Line) -> TableCell:
     entry = line.over.get("random")
-    return Cell(difference(entry), entry["mean"]) if entry else Cell()
+    return TableCell(difference(entry), entry["mean"]) if entry else TableCell()
 
 
 def _pairs(differences: Sequence[Entry], several: bool, lead: Sequence[str]) -> list[Table]:
     """Whether two sets differ, line by line: a table per pair."""
     verdicts = {True: "yes", False: "not shown", None: "no interval"}
     heads = [*lead, "points", "n", "they differ"]
-    found: dict[tuple[str, str], list[list[Cell]]] = {}
+    found: dict[tuple[str, str], list[list[TableCell]]] = {}
     for entry in differences:
         names = _lead((entry["arch"], entry["protocol"], entry["test_set"]), several)
         verdict = verdicts[entry["differs"]] + ("" if entry["same_settings"] else ", other protocol")
-        told = [Cell(difference(entry), entry["mean"]), Cell(str(entry["n"]), entry["n"]), Cell(verdict)]
+        told = [TableCell(difference(entry), entry["mean"]), TableCell(str(entry["n"]), entry["n"]), TableCell(verdict)]
         found.setdefault((entry["a"], entry["b"]), []).append([*names, *told])
     title = "how {} differs from {}: in points, paired by seed, with 95% intervals"
     return [Table(title.format(*pair), heads, len(lead), lines) for pair, lines in found.items()]

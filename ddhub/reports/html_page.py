@@ -6,6 +6,7 @@ Names are strangers': Jinja escapes every one, and the page's own policy runs it
 import base64
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -40,19 +41,10 @@ def render(document: dict[str, Any], shown: Mapping[str, list[pictures.Pictured]
     Args:
         shown: images of sets, by their names in the document.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(files.shipped("cards")),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=True,
-        finalize=_inert,
-    )
     style, script = (_shipped(f"report.{kind}") for kind in ("css", "js"))
     found = document["sets"]
     names = " and ".join(each["set"] for each in found) if len(found) < 3 else f"{len(found)} distilled sets"
-    return environment.get_template("report.html.j2").render(
+    return _template().render(
         title=f"ddhub report: {names}",
         version=__version__,
         style=Markup(style),
@@ -66,6 +58,20 @@ def render(document: dict[str, Any], shown: Mapping[str, list[pictures.Pictured]
         charted=CHARTED,
         sets=_sections(found, shown or {}),
     )
+
+
+@cache
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(files.shipped("cards")),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=True,
+        finalize=_inert,
+    )
+    return environment.get_template("report.html.j2")
 
 
 def _inert(value: Any) -> Any:

@@ -11,7 +11,7 @@ from ddhub.base.errors import UserError
 from ddhub.base.log import say
 from ddhub.evaluation import find_results
 from ddhub.evaluation import results as rows
-from ddhub.evaluation.find_results import Found
+from ddhub.evaluation.find_results import SetRows
 from ddhub.reports import refresh, summary, verify
 from ddhub.reports.documents import Push
 
@@ -71,7 +71,7 @@ def repo_for(folder: Path) -> str:
     return record.repo_id or f"{hub_client.user()}/{record.name}"
 
 
-def results(found: Found, *, create_pr: bool = False, yes: bool = False) -> Push:
+def results(found: SetRows, *, create_pr: bool = False, yes: bool = False) -> Push:
     """Bring a repo the rows of its set, with card, report and charts anew, in one commit; no repo is made.
 
     Raises:

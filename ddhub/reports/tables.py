@@ -17,7 +17,7 @@ WIDTH = 110  # of what goes into a pipe, which has none
 
 
 @dataclass(frozen=True)
-class Cell:
+class TableCell:
     """What a cell says, and by what it sorts."""
 
     text: str = "-"
@@ -31,7 +31,7 @@ class Table:
     title: str
     heads: list[str]
     lead: int
-    lines: list[list[Cell]]
+    lines: list[list[TableCell]]
 
 
 def of_report(report: dict[str, Any], *, brief: bool = False) -> Table:
@@ -45,7 +45,7 @@ def of_report(report: dict[str, Any], *, brief: bool = False) -> Table:
     once = brief and len(counts) == 1
     several = len({line.test_set for line in found}) > 1
     heads = ["architecture", "protocol", *(["test set"] if several else [])]
-    columns: list[tuple[str, list[Cell]]] = []
+    columns: list[tuple[str, list[TableCell]]] = []
     for data, title in DATA.items():
         columns.append((title, [_accuracies(line, data, once) for line in found]))
         if data in REAL[:1]:
@@ -54,7 +54,7 @@ def of_report(report: dict[str, Any], *, brief: bool = False) -> Table:
     columns.append(("share of full", [share(line.share) for line in found]))
     told = [(title, cells) for title, cells in columns if any(cell.text != "-" for cell in cells)]
     named = [[line.arch, line.protocol, *([line.test_set] if several else [])] for line in found]
-    lines = [[*map(Cell, names), *(cells[row] for _, cells in told)] for row, names in enumerate(named)]
+    lines = [[*map(TableCell, names), *(cells[row] for _, cells in told)] for row, names in enumerate(named)]
     number = f", n={min(counts)}" if once else ""
     title = f"{report['set']}: test accuracy in per cent, mean ± standard deviation{number}"
     return Table(title, [*heads, *(title for title, _ in told)], len(heads), lines)
@@ -75,29 +75,29 @@ def difference(entry: dict[str, Any]) -> str:
     return f"{100 * entry['mean']:+.1f} ({low:+.1f} to {high:+.1f}){' ≠ 0' if entry['differs'] else ''}"
 
 
-def _accuracies(line: Line, data: str, bare: bool) -> Cell:
+def _accuracies(line: Line, data: str, bare: bool) -> TableCell:
     """Rows of several settings that go by one name stand beside each other, never averaged."""
     entries = line.cells.get(data, [])
-    return Cell(" / ".join(accuracy(e, bare) for e in entries), entries[0]["mean"]) if entries else Cell()
+    return TableCell(" / ".join(accuracy(e, bare) for e in entries), entries[0]["mean"]) if entries else TableCell()
 
 
-def _over(line: Line) -> Cell:
+def _over(line: Line) -> TableCell:
     entry = line.over.get("random")
-    return Cell() if entry is None else Cell(difference(entry), entry["mean"])
+    return TableCell() if entry is None else TableCell(difference(entry), entry["mean"])
 
 
-def _apart(line: Line) -> Cell:
+def _apart(line: Line) -> TableCell:
     disjoint = line.over["random"]["disjoint"] if "random" in line.over else None
-    return Cell() if disjoint is None else Cell("disjoint" if disjoint else "overlap")
+    return TableCell() if disjoint is None else TableCell("disjoint" if disjoint else "overlap")
 
 
-def share(entry: dict[str, Any] | None) -> Cell:
+def share(entry: dict[str, Any] | None) -> TableCell:
     """`99.1% (98.0 to 100.2)` of the full data's accuracy."""
     if entry is None:
-        return Cell()
+        return TableCell()
     bounds = entry["ci95"]
     sure = "" if bounds is None else f" ({100 * bounds[0]:.1f} to {100 * bounds[1]:.1f})"
-    return Cell(f"{100 * entry['share']:.1f}%{sure}", entry["share"])
+    return TableCell(f"{100 * entry['share']:.1f}%{sure}", entry["share"])
 
 
 def oneline(text: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from ddhub.artifact import manifest, verdicts
 from ddhub.artifact.manifest import Manifest
 from ddhub.base.log import warn
-from ddhub.evaluation.find_results import Found
+from ddhub.evaluation.find_results import SetRows
 from ddhub.reports import summary
 from ddhub.reports.summary import Entry, Line
 
@@ -76,7 +76,7 @@ def warn_of(record: Manifest, report: Entry) -> None:
         warn(f"WARNING: {report['set']}: {text}")
 
 
-def warn_of_all(sets: Sequence[Found], document: Entry) -> None:
+def warn_of_all(sets: Sequence[SetRows], document: Entry) -> None:
     """Warn of what is wrong with the sets of a report, where they are at hand and not only their rows."""
     places = {each.label: each.place for each in sets}
     for report in document["sets"]:

@@ -68,7 +68,7 @@ def test_tables_are_as_wide_as_columns_says(columns, monkeypatch, capsys):
     """Also into a pipe: columns that do not fit go into a table of their own, below."""
     monkeypatch.setenv("COLUMNS", str(columns))
     heads = ["name", *(f"column {number}" for number in range(8))]
-    tables.show([tables.Table("title", heads, 1, [[tables.Cell("x" * 10)] * 9])], ["word " * 60])
+    tables.show([tables.Table("title", heads, 1, [[tables.TableCell("x" * 10)] * 9])], ["word " * 60])
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= columns
     assert max(map(len, lines)) > columns - 30

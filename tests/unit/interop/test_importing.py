@@ -1,6 +1,5 @@
 """What an import refuses or asks for: strangers' code, guesses, and files that are not what they say."""
 
-import os
 import pickle
 import tarfile
 import zipfile
@@ -8,24 +7,14 @@ import zipfile
 import numpy as np
 import pytest
 import torch
+from foreign_files import MEAN, PLAIN, STD, Payload, bring, build, inputs, soft, tree
 from PIL import Image
-from test_layouts import MEAN, PLAIN, STD, bring, build, inputs, soft, tree
 
 from ddhub import api
 from ddhub.base.errors import UserError
 from ddhub.interop import conventions, importing, reading
-from ddhub.interop.input_space import Told, settle
+from ddhub.interop.input_space import StatedSpace, settle
 from ddhub.interop.reading import Foreign, Reading
-
-
-class Payload:
-    """Runs a command when a careless reader unpickles it."""
-
-    def __init__(self, mark):
-        self.mark = mark
-
-    def __reduce__(self):
-        return os.system, (f"touch {self.mark}",)
 
 
 @pytest.mark.parametrize("way", ["torch", "pickle", "legacy", "npz"])
@@ -165,7 +154,7 @@ def test_statistics_come_from_the_table_or_are_asked_for(image_folder, tmp_path)
     """CIFAR-100 under each family's own; whitening that nobody states is asked for, as is an unknown dataset."""
 
     def space(family, dataset, *, zca=None, **told):
-        return settle(Told(**told), Foreign(family, inputs(), None, {}, zca=zca), dataset)
+        return settle(StatedSpace(**told), Foreign(family, inputs(), None, {}, zca=zca), dataset)
 
     assert space("dc", "uoft-cs/cifar100").mean == (0.5071, 0.4866, 0.4409)
     assert space("mtt", "uoft-cs/cifar100", zca=False).mean == (0.4914, 0.4822, 0.4465)
