@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import torch
 
 from ddhub.evaluation import workbench
+from ddhub.evaluation.request import Cell
 from ddhub.evaluation.view_labels import ViewLabels
 
 
@@ -20,7 +21,7 @@ class Counted:
 
 def test_views_that_another_row_saw_are_labelled_once():
     """The same labels, and the teachers are asked again for other views alone."""
-    teachers, cell = Counted(), workbench.Cell("convnet", "dynamic", "distilled", 0)
+    teachers, cell = Counted(), Cell("convnet", "dynamic", "distilled", 0)
     protocol = SimpleNamespace(labels="teachers")
     bench = SimpleNamespace(protocol=lambda cell: protocol, teachers=teachers, view_labels=ViewLabels())
     views = torch.rand(2, 4, 1, 4, 4)
@@ -35,4 +36,4 @@ def test_views_that_another_row_saw_are_labelled_once():
 def test_rows_whose_labels_are_stored_ask_no_teacher():
     """Nothing labels their views."""
     bench = SimpleNamespace(protocol=lambda cell: SimpleNamespace(labels="stored"))
-    assert workbench.teach(bench, workbench.Cell("convnet", "native", "distilled", 0)) is None
+    assert workbench.teach(bench, Cell("convnet", "native", "distilled", 0)) is None
