@@ -1,5 +1,6 @@
 # make demo   distill ten digits, evaluate them on two networks, and write a page of it
 # make test   the tests
+# make quick  those that train and serve nothing, while editing
 # make bounds the oldest and the newest releases of datasets, huggingface-hub and timm (needs a package index)
 # make check  what CI runs before the tests: format, lint, types, wheel
 # make docs   the documentation, in docs/_build; warnings are errors
@@ -8,7 +9,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 DEMO := distilled/digits_ipc1_dm
 
-.PHONY: demo test bounds check lint types wheel docs clean
+.PHONY: demo test quick bounds check lint types wheel docs clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -22,6 +23,9 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+quick: $(VENV)/.installed
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
 bounds: $(VENV)/.installed
 	$(BIN)/python tests/bounds.py oldest

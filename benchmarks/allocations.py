@@ -27,7 +27,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from ddhub.distillation.methods import apm
+from ddhub.distillation.methods.apm import loop as apm
 from ddhub.training import architectures, augment, fit
 from ddhub.training import device as devices
 from ddhub.training import network as networks

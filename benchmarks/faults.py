@@ -465,7 +465,7 @@ def main() -> None:
             [
                 "ddhub.api",
                 "ddhub.cli.app",
-                "ddhub.distillation.methods.apm",
+                "ddhub.distillation.methods.apm.loop",
                 "sklearn.datasets",
                 "datasets",
                 "scipy.stats",

@@ -7,8 +7,10 @@ import ctypes
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,17 +23,33 @@ VERSION_3 = 0x20080522  # of the structures of capset(2)
 
 @dataclass(frozen=True)
 class Chosen:
-    """Kill -9 at the n-th call of a kind, counted from 1; at none, calls are counted and written to `counts`."""
+    """Kill -9 at the n-th call of a kind, counted from 1; at none, calls are counted and written to `counts`.
+
+    Args:
+        named: only renames to a file of such a name count, as `teacher_*-*05.pt`.
+    """
 
     where: Where | None = None
     number: int = 0
     counts: Path | None = None
+    named: str = "*"
 
 
 def command(
     words: list[str], folder: Path, home: Path, said: Path, chosen: Chosen | None = None, powerless: bool = False
 ) -> None:
-    """Run `ddhub WORDS...` in a folder.
+    """Run `ddhub WORDS...` in a folder; the arguments are those of `trouble`."""
+    with trouble(folder, home, said, chosen, powerless):
+        from ddhub.cli import app
+
+        app.main(words)
+
+
+@contextmanager
+def trouble(
+    folder: Path, home: Path, said: Path, chosen: Chosen | None = None, powerless: bool = False
+) -> Iterator[None]:
+    """Make of this process one that works in a folder and in which something goes wrong.
 
     Args:
         home: DDHUB_HOME.
@@ -53,10 +71,8 @@ def command(
             setattr(os, name, counted(getattr(os, name), name, counts, chosen))
     if powerless:
         drop_overrides()
-    from ddhub.cli import app
-
     try:
-        app.main(words)
+        yield
     finally:
         if chosen is not None and chosen.counts is not None:
             chosen.counts.write_text("\n".join(f"{name} {count}" for name, count in counts.items()))
@@ -66,6 +82,8 @@ def counted(call: Callable[..., Any], name: str, counts: dict[str, int], chosen:
     """A function of `os` that ends the process at the chosen call."""
 
     def calling(*args: Any, **named: Any) -> Any:
+        if name == "replace" and not fnmatch(Path(args[1]).name, chosen.named):
+            return call(*args, **named)
         counts[name] += 1
         due = chosen.where is not None and CALLS[chosen.where] == name and counts[name] == chosen.number
         if due and chosen.where != "after a rename":

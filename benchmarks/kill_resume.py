@@ -187,7 +187,7 @@ def main() -> None:
     context = multiprocessing.get_context("spawn" if given.compile else "forkserver")
     if not given.compile:
         context.set_forkserver_preload(
-            ["ddhub.api", "ddhub.distillation.methods.apm", "sklearn.datasets", "datasets", "scipy.stats"]
+            ["ddhub.api", "ddhub.distillation.methods.apm.loop", "sklearn.datasets", "datasets", "scipy.stats"]
         )
     begun = time.monotonic()
     with tempfile.TemporaryDirectory() as name:

@@ -100,7 +100,7 @@ def plan(
     resolved = recipe_files.read(str(recipe), changes.texts(overrides))
     from ddhub.distillation import planning
 
-    return planning.plan(resolved, Resources(**resources), planning.Told(images, classes, side), measure=measure)
+    return planning.plan(resolved, Resources(**resources), planning.SourceSize(images, classes, side), measure=measure)
 
 
 def push(
@@ -263,7 +263,7 @@ def evaluate(
     say(f"rows: {place.out / 'evaluation'}; summary: {place.out / ('README.md' if place.own else 'report.json')}")
     built = summaries.build(name, done)
     verdicts.warn_of(found.manifest, built)
-    return Evaluation.model_validate(built if probed is None else {**built, "probe": probed})
+    return Evaluation.model_validate(built if probed is None else {**built, "probe": probed.content()})
 
 
 def report(

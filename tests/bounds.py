@@ -18,15 +18,18 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 TRIED = ("datasets", "huggingface-hub", "timm")
 HELD = ("torch", "torchvision", "numpy", "pandas", "pyarrow", "safetensors", *TRIED)
-SUBSET = ["test_parquet", "test_sources", "test_nets", "test_hub", "test_publish", "test_layouts", "test_anyset"]
-SUBSET += ["test_end_to_end", "test_strangers_hub"]
+SUBSET = [
+    *("journeys/test_end_to_end", "hostile/test_strangers_hub", "unit/artifact/test_hub", "unit/artifact/test_parquet"),
+    *("unit/artifact/test_publish", "unit/data/test_sources", "unit/evaluation/test_find_set"),
+    *("unit/interop/test_layouts", "unit/training/test_architectures"),
+]
 # What the oldest releases do otherwise: the fixture's empty split, at which datasets 4.8 itself divides by zero (ddhub
 # writes none by it); timm 1.0.20 refuses images smaller than a patch, in a sentence; huggingface_hub 1.0 sends by LFS
 # what newer ones send by xet.
 LEFT_OUT = [
-    "test_sources.py::test_an_empty_split_is_refused",
-    "test_nets.py::test_timm_is_told_what_it_needs_of_a_small_image",
-    "test_publish.py::test_a_set_travels_by_xet",
+    "unit/data/test_sources.py::test_an_empty_split_is_refused",
+    "unit/training/test_architectures.py::test_timm_is_told_what_it_needs_of_a_small_image",
+    "unit/artifact/test_publish.py::test_a_set_travels_by_xet",
 ]
 
 

@@ -26,6 +26,15 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 from PIL import Image  # noqa: E402
 
+
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Journeys, and what strangers and faults do, are slow as a whole; modules of tests/unit say so themselves."""
+    for item in items:
+        if {"journeys", "hostile"} & set(item.path.parts):
+            item.add_marker(pytest.mark.slow)
+
+
 COLOURS = {"red": (200, 40, 40), "green": (40, 200, 40), "blue": (40, 40, 200)}
 MakeFolder = Callable[..., Path]
 

@@ -1,7 +1,7 @@
 """One parquet file of a set, as strangers may have made it: looked at first, then read a row group at a time.
 
-A few bytes can stand for any number of rows, or for rows of any size, so the footer is compared with what rows of a set
-can hold before anything is unpacked.
+A few bytes can stand for any number of rows, or for rows of any size. So the footer is compared with what rows of a set
+can hold. Nothing is unpacked before.
 """
 
 import contextlib

@@ -1,7 +1,7 @@
 """The Hub's client, and what it means when it fails.
 
-The token comes from where huggingface_hub looks for it (HF_TOKEN, or what `hf auth login` stored) and is never
-printed or written here; what the Hub says is scrubbed of it.
+The token comes from where huggingface_hub looks for it: HF_TOKEN, or what `hf auth login` stored. It is never printed
+or written here. It is taken out of what the Hub says.
 """
 
 import contextlib

@@ -13,7 +13,7 @@ import inspect
 import pkgutil
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -39,7 +39,7 @@ class Code:
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundPlugin:
     """A plug-in, and whose code it is."""
 
     plugin: Any
@@ -67,7 +67,7 @@ class Kind:
         """By the names of plug-ins of installed packages, which package it is, with its version."""
         return {name: " and ".join(sorted(map(_owner, entries))) for name, entries in self.installed().items()}
 
-    def find(self, name: str, sha256: str | None = None) -> Found:
+    def find(self, name: str, sha256: str | None = None) -> FoundPlugin:
         """Import one plug-in; whoever asks checks it against its contract.
 
         Args:
@@ -80,7 +80,7 @@ class Kind:
         if self.constant and is_path(name):
             return self._file(name, sha256)
         if name in self._own():
-            return Found(self._constant(importlib.import_module(f"{self.folder}.{name}"), f"{self.noun} {name}"))
+            return FoundPlugin(self._constant(importlib.import_module(f"{self.folder}.{name}"), f"{self.noun} {name}"))
         entries = self.installed().get(name, [])
         if not entries:
             hint = f"; a file is written ./{name}" if self.constant and name.endswith(".py") else ""
@@ -90,13 +90,13 @@ class Kind:
             raise UserError(f"{self.noun} {name}: is in two packages, {both}", next="pip uninstall one of them")
         package = _owner(entries[0])
         with _import_faults(f"{self.noun} {name} of {package}", next=f"pip install --upgrade {package.split()[0]}"):
-            return Found(entries[0].load(), Code(package))
+            return FoundPlugin(entries[0].load(), Code(package))
 
     def _own(self) -> list[str]:
         folder = importlib.import_module(self.folder).__path__ if self.folder else []
         return [module.name for module in pkgutil.iter_modules(folder) if not module.name.startswith("_")]
 
-    def _file(self, name: str, sha256: str | None) -> Found:
+    def _file(self, name: str, sha256: str | None) -> FoundPlugin:
         path = Path(name).expanduser()
         try:
             content = path.read_bytes()
@@ -110,7 +110,7 @@ class Kind:
             )
         with _import_faults(name):
             module = _executed(path.absolute(), content, known)
-        return Found(self._constant(module, name), Code(public_name(name), known))
+        return FoundPlugin(self._constant(module, name), Code(public_name(name), known))
 
     def _constant(self, module: ModuleType, where: str) -> Any:
         if not hasattr(module, self.constant):
@@ -121,6 +121,15 @@ class Kind:
 METHODS = Kind("method", "ddhub.methods", "METHOD", "ddhub.distillation.methods")
 LAYOUTS = Kind("layout", "ddhub.layouts", "LAYOUT", "ddhub.interop.layouts")
 ARCHITECTURES = Kind("architecture", "ddhub.architectures")  # ddhub's own are a table, ddhub/training/architectures.py
+
+
+def later(module: str, name: str) -> Callable[..., Any]:
+    """A function of a module that is imported when it is called, so that settings are read without torch."""
+
+    def call(*given: Any, **named: Any) -> Any:
+        return getattr(importlib.import_module(module), name)(*given, **named)
+
+    return call
 
 
 def public_name(name: str) -> str:

@@ -20,7 +20,7 @@ COMMANDS = (
 )
 
 
-class Group(click.Group):
+class CommandGroup(click.Group):
     """Commands that end in one sentence and exit code 1 when they fail; a fault of ours shows its traceback before."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -84,7 +84,7 @@ def _version(ctx: click.Context, parameter: click.Parameter, asked: bool) -> Non
         ctx.exit()
 
 
-@click.group(cls=Group, epilog=EXAMPLE, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=CommandGroup, epilog=EXAMPLE, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show versions and device."
 )

@@ -171,11 +171,13 @@ def distill(
 def _dry_run(reference: str, overrides: tuple[str, ...], out: str | None, as_json: bool, how: dict[str, Any]) -> None:
     """Print the recipe as it would be made, once everything that can be checked before work is."""
     from ddhub.base.resources import Resources
-    from ddhub.distillation import checks, starting
+    from ddhub.distillation import starting
 
     given = {name: value for name, value in how.items() if name not in ("minutes", "flips")}
     asked = Resources(**given)
     resolved, reasons = starting.resolved(reference, overrides, how["minutes"], how["flips"], asked)
+    from ddhub.distillation import checks  # with torch, which a faulty recipe needs not wait for
+
     checks.check(resolved, Path(out or Path("distilled") / resolved.name), asked, dry=True)
     for line in reasons:
         click.echo(line, err=True)

@@ -141,10 +141,10 @@ def _advice(name: str) -> str:
 
 def split_names(spec: SourceSpec) -> list[str] | None:
     """The splits of a source, as far as they can be known without reading it; None where they cannot."""
-    import datasets
-
     if spec.dataset == "digits" and spec.path is None:
         return ["train", "test"]
+    import datasets
+
     local = Path(spec.path or spec.dataset).expanduser()
     saved = splits.saved(local) if is_local(spec) else {}
     try:

@@ -7,6 +7,7 @@ Shapes: N images, C channels, H W sides (equal).
 """
 
 import hashlib
+import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -282,24 +283,38 @@ def _part(whole: columns.Labels, spec: SourceSpec, tested: bool) -> columns.Labe
 
 def _digits(spec: SourceSpec, split: str) -> Split:
     """scikit-learn's digits: 1,797 grey 8x8 images, of which a fixed stratified fifth is the test split."""
-    from sklearn.datasets import load_digits
-
     if spec.hold_out is not None:
         raise UserError("source.hold_out: digits has a test split", next="drop source.hold_out")
     if split not in ("train", "test"):
         raise UserError(f"source: digits has no split '{split}'; it has train and test")
-    data = load_digits()
-    images = torch.from_numpy((data.images * (255 / 16)).round().astype(np.uint8)).unsqueeze(1)
-    labels = torch.from_numpy(data.target.astype(np.int64))
+    table = _digits_table()
+    pixels = (table[:, :-1].reshape(-1, 8, 8) * (255 / 16)).round().astype(np.uint8)
+    images, labels = torch.from_numpy(pixels).unsqueeze(1), torch.from_numpy(table[:, -1].astype(np.int64))
     train, test = hold_out(labels, 0.2, seed=0)
     index = train if split == "train" else test
     images, labels = images[index], labels[index]
-    classes = tuple(str(name) for name in data.target_names)
+    classes = tuple(str(digit) for digit in range(10))
     if spec.resolution not in (None, 8) or spec.channels == 3:
         raise UserError("source: digits are 8x8 with one channel and are kept so; drop resolution and channels")
     found = spec.model_copy(update={"resolution": 8, "channels": 1, "image": "image", "label": "label"})
     content = image_cache.fingerprint([images.numpy()], images.shape, labels.numpy(), classes)
     return Split(images, labels, classes, content, found)
+
+
+def _digits_table() -> np.ndarray:
+    """What scikit-learn's `load_digits` reads, (1797, 65): 64 pixels from 0 to 16 and a label.
+
+    The file is read here because importing scikit-learn takes two seconds.
+    """
+    package = importlib.util.find_spec("sklearn")
+    assert package is not None and package.submodule_search_locations
+    path = Path(package.submodule_search_locations[0], "datasets", "data", "digits.csv.gz")
+    if not path.is_file():  # of some other release
+        from sklearn.datasets import load_digits
+
+        data = load_digits()
+        return np.column_stack([data.data, data.target])
+    return np.loadtxt(path, delimiter=",")
 
 
 def _key(images: Encoded) -> list[Any]:

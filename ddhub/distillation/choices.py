@@ -32,7 +32,7 @@ SCHEDULES = (1.0, 0.5, 0.25)  # shares of the whole schedule
 
 
 @dataclass(frozen=True)
-class Asked:
+class PictureOptions:
     """What the user decided; None and empty leave it to ddhub."""
 
     minutes: float = MINUTES  # that distilling may take here
@@ -67,7 +67,7 @@ class Size:
     schedule: float  # share of the whole schedule
 
 
-def start(held: Holdings, asked: Asked) -> Choice:
+def start(held: Holdings, asked: PictureOptions) -> Choice:
     """Choose a recipe: the largest network and resolution whose whole schedule fits, or else the smallest of all.
 
     Raises:
@@ -86,7 +86,7 @@ def start(held: Holdings, asked: Asked) -> Choice:
     return replace(chosen, reasons=[*_reasons(held, asked, size, chosen.recipe), _time(chosen.seconds, asked.minutes)])
 
 
-def sizes(held: Holdings, asked: Asked) -> Iterator[Size]:
+def sizes(held: Holdings, asked: PictureOptions) -> Iterator[Size]:
     """Sizes to try, the most work first: less resolution before narrower networks, a shorter schedule last."""
     if asked.resolution is not None:
         sides: Sequence[int] = [asked.resolution]
@@ -103,7 +103,7 @@ def sizes(held: Holdings, asked: Asked) -> Iterator[Size]:
 
 def _seconds(recipe: Recipe, held: Holdings, resources: Resources) -> float:
     """Seconds that distilling takes here, as `ddhub plan` tells them."""
-    told = planning.Told(held.images, len(held.classes), recipe.source.resolution)
+    told = planning.SourceSize(held.images, len(held.classes), recipe.source.resolution)
     return planning.plan(recipe, resources, told).sum.wall_seconds
 
 
@@ -117,12 +117,12 @@ def _validation(held: Holdings) -> float:
     return 0.2 if held.smallest < FEW else 0.1
 
 
-def _ipc(held: Holdings, asked: Asked) -> int:
+def _ipc(held: Holdings, asked: PictureOptions) -> int:
     real = training_images(held)
     return asked.ipc or next((ipc for ipc in IPCS if ipc * REAL_PER_IMAGE <= real), 1)
 
 
-def name_of(spec: SourceSpec, asked: Asked) -> str:
+def name_of(spec: SourceSpec, asked: PictureOptions) -> str:
     """A valid name: as asked, or as near to the source's as one can be."""
     if asked.name is not None:
         return check_name(asked.name)
@@ -135,7 +135,7 @@ def _depth(side: int) -> int:
     return max((depth for known, depth in CONVNET_DEPTH.items() if known <= side), default=1)
 
 
-def _written(held: Holdings, asked: Asked, size: Size) -> Choice:
+def _written(held: Holdings, asked: PictureOptions, size: Size) -> Choice:
     """The recipe of a size as commented YAML."""
     spec, classes, ipc = held.spec, len(held.classes), _ipc(held, asked)
     arch = f"convnet{_depth(size.side)}_w{size.width}"
@@ -197,7 +197,7 @@ def _scalar(value: Any) -> str:
     return to_yaml({"": value}).partition(": ")[2].strip()
 
 
-def _reasons(held: Holdings, asked: Asked, size: Size, recipe: Recipe) -> list[str]:
+def _reasons(held: Holdings, asked: PictureOptions, size: Size, recipe: Recipe) -> list[str]:
     """What was chosen and why, a line each."""
     classes, smallest = counted(len(held.classes), "class"), counted(held.smallest, "picture")
     told = [f"pictures: {held.images:,} of {classes}; the smallest class has {smallest}"]

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -26,6 +27,7 @@ from ddhub.base import files, jobs, mapped, progress
 from ddhub.base.errors import UserError
 from ddhub.base.log import say
 from ddhub.base.resources import Resources
+from ddhub.base.schema import Strict
 from ddhub.base.units import duration
 from ddhub.distillation import packaging, pipeline
 from ddhub.distillation.plan import history
@@ -35,8 +37,8 @@ from ddhub.training.loop import Run
 
 
 @dataclass(frozen=True)
-class Request:
-    """What groups are made from, in small words from which any process, also on another machine, prepares its Task."""
+class GroupRequest:
+    """What groups are made from; it can be pickled, and any process on any machine prepares its Task from it."""
 
     recipe: str  # as JSON, its local paths from the root
     out: Path  # from the root
@@ -51,21 +53,40 @@ class Request:
 class Shared:
     """What all groups share; sent to another process as its request, and prepared again there."""
 
-    request: Request
+    request: GroupRequest
     task: Task
 
-    def __reduce__(self) -> tuple[Callable[[Request], "Shared"], tuple[Request]]:
+    def __reduce__(self) -> tuple[Callable[[GroupRequest], "Shared"], tuple[GroupRequest]]:
         return again, (self.request,)
 
 
 @dataclass(frozen=True)
-class Group:
+class FinishedGroup:
     """A finished group, as read back from its file."""
 
     images: Tensor  # float32 (M, C, H, W)
     labels: Tensor  # int64 (M,)
     seconds: float  # of distilling, over all resumptions
     peak_bytes: int  # that its process held
+
+
+class Settled(Strict):
+    """groups.json: how every group of a set is made, as the first process froze it."""
+
+    threads: int  # CPU threads of one group
+    teachers: list[str]  # sha256 of each
+
+    @classmethod
+    def kept(cls, path: Path) -> "Settled":
+        """The content of a groups.json.
+
+        Raises:
+            UserError: naming a file that is none.
+        """
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except ValidationError as fault:
+            raise UserError(f"{path}: damaged", next=f"rm {path}, then the same command writes it anew") from fault
 
 
 def make(
@@ -139,7 +160,7 @@ def begin(
     teachers = [(path.name, files.sha256(path)) for path in (task.teachers.files if task.teachers else ())]
     threads = threads_each(asked.threads, task.decisions.threads, engine)
     threads = _settled(out, threads, [sha256 for _, sha256 in teachers])
-    request = Request(
+    request = GroupRequest(
         recipe=recipe.model_dump_json(),
         out=out.absolute(),
         begun=(out / STATE / RUN).read_bytes(),
@@ -188,7 +209,7 @@ def _write(synthetic: SyntheticSet, seconds: float, run: Run, path: Path) -> Non
     files.write_bytes(path, save(content, {"ddhub": json.dumps(facts)}))
 
 
-def read(path: Path) -> Group:
+def read(path: Path) -> FinishedGroup:
     """Read a group back.
 
     Raises:
@@ -198,7 +219,7 @@ def read(path: Path) -> Group:
         with safe_open(path, "pt") as file:
             facts = json.loads((file.metadata() or {})["ddhub"])
             images, labels = file.get_tensor("images"), file.get_tensor("labels")
-        return Group(images, labels, float(facts["seconds"]), int(facts["peak_bytes"]))
+        return FinishedGroup(images, labels, float(facts["seconds"]), int(facts["peak_bytes"]))
     except (OSError, SafetensorError, KeyError, ValueError, TypeError) as fault:
         raise UserError(
             f"{path}: not a group's file ({' '.join(str(fault).split())[:100]})",
@@ -224,7 +245,7 @@ def _package(shared: Shared, paths: list[Path], out: Path, seconds: dict[str, fl
 
 
 @functools.lru_cache(maxsize=1)
-def again(request: Request) -> Shared:
+def again(request: GroupRequest) -> Shared:
     """What groups share, in this process, prepared for its first group.
 
     Raises:
@@ -245,14 +266,14 @@ def again(request: Request) -> Shared:
         ) from fault
 
 
-def _folder(request: Request) -> Path:
+def _folder(request: GroupRequest) -> Path:
     """Where a group's checkpoints go: the set's own folder, or the cache of a machine that does not see it."""
     if (request.out / STATE / RUN).exists():
         return request.out
     return files.home() / "groups" / files.digest([request.recipe, str(request.out)])[:24]
 
 
-def _check_teachers(request: Request) -> None:
+def _check_teachers(request: GroupRequest) -> None:
     """A job trains no teachers: on another machine they could be others."""
     for name, sha256 in request.teachers:
         path = files.home() / "teachers" / name
@@ -282,13 +303,13 @@ def _settled(out: Path, threads: int, teachers: list[str]) -> int:
     path = out / STATE / "groups.json"
     with files.locked(out / STATE / "begin.lock"):
         if not path.exists():
-            files.write_json(path, {"threads": threads, "teachers": teachers})
-        begun = json.loads(path.read_text())
-    if begun["teachers"] != teachers:
+            files.write_json(path, Settled(threads=threads, teachers=teachers).model_dump())
+        begun = Settled.kept(path)
+    if begun.teachers != teachers:
         raise UserError(
             f"{out}: its groups were begun with other teachers than those in {files.home() / 'teachers'}",
             next="let DDHUB_HOME be one folder that every machine sees, or choose another --out",
         )
-    if begun["threads"] != threads:
-        say(f"{out}: groups go on as they were begun, with {begun['threads']} threads each")
-    return int(begun["threads"])
+    if begun.threads != threads:
+        say(f"{out}: groups go on as they were begun, with {begun.threads} threads each")
+    return begun.threads

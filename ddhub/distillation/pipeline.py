@@ -217,7 +217,7 @@ def lessons(task: Task, checkpoint_seconds: float) -> teaching.Lessons:
 
 @dataclass(frozen=True)
 class SentLessons:
-    """Lessons in small words, from which a worker process prepares them."""
+    """Lessons in a form that can be pickled; a worker process prepares them from it."""
 
     recipe: str  # as JSON, its local paths from the root
     out: Path  # from the root; begun

@@ -11,7 +11,7 @@ from ddhub.distillation.plan.document import Plan
 
 
 @dataclass(frozen=True)
-class Told:
+class SourceSize:
     """What is said of a source that nobody knows; None takes what is known."""
 
     images: int | None = None  # of its train split
@@ -19,7 +19,7 @@ class Told:
     side: int | None = None  # of its images, in pixels
 
 
-def plan(recipe: Recipe, asked: Resources, told: Told, *, measure: bool = False) -> Plan:
+def plan(recipe: Recipe, asked: Resources, told: SourceSize, *, measure: bool = False) -> Plan:
     """What distilling a recipe here will take, phase by phase; neither data nor network is used.
 
     Args:

@@ -21,7 +21,7 @@ from ddhub.data.spec import is_local
 from ddhub.distillation import recipes
 
 if TYPE_CHECKING:
-    from ddhub.distillation.choices import Asked, Choice
+    from ddhub.distillation.choices import Choice, PictureOptions
 
 
 def is_pictures(reference: str) -> bool:
@@ -74,7 +74,7 @@ def init(
     from ddhub.data import look
     from ddhub.distillation import choices
 
-    asked = choices.Asked(minutes, flips, name, ipc, resolution, Resources(**resources))
+    asked = choices.PictureOptions(minutes, flips, name, ipc, resolution, Resources(**resources))
     spec = look.spec_of(str(source))
     path = Path(out) if out is not None else Path(f"{choices.name_of(spec, asked)}.yaml")
     refuse_there(path)  # before the look, which can take minutes
@@ -83,7 +83,7 @@ def init(
     return Start(recipe=str(path), name=found.name, chosen=found.reasons, seconds=found.seconds)
 
 
-def begin(place: str, asked: "Asked") -> tuple[Path, "Choice | None"]:
+def begin(place: str, asked: "PictureOptions") -> tuple[Path, "Choice | None"]:
     """The file of the recipe for a folder of pictures or a Hub dataset, and what is chosen, or None where it is there.
 
     A file that an earlier call wrote for the same pictures is gone on with.
@@ -142,7 +142,9 @@ def resolved(
     return recipes.resolve(data, found.name, overrides), found.reasons
 
 
-def asked_of(reference: str, minutes: float | None, flips: bool | None, resources: Resources) -> "Asked | None":
+def asked_of(
+    reference: str, minutes: float | None, flips: bool | None, resources: Resources
+) -> "PictureOptions | None":
     """What the user decided of pictures; None for a recipe.
 
     Raises:
@@ -151,7 +153,7 @@ def asked_of(reference: str, minutes: float | None, flips: bool | None, resource
     if is_pictures(reference):
         from ddhub.distillation import choices
 
-        return choices.Asked(choices.MINUTES if minutes is None else minutes, flips, resources=resources)
+        return choices.PictureOptions(choices.MINUTES if minutes is None else minutes, flips, resources=resources)
     for option, given in (("--minutes", minutes), ("--no-flips", flips)):
         if given is not None:
             raise UserError(f"{option}: of pictures; a recipe says its steps and augmentation", next="--set KEY=VALUE")

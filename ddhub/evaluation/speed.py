@@ -30,8 +30,8 @@ FORMAT = "channels_last"  # frozen too, of a card
 def settle(bench: Bench, out: Path, sharded: bool = False) -> Bench:
     """The bench with what is fastest here decided for every architecture, and frozen in the folder of its rows.
 
-    Shards divide one list of jobs among them, so those that share the folder train as many seeds at once on every kind
-    of machine: what the first of them found.
+    Shards divide one list of jobs among them. So those that share the folder all train as many seeds at once as the
+    first of them found to be fastest.
     """
     chosen = {arch: _settled(bench, arch, out, sharded) for arch in bench.decisions}
     request = replace(bench.request, decided=tuple(chosen.items()))

@@ -1,6 +1,7 @@
 """The dataset card: manifest and report in, README.md out; a pure function, strict about what is missing."""
 
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -50,22 +51,12 @@ def render(manifest: Manifest, recipe: dict[str, Any], report: dict[str, Any] | 
         report: report.json's content, or None before any evaluation.
         info: what `describe` says of the data files.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(shipped("cards")),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,  # Markdown, not HTML; names are made inert by `plain`, `code` and `literal`
-    )
-    environment.filters |= {"size": size, "duration": duration, "percent": _percent}
-    environment.filters |= {"plain": plain, "code": code, "literal": literal, "ipc_text": ipc_text}
     title = _title(manifest, recipe)
     rows = report["rows"] if report else []
     images = info["splits"][0]["num_examples"]
     header = _header(manifest, title, images, info)
     script = card_script.context(manifest)
-    return environment.get_template("dataset.md.j2").render(
+    return _template().render(
         script,
         header=yaml.dump(header, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=2**31).rstrip(),
         title=title,
@@ -88,6 +79,22 @@ def render(manifest: Manifest, recipe: dict[str, Any], report: dict[str, Any] | 
         hardware=", ".join(sorted({str(row.get("hardware", "hardware not named")) for row in rows})),
         expected=_expected(manifest, report, script["home"]),
     )
+
+
+@cache
+def _template() -> jinja2.Template:
+    """The card's template; compiling it takes longer than filling it in."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(shipped("cards")),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # Markdown, not HTML; names are made inert by `plain`, `code` and `literal`
+    )
+    environment.filters |= {"size": size, "duration": duration, "percent": _percent}
+    environment.filters |= {"plain": plain, "code": code, "literal": literal, "ipc_text": ipc_text}
+    return environment.get_template("dataset.md.j2")
 
 
 def _title(manifest: Manifest, recipe: Any) -> str:

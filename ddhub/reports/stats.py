@@ -42,9 +42,9 @@ def protocol_of(row: Row) -> str:
 def compare(rows: Sequence[Row], a: str = "distilled", b: str = "random") -> list[Row]:
     """How the accuracy of data `a` differs from that of data `b`, per architecture, protocol and test set.
 
-    Rows are paired by seed: a seed gives both the same initial weights and order of augmentation, so their difference
-    varies less than either. `differs` is True where the 95% interval of the mean difference leaves out zero, None
-    where there are fewer than two pairs; `disjoint` says whether the two 95% intervals do not even touch.
+    Rows are paired by seed. A seed gives both the same initial weights and order of augmentation, so their difference
+    varies less than either. `differs` says whether the 95% interval of the mean difference leaves out zero. It is None
+    where there are fewer than two pairs. `disjoint` says whether the 95% intervals of both means do not touch.
     """
     found = []
     places: dict[tuple[str, str, Any], list[Row]] = {}
@@ -154,9 +154,10 @@ def _by_arch(rows: Iterable[Row], data: str, protocol: str | None) -> dict[str, 
 def dd_ranking(rows: Sequence[Row], arch: str, protocol: str = "native") -> Row:
     """DD-Ranking's label-robust and augmentation-robust scores from fractions, each with its components.
 
-    LRS weighs how far hard labels fall behind full data (HLR, smaller is better) against how far the set's own
-    protocol is ahead of random images (IOR); ARS averages the lead over random with and without augmentation. Both are
-    mapped by (e^x - e^-1) / (e - e^-1), so that 0.269 is no lead and no loss (github.com/NUS-HPC-AI-Lab/DD-Ranking).
+    HLR is how far hard labels fall behind full data: smaller is better. IOR is how far the set's own protocol is ahead
+    of random images. LRS weighs the two against each other. ARS averages the lead over random images with augmentation
+    and without. Both scores are mapped by (e^x - e^-1) / (e - e^-1): 0.269 is no lead and no loss
+    (github.com/NUS-HPC-AI-Lab/DD-Ranking).
     A score is None where a component was not run. Rates here are the protocols', not chosen on test data.
     """
     means = {(e["protocol"], e["data"]): e["mean"] for e in summarise([row for row in rows if row["arch"] == arch])}

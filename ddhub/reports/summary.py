@@ -11,6 +11,7 @@ from ddhub.artifact import manifest
 from ddhub.artifact.manifest import Manifest
 from ddhub.base import files, strict_json
 from ddhub.evaluation import results
+from ddhub.evaluation.probe.outcome import Outcome
 from ddhub.reports import stats
 
 Entry = dict[str, Any]
@@ -109,8 +110,8 @@ def save(record: Manifest, rows_folder: Path, path: Path) -> Entry:
 def _probed(record: Manifest, path: Path) -> Entry | None:
     """What `ddhub/evaluation/probe/check.py` wrote of this very payload."""
     found = strict_json.known(path)
-    same = found.get("payload") == manifest.identity(record.files)
-    return {key: value for key, value in found.items() if key not in ("key", "payload")} if same else None
+    outcome = Outcome.kept(found) if found.get("payload") == manifest.identity(record.files) else None
+    return None if outcome is None else outcome.content()
 
 
 def agrees(kept: Any, built: Entry) -> bool:

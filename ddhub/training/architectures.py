@@ -4,7 +4,8 @@ Short names resolve in TABLE, then among what installed packages offer (entry po
 `ddhub.architectures`, each a `Build`); `timm:NAME` is always timm's own. `_wN` after a name of TABLE makes the network
 N wide. `frozen:NAME` is a linear classifier of a pretrained backbone's features (frozen.py). The networks themselves,
 and their stems for small images, are in field_networks.py.
-Ours are registered with timm as `ddhub_NAME`; nothing of timm's is overwritten.
+Ours are registered with timm as `ddhub_NAME` when timm is imported; nothing of timm's is overwritten. timm takes
+seconds to import, which only its own networks wait for.
 Shapes: B images, C channels, S side, K classes.
 """
 
@@ -13,16 +14,14 @@ import traceback
 from functools import cache, partial
 from typing import Any
 
-import timm
 import torch
-from timm.models import register_model
 from torch import Tensor, nn
 
 from ddhub.base import limits, plugins, seeds
 from ddhub.base.errors import UserError
 from ddhub.base.schema import did_you_mean
 from ddhub.training import frozen
-from ddhub.training.field_networks import TABLE, Build
+from ddhub.training.field_networks import TABLE, Build, ConvNet
 
 # What the code of a model raises that cannot run.
 FAULTS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
@@ -33,7 +32,19 @@ BY_BATCH = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)  # norms over the im
 COMPILED = ("convnet",)  # families that compiling was measured to pay for (benchmarks/README.md)
 
 
+@cache
+def with_timm() -> Any:
+    """The module timm, with our networks in its registry."""
+    import timm
+
+    for name, build in TABLE.items():
+        _register(name, build)
+    return timm
+
+
 def _register(name: str, build: Build) -> None:
+    from timm.models import register_model
+
     def entry(
         pretrained: bool = False, num_classes: int = 10, in_chans: int = 3, img_size: int = 32, **_: object
     ) -> nn.Module:
@@ -44,10 +55,6 @@ def _register(name: str, build: Build) -> None:
     entry.__name__ = f"ddhub_{name}"
     entry.__module__ = __name__
     register_model(entry)
-
-
-for _name, _build in TABLE.items():
-    _register(_name, _build)
 
 
 def resolve(arch: str) -> Build:
@@ -73,12 +80,12 @@ def resolve(arch: str) -> Build:
         return partial(TABLE[narrowed[1]], width=int(narrowed[2]))
     if arch.startswith("timm:"):
         name = arch.removeprefix("timm:")
-        if not timm.is_model(name):
-            raise UserError(f"arch '{arch}': timm has no such model{did_you_mean(name, timm.list_models())}")
+        if not with_timm().is_model(name):
+            raise UserError(f"arch '{arch}': timm has no such model{did_you_mean(name, with_timm().list_models())}")
         return partial(_timm, name)
     if arch in plugins.ARCHITECTURES.installed():
         return _installed(arch)
-    if timm.is_model(arch):
+    if with_timm().is_model(arch):
         raise UserError(f"arch '{arch}': not one of ddhub's own names, but timm has it", next=f"write timm:{arch}")
     raise UserError(
         f"arch '{arch}': unknown{did_you_mean(arch, names())}",
@@ -103,7 +110,9 @@ def _installed(arch: str) -> Build:
 
 def _timm(name: str, classes: int, channels: int, side: int) -> nn.Module:
     """timm's model as timm builds it; told the image's size where it takes one and runs at it."""
-    return timm.create_model(name, num_classes=classes, in_chans=channels, **_told(name, classes, channels, side))
+    return with_timm().create_model(
+        name, num_classes=classes, in_chans=channels, **_told(name, classes, channels, side)
+    )
 
 
 @cache
@@ -117,7 +126,7 @@ def _told(name: str, classes: int, channels: int, side: int) -> dict[str, Any]:
     for told in (sized, {**sized, "dynamic_img_pad": True}, {}):
         try:
             with torch.random.fork_rng(devices=[]), torch.device("meta"), torch.no_grad():
-                net = timm.create_model(name, num_classes=classes, in_chans=channels, **told)
+                net = with_timm().create_model(name, num_classes=classes, in_chans=channels, **told)
                 net(torch.zeros(2, channels, side, side))
             return told
         except FAULTS as fault:
@@ -134,7 +143,7 @@ def family(arch: str) -> str:
     if frozen.is_frozen(arch):
         return "frozen"
     if arch.startswith("timm:"):
-        return timm.model_entrypoint(arch.removeprefix("timm:")).__module__.rpartition(".")[2]
+        return with_timm().model_entrypoint(arch.removeprefix("timm:")).__module__.rpartition(".")[2]
     stem = re.split(r"[0-9_]", arch)[0]
     return "vision_transformer" if stem == "vit" else stem
 
@@ -227,12 +236,18 @@ def training_flops(arch: str, channels: int, side: int, images: float) -> float:
 @cache
 def forward_flops(arch: str, channels: int, side: int) -> int:
     """FLOPs of one image's forward pass, counted on shapes alone."""
-    from torch.utils.flop_counter import FlopCounterMode
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        return flops(resolve(arch)(2, channels, side).eval(), channels, side)
 
-    with torch.random.fork_rng(devices=[]), torch.device("meta"), torch.no_grad():
-        net = resolve(arch)(2, channels, side).eval()
-        with FlopCounterMode(display=False) as counter:
-            net(torch.zeros(1, channels, side, side))
+
+def flops(net: nn.Module, channels: int, side: int) -> int:
+    """FLOPs of one image's forward pass through a network, which may lie on the device `meta`."""
+    if isinstance(net, ConvNet):
+        return net.flops(side)
+    from torch.utils.flop_counter import FlopCounterMode  # with torch's compiler, which takes seconds to import
+
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        net(torch.zeros(1, channels, side, side, device=next(net.parameters()).device))
     return int(counter.get_total_flops())
 
 

@@ -197,8 +197,8 @@ def send(tensors: Sequence[Tensor], where: torch.device | str) -> list[Tensor]:
 def keep_freed_memory() -> bool:
     """Tell glibc to keep freed memory for the next step instead of giving it back to the kernel.
 
-    Every training step frees and takes the same tens of megabytes; fresh pages from the kernel each time, zeroed by it,
-    cost up to half the speed on a CPU (benchmarks/README.md). A higher threshold for mapped blocks would not do:
+    Every training step frees and takes the same tens of megabytes. The kernel zeroes fresh pages, which costs up to
+    half the speed on a CPU (benchmarks/README.md). A higher threshold for mapped blocks would not do:
     glibc stops at 32 MiB, and the first activations of a ConvNet of width 128 are 50. Elsewhere nothing happens.
     """
     try:

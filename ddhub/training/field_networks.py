@@ -1,5 +1,6 @@
 """The field's networks and their widths: ConvNet, AlexNet, and ResNet, VGG and ViT with stems for small images.
 
+The last three are timm's, which is imported where they are built: it takes seconds.
 Shapes: B images, C channels, S side, K classes.
 """
 
@@ -7,9 +8,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import timm
-from timm.models.resnet import BasicBlock
-from timm.models.vgg import VGG, ConvMlp, cfgs
 from torch import Tensor, nn
 
 SMALL = 64  # sides up to this get a low-resolution stem
@@ -47,6 +45,12 @@ class ConvNet(nn.Module):
         """Logits: (B, C, S, S) to (B, K)."""
         return self.classifier(self.embed(x))
 
+    def flops(self, side: int) -> int:
+        """FLOPs of one image of that side: two for every weight at every place that it is applied at."""
+        convolutions = [layer.weight.numel() for layer in self.features if isinstance(layer, nn.Conv2d)]
+        applied = sum(count * (side >> block) ** 2 for block, count in enumerate(convolutions))
+        return 2 * (applied + self.classifier.weight.numel())
+
 
 class AlexNet(nn.Module):
     """The field's AlexNet for 32 px, five convolutions and one linear layer; it carries no normalisation.
@@ -80,6 +84,9 @@ def _instance_norm(width: int, **_: object) -> nn.Module:
 def _resnet(
     classes: int, channels: int, side: int, name: str = "resnet18", norm: Any = nn.BatchNorm2d, width: int = 64
 ) -> nn.Module:
+    import timm
+    from timm.models.resnet import BasicBlock
+
     stages = tuple(width * 2**stage for stage in range(4))
     # timm opens with residual branches of zero. The rest is normalised image by image, and its mean over pixels tells
     # images hardly apart: with instance norm such a network stays at chance. The field's ResNet has no such zeros.
@@ -98,6 +105,8 @@ def _resnet(
 
 
 def _vgg11(classes: int, channels: int, side: int, norm: Any = nn.BatchNorm2d, width: int = 64) -> nn.Module:
+    from timm.models.vgg import VGG, ConvMlp, cfgs
+
     widths = [size if isinstance(size, str) else size * width // 64 for size in cfgs["vgg11"]]
     small = side <= SMALL
     net: Any = VGG(
@@ -125,6 +134,8 @@ def _thin_out_pools(features: Any, side: int, norm: Any) -> None:
 
 
 def _vit_tiny(classes: int, channels: int, side: int, width: int = 192) -> nn.Module:
+    import timm
+
     patch = max(1, side // (4 if side <= 8 else 8))
     if side % patch:
         raise ValueError(f"{side} pixels do not divide into patches of {patch}")

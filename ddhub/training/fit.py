@@ -105,7 +105,7 @@ def fit_many(
     None stands for one that diverged; the others are none the worse for it.
 
     Each has the initialisation, order and augmentation that `fit` gives its seed, so it ends where `fit` would, up to
-    rounding: within 1e-3 of every weight's scale after a few dozen steps (tests/test_together.py).
+    rounding: within 1e-3 of every weight's scale after a few dozen steps (test_together.py).
 
     Args:
         examples: of each network, as many for all.
@@ -187,8 +187,8 @@ def _backward_many(network: Network, weights: Weights, batch: Batch, protocol: P
 def _backward(network: Network, weights: Weights, batch: Batch, protocol: Protocol) -> Tensor:
     """Add the gradient of a batch's loss to the weights', in micro-batches where memory is short; the loss.
 
-    A micro-batch counts by its share of the images, so the sum is the whole batch's gradient up to rounding; batch
-    norms, where a network has some, see the micro-batch alone.
+    A micro-batch counts by its share of the images, so the sum is the whole batch's gradient up to rounding. Batch
+    norms see the micro-batch alone.
     """
     inputs, labels, targets = batch
     size = network.decisions.micro_batch or len(labels)

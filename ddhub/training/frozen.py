@@ -14,7 +14,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
@@ -56,6 +55,8 @@ def split(arch: str) -> tuple[str, Path | None]:
     Raises:
         UserError: for a model that timm does not have, has no weights for, or a file that is not there.
     """
+    import timm
+
     name, at, file = arch.removeprefix(PREFIX).partition("@")
     if not timm.is_model(name):
         raise UserError(f"arch '{arch}': timm has no model '{name}'{did_you_mean(name, timm.list_models())}")
@@ -99,6 +100,8 @@ def load(arch: str) -> Backbone:
     Raises:
         UserError: where the weights are not here and cannot be fetched, or are not this model's.
     """
+    import timm
+
     name, file = split(arch)
     with progress.busy(f"{title(arch)}: loading its weights"):
         net = _published(arch, name) if file is None else _of_file(name, file)
@@ -117,6 +120,8 @@ def load(arch: str) -> Backbone:
 
 def _published(arch: str, name: str) -> nn.Module:
     """timm's model with its published weights."""
+    import timm
+
     try:
         net: nn.Module = timm.create_model(name, pretrained=True, num_classes=0)
     except FAULTS as fault:
@@ -129,6 +134,8 @@ def _published(arch: str, name: str) -> nn.Module:
 
 def _of_file(name: str, file: Path) -> nn.Module:
     """timm's model with the weights of a file; its classifier is left out, and nothing else may be missing."""
+    import timm
+
     net: nn.Module = timm.create_model(name, pretrained=False, num_classes=0)
     try:
         found = load_file(file) if file.suffix == ".safetensors" else _unpickled(file)
@@ -142,6 +149,8 @@ def _of_file(name: str, file: Path) -> nn.Module:
 
 def _unpickled(file: Path) -> Any:
     """The weights in a file of torch's, of which nothing is run."""
+    import timm
+
     logging.getLogger("timm").setLevel(logging.ERROR)
     try:
         return timm.models.load_state_dict(str(file), weights_only=True)

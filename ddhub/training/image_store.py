@@ -1,8 +1,8 @@
 """Synthetic images with what their optimiser remembers, in files: a run's memory does not grow with its set.
 
-Rows are read when a student is to learn them and written back when others take their turn. Between two checkpoints of
-the run every row's old values are put aside before they are first overwritten, so that a run that was killed finds the
-files as its checkpoint knows them, at whatever moment it died.
+Rows are read when a student is to learn them and written back when others take their turn. Between two
+checkpoints, a row's old values are put aside before they are first overwritten. So a run that was killed at any moment
+finds the files as its checkpoint knows them.
 Shapes: M images, B rows of them, C H W image.
 """
 

@@ -1,7 +1,8 @@
 """A run's memory as a setting: how many images may be worked on at once, found by rehearsing a step or two.
 
-What counts is what a run takes for itself: of a GPU what torch reserved; otherwise the process's anonymous memory,
-which leaves out the pages of files (libraries, real images, the store of synthetic ones) that the system may drop.
+What counts is what a run takes for itself. Of a GPU, that is what torch reserved. Otherwise it is the process's
+anonymous memory. Pages of files are left out, because the system may drop them: libraries, real images, the store of
+synthetic ones.
 """
 
 import contextlib

@@ -1,10 +1,10 @@
 """3x3 convolutions with 4 times fewer multiplications, for wide layers in float32 on a CPU.
 
-Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", arXiv:1509.09308, section 4.3, F(4x4, 3x3): tiles
-of 6x6 inputs that overlap by 2 become tiles of 4x4 outputs by 36 products instead of 144. The weights' gradient is
+Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", arXiv:1509.09308, section 4.3, F(4x4, 3x3). Tiles
+of 6x6 inputs that overlap by 2 become tiles of 4x4 outputs, by 36 products instead of 144. The weights' gradient is
 taken in the same domain. Results differ from a direct convolution's by rounding (1e-5 of the largest value). Transforms
-move memory and save arithmetic, so the layer must be wide: at 128 channels a step of a ConvNet is about 1.3 times as
-fast (benchmarks/distill_cycle.py), at 32 it is not.
+move memory and save arithmetic, so the layer must be wide. At 128 channels a step of a ConvNet is about 1.3 times as
+fast (benchmarks/distill_cycle.py). At 32 it is not.
 Shapes: N images, C input and O output channels, H W image, T = N * H/4 * W/4 tiles.
 """
 

@@ -6,7 +6,6 @@ fault that it found. Commands run in processes forked from one that has loaded t
 
 import errno
 import json
-import multiprocessing
 import os
 import resource
 import shutil
@@ -14,15 +13,12 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
+import faulty
+import processes
 import pytest
 import torch
 from click.testing import CliRunner
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-
-import faulty
 from conftest import QUICK
 
 from ddhub import api
@@ -37,16 +33,6 @@ from ddhub.training.loop import Run
 
 DISTILL = ["distill", "digits_ipc1", "--out=set", "--threads=1", *(f"--set={text}" for text in QUICK)]
 MERGE = ["merge", "one", "two", "--out=set"]
-CONTEXT = multiprocessing.get_context("forkserver")
-
-
-@pytest.fixture(scope="module")
-def forks():
-    """Processes that begin where the libraries are loaded."""
-    CONTEXT.set_forkserver_preload(
-        ["faulty", "ddhub.api", "ddhub.cli.app", "sklearn.datasets", "datasets", "scipy.stats"]
-    )
-    return CONTEXT
 
 
 @pytest.fixture(scope="module")
@@ -70,17 +56,9 @@ def place(parts, tmp_path):
     return tmp_path / "work"
 
 
-def start(forks, words, place, chosen=None, powerless=False):
-    """Begin a command in a process of its own."""
-    home, output = place.parent / "ddhub-home", place.parent / "said.txt"
-    process = forks.Process(target=faulty.command, args=(words, place, home, output, chosen, powerless))
-    process.start()
-    return process
-
-
-def run(*given, **named):
-    """The same, to its end: its exit code."""
-    process = start(*given, **named)
+def run(words, place, *given, **named):
+    """A command in a process of its own, to its end: its exit code."""
+    process = processes.command(words, place, *given, **named)
     process.join()
     return process.exitcode
 
@@ -107,36 +85,36 @@ def hidden(folder):
     return [path.name for path in folder.iterdir() if path.name.startswith(".")]
 
 
-def test_a_killed_packaging_ends_as_an_undisturbed_one(forks, place):
+def test_a_killed_packaging_ends_as_an_undisturbed_one(place):
     """Before the manifest and before every file of the payload; what is there in between is no set."""
-    assert run(forks, DISTILL, place, faulty.Chosen(counts=place.parent / "counts")) == 0
+    assert run(DISTILL, place, faulty.Chosen(counts=place.parent / "counts")) == 0
     whole, total = payload(place / "set"), renames(place)
     # Teacher, manifest, picture, report and card are the last to take their places.
     for number in (total - 4, total - 3, total):
         shutil.rmtree(place / "set")
-        assert run(forks, DISTILL, place, faulty.Chosen("before a rename", number)) == -signal.SIGKILL
+        assert run(DISTILL, place, faulty.Chosen("before a rename", number)) == -signal.SIGKILL
         assert verify.faults(place / "set") != []
-        assert run(forks, DISTILL, place) == 0 and payload(place / "set") == whole
+        assert run(DISTILL, place) == 0 and payload(place / "set") == whole
 
 
-def test_a_killed_merge_leaves_nothing_that_stays(forks, place):
+def test_a_killed_merge_leaves_nothing_that_stays(place):
     """All of it or nothing; the folder that it was filling goes with the next attempt."""
-    assert run(forks, MERGE, place, faulty.Chosen("before a rename", 3)) == -signal.SIGKILL
+    assert run(MERGE, place, faulty.Chosen("before a rename", 3)) == -signal.SIGKILL
     assert not (place / "set").exists() and len(hidden(place)) == 1
-    assert run(forks, MERGE, place) == 0
+    assert run(MERGE, place) == 0
     assert payload(place / "set") and hidden(place) == []
 
 
-def test_a_killed_import_can_be_made_again(forks, place):
+def test_a_killed_import_can_be_made_again(place):
     """It used to say that the folder holds something already: its own half."""
     api.export(place / "one", "mtt", place / "files")
     words = ["import", "files", "--source=digits", "--layout=mtt", "--lr=0.02", "--mean=0.3", "--std=0.4"]
     words += ["--no-zca", "--order=source", "--out=set"]
     for number in (2, 4):
-        assert run(forks, words, place, faulty.Chosen("before a rename", number)) == -signal.SIGKILL
+        assert run(words, place, faulty.Chosen("before a rename", number)) == -signal.SIGKILL
         assert not (place / "set").exists()
-    assert run(forks, words, place) == 0 and payload(place / "set") and hidden(place) == []
-    assert run(forks, words, place) == 1 and "set: is there already" in said(place)
+    assert run(words, place) == 0 and payload(place / "set") and hidden(place) == []
+    assert run(words, place) == 1 and "set: is there already" in said(place)
 
 
 def limited(words, place):
@@ -145,34 +123,34 @@ def limited(words, place):
     faulty.command(words, place, place.parent / "ddhub-home", place.parent / "said.txt")
 
 
-def test_no_room_in_a_parquet_file_is_said_and_mended(forks, place):
+def test_no_room_in_a_parquet_file_is_said_and_mended(place):
     """Arrow, not Python, meets the end of the room."""
-    process = forks.Process(target=limited, args=(MERGE, place))
+    process = processes.CONTEXT.Process(target=limited, args=(MERGE, place))
     process.start()
     process.join()
     told = said(place)
     assert process.exitcode == 1 and "Traceback" not in told and "error: set: a file may not grow" in told
     assert "run the same command again" in told and not (place / "set").exists() and hidden(place) == []
-    assert run(forks, MERGE, place) == 0 and payload(place / "set")
+    assert run(MERGE, place) == 0 and payload(place / "set")
 
 
 @pytest.mark.parametrize("words", [DISTILL, MERGE, ["export", "one", "--layout=mtt", "--out=set"]], ids=lambda w: w[0])
-def test_without_permission_nothing_is_written_and_one_sentence_says_so(forks, place, words):
+def test_without_permission_nothing_is_written_and_one_sentence_says_so(place, words):
     """As root without its right to write everywhere; with permission the same command works."""
     before = sorted(path.name for path in place.iterdir())
     place.chmod(0o555)
-    assert run(forks, words, place, powerless=True) == 1
+    assert run(words, place, powerless=True) == 1
     place.chmod(0o755)
     told = said(place)
     assert "Traceback" not in told and "no permission" in told and "next: ls -ld" in told
     assert sorted(path.name for path in place.iterdir()) == before
-    assert run(forks, words, place) == 0
+    assert run(words, place) == 0
 
 
 @pytest.mark.parametrize("words", [DISTILL, MERGE], ids=lambda w: w[0])
-def test_of_two_at_once_one_makes_the_set(forks, place, words):
+def test_of_two_at_once_one_makes_the_set(place, words):
     """The other finds it made, or is told who is at it; never a traceback, never two halves."""
-    both = [start(forks, words, place) for _ in range(2)]
+    both = [processes.command(words, place) for _ in range(2)]
     for process in both:
         process.join()
     assert min(process.exitcode for process in both) == 0 and max(process.exitcode for process in both) <= 1
@@ -182,11 +160,11 @@ def test_of_two_at_once_one_makes_the_set(forks, place, words):
         assert "another ddhub is working" in told or "is there already" in told
 
 
-def test_rows_that_were_written_before_sigterm_are_kept(forks, place):
+def test_rows_that_were_written_before_sigterm_are_kept(place):
     """And the same command makes the others."""
     words = ["evaluate", "one", "--archs=convnet2_w8", "--seeds=4", "--threads=1", "--set=epochs=40"]
     rows = place / "one" / "evaluation"
-    process = start(forks, words, place)
+    process = processes.command(words, place)
     until = time.monotonic() + 60
     while not list(rows.glob("*.json")) and time.monotonic() < until and process.exitcode is None:
         time.sleep(0.005)
@@ -196,7 +174,7 @@ def test_rows_that_were_written_before_sigterm_are_kept(forks, place):
     assert process.exitcode == 128 + signal.SIGTERM and 0 < len(kept) < 8
     assert said(place).endswith("stopped; the same command goes on from the last checkpoint\n")
     assert [path.name for path in rows.iterdir() if path.name.endswith(".claim")] == []
-    assert run(forks, words, place) == 0
+    assert run(words, place) == 0
     assert len(list(rows.glob("*.json"))) == 8 and all(path.read_bytes() == was for path, was in kept.items())
 
 

@@ -15,17 +15,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from foreign_files import build, encoded, foreign_read, tree
 from hypothesis import given
 from PIL import Image
 from safetensors.torch import save
 from strangers import CHANGES, fuzzed, refused, said, spoiled
-from test_layouts import build, tree
 
 from ddhub.artifact import folder as folders
 from ddhub.artifact import parquet
 from ddhub.artifact.parquet import Rows
 from ddhub.data import decode, preprocess
-from ddhub.interop import importing, reading
+from ddhub.interop import reading
 from ddhub.interop.reading import Reading
 from ddhub.training import architectures, teacher_file, teachers
 
@@ -66,12 +66,6 @@ def test_spoilt_parquet_is_read_or_refused(table, tmp_path_factory, changes):
 
 def pictures(content: bytes | None, path: str | None = None) -> pa.Array:
     return pa.array([{"bytes": content, "path": path}] * 6)
-
-
-def encoded(image: Image.Image, kind: str = "PNG") -> bytes:
-    file = io.BytesIO()
-    image.save(file, kind)
-    return file.getvalue()
 
 
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n(/etc/passwd) (r) file\nshowpage\n"
@@ -173,12 +167,6 @@ def test_pictures_are_looked_at_before_they_are_decoded(tmp_path, make_folder):
     for image in (Image.new(mode, (8, 8)) for mode in ("1", "LA", "P", "RGBA", "CMYK", "I;16")):
         content = encoded(image, "TIFF" if image.mode == "CMYK" else "PNG")
         assert decode.picture(content, "here", lambda image: image.convert("RGB").size) == (8, 8)
-
-
-def foreign_read(path: Path, layout: str = "auto") -> object:
-    """Read a foreign set as far as its own layout does."""
-    found, place = importing.find(path, layout, Reading())
-    return importing.read(place, found, Reading())
 
 
 @pytest.fixture(scope="module")

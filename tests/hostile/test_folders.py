@@ -10,14 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from foreign_files import PLAIN, Payload, bring, build, encoded, foreign_read, tree
 from hypothesis import given
 from PIL import Image
 from safetensors.torch import save
+from sets import rehash
 from strangers import CHANGES, fuzzed, refused, said, spoiled
-from test_files import encoded, foreign_read
-from test_importing import Payload
-from test_layouts import PLAIN, bring, build, tree
-from test_verify import rehash
 
 from ddhub import api
 from ddhub.artifact import folder as folders

@@ -9,13 +9,12 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import COLOURS, coloured, write_folder
+from foreign_files import PLAIN, bring
 from hub_client import in_client
 from hub_server import HubServer
 from PIL import Image
+from sets import rehash
 from strangers import refused
-from test_folders import DATA
-from test_layouts import PLAIN, bring
-from test_verify import rehash
 
 from ddhub import api
 from ddhub.artifact import folder as folders
@@ -30,6 +29,8 @@ from ddhub.reports import verify
 from ddhub.training import architectures
 
 SECRET = (7, 77, 177)  # a colour that only the reader's own pictures have
+
+DATA = "data/train-00000-of-00001.parquet"
 
 
 @pytest.fixture
@@ -162,9 +163,9 @@ def test_a_repos_header_reads_nothing_of_this_machine(reach, theirs, private, tm
     with HubServer(tmp_path / "hub") as server:
         token = server.add_user("alice")
         server.create_repo("alice/colours")
-        content = {DATA: (theirs / DATA).read_bytes()}
-        server.commit("alice/colours", content)
-        assert in_client(read_source, server, token, dataset="alice/colours", path="") == "was read"
+        server.commit("alice/colours", {DATA: (theirs / DATA).read_bytes()})
+        if reach == "a split":  # once: without the header it is read
+            assert in_client(read_source, server, token, dataset="alice/colours", path="") == "was read"
         with_header(theirs, REACHES[reach](private))
         server.commit("alice/colours", {"README.md": (theirs / "README.md").read_bytes()})
         told = in_client(read_source, server, token, dataset="alice/colours", path="")

@@ -10,9 +10,9 @@ from pathlib import Path
 import hypothesis.strategies as st
 import pytest
 import yaml
+from dataset_cards import CASES, DIGITS, case, info, scripts
 from hypothesis import given
 from strangers import CHANGES, VALUES, fuzzed, mutated, refused, said, spoiled
-from test_card import CASES, DIGITS, case, info, scripts
 
 from ddhub.artifact import manifest
 from ddhub.base import limits, redact, strict_json, strict_yaml

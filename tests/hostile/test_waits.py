@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from foreign_files import PLAIN, bring, tree
 from PIL import Image
+from sets import rehash
+from some_jobs import signed
 from strangers import refused, said
-from test_jobs import signed
-from test_layouts import PLAIN, bring, tree
-from test_verify import rehash
 
 from ddhub import api
 from ddhub.artifact import folder as folders

@@ -1,17 +1,14 @@
 """The main job on scikit-learn's digits: distill, load, evaluate, resume. Small, but nothing in it is a stand-in."""
 
 import json
-import os
-import re
 import shutil
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import Chosen, distill, stopped
+from sets import payload
 
 from ddhub import api
 from ddhub.artifact import folder as folders
@@ -34,11 +31,6 @@ METHODS = {
     "random": [*TINY, "method={name: random}"],
     "dm": [*TINY, "method={name: dm, iterations: 7, arch: convnet2_w8, real: 16}"],
 }
-
-
-def payload(folder: Path) -> dict[str, str]:
-    """File name to sha256 of what is shipped."""
-    return {name: record.sha256 for name, record in manifest.read(folder).files.items()}
 
 
 @pytest.fixture(scope="module")
@@ -71,61 +63,43 @@ def test_a_method_makes_a_set_that_anybody_can_load(name, tmp_path):
     assert np.asarray(rows["soft_label"][:]).shape == (10, 10)
 
 
-def kill_when(command: list[str], home: Path, reached) -> None:
-    """Start a process with a cache of its own and kill it (-9) as soon as `reached()` is true."""
-    process = subprocess.Popen(command, env={**os.environ, "DDHUB_HOME": str(home)}, stderr=subprocess.DEVNULL)
-    until = time.monotonic() + 600  # on a busy machine too
-    while process.poll() is None and time.monotonic() < until:
-        if reached():
-            os.kill(process.pid, signal.SIGKILL)
-        time.sleep(0.005)
-    assert process.wait() == -signal.SIGKILL
-
-
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_resumes_bit_exactly_after_kill_9(name, tmp_path, monkeypatch):
     """Killed among its teachers and again in its loop, the same command ends with the bytes of an unbroken run."""
-    overrides = [*METHODS[name], "teachers.epochs=30", *(["method.iterations=60"] if name != "random" else [])]
+    overrides = [*METHODS[name], "teachers.epochs=4"]
     whole, broken, home = tmp_path / "whole", tmp_path / "broken", tmp_path / "home"
     monkeypatch.setenv("DDHUB_HOME", str(tmp_path / "another home"))
     api.distill("digits_ipc1", out=whole, overrides=overrides, threads=1)
-    code = (
-        "import sys; from ddhub import api;"
-        "api.distill('digits_ipc1', out=sys.argv[1], overrides=sys.argv[2:], threads=1, checkpoint_seconds=0)"
-    )
-    command = [sys.executable, "-c", code, str(broken), *overrides]
-    kill_when(command, home, lambda: any((home / "teachers").glob("*.run/teacher_*-*05.pt")))
-    assert not list((home / "teachers").glob("*.safetensors"))
+    assert distill(broken, overrides, home, killed_at("teacher_*-*03.pt")) == -signal.SIGKILL
+    assert list((home / "teachers").glob("*.run/*03.pt")) and not list((home / "teachers").glob("*.safetensors"))
     if name != "random":
-        kill_when(command, home, lambda: any((broken / ".ddhub").glob("distill-*5.pt")))
-        assert list((home / "teachers").glob("*.safetensors"))
+        assert distill(broken, overrides, home, killed_at("distill-*5.pt")) == -signal.SIGKILL
+        assert list((home / "teachers").glob("*.safetensors")) and list((broken / ".ddhub").glob("distill-*5.pt"))
     assert not (broken / "ddhub.json").exists()
-    subprocess.run(command, check=True, env={**os.environ, "DDHUB_HOME": str(home)}, stderr=subprocess.DEVNULL)
+    assert distill(broken, overrides, home) == 0
     assert payload(broken) == payload(whole)
     assert not list((broken / ".ddhub").glob("distill-*"))  # checkpoints and images in files have served
+
+
+def killed_at(name: str) -> Chosen:
+    """Kill -9 as soon as a file of such a name is in its place."""
+    return Chosen("after a rename", 1, named=name)
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_makes_groups_within_a_budget_and_resumes_them_after_kill_9(name, tmp_path, monkeypatch):
     """What the budget came to is decided once; a set of two groups is the same whether a process died over it."""
-    overrides = [*METHODS[name], "ipc=2", "groups=2", "memory=2GB"]
-    overrides += ["method.iterations=60"] if name != "random" else ["teachers.epochs=30"]
+    overrides = [*METHODS[name], "ipc=2", "groups=2", "memory=2GB", "teachers.epochs=4"]
     whole, broken, home = tmp_path / "whole", tmp_path / "broken", tmp_path / "home"
     monkeypatch.setenv("DDHUB_HOME", str(tmp_path / "another home"))
     api.distill("digits_ipc1", out=whole, overrides=overrides, threads=1)
     decisions = manifest.read(whole).made.decisions
     assert 0 < decisions["micro_batch"] <= 256 and 0 < decisions["chunk"] <= 500
-    code = (
-        "import sys; from ddhub import api;"
-        "api.distill('digits_ipc1', out=sys.argv[1], overrides=sys.argv[2:], threads=1, checkpoint_seconds=0)"
-    )
-    command = [sys.executable, "-c", code, str(broken), *overrides]
-    if name == "random":  # it has no loop to be killed in
-        kill_when(command, home, lambda: any((home / "teachers").glob("*.run/teacher_*-*05.pt")))
-    else:
-        kill_when(command, home, lambda: any((broken / ".ddhub" / "groups").glob("*.run/group_*5.pt")))
+    # `random` has no loop to be killed in.
+    chosen = killed_at("teacher_*-*03.pt" if name == "random" else "group_*5.pt")
+    assert distill(broken, overrides, home, chosen) == -signal.SIGKILL
     assert not (broken / "ddhub.json").exists()
-    subprocess.run(command, check=True, env={**os.environ, "DDHUB_HOME": str(home)}, stderr=subprocess.DEVNULL)
+    assert distill(broken, overrides, home) == 0
     assert payload(broken) == payload(whole) and manifest.read(broken).made.decisions == decisions
 
 
@@ -141,31 +115,24 @@ def test_a_budget_that_a_methods_uncut_steps_exceed_is_refused(tmp_path):
 
 def test_a_command_that_is_asked_to_stop_saves_and_goes_on_with_the_same_bytes(tmp_path, monkeypatch):
     """By Ctrl-C among the steps of a teacher, and by SIGTERM in its loop; no claim is left."""
-    overrides = [*APM, "teachers.epochs=150", "method.iterations=150"]
-    whole, broken, home = tmp_path / "whole", tmp_path / "broken", tmp_path / "home"
+    overrides = [*APM, "teachers.epochs=4"]
+    whole, broken, home, said = (tmp_path / name for name in ("whole", "broken", "home", "said.txt"))
     monkeypatch.setenv("DDHUB_HOME", str(tmp_path / "another home"))
     api.distill("digits_ipc1", out=whole, overrides=overrides, threads=1)
     sets = [text for override in overrides for text in ("--set", override)]
-    command = [sys.executable, "-m", "ddhub.cli", "distill", "digits_ipc1", "--out", str(broken), "--threads=1", *sets]
-    environment = {**os.environ, "DDHUB_HOME": str(home)}
-
-    def stop_when(number: int, folder: Path, name: str, phase: str) -> int:
-        """Send the signal once so many steps are in the metrics; the step at which it was saved."""
-        process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
-        until = time.monotonic() + 120
-        while not any(path.read_text().count(phase) > 3 for path in folder.glob(name)) and time.monotonic() < until:
-            time.sleep(0.01)
-        process.send_signal(number)
-        told = process.communicate()[1]
-        assert process.returncode == 128 + number and "Traceback" not in told
+    words = ["distill", "digits_ipc1", "--out", str(broken), "--threads=1", *sets]
+    for number, phase, step, saved in (
+        (signal.SIGINT, "teacher_1_of_2", 2, "epoch 3 of 4"),
+        (signal.SIGTERM, "distill", 4, "step 5 of 7"),
+    ):
+        said.unlink(missing_ok=True)
+        assert stopped(words, home, said, number, phase, step) == 128 + number
+        told = said.read_text()
+        assert f"{phase}: saved at {saved}\n" in told and "Traceback" not in told
         assert told.endswith("stopped; the same command goes on from the last checkpoint\n")
         assert not list(home.rglob("*.claim"))
-        return int(re.findall(r"saved at (?:epoch|step) (\d+) of 150\n", told)[-1])
-
-    epoch = stop_when(signal.SIGINT, home, "teachers/*.run/metrics.jsonl", "teacher_1")
-    step = stop_when(signal.SIGTERM, broken, ".ddhub/metrics.jsonl", "distill")
-    last = subprocess.run(command, check=True, env=environment, stderr=subprocess.PIPE, text=True)
-    assert f"distill: resuming at step {step + 1} of 150, 2 teachers from the cache\n" in last.stderr and epoch > 3
+    assert stopped(words, home, said, 0, "", 0) == 0
+    assert "distill: resuming at step 6 of 7, 2 teachers from the cache\n" in said.read_text()
     assert payload(broken) == payload(whole)
 
 

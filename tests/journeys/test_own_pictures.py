@@ -1,6 +1,7 @@
 """The first ten minutes of somebody with a folder of pictures: distill it, evaluate what stands there, dry runs."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -23,17 +24,24 @@ TINY = [
 ]
 
 
-@pytest.fixture
-def photos(tmp_path, monkeypatch):
-    """240 pictures of four classes in folders, of three sizes, and no split of any name; one stands beside them."""
-    noise = np.random.default_rng(0)
+@pytest.fixture(scope="module")
+def album(tmp_path_factory):
+    """240 pictures of four classes in folders, of three sizes, and no split of any name."""
+    noise, album = np.random.default_rng(0), tmp_path_factory.mktemp("album")
     for number, name in enumerate(("cat", "dog", "owl", "yak")):
-        folder = tmp_path / "my photos" / name
-        folder.mkdir(parents=True)
+        folder = album / name
+        folder.mkdir()
         for index in range(60):
             width, height = SHAPES[index % 3]
             pixels = noise.integers(0, 90, (height, width, 3)) + np.array([40 * number, 100, 160 - 40 * number])
             Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / f"{index}.png")
+    return album
+
+
+@pytest.fixture
+def photos(album, tmp_path, monkeypatch):
+    """A copy of them; one stands beside it."""
+    shutil.copytree(album, tmp_path / "my photos")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(choices.planning, "plan", _no_try)  # no test hangs on this machine's speed
     return tmp_path / "my photos"

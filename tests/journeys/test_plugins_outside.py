@@ -15,7 +15,10 @@ from ddhub.base import files
 from ddhub.base.errors import UserError
 from ddhub.cli import app
 
-QUICK = ["teachers={arch: convnet2_w8, count: 1, epochs: 1}", "evaluate={epochs: 2, packaging_seeds: 1, seeds: 1}"]
+QUICK = [
+    "teachers={arch: convnet2_w8, count: 1, epochs: 1}",
+    "evaluate={epochs: 2, packaging_seeds: 1, seeds: 1, min_steps: 0}",
+]
 MINE = '''
 """Real images, made brighter step by step."""
 
@@ -39,7 +42,7 @@ def distill(task, run):
     state = {"images": images}
     for _ in run.steps(task.config.iterations, state):
         state["images"] = state["images"] + task.config.step
-    return SyntheticSet(state["images"], labels, task.soft_labels(state["images"]))
+    return SyntheticSet(state["images"], labels, task.soft_labels(state["images"]) if task.teachers else None)
 
 
 METHOD = Method(config=Config, distill=distill)
@@ -67,7 +70,8 @@ def made(name: str, *more: str, file: str = "./mine.py", **how) -> Path:
 
 def test_a_file_distills_also_in_other_processes_and_is_recorded_by_name_and_hash(here):
     """Two workers make a group each; neither recipe, manifest nor card tells where the file lay."""
-    folder = made("set", "ipc=2", "groups=2", file=str(here / "mine.py"), workers=2)
+    bare = ["teachers.count=0", "labels.form=hard"]  # workers would train teachers too, in processes of their own
+    folder = made("set", "ipc=2", "groups=2", *bare, file=str(here / "mine.py"), workers=2)
     record, sha256 = manifest.read(folder), files.sha256(Path("mine.py"))
     assert record.method == {"name": "./mine.py", "sha256": sha256, "iterations": 4, "step": 0.01}
     assert record.made.method_code == f"./mine.py, sha256 {sha256}"

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from test_layouts import PLAIN, bring, inputs
+from foreign_files import PLAIN, bring, inputs
 
 from ddhub import api
 from ddhub.artifact import folder as folders

@@ -1,5 +1,6 @@
-"""Jobs for the tests of engines: functions of a module, as other processes need them. Each notes that it began."""
+"""Jobs and claims for tests of engines: functions of a module, as other processes need them; jobs note their start."""
 
+import json
 import os
 import signal
 import time
@@ -8,6 +9,7 @@ from pathlib import Path
 
 from ddhub.base import files, jobs, log
 from ddhub.base.errors import UserError
+from ddhub.base.jobs import claims
 
 
 def note(notes: Path, path: Path) -> None:
@@ -74,3 +76,10 @@ def speaking(path: Path) -> None:
     """Write the output, and say so."""
     log.say(f"{path.name} spoke")
     files.write_bytes(path, b"")
+
+
+def signed(path, **changes):
+    """A claim of this process, changed."""
+    content = {**claims._machine(), "pid": os.getpid(), "began": claims._began(os.getpid()), "token": "x", **changes}
+    claims.path_of(path).write_text(json.dumps(content))
+    return claims.path_of(path)

@@ -13,6 +13,8 @@ from ddhub import api
 from ddhub.artifact import folder as folders
 from ddhub.base.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_set_loads_as_tensors(folder):
     """Images, labels, preprocessing and protocol agree with the folder."""

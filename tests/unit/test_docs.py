@@ -182,6 +182,7 @@ def quickstart(tmp_path_factory):
     return folder, said
 
 
+@pytest.mark.slow
 def test_the_quickstart_runs(quickstart, monkeypatch):
     """Its commands do what it says, and its Python runs after them."""
     folder, said = quickstart
@@ -194,6 +195,7 @@ def test_the_quickstart_runs(quickstart, monkeypatch):
         exec(text, {})
 
 
+@pytest.mark.slow
 def test_the_readme_python_runs(tmp_path, monkeypatch):
     """Its lines run one after the other."""
     monkeypatch.chdir(tmp_path)
@@ -207,6 +209,7 @@ def test_the_readme_python_runs(tmp_path, monkeypatch):
     assert {row.data for row in scope["result"].rows} == {"distilled", "random"}
 
 
+@pytest.mark.slow
 def test_the_notebook_runs(tmp_path, monkeypatch):
     """Every cell runs, and what the cells end with shows itself as a notebook would show it."""
     monkeypatch.chdir(tmp_path)
@@ -224,6 +227,7 @@ def test_the_notebook_runs(tmp_path, monkeypatch):
     assert "data:image/png" in pages[0] and "random real" in pages[1] and "digits_random" in pages[2]
 
 
+@pytest.mark.slow
 def test_the_script_trains_on_a_set_without_ddhub(quickstart, make_folder, monkeypatch, capsys):
     """Thirty lines or so of torch and datasets; test images come from a folder with the source's columns."""
     script = ROOT / "examples/train.py"
@@ -238,6 +242,7 @@ def test_the_script_trains_on_a_set_without_ddhub(quickstart, make_folder, monke
         assert capsys.readouterr().out.startswith(told)
 
 
+@pytest.mark.slow
 def test_the_method_it_shows_works(tmp_path, monkeypatch):
     """The file is run from where it lies, and its command makes the class means."""
     page = DOCS / "extending" / "method.md"
@@ -249,6 +254,7 @@ def test_the_method_it_shows_works(tmp_path, monkeypatch):
     assert made["packaging"]["validation_top1_packaged"] > 0.1
 
 
+@pytest.mark.slow
 def test_the_layout_it_shows_works(tmp_path, monkeypatch):
     """A set that its file writes is read back by its command, image for image."""
     page = DOCS / "extending" / "layout.md"
@@ -271,6 +277,7 @@ def test_the_architecture_it_shows_works(monkeypatch):
     architectures.try_out("timm:mobilenetv3_small_050", classes=10, channels=3, side=32)
 
 
+@pytest.mark.slow
 def test_the_protocol_it_shows_works(quickstart, monkeypatch):
     """The line goes into the table, and its command trains by it."""
     page = DOCS / "extending" / "protocol.md"
@@ -282,6 +289,7 @@ def test_the_protocol_it_shows_works(quickstart, monkeypatch):
     assert "patient epochs=1" in run(block(page, "", "ddhub evaluate"), *EVALUATE, "--baselines", "none")
 
 
+@pytest.mark.slow
 def test_the_folder_it_shows_works(tmp_path, monkeypatch):
     """A folder of pictures is distilled and evaluated by the two commands, and the recipe of one's own is one."""
     page, generator = DOCS / "guides" / "own-data.md", np.random.default_rng(0)

@@ -157,23 +157,22 @@ class Phase:
 
 @cache
 def forward(arch: str, classes: int, channels: int, side: int) -> Forward:
-    """Count a forward pass on shapes alone.
+    """Count what a forward pass of one image takes.
 
     Raises:
         UserError: for an architecture that cannot run at this size.
     """
-    from torch.utils.flop_counter import FlopCounterMode
-
-    net = architectures.try_out(arch, classes, channels, side).eval().to("meta")
+    net = architectures.try_out(arch, classes, channels, side).eval()
+    flops = architectures.flops(net, channels, side)
     sizes: list[int] = []
     for layer in net.modules():
         if not list(layer.children()):
             layer.register_forward_hook(lambda *found: sizes.append(_bytes(found[2])))
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        net(torch.zeros(1, channels, side, side, device="meta"))
+    with torch.no_grad():
+        net(torch.zeros(1, channels, side, side))
     weights = 4 * sum(value.numel() for value in net.state_dict().values())
     family = optimisation.FAMILIES[optimisation.kind(net)]
-    return Forward(counter.get_total_flops(), sum(sizes), len(sizes), weights, family, isinstance(net, ConvNet))
+    return Forward(flops, sum(sizes), len(sizes), weights, family, isinstance(net, ConvNet))
 
 
 def _bytes(output: Any) -> int:

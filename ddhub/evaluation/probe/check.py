@@ -6,12 +6,10 @@ little to go by, the verdict is `unknown`, never `fine`.
 Shapes: N images, C H W image, K classes.
 """
 
-import contextlib
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,10 +26,10 @@ from ddhub.data.source import Split
 from ddhub.evaluation.probe import spaces as input_spaces
 from ddhub.evaluation.probe import teacher as teachers
 from ddhub.evaluation.probe import verdict as verdicts
-from ddhub.evaluation.probe.outcome import Outcome
+from ddhub.evaluation.probe.outcome import Outcome, ProbeTeacher, SpaceScore
 from ddhub.evaluation.probe.spaces import Space
 from ddhub.evaluation.probe.teacher import Referee
-from ddhub.evaluation.probe.verdict import Judgement, Reading
+from ddhub.evaluation.probe.verdict import Judgement, SpaceReading
 from ddhub.training import device as devices
 
 VERSION = 1  # of the rules; a change probes anew
@@ -51,7 +49,7 @@ def probe(
     train: bool = False,
     read: bool = True,
     resources: Resources = Resources(),
-) -> dict[str, Any]:
+) -> Outcome:
     """Probe a set with a teacher at hand, say what was found, and write it to `out`/probe.json.
 
     Args:
@@ -59,7 +57,7 @@ def probe(
         read: read the source also where the set ships teachers and nothing else needs it.
 
     Returns:
-        The Outcome as plain values; that of an earlier probe of the same set by the same teacher.
+        The outcome; that of an earlier probe of the same set by the same teacher.
     """
     source = _Source(found, source_path, read or not found.manifest.teachers)
     teacher = teachers.at_hand(found, source.split, devices.decide(resources.device, resources.threads, False))
@@ -74,14 +72,15 @@ def probe(
         outcome = _no_teacher(source) if teacher is None else examine(found, teacher, source.split)
         payload = manifest.identity(found.manifest.files)
         kept_as = key if source.fault is None else None  # what could not be read may be there the next time
-        files.write_json(out / "probe.json", {"key": kept_as, "payload": payload, **asdict(outcome)})
+        files.write_json(out / "probe.json", {"key": kept_as, "payload": payload, **outcome.content()})
     if outcome.verdict == "permuted classes" and _numbered(found):
         path = out / "classes.txt"
         names = [(outcome.order or {}).get(name, name) for name in found.manifest.classes]
         files.write_bytes(path, "".join(f"{name}\n" for name in names).encode())
-        outcome = replace(outcome, next=f"{AGAIN} --classes {path}, which was written for it")
+        next = f"{AGAIN} --classes {path}, which was written for it"
+        outcome = outcome.model_copy(update={"next": next})
     outcome.say()
-    return asdict(outcome)
+    return outcome
 
 
 class _Source:
@@ -119,21 +118,15 @@ def _key(found: Artifact, teacher: Referee | None, read: bool) -> str:
 
 def _kept(path: Path, key: str) -> Outcome | None:
     known = strict_json.known(path)
-    known.pop("payload", None)
-    if known.pop("key", None) != key:
-        return None
-    with contextlib.suppress(TypeError):
-        outcome = Outcome(**known)
-        return outcome if outcome.is_sound() else None
-    return None
+    return Outcome.kept(known) if known.get("key") == key else None
 
 
 def _no_teacher(source: _Source) -> Outcome:
     why = f"; {source.fault.args[0]}" if source.fault else ""
     return Outcome(
-        "unknown",
-        f"no teacher is at hand to tell whether the set is fed in its space and class order{why}",
-        "the same command with --probe trains one, after printing how long that takes",
+        verdict="unknown",
+        sentence=f"no teacher is at hand to tell whether the set is fed in its space and class order{why}",
+        next="the same command with --probe trains one, after printing how long that takes",
     )
 
 
@@ -164,7 +157,7 @@ def _chosen(labels: Tensor, classes: int) -> Tensor:
     return torch.cat([(labels == label).nonzero().flatten()[:each] for label in range(classes)])
 
 
-def _well(labels: Tensor, reading: Reading, teacher: Referee) -> bool:
+def _well(labels: Tensor, reading: SpaceReading, teacher: Referee) -> bool:
     """Whether so much is recognised that no other space could do better by what counts."""
     return float((reading.predicted == labels).float().mean()) >= (1 - verdicts.MARGIN) * teacher.top1
 
@@ -182,7 +175,7 @@ class _Lens:
         # Pixels are what they are; but a shipped teacher's inputs are made of them as the manifest says.
         self.spaces_matter = (self.floats is None) if self.shipped else (self.floats is not None)
 
-    def reading(self, space: Space, own: Preprocess | None) -> Reading:
+    def reading(self, space: Space, own: Preprocess | None) -> SpaceReading:
         """The set in one space: predictions, and how far its pixels are from those of the source."""
         unit = self.images.float() / 255 if self.floats is None else space.preprocess.unit(self.floats)
         if self.shipped:
@@ -191,7 +184,7 @@ class _Lens:
             inputs = self.preprocess.inputs_from_unit(unit)
         predicted = self.teachers.label(inputs).argmax(1).cpu()
         distance = input_spaces.off(space.preprocess, own) if self.shipped else input_spaces.distance(unit, own)
-        return Reading(space.words, space.option, predicted, distance, space.named)
+        return SpaceReading(space.words, space.option, predicted, distance, space.named)
 
 
 def _logits(found: Artifact, teacher: Referee) -> float | None:
@@ -233,32 +226,32 @@ def _outcome(
     found: Artifact,
     teacher: Referee,
     labels: Tensor,
-    readings: list[Reading],
+    readings: list[SpaceReading],
     judged: Judgement,
     logits: float | None,
 ) -> Outcome:
     """Judgement and numbers, as they are told and kept."""
     names = found.manifest.classes
     moved = {names[a]: names[b] for a, b in enumerate(judged.order or ()) if a != b} or None
-    described = [
-        {
-            "space": reading.space if number else "as fed",
-            "recognised": float((reading.predicted == labels).float().mean()),
-            "distance": reading.distance,
-        }
+    scores = [
+        SpaceScore(
+            space=reading.space if number else "as fed",
+            recognised=float((reading.predicted == labels).float().mean()),
+            distance=reading.distance,
+        )
         for number, reading in enumerate(readings)
     ]
-    network = teacher.teachers.network
+    arch = teacher.teachers.network.arch
     return Outcome(
-        judged.verdict,
-        _sentence(judged, moved),
-        _next(found, judged, moved),
-        {"kind": teacher.kind, "arch": network.arch, "validation_top1": teacher.top1},
-        len(labels),
-        1 / len(names),
-        described,
-        moved,
-        None if logits is None or logits == float("inf") else logits,
+        verdict=judged.verdict,
+        sentence=_sentence(judged, moved),
+        next=_next(found, judged, moved),
+        teacher=ProbeTeacher(kind=teacher.kind, arch=arch, validation_top1=teacher.top1),
+        images=len(labels),
+        chance=1 / len(names),
+        spaces=scores,
+        order=moved,
+        logits=None if logits is None or logits == float("inf") else logits,
     )
 
 

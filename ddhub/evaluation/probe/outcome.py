@@ -1,35 +1,53 @@
 """What a probe says of a set: a verdict, the numbers behind it, and what to type about it."""
 
-from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
+from ddhub.base.document import Document
 from ddhub.base.log import say, warn
 
 
-@dataclass(frozen=True)
-class Outcome:
+class ProbeTeacher(Document):
+    """The teacher that looked."""
+
+    kind: str = Field(description="`shipped` with the set, `cached`, or `trained` for the probe.")
+    arch: str = Field(description="Architecture.")
+    validation_top1: float = Field(description="Accuracy on held-out real images.")
+
+
+class SpaceScore(Document):
+    """What the teacher made of the set in one space."""
+
+    space: str = Field(description="Space in words. The first is `as fed`.")
+    recognised: float = Field(description="Share of images whose class it named.")
+    distance: float | None = Field(description="Distance of the pixels from the source's. null where not known.")
+
+
+class Outcome(Document):
     """What a probe found; accuracies are shares of the images looked at."""
 
-    verdict: Annotated[str, Field(description="Fine, wrong space, permuted classes, unrecognised or unknown.")]
-    sentence: Annotated[str, Field(description="What was found.")]
-    next: Annotated[str | None, Field(description="Command that mends it.")]
-    teacher: Annotated[dict[str, Any] | None, Field(description="Kind, architecture and validation_top1.")] = None
-    images: Annotated[int, Field(description="Images looked at.")] = 0
-    chance: Annotated[float | None, Field(description="Accuracy of a guess.")] = None
-    spaces: Annotated[list[dict[str, Any]], Field(description="Every space, the one as fed first.")] = field(
-        default_factory=list
-    )
-    order: Annotated[dict[str, str] | None, Field(description="For each class that moved, what it shows.")] = None
-    logits: Annotated[float | None, Field(description="Distance of stored logits from the teachers.")] = None
+    verdict: str = Field(description="Fine, wrong space, permuted classes, unrecognised or unknown.")
+    sentence: str = Field(description="What was found.")
+    next: str | None = Field(description="Command that mends it.")
+    teacher: ProbeTeacher | None = Field(default=None, description="Teacher that looked.")
+    images: int = Field(default=0, description="Images looked at.")
+    chance: float | None = Field(default=None, description="Accuracy of a guess.")
+    spaces: list[SpaceScore] = Field(default_factory=list, description="Every space, the one as fed first.")
+    order: dict[str, str] | None = Field(default=None, description="For each class that moved, what it shows.")
+    logits: float | None = Field(default=None, description="Distance of stored logits from the teachers.")
 
-    def is_sound(self) -> bool:
-        """Whether it is of the types that it should be; one that was kept can be a stranger's."""
-        texts = [self.verdict, self.sentence, "" if self.next is None else self.next]
-        order = {} if self.order is None else self.order
-        moved = isinstance(order, dict) and all(isinstance(name, str) for name in order.values())
-        return moved and all(isinstance(text, str) for text in texts)
+    @classmethod
+    def kept(cls, content: dict[str, Any]) -> "Outcome | None":
+        """The outcome that a probe.json holds, which can be a stranger's; None for what is none."""
+        try:
+            return cls.model_validate({key: value for key, value in content.items() if key in cls.model_fields})
+        except ValidationError:
+            return None
+
+    def content(self) -> dict[str, Any]:
+        """All keys, as JSON values."""
+        return self.model_dump(mode="json")
 
     def say(self) -> None:
         """Tell people; what is wrong, loudly."""

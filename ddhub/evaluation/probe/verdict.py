@@ -23,7 +23,7 @@ NEAR, APART, FAR = 0.1, 0.3, 1.0  # a sure match; a contrast off by a third; one
 
 
 @dataclass(frozen=True)
-class Reading:
+class SpaceReading:
     """A set read in one space, as a teacher sees it."""
 
     space: str  # in words
@@ -39,7 +39,7 @@ class Judgement:
 
     verdict: str  # fine, wrong space, permuted classes, unrecognised or unknown
     why: str
-    best: Reading | None = None  # the space that explains the set
+    best: SpaceReading | None = None  # the space that explains the set
     order: list[int] | None = None  # for each label of the set the class that its images show, where that is another
 
 
@@ -47,7 +47,7 @@ class Judgement:
 class _Scored:
     """A reading under one order of the classes."""
 
-    reading: Reading
+    reading: SpaceReading
     hits: Tensor  # bool (N,)
     trials: int  # how many of the hits are independent
     chance: float
@@ -67,7 +67,7 @@ class _Scored:
         return mcnemar(other.hits, self.hits) < level
 
 
-def judge(labels: Tensor, classes: int, readings: Sequence[Reading], top1: float) -> Judgement:
+def judge(labels: Tensor, classes: int, readings: Sequence[SpaceReading], top1: float) -> Judgement:
     """The verdict on a set.
 
     Args:
@@ -116,7 +116,7 @@ def order(labels: Tensor, predicted: Tensor, classes: int) -> Tensor:
     return torch.from_numpy(linear_sum_assignment(counts.numpy(), maximize=True)[1])
 
 
-def _scored(labels: Tensor, classes: int, reading: Reading) -> _Scored:
+def _scored(labels: Tensor, classes: int, reading: SpaceReading) -> _Scored:
     shares = [values.bincount(minlength=classes).double() / len(labels) for values in (labels, reading.predicted)]
     chance = max(1 / classes, float(shares[0] @ shares[1]))
     return _Scored(reading, reading.predicted == labels, len(labels), chance)

@@ -32,7 +32,7 @@ TABLES = (".parquet", ".arrow", ".pt", ".pth", ".npz", ".zip", ".tar")  # what o
 
 
 @dataclass(frozen=True)
-class Found:
+class ClassFolders:
     """What lies in a folder of class folders."""
 
     classes: dict[Path, list[Path]]  # the picture files of each class folder, in the order of their numbers
@@ -55,7 +55,7 @@ def _is_picture(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES or decodes.is_picture(path)
 
 
-def _look(root: Path) -> Found:
+def _look(root: Path) -> ClassFolders:
     """Tell classes from what lies beside them, by what the files hold."""
     classes, left, beside = {}, Counter[str](), []
     for folder in _folders(root):
@@ -69,7 +69,7 @@ def _look(root: Path) -> Found:
     loose = sum(_is_picture(path) for path in root.iterdir())
     told = [f"{loose} pictures beside the class folders"] if loose else []
     told += [f"{count} {kind} beside the pictures" for kind, count in sorted(left.items())]
-    return Found(classes, told + ([f"folders without pictures ({', '.join(beside[:5])})"] if beside else []))
+    return ClassFolders(classes, told + ([f"folders without pictures ({', '.join(beside[:5])})"] if beside else []))
 
 
 def _kind(path: Path) -> str:

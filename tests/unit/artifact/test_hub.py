@@ -18,6 +18,8 @@ from ddhub.artifact import hub, manifest
 from ddhub.base.errors import UserError
 from ddhub.cli import app
 
+pytestmark = pytest.mark.slow
+
 ID = "alice/digits"
 
 

@@ -10,8 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from click.testing import CliRunner
-from test_groups import TINY
-from test_verify import rehash, rewrite
+from sets import TINY, rehash, rewrite
 
 import ddhub
 from ddhub import api
@@ -22,6 +21,8 @@ from ddhub.base import files, strict_yaml
 from ddhub.base.errors import UserError
 from ddhub.cli import app
 from ddhub.reports import verify
+
+pytestmark = pytest.mark.slow
 
 HARD = ["teachers={arch: convnet2_w8, count: 0}", "labels.form=hard", "method={name: random}"]
 COPIED = ("image", "label", "soft_label", "soft_index", "pixels")

@@ -1,12 +1,18 @@
-"""The whole way as users walk it, each step in a process of its own: distill, push, load anywhere, evaluate by id."""
+"""The whole way as users walk it: distill, push, load anywhere (in processes without ddhub), evaluate by id."""
 
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+from click.testing import CliRunner
 from conftest import QUICK
 from hub_server import HubServer
+
+from ddhub.cli import app
+
+pytestmark = pytest.mark.slow
 
 ID = "alice/digits"
 BIN = Path(sys.executable).parent
@@ -31,43 +37,48 @@ def run(command, env, cwd, timeout=120):
     return done.stdout
 
 
-def test_a_set_travels_from_a_recipe_to_strangers(tmp_path):
-    """`ddhub distill`, `ddhub push`, plain `load_dataset` in a fresh home, the hf command, `ddhub evaluate` by id."""
-    with HubServer(tmp_path / "hub") as server:
-        token = server.add_user("alice")
-        ours = {**server.client_env(tmp_path / "ours", token), "DDHUB_HOME": str(tmp_path / "home")}
-        overrides = [word for text in QUICK for word in ("--set", text)]
-        run([BIN / "ddhub", "distill", "digits_ipc1", "--threads", "1", *overrides], ours, tmp_path)
-        folder = tmp_path / "distilled" / "digits_ipc1"
-        assert f'load_dataset("{ID}")' in run([BIN / "ddhub", "push", folder, ID], ours, tmp_path)
+def said(*words):
+    """What a command says that ends well."""
+    done = CliRunner().invoke(app.main, [str(word) for word in words])
+    assert done.exit_code == 0, done.output
+    return done.output
 
-        theirs = {**server.client_env(tmp_path / "theirs"), "DDHUB_HOME": str(tmp_path / "home2")}
-        run([sys.executable, "-c", LOAD], theirs, tmp_path)
-        run([BIN / "hf", "download", ID, "--repo-type", "dataset", "--local-dir", "by_hf"], theirs, tmp_path)
-        for name in ("ddhub.json", "data/train-00000-of-00001.parquet", "teachers/00.safetensors"):
-            assert (tmp_path / "by_hf" / name).read_bytes() == (folder / name).read_bytes()
-        evaluate = [BIN / "ddhub", "evaluate", ID, "--archs", "convnet2_w8", "--seeds", "1", "--threads", "1"]
-        assert "random real" in run(evaluate, theirs, tmp_path)
-        left = [path for path in tmp_path.rglob("*") if path.is_file() and tmp_path / "hub" not in path.parents]
-        assert not [path for path in left if token.encode() in path.read_bytes()]
+
+def test_a_set_travels_from_a_recipe_to_strangers(server, tmp_path, monkeypatch):
+    """Distilled, pushed, read by plain `load_dataset` and the hf command in a fresh home, and evaluated by its id."""
+    monkeypatch.chdir(tmp_path)
+    said("distill", "digits_ipc1", "--threads", "1", *(word for text in QUICK for word in ("--set", text)))
+    folder = tmp_path / "distilled" / "digits_ipc1"
+    assert f'load_dataset("{ID}")' in said("push", folder, ID)
+
+    theirs = server.client_env(tmp_path / "theirs")
+    run([sys.executable, "-c", LOAD], theirs, tmp_path)
+    run([BIN / "hf", "download", ID, "--repo-type", "dataset", "--local-dir", "by_hf"], theirs, tmp_path)
+    for name in ("ddhub.json", "data/train-00000-of-00001.parquet", "teachers/00.safetensors"):
+        assert (tmp_path / "by_hf" / name).read_bytes() == (folder / name).read_bytes()
+    evaluate = ["evaluate", ID, "--archs", "convnet2_w8", "--seeds", "1", "--threads", "1", "--no-probe"]
+    assert "random real" in said(*evaluate)
+    left = [path for path in tmp_path.rglob("*") if path.is_file() and tmp_path / "hub" not in path.parents]
+    assert not [path for path in left if server.token.encode() in path.read_bytes()]
 
 
 def test_a_set_travels_by_xet(tmp_path, folder):
-    """Where the Hub offers it, files go and come that way; a Hub that does not is named in one sentence."""
+    """Where the Hub offers it, files go and come that way."""
     with HubServer(tmp_path / "hub", xet=True) as server:
         ours = server.client_env(tmp_path / "ours", server.add_user("alice"), xet=True)
         run([BIN / "ddhub", "push", folder, ID], ours, tmp_path)
         assert server.seen("xet-write-token") and not server.seen("lfs-put")
         run([sys.executable, "-c", LOAD], server.client_env(tmp_path / "theirs", xet=True), tmp_path)
         assert server.seen("xet-read-token")
-    with HubServer(tmp_path / "plain") as server:
-        ours = server.client_env(tmp_path / "ours2", server.add_user("alice"), xet=True)
-        refused = subprocess.run(
-            [BIN / "ddhub", "push", folder, ID], env=ours, cwd=tmp_path, capture_output=True, text=True, check=False
-        )
-        assert refused.returncode == 1
-        assert "does not offer the xet transfer" in refused.stderr and "HF_HUB_DISABLE_XET=1" in refused.stderr
-        assert "Traceback" not in refused.stderr
+
+
+def test_a_hub_without_xet_is_named_in_one_sentence(server, folder, monkeypatch):
+    """With what to type."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", False)
+    refused = CliRunner().invoke(app.main, ["push", str(folder), ID])
+    assert refused.exit_code == 1
+    assert "does not offer the xet transfer" in refused.stderr and "HF_HUB_DISABLE_XET=1" in refused.stderr
+    assert "Traceback" not in refused.stderr
 
 
 def test_pandas_polars_and_duckdb_read_the_rows(folder):

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 import torch
 from some_jobs import break_ as broken
-from some_jobs import die, fail, hold, noted, write
+from some_jobs import die, fail, hold, noted, signed, write
 
 from ddhub import api
 from ddhub.artifact import folder as folders
@@ -29,6 +29,8 @@ from ddhub.base.jobs import Engine, board, claims, workers
 from ddhub.base.resources import Resources
 from ddhub.evaluation import grid, results
 from ddhub.training import device
+
+pytestmark = pytest.mark.slow
 
 CODE = "import sys; sys.path.insert(0, sys.argv[1]); import some_jobs; some_jobs.run_eight(*sys.argv[2:])"
 ENGINES = {"loop": Engine(), "workers": Engine(workers=2)}
@@ -145,13 +147,6 @@ def test_one_waits_for_what_another_has_claimed(out, log, capfd):
     begun.join()
     assert noted(log) == ["a", "b"] and names(out) == ["a", "b", "go"]
     assert f"waiting for 1 done elsewhere, the first by process {os.getpid()} on " in capfd.readouterr().err
-
-
-def signed(path, **changes):
-    """A claim of this process, changed."""
-    content = {**claims._machine(), "pid": os.getpid(), "began": claims._began(os.getpid()), "token": "x", **changes}
-    claims.path_of(path).write_text(json.dumps(content))
-    return claims.path_of(path)
 
 
 def test_a_claim_of_a_dead_process_here_is_taken_at_once(out):
@@ -314,20 +309,26 @@ def test_a_row_is_made_of_what_was_asked_for_or_not_at_all(folder, tmp_path, mon
     assert said[change] in str(fault) and not path.exists()
 
 
-def test_rows_of_killed_workers_equal_the_loops_to_the_bit(folder, tmp_path):
-    """`--workers 2` with one worker killed in the middle gives the rows that one process gives."""
+def test_rows_of_killed_workers_equal_the_loops_to_the_bit(folder, tmp_path, monkeypatch, capfd):
+    """`workers=2` with one worker killed in the middle gives the rows that one process gives."""
     asked = {"archs": ["convnet2_w8"], "seeds": 2, "threads": 1}
     api.evaluate(str(folder), out=tmp_path / "loop", **asked)
-    command = [sys.executable, "-m", "ddhub.cli.app", "evaluate", str(folder), "--out", str(tmp_path / "team")]
-    command += ["--archs", "convnet2_w8", "--seeds", "2", "--threads", "1", "--workers", "2"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    claimed = tmp_path / "team" / "evaluation"
-    waited(lambda: process.poll() is not None or any(claimed.glob(".*.claim")), 240)
-    assert process.poll() is None, process.communicate()[1]
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    os.kill(int(children[0]), signal.SIGKILL)
-    said = process.communicate(timeout=300)[1]
-    assert process.returncode == 0 and "ended by SIGKILL; it is run again" in said
+    team, claimed, start = [], tmp_path / "team" / "evaluation", workers.Worker.start
+
+    def noted(index):
+        team.append(start(index))
+        return team[-1]
+
+    def kill():
+        waited(lambda: any(claimed.glob(".*.claim")), 240)
+        team[0].process.kill()
+
+    monkeypatch.setattr(workers.Worker, "start", noted)
+    killer = threading.Thread(target=kill)
+    killer.start()
+    api.evaluate(str(folder), out=tmp_path / "team", workers=2, **asked)
+    killer.join()
+    assert len(team) == 3 and "ended by SIGKILL; it is run again" in capfd.readouterr().err
     assert without_clock(tmp_path / "team") == without_clock(tmp_path / "loop")
 
 

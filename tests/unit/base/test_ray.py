@@ -16,6 +16,8 @@ from ddhub import api
 from ddhub.base import jobs
 from ddhub.base.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'ddhub[ray]'")
 
 SCRIPT = Path(__file__).parents[2] / "support" / "two_nodes.py"

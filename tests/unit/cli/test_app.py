@@ -88,6 +88,7 @@ def test_a_bad_recipe_file_is_named(text, said, tmp_path):
     assert said in result.stderr
 
 
+@pytest.mark.slow
 def test_json_is_alone_on_stdout(tmp_path):
     """`--json` prints one document; progress goes to stderr."""
     settings = [

@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 HEAVY = {
     *("torch", "timm", "torchvision", "datasets", "pandas", "matplotlib", "sklearn", "scipy", "pyarrow", "numpy"),
     *("huggingface_hub", "safetensors", "jinja2", "PIL", "rich", "pydantic", "yaml"),
@@ -41,6 +43,8 @@ ROWS = {"numpy", "pyarrow", "PIL", "safetensors"}  # what data files, teachers a
         (["distill", "nothing.yaml"], 1, set()),
         (["distill", "digits_ipc2"], 1, set()),
         (["distill", "digits_ipc1", "--set", "ipc"], 1, set()),
+        (["distill", "digits_ipc1", "--set", "method.iteration=3"], 1, set()),
+        (["distill", "digits_ipc1", "--dry-run"], 0, {"torch", "numpy", "safetensors"}),
         (["distill", "digits_ipc1", "--ray", "local", "--shard", "0/2"], 1, set()),
         (["plan", "nothing"], 1, set()),
         (["evaluate", "nowhere"], 1, set()),

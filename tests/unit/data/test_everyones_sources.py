@@ -22,6 +22,8 @@ from ddhub.data import image_cache
 from ddhub.data import source as sources
 from ddhub.data.spec import SourceSpec
 
+pytestmark = pytest.mark.slow
+
 NAMES = ("red", "green", "blue")
 
 

@@ -26,6 +26,8 @@ from ddhub.interop import layout as layouts
 from ddhub.interop.reading import Reading
 from ddhub.reports import card
 
+pytestmark = pytest.mark.slow
+
 SIDE = 8
 TABLE = Path(__file__).parents[3] / "docs" / "pictures.md"
 

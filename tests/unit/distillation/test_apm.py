@@ -13,8 +13,9 @@ from ddhub.base import seeds
 from ddhub.base.errors import UserError
 from ddhub.data.preprocess import Preprocess
 from ddhub.data.source import Split
-from ddhub.distillation import momentum, recipes
-from ddhub.distillation.methods import apm
+from ddhub.distillation import recipes
+from ddhub.distillation.methods.apm import loop as apm
+from ddhub.distillation.methods.apm import momentum
 from ddhub.distillation.task import Task
 from ddhub.training import device, fit
 from ddhub.training import network as networks

@@ -8,7 +8,7 @@ from ddhub.base.strict_yaml import parse_yaml
 from ddhub.data.look import Holdings
 from ddhub.data.spec import SourceSpec
 from ddhub.distillation import choices, planning
-from ddhub.distillation.choices import Asked
+from ddhub.distillation.choices import PictureOptions
 
 PHOTOS = Holdings(
     SourceSpec(dataset="photos", path="/here/photos", image="image", label="label"),
@@ -37,7 +37,7 @@ def seconds(monkeypatch):
 
 
 def chosen(held: Holdings = PHOTOS, **asked) -> choices.Choice:
-    return choices.start(held, Asked(**asked))
+    return choices.start(held, PictureOptions(**asked))
 
 
 def test_the_recipe_is_yaml_with_comments_that_reads_back():

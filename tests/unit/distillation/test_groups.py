@@ -5,6 +5,7 @@ import os
 import pickle
 import shlex
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -17,9 +18,9 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from processes import Chosen, distill
 from safetensors.torch import load_file
-from test_end_to_end import kill_when, payload
-from test_verify import rewrite
+from sets import TINY, payload, rewrite
 
 import ddhub
 from ddhub import api
@@ -32,17 +33,13 @@ from ddhub.base.resources import Resources
 from ddhub.cli import app
 from ddhub.data import source
 from ddhub.distillation import groups, packaging, pipeline, recipes
-from ddhub.distillation.methods import dm
+from ddhub.distillation.methods.dm import loop as dm
 from ddhub.reports import verify
 from ddhub.training import device, teachers
 from ddhub.training.loop import Run
 
-TINY = [
-    "teachers={arch: convnet2_w8, count: 2, epochs: 2}",
-    "method.iterations=30",
-    "method.student={arch: convnet2_w8, epochs: 4, lr: 0.02}",
-    "evaluate={epochs: 2, packaging_seeds: 1, seeds: 1}",
-]
+pytestmark = pytest.mark.slow
+
 TWO = [*TINY, "ipc=4", "groups=2"]
 BARE = ["teachers={arch: convnet2_w8, count: 0}", "labels.form=hard", "method={name: random}"]
 
@@ -98,20 +95,6 @@ def test_distribution_matching_of_groups(tmp_path):
     assert steps[0].abs().max() > 0 and torch.allclose(steps[0], 2 * steps[1], atol=1e-6)
 
 
-def test_workers_share_the_teachers_of_a_set_of_one_group(tmp_path, monkeypatch):
-    """`--workers 2` trains them in other processes, and the same bytes come out."""
-    overrides = [*TINY, "method={name: random}", "evaluate.epochs=2"]
-    payloads = []
-    for workers in (1, 2):
-        monkeypatch.setenv("DDHUB_HOME", str(tmp_path / f"home{workers}"))
-        if workers == 2:  # in this process alone
-            monkeypatch.setattr(teachers.Lessons, "give", lambda *_: pytest.fail("trained here"))
-        out = tmp_path / str(workers)
-        api.distill("digits_ipc1", out=out, overrides=overrides, threads=1, workers=workers)
-        payloads.append(manifest.read(out).files)
-    assert payloads[0] == payloads[1] and len(payloads[0]) > 3
-
-
 def test_every_reader_sees_the_groups(made):
     """In the files, the manifest, the card and the three ways to read a set; and nothing in it is at fault."""
     expected = [0] * 20 + [1] * 20
@@ -140,8 +123,10 @@ def test_the_manifest_adds_up_what_groups_took(made):
     assert not list((made / ".ddhub" / "groups").glob("*.run"))
 
 
-def test_worker_processes_make_the_same_set(made, tmp_path):
-    """`--workers 2`, each with one thread."""
+def test_worker_processes_make_the_same_set(made, tmp_path, monkeypatch):
+    """`--workers 2`, each with one thread: teachers and groups are both theirs."""
+    monkeypatch.setenv("DDHUB_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(teachers.Lessons, "give", lambda *_: pytest.fail("trained here"))  # in this process alone
     api.distill("digits_ipc1", out=tmp_path / "team", overrides=TWO, threads=1, workers=2)
     assert payload(tmp_path / "team") == payload(made)
 
@@ -149,13 +134,9 @@ def test_worker_processes_make_the_same_set(made, tmp_path):
 def test_a_group_that_was_killed_goes_on_from_its_checkpoint(made, tmp_path, home, capfd):
     """kill -9 in the middle of the second group: the first is kept, and the set is that of an unbroken run."""
     out = tmp_path / "set"
-    code = (
-        "import sys; from ddhub import api;"
-        "api.distill('digits_ipc1', out=sys.argv[1], overrides=sys.argv[2:], threads=1, checkpoint_seconds=0)"
-    )
     folder = out / ".ddhub" / "groups"
-    reached = (folder / "group-0001.run").glob
-    kill_when([sys.executable, "-c", code, str(out), *TWO], home, lambda: any(reached("group_1-*5.pt")))
+    chosen = Chosen("after a rename", 1, named="group_1-*5.pt")
+    assert distill(out, TWO, home, chosen) == -signal.SIGKILL
     assert (folder / "group-0000.safetensors").exists() and not (folder / "group-0001.safetensors").exists()
     before = (folder / "group-0000.safetensors").stat().st_mtime_ns
     capfd.readouterr()

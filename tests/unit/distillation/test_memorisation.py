@@ -13,6 +13,8 @@ from ddhub.base.resources import Resources
 from ddhub.distillation import memorisation, pipeline, recipes
 from ddhub.distillation.methods import apm
 
+pytestmark = pytest.mark.slow
+
 QUICK = [
     "teachers={arch: convnet2_w8, count: 1, epochs: 3}",
     "evaluate={epochs: 3, packaging_seeds: 1}",

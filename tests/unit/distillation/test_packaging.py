@@ -13,6 +13,8 @@ from ddhub.distillation import packaging
 from ddhub.training import device, teachers
 from ddhub.training.teachers import Teachers
 
+pytestmark = pytest.mark.slow
+
 QUICK = [
     "teachers={arch: convnet2_w8, count: 2, epochs: 2}",
     "evaluate={epochs: 3, packaging_seeds: 2, full_epochs: 1}",

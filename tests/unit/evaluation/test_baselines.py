@@ -13,6 +13,8 @@ from ddhub.evaluation.baselines import Pool
 from ddhub.evaluation.choices import BASELINES
 from ddhub.evaluation.protocols import FROZEN, PROTOCOLS
 
+pytestmark = pytest.mark.slow
+
 LINE = torch.tensor([[0.0], [1.0], [2.0], [3.0], [10.0]])
 
 

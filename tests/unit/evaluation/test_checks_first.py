@@ -7,6 +7,8 @@ from ddhub.base.errors import UserError
 from ddhub.data import source
 from ddhub.evaluation.probe import check
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("arch", "said"), [("resnet19", "did you mean 'resnet18'"), ("timm:inception_v3", "cannot run on 8x8 images")]

@@ -7,14 +7,16 @@ import pytest
 import torch
 from click.testing import CliRunner
 from conftest import coloured
+from foreign_files import PLAIN, build, tree
 from hub_client import in_client
 from hub_server import HubServer
-from test_layouts import PLAIN, build, tree
 
 from ddhub import api
 from ddhub.base.errors import UserError
 from ddhub.cli import app
 from ddhub.data import classes
+
+pytestmark = pytest.mark.slow
 
 QUICK = {"seeds": 1, "threads": 1}
 

@@ -14,7 +14,9 @@ from ddhub.base.resources import Resources
 from ddhub.data import preprocess, source
 from ddhub.data.spec import SourceSpec
 from ddhub.evaluation.probe import check, verdict
-from ddhub.evaluation.probe.verdict import Reading
+from ddhub.evaluation.probe.verdict import SpaceReading
+
+pytestmark = pytest.mark.slow
 
 MADE = [
     "teachers={arch: convnet2_w16, count: 1, epochs: 15, batch: 128}",
@@ -63,9 +65,9 @@ def test_stripped_copies_that_are_fed_as_they_were_made_are_fine(cached, tmp_pat
     """With the right statistics, the right whitening."""
     plain = bring(cached / "plain_mtt", tmp_path / "a", **right())
     whitened = bring(cached / "whitened_mtt", tmp_path / "b", zca=True)
-    assert (plain["verdict"], whitened["verdict"]) == ("fine", "fine")
-    assert plain["teacher"]["kind"] == "cached" and plain["next"] is None
-    assert plain["spaces"][0]["recognised"] > 0.9 and plain["images"] == 100
+    assert (plain.verdict, whitened.verdict) == ("fine", "fine")
+    assert plain.teacher.kind == "cached" and plain.next is None
+    assert plain.spaces[0].recognised > 0.9 and plain.images == 100
 
 
 @pytest.mark.parametrize(
@@ -74,19 +76,19 @@ def test_stripped_copies_that_are_fed_as_they_were_made_are_fine(cached, tmp_pat
 def test_wrong_mean_or_std_is_caught_and_named(mean, std, cached, tmp_path, capsys):
     """Also where a teacher that normalises by itself recognises every image: brightness and contrast betray it."""
     found = bring(cached / "plain_mtt", tmp_path / "set", mean=mean, std=std)
-    assert found["verdict"] == "wrong space"
-    assert "source's own mean and standard deviation" in found["sentence"]
-    assert "--mean 0.30" in found["next"] and "--std 0.37" in found["next"]
+    assert found.verdict == "wrong space"
+    assert "source's own mean and standard deviation" in found.sentence
+    assert "--mean 0.30" in found.next and "--std 0.37" in found.next
     assert "WARNING: wrong space" in capsys.readouterr().err
 
 
 def test_missing_whitening_is_caught_and_named(cached, tmp_path):
     """Whitened floats read as normalised ones, and the other way round."""
     missing = bring(cached / "whitened_mtt", tmp_path / "a", **right())
-    assert missing["verdict"] == "wrong space" and "whitened by ZCA" in missing["sentence"]
-    assert missing["next"].endswith("with --zca")
+    assert missing.verdict == "wrong space" and "whitened by ZCA" in missing.sentence
+    assert missing.next.endswith("with --zca")
     needless = bring(cached / "plain_mtt", tmp_path / "b", zca=True)
-    assert needless["verdict"] == "wrong space" and "--no-zca --mean 0.30" in needless["next"]
+    assert needless.verdict == "wrong space" and "--no-zca --mean 0.30" in needless.next
 
 
 def test_permuted_classes_are_caught_and_the_order_is_written(cached, tmp_path):
@@ -95,14 +97,14 @@ def test_permuted_classes_are_caught_and_the_order_is_written(cached, tmp_path):
     turned = (torch.load(theirs / "labels_best.pt") + 3) % 10
     torch.save(turned, theirs / "labels_best.pt")
     found = bring(theirs, tmp_path / "a", **right())
-    assert found["verdict"] == "permuted classes" and found["order"]["3"] == "0" and len(found["order"]) == 10
-    assert "'0' shows '7'" in found["sentence"] and "classes.txt" in found["next"]
+    assert found.verdict == "permuted classes" and found.order["3"] == "0" and len(found.order) == 10
+    assert "'0' shows '7'" in found.sentence and "classes.txt" in found.next
     order = tmp_path / "a" / "probing" / "classes.txt"
-    assert bring(theirs, tmp_path / "b", classes=str(order), **right())["verdict"] == "fine"
+    assert bring(theirs, tmp_path / "b", classes=str(order), **right()).verdict == "fine"
     swapped = tmp_path / "swapped.txt"
     swapped.write_text("".join(f"{name}\n" for name in "0124356789"))
     two = bring(cached / "plain_mtt", tmp_path / "c", classes=str(swapped), **right())
-    assert two["verdict"] == "permuted classes" and two["order"] == {"3": "4", "4": "3"}
+    assert two.verdict == "permuted classes" and two.order == {"3": "4", "4": "3"}
 
 
 def test_both_wrong_is_said(cached, tmp_path):
@@ -110,9 +112,9 @@ def test_both_wrong_is_said(cached, tmp_path):
     theirs = shutil.copytree(cached / "whitened_mtt", tmp_path / "theirs")
     torch.save((torch.load(theirs / "labels_best.pt") + 1) % 10, theirs / "labels_best.pt")
     found = bring(theirs, tmp_path / "set", **right())
-    assert found["verdict"] in ("wrong space", "permuted classes") and found["order"]
+    assert found.verdict in ("wrong space", "permuted classes") and found.order
     again = bring(theirs, tmp_path / "again", zca=True)
-    assert again["verdict"] == "permuted classes"
+    assert again.verdict == "permuted classes"
 
 
 @pytest.mark.parametrize(("count", "expected"), [(100, "unrecognised"), (10, "unknown")])
@@ -125,7 +127,7 @@ def test_noise_is_never_fine(count, expected, cached, tmp_path):
             torch.randn(count, 1, 8, 8, generator=torch.Generator().manual_seed(seed)), theirs / "images_best.pt"
         )
         torch.save(torch.arange(10).repeat_interleave(count // 10), theirs / "labels_best.pt")
-        assert bring(theirs, tmp_path / f"set{seed}", **right())["verdict"] in (expected, "unrecognised")
+        assert bring(theirs, tmp_path / f"set{seed}", **right()).verdict in (expected, "unrecognised")
 
 
 def test_without_a_teacher_nothing_is_known_and_probe_trains_one(home, tmp_path, capsys):
@@ -133,28 +135,28 @@ def test_without_a_teacher_nothing_is_known_and_probe_trains_one(home, tmp_path,
     api.import_set(home / "plain_mtt", out=tmp_path / "set", source="digits", mean=(0.5,), std=(0.5,))
     found = folders.read(tmp_path / "set")
     unknown = check.probe(found, tmp_path / "out")
-    assert unknown["verdict"] == "unknown" and "--probe" in unknown["next"]
+    assert unknown.verdict == "unknown" and "--probe" in unknown.next
     assert "WARNING" not in capsys.readouterr().err
     asked = check.probe(found, tmp_path / "out", train=True, resources=Resources(threads=1))
-    assert asked["verdict"] == "wrong space" and asked["teacher"]["kind"] == "trained"
+    assert asked.verdict == "wrong space" and asked.teacher.kind == "trained"
     assert "takes about" in capsys.readouterr().err
     assert json.loads((tmp_path / "out" / "probe.json").read_text())["verdict"] == "wrong space"
-    assert check.probe(found, tmp_path / "out")["teacher"]["kind"] == "cached"
+    assert check.probe(found, tmp_path / "out").teacher.kind == "cached"
 
 
 def test_a_source_that_cannot_be_read_is_no_reason_to_call_a_set_fine(cached, tmp_path):
     """Without its source there is no cached teacher to be had."""
     api.import_set(cached / "plain_mtt", out=tmp_path / "set", source="digits", **right())
     found = folders.read(tmp_path / "set")
-    assert check.probe(found, tmp_path / "out", str(tmp_path / "nowhere"))["verdict"] == "unknown"
+    assert check.probe(found, tmp_path / "out", str(tmp_path / "nowhere")).verdict == "unknown"
 
 
 @pytest.mark.parametrize(("name", "expected"), [("plain", "fine"), ("whitened", "fine")])
 def test_a_native_set_gives_its_own_logits_again(name, expected, home, tmp_path):
     """Shipped teachers and stored labels agree to float16, whether or not the source can be read."""
     found = check.probe(folders.read(home / name), tmp_path / "out", str(tmp_path / "nowhere"))
-    assert check.probe(folders.read(home / name), tmp_path / "again")["verdict"] == expected
-    assert found["verdict"] == expected and found["teacher"]["kind"] == "shipped" and found["logits"] < 0.002
+    assert check.probe(folders.read(home / name), tmp_path / "again").verdict == expected
+    assert found.verdict == expected and found.teacher.kind == "shipped" and found.logits < 0.002
 
 
 @pytest.mark.parametrize(
@@ -172,7 +174,7 @@ def test_a_native_set_with_a_wrong_manifest_is_caught(name, changed, home, tmp_p
     record = record.model_copy(update={"files": known, "preprocess": record.preprocess.model_copy(update=changed)})
     files.write_bytes(folder / "ddhub.json", manifest.dump(record))
     found = check.probe(folders.read(folder), tmp_path / "out")
-    assert found["verdict"] == "wrong space" and "ddhub verify" in found["next"]
+    assert found.verdict == "wrong space" and "ddhub verify" in found.next
 
 
 def predictions(labels, classes, rate, seed=0):
@@ -186,15 +188,15 @@ def test_judging_keeps_its_error_rates():
     """Of 300 sets of random predictions none is fine, permuted or in another space; of 100 good ones nearly all are."""
     labels = torch.arange(10).repeat_interleave(10)
     for seed in range(300):
-        readings = [Reading(str(i), None, predictions(labels, 10, 0, 9 * seed + i)) for i in range(5)]
+        readings = [SpaceReading(str(i), None, predictions(labels, 10, 0, 9 * seed + i)) for i in range(5)]
         assert verdict.judge(labels, 10, readings, 0.9).verdict == "unrecognised"
     good = [
-        verdict.judge(labels, 10, [Reading("as fed", None, predictions(labels, 10, 0.75, seed))], 0.9).verdict
+        verdict.judge(labels, 10, [SpaceReading("as fed", None, predictions(labels, 10, 0.75, seed))], 0.9).verdict
         for seed in range(100)
     ]
     assert good.count("fine") >= 99
     few = torch.arange(3)
-    assert verdict.judge(few, 3, [Reading("as fed", None, few)], 0.99).verdict == "unknown"
+    assert verdict.judge(few, 3, [SpaceReading("as fed", None, few)], 0.99).verdict == "unknown"
     one_each = torch.arange(10)
-    assert verdict.judge(one_each, 10, [Reading("as fed", None, one_each)], 0.99).verdict == "fine"
-    assert verdict.judge(one_each, 10, [Reading("as fed", None, (one_each + 1) % 10)], 0.99).verdict != "fine"
+    assert verdict.judge(one_each, 10, [SpaceReading("as fed", None, one_each)], 0.99).verdict == "fine"
+    assert verdict.judge(one_each, 10, [SpaceReading("as fed", None, (one_each + 1) % 10)], 0.99).verdict != "fine"

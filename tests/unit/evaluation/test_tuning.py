@@ -2,8 +2,12 @@
 
 import json
 
+import pytest
+
 from ddhub import api
 from ddhub.data import source
+
+pytestmark = pytest.mark.slow
 
 
 def test_rates_are_chosen_on_validation_data(folder, monkeypatch):
@@ -12,7 +16,7 @@ def test_rates_are_chosen_on_validation_data(folder, monkeypatch):
     load_test = source.load_test
     monkeypatch.setattr(source, "load_test", lambda spec: opened.append(spec) or load_test(spec))
     how = {"tune": True, "overrides": ["epochs=2", "min_steps=0"], "seeds": 1, "threads": 1}
-    report = api.evaluate(str(folder), ["convnet2_w8", "vit_tiny"], **how).to_dict()
+    report = api.evaluate(str(folder), ["convnet2_w8", "vit_tiny_w12"], **how).to_dict()
     assert len(opened) == 1
     tried = sorted((folder / "evaluation" / "tuning").glob("*.json"))
     assert len(tried) == 2 * 2 * 7  # architectures, kinds of data, five rates and two more decays
@@ -27,6 +31,6 @@ def test_rates_are_chosen_on_validation_data(folder, monkeypatch):
         assert row["tuned"]["trainings"] == 7 and row["tuned"]["seconds"] > 0
     assert {entry["protocol"] for entry in report["summary"]} == {"native epochs=2 min_steps=0 tuned"}
     before = {path: path.stat().st_mtime_ns for path in tried}
-    again = api.evaluate(str(folder), ["convnet2_w8", "vit_tiny"], **how).to_dict()
+    again = api.evaluate(str(folder), ["convnet2_w8", "vit_tiny_w12"], **how).to_dict()
     assert again["rows"] == report["rows"]
     assert before == {path: path.stat().st_mtime_ns for path in (folder / "evaluation" / "tuning").glob("*.json")}

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from foreign_files import PLAIN, bring, build, inputs
 from PIL import Image
-from test_layouts import PLAIN, bring, build, inputs
 
 from ddhub import api
 from ddhub.artifact import folder as folders
@@ -18,6 +18,8 @@ from ddhub.cli import app
 from ddhub.interop import conventions, importing
 from ddhub.interop import layout as layouts
 from ddhub.interop.layouts import idc
+
+pytestmark = pytest.mark.slow
 
 CIFAR = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
 

@@ -17,6 +17,8 @@ from ddhub.base.errors import UserError
 from ddhub.interop import hub_set
 from ddhub.interop.reading import Reading
 
+pytestmark = pytest.mark.slow
+
 ID = "alice/foreign"
 NAMES = ("red", "green", "blue")
 
@@ -217,7 +219,7 @@ def test_a_damaged_archive_is_named(server, image_folder, tmp_path):
 
 
 def test_tables_are_left_to_datasets(server):
-    """Files beside them change nothing (tests/test_anyset.py reads such repos); an option still names those."""
+    """Files beside them change nothing (test_find_set.py reads such repos); an option still names those."""
     picture = pictures()["00000/class00000_id00000.png"]
     published(server, {"data/train-00000-of-00001.parquet": b"rows", "assets/a/preview.png": picture})
     assert hub_set.local(Path(ID), Reading()) == (Path(ID), [])

@@ -1,6 +1,5 @@
 """What an import refuses or asks for: strangers' code, guesses, and files that are not what they say."""
 
-import os
 import pickle
 import tarfile
 import zipfile
@@ -8,24 +7,14 @@ import zipfile
 import numpy as np
 import pytest
 import torch
+from foreign_files import MEAN, PLAIN, STD, Payload, bring, build, inputs, soft, tree
 from PIL import Image
-from test_layouts import MEAN, PLAIN, STD, bring, build, inputs, soft, tree
 
 from ddhub import api
 from ddhub.base.errors import UserError
 from ddhub.interop import conventions, importing, reading
 from ddhub.interop.input_space import Told, settle
 from ddhub.interop.reading import Foreign, Reading
-
-
-class Payload:
-    """Runs a command when a careless reader unpickles it."""
-
-    def __init__(self, mark):
-        self.mark = mark
-
-    def __reduce__(self):
-        return os.system, (f"touch {self.mark}",)
 
 
 @pytest.mark.parametrize("way", ["torch", "pickle", "legacy", "npz"])

@@ -26,6 +26,8 @@ from ddhub.cli import app
 from ddhub.evaluation.protocols import PROTOCOLS
 from ddhub.reports import charts, compare, html_page, pictures, summary, tables, verify
 
+pytestmark = pytest.mark.slow
+
 ID = "alice/digits"
 ABOVE, SAME, BELOW = [0.60, 0.61, 0.62], [0.50, 0.51, 0.52], [0.40, 0.41, 0.42]
 EVIL = '<img src=x onerror=alert(1)> "[bold]q" $x$ | `b` https://evil.example \x1b[31m\u202e'

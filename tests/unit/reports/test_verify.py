@@ -4,36 +4,17 @@ import json
 import re
 
 import pytest
-import torch
 from click.testing import CliRunner
 from conftest import QUICK
 from safetensors.torch import load_file, save_file
+from sets import rehash, rewrite
 
 from ddhub import api
-from ddhub.artifact import manifest, parquet, payload
 from ddhub.artifact.parquet import Rows
 from ddhub.cli import app
 from ddhub.reports import verify
 
-
-def rewrite(folder, change):
-    """Change the rows and bring the manifest's hashes up to date, as a careless stranger's tool would."""
-    record = manifest.read(folder)
-    side = record.source.resolution
-    parts = list(parquet.read(folder, (record.source.channels, side, side)))
-    whole = Rows(*(None if c[0] is None else torch.cat(c) for c in zip(*(p.columns() for p in parts), strict=True)))
-    parquet.write(folder, change(whole), record.classes)
-    rehash(folder)
-
-
-def rehash(folder, **update):
-    """Write the manifest anew, its hashes true, some fields changed."""
-    record = manifest.read(folder)
-    records = payload.file_records(folder)
-    data = sum(file.bytes for name, file in records.items() if name.startswith("data/"))
-    counts = record.bytes.model_copy(update={"images": data - record.bytes.labels})
-    changed = record.model_copy(update={"files": records, "bytes": counts, **update})
-    (folder / "ddhub.json").write_bytes(manifest.dump(changed))
+pytestmark = pytest.mark.slow
 
 
 def test_a_finished_set_has_no_faults(folder):

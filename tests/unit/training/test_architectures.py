@@ -111,12 +111,12 @@ def test_a_width_is_that_of_the_first_stage_and_the_others_follow(arch, side, wi
 FULL = [("convnet", 128), ("resnet18", 64), ("resnet18_in", 64), ("vgg11", 64), ("vgg11_in", 64), ("alexnet_in", 128)]
 
 
-@pytest.mark.parametrize("side", [32, 96])
-@pytest.mark.parametrize(("arch", "width"), [*FULL, ("vit_tiny", 192)])
+LARGE = [(arch, width, 96) for arch, width in (("convnet5", 128), ("resnet18", 64), ("vgg11", 64), ("vit_tiny", 192))]
+
+
+@pytest.mark.parametrize(("arch", "width", "side"), [*((*pair, 32) for pair in (*FULL, ("vit_tiny", 192))), *LARGE])
 def test_the_full_width_by_number_is_the_network_itself(arch, width, side):
     """Modules, shapes and functions are the same; only the seed of the weights hangs on the name."""
-    if (arch, side) == ("convnet", 96):
-        arch = "convnet5"
     plain, numbered = (architectures.build(name, 5, 3, side, seed=0) for name in (arch, f"{arch}_w{width}"))
     assert repr(plain) == repr(numbered)
     numbered.load_state_dict(plain.state_dict())
@@ -278,6 +278,7 @@ def test_timm_is_told_what_it_needs_of_a_small_image(name, told):
 
 def test_nothing_of_timm_is_overwritten():
     """Every name that ddhub adds to timm's registry opens with ddhub_; `resnet18` is still timm's."""
+    architectures.with_timm()
     owners = {name: timm.model_entrypoint(name).__module__ for name in timm.list_models()}
     assert owners["resnet18"] == "timm.models.resnet"
     ours = {name for name, module in owners.items() if not module.startswith("timm.")}

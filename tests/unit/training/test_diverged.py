@@ -11,6 +11,8 @@ from ddhub.base.errors import UserError
 from ddhub.cli import app
 from ddhub.evaluation import grid, workbench
 
+pytestmark = pytest.mark.slow
+
 ARCH = "convnet2_w8"
 
 
@@ -60,7 +62,7 @@ def test_every_diverging_row_is_named(folder, seed_1_diverges):
 @pytest.mark.parametrize(
     ("arch", "asked", "advice"),
     [
-        ("vit_tiny", {"overrides": ["min_steps=0"]}, "the same command with --tune"),
+        ("vit_tiny_w12", {"overrides": ["min_steps=0"]}, "the same command with --tune"),
         (ARCH, {"tune": True}, "the same command without --tune"),
     ],
 )

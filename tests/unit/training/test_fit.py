@@ -16,6 +16,8 @@ from ddhub.training import network as networks
 from ddhub.training.loop import Run
 from ddhub.training.protocol import Protocol
 
+pytestmark = pytest.mark.slow
+
 
 class Crash(Exception):
     """Stands for a kill."""
@@ -36,7 +38,7 @@ def same(one: networks.Weights, other: networks.Weights) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-@pytest.mark.parametrize("arch", ["convnet2_w8", "resnet18"])
+@pytest.mark.parametrize("arch", ["convnet2_w8", "resnet18_w8"])
 def test_training_repeats_to_the_bit(arch):
     """The seed alone decides; torch's own state is not read."""
     brief = protocol(epochs=2 if arch == "convnet2_w8" else 1)
@@ -65,7 +67,7 @@ def test_what_a_network_draws_comes_from_the_seed(arch):
 
 
 @pytest.mark.parametrize(
-    ("arch", "epochs", "every"), [("convnet2_w8", 5, 0), ("convnet2_w8", 5, 1e9), ("vit_tiny", 2, 0)]
+    ("arch", "epochs", "every"), [("convnet2_w8", 5, 0), ("convnet2_w8", 5, 1e9), ("vit_tiny_w12", 2, 0)]
 )
 def test_a_broken_training_ends_as_an_unbroken_one(tmp_path, arch, epochs, every):
     """Momentum and AdamW's moments come back too; a finished training gives its weights again at once."""
@@ -243,7 +245,7 @@ def test_divergence_is_said(tmp_path, resumable):
     assert "lower" in str(caught.value) and "rate" in str(caught.value)
 
 
-@pytest.mark.parametrize("arch", ["resnet18", "vgg11"])
+@pytest.mark.parametrize("arch", ["resnet18_w8", "vgg11_w8"])
 def test_the_functional_path_equals_the_module(arch):
     """Logits, gradients and running statistics of a batch-norm net, in training mode and out of it."""
     net, found = architectures.build(arch, CLASSES, 1, SIDE, seed=3), network(arch)

@@ -8,7 +8,7 @@ import torch
 from conftest import examples
 from test_apm import task_of
 
-from ddhub.distillation.methods import apm
+from ddhub.distillation.methods.apm import loop as apm
 from ddhub.training import device, fit, graph
 from ddhub.training import network as networks
 from ddhub.training.protocol import Protocol

@@ -17,6 +17,8 @@ from ddhub.distillation.plan.work import Outline
 from ddhub.training import architectures, memory
 from ddhub.training import device as devices
 
+pytestmark = pytest.mark.slow
+
 
 def test_amounts_are_read_as_people_write_them():
     """Powers of ten and of two; anything else is refused where the recipe is read."""

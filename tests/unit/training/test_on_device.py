@@ -13,12 +13,15 @@ from test_apm import task_of
 
 import ddhub
 from ddhub.data import preprocess
-from ddhub.distillation import momentum
-from ddhub.distillation.methods import apm, dm
+from ddhub.distillation.methods.apm import loop as apm
+from ddhub.distillation.methods.apm import momentum
+from ddhub.distillation.methods.dm import loop as dm
 from ddhub.training import augment, device, fit, losses
 from ddhub.training import network as networks
 from ddhub.training.loop import Run
 from ddhub.training.protocol import DSA_OPERATIONS, Protocol
+
+pytestmark = pytest.mark.slow
 
 CLASSES, SIDE, IMAGES = 4, 16, 12
 PROTOCOL = Protocol(loss="l1_logits", augment="dsa", lr=0.02, epochs=2, batch=6)

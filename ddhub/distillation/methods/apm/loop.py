@@ -2,12 +2,14 @@
 
 Chen, Huang, Lu, Li, Wang, Cheng, Wang, "Dataset Distillation via Adversarial Prediction Matching", arXiv:2312.08912,
 section 3. Single-level: students are trained, never differentiated through.
-Differs from the authors' code: teachers and the final set are chosen by nothing, or by validation, never by test data;
-a teacher is asked once per view, not once per snapshot, and no weight gradients are computed; the images updated
-between two refreshes are those that the students were trained on; iterations count exactly.
+Differs from the authors' code:
+- Teachers and the final set are chosen by nothing, or by validation, never by test data.
+- A teacher is asked once per view, not once per snapshot. No weight gradients are computed.
+- The images updated between two refreshes are those that the students were trained on.
+- Iterations count exactly.
 Beyond the authors' code: gradients through augmented views, and students of several architectures (`views`,
 `student.arch`). Both keep the images from what a single network sees in them on the bare pixels.
-Only the batch is held in memory (ddhub/distillation/momentum.py).
+Only the batch is held in memory (momentum.py).
 Shapes: M synthetic images, B of them in a batch, C H W image, K classes.
 """
 
@@ -20,9 +22,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ddhub.base import mapped, seeds
-from ddhub.distillation.apm_config import Config
-from ddhub.distillation.method import Method
-from ddhub.distillation.momentum import candidate, go_back, initial, settle, take, update
+from ddhub.distillation.methods.apm.config import Config
+from ddhub.distillation.methods.apm.momentum import candidate, go_back, initial, settle, take, update
 from ddhub.distillation.plan.work import Outline, Phase, moving, scoring, training
 from ddhub.distillation.task import SyntheticSet, Task, own_protocol
 from ddhub.training import augment, fit, graph
@@ -30,8 +31,6 @@ from ddhub.training.image_store import Store
 from ddhub.training.loop import Run, State
 from ddhub.training.network import Network, Weights
 from ddhub.training.protocol import Protocol
-
-PAPER = "https://arxiv.org/abs/2312.08912"
 
 
 def distill(task: Task, run: Run) -> SyntheticSet:
@@ -292,6 +291,3 @@ def choose(state: State, store: Store, labels: Tensor, task: Task, step: int) ->
         go_back(state, store)
         state.update(lr=state["lr"] * config.decay, decays=state["decays"] + 1, bad=0)
         state["stop"] = state["decays"] > stopping.decays
-
-
-METHOD = Method(config=Config, distill=distill, work=work, architectures=("student.arch",))

@@ -6,15 +6,12 @@ Shapes: M synthetic images, K classes, R real images per class and step, F featu
 
 from collections.abc import Iterator
 from functools import partial
-from typing import Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from ddhub.base import seeds
-from ddhub.base.schema import Strict
-from ddhub.distillation.method import Method
+from ddhub.distillation.methods.dm import Config
 from ddhub.distillation.plan.work import Outline, Phase, moving
 from ddhub.distillation.task import SyntheticSet, Task
 from ddhub.training import augment
@@ -22,19 +19,6 @@ from ddhub.training import device as devices
 from ddhub.training.batches import Examples
 from ddhub.training.loop import Run, State
 from ddhub.training.network import Network, Weights
-
-PAPER = "https://arxiv.org/abs/2110.04181"
-
-
-class Config(Strict):
-    """Knobs of distribution matching; defaults are the paper's."""
-
-    iterations: int = Field(default=20000, ge=0, description="Updates, each with a fresh random network.")
-    arch: str = Field(default="convnet", description="Architecture of the random networks.")
-    real: int = Field(default=256, gt=0, description="Real images per class and update.")
-    lr_images: float = Field(default=1.0, gt=0, description="SGD rate of the images, as network inputs.")
-    momentum: float = Field(default=0.5, ge=0, lt=1, description="SGD momentum of the images.")
-    init: Literal["real", "noise"] = Field(default="real", description="What the images start as.")
 
 
 def distill(task: Task, run: Run) -> SyntheticSet:
@@ -103,6 +87,3 @@ def steps_on_noise(outline: Outline, share: float, images: int, steps: int) -> N
         pixels = noise[:moved].requires_grad_()
         gap = network.embed(weights, noise[moved:]).mean(0) - network.embed(weights, pixels).mean(0)
         torch.autograd.grad(gap.square().sum(), pixels)
-
-
-METHOD = Method(config=Config, distill=distill, work=work, architectures=("arch",))
