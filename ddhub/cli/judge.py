@@ -222,7 +222,7 @@ def card(folder: str) -> None:
 
 
 @command(epilog="Example:  ddhub plot distilled/digits_ipc1")
-@click.argument("run", type=click.Path(exists=True, file_okay=False))
+@click.argument("run", type=click.Path())
 @option("--out", type=click.Path(), help="The picture. [default: RUN/.ddhub/metrics.png]")
 def plot(run: str, out: str | None) -> None:
     """Draw what the run in RUN, the folder of its set, has logged: its loss and other values, step by step."""
