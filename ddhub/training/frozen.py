@@ -55,7 +55,9 @@ def split(arch: str) -> tuple[str, Path | None]:
     Raises:
         UserError: for a model that timm does not have, has no weights for, or a file that is not there.
     """
-    import timm
+    from ddhub.training import architectures  # which imports this module
+
+    timm = architectures.with_timm()
 
     name, at, file = arch.removeprefix(PREFIX).partition("@")
     if not timm.is_model(name):

@@ -38,7 +38,11 @@ ROWS = {"numpy", "pyarrow", "PIL", "safetensors"}  # what data files, teachers a
         (["recipes", "--json"], 0, set()),
         (["report", "SET"], 0, SHOWN),
         (["report", "SET", "--json"], 0, NUMBERS),
-        (["report", "SET", "--html", "page.html"], 0, {*SHOWN, "jinja2", "matplotlib", "PIL"}),
+        (
+            ["report", "SET", "--html", "page.html"],
+            0,
+            {*SHOWN, *ROWS, "jinja2", "matplotlib", "torch"},
+        ),  # it shows images
         (["verify", "SET"], 0, {*ROWS, *NUMBERS}),
         (["distill", "nothing.yaml"], 1, set()),
         (["distill", "digits_ipc2"], 1, set()),

@@ -17,7 +17,7 @@ from ddhub.training.protocol import Protocol
 pytestmark = pytest.mark.slow
 
 SIDE, CLASSES, COUNT = 32, 10, 4
-FEW = 3_000_000  # parameters that one may have to be trained here; where a family has none so small, shapes are tried
+FEW = 6_000_000  # parameters that one may have to be trained here; where a family has none so small, shapes are tried
 SHORTEST = 8  # names of a family that are looked at
 MEMBERS = 4  # of a family that are tried until one runs: some are feature extractors, or want large images
 # With timm 1.0.31, of 98 families. One that a newer timm brings may be refused too.
