@@ -31,8 +31,8 @@ def test_caches_that_have_no_place_are_said(folder, monkeypatch):
 
     monkeypatch.setattr(Path, "home", nowhere)
     refused(files.home, "no home folder is known", "DDHUB_HOME=FOLDER")
-    refused(lambda: api.distill("digits_ipc1", out="/proc/x/set", threads=1), "/proc/x")
     monkeypatch.setenv("DDHUB_HOME", "/proc/x")
+    refused(lambda: api.distill("digits_ipc1", out="/proc/x/set", threads=1), "/proc")
     assert len(api.evaluate(str(folder), **how).rows) == 1  # which needs no cache
 
 
@@ -93,8 +93,14 @@ def test_rows_whose_folder_is_deleted_end_and_make_none(tmp_path):
 def test_faults_of_several_jobs_are_told_one_by_one(monkeypatch):
     """The user's as sentences, the first of ours as its traceback, the others as a number."""
 
+    def raised(text: str) -> LookupError:
+        try:
+            raise LookupError(text)
+        except LookupError as fault:
+            return fault
+
     def broken() -> None:
-        ours = [LookupError("first"), LookupError("second")]
+        ours = [raised("first"), raised("second")]
         raise ExceptionGroup("3 of 3 jobs failed", [UserError("mine", next="mend it"), *ours])
 
     monkeypatch.setattr(api, "recipes", broken)
