@@ -98,7 +98,11 @@ def labels(dataset: Any, spec: SourceSpec) -> Labels:
     missing = [value is None or (value == UNLABELLED and not signs) for value in column]
     rows = np.flatnonzero(~np.asarray(missing, dtype=bool))
     if not len(rows):
-        raise UserError(f"source: {spec.dataset}: the split has no labels (they are hidden); choose another split")
+        key = "train" if str(dataset.split) == spec.train else "test"
+        raise UserError(
+            f"source: {spec.dataset}: split '{dataset.split}' has no labels (they are hidden)",
+            next=f"--set source.{key}=SPLIT, a split that has labels",
+        )
     given = [column[row] for row in rows]
     if hasattr(kind, "names"):
         numbers, names = np.asarray(given, dtype=np.int64), tuple(kind.names)

@@ -183,7 +183,8 @@ def test_a_local_copy_is_read_in_place_of_the_hub(image_folder):
 def test_hidden_labels_are_refused(make_folder, hidden, names):
     """A split without labels, as ImageNet's `test`, cannot teach or score; -1 is no class of its own."""
     folder = make_folder({"train": (coloured(6, 0)[0], [hidden] * 6)}, names=names)
-    assert "the split has no labels" in refused(source.load_train, spec(folder))
+    message = refused(source.load_train, spec(folder))
+    assert "split 'train' has no labels (they are hidden)\n  next: --set source.train=SPLIT" in message
 
 
 def test_an_empty_split_is_refused(make_folder):
