@@ -73,7 +73,8 @@ class Gate:
     def __exit__(self, *fault: object) -> None:
         if not self._active:
             return
-        self._closed, Gate._current = False, self._outer
+        self.open()  # so that nothing that was kept back comes after the loop
+        Gate._current = self._outer
         if self._restore:
             with contextlib.suppress(ValueError):  # an abandoned loop may be closed by another thread
                 signal.signal(signal.SIGINT, signal.default_int_handler)
