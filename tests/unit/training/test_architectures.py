@@ -282,7 +282,8 @@ def test_nothing_of_timm_is_overwritten():
     owners = {name: timm.model_entrypoint(name).__module__ for name in timm.list_models()}
     assert owners["resnet18"] == "timm.models.resnet"
     ours = {name for name, module in owners.items() if not module.startswith("timm.")}
-    assert ours == {f"ddhub_{name}" for name in architectures.TABLE}
+    assert {f"ddhub_{name}" for name in architectures.TABLE} <= ours  # a page of the docs adds one too
+    assert all(name.startswith("ddhub_") for name in ours)
     assert timm.create_model("ddhub_convnet3", num_classes=4)(torch.zeros(1, 3, 32, 32)).shape == (1, 4)
     assert "no pretrained weights" in refused(lambda: timm.create_model("ddhub_convnet3", pretrained=True))
 
