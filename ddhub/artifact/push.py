@@ -80,18 +80,19 @@ def push(
     if repo.public and record.license == "unknown":
         warn(f"{repo_id}: is public, and the licence of the set's source is not known; the card says 'unknown'")
     wanted = {name: _Content(content) for name, content in contents.items()}
+    hashes = {name: each.sha256 for name, each in wanted.items()}
     changed = [name for name, content in wanted.items() if not content.is_in(repo.there.get(name))]
     stale = [name for name in repo.there if name not in wanted and name != OWN]
     if not changed and not stale:
         say(f"{repo_id}: holds exactly this already, at {repo.head[:12]}; nothing to push")
-        read_back.check(repo.api, repo_id, repo.head, {name: each.sha256 for name, each in wanted.items()})
+        read_back.check(repo.api, repo_id, repo.head, hashes)
         return Pushed(repo_id, repo.head, repo.url, changed=False)
     if not yes:
         _refuse_to_replace(repo, stale, record)
     commit, pull_request = _proposed_before(repo, wanted, stale) or _commit(
         repo, wanted, stale, _title(record.name, changed, stale)
     )
-    read_back.check(repo.api, repo_id, commit, {name: each.sha256 for name, each in wanted.items()})
+    read_back.check(repo.api, repo_id, commit, hashes)
     return Pushed(repo_id, commit, pull_request or repo.url, True, pull_request is not None)
 
 

@@ -4,6 +4,7 @@ import contextlib
 import json
 import math
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -33,6 +34,18 @@ def known(path: Path, most: int = SMALL) -> dict[str, Any]:
         found = read(path, most)
         return found if isinstance(found, dict) else {}
     return {}
+
+
+def lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The objects of a file of JSON lines; a line that a kill has torn, or that is damaged, is left out."""
+    content = b""
+    with contextlib.suppress(OSError):
+        content = path.read_bytes()
+    for line in content.splitlines():
+        with contextlib.suppress(UserError):
+            found = parse(line, str(path))
+            if isinstance(found, dict):
+                yield found
 
 
 def parse(content: bytes | str, where: str, most: int = limits.JSON_BYTES, values: int = limits.JSON_VALUES) -> Any:

@@ -35,7 +35,7 @@ class Tuned:
 
 @dataclass(frozen=True)
 class EvaluationRequest:
-    """What was asked for, in small words from which any process, also on another machine, builds its Bench."""
+    """What was asked for; it can be pickled, and any process on any machine builds its Bench from it."""
 
     reference: str  # what `fetch` finds the set's folder by
     fetch: Callable[[str], Path]  # a function of a module
@@ -49,7 +49,7 @@ class EvaluationRequest:
     allow_train: bool = False  # whether they may be training images
     tune: bool = False
     tuned: tuple[Tuned, ...] = ()  # what came of it
-    decided: tuple[tuple[str, Decisions], ...] = ()  # by architecture, as calibrate.settle froze them
+    decided: tuple[tuple[str, Decisions], ...] = ()  # by architecture, as speed.settle froze them
 
     @property
     def asked(self) -> dict[str, Any]:

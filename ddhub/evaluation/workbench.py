@@ -184,8 +184,8 @@ def build(found: Artifact, request: EvaluationRequest) -> Bench:
     decisions = {arch: _decide(found, arch, request, protocols, real) for arch in dict.fromkeys(c.arch for c in cells)}
     loaded = _teachers(found, cells, protocols, decisions)
     for arch, settled in request.decided:
-        frozen: dict[str, Any] = {name: settled.record()[name] for name in (*request.asked, "channels_last")}
-        decisions[arch] = replace(decisions[arch], **frozen)
+        kept: dict[str, Any] = {name: settled.record()[name] for name in (*request.asked, "channels_last")}
+        decisions[arch] = replace(decisions[arch], **kept)
     for arch, decision in decisions.items():
         network(found, arch, decision)
     where = Path(request.test).name if request.test is not None and test_spec.path else test_spec.dataset
@@ -232,10 +232,9 @@ def _decide(
 ) -> Decisions:
     """How to run one architecture, from the work of the whole grid, so that a resumed grid decides the same."""
     decided = devices.decide_for(request.resources, _flops(found, arch, request, protocols, real))
-    source = found.manifest.source
     most = max(len(found.labels), len(real) if real is not None else 0)
     batch = min(most, max(protocol.batch for protocol in protocols.values()))
-    return memory.cut(decided, arch, source.channels, source.resolution, batch, request.resources.budget)
+    return memory.cut(decided, arch, *shape(found, arch), batch, request.resources.budget)
 
 
 def flops(bench: Bench, arch: str) -> float:

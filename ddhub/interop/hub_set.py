@@ -80,11 +80,11 @@ def _listed(name: str, revision: str | None) -> Repo:
         with hub_client.errors(f"looking up {name}", name):
             found = hub_client.client().dataset_info(name, revision=revision, files_metadata=True)
         sizes, commit = {entry.rfilename: int(entry.size or 0) for entry in found.siblings or ()}, str(found.sha)
+        files.write_json(_note(name, commit), sizes)
     reading.check_names(sizes)
     odd = next((each for each in sizes if ".." in PurePosixPath(each).parts or each.startswith("/")), None)
     if odd is not None:
         raise UserError(f"{name}: names a file '{odd}', which leads out of it; refused")
-    files.write_json(_note(name, commit), sizes)
     return Repo(name, commit, sizes)
 
 

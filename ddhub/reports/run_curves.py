@@ -1,11 +1,9 @@
 """What a run's metrics.jsonl says, as a picture: one chart for each value, one line for each phase."""
 
-import json
-from collections.abc import Iterator
 from pathlib import Path
 
 from ddhub.artifact.state import STATE
-from ddhub.base import files
+from ddhub.base import files, strict_json
 from ddhub.base.errors import UserError
 from ddhub.reports import charts
 
@@ -39,22 +37,14 @@ def curves(folder: Path) -> Curves:
     found: Curves = {}
     for path in sorted((folder / STATE).rglob(METRICS)):
         group = next((part.removesuffix(".run") for part in path.parts if part.endswith(".run")), "")
-        for line in _lines(path):
+        for line in strict_json.lines(path):
+            if not isinstance(line.get("step"), int):
+                continue
             for name, number in line.items():
                 if name not in BESIDE and isinstance(number, int | float):
                     phase = f"{line.get('phase')} {group}".strip()
                     found.setdefault(name, {}).setdefault(phase, []).append((line["step"], number))
     return found
-
-
-def _lines(path: Path) -> Iterator[dict[str, float]]:
-    for text in path.read_text(encoding="utf-8").splitlines():
-        try:
-            line = json.loads(text)
-        except json.JSONDecodeError:
-            continue
-        if isinstance(line, dict) and isinstance(line.get("step"), int):
-            yield line
 
 
 def _drawn(found: Curves) -> bytes:

@@ -3,9 +3,7 @@
 Short names resolve in TABLE, then among what installed packages offer (entry points of the group
 `ddhub.architectures`, each a `Build`); `timm:NAME` is always timm's own. `_wN` after a name of TABLE makes the network
 N wide. `frozen:NAME` is a linear classifier of a pretrained backbone's features (frozen.py). The networks themselves,
-and their stems for small images, are in field_networks.py.
-Ours are registered with timm as `ddhub_NAME` when timm is imported; nothing of timm's is overwritten. timm takes
-seconds to import, which only its own networks wait for.
+and their stems for small images, are in field_networks.py; timm_registry.py tells timm of them.
 Shapes: B images, C channels, S side, K classes.
 """
 
@@ -20,7 +18,7 @@ from torch import Tensor, nn
 from ddhub.base import limits, plugins, seeds
 from ddhub.base.errors import UserError
 from ddhub.base.schema import did_you_mean
-from ddhub.training import frozen
+from ddhub.training import frozen, timm_registry
 from ddhub.training.field_networks import TABLE, Build, ConvNet
 
 # What the code of a model raises that cannot run.
@@ -30,31 +28,6 @@ MOST_WEIGHTS = 10**9  # a set can name an architecture of any width
 BY_IMAGE = (nn.GroupNorm, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)  # norms within each image
 BY_BATCH = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)  # norms over the images of a batch
 COMPILED = ("convnet",)  # families that compiling was measured to pay for (benchmarks/README.md)
-
-
-@cache
-def with_timm() -> Any:
-    """The module timm, with our networks in its registry."""
-    import timm
-
-    for name, build in TABLE.items():
-        _register(name, build)
-    return timm
-
-
-def _register(name: str, build: Build) -> None:
-    from timm.models import register_model
-
-    def entry(
-        pretrained: bool = False, num_classes: int = 10, in_chans: int = 3, img_size: int = 32, **_: object
-    ) -> nn.Module:
-        if pretrained:
-            raise UserError(f"ddhub_{name}: there are no pretrained weights")
-        return build(num_classes, in_chans, img_size)
-
-    entry.__name__ = f"ddhub_{name}"
-    entry.__module__ = __name__
-    register_model(entry)
 
 
 def resolve(arch: str) -> Build:
@@ -80,12 +53,14 @@ def resolve(arch: str) -> Build:
         return partial(TABLE[narrowed[1]], width=int(narrowed[2]))
     if arch.startswith("timm:"):
         name = arch.removeprefix("timm:")
-        if not with_timm().is_model(name):
-            raise UserError(f"arch '{arch}': timm has no such model{did_you_mean(name, with_timm().list_models())}")
+        if not timm_registry.with_ours().is_model(name):
+            raise UserError(
+                f"arch '{arch}': timm has no such model{did_you_mean(name, timm_registry.with_ours().list_models())}"
+            )
         return partial(_timm, name)
     if arch in plugins.ARCHITECTURES.installed():
         return _installed(arch)
-    if with_timm().is_model(arch):
+    if timm_registry.with_ours().is_model(arch):
         raise UserError(f"arch '{arch}': not one of ddhub's own names, but timm has it", next=f"write timm:{arch}")
     raise UserError(
         f"arch '{arch}': unknown{did_you_mean(arch, names())}",
@@ -110,7 +85,7 @@ def _installed(arch: str) -> Build:
 
 def _timm(name: str, classes: int, channels: int, side: int) -> nn.Module:
     """timm's model as timm builds it; told the image's size where it takes one and runs at it."""
-    return with_timm().create_model(
+    return timm_registry.with_ours().create_model(
         name, num_classes=classes, in_chans=channels, **_told(name, classes, channels, side)
     )
 
@@ -126,7 +101,7 @@ def _told(name: str, classes: int, channels: int, side: int) -> dict[str, Any]:
     for told in (sized, {**sized, "dynamic_img_pad": True}, {}):
         try:
             with torch.random.fork_rng(devices=[]), torch.device("meta"), torch.no_grad():
-                net = with_timm().create_model(name, num_classes=classes, in_chans=channels, **told)
+                net = timm_registry.with_ours().create_model(name, num_classes=classes, in_chans=channels, **told)
                 net(torch.zeros(2, channels, side, side))
             return told
         except FAULTS as fault:
@@ -143,7 +118,7 @@ def family(arch: str) -> str:
     if frozen.is_frozen(arch):
         return "frozen"
     if arch.startswith("timm:"):
-        return with_timm().model_entrypoint(arch.removeprefix("timm:")).__module__.rpartition(".")[2]
+        return timm_registry.with_ours().model_entrypoint(arch.removeprefix("timm:")).__module__.rpartition(".")[2]
     stem = re.split(r"[0-9_]", arch)[0]
     return "vision_transformer" if stem == "vit" else stem
 
@@ -172,10 +147,15 @@ def build(arch: str, classes: int, channels: int, side: int, seed: int) -> nn.Mo
 def _weights(arch: str, classes: int, channels: int, side: int) -> int:
     """How many weights a network has, found out on shapes alone; 0 where only building it can tell."""
     try:
-        with torch.random.fork_rng(devices=[]), torch.device("meta"):
-            return sum(weight.numel() for weight in resolve(arch)(classes, channels, side).parameters())
+        return sum(weight.numel() for weight in _on_meta(arch, classes, channels, side).parameters())
     except FAULTS:
         return 0
+
+
+def _on_meta(arch: str, classes: int, channels: int, side: int) -> nn.Module:
+    """A network that has shapes and no weights."""
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        return resolve(arch)(classes, channels, side)
 
 
 def try_out(arch: str, classes: int, channels: int, side: int) -> nn.Module:
@@ -236,8 +216,8 @@ def training_flops(arch: str, channels: int, side: int, images: float) -> float:
 @cache
 def forward_flops(arch: str, channels: int, side: int) -> int:
     """FLOPs of one image's forward pass, counted on shapes alone."""
-    with torch.random.fork_rng(devices=[]), torch.device("meta"):
-        return flops(resolve(arch)(2, channels, side).eval(), channels, side)
+    with torch.device("meta"):
+        return flops(_on_meta(arch, 2, channels, side).eval(), channels, side)
 
 
 def flops(net: nn.Module, channels: int, side: int) -> int:
@@ -265,11 +245,11 @@ def activation_bytes(arch: str, channels: int, side: int) -> tuple[int, int]:
         every, largest = every + (sizes[0] if isinstance(output, Tensor) else 0), max(largest, sum(sizes))
 
     try:
-        with torch.random.fork_rng(devices=[]), torch.device("meta"), torch.no_grad():
-            net = resolve(arch)(2, channels, side).eval()
-            for layer in net.modules():
-                if not list(layer.children()):
-                    layer.register_forward_hook(note)
+        net = _on_meta(arch, 2, channels, side).eval()
+        for layer in net.modules():
+            if not list(layer.children()):
+                layer.register_forward_hook(note)
+        with torch.device("meta"), torch.no_grad():
             net(torch.zeros(1, channels, side, side))
     except FAULTS:
         return 0, 0
@@ -280,8 +260,7 @@ def activation_bytes(arch: str, channels: int, side: int) -> tuple[int, int]:
 def mixes(arch: str, channels: int, side: int) -> bool:
     """Whether what a network learns from a batch depends on how it is cut: batch norms and dropout."""
     try:
-        with torch.random.fork_rng(devices=[]), torch.device("meta"):
-            net = resolve(arch)(2, channels, side)
+        net = _on_meta(arch, 2, channels, side)
     except FAULTS:
         return True
     dropped = any(getattr(layer, name, 0) for layer in net.modules() for name in ("p", "drop_prob"))

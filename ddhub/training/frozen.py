@@ -23,6 +23,8 @@ from torch.nn import functional
 from ddhub.base import files, progress
 from ddhub.base.errors import UserError
 from ddhub.base.schema import did_you_mean
+from ddhub.data.preprocess import Preprocess
+from ddhub.training import timm_registry
 
 PREFIX = "frozen:"
 VERSION = 1  # of the features; a change makes new cache files
@@ -55,10 +57,7 @@ def split(arch: str) -> tuple[str, Path | None]:
     Raises:
         UserError: for a model that timm does not have, has no weights for, or a file that is not there.
     """
-    from ddhub.training import architectures  # which imports this module
-
-    timm = architectures.with_timm()
-
+    timm = timm_registry.with_ours()
     name, at, file = arch.removeprefix(PREFIX).partition("@")
     if not timm.is_model(name):
         raise UserError(f"arch '{arch}': timm has no model '{name}'{did_you_mean(name, timm.list_models())}")
@@ -102,13 +101,11 @@ def load(arch: str) -> Backbone:
     Raises:
         UserError: where the weights are not here and cannot be fetched, or are not this model's.
     """
-    import timm
-
     name, file = split(arch)
     with progress.busy(f"{title(arch)}: loading its weights"):
         net = _published(arch, name) if file is None else _of_file(name, file)
     net.eval().requires_grad_(False)
-    config = timm.data.resolve_model_data_config(net)
+    config = timm_registry.with_ours().data.resolve_model_data_config(net)
     side = int(config["input_size"][-1])
     with torch.no_grad():
         shape = net(torch.zeros(1, 3, side, side)).shape
@@ -122,10 +119,8 @@ def load(arch: str) -> Backbone:
 
 def _published(arch: str, name: str) -> nn.Module:
     """timm's model with its published weights."""
-    import timm
-
     try:
-        net: nn.Module = timm.create_model(name, pretrained=True, num_classes=0)
+        net: nn.Module = timm_registry.with_ours().create_model(name, pretrained=True, num_classes=0)
     except FAULTS as fault:
         raise UserError(
             f"arch '{arch}': its weights are not in the Hub's cache and cannot be fetched: {_reason(fault)}",
@@ -136,9 +131,7 @@ def _published(arch: str, name: str) -> nn.Module:
 
 def _of_file(name: str, file: Path) -> nn.Module:
     """timm's model with the weights of a file; its classifier is left out, and nothing else may be missing."""
-    import timm
-
-    net: nn.Module = timm.create_model(name, pretrained=False, num_classes=0)
+    net: nn.Module = timm_registry.with_ours().create_model(name, pretrained=False, num_classes=0)
     try:
         found = load_file(file) if file.suffix == ".safetensors" else _unpickled(file)
         missing = [str(key) for key in net.load_state_dict(found, strict=False).missing_keys]
@@ -151,11 +144,9 @@ def _of_file(name: str, file: Path) -> nn.Module:
 
 def _unpickled(file: Path) -> Any:
     """The weights in a file of torch's, of which nothing is run."""
-    import timm
-
     logging.getLogger("timm").setLevel(logging.ERROR)
     try:
-        return timm.models.load_state_dict(str(file), weights_only=True)
+        return timm_registry.with_ours().models.load_state_dict(str(file), weights_only=True)
     except Exception as fault:  # a damaged pickle raises whatever it likes
         raise ValueError(_reason(fault)) from fault
 
@@ -205,5 +196,4 @@ def _adapted(images: Tensor, backbone: Backbone) -> Tensor:
     size = (backbone.side, backbone.side)
     if tuple(unit.shape[-2:]) != size:
         unit = functional.interpolate(unit, size, mode=backbone.interpolation, antialias=True).clamp(0, 1)
-    mean, std = (unit.new_tensor(values).view(1, 3, 1, 1) for values in (backbone.mean, backbone.std))
-    return (unit - mean) / std
+    return Preprocess(backbone.mean, backbone.std).inputs_from_unit(unit)

@@ -194,12 +194,8 @@ def _seconds(path: Path) -> Path:
     return path.with_suffix(".seconds.json")
 
 
-def write(path: Path, network: Network, weights: Weights, validation_top1: float) -> None:
-    """Write one teacher as safetensors, its dimensions and validation accuracy in the metadata."""
-    file_tools.write_bytes(path, _content(network, weights, validation_top1))
-
-
 def _content(network: Network, weights: Weights, validation_top1: float) -> bytes:
+    """One teacher as a safetensors file, its dimensions and validation accuracy in the metadata."""
     facts = {
         "arch": network.arch,
         "classes": network.classes,

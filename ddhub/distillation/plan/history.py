@@ -13,7 +13,6 @@ from types import TracebackType
 from typing import Any
 
 from ddhub.base import files, strict_json
-from ddhub.base.errors import UserError
 from ddhub.distillation.plan import costs, forecast
 from ddhub.distillation.plan.work import Outline
 from ddhub.distillation.task import Task
@@ -122,20 +121,13 @@ def _range(ratio: dict[str, float]) -> str:
 
 
 def _read() -> list[dict[str, Any]]:
-    """The entries; a line torn by a kill, or damaged, is none."""
-    lines = []
-    with contextlib.suppress(OSError):
-        lines = _path().read_bytes().splitlines()
-    found = []
-    for line in lines:
-        with contextlib.suppress(UserError):
-            found.append(strict_json.parse(line, str(_path())))
-    return [entry for entry in found if _sound(entry)]
+    """The entries that can be compared with others."""
+    return [entry for entry in strict_json.lines(_path()) if _sound(entry)]
 
 
-def _sound(entry: Any) -> bool:
+def _sound(entry: dict[str, Any]) -> bool:
     """Whether an entry can be compared with others."""
-    if not isinstance(entry, dict) or not {"machine", "method"} <= entry.keys():
+    if not {"machine", "method"} <= entry.keys():
         return False
     peaks = [entry.get("peak_bytes"), entry.get("predicted_peak_bytes")]
     times = [each.values() for key in ("actual", "predicted") if isinstance(each := entry.get(key), dict) and each]
