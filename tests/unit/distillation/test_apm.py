@@ -8,12 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from apm_tasks import ARCH, CLASSES, IPC, OTHER, SIDE, task_of
 
 from ddhub.base import seeds
 from ddhub.base.errors import UserError
-from ddhub.data.preprocess import Preprocess
-from ddhub.data.source import Split
-from ddhub.distillation import recipes
 from ddhub.distillation.methods.apm import loop as apm
 from ddhub.distillation.methods.apm import momentum
 from ddhub.distillation.task import Task
@@ -22,31 +20,8 @@ from ddhub.training import network as networks
 from ddhub.training.augment import augment
 from ddhub.training.loop import Run
 from ddhub.training.protocol import Protocol
-from ddhub.training.teachers import Teachers
 
 WITH = partial(device.Decisions, "cpu", 1, False, "float32")  # so many together
-ARCH, OTHER, CLASSES, IPC, SIDE = "convnet2_w4", "convnet_w6", 3, 4, 8
-
-
-def task_of(**settings) -> Task:
-    """A task on random pixels with two teachers as they are initialised."""
-    draw = torch.Generator().manual_seed(0)
-    pixels = torch.randint(0, 256, (60, 1, SIDE, SIDE), dtype=torch.uint8, generator=draw)
-    method = {"student": {"arch": ARCH, "epochs": 2}, "snapshots": 2, "lr_images": 3.0, **settings}
-    data = {
-        **{"name": "t", "ipc": IPC, "source": {"dataset": "none"}, "teachers": {"arch": ARCH, "count": 2}},
-        "method": {"name": "apm", **method},
-    }
-    made = recipes.validate(data, "t")
-    names = tuple(str(k) for k in range(CLASSES))
-    source = Split(pixels, torch.arange(60) % CLASSES, names, "sha256:none", made.source)
-    network = networks.network(ARCH, CLASSES, 1, SIDE, device.Decisions())
-    teachers = Teachers(network, [network.init(seed) for seed in range(2)], [], [])
-    protocol = Protocol(loss="l1_logits", augment="dsa", lr=0.02, epochs=1)
-    rows = torch.arange(60)
-    preprocess = Preprocess((0.5,), (0.25,))
-    config = apm.Config.model_validate(method)
-    return Task(made, config, source, rows[:48], rows[48:], preprocess, teachers, protocol, device.Decisions())
 
 
 def dense(task: Task) -> torch.Tensor:

@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 import torch
-from test_graph import Recorder
+from recorders import Recorder
 
 from ddhub.base.errors import UserError, memory_errors
 from ddhub.base.resources import Resources

@@ -3,10 +3,8 @@
 import json
 
 import pytest
-import timm
-import torch
+import timm_weights
 from conftest import QUICK
-from safetensors.torch import save_file
 
 from ddhub import api
 from ddhub.base.errors import UserError
@@ -17,10 +15,7 @@ NAME = "test_vit"  # timm's own for tests
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("weights") / "model.safetensors"
-    save_file(timm.create_model(NAME, pretrained=False).state_dict(), path)
-    return path
+    return timm_weights.written(NAME, tmp_path_factory.mktemp("weights"))
 
 
 @pytest.fixture

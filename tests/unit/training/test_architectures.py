@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from ddhub.base.errors import UserError
-from ddhub.training import architectures, optimisation
+from ddhub.training import architectures, optimisation, timm_registry
 
 TOO_DEEP = {("convnet4", 8), ("convnet5", 8), ("convnet6", 8), ("convnet6", 32)}  # more halvings than the side allows
 NO_PIXELS_TO_NORMALISE = {("resnet18_in", 8)}
@@ -278,7 +278,7 @@ def test_timm_is_told_what_it_needs_of_a_small_image(name, told):
 
 def test_nothing_of_timm_is_overwritten():
     """Every name that ddhub adds to timm's registry opens with ddhub_; `resnet18` is still timm's."""
-    architectures.with_timm()
+    timm_registry.with_ours()
     owners = {name: timm.model_entrypoint(name).__module__ for name in timm.list_models()}
     assert owners["resnet18"] == "timm.models.resnet"
     ours = {name for name, module in owners.items() if not module.startswith("timm.")}

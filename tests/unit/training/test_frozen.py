@@ -2,6 +2,7 @@
 
 import pytest
 import timm
+import timm_weights
 import torch
 from safetensors.torch import save_file
 from torch.nn import functional
@@ -16,10 +17,7 @@ NAME = "test_resnet"  # timm's own for tests: 0.5 M weights, 160 px
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
     """A file of timm's own weights, classifier included."""
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("weights") / "model.safetensors"
-    save_file(timm.create_model(NAME, pretrained=False).state_dict(), path)
-    return path
+    return timm_weights.written(NAME, tmp_path_factory.mktemp("weights"))
 
 
 @pytest.fixture(autouse=True)

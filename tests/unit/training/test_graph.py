@@ -1,12 +1,12 @@
 """Steps that are recorded and replayed end where plain ones do; a recorder on the CPU stands for CUDA's."""
 
 from dataclasses import replace
-from typing import ClassVar
 
 import pytest
 import torch
+from apm_tasks import task_of
 from conftest import examples
-from test_apm import task_of
+from recorders import Recorder
 
 from ddhub.distillation.methods.apm import loop as apm
 from ddhub.training import device, fit, graph
@@ -14,32 +14,6 @@ from ddhub.training import network as networks
 from ddhub.training.protocol import Protocol
 
 PLAIN = device.Decisions()
-
-
-class Recorder:
-    """Replays by calling the function on the inputs that were recorded; results are overwritten, as CUDA's are."""
-
-    made: ClassVar[list] = []
-
-    def __init__(self, device):
-        self.made.append(self)
-        self.replays = 0
-
-    def plain(self, function, inputs):
-        self.seen = function(*inputs)
-        return self.seen
-
-    def record(self, function, inputs):
-        several = self.seen if isinstance(self.seen, tuple) else (self.seen,)
-        results = tuple(torch.full_like(each, torch.nan) for each in several)
-
-        def replay():
-            self.replays += 1
-            found = function(*inputs)
-            for result, each in zip(results, found if isinstance(found, tuple) else (found,), strict=True):
-                result.copy_(each)
-
-        return replay, results if isinstance(self.seen, tuple) else results[0]
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from apm_tasks import task_of
 from card import DEVICE, Card
-from test_apm import task_of
 
 import ddhub
 from ddhub.data import preprocess
