@@ -27,7 +27,7 @@ from ddhub.artifact.records import (
 from ddhub.base import files, limits, redact, strict_json
 from ddhub.base.errors import UserError
 from ddhub.base.files import json_bytes
-from ddhub.base.schema import Strict, check
+from ddhub.base.schema import Count, Strict, check
 from ddhub.data.catalog import LICENSES
 from ddhub.training.protocol import AUGMENTATIONS, Protocol
 
@@ -37,7 +37,7 @@ class Manifest(Strict):
 
     format: Literal[1] = Field(default=1, description="Version of the format.")
     name: str = Field(description="Name of the set.")
-    ipc: int = Field(gt=0, description="Images of every class; where they differ, of the largest.")
+    ipc: Count = Field(description="Images of every class; where they differ, of the largest.")
     unequal: Unequal = Field(default=None, description="Images of every class, where they differ.")
     classes: list[str] = Field(
         min_length=1, max_length=limits.CLASSES, description="Names of the classes, in the order of `label`."

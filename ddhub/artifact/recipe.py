@@ -9,7 +9,7 @@ from ddhub.artifact.set_name import NO_NAME, is_name
 from ddhub.base import limits
 from ddhub.base.files import digest
 from ddhub.base.plugins import public_name
-from ddhub.base.schema import Strict
+from ddhub.base.schema import Batch, Count, CountOrZero, Rate, Strict
 from ddhub.base.strict_yaml import to_yaml
 from ddhub.base.units import memory_bytes
 from ddhub.data.spec import PreprocessSpec, SourceSpec
@@ -23,23 +23,25 @@ class LabelSpec(Strict):
     teachers: Literal["mean", "one"] = Field(
         default="mean", description="Whose logits are stored: the mean of all teachers, or the first one's."
     )
-    top_k: int | None = Field(default=None, gt=0, description="Largest soft labels kept of an image. null keeps all.")
+    top_k: int | None = Field(
+        default=None, gt=0, le=limits.CLASSES, description="Largest soft labels kept of an image. null keeps all."
+    )
 
 
 class EvaluateSpec(Strict):
     """The set's own training protocol, the one that `native` repeats."""
 
     protocol: Literal["native"] = Field(default="native", description="Name of the set's own protocol.")
-    epochs: int = Field(default=1000, gt=0, description="Passes over the set.")
-    lr: float = Field(default=0.02, gt=0, description="Learning rate, for families without one of their own.")
-    batch: int = Field(default=256, gt=1, description="Images of a training step.")
-    min_steps: int = Field(
-        default=2000, ge=0, description="Fewest steps of transformers, and of other families than the teachers'."
+    epochs: Count = Field(default=1000, description="Passes over the set.")
+    lr: Rate = Field(default=0.02, description="Learning rate, for families without one of their own.")
+    batch: Batch = Field(default=256, description="Images of a training step.")
+    min_steps: CountOrZero = Field(
+        default=2000, description="Fewest steps of transformers, and of other families than the teachers'."
     )
     seeds: int = Field(
         default=5, gt=0, le=limits.ROWS, description="Trainings per number, unless `--seeds` says otherwise."
     )
-    full_epochs: int = Field(default=100, gt=0, description="Passes of the full-data baseline over the train split.")
+    full_epochs: Count = Field(default=100, description="Passes of the full-data baseline over the train split.")
     packaging_seeds: int = Field(
         default=3, gt=0, le=limits.ROWS, description="Networks that measure what packaging costs."
     )
@@ -57,7 +59,7 @@ class Recipe(Strict):
 
     name: str = Field(description="Name of the set: letters, digits, `.`, `_` and `-`.")
     seed: int = Field(default=0, ge=0, description="Source of all randomness of the run.")
-    ipc: int = Field(gt=0, description="Images per class.")
+    ipc: Count = Field(description="Images per class.")
     source: SourceSpec = Field(description="The real images.")
     preprocess: PreprocessSpec = Field(default=PreprocessSpec(), description="From pixels to network inputs.")
     augment: str = Field(

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from ddhub.base import limits
-from ddhub.base.schema import Strict
+from ddhub.base.schema import Count, Strict, Temperature
 from ddhub.data.pictures import Pictures
 
 MOST_GROUPS = 2**15  # column `group` counts in 16 bits
@@ -13,6 +13,8 @@ MOST_GROUPS = 2**15  # column `group` counts in 16 bits
 
 ON_THE_FLY = ("teachers", "teacher")  # labels that are made of every augmented view
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Statistic = Annotated[float, Field(ge=-limits.FACTOR, le=limits.FACTOR)]
+Seconds = Annotated[float, Field(ge=0, le=1e12)]
 Groups = Annotated[int, Field(gt=0, le=MOST_GROUPS)]
 
 
@@ -47,8 +49,8 @@ class SourceRecord(Pictures):
 class PreprocessRecord(Strict):
     """How pixels become network inputs: (x - mean) / std, or the whitening in the file named by `zca`."""
 
-    mean: list[float] = Field(description="Mean of each channel, of pixels in [0, 1].")
-    std: list[float] = Field(description="Standard deviation of each channel, of pixels in [0, 1].")
+    mean: list[Statistic] = Field(description="Mean of each channel, of pixels in [0, 1].")
+    std: list[Statistic] = Field(description="Standard deviation of each channel, of pixels in [0, 1].")
     statistics: Literal["fitted", "field"] = Field(
         default="fitted",
         description="Mean and standard deviation: of the training images, or the constants of published numbers.",
@@ -69,12 +71,17 @@ class LabelRecord(Strict):
     form: Literal["logits", "probabilities", "regression", "hard"] = Field(
         description="Kind of the values. With `hard` there is no column `soft_label`."
     )
-    temperature: float = Field(default=1.0, gt=0, description="Divides logits before a softmax.")
+    temperature: Temperature = Field(default=1.0, description="Divides logits before a softmax.")
     teachers: Literal["mean", "one"] | None = Field(default=None, description="Whose logits are stored.")
     top_k: int | None = Field(
-        default=None, gt=0, description="Classes that `soft_index` names of an image. null: all are stored."
+        default=None,
+        gt=0,
+        le=limits.CLASSES,
+        description="Classes that `soft_index` names of an image. null: all are stored.",
     )
-    rest: float | None = Field(default=None, description="What the other classes count as: their mean over the set.")
+    rest: Statistic | None = Field(
+        default=None, description="What the other classes count as: their mean over the set."
+    )
 
 
 class TeacherRecord(Strict):
@@ -89,7 +96,7 @@ class Packaging(Strict):
     """Validation accuracy of the set before and after packaging, mean over `seeds` networks."""
 
     arch: str = Field(description="Architecture that was trained.")
-    seeds: int = Field(description="Trainings per number.")
+    seeds: Count = Field(description="Trainings per number.")
     validation_top1_float: Fraction = Field(description="Accuracy with the floats in memory.")
     validation_top1_8bit: Fraction | None = Field(default=None, description="Accuracy with 8-bit pixels alone.")
     validation_top1_packaged: Fraction = Field(description="Accuracy with what is shipped.")
@@ -106,8 +113,8 @@ class Making(Strict):
         exclude_if=lambda versions: not versions,
         description="Versions of a GPU's CUDA, cuDNN and driver.",
     )
-    seconds: float | None = Field(default=None, description="Seconds of the whole run.")
-    phases: dict[str, float] = Field(
+    seconds: Seconds | None = Field(default=None, description="Seconds of the whole run.")
+    phases: dict[str, Seconds] = Field(
         default_factory=dict, description="Seconds of each phase. Cached teachers count as they took when trained."
     )
     peak_bytes: int | None = Field(default=None, description="Most resident memory, or most memory of the GPU.")
@@ -139,8 +146,8 @@ class Imported(Strict):
 class Nearness(Strict):
     """How far synthetic images are from their nearest training image, beside held-out real images' distances."""
 
-    median: float = Field(description="Median distance of synthetic images.")
-    median_held_out: float = Field(description="Median distance of the validation part's real images.")
+    median: Statistic = Field(description="Median distance of synthetic images.")
+    median_held_out: Statistic = Field(description="Median distance of the validation part's real images.")
     copies: Fraction = Field(description="Share of synthetic images nearer than 99% of the held-out ones.")
 
 
@@ -167,7 +174,7 @@ class Part(Strict):
     name: str = Field(description="Name of the set.")
     hub: str | None = Field(default=None, description="`owner/name@commit`, where it came from the Hub.")
     payload: str = Field(description="Digest of its files' hashes.")
-    ipc: int = Field(gt=0, description="Images of every class; where they differ, of the largest.")
+    ipc: Count = Field(description="Images of every class; where they differ, of the largest.")
     unequal: Unequal = Field(default=None, description="Images of every class, where they differ.")
     groups: Groups = Field(default=1, description="Parts that were made apart.")
     seed: int | None = Field(default=None, description="Seed of its recipe.")

@@ -77,6 +77,11 @@ def _nested(field: Schema, models: dict[str, Schema], path: str) -> Iterator[tup
         yield from _nested(field["additionalProperties"], models, f"{path}.NAME")
 
 
+def _number(bound: float) -> str:
+    """A bound as people write it: `0.9`, `1,000,000`."""
+    return f"{int(bound):,}" if bound == int(bound) and abs(bound) < 1e15 else f"{bound:g}"
+
+
 def _name(field: Schema) -> str:
     return str(field["$ref"].rpartition("/")[2])
 
@@ -95,5 +100,5 @@ def _values(field: Schema, section: str | None) -> str:
     if field.get("type") == "object":
         below = field.get("additionalProperties")
         return f"names, each with {_values(below, section)}" if isinstance(below, dict) else "names with values"
-    bounds = [f"{sign} {field[bound]:g}" for bound, sign in BOUNDS.items() if bound in field]
+    bounds = [f"{sign} {_number(field[bound])}" for bound, sign in BOUNDS.items() if bound in field]
     return " ".join([KINDS.get(field.get("type", ""), "any value"), " and ".join(bounds)]).strip()

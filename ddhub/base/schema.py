@@ -1,13 +1,24 @@
 """Strict models of YAML and JSON files: every fault at once, each with its key path and a guess at what was meant."""
 
 import difflib
-from typing import Any, TypeVar
+from functools import cache
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ddhub.base import keys, limits
 
 Model = TypeVar("Model", bound=BaseModel)
 LONGEST, MOST = 100, 5000  # characters of a word, and choices, that a guess is made for
 SHOWN = 20  # faults of one file that are listed
+Count = Annotated[int, Field(gt=0, le=limits.COUNT)]
+CountOrZero = Annotated[int, Field(ge=0, le=limits.COUNT)]
+Networks = Annotated[int, Field(gt=0, le=limits.NETWORKS)]
+Batch = Annotated[int, Field(gt=1, le=limits.COUNT)]  # of training steps: batch norm needs two images
+Rate = Annotated[float, Field(gt=0, le=limits.FACTOR)]
+Temperature = Annotated[float, Field(ge=1 / limits.FACTOR, le=limits.FACTOR)]
+Weight = Annotated[float, Field(ge=0, le=limits.FACTOR)]
+BOUNDS = ("greater_than", "greater_than_equal", "less_than", "less_than_equal", "finite_number")
 WORDS = {  # where pydantic's own are a programmer's
     "dict_type": "expected keys and values",
     "model_type": "expected keys and values",
@@ -72,7 +83,21 @@ def _fault(model: type[BaseModel], problem: Any, prefix: str) -> tuple[str, str]
     if problem["input"] is None:
         return where, "missing a value"
     message = WORDS.get(problem["type"], f"{problem['msg'][0].lower()}{problem['msg'][1:]}")
+    known = _range(model, path)
+    if known and (problem["type"] in BOUNDS or " or " in known):  # what a union refuses is said once
+        message = f"expected {known}"
     return where, f"{message}, got {_short(problem['input'])}"
+
+
+def _range(model: type[BaseModel], path: list[Any]) -> str | None:
+    """What the value at `path` may be, as the reference says it."""
+    place = "".join("[]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
+    return _values(model).get(place)
+
+
+@cache
+def _values(model: type[BaseModel]) -> dict[str, str]:
+    return {each.key: each.values for each in keys.keys(model)}
 
 
 def _keys(model: type[BaseModel], path: list[Any]) -> list[str]:

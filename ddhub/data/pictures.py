@@ -13,7 +13,8 @@ def _rising(value: list[float]) -> list[float]:
     return value
 
 
-Range = Annotated[list[float], Field(min_length=2, max_length=2), AfterValidator(_rising)]
+Pixel = Annotated[float, Field(ge=-1e30, le=1e30)]  # float32 holds it, and its differences
+Range = Annotated[list[Pixel], Field(min_length=2, max_length=2), AfterValidator(_rising)]
 
 
 class Pictures(Strict):

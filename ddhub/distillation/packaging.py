@@ -94,13 +94,23 @@ def package(
 def _labelled(
     task: Task, images: torch.Tensor, labels: torch.Tensor, inputs: torch.Tensor, exact: torch.Tensor | None, room: Room
 ) -> tuple[Rows, float | None]:
-    """The rows to ship, labelled as the recipe says, and what classes without a soft label count as."""
+    """The rows to ship, labelled as the recipe says, and what classes without a soft label count as.
+
+    Raises:
+        UserError: where the soft labels cannot be stored.
+    """
     soft, top_k = task.soft_labels(inputs, room), task.recipe.labels.top_k
     index, rest = None, None
     if soft is not None and top_k is not None:
         soft, index, rest = folder.keep_top(soft, top_k)
     if soft is not None:
         soft = room(soft.shape, torch.float16).copy_(soft)
+        if not all(part.isfinite().all() for part in soft.split(1000)):
+            raise UserError(
+                f"{task.recipe.name}: the teachers' logits of its images are beyond half precision, which they are "
+                "stored in: the images lie far from real ones",
+                next="a smaller --set method.lr_images, and another --out",
+            )
     return Rows(images, labels, soft, index, exact, _groups(task, len(labels))), rest
 
 

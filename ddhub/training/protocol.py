@@ -4,7 +4,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from ddhub.base.schema import Strict, did_you_mean
+from ddhub.base import limits
+from ddhub.base.schema import Batch, Count, CountOrZero, Rate, Strict, Temperature, Weight, did_you_mean
 
 
 class Protocol(Strict):
@@ -18,24 +19,24 @@ class Protocol(Strict):
     optimizer: Literal["sgd", "adamw", "adam"] = Field(
         default="sgd", description="`adamw` and `adam` hold for every family; SGD leaves families what they have."
     )
-    lr: float = Field(gt=0, description="Learning rate. Families with a rate of their own keep it.")
-    epochs: int = Field(gt=0, description="Passes over the set.")
-    batch: int = Field(default=256, gt=1, description="Images of a training step.")
+    lr: Rate = Field(description="Learning rate. Families with a rate of their own keep it.")
+    epochs: Count = Field(description="Passes over the set.")
+    batch: Batch = Field(default=256, description="Images of a training step.")
     schedule: Literal["half", "cosine", "half_cosine", "cosine_to_zero"] | None = Field(
         default=None, description="How the rate falls. null: to half along a cosine by `adamw`, to zero by `adam`."
     )
-    min_steps: int = Field(
-        default=2000, ge=0, description="Fewest steps of transformers, and of other families than the set's own."
+    min_steps: CountOrZero = Field(
+        default=2000, description="Fewest steps of transformers, and of other families than the set's own."
     )
     patient: bool = Field(default=False, description="`min_steps` holds for this network, whatever its family.")
     labels: Literal["stored", "hard", "teachers", "teacher"] = Field(
         default="stored",
         description="`teachers`: the mean of the shipped ones labels every augmented view. `teacher`: the first does.",
     )
-    temperature: float = Field(
-        default=1.0, gt=0, description="Temperature of the loss `kl`, which is multiplied by its square."
+    temperature: Temperature = Field(
+        default=1.0, description="Temperature of the loss `kl`, which is multiplied by its square."
     )
-    weight_decay: float | None = Field(default=None, ge=0, description="null takes the family's.")
+    weight_decay: Weight | None = Field(default=None, description="null takes the family's.")
     tuned: bool = Field(default=False, description="`lr` was chosen for this architecture, and every family takes it.")
 
 
@@ -48,10 +49,10 @@ class TeacherSpec(Strict):
     """The networks trained on real data, whose predictions are matched."""
 
     arch: str = Field(default="convnet", description="Architecture of the teachers.")
-    count: int = Field(default=1, ge=0, description="Number of teachers.")
-    epochs: int = Field(default=100, gt=0, description="Passes of a teacher over the training images.")
-    lr: float = Field(default=0.05, gt=0, description="Learning rate of a teacher.")
-    batch: int = Field(default=256, gt=1, description="Images of a training step of a teacher.")
+    count: int = Field(default=1, ge=0, le=limits.NETWORKS, description="Number of teachers.")
+    epochs: Count = Field(default=100, description="Passes of a teacher over the training images.")
+    lr: Rate = Field(default=0.05, description="Learning rate of a teacher.")
+    batch: Batch = Field(default=256, description="Images of a training step of a teacher.")
 
 
 def check_augment(value: Any) -> list[str]:

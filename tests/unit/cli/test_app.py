@@ -43,7 +43,7 @@ def test_dry_run_prints_a_recipe_that_reads_back(tmp_path):
     [
         (["distill", "nothing.yaml"], 1, "no such file, and no shipped recipe"),
         (["distill", "digits_ipc2"], 1, "did you mean 'digits_ipc1'"),
-        (["distill", "digits_ipc1", "--set", "ipc=-1", "--dry-run"], 1, "ipc: input should be greater than 0"),
+        (["distill", "digits_ipc1", "--set", "ipc=-1", "--dry-run"], 1, "ipc: expected whole number > 0"),
         (["distill", "digits_ipc1", "--set", "method.lrimages=1", "--dry-run"], 1, "did you mean 'lr_images'"),
         (["distill", "digits_ipc1", "--set", "teachers.arch=convnt3"], 1, "did you mean 'convnet3'"),
         (["distill", "digits_ipc1", "--device", "cuda:9"], 1, "--device cuda:9: not available here"),

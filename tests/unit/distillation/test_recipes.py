@@ -58,10 +58,10 @@ def refused(reference: str, *overrides: str) -> str:
         ("ipc: 1", "ipc: '10'", "ipc: expected a whole number, got '10'"),
         ("ipc: 1", "ipc: true", "ipc: expected a whole number, got True"),
         ("ipc: 1", "ipc: 1.0", "ipc: expected a whole number, got 1.0"),
-        ("ipc: 1", "ipc: -5", "ipc: input should be greater than 0, got -5"),
+        ("ipc: 1", "ipc: -5", "ipc: expected whole number > 0 and <= 1,000,000,000, got -5"),
         ("ipc: 1\n", "", "ipc: missing"),
-        ("lr: 3e-4", "lr: .nan", "teachers.lr: input should be a finite number"),
-        ("lr: 3e-4", "lr: -1", "teachers.lr: input should be greater than 0, got -1"),
+        ("lr: 3e-4", "lr: .nan", "teachers.lr: expected number > 0 and <= 1,000,000, got nan"),
+        ("lr: 3e-4", "lr: -1", "teachers.lr: expected number > 0 and <= 1,000,000, got -1"),
         ("name: tiny", "name: ../tiny", "name: '../tiny' is no name for a set: letters, digits, . _ and - only"),
         ("{dataset: digits}", "digits", "source: "),
         ("name: apm", "name: amp", "method.name: no method 'amp'; did you mean 'apm'?"),
@@ -126,12 +126,29 @@ def test_a_changed_method_starts_from_its_own_defaults(write):
         ("memory=4", "--set memory: '4' is no amount of memory; write it as 4GB"),
         ("ipc=", "--set ipc: missing a value"),
         ("method=mean", "--set method: expected keys and values, got 'mean'"),
-        ("method.chunk=0", "--set method.chunk: input should be greater than 0, got 0, or input should be 'auto'"),
+        ("method.chunk=0", "--set method.chunk: expected whole number > 0 and <= 1,000,000,000 or auto, got 0"),
     ],
 )
 def test_a_bad_override_is_refused(write, override, fault):
     """What cannot be applied, or is no key, is said in the words that were typed."""
     assert fault in refused(write(), override)
+
+
+SEEDS = ("seed", "source.split_seed")  # whole numbers of 64 bits, as YAML is read
+NUMBERS = [
+    (recipe, key)
+    for recipe, method in (("digits_ipc1", "apm"), ("digits_ipc1_dm", "dm"))
+    for key in (each for name in ("recipe", method) for each in recipes.keys()[name] if "number" in each.values)
+]
+
+
+@pytest.mark.parametrize(("recipe", "key"), NUMBERS, ids=[f"{recipe} {key.key}" for recipe, key in NUMBERS])
+def test_every_number_has_a_range_that_is_said(recipe, key):
+    """Nothing that float32 or a counter cannot hold gets as far as a training."""
+    if key.key in SEEDS or key.key == "expected":
+        return
+    for value in ("1e308", "-1e308", ".inf", ".nan", str(2**63 - 1)):
+        assert f"--set {key.key}: expected " in refused(recipe, f"{key.key}={value}"), value
 
 
 def test_a_fault_says_what_to_look_at(write):

@@ -50,7 +50,7 @@ def test_overrides_reach_all_protocols_or_the_one_they_name(record):
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("epochs=0", "epochs: input should be greater than 0"),
+        ("epochs=0", "epochs: expected whole number > 0 and <= 1,000,000,000"),
         ("epohcs=5", "did you mean 'epochs'"),
         ("hrad.epochs=5", "no protocol 'hrad'"),
         ("epochs", "expected KEY=VALUE"),

@@ -1,10 +1,10 @@
 """Settings of adversarial prediction matching (arXiv:2312.08912), as recipes write them under `method`."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, field_validator
 
-from ddhub.base.schema import Strict
+from ddhub.base.schema import Batch, Count, CountOrZero, Networks, Rate, Strict, Weight
 
 
 class Student(Strict):
@@ -13,9 +13,9 @@ class Student(Strict):
     arch: str | list[str] = Field(
         default="convnet", description="Architecture of the students. Those of a list take turns, refresh by refresh."
     )
-    epochs: int = Field(default=250, gt=0, description="Passes of a student over its images.")
-    lr: float = Field(default=0.02, gt=0, description="Learning rate of a student.")
-    batch: int = Field(default=256, gt=1, description="Images of a training step of a student.")
+    epochs: Count = Field(default=250, description="Passes of a student over its images.")
+    lr: Rate = Field(default=0.02, description="Learning rate of a student.")
+    batch: Batch = Field(default=256, description="Images of a training step of a student.")
 
     @field_validator("arch")
     @classmethod
@@ -33,38 +33,37 @@ class Student(Strict):
 class Stopping(Strict):
     """Choosing the set by validation accuracy: score it now and then, keep the best, decay the rate on a plateau."""
 
-    every: int = Field(default=30, gt=0, description="Updates between two scores.")
-    epochs: int = Field(default=200, gt=0, description="Passes of a network that scores.")
-    networks: int = Field(default=2, gt=0, description="Networks of a score.")
-    patience: int = Field(default=1, ge=1, description="Scores without a new best before the rate decays.")
-    decays: int = Field(default=2, ge=0, description="Decays, each from the best set. The next plateau ends the run.")
+    every: Count = Field(default=30, description="Updates between two scores.")
+    epochs: Count = Field(default=200, description="Passes of a network that scores.")
+    networks: Networks = Field(default=2, description="Networks of a score.")
+    patience: Count = Field(default=1, description="Scores without a new best before the rate decays.")
+    decays: CountOrZero = Field(default=2, description="Decays, each from the best set. The next plateau ends the run.")
 
 
 class Config(Strict):
     """Knobs of adversarial prediction matching; defaults are the paper's (Table A9) where it gives them."""
 
-    iterations: Annotated[int, Field(ge=0)] | Literal["auto"] = Field(
+    iterations: CountOrZero | Literal["auto"] = Field(
         default="auto", description="Updates of the images. auto: 5 for each image of the set, from 100 to 2500."
     )
-    batch: int | None = Field(default=None, gt=0, description="Images a student learns and moves. null: all.")
-    chunk: Annotated[int, Field(gt=0)] | Literal["auto"] = Field(
+    batch: Count | None = Field(default=None, description="Images a student learns and moves. null: all.")
+    chunk: Count | Literal["auto"] = Field(
         default="auto",
         description="Images whose gradient is computed at once. It bounds memory, and changes no result.",
     )
-    refresh_every: int = Field(default=3, gt=0, description="Updates between two fresh students.")
-    snapshots: int = Field(default=5, gt=0, description="Snapshots of a student's training, at most one an epoch.")
+    refresh_every: Count = Field(default=3, description="Updates between two fresh students.")
+    snapshots: Count = Field(default=5, description="Snapshots of a student's training, at most one an epoch.")
     student: Student = Field(default=Student(), description="How the students learn the set.")
-    students: int = Field(default=1, gt=0, description="Fresh students of a refresh. Their mean counts.")
+    students: Networks = Field(default=1, description="Fresh students of a refresh. Their mean counts.")
     # arXiv:1707.07397; hashes are older than this key, so that 0 is left out.
-    views: int = Field(
+    views: CountOrZero = Field(
         default=0,
-        ge=0,
         exclude_if=lambda views: views == 0,
         description="Augmented views that an update's gradient is the mean over. 0: the bare images, as in the paper.",
     )
-    lr_images: float = Field(default=1.0, gt=0, description="SGD rate of the images, as network inputs.")
+    lr_images: Rate = Field(default=1.0, description="SGD rate of the images, as network inputs.")
     momentum: float = Field(default=0.5, ge=0, lt=1, description="SGD momentum of the images.")
-    alpha: float = Field(default=0.1, ge=0, description="Weight of the teachers' cross-entropy.")
+    alpha: Weight = Field(default=0.1, description="Weight of the teachers' cross-entropy.")
     decay: float = Field(default=0.3, gt=0, le=1, description="Factor on `lr_images` at half time or a plateau.")
     teacher: Literal["random", "mean"] = Field(default="random", description="Whom a student learns from.")
     init: Literal["real", "noise"] = Field(default="real", description="What the images start as.")

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from ddhub.base.plugins import later
-from ddhub.base.schema import Strict
+from ddhub.base.schema import Count, CountOrZero, Rate, Strict
 from ddhub.distillation.method import Method
 
 PAPER = "https://arxiv.org/abs/2110.04181"
@@ -15,10 +15,10 @@ LOOP = f"{__name__}.loop"
 class Config(Strict):
     """Knobs of distribution matching; defaults are the paper's."""
 
-    iterations: int = Field(default=20000, ge=0, description="Updates, each with a fresh random network.")
+    iterations: CountOrZero = Field(default=20000, description="Updates, each with a fresh random network.")
     arch: str = Field(default="convnet", description="Architecture of the random networks.")
-    real: int = Field(default=256, gt=0, description="Real images per class and update.")
-    lr_images: float = Field(default=1.0, gt=0, description="SGD rate of the images, as network inputs.")
+    real: Count = Field(default=256, description="Real images per class and update.")
+    lr_images: Rate = Field(default=1.0, description="SGD rate of the images, as network inputs.")
     momentum: float = Field(default=0.5, ge=0, lt=1, description="SGD momentum of the images.")
     init: Literal["real", "noise"] = Field(default="real", description="What the images start as.")
 
