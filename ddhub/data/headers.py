@@ -5,6 +5,7 @@ a source are the user's own; folders of strangers and all Hub repos go through h
 """
 
 import contextlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -40,11 +41,12 @@ def builder(where: str, config: str | None, revision: str | None) -> Any:
     return found
 
 
-def check(where: str, revision: str | None) -> None:
-    """Refuse a dataset whose header names data outside of it.
+def check(where: str, revision: str | None, theirs: bool = True) -> None:
+    """Refuse a dataset whose header names data outside of it, or more classes than a set has.
 
     Args:
         where: a folder, or the id of a Hub repo.
+        theirs: whether it is a stranger's; a user's own header may name any data.
 
     Raises:
         UserError: with the entry.
@@ -57,7 +59,9 @@ def check(where: str, revision: str | None) -> None:
             continue
         here = f"{where}: {name}"
         header = _read(path, here, card=name == config.REPOCARD_FILENAME)
-        for key, pattern in _patterns(header):
+        if (number := _largest_key(header)) >= limits.CLASSES:
+            raise UserError(f"{here}: numbers a class {number}, and {limits.CLASSES:,} classes are the most; refused")
+        for key, pattern in _patterns(header) if theirs else ():
             parts = pattern.replace("\\", "/").split("/")
             if ":" in pattern or ".." in parts or pattern.startswith(("/", "\\", "~")):
                 raise UserError(f"{here}: {key} {pattern[:200]!r} leads out of the dataset; refused", next=INSIDE)
@@ -67,7 +71,7 @@ def _file(where: str, name: str, revision: str | None) -> Path | None:
     """A file of a folder, or of a Hub repo, where there is one."""
     from huggingface_hub.errors import EntryNotFoundError
 
-    if Path(where).is_dir():
+    if Path(where).exists():
         return Path(where) / name
     with contextlib.suppress(EntryNotFoundError):
         api = hub_client.client()
@@ -103,6 +107,14 @@ def _nodes(found: Any, known: dict[int, int], depth: int) -> int:
         inner = found.values() if isinstance(found, dict) else found
         known[id(found)] = 1 + sum(_nodes(each, known, depth + 1) for each in inner)
     return known[id(found)]
+
+
+def _largest_key(found: Any) -> int:
+    """The largest whole number that is a key: `datasets` counts up to that of a class's name."""
+    if isinstance(found, dict):
+        numbers = (int(str(key)) for key in found if re.fullmatch("[0-9]{1,30}", str(key)))
+        return max([0, *numbers, *map(_largest_key, found.values())])
+    return max([0, *map(_largest_key, found)]) if isinstance(found, list) else 0
 
 
 def _patterns(header: Any) -> Iterator[tuple[str, str]]:

@@ -46,6 +46,7 @@ def rows(spec: SourceSpec, split: str, wanted: tuple[str, str], theirs: bool = F
     try:
         with quiet():
             if not theirs and is_local(spec):
+                headers.check(arguments["path"], None, theirs=False)
                 return datasets.load_dataset(**arguments, name=spec.config, split=split), revision
             builder = headers.builder(arguments["path"], spec.config, revision)
             builder.download_and_prepare()
@@ -83,6 +84,7 @@ def data_files(spec: SourceSpec, split: str) -> list[Path]:
     try:
         with quiet():
             if is_local(spec):
+                headers.check(where, None, theirs=False)
                 builder = datasets.load_dataset_builder(where, spec.config)
             else:
                 builder = headers.builder(where, spec.config, spec.revision)
@@ -150,8 +152,7 @@ def split_names(spec: SourceSpec) -> list[str] | None:
     try:
         with quiet():
             where = str(unpacking.unpacked(local)) if is_local(spec) else spec.dataset
-            if not is_local(spec):
-                headers.check(where, spec.revision)
+            headers.check(where, spec.revision, theirs=not is_local(spec))
             return list(saved) or list(datasets.get_dataset_split_names(where, spec.config, revision=spec.revision))
     except _unreadable():
         return None  # reading it says better what is wrong

@@ -118,6 +118,8 @@ HEADERS = {
     "depth": "a: " + "[" * 900 + "]" * 900,
     "texts for configs": "configs: text",
     "numbers for files": "configs:\n- config_name: default\n  data_files: 5",
+    "a huge class": "dataset_info:\n  features:\n  - dtype: {class_label: {names: {'99999999999': a}}}",
+    "a class of bytes": "dataset_info: !!binary aGVsbG8=",
     "a huge number": "configs:\n- config_name: default\n  data_files: " + "9" * 5000,
 }
 
