@@ -20,11 +20,10 @@ from torch import Tensor
 
 from ddhub.artifact.records import FileRecord
 from ddhub.base import files as file_tools
-from ddhub.base import limits
+from ddhub.base import limits, torch_files
 from ddhub.base.errors import UserError
 from ddhub.base.redact import is_text, one_line
 from ddhub.base.units import size
-from ddhub.interop import torch_files
 
 # Bytes that are read of one file, unless told otherwise: never more than half of this machine's memory.
 LIMIT = min(limits.SET_BYTES, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2)

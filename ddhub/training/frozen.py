@@ -7,7 +7,6 @@ Shapes: N images, C channels, S side, F features, K classes.
 """
 
 import hashlib
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -20,7 +19,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ddhub.base import files, progress
+from ddhub.base import files, hub_client, limits, progress, torch_files
 from ddhub.base.errors import UserError
 from ddhub.base.schema import did_you_mean
 from ddhub.data.preprocess import Preprocess
@@ -29,7 +28,9 @@ from ddhub.training import timm_registry
 PREFIX = "frozen:"
 VERSION = 1  # of the features; a change makes new cache files
 BATCH = 64  # images that go through a backbone at once
-# What reading a file of weights, or fetching one, ends with where it is not to be had.
+PATIENCE = 10.0  # seconds that the Hub has to answer
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # as timm's repos call theirs
+# What fetching weights ends with where they are not to be had.
 FAULTS = (OSError, RuntimeError, ValueError, KeyError, SafetensorError)
 
 
@@ -62,7 +63,8 @@ def split(arch: str) -> tuple[str, Path | None]:
     if not timm.is_model(name):
         raise UserError(f"arch '{arch}': timm has no model '{name}'{did_you_mean(name, timm.list_models())}")
     if at and not Path(file).is_file():
-        raise UserError(f"arch '{arch}': no such file of weights: {file!r}", next=f"{PREFIX}{name}@FILE")
+        what = "is no file" if Path(file).exists() else "no such file of weights"
+        raise UserError(f"arch '{arch}': {what}: {file!r}", next=f"{PREFIX}{name}@FILE")
     if not at and not timm.is_model_pretrained(name):
         raise UserError(
             f"arch '{arch}': nobody published weights for it that timm knows",
@@ -118,10 +120,14 @@ def load(arch: str) -> Backbone:
 
 
 def _published(arch: str, name: str) -> nn.Module:
-    """timm's model with its published weights."""
+    """timm's model with its published weights.
+
+    Without a network the Hub's client tries again for a minute and more, so that the Hub is asked once before.
+    """
     try:
+        _need_hub(name)
         net: nn.Module = timm_registry.with_ours().create_model(name, pretrained=True, num_classes=0)
-    except FAULTS as fault:
+    except (*FAULTS, *hub_client.faults()) as fault:
         raise UserError(
             f"arch '{arch}': its weights are not in the Hub's cache and cannot be fetched: {_reason(fault)}",
             next=f"run it once with a connection and without HF_HUB_OFFLINE, or {PREFIX}{name}@FILE",
@@ -129,26 +135,50 @@ def _published(arch: str, name: str) -> nn.Module:
     return net
 
 
+def _need_hub(name: str) -> None:
+    """Ask the Hub for a model whose weights are not in its cache; raises what the client does where it cannot."""
+    from huggingface_hub import try_to_load_from_cache
+
+    told = timm_registry.with_ours().get_pretrained_cfg(name)
+    if told is None or not told.hf_hub_id:
+        return
+    repo, _, revision = told.hf_hub_id.partition("@")
+    names = filter(None, (told.hf_hub_filename, *WEIGHTS))
+    if not any(isinstance(try_to_load_from_cache(repo, each, revision=revision or None), str) for each in names):
+        hub_client.client().model_info(repo, revision=revision or None, timeout=PATIENCE)
+
+
 def _of_file(name: str, file: Path) -> nn.Module:
-    """timm's model with the weights of a file; its classifier is left out, and nothing else may be missing."""
+    """timm's model with the weights of a file; its classifier is left out, and nothing else may be missing.
+
+    Raises:
+        UserError: for a file that holds no weights, others, or more than tensors.
+    """
+    published = f"{PREFIX}{name} takes the published weights; FILE is what `timm` or `torch.save` wrote of a {name}"
     net: nn.Module = timm_registry.with_ours().create_model(name, pretrained=False, num_classes=0)
     try:
-        found = load_file(file) if file.suffix == ".safetensors" else _unpickled(file)
+        found = load_file(file) if file.suffix == ".safetensors" else _unpickled(file, name)
         missing = [str(key) for key in net.load_state_dict(found, strict=False).missing_keys]
-    except FAULTS as fault:
-        raise UserError(f"{file}: no weights of timm's {name}: {_reason(fault)}") from fault
+    except UserError:
+        raise
+    except Exception as fault:  # a damaged file leads its readers to anything
+        kind = "a file of safetensors" if file.suffix == ".safetensors" else "what torch.save writes"
+        what = f"is not {kind}" if not isinstance(fault, RuntimeError) else _reason(fault)
+        raise UserError(f"{file}: no weights of timm's {name}: {what}", next=published) from fault
     if missing:
-        raise UserError(f"{file}: lacks {len(missing)} of the weights of timm's {name}, such as {missing[0]}")
+        raise UserError(
+            f"{file}: lacks {len(missing)} of the weights of timm's {name}, such as {missing[0]}", next=published
+        )
     return net
 
 
-def _unpickled(file: Path) -> Any:
+def _unpickled(file: Path, name: str) -> Any:
     """The weights in a file of torch's, of which nothing is run."""
-    logging.getLogger("timm").setLevel(logging.ERROR)
-    try:
-        return timm_registry.with_ours().models.load_state_dict(str(file), weights_only=True)
-    except Exception as fault:  # a damaged pickle raises whatever it likes
-        raise ValueError(_reason(fault)) from fault
+    alone = f"torch.save(timm.models.load_state_dict({str(file)!r}), 'weights.pth')"
+    torch_files.check(
+        file, limits.SET_BYTES, f'python -c "import timm, torch; {alone}", then {PREFIX}{name}@weights.pth'
+    )
+    return timm_registry.with_ours().models.load_state_dict(str(file), weights_only=True)
 
 
 def _reason(fault: BaseException) -> str:

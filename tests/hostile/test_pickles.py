@@ -13,7 +13,8 @@ import torch
 from hypothesis import given
 from strangers import fuzzed, refused, said
 
-from ddhub.interop import pickles, reading
+from ddhub.base import pickles
+from ddhub.interop import reading
 from ddhub.interop.reading import Reading
 
 FLOATS = b"ctorch\nFloatStorage\n"

@@ -66,7 +66,7 @@ def test_torch_s_own_format_is_read_without_running_anything(weights, tmp_path):
     assert frozen.load(f"frozen:{NAME}@{path}").weights == frozen.load(f"frozen:{NAME}@{weights}").weights
     torch.save({"state_dict": Evil()}, path)
     frozen.load.cache_clear()
-    with pytest.raises(UserError, match="no weights of timm's test_resnet"):
+    with pytest.raises(UserError, match="which is not data; refused, and nothing in it was run"):
         frozen.load(f"frozen:{NAME}@{path}")
 
 
@@ -90,11 +90,46 @@ def test_weights_of_another_model_are_refused(weights, tmp_path):
         frozen.load(f"frozen:{NAME}@{tmp_path / 'some.safetensors'}")
 
 
+UNREADABLE = {
+    "nothing": b"",
+    "a text": b"hello\n",
+    "half a pickle": b"\x80\x02]q\x00(K\x01e.",
+    "half an archive": b"PK\x03\x04" + b"\0" * 300,
+}
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+@pytest.mark.parametrize("suffix", ["pt", "safetensors"])
+def test_a_file_that_holds_no_weights_is_said_to_be_none(name, suffix, tmp_path):
+    """In words of ours, with what it should be."""
+    path = tmp_path / f"junk.{suffix}"
+    path.write_bytes(UNREADABLE[name])
+    kind = "a file of safetensors" if suffix == "safetensors" else "what torch.save writes"
+    with pytest.raises(UserError, match=rf"junk.{suffix}: no weights of timm's {NAME}: is not {kind}\n  next: .*FILE"):
+        frozen.load(f"frozen:{NAME}@{path}")
+
+
+def test_the_hub_is_asked_once_for_weights_that_are_not_here(monkeypatch):
+    """Its client would try again for a minute and more."""
+    from huggingface_hub import HfApi
+
+    asked = []
+    monkeypatch.setattr(HfApi, "model_info", lambda _, name, **how: asked.append((name, how["timeout"])) or _away())
+    with pytest.raises(UserError, match="cannot be fetched: no way there"):
+        frozen.load(f"frozen:{NAME}")
+    assert len(asked) == 1 and asked[0][0].startswith("timm/") and asked[0][1] <= 10
+
+
+def _away():
+    raise ConnectionError("no way there")
+
+
 @pytest.mark.parametrize(
     ("arch", "said"),
     [
         ("frozen:resnet19", "did you mean"),
         ("frozen:", "timm has no model ''"),
+        ("frozen:resnet18@/tmp", "is no file: '/tmp'"),
         ("frozen:resnet18@nowhere.pt", "no such file of weights: 'nowhere.pt'"),
         ("frozen:ddhub_convnet3", "nobody published weights"),
     ],

@@ -12,14 +12,16 @@ from typing import Any
 
 import torch
 
-from ddhub.base import files, limits
+from ddhub.base import files, limits, pickles
 from ddhub.base.errors import UserError
 from ddhub.base.units import size
-from ddhub.interop import pickles
 
 
-def check(path: Path, limit: int) -> None:
+def check(path: Path, limit: int, advice: str = "ask its author for a file of tensors alone") -> None:
     """Refuse a torch file of more than `limit` bytes, or one that asks for more than tensors, numbers, texts and lists.
+
+    Args:
+        advice: the next command where it does.
 
     Raises:
         UserError: with what it asks for.
@@ -29,10 +31,7 @@ def check(path: Path, limit: int) -> None:
         stat = path.stat()
         total = _claimed(path, stat.st_size, stat.st_mtime_ns)
     except pickles.Refused as fault:
-        raise UserError(
-            f"{path.name}: {fault}; refused, and nothing in it was run",
-            next="ask its author for a file of tensors alone",
-        ) from fault
+        raise UserError(f"{path.name}: {fault}; refused, and nothing in it was run", next=advice) from fault
     if total > limit:
         raise UserError(
             f"{path.name}: its tensors take {size(total)}, more than the {size(limit)} that are read",
