@@ -33,16 +33,9 @@ def chosen(outline: Outline, asked: Resources, flops: float) -> Decisions:
     if students > 1 and asked.together is None:
         several = trial.measured([best, replace(best, together=students)], partial(_seconds, outline))
         times, best = {**times, **several}, trial.fastest(several) if several else best
-    told = ", ".join(f"{title(way)} {1000 * seconds:.2f} ms" for way, seconds in times.items())
-    say(f"a step on {best.device}: {told}; chosen: {title(best)}")
+    told = ", ".join(f"{way.title} {1000 * seconds:.2f} ms" for way, seconds in times.items())
+    say(f"a step on {best.device}: {told}; chosen: {best.title}")
     return best
-
-
-def title(way: Decisions) -> str:
-    """A way in words."""
-    words = ["graph" if way.graph else "eager", "channels last" if way.channels_last else "contiguous"]
-    words += ["compiled"] * way.compile + [f"{way.together} at once"] * (way.together > 1)
-    return " ".join(words)
 
 
 def _seconds(outline: Outline, way: Decisions) -> float:

@@ -22,7 +22,7 @@ from ddhub.base.log import say
 from ddhub.base.resources import Resources
 from ddhub.base.units import duration
 from ddhub.data import spec
-from ddhub.evaluation import choices, origins, price, results, speed, tuning, workbench
+from ddhub.evaluation import origins, price, results, speed, tuning, workbench
 from ddhub.evaluation import protocols as named
 from ddhub.evaluation.request import Cell, EvaluationRequest
 from ddhub.evaluation.workbench import Bench
@@ -71,7 +71,6 @@ def evaluate(
     Raises:
         UserError: before any training, for whatever cannot be evaluated; after it, for rows that failed.
     """
-    choices.check(protocols, baselines, archs)
     archs = [frozen.absolute(arch) for arch in archs]
     count = origins.own_settings(found).seeds if seeds is None else seeds
     cells = _cells(found.manifest, archs, protocols, baselines, count)

@@ -58,9 +58,9 @@ def _settled(bench: Bench, arch: str, out: Path, sharded: bool) -> Decisions:
                 measured = trial.measured(ways, timed) if len(ways) > 1 else {}
             best = replace(trial.fastest(measured) if measured else base, **agreed)
             found = {name: best.record()[name] for name in (*FROZEN, *([FORMAT] if best.device != "cpu" else []))}
-            times = {_title(way): round(1000 * seconds, 2) for way, seconds in measured.items()}
+            times = {way.title: round(1000 * seconds, 2) for way, seconds in measured.items()}
             files.write_json(path, {**key, "decisions": found, "milliseconds_per_step": times})
-            say(f"{arch}: {_title(best)}{f', by measurement {times}' if times else ''}")
+            say(f"{arch}: {best.title}{f', by measurement {times}' if times else ''}")
     told = {name: value for name, value in asked.items() if value not in (None, "auto")}
     return replace(base, **{**(found or {}), **agreed, **told})
 
@@ -161,12 +161,6 @@ def _of_rows(bench: Bench, arch: str, hardware: str, out: Path) -> dict[str, Any
             if sound is not None:
                 return sound
     return None
-
-
-def _title(way: Decisions) -> str:
-    words = [way.precision, "compiled" if way.compile else "", f"{way.together} at once" if way.together > 1 else ""]
-    words.append("" if way.channels_last else "contiguous")
-    return ", ".join(word for word in words if word)
 
 
 def together(cells: list[Cell], size: int) -> list[list[Cell]]:

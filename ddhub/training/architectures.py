@@ -9,6 +9,7 @@ Shapes: B images, C channels, S side, K classes.
 
 import re
 import traceback
+from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
 
@@ -231,29 +232,40 @@ def flops(net: nn.Module, channels: int, side: int) -> int:
     return int(counter.get_total_flops())
 
 
-@cache
-def activation_bytes(arch: str, channels: int, side: int) -> tuple[int, int]:
-    """Bytes of what one image's forward pass puts out, about, found out on shapes alone: of all layers, and of one.
+@dataclass(frozen=True)
+class Outputs:
+    """Bytes of what the layers of a network put out of one image, about."""
 
-    The second counts the inputs and outputs of the largest layer. Both are 0 where shapes alone do not tell.
-    """
-    every, largest = 0, 0
+    every: int = 0  # of all layers
+    largest: int = 0  # inputs and outputs of the largest layer
+    layers: int = 0
+
+
+@cache
+def activation_bytes(arch: str, channels: int, side: int) -> Outputs:
+    """What one image's forward pass puts out, found out on shapes alone; zeros where those do not tell."""
+    try:
+        with torch.device("meta"):
+            return outputs(_on_meta(arch, 2, channels, side).eval(), channels, side)
+    except FAULTS:
+        return Outputs()
+
+
+def outputs(net: nn.Module, channels: int, side: int) -> Outputs:
+    """What the layers of a network put out of one image, on torch's default device."""
+    every, largest = [], [0]
 
     def note(layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        nonlocal every, largest
-        sizes = [each.numel() * 4 for each in (output, *inputs) if isinstance(each, Tensor)]
-        every, largest = every + (sizes[0] if isinstance(output, Tensor) else 0), max(largest, sum(sizes))
+        own, *given = [each.numel() * 4 if isinstance(each, Tensor) else 0 for each in (output, *inputs)]
+        every.append(own)
+        largest.append(own + sum(given))
 
-    try:
-        net = _on_meta(arch, 2, channels, side).eval()
-        for layer in net.modules():
-            if not list(layer.children()):
-                layer.register_forward_hook(note)
-        with torch.device("meta"), torch.no_grad():
-            net(torch.zeros(1, channels, side, side))
-    except FAULTS:
-        return 0, 0
-    return every, largest
+    hooks = [layer.register_forward_hook(note) for layer in net.modules() if not list(layer.children())]
+    with torch.no_grad():
+        net(torch.zeros(1, channels, side, side))
+    for hook in hooks:
+        hook.remove()
+    return Outputs(sum(every), max(largest), len(every))
 
 
 @cache

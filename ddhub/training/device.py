@@ -56,6 +56,13 @@ class Decisions:
             getattr(asked, name) in (None, value) for name, value in self.record().items() if hasattr(asked, name)
         )
 
+    @property
+    def title(self) -> str:
+        """The way of training in words, as `float32, graph, 3 at once`."""
+        words = [self.precision, *["graph"] * self.graph, *["compiled"] * self.compile]
+        words += [f"{self.together} at once"] * (self.together > 1) + ["contiguous"] * (not self.channels_last)
+        return ", ".join(words)
+
     def exact(self) -> "Decisions":
         """The same in float32 and one by one, as what is cached for runs of any precision."""
         return replace(self, precision="float32", together=1)

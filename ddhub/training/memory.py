@@ -141,7 +141,8 @@ def cut(decisions: Decisions, arch: str, channels: int, side: int, batch: int, b
     Raises:
         UserError: where one image takes more than the budget that is asked for; says what is needed.
     """
-    every, largest = architectures.activation_bytes(arch, channels, side)
+    put_out = architectures.activation_bytes(arch, channels, side)
+    every, largest = put_out.every, put_out.largest
     allowed = budget or (USUAL if decisions.device.startswith("cpu") else None)
     if allowed is None or not every:
         return decisions

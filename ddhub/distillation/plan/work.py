@@ -164,19 +164,10 @@ def forward(arch: str, classes: int, channels: int, side: int) -> Forward:
     """
     net = architectures.try_out(arch, classes, channels, side).eval()
     flops = architectures.flops(net, channels, side)
-    sizes: list[int] = []
-    for layer in net.modules():
-        if not list(layer.children()):
-            layer.register_forward_hook(lambda *found: sizes.append(_bytes(found[2])))
-    with torch.no_grad():
-        net(torch.zeros(1, channels, side, side))
+    put_out = architectures.outputs(net, channels, side)
     weights = 4 * sum(value.numel() for value in net.state_dict().values())
     family = optimisation.FAMILIES[optimisation.kind(net)]
-    return Forward(flops, sum(sizes), len(sizes), weights, family, isinstance(net, ConvNet))
-
-
-def _bytes(output: Any) -> int:
-    return 4 * output.numel() if isinstance(output, Tensor) else 0
+    return Forward(flops, put_out.every, put_out.layers, weights, family, isinstance(net, ConvNet))
 
 
 def training(

@@ -27,7 +27,7 @@ def told(monkeypatch):
     """What each way takes, by its title; 10 seconds unless told otherwise."""
     seconds = {}
     monkeypatch.setattr(ways, "has_compiler", lambda: True)
-    monkeypatch.setattr(ways, "_seconds", lambda outline, way: seconds.get(ways.title(way), 10.0))
+    monkeypatch.setattr(ways, "_seconds", lambda outline, way: seconds.get(way.title, 10.0))
     return seconds
 
 
@@ -40,11 +40,11 @@ def test_steps_are_really_timed(monkeypatch):
 
 def test_the_usual_way_stays_unless_another_wins_clearly(told):
     assert ways.chosen(outline(), Resources(), 0) == BASE
-    told["eager channels last"] = 9.5
+    told["float32"] = 9.5
     assert ways.chosen(outline(), Resources(), 0) == BASE
-    told["eager channels last"] = 5.0
+    told["float32"] = 5.0
     assert ways.chosen(outline(), Resources(), 0) == replace(BASE, graph=False)
-    told["graph contiguous"] = 4.0
+    told["float32, graph, contiguous"] = 4.0
     assert ways.chosen(outline(), Resources(), 0) == replace(BASE, channels_last=False)
 
 
@@ -63,13 +63,13 @@ def test_a_way_that_this_machine_cannot_go_is_left_out(monkeypatch):
 
 
 def test_compiling_needs_work_ahead_and_students_together_several(told):
-    told["graph channels last compiled"] = 1.0
+    told["float32, graph, compiled"] = 1.0
     assert not ways.chosen(outline(), Resources(), 1e9).compile
     assert not ways.chosen(outline(), Resources(compile=False), 1e18).compile
     assert ways.chosen(outline(), Resources(), 1e18).compile
     several = outline("method.students=3")
     assert ways.chosen(several, Resources(), 0).together == 1
-    told["graph channels last 3 at once"] = 1.0
+    told["float32, graph, 3 at once"] = 1.0
     assert ways.chosen(several, Resources(), 0).together == 3
 
 

@@ -32,7 +32,7 @@ def tops(found: list[dict]) -> list[float]:
 
 def told(seconds: dict[str, float]):
     """A clock: what each way takes, by its title."""
-    return lambda bench, arch, way: seconds[speed._title(way)]
+    return lambda bench, arch, way: seconds[way.title]
 
 
 @pytest.fixture

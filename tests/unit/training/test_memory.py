@@ -149,8 +149,8 @@ def test_an_evaluation_keeps_to_a_budget_by_what_layers_put_out():
 def test_rows_within_a_budget_are_those_without(folder, tmp_path):
     """The same accuracy from batches that are cut; the row says how."""
     how = {"archs": ["convnet2_w8"], "baselines": [], "seeds": 1, "threads": 1, "probe": False, "compile": False}
-    every, largest = architectures.activation_bytes("convnet2_w8", 1, 8)
-    budget = f"{max(2 * every, 3 * largest) * 3 / 1000:.0f}KB"
+    put_out = architectures.activation_bytes("convnet2_w8", 1, 8)
+    budget = f"{max(2 * put_out.every, 3 * put_out.largest) * 3 / 1000:.0f}KB"
     (cut,) = api.evaluate(str(folder), out=tmp_path / "cut", memory=budget, **how).rows
     (whole,) = api.evaluate(str(folder), out=tmp_path / "whole", **how).rows
     assert 0 < cut.decisions["micro_batch"] < 10 and 0 < cut.decisions["chunk"] < 10
