@@ -9,12 +9,15 @@ Shapes: B images, C channels, S side, K classes.
 
 import re
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from ddhub.base import limits, plugins, seeds
 from ddhub.base.errors import UserError
@@ -28,6 +31,11 @@ NAME = re.compile(r"(timm:)?[A-Za-z0-9]\w*([.-]\w+)*", re.ASCII)  # of an archit
 MOST_WEIGHTS = 10**9  # a set can name an architecture of any width
 BY_IMAGE = (nn.GroupNorm, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)  # norms within each image
 BY_BATCH = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)  # norms over the images of a batch
+# What initialisers do to a weight, none of which changes its shape. On the device `meta` each takes a millisecond.
+FILLS = {
+    getattr(Tensor, f"{name}_")
+    for name in ("normal", "uniform", "erfinv", "fill", "zero", "clamp", "mul", "add", "sub", "div", "copy")
+}
 COMPILED = ("convnet",)  # families that compiling was measured to pay for (benchmarks/README.md)
 
 
@@ -101,8 +109,9 @@ def _told(name: str, classes: int, channels: int, side: int) -> dict[str, Any]:
     sized: dict[str, Any] = {"img_size": side}
     for told in (sized, {**sized, "dynamic_img_pad": True}, {}):
         try:
-            with torch.random.fork_rng(devices=[]), torch.device("meta"), torch.no_grad():
+            with shapes_alone():
                 net = timm_registry.with_ours().create_model(name, num_classes=classes, in_chans=channels, **told)
+            with torch.random.fork_rng(devices=[]), torch.device("meta"), torch.no_grad():
                 net(torch.zeros(2, channels, side, side))
             return told
         except FAULTS as fault:
@@ -155,8 +164,24 @@ def _weights(arch: str, classes: int, channels: int, side: int) -> int:
 
 def _on_meta(arch: str, classes: int, channels: int, side: int) -> nn.Module:
     """A network that has shapes and no weights."""
-    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+    with shapes_alone():
         return resolve(arch)(classes, channels, side)
+
+
+class _Unfilled(TorchFunctionMode):
+    """Leaves out what fills weights, which is most of the work of building on the device `meta`, and fills nothing."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in FILLS or getattr(func, "__module__", None) == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def shapes_alone() -> Iterator[None]:
+    """Networks that are built here have shapes and no weights: they take no memory and next to no time."""
+    with torch.random.fork_rng(devices=[]), torch.device("meta"), _Unfilled():
+        yield
 
 
 def try_out(arch: str, classes: int, channels: int, side: int) -> nn.Module:
