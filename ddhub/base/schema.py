@@ -83,9 +83,9 @@ def _fault(model: type[BaseModel], problem: Any, prefix: str) -> tuple[str, str]
     if problem["input"] is None:
         return where, "missing a value"
     message = WORDS.get(problem["type"], f"{problem['msg'][0].lower()}{problem['msg'][1:]}")
-    known = _range(model, path)
-    if known and (problem["type"] in BOUNDS or " or " in known):  # what a union refuses is said once
-        message = f"expected {known}"
+    allowed = _range(model, path)
+    if allowed and (problem["type"] in BOUNDS or " or " in allowed):  # what a union refuses is said once
+        message = f"expected {allowed}"
     return where, f"{message}, got {_short(problem['input'])}"
 
 

@@ -124,10 +124,11 @@ def _published(arch: str, name: str) -> nn.Module:
 
     Without a network the Hub's client tries again for a minute and more, so that the Hub is asked once before.
     """
+    faults: tuple[type[Exception], ...] = (*FAULTS, *hub_client.faults())
     try:
         _need_hub(name)
         net: nn.Module = timm_registry.with_ours().create_model(name, pretrained=True, num_classes=0)
-    except (*FAULTS, *hub_client.faults()) as fault:
+    except faults as fault:
         raise UserError(
             f"arch '{arch}': its weights are not in the Hub's cache and cannot be fetched: {_reason(fault)}",
             next=f"run it once with a connection and without HF_HUB_OFFLINE, or {PREFIX}{name}@FILE",
