@@ -35,6 +35,19 @@ def batches(
         yield from file.iter_batches(rows, columns=columns and list(columns))
 
 
+def value_types(path: Path) -> dict[str, str]:
+    """The columns of a file in order, and what arrow calls the type of their values, also of those in arrays."""
+    schema = opened(path).schema_arrow
+    with readable(path):
+        return {field.name: _value_type(field.type) for field in schema}
+
+
+def _value_type(kind: Any) -> str:
+    while hasattr(kind, "storage_type") or hasattr(kind, "value_type"):
+        kind = kind.storage_type if hasattr(kind, "storage_type") else kind.value_type
+    return str(kind)
+
+
 def _columns(footer: Any) -> list[tuple[int, Any]]:
     """The stored pieces of a file's columns, each with the rows that it is of."""
     groups = [footer.row_group(number) for number in range(footer.num_row_groups)]

@@ -5,14 +5,14 @@ from pathlib import Path
 
 from ddhub.artifact import hub, manifest
 from ddhub.artifact import push as pushing
-from ddhub.artifact.file_names import CARD, MANIFEST
+from ddhub.artifact.file_names import CARD, CROISSANT, MANIFEST
 from ddhub.base import files, hub_client
 from ddhub.base.errors import UserError
 from ddhub.base.log import say
 from ddhub.evaluation import find_results
 from ddhub.evaluation import results as rows
 from ddhub.evaluation.find_results import SetRows
-from ddhub.reports import refresh, summary, verify
+from ddhub.reports import croissant, refresh, summary, verify
 from ddhub.reports.documents import Push
 
 
@@ -43,7 +43,11 @@ def push(
     make = make and (record.repo_id != repo_id or private or yes)
     record = record.model_copy(update={"repo_id": repo_id})
     report = summary.build(record.name, rows.of(record, folder / "evaluation"))
-    described = {MANIFEST: manifest.dump(record), CARD: refresh.card_of(record, folder, report)}
+    described = {
+        MANIFEST: manifest.dump(record),
+        CROISSANT: croissant.render(record, folder),
+        CARD: refresh.card_of(record, folder, report),
+    }
     done = pushing.push(
         {**hub.published(folder), **described},
         repo_id,

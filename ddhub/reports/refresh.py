@@ -1,8 +1,8 @@
-"""Card, pictures and report of a set, written anew from what lies in its folder."""
+"""Card, description, pictures and report of a set, written anew from what lies in its folder."""
 
 from pathlib import Path
 
-from ddhub.artifact.file_names import CARD, RECIPE, REPORT
+from ddhub.artifact.file_names import CARD, CROISSANT, RECIPE, REPORT
 from ddhub.artifact.manifest import Manifest
 from ddhub.base import files, strict_yaml
 from ddhub.reports import summary as summaries
@@ -10,15 +10,16 @@ from ddhub.reports.summary import Entry
 
 
 def write(folder: Path) -> None:
-    """Write the image grid, charts, report.json and README.md of an artifact anew."""
+    """Write the image grid, charts, report.json, croissant.json and README.md of an artifact anew."""
     from ddhub.artifact import folder as folders
-    from ddhub.reports import charts, pictures
+    from ddhub.reports import charts, croissant, pictures
 
     found = folders.read(folder)
     grid = folder / "assets" / "images.png"
     pictures.image_grid(found, grid)
     summary = summaries.save(found.manifest, folder / "evaluation", folder / REPORT)
     charts.save(summary, grid.parent)
+    files.write_bytes(folder / CROISSANT, croissant.render(found.manifest, folder))
     files.write_bytes(folder / CARD, card_of(found.manifest, folder, summary))
 
 

@@ -18,7 +18,7 @@ from ddhub.base import files, limits, redact, strict_json, strict_yaml
 from ddhub.base.errors import UserError
 from ddhub.data import whitening
 from ddhub.evaluation import results
-from ddhub.reports import summary, tables
+from ddhub.reports import croissant, summary, tables
 from ddhub.training import teacher_file
 
 SUM_TOLERANCE = 0.01  # of float16 probabilities over many classes
@@ -34,7 +34,7 @@ def faults(folder: Path) -> list[str]:
     contradictions = manifest.contradictions(record, f"{folder}/ddhub.json")
     found += contradictions
     # By a manifest that contradicts itself, data cannot be read.
-    checks = () if contradictions else (_data, _preprocessing, _teachers)
+    checks = () if contradictions else (_data, _preprocessing, _teachers, croissant.faults)
     for check in (*checks, _recipe, _results):
         try:
             found += check(folder, record)

@@ -32,10 +32,11 @@ def rewrite(folder, change):
 
 
 def rehash(folder, **update):
-    """Write the manifest anew, its hashes true, some fields changed."""
+    """Write the manifest anew, its hashes true, some fields changed; croissant.json, which had the old ones, goes."""
     record = manifest.read(folder)
     records = payloads.file_records(folder)
     data = sum(file.bytes for name, file in records.items() if name.startswith("data/"))
     counts = record.bytes.model_copy(update={"images": data - record.bytes.labels})
     changed = record.model_copy(update={"files": records, "bytes": counts, **update})
     (folder / "ddhub.json").write_bytes(manifest.dump(changed))
+    (folder / "croissant.json").unlink(missing_ok=True)

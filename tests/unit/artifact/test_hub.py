@@ -50,6 +50,7 @@ def test_the_card_on_the_hub_names_the_repo(server, folder):
     assert f'"{ID}"' not in (folder / "README.md").read_text()
     api.push(folder, ID)
     assert f'"{ID}"' in served(server)["README.md"].decode()
+    assert f"datasets/{ID}" in served(server)["croissant.json"].decode()
     assert manifest.read(folder).repo_id == ID
     assert api.verify(str(folder)).ok
 
