@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ddhub.artifact import cached
+from ddhub.artifact import cached, manifest
 from ddhub.artifact.file_names import MANIFEST, PUBLISHED
 from ddhub.base import files, hub_client, redact, strict_json
 from ddhub.base.errors import UserError
@@ -42,7 +42,7 @@ def fetch(reference: str) -> SetPlace:
         if not Path(reference).is_dir():
             if reference in files.shipped_recipes():
                 raise UserError(f"{reference}: a recipe, not a set", next=f"ddhub distill {reference}")
-            raise UserError(f"{reference}: no such folder", next="a folder, or the id of a Hub dataset, owner/name")
+            raise manifest.no_set(Path(reference))
         return SetPlace(Path(reference))
     _hint(Path(reference))
     repo_id, _, revision = reference.partition("@")

@@ -112,9 +112,23 @@ def read(folder: Path) -> Manifest:
     """
     path = folder / MANIFEST
     if not path.is_file():
-        what = "holds no ddhub.json, so it is no ddhub artifact" if folder.is_dir() else "no such folder"
-        raise UserError(f"{folder}: {what}", next="ddhub distill RECIPE makes one")
+        raise no_set(folder)
     return _validated(strict_json.read(path), str(path))
+
+
+def no_set(place: Path) -> UserError:
+    """Why a path is no set: it is a part of one, something else, or nothing; with the next command."""
+    around = [above for above in place.absolute().parents if (above / MANIFEST).is_file()][:1]
+    if place.exists() and around:
+        kind = "folder" if place.is_dir() else "file"
+        return UserError(f"{place}: is a {kind} of the set {around[0]}", next=f"the same command with {around[0]}")
+    if place.is_dir():
+        return UserError(
+            f"{place}: holds no ddhub.json, so it is no ddhub artifact", next="ddhub distill RECIPE makes one"
+        )
+    if place.exists():
+        return UserError(f"{place}: is a file, not the folder of a set", next=f"ls {place.absolute().parent}")
+    return UserError(f"{place}: no such folder", next="a folder, or the id of a Hub dataset, owner/name")
 
 
 def parse(content: bytes, where: str = MANIFEST) -> Manifest:

@@ -38,14 +38,19 @@ def known(path: Path, most: int = SMALL) -> dict[str, Any]:
 
 def lines(path: Path) -> Iterator[dict[str, Any]]:
     """The objects of a file of JSON lines; a line that a kill has torn, or that is damaged, is left out."""
+    return (found for found in every_line(path) if found is not None)
+
+
+def every_line(path: Path) -> Iterator[dict[str, Any] | None]:
+    """The same, with None for each line that is left out; nothing of a file that cannot be read."""
     content = b""
-    with contextlib.suppress(OSError):
-        content = path.read_bytes()
+    with contextlib.suppress(OSError, UserError), files.regular(path) as file:
+        content = file.read()
     for line in content.splitlines():
+        found = None
         with contextlib.suppress(UserError):
             found = parse(line, str(path))
-            if isinstance(found, dict):
-                yield found
+        yield found if isinstance(found, dict) else None
 
 
 def parse(content: bytes | str, where: str, most: int = limits.JSON_BYTES, values: int = limits.JSON_VALUES) -> Any:

@@ -93,6 +93,8 @@ def read(reference: str, overrides: Sequence[str] = ()) -> Recipe:
         raise UserError(f"{path}: the file is empty", next="ddhub recipes")
     if not isinstance(data, dict):
         raise UserError(f"{path}: expected keys and values, as in the shipped recipes", next="ddhub recipes")
+    if path.name == MANIFEST:
+        raise UserError(f"{path}: is a set's manifest, not a recipe", next=f"ddhub distill {path.parent}/recipe.yaml")
     for kind, advice in (("merged", "distill the recipes that it lists, then: ddhub merge"), ("imported", None)):
         if kind in data:
             raise UserError(f"{path}: describes a set that was {kind}, which no recipe makes", next=advice)

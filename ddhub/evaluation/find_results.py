@@ -93,9 +93,11 @@ def _of_evaluation(reference: str, folder: Path) -> list[SetRows]:
         row = results.read(path)
         groups.setdefault(str(row.get("payload")), []).append(row)
     if not groups:
+        if any((above / MANIFEST).is_file() for above in folder.absolute().parents):
+            raise manifest.no_set(folder)
         raise UserError(
             f"{reference}: neither a set (no ddhub.json) nor an evaluation of one (no rows in evaluation/)",
-            next=f"ddhub evaluate SET --out {reference}",
+            next="ddhub report SET, or: ddhub evaluate SET --out NEW_FOLDER",
         )
     name = str(folder)
     if len(groups) == 1:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ddhub.artifact import hub
+from ddhub.artifact import hub, manifest
 from ddhub.artifact.file_names import MANIFEST
 from ddhub.artifact.set_name import NAME_LENGTH
 from ddhub.base import files, hub_client, limits, new_folder, strict_json
@@ -53,6 +53,8 @@ def refuse_unsaid(reference: str) -> None:
     """
     path = Path(reference)
     if path.exists() and not (path / MANIFEST).is_file():
+        if (path.parent / MANIFEST).is_file():
+            raise manifest.no_set(path)
         raise UserError(
             f"{reference}: is no ddhub artifact (it holds no ddhub.json), so its source has to be said",
             next=f"ddhub evaluate {reference} --source DATASET (what it was made from: a Hub id, digits or a folder)",

@@ -5,9 +5,12 @@ from pathlib import Path
 from ddhub.artifact.state import STATE
 from ddhub.base import files, strict_json
 from ddhub.base.errors import UserError
+from ddhub.base.log import say
+from ddhub.base.units import counted
 from ddhub.reports import charts
 
 METRICS, PICTURE = "metrics.jsonl", "metrics.png"
+SHOWN = 10  # numbers of damaged lines
 BESIDE = ("step", "seconds")  # numbers of a line that are no values
 
 Curves = dict[str, dict[str, list[tuple[float, float]]]]  # value, phase: (step, number)
@@ -33,17 +36,22 @@ def plot(folder: Path, out: Path | None = None) -> Path:
 
 
 def curves(folder: Path) -> Curves:
-    """The values of a run and of its groups; a last line that a kill has torn is left out."""
+    """The values of a run and of its groups; lines that a kill has torn, or that are damaged, are left out and said."""
     found: Curves = {}
     for path in sorted((folder / STATE).rglob(METRICS)):
         group = next((part.removesuffix(".run") for part in path.parts if part.endswith(".run")), "")
-        for line in strict_json.lines(path):
-            if not isinstance(line.get("step"), int):
+        damaged = []
+        for at, line in enumerate(strict_json.every_line(path), 1):
+            if line is None or not isinstance(line.get("step"), int):
+                damaged.append(at)
                 continue
             for name, number in line.items():
                 if name not in BESIDE and isinstance(number, int | float):
                     phase = f"{line.get('phase')} {group}".strip()
                     found.setdefault(name, {}).setdefault(phase, []).append((line["step"], number))
+        if damaged:
+            which = ", ".join(map(str, damaged[:SHOWN])) + (", ..." if len(damaged) > SHOWN else "")
+            say(f"{path}: left out {counted(len(damaged), 'damaged line')}: {which}")
     return found
 
 

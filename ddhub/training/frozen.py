@@ -31,7 +31,7 @@ BATCH = 64  # images that go through a backbone at once
 PATIENCE = 10.0  # seconds that the Hub has to answer
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # as timm's repos call theirs
 # What fetching weights ends with where they are not to be had.
-FAULTS = (OSError, RuntimeError, ValueError, KeyError, SafetensorError)
+FAULTS: tuple[type[Exception], ...] = (RuntimeError, KeyError, SafetensorError)
 
 
 @dataclass(frozen=True)

@@ -404,6 +404,11 @@ def test_what_cannot_be_reported_is_said(folder, tmp_path):
     for arguments, words in (
         ([str(folder)], "not evaluated yet"),
         ([str(tmp_path / "empty")], "neither a set"),
+        (
+            [str(folder / "ddhub.json")],
+            f"ddhub.json: is a file of the set {folder}\n  next: the same command with {folder}",
+        ),
+        ([str(folder / "data")], f"data: is a folder of the set {folder}"),
         (["nowhere"], "no such folder"),
         ([str(folder), str(folder), "--push"], "of one set"),
         ([str(folder), "--from", str(tmp_path / "empty")], "holds no folder evaluation/"),

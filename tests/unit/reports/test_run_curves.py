@@ -20,6 +20,7 @@ def test_a_run_is_drawn_without_its_torn_last_line(tmp_path):
     assert run_curves.curves(tmp_path) == {"loss": {"distill": points, "distill group-0001": points}}
     done = CliRunner().invoke(main, ["plot", str(tmp_path)])
     assert (done.exit_code, done.stdout) == (0, f"picture: {tmp_path}/.ddhub/metrics.png\n")
+    assert f"{tmp_path}/.ddhub/metrics.jsonl: left out 1 damaged line: 3\n" in done.stderr
     done = CliRunner().invoke(main, ["plot", str(tmp_path), "--out", str(tmp_path / "mine.png")])
     assert done.exit_code == 0 and Image.open(tmp_path / "mine.png").size[0] > 500
 
