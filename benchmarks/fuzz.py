@@ -1,4 +1,4 @@
-"""Fuzz what strangers send: pickles, README headers, claims, rows, pipes where files belong; count how each ends.
+"""Fuzz what strangers send: manifests, recipes, pickles, headers, claims, rows, pipes; count how each ends.
 
     python benchmarks/fuzz.py --times 1000
 
@@ -9,13 +9,16 @@ benchmarks/faults.md, and benchmarks/results/fuzz.json.
 
 import argparse
 import json
+import logging
 import os
 import random
 import shutil
 import signal
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +31,7 @@ PIPES = (
 ROW = {"arch": "a", "protocol": "native", "data": "distilled", "seed": 0, "top1": 0.5, "test_set": "t", "test": "x"}
 ODD = [None, True, -1, 0, 1.5, 2**70, 1e308, "", "\ud800", "\x1b[31m", "x" * 300, [], {}, [[]], {"a": 1}, float("nan")]
 REACHES = ("/etc/passwd", "../../x.parquet", "data/*", "file:///etc/passwd", "http://127.0.0.1:9/x", "~", "hf://a/b/c")
+WELL = ("read", "refused")
 Case = Callable[[], object]
 
 
@@ -54,6 +58,47 @@ def row(folder: Path, draw: random.Random) -> Case:
     return lambda: summary.build("set", [results.read(folder / "row.json"), ROW])
 
 
+def changed(value: Any, draw: random.Random) -> Any:
+    """The same lists and keys with one value of them odd, left out, or under another key."""
+    if not isinstance(value, dict | list) or not value or draw.random() < 0.2:
+        return draw.choice(ODD)
+    content = list(value.items() if isinstance(value, dict) else enumerate(value))
+    at = draw.randrange(len(content))
+    key, inner = content[at]
+    kind = draw.random()
+    content[at : at + 1] = [] if kind < 0.1 else [("x" if kind < 0.2 else key, changed(inner, draw))]
+    return dict(content) if isinstance(value, dict) else [each for _, each in content]
+
+
+def recipe(folder: Path, draw: random.Random) -> Case:
+    """A shipped recipe, some of its values odd, or some of its bytes."""
+    import yaml
+
+    from ddhub.base.files import shipped, shipped_recipes
+    from ddhub.distillation import recipes
+
+    content = (shipped("recipes") / f"{draw.choice(shipped_recipes())}.yaml").read_bytes()
+    if draw.random() < 0.5:
+        content = yaml.safe_dump(changed(yaml.safe_load(content), draw)).encode()
+    else:
+        content = spoiled(content, draw)
+    (folder / "r.yaml").write_bytes(content)
+    return lambda: recipes.read(str(folder / "r.yaml")).hash
+
+
+def record(folder: Path, draw: random.Random) -> Case:
+    """The manifest of a set, some of its values odd, or some of its bytes; the set is verified and its card made."""
+    from ddhub import api
+
+    place = Path(shutil.copytree(os.environ["STRANGERS_SET"], folder / "set"))
+    path = place / "ddhub.json"
+    content = path.read_bytes()
+    values = json.dumps(changed(json.loads(content), draw)).encode()
+    path.write_bytes(values if draw.random() < 0.7 else spoiled(content, draw))
+    verb = draw.choice([api.verify, api.card])
+    return lambda: verb(place)
+
+
 def claim(folder: Path, draw: random.Random) -> Case:
     """A claim beside an output, with odd content and an odd time."""
     from ddhub.base.jobs import claims
@@ -75,17 +120,26 @@ def claim(folder: Path, draw: random.Random) -> Case:
 
 
 def header(folder: Path, draw: random.Random) -> Case:
-    """The header of a folder's README: files that lead out, odd values, spoilt YAML."""
+    """The header of a folder's README: files that lead out, odd values and classes, spoilt YAML; it is read."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
     import yaml
 
-    from ddhub.data import headers
+    from ddhub.data import opening
+    from ddhub.data.spec import SourceSpec
 
+    label = {"class_label": {"names": {"0": "a", "1": "b"}}}
+    pq.write_table(pa.table({"image": [1, 2], "label": [0, 1]}), folder / "train.parquet")
+    features = [{"name": "image", "dtype": "int64"}, {"name": "label", "dtype": label}]
+    info = {"features": features, "splits": [{"name": "train", "num_bytes": 16, "num_examples": 2}]}
     value = draw.choice([*REACHES, *(each for each in ODD if each == each and each != "\ud800")])
     paths = draw.choice([value, [value], [{"split": "train", "path": value}], {"train": value}])
     config = {"config_name": "default", draw.choice(["data_files", "data_dir"]): paths}
-    content = f"---\n{yaml.safe_dump({'configs': [config]})}---\n".encode()
+    told = draw.choice([{"configs": [config]}, {"dataset_info": changed(info, draw)}])
+    content = f"---\n{yaml.safe_dump(told)}---\n".encode("utf-8", "surrogatepass")
     (folder / "README.md").write_bytes(content if draw.random() < 0.5 else spoiled(content, draw))
-    return lambda: headers.check(str(folder), None)
+    spec = SourceSpec(dataset=str(folder))
+    return lambda: opening.rows(spec, "train", ("train", "test"), theirs=True)
 
 
 def pickled(folder: Path, draw: random.Random) -> Case:
@@ -129,13 +183,15 @@ def pipe(folder: Path, draw: random.Random) -> Case:
 
 
 KINDS: dict[str, Callable[[Path, random.Random], Case]] = {
+    "manifests": record,
+    "recipes": recipe,
     "rows": row,
     "claims": claim,
     "README headers": header,
     "pickles": pickled,
     "pipes": pipe,
 }
-SLOW = {"pipes": 20}  # of which so many times fewer are tried
+SLOW = {"pipes": 20, "manifests": 5, "recipes": 5, "README headers": 5}  # of which so many times fewer are tried
 
 
 def ended(case: Case) -> str:
@@ -158,12 +214,16 @@ def ended(case: Case) -> str:
         signal.alarm(0)
 
 
-def tried(kind: str, times: int) -> Counter[str]:
+def tried(kind: str, times: int, seed: int) -> Counter[str]:
     """So many cases of a kind, each in a folder of its own, and how often each ending came."""
     found: Counter[str] = Counter()
     for number in range(times):
         with tempfile.TemporaryDirectory(prefix="ddhub-") as folder:
-            found[ended(KINDS[kind](Path(folder), random.Random(f"{kind} {number}")))] += 1
+            case = KINDS[kind](Path(folder), random.Random(f"{seed} {kind} {number}"))
+            end = ended(case)
+            found[end] += 1
+            if end not in WELL:
+                print(f"{kind} {number}: {end}", file=sys.stderr)
     return found
 
 
@@ -178,34 +238,35 @@ def section() -> str:
         "| --- | ---: | ---: | ---: | ---: |",
     ]
     for kind, counts in told["endings"].items():
-        wrong = sum(counts.values()) - counts.get("read", 0) - counts.get("refused", 0)
-        cells = (sum(counts.values()), counts.get("read", 0), counts.get("refused", 0), wrong)
+        well = [counts.get(end, 0) for end in WELL]
+        cells = (sum(counts.values()), *well, sum(counts.values()) - sum(well))
         lines.append(f"| {kind} | {' | '.join(map(str, cells))} |")
-    return f"\n# What strangers send\n\nMade by `{told['command']}`, seeded; a case may take {SECONDS} seconds.\n\n" + (
-        "\n".join(lines) + "\n"
-    )
+    made = f"Made by `{told['command']}` on {told['date']}; a case may take {SECONDS} seconds."
+    return f"\n# What strangers send\n\n{made}\n\n" + "\n".join(lines) + "\n"
 
 
 def main() -> None:
     """Try, count, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--times", type=int, default=1000, help="cases of each kind")
-    times = parser.parse_args().times
+    parser.add_argument("--seed", type=int, default=0)
+    asked = parser.parse_args()
+    times, seed = asked.times, asked.seed
     from distilling import facts
 
     from ddhub import api
 
     with tempfile.TemporaryDirectory(prefix="ddhub-") as home:
-        os.environ["DDHUB_HOME"] = home
+        os.environ.update(DDHUB_HOME=home, HF_HOME=home, HF_HUB_OFFLINE="1")
+        logging.disable()  # `datasets` warns of what it reads
         quick = ["teachers={arch: convnet2_w8, count: 1, epochs: 1}", "method={name: random}"]
         settings = "evaluate={epochs: 2, packaging_seeds: 1, seeds: 1, min_steps: 0}"
         api.distill("digits_ipc1", out=f"{home}/set", overrides=[*quick, settings], threads=1)
         os.environ["STRANGERS_SET"] = f"{home}/set"
-        endings = {kind: dict(tried(kind, max(1, times // SLOW.get(kind, 1)))) for kind in KINDS}
-    command = f"python benchmarks/fuzz.py --times {times}"
-    (HERE / "results" / "fuzz.json").write_text(
-        json.dumps({**facts("cpu", command), "endings": endings}, indent=1) + "\n"
-    )
+        endings = {kind: dict(tried(kind, max(1, times // SLOW.get(kind, 1)), seed)) for kind in KINDS}
+    command = f"python benchmarks/fuzz.py --times {times} --seed {seed}"
+    told = {**facts("cpu", command), "date": date.today().isoformat(), "endings": endings}
+    (HERE / "results" / "fuzz.json").write_text(json.dumps(told, indent=1) + "\n")
     text = (HERE / "faults.md").read_text()
     (HERE / "faults.md").write_text(text.partition("\n# What strangers send")[0] + section())
     print(json.dumps(endings, indent=1))

@@ -1,11 +1,12 @@
 """The files that a set consists of, against the hashes in its manifest."""
 
+import re
 from pathlib import Path
 
 from ddhub.artifact.file_names import PAYLOAD
 from ddhub.artifact.manifest import Manifest
-from ddhub.artifact.records import FileRecord
-from ddhub.base import files, redact
+from ddhub.artifact.records import FILE_NAME, FileRecord
+from ddhub.base import files
 
 
 def file_records(folder: Path) -> dict[str, FileRecord]:
@@ -22,7 +23,7 @@ def file_faults(folder: Path, record: Manifest) -> list[str]:
     faults = []
     for name, expected in record.files.items():
         path = folder / name
-        if not redact.is_text(name) or len(name) > 255:
+        if not re.fullmatch(FILE_NAME, name):
             faults.append(f"{folder}/ddhub.json: files: {name[:60]!r} is no file's name")
         elif ".." in Path(name).parts or Path(name).is_absolute():
             faults.append(f"{folder}/ddhub.json: files: '{name}' leads out of the folder")

@@ -13,6 +13,8 @@ MOST_GROUPS = 2**15  # column `group` counts in 16 bits
 
 ON_THE_FLY = ("teachers", "teacher")  # labels that are made of every augmented view
 Fraction = Annotated[float, Field(ge=0, le=1)]
+FILE_NAME = r"^[ -~]{1,200}$"  # of what a set consists of: what every file system can hold
+FileName = Annotated[str, Field(pattern=FILE_NAME)]
 Statistic = Annotated[float, Field(ge=-limits.FACTOR, le=limits.FACTOR)]
 Seconds = Annotated[float, Field(ge=0, le=1e12)]
 Groups = Annotated[int, Field(gt=0, le=MOST_GROUPS)]
@@ -55,7 +57,7 @@ class PreprocessRecord(Strict):
         default="fitted",
         description="Mean and standard deviation: of the training images, or the constants of published numbers.",
     )
-    zca: str | None = Field(default=None, description="File of the whitening, with `mean` and `matrix`.")
+    zca: FileName | None = Field(default=None, description="File of the whitening, with `mean` and `matrix`.")
     per_image: bool = Field(
         default=False, description="After mean and std, every image is centred and of norm 1, then whitened (KIP)."
     )
@@ -88,7 +90,7 @@ class TeacherRecord(Strict):
     """One shipped teacher."""
 
     arch: str = Field(description="Architecture.")
-    file: str = Field(description="File of the weights (safetensors).")
+    file: FileName = Field(description="File of the weights (safetensors).")
     validation_top1: Fraction = Field(description="Accuracy on the validation part.")
 
 

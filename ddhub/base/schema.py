@@ -19,6 +19,7 @@ Rate = Annotated[float, Field(gt=0, le=limits.FACTOR)]
 Temperature = Annotated[float, Field(ge=1 / limits.FACTOR, le=limits.FACTOR)]
 Weight = Annotated[float, Field(ge=0, le=limits.FACTOR)]
 BOUNDS = ("greater_than", "greater_than_equal", "less_than", "less_than_equal", "finite_number")
+OF_UNIONS = ("literal_error", "int_type", "float_type", "string_type", "list_type", "none_required")
 WORDS = {  # where pydantic's own are a programmer's
     "dict_type": "expected keys and values",
     "model_type": "expected keys and values",
@@ -84,7 +85,9 @@ def _fault(model: type[BaseModel], problem: Any, prefix: str) -> tuple[str, str]
         return where, "missing a value"
     message = WORDS.get(problem["type"], f"{problem['msg'][0].lower()}{problem['msg'][1:]}")
     allowed = _range(model, path)
-    if allowed and (problem["type"] in BOUNDS or " or " in allowed):  # what a union refuses is said once
+    if allowed and (
+        problem["type"] in BOUNDS or (problem["type"] in OF_UNIONS and " or " in allowed)
+    ):  # what a union refuses is said once
         message = f"expected {allowed}"
     return where, f"{message}, got {_short(problem['input'])}"
 

@@ -94,6 +94,10 @@ MANIFESTS = {
         {"source": {**MANIFEST["source"], "resolution": 10**6}},
         "expected whole number >= 4 and <= 1,024",
     ),
+    "a whitening in a file of no name": (
+        {"preprocess": {**MANIFEST["preprocess"], "zca": "x" * 300}},
+        "preprocess.zca: string should match pattern",
+    ),
     "no statistics": ({"preprocess": {**MANIFEST["preprocess"], "mean": []}}, "mean and std need 1 values"),
     "a method without a name": ({"method": {}}, "method.name: missing"),
     "an augmentation of no kind": ({"protocol": {**MANIFEST["protocol"], "augment": "os.system"}}, "no operation"),
