@@ -66,7 +66,8 @@ def test_paths_of_a_manifest_stay_inside(folder):
     names = {"../x": "leads out", "/etc/passwd": "leads out", "data/../../x": "leads out", "a\x00b": "no file's name"}
     for name, words in {
         **names,
-        "": "missing",
+        "": "no file's name",
+        "\u2603" * 200: "no file's name",
         "~/x": "missing",
         "data": "missing",
         "a" * 999: "no file's name",
