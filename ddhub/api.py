@@ -15,17 +15,14 @@ from ddhub.base import files, jobs, new_folder
 from ddhub.base import overrides as changes
 from ddhub.base.errors import UserError
 from ddhub.base.log import say
-from ddhub.base.overrides import Overrides
 from ddhub.base.resources import ResourceOptions, Resources
 from ddhub.distillation import recipes as recipe_files
 from ddhub.distillation.starting import init as init
 from ddhub.distillation.starting import recipe_file
-from ddhub.evaluation import choices as choices  # also what help names
-from ddhub.evaluation import find_results
+from ddhub.evaluation import choices, find_results  # help names the choices too
 from ddhub.interop.options import ImportOptions
 from ddhub.outcomes import Evaluation, Export, Made, Plan, Pull, Push, RecipeInfo, Report, Verification
-from ddhub.reports import refresh, verdicts
-from ddhub.reports import summary as summaries
+from ddhub.reports import refresh, summary, verdicts
 
 Folder = str | Path  # of a set, or where one goes
 Reference = str | Path  # a set: its folder or its Hub id, `owner/name` or `owner/name@revision`
@@ -37,7 +34,7 @@ def distill(
     *,
     minutes: float | None = None,
     flips: bool | None = None,
-    overrides: Overrides = (),
+    overrides: changes.Overrides = (),
     checkpoint_seconds: float = 120,
     **resources: Unpack[ResourceOptions],
 ) -> Made:
@@ -78,7 +75,7 @@ def distill(
 def plan(
     recipe: str | Path,
     *,
-    overrides: Overrides = (),
+    overrides: changes.Overrides = (),
     measure: bool = False,
     images: int | None = None,
     classes: int | None = None,
@@ -189,10 +186,11 @@ def evaluate(
     seeds: int | None = None,
     out: Folder | None = None,
     test: str | None = None,
-    overrides: Overrides = (),
+    overrides: changes.Overrides = (),
     source_path: Folder | None = None,
     test_settings: Sequence[str] = (),
     allow_train: bool = False,
+    corruptions: bool = False,
     source: str | None = None,
     importing: ImportOptions | None = None,
     probe: bool | None = None,
@@ -213,6 +211,7 @@ def evaluate(
         source_path: a local copy of the source.
         test_settings: `source.KEY=VALUE` strings: how the test images are read.
         allow_train: test on images that the set was distilled from, which is refused otherwise.
+        corruptions: test on corrupted images too, as a column of its own; rows that were not are trained again.
         source: what the set was distilled from, where it is no ddhub artifact; it is imported into `out`/set then.
         importing: what the files of such a set do not say, as `import_set` takes it.
         probe: whether a teacher is trained that tells if the set is fed as it was made; None takes one at hand.
@@ -254,6 +253,7 @@ def evaluate(
             source_path=local,
             test_settings=test_settings,
             allow_train=allow_train,
+            corruptions=corruptions,
             resources=asked,
             reference=place.reference,
             fetch=hub.fetch_folder,
@@ -261,7 +261,7 @@ def evaluate(
     finally:  # rows that were finished count, whatever became of the others
         refresh.results(place.set if place.own else None, found.manifest, place.out)
     say(f"rows: {place.out / 'evaluation'}; summary: {place.out / ('README.md' if place.own else 'report.json')}")
-    built = summaries.build(name, done)
+    built = summary.build(name, done)
     verdicts.warn_of(found.manifest, built)
     return Evaluation.model_validate(built if probed is None else {**built, "probe": probed.content()})
 

@@ -76,6 +76,12 @@ if TYPE_CHECKING:
     help="Test on images that SET was distilled from, which is refused otherwise.",
 )
 @option(
+    "--corruptions",
+    section=TRAINING,
+    is_flag=True,
+    help="Test on corrupted images too: noise, blur, contrast, brightness, pixelate, JPEG.",
+)
+@option(
     "--source",
     section=FOREIGN,
     help="What SET was distilled from, where it is no ddhub artifact: a Hub id, digits, or a folder.",

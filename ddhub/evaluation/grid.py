@@ -7,7 +7,7 @@ of one training. What a row trains on is ddhub/evaluation/workbench.py's busines
 import functools
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,9 @@ from ddhub.base import seeds as seeding
 from ddhub.base.errors import UserError
 from ddhub.base.log import say
 from ddhub.base.resources import Resources
-from ddhub.base.units import duration
+from ddhub.base.units import counted, duration
 from ddhub.data import spec
+from ddhub.evaluation import corruptions as corrupting
 from ddhub.evaluation import origins, price, results, speed, tuning, workbench
 from ddhub.evaluation import protocols as named
 from ddhub.evaluation.request import Cell, EvaluationRequest
@@ -45,6 +46,7 @@ def evaluate(
     source_path: str | None = None,
     test_settings: Sequence[str] = (),
     allow_train: bool = False,
+    corruptions: bool = False,
     tune: bool = False,
     resources: Resources = Resources(),
     reference: str | None = None,
@@ -63,6 +65,7 @@ def evaluate(
         source_path: a local copy of the source.
         test_settings: `source.KEY=VALUE` strings, KEY one of source_settings.TEST_KEYS: how the test images are read.
         allow_train: test on images that the set was distilled from, which is refused otherwise.
+        corruptions: test on corrupted images too; rows that were not are trained again.
         tune: choose rate and weight decay per architecture, protocol and data, on validation data.
         resources: what of `compile`, `precision` and `together` is None, ddhub/evaluation/speed.py decides. Without
             `threads`, worker processes share this machine's, and a Ray task has one.
@@ -89,6 +92,7 @@ def evaluate(
         resources=resources,
         test_settings=tuple(test_settings),
         allow_train=allow_train,
+        corruptions=corruptions,
         tune=tune,
     )
     with progress.busy(f"{found.manifest.name}: reading what the rows need"):
@@ -98,6 +102,8 @@ def evaluate(
     if tune:
         bench = tuning.tune(bench, cells, out / "tuning", engine)
     paths = {out / _file_name(bench, cell): cell for cell in cells}
+    if corruptions:
+        _remove_untested(name or found.manifest.name, paths)
     missing = [path for path in paths if not path.exists()]
     say(f"{found.manifest.name}: {len(paths)} rows, {len(paths) - len(missing)} done already")
     if missing and engine.ray is None:  # a cluster's machines are not this one
@@ -111,6 +117,17 @@ def evaluate(
     if left:
         say(f"shard {engine.shard[0]}/{engine.shard[1]}: done; rows left to other shards: {left}")
     return [results.read(path) for path in done]
+
+
+def _remove_untested(name: str, paths: Iterable[Path]) -> None:
+    """Remove the rows that were not tested on corrupted images: no weights were kept that could be."""
+    rows = {path: results.read(path) for path in paths if path.exists()}
+    told = {path: (row.get("corrupted") or {}).get("version") for path, row in rows.items()}
+    untested = [path for path, version in told.items() if version != corrupting.VERSION]
+    if untested:
+        say(f"{name}: trained again, to be tested on corrupted images too: {counted(len(untested), 'row')}")
+    for path in untested:
+        path.unlink(missing_ok=True)
 
 
 def check_archs(found: Artifact, archs: Sequence[str]) -> None:
@@ -180,6 +197,7 @@ def _cost(bench: Bench, cell: Cell) -> float:
     if cell.data == "equal_compute":
         cell = replace(cell, data="distilled")
     tested = architectures.forward_flops(cell.arch, *workbench.shape(bench.set, cell.arch)) * len(bench.test)
+    tested *= 1 + bench.request.corruptions * len(corrupting.CORRUPTIONS)
     return price.flops(bench, cell, count) + float(tested)
 
 
@@ -244,6 +262,7 @@ def _test(bench: Bench, cell: Cell, weights: networks.Weights, count: int, secon
         **_key(bench, cell),
         "set": bench.request.name,
         "top1": top1,
+        **({"corrupted": _test_corrupted(bench, cell, weights)} if bench.request.corruptions else {}),
         "overrides": named.of(cell.protocol, bench.request.overrides) + (["tuned"] if protocol.tuned else []),
         "tuned": asdict(tuned) if tuned else None,
         "test_set": bench.test_set,
@@ -263,3 +282,17 @@ def _test(bench: Bench, cell: Cell, weights: networks.Weights, count: int, secon
     files.refuse_gone(path.parent)
     files.write_json(path, row)
     say(f"{_title([cell])}: {100 * top1:.1f}% in {duration(seconds)}")
+
+
+def _test_corrupted(bench: Bench, cell: Cell, weights: networks.Weights) -> dict[str, Any]:
+    """What a row says of corrupted test images, as `results.Corrupted` has it."""
+    network, top1 = bench.network(cell.arch), {}
+    for name in corrupting.CORRUPTIONS:
+        images = corrupting.apply(name, bench.test.images)
+        top1[name] = fit.accuracy(network, weights, bench.real(cell.arch, replace(bench.test, images=images)))
+    return {
+        "version": corrupting.VERSION,
+        "severity": corrupting.SEVERITY,
+        "mean": sum(top1.values()) / len(top1),
+        "top1": top1,
+    }

@@ -47,6 +47,7 @@ class EvaluationRequest:
     resources: Resources
     test_settings: tuple[str, ...] = ()  # `source.KEY=VALUE`: how the test images are read
     allow_train: bool = False  # whether they may be training images
+    corruptions: bool = False  # whether rows are tested on corrupted images too
     tune: bool = False
     tuned: tuple[Tuned, ...] = ()  # what came of it
     decided: tuple[tuple[str, Decisions], ...] = ()  # by architecture, as speed.settle froze them

@@ -10,10 +10,20 @@ from ddhub.artifact.manifest import Manifest, identity
 from ddhub.base import files, limits, redact, strict_json
 from ddhub.base.document import Document
 from ddhub.base.errors import UserError
+from ddhub.base.schema import check
 from ddhub.base.units import size
 
 FORMAT = 1
 NAMES = ("arch", "protocol", "data", "test_set", "test")
+
+
+class Corrupted(Document):
+    """Test accuracies on corrupted images; ddhub/evaluation/corruptions.py says which."""
+
+    version: int = Field(description="Version of the corruptions.")
+    severity: int = Field(description="Severity, of 5.")
+    mean: float = Field(description="Mean test accuracy over the corruptions, a fraction.")
+    top1: dict[str, float] = Field(description="Test accuracy by corruption.")
 
 
 class Row(Document):
@@ -28,6 +38,7 @@ class Row(Document):
     data: str = Field(description="`distilled`, a baseline, or `full`.")
     seed: int = Field(description="Seed of initial weights, order and augmentation.")
     top1: float = Field(description="Test accuracy, a fraction.")
+    corrupted: Corrupted | None = Field(default=None, description="Of `--corruptions`. null: not tested.")
     test_set: str = Field(description="What people call the test images.")
     test: str = Field(description="Fingerprint of the test images.")
     test_images: int | None = Field(default=None, description="Number of test images.")
@@ -93,7 +104,18 @@ def _fault(row: Any) -> str | None:
     for name in ("seconds", "flops", "train_bytes"):
         if row.get(name) is not None and not (_number(row[name]) and row[name] >= 0):
             return f"{name} is no number"
-    return None
+    return _fault_of_corrupted(row.get("corrupted"))
+
+
+def _fault_of_corrupted(told: Any) -> str | None:
+    """What keeps accuracies on corrupted images from being such."""
+    if told is None:
+        return None
+    model, faults = check(Corrupted, told, "corrupted.")
+    if model is None:
+        return faults[0]
+    values = [told["mean"], *told["top1"].values()]
+    return None if all(_number(value) and 0 <= value <= 1 for value in values) else "corrupted: no accuracies"
 
 
 def _number(value: Any) -> bool:

@@ -15,7 +15,7 @@ from ddhub.base.hub_client import REPO_ID
 from ddhub.base.units import duration, size
 from ddhub.evaluation.choices import BASELINES
 from ddhub.evaluation.protocols import PROTOCOLS
-from ddhub.reports import card_script, charts, tables
+from ddhub.reports import card_script, charts, summary, tables
 from ddhub.reports.summary import DATA
 from ddhub.reports.tables import plain
 from ddhub.training import optimisation
@@ -70,6 +70,7 @@ def render(manifest: Manifest, recipe: dict[str, Any], report: dict[str, Any] | 
         hub_source=REPO_ID.fullmatch(manifest.source.dataset) is not None,
         results=tables.results(report) if report and rows else None,
         pictures=[name for name, (_, panels) in charts.charts(report).items() if panels] if report and rows else [],
+        corrupted=summary.corrupted(rows),
         kinds={row["data"] for row in rows},
         protocols={row["protocol"] for row in rows},
         baselines={DATA[name]: title for name, title in BASELINES.items() if name in {row["data"] for row in rows}},

@@ -11,6 +11,15 @@ from ddhub.evaluation.results import Row
 Interval = tuple[float, float]
 
 
+class Moments(Document):
+    """A mean with its spread."""
+
+    mean: float = Field(description="Mean.")
+    std: float | None = Field(description="Sample standard deviation. null where n is 1.")
+    n: int = Field(description="Number of trainings.")
+    ci95: Interval | None = Field(description="95% interval of the mean. null where n is 1.")
+
+
 class Score(Document):
     """The mean accuracy of an architecture on one kind of data, under a protocol, on a test set."""
 
@@ -22,6 +31,9 @@ class Score(Document):
     std: float | None = Field(description="Sample standard deviation. null where n is 1.")
     n: int = Field(description="Number of trainings.")
     ci95: Interval | None = Field(description="95% interval of the mean. null where n is 1.")
+    corrupted: Moments | None = Field(
+        default=None, description="Mean test accuracy over corrupted images, of the rows that were tested on them."
+    )
 
 
 class Difference(Document):

@@ -22,14 +22,21 @@ def summarise(rows: Sequence[Row]) -> list[Row]:
 
     A protocol that the user changed is one of its own, named with its changes: `native epochs=50`.
     """
-    groups: dict[tuple[str, ...], list[float]] = {}
+    groups: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
         # Rows of other settings are never averaged together, whatever they are called.
         settings = files.digest([row.get(name) for name in ("settings", "family", "protocol_version", "weights")])
         key = (row["arch"], protocol_of(row), row["data"], row["test_set"], row["test"], settings)
-        groups.setdefault(key, []).append(row["top1"])
+        groups.setdefault(key, []).append(row)
     named = ("arch", "protocol", "data", "test_set")
-    return [{**dict(zip(named, key, strict=False)), **_moments(values)} for key, values in groups.items()]
+    return [{**dict(zip(named, key, strict=False)), **_scores(here)} for key, here in groups.items()]
+
+
+def _scores(rows: Sequence[Row]) -> Row:
+    """Moments of the accuracies of rows, and of those on corrupted images where there are any."""
+    corrupted = [row["corrupted"]["mean"] for row in rows if row.get("corrupted")]
+    found = _moments([row["top1"] for row in rows])
+    return {**found, "corrupted": _moments(corrupted)} if corrupted else found
 
 
 def protocol_of(row: Row) -> str:

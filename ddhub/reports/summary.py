@@ -183,10 +183,20 @@ def sentences(report: Entry) -> list[str]:
     said += [_against(ours, data, several) for data in REAL[1:] if data in present]
     said += [_ranked(entry, several) for entry in report.get("rank_fidelity", [])]
     said += _scored(report.get("dd_ranking", []), several)
+    said += corrupted(report["rows"])
     if not any(entry["ci95"] for entry in report["summary"]):
         return said
     few = any(entry["n"] == 2 for entry in report["summary"])
     return [*said, *([FEW] if few else []), NOTE]
+
+
+def corrupted(rows: Sequence[Entry]) -> list[str]:
+    """What the columns of corrupted images mean, where there are any."""
+    severities = sorted({row["corrupted"]["severity"] for row in rows if row.get("corrupted")})
+    if not severities:
+        return []
+    said = "Corrupted: mean accuracy on test images with noise, blur, less contrast, more brightness, pixelate and JPEG"
+    return [f"{said}, severity {', '.join(map(str, severities))} of 5 (arXiv:1903.12261)."]
 
 
 def _under(protocol: str, test_set: str, several: bool) -> str:

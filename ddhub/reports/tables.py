@@ -48,6 +48,7 @@ def of_report(report: dict[str, Any], *, brief: bool = False) -> Table:
     columns: list[tuple[str, list[TableCell]]] = []
     for data, title in DATA.items():
         columns.append((title, [_accuracies(line, data, once) for line in found]))
+        columns.append((f"{title}, corrupted", [_corrupted(line, data) for line in found]))
         if data in REAL[:1]:
             columns.append(("over random", [_over(line) for line in found]))
             columns.append(("intervals", [_apart(line) for line in found]))
@@ -79,6 +80,13 @@ def _accuracies(line: Line, data: str, bare: bool) -> TableCell:
     """Rows of several settings that go by one name stand beside each other, never averaged."""
     entries = line.cells.get(data, [])
     return TableCell(" / ".join(accuracy(e, bare) for e in entries), entries[0]["mean"]) if entries else TableCell()
+
+
+def _corrupted(line: Line, data: str) -> TableCell:
+    """The accuracies on corrupted images, where rows were tested on them; n where it is another."""
+    entries = [entry for entry in line.cells.get(data, []) if entry.get("corrupted")]
+    told = [accuracy(e["corrupted"], e["corrupted"]["n"] == e["n"]) for e in entries]
+    return TableCell(" / ".join(told), entries[0]["corrupted"]["mean"]) if entries else TableCell()
 
 
 def _over(line: Line) -> TableCell:
