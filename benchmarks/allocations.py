@@ -141,7 +141,7 @@ def main() -> None:
     parser.add_argument("--real", action="store_true", help="on the CPU, to check the counter")
     asked = parser.parse_args()
     if not asked.real:  # nothing is to be read off fake values: whether the training was fine, and draws on the host
-        fit._check = lambda *_: None  # type: ignore[assignment]
+        fit._check = lambda *_: None
         augment._drawn = lambda strategy, _: strategy  # type: ignore[assignment]
     shapes = (
         f"{ARCH}, {CLASSES} classes, {SIDE} px; {BATCH} images, {STUDENT_BATCH} a student's step, {SNAPSHOTS} snapshots"

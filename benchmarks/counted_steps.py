@@ -22,7 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ddhub.training import batches, fit
 from ddhub.training import device as devices
 from ddhub.training import network as networks
-from ddhub.training.protocol import Protocol
+from ddhub.training.protocol import Loss, Protocol
 
 LAUNCH = 27e-6  # seconds of the host for an operation as counted here: 2.9 ms for a plain step of 106
 STUDENT = 2.2e-3  # seconds of a card for a step of 250 images at width 128, as estimated for an H100 with TF32
@@ -46,7 +46,7 @@ class Counter(TorchDispatchMode):
         return function(*arguments, **(given or {}))
 
 
-def launches(loss: str) -> dict[str, float]:
+def launches(loss: Loss) -> dict[str, float]:
     """Operations of a step: all, and those that no graph holds; the mean over an augmentation's draws."""
     network = networks.network("convnet3", 10, 3, 32, devices.Decisions(threads=torch.get_num_threads()))
     examples = fit.Examples(torch.randn(8, 3, 32, 32), torch.arange(8), targets=torch.randn(8, 10))

@@ -68,13 +68,14 @@ def plain(asked: argparse.Namespace, answer: Answer) -> None:
 
 def ddhub(asked: argparse.Namespace, answer: Answer) -> None:
     """Turns of the method's own loop, the paper's settings for CIFAR-10."""
+    from ddhub.base.resources import Precision
     from ddhub.distillation import recipes
     from ddhub.training import device
 
     student = f"{{arch: {asked.arch}, epochs: {asked.epochs}, lr: 0.02}}"
     changes = [f"ipc={asked.ipc}", "preprocess.zca=false", f"teachers={{arch: {asked.arch}, count: 1}}"]
     changes += [f"method.student={student}", f"method.refresh_every={UPDATES}", f"method.snapshots={SNAPSHOTS}"]
-    precision = "bfloat16" if asked.way == "ddhub_bfloat16" else "float32"
+    precision: Precision = "bfloat16" if asked.way == "ddhub_bfloat16" else "float32"
     # More work than any run has: what would be compiled in a long one is compiled here.
     decisions = device.decide(asked.device, asked.threads, flops=1e18, precision=precision)
     task = task_of(

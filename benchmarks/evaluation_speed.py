@@ -23,6 +23,7 @@ import time
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any, Literal
 
 CASES = {"convnet3": 3, "convnet3_w32": 15}  # architecture, steps in a turn
 SEEDS, IMAGES, TESTS, CLASSES, SIDE = 5, 100, 10_000, 10, 32
@@ -74,7 +75,7 @@ def plain(arch: str, steps: int, folder: Path, threads: int) -> Ready:
     return {"once": 0.0, "networks": 1}, lambda: [epoch() for _ in range(steps)], test
 
 
-def plain_dsa(x):
+def plain_dsa(x: Any) -> Any:
     """One operation per batch, a magnitude per image."""
     import torch
     import torch.nn.functional as F
@@ -114,7 +115,7 @@ def plain_dsa(x):
     return F.grid_sample(x, grid, align_corners=True)
 
 
-def ours(arch: str, steps: int, folder: Path, threads: int, precision: str | None = None) -> Ready:
+def ours(arch: str, steps: int, folder: Path, threads: int, precision: Literal["float32"] | None = None) -> Ready:
     """ddhub's evaluator, from its calibration on."""
     from ddhub.artifact import folder as folders
     from ddhub.base.resources import Resources
@@ -141,12 +142,12 @@ def ours(arch: str, steps: int, folder: Path, threads: int, precision: str | Non
     seeds = list(range(way.together))
     examples = [workbench.examples(settled, cells[seed]) for seed in seeds]
 
-    def fit(epochs: int) -> list[list[dict]]:
+    def fit(epochs: int) -> list[dict[str, Any]]:
         brief = settled.protocol(cells[0]).model_copy(update={"epochs": epochs})
-        return fitting.fit_many(network, examples, brief, seeds)
+        return [each[-1] for each in fitting.fit_many(network, examples, brief, seeds) if each]
 
     tests = fitting.Examples(settled.test.images, settled.test.labels, settled.set.preprocess)
-    weights = fit(1)[0][-1]  # compiles, where calibration had nothing to compare
+    weights = fit(1)[0]  # compiles, where calibration had nothing to compare
     fitting.accuracy(network, weights, tests)  # compiles too
     facts = {"once": time.perf_counter() - begun, "networks": len(seeds), "decisions": way.record()}
     return facts, lambda: fit(steps), lambda: fitting.accuracy(network, weights, tests)
@@ -216,7 +217,7 @@ class Way:
         self.facts = self.answer()
         self.parts = CASES[arch] * self.facts["networks"]
 
-    def answer(self):
+    def answer(self) -> Any:
         """One line of its output."""
         assert self.process.stdout is not None
         return json.loads(self.process.stdout.readline())

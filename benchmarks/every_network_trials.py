@@ -27,6 +27,7 @@ import torch
 
 from ddhub.base import seeds
 from ddhub.base.errors import UserError
+from ddhub.base.resources import Resources
 from ddhub.distillation import pipeline, recipes
 from ddhub.distillation.task import SyntheticSet, Task
 from ddhub.training import device, fit
@@ -76,7 +77,7 @@ def one_set(asked: argparse.Namespace, seed: int, wanted: list[dict[str, Any]]) 
     base = [] if asked.source is None else [f"source.path={asked.source}"]
     resolved = recipes.read(asked.recipe, [*base, *asked.overrides, f"seed={seed}"])
     with tempfile.TemporaryDirectory() as folder:
-        how = {"threads": asked.threads, "compile": asked.compile}
+        how = Resources(threads=asked.threads, compile=asked.compile)
         task, _ = pipeline.prepare(resolved, Path(folder) / "set", how, 1e9)
         made = distilled(task, kept(asked, seed), Path(folder), asked)
         for cell in wanted:

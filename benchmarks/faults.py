@@ -33,7 +33,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "support"))
 
@@ -284,7 +284,7 @@ def strike(trial: Trial, fault: str, draw: random.Random) -> tuple[str, list[int
         if not most:
             return None
         number = draw.randint(1, most)
-        process = trial.start(chosen=faulty.Chosen(fault, number))
+        process = trial.start(chosen=faulty.Chosen(cast("faulty.Where", fault), number))
         process.join()
         return f"{number} of {most}", [process.exitcode]
     if fault == "two at once":

@@ -29,7 +29,24 @@ PIPES = (
     *("teachers/00.safetensors", "evaluation/row.json", "assets/images.png", "probe.json", ".ddhub/run.json"),
 )
 ROW = {"arch": "a", "protocol": "native", "data": "distilled", "seed": 0, "top1": 0.5, "test_set": "t", "test": "x"}
-ODD = [None, True, -1, 0, 1.5, 2**70, 1e308, "", "\ud800", "\x1b[31m", "x" * 300, [], {}, [[]], {"a": 1}, float("nan")]
+ODD: list[Any] = [
+    None,
+    True,
+    -1,
+    0,
+    1.5,
+    2**70,
+    1e308,
+    "",
+    "\ud800",
+    "\x1b[31m",
+    "x" * 300,
+    [],
+    {},
+    [[]],
+    {"a": 1},
+    float("nan"),
+]
 REACHES = ("/etc/passwd", "../../x.parquet", "data/*", "file:///etc/passwd", "http://127.0.0.1:9/x", "~", "hf://a/b/c")
 WELL = ("read", "refused")
 Case = Callable[[], object]
@@ -105,7 +122,7 @@ def claim(folder: Path, draw: random.Random) -> Case:
 
     path = claims.path_of(folder / "a.json")
     told = {"host": "h", "boot": "b", "pid": 1, "began": 1, "token": "t"}
-    told[draw.choice(list(told))] = draw.choice(ODD)  # type: ignore[assignment]
+    told[draw.choice(list(told))] = draw.choice(ODD)
     content = json.dumps(draw.choice([told, *ODD])).encode()
     path.write_bytes(content if draw.random() < 0.5 else spoiled(content, draw))
     when = draw.choice([0, 2**32, 4_102_444_800, path.stat().st_mtime])
@@ -178,7 +195,8 @@ def pipe(folder: Path, draw: random.Random) -> Case:
     place.parent.mkdir(exist_ok=True)
     place.unlink(missing_ok=True)
     os.mkfifo(place)
-    verb = draw.choice([api.verify, api.report, api.card, ddhub.load])
+    verbs: list[Callable[[Path], object]] = [api.verify, api.report, api.card, ddhub.load]
+    verb = draw.choice(verbs)
     return lambda: verb(folder / "set")
 
 

@@ -53,12 +53,25 @@ class Piece:
 def pieces(asked: argparse.Namespace) -> list[Piece]:
     """All of them, in order."""
     measured = partial(_own, asked)
-    cycle = ("distill_cycle.py", "--device", asked.device, "--threads", str(asked.threads))
-    shape = ("imagenet_shape.py", "--device", asked.device, "--ipc", "50", "--chunks", "100", "250", "500", "10")
-    tesla = ("tesla_step.py", "--device", asked.device, "--cases", "imagenet", "--ways", "tesla", "plain", "ddhub@100")
+    cycle: tuple[str, ...] = ("distill_cycle.py", "--device", asked.device, "--threads", str(asked.threads))
+    shape: tuple[str, ...] = (
+        "imagenet_shape.py",
+        "--device",
+        asked.device,
+        "--ipc",
+        "50",
+        "--chunks",
+        "100",
+        "250",
+        "500",
+        "10",
+    )
+    tesla: tuple[str, ...] = ("tesla_step.py", "--device", asked.device, "--cases", "imagenet")
+    tesla += ("--ways", "tesla", "plain", "ddhub@100")
     if asked.tiny:
         few = ("--turns", "1", "--epochs", "5", "--arch", "convnet3_w8", "--ways", "plain", "ddhub")
-        ten = fifty = (*cycle, *few)
+        ten: tuple[str, ...] = (*cycle, *few)
+        fifty = ten
         shape = ("imagenet_shape.py", "--ipc", "10", "--chunks", "10", "--images", "20", "--threads", "1")
         tesla = ("tesla_step.py", "--ways", "ddhub@25", "--turns", "1", "--epochs", "5", "--steps", "1")
     else:
@@ -428,7 +441,7 @@ def ways(asked: argparse.Namespace) -> dict[str, Any]:
         outline = Outline(recipes.read("cifar10_ipc50", changes), Shape(50_000, 10, 3, 32), base)
         for name, way in tried.items():
             devices.apply(way)
-            rounds = []
+            rounds: list[float] = []
             for _ in range(1 if asked.tiny else 3):
                 rounds += trial.measured([way], partial(ways_of._seconds, outline)).values()
             found[f"{arch}, {name}"] = [round(1000 * seconds, 3) for seconds in rounds]

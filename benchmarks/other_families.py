@@ -17,6 +17,8 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from torch import Tensor
+
 from ddhub.artifact import folder, origin
 from ddhub.artifact.folder import Artifact
 from ddhub.base import files, seeds
@@ -70,13 +72,17 @@ class Case:
         return f"{self.arch}-{self.data}-{self.way.replace(' ', '_')}-{self.steps}-{self.number}.json"
 
 
+def _unscored(images: Tensor, label: int) -> Tensor:
+    raise NotImplementedError("random images are drawn without scores")
+
+
 @dataclass(frozen=True)
 class Material:
     """What is trained on and scored on."""
 
     found: Artifact
     real: source.Split
-    training: object
+    training: Tensor
     held_out: Examples
     shipped: teachers.Teachers
     decisions: device.Decisions
@@ -86,8 +92,10 @@ class Material:
         found = self.found
         if case.data == "distilled":
             return Examples(found.inputs, found.labels, targets=found.soft_labels)
-        pool = baselines.Pool(self.real.images, self.real.labels, self.real.classes, self.training, lambda x: x)
-        drawn = baselines.choose("random", pool, found.manifest.ipc, case.number)
+        pool = baselines.Pool(
+            self.real.images, self.real.labels, self.real.classes, self.training, lambda x: x, _unscored
+        )
+        drawn = baselines.choose("random", pool, found.manifest.counts, case.number)
         inputs = found.preprocess.inputs(self.real.images[drawn])
         targets = self.shipped.label(inputs, None).half().float()
         return Examples(inputs, self.real.labels[drawn], targets=targets)

@@ -14,6 +14,7 @@ import threading
 import time
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -90,25 +91,26 @@ def main() -> None:
     if len(sys.argv) > 1:
         print(json.dumps(work(sys.argv[1], Path(sys.argv[2]))))
         return
+    sizes: dict[str, Any] = {}
     result = {
         "command": "python benchmarks/sharding.py",
         "case": f"{CLASSES} classes, {SIDE}x{SIDE} RGB, soft labels float16; row groups of {parquet.GROUP_ROWS}",
         "hardware": device.hardware("cpu"),
         "versions": {name: version(name) for name in ("datasets", "pyarrow", "torch")},
-        "sizes": {},
+        "sizes": sizes,
     }
     for images in SIZES:
         with tempfile.TemporaryDirectory(dir=".") as name:
             folder = Path(name)
             sources(folder, images)
-            found = {}
+            found: dict[str, Any] = {}
             for phase in ("write", "read", "stream"):
                 command = [sys.executable, __file__, phase, name]
                 done = subprocess.run(command, check=True, capture_output=True, text=True)
                 found[phase] = json.loads(done.stdout.splitlines()[-1])
             found["data_bytes"] = sum(path.stat().st_size for path in parquet.shards(folder))
             found["shards"] = len(parquet.shards(folder))
-            result["sizes"][str(images)] = found
+            sizes[str(images)] = found
             print(images, found, file=sys.stderr)
     print(json.dumps(result, indent=1))
 

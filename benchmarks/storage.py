@@ -14,6 +14,7 @@ import tempfile
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import click
 import torch
@@ -116,6 +117,7 @@ def main(folder: Path, networks: int, epochs: int | None) -> None:
         task = replace(task, protocol=shorter)
     side, channels = task.source.images.shape[-1], task.source.images.shape[1]
     zca = 4 * (channels * side**2) ** 2
+    choices: list[dict[str, Any]] = []
     result = {
         "command": f"python benchmarks/storage.py FOLDER --networks {networks}"
         + (f" --epochs {epochs}" if epochs else ""),
@@ -126,11 +128,11 @@ def main(folder: Path, networks: int, epochs: int | None) -> None:
         "n": networks,
         "validation_images": len(task.validation),
         "zca_matrix_bytes": zca,
-        "choices": [],
+        "choices": choices,
     }
     for choice in CHOICES:
-        result["choices"].append(measure(choice, synthetic, task, networks))
-        print(json.dumps(result["choices"][-1]), file=sys.stderr)
+        choices.append(measure(choice, synthetic, task, networks))
+        print(json.dumps(choices[-1]), file=sys.stderr)
     sys.stdout.buffer.write(files.json_bytes(result))
 
 

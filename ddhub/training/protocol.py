@@ -7,11 +7,13 @@ from pydantic import Field
 from ddhub.base import limits
 from ddhub.base.schema import Batch, Count, CountOrZero, Rate, Strict, Temperature, Weight, did_you_mean
 
+Loss = Literal["l1_logits", "ce", "soft_ce", "mse", "kl"]
+
 
 class Protocol(Strict):
     """How a network is trained on a set; some families keep their own optimiser and rate (optimisation.FAMILIES)."""
 
-    loss: Literal["l1_logits", "ce", "soft_ce", "mse", "kl"] = Field(
+    loss: Loss = Field(
         description="`l1_logits`: mean absolute difference of logits. `ce`: cross-entropy with the class. `soft_ce`: "
         "cross-entropy with soft labels. `mse`: mean squared difference. `kl`: divergence from the teachers."
     )
