@@ -6,6 +6,7 @@ import json
 import re
 import runpy
 import shlex
+import shutil
 import sys
 from pathlib import Path
 
@@ -308,3 +309,21 @@ def test_the_folder_it_shows_works(tmp_path, monkeypatch):
     assert "random real" in run(evaluate, *EVALUATE)
     Path("leaves.yaml").write_text(block(page, "yaml"))
     assert "dataset: ./leaves" in run("ddhub distill leaves.yaml", "--dry-run")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("library", ["transformers", "lightning"])
+def test_the_trainers_of_others_learn_from_soft_labels(library, finished, tmp_path, monkeypatch):
+    """The page runs as it stands on a set with soft labels, and every weight is another one after it."""
+    pytest.importorskip(library)
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(finished, tmp_path / "distilled" / "digits_ipc1_dm")
+    code = block(DOCS / "guides" / "other-trainers.md", "python", f"import {library}")
+    before, start, end = code.rpartition("trainer.train()" if library == "transformers" else "lightning.Trainer(")
+    scope = {}
+    exec(before, scope)
+    assert scope["ds"].soft_labels is not None
+    weights = {name: value.clone() for name, value in scope["model"].named_parameters()}
+    exec(start + end, scope)
+    after = dict(scope["model"].named_parameters())
+    assert [name for name, value in weights.items() if torch.equal(value, after[name].cpu())] == []
