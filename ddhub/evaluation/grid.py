@@ -4,6 +4,7 @@ It knows no methods; nothing that it finds flows back into a set, and nothing is
 of one training. What a row trains on is ddhub/evaluation/workbench.py's business.
 """
 
+import contextlib
 import functools
 import socket
 import time
@@ -30,6 +31,8 @@ from ddhub.evaluation.workbench import Bench
 from ddhub.training import architectures, fit, frozen
 from ddhub.training import device as devices
 from ddhub.training import network as networks
+
+ASIDE = ".untested"  # ends the name of a row that its successor will stand in for
 
 
 def evaluate(
@@ -102,14 +105,18 @@ def evaluate(
     if tune:
         bench = tuning.tune(bench, cells, out / "tuning", engine)
     paths = {out / _file_name(bench, cell): cell for cell in cells}
+    _put_back(paths)  # of a command that was killed
     if corruptions:
-        _remove_untested(name or found.manifest.name, paths)
+        _set_aside(name or found.manifest.name, paths)
     missing = [path for path in paths if not path.exists()]
     say(f"{found.manifest.name}: {len(paths)} rows, {len(paths) - len(missing)} done already")
     if missing and engine.ray is None:  # a cluster's machines are not this one
         bench = speed.settle(bench, out, sharded=engine.shard[1] > 1)
     costs = {path: _cost(bench, cell) for path, cell in paths.items()} if missing else {}
-    jobs.run_all(_jobs(bench, out), engine, name="rows", costs=costs)
+    try:
+        jobs.run_all(_jobs(bench, out), engine, name="rows", costs=costs)
+    finally:
+        _put_back(paths)
     done = [path for path in paths if path.exists()]
     left = len(paths) - len(done)
     if left and engine.shard[1] == 1:
@@ -119,15 +126,26 @@ def evaluate(
     return [results.read(path) for path in done]
 
 
-def _remove_untested(name: str, paths: Iterable[Path]) -> None:
-    """Remove the rows that were not tested on corrupted images: no weights were kept that could be."""
+def _set_aside(name: str, paths: Iterable[Path]) -> None:
+    """Set rows aside that were not tested on corrupted images: no weights were kept that could be."""
     rows = {path: results.read(path) for path in paths if path.exists()}
     told = {path: (row.get("corrupted") or {}).get("version") for path, row in rows.items()}
     untested = [path for path, version in told.items() if version != corrupting.VERSION]
     if untested:
         say(f"{name}: trained again, to be tested on corrupted images too: {counted(len(untested), 'row')}")
     for path in untested:
-        path.unlink(missing_ok=True)
+        path.replace(path.with_suffix(ASIDE))
+
+
+def _put_back(paths: Iterable[Path]) -> None:
+    """Put back the rows that were set aside and have no successor: what was trained is never lost."""
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):  # another process was first
+            aside = path.with_suffix(ASIDE)
+            if path.exists():
+                aside.unlink()
+            else:
+                aside.replace(path)
 
 
 def check_archs(found: Artifact, archs: Sequence[str]) -> None:

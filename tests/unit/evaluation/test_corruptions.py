@@ -7,9 +7,10 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+import ddhub
 from ddhub import api
 from ddhub.cli.app import main
-from ddhub.evaluation import corruptions, results
+from ddhub.evaluation import corruptions, grid, results
 from ddhub.evaluation.corruptions import CORRUPTIONS
 
 
@@ -82,6 +83,29 @@ def test_rows_are_tested_on_corrupted_images_where_asked(folder):
     card = (folder / "README.md").read_text()
     assert "| distilled, corrupted |" in card and "\nCorrupted: mean accuracy on" in card
     assert api.verify(str(folder)).ok
+
+
+@pytest.mark.parametrize("end", ["is stopped", "is killed"])
+def test_rows_that_are_trained_again_are_kept_until_they_are(folder, monkeypatch, end):
+    """A command that ends before they are leaves the older ones."""
+    rows, how = folder / "evaluation", {"seeds": 1, "baselines": [], "threads": 1, "probe": False}
+    ddhub.evaluate(folder, ["convnet2_w8"], overrides=["epochs=2"], **how)
+    before = {path: path.read_bytes() for path in rows.glob("*.json")}
+
+    with monkeypatch.context() as patch:
+
+        def ended(*_, **__):
+            assert not list(rows.glob("*.json"))
+            if end == "is killed":
+                patch.setattr(grid, "_put_back", lambda paths: None)
+            raise KeyboardInterrupt
+
+        patch.setattr(grid.jobs, "run_all", ended)
+        with pytest.raises(KeyboardInterrupt):
+            ddhub.evaluate(folder, ["convnet2_w8"], overrides=["epochs=2"], corruptions=True, **how)
+    ddhub.evaluate(folder, ["convnet2_w8"], overrides=["epochs=2"], **how)
+    assert {path: path.read_bytes() for path in rows.glob("*.json")} == before
+    assert not list(rows.glob(f"*{grid.ASIDE}"))
 
 
 @pytest.mark.parametrize(
