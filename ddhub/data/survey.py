@@ -58,7 +58,7 @@ def survey(images: Encoded) -> dict[str, Any]:
         pairs = ((images.content(row, item), images.where(row, item)) for row, item in _some(images, wide))
         rules = ranged(pairs, rules)
     channels = spec.channels or (1 if all(header.grey for header in found) else 3)
-    return {"resolution": side(spec, found), "channels": channels, "range": rules.range}
+    return {"resolution": side(spec, found), "channels": channels, "range": rules.range and list(rules.range)}
 
 
 def headers(images: Encoded) -> dict[int, Header]:

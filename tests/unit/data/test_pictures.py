@@ -333,6 +333,14 @@ def test_ordinary_pictures_leave_nothing_in_the_manifest(image_folder):
     assert not {"range", "background", "skip_damaged"} & set(spec.model_dump())
 
 
+@pytest.mark.parametrize("name", ["PNG, 16-bit grey", "TIFF, float grey, 0 to 1"])
+def test_the_range_that_was_found_can_be_written_down(name, tmp_path):
+    """As recipes and manifests have it: what is read back is the same."""
+    tree(tmp_path / "pictures", name)
+    spec = sources.load_train(SourceSpec(dataset=str(tmp_path / "pictures")))[0].spec
+    assert spec.range is not None and SourceSpec.model_validate(spec.model_dump()) == spec
+
+
 def test_pixels_in_flight_are_bounded(monkeypatch):
     """Large pictures wait for each other; one that is larger than the bound goes alone."""
     turnstile = decode._Turnstile(100)
