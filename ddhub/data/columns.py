@@ -39,7 +39,10 @@ def find(spec: SourceSpec, dataset: Any) -> tuple[Any, dict[str, str]]:
         found[key] = given or fitting[0]
     column = found["image"]
     if column not in images and not _holds_files(dataset, column):
-        raise UserError(f"source.image: column '{column}' holds no images{did_you_mean(column, images)}")
+        raise UserError(
+            f"source.image: column '{column}' holds no images{did_you_mean(column, images)}",
+            next="paths are read from metadata.csv beside the pictures, with columns file_name and label",
+        )
     if not _holds_images(features[column]):
         dataset = dataset.cast_column(column, datasets.Image())
     return dataset, found

@@ -20,7 +20,7 @@ from ddhub.base.redact import one_line
 
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # an EPS, for one, is a program
 GREY = ("1", "L", "LA", "La", "I", "F")  # and the modes of 16-bit grey, which begin with I;16
-SKIP = "mend or remove it, or leave such pictures out: --skip-damaged (--set source.skip_damaged=true)"
+SKIP = "mend or remove it, or leave such pictures out: --set source.skip_damaged=true"
 ORIENTATION = 0x0112  # the EXIF tag; 5 to 8 lie on their side
 AT_ONCE = 2**26  # pixels that are decoded at once, by all threads together: about half a gigabyte
 EPS = 1e-6  # share of a range that float32 rounds away

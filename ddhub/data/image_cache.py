@@ -51,7 +51,7 @@ class Seen:
         for text in list(self.damaged.values())[:NAMED]:
             told.append(f"left out: {text}")
         if self.damaged:
-            told.append(f"{len(self.damaged)} damaged pictures are left out (source.skip_damaged)")
+            told.append(f"left out: {counted(len(self.damaged), 'damaged picture')} (source.skip_damaged)")
         return told
 
 

@@ -34,6 +34,7 @@ def rows(spec: SourceSpec, split: str, wanted: tuple[str, str], theirs: bool = F
             raise UserError(f"source: {where}: is a file", next=f"--set source.path={local.parent}")
         if not local.exists():
             raise UserError(f"source: {where}: no such folder", next=f"ls {local.parent}")
+        splits.refuse_capitals(local)
         if splits.saved(local):
             if theirs:  # its state names the files that are read
                 raise UserError(f"source: {where}: is what `save_to_disk` wrote; of strangers that is not read")
@@ -149,6 +150,8 @@ def split_names(spec: SourceSpec) -> list[str] | None:
 
     local = Path(spec.path or spec.dataset).expanduser()
     saved = splits.saved(local) if is_local(spec) else {}
+    if is_local(spec):
+        splits.refuse_capitals(local)
     try:
         with quiet():
             where = str(unpacking.unpacked(local)) if is_local(spec) else spec.dataset

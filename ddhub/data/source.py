@@ -24,7 +24,7 @@ from ddhub.base.units import counted
 from ddhub.data import columns, image_cache, opening, splits, survey
 from ddhub.data.catalog import Shape
 from ddhub.data.encoded import Encoded
-from ddhub.data.spec import SourceSpec
+from ddhub.data.spec import SourceSpec, held_out
 
 TESTS = ("test", "validation", "valid", "val")  # what a split to test on is called
 LEAST = 3  # images of a class of which a test part is held out: one to train on, to validate on and to test on
@@ -154,7 +154,7 @@ def hold_out(labels: Tensor, share: float, seed: int, purpose: str = "validation
     by_class = labels.argsort(stable=True).split(counts.tolist())  # each class's indices, in order
     for label, members in zip(found.tolist(), by_class, strict=True):
         order = torch.randperm(len(members), generator=seeds.generator(seed, purpose, label))
-        held.append(members[order[: min(max(1, round(share * len(members))), len(members) - 1)]])
+        held.append(members[order[: held_out(len(members), share)]])
     validation = torch.cat(held).sort().values
     keep = torch.ones(len(labels), dtype=torch.bool)
     keep[validation] = False

@@ -69,3 +69,8 @@ def elsewhere(spec: SourceSpec, test: str) -> SourceSpec:
 def local_folder(spec: SourceSpec) -> str | None:
     """The folder here that a user's source is read from; None for the Hub's and for digits."""
     return spec.path or (spec.dataset if spec.dataset != "digits" and is_local(spec.dataset) else None)
+
+
+def held_out(count: int, share: float) -> int:
+    """How many images of a class are held out: at least one, and never the only one."""
+    return min(max(1, round(share * count)), max(0, count - 1))

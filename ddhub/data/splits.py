@@ -18,6 +18,25 @@ from ddhub.data.columns import Labels
 
 STATE, DICT = "state.json", "dataset_dict.json"  # what save_to_disk writes of one split, and of several
 
+NAMES = {  # of folders of splits, as `datasets` knows them
+    *("train", "training", "valid", "validation", "val", "dev", "test", "testing", "eval", "evaluation"),
+}
+
+
+def refuse_capitals(folder: Path) -> None:
+    """Refuse folders that are named as splits are, but for capitals: `datasets` would read all of them as one split.
+
+    Raises:
+        UserError: with the commands that rename them.
+    """
+    there = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    odd = [name for name in there if name != name.lower()]
+    if odd and len(there) > 1 and all(name.lower() in NAMES for name in there):
+        raise UserError(
+            f"source: {folder}: the folders {', '.join(there)} would be one split: names of splits have no capitals",
+            next="; ".join(f"mv {folder / name} {folder / name.lower()}" for name in odd),
+        )
+
 
 def saved(folder: Path) -> dict[str, Path]:
     """The splits of a folder that save_to_disk wrote, and where each is; none of any other folder."""

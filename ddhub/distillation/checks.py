@@ -19,6 +19,7 @@ from ddhub.base.units import counted
 from ddhub.data import headers, look, opening, source
 from ddhub.data.catalog import Shape
 from ddhub.data.look import Holdings
+from ddhub.data.spec import held_out
 from ddhub.distillation import pipeline
 from ddhub.distillation.plan import forecast, work
 from ddhub.distillation.recipes import method_config, method_of
@@ -110,11 +111,11 @@ def images(recipe: Recipe, held: Holdings) -> None:
     """
     spec = recipe.source
     for name, count in zip(held.classes, held.counts, strict=True):
-        left = count if spec.hold_out is None else count - max(1, round(spec.hold_out * count))
-        left -= max(1, round(spec.validation * left))
+        left = count if spec.hold_out is None else count - held_out(count, spec.hold_out)
+        left -= held_out(left, spec.validation)
         if recipe.ipc > left:
             raise UserError(
-                f"ipc: {counted(recipe.ipc, 'image')} per class asked for, and class '{name}' has {max(0, left)} in the"
+                f"ipc: {counted(recipe.ipc, 'image')} per class asked for, and class '{name}' has {left} in the"
                 f" training part ({counted(count, 'image')} in all)",
                 next=f"--set ipc={left}" if left > 0 else f"add images of '{name}', or leave the class out",
             )

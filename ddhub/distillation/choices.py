@@ -15,7 +15,7 @@ from ddhub.base.strict_yaml import parse_yaml, to_yaml
 from ddhub.base.units import counted, duration
 from ddhub.data import source
 from ddhub.data.look import Holdings
-from ddhub.data.spec import SourceSpec
+from ddhub.data.spec import SourceSpec, held_out
 from ddhub.distillation import planning, recipes
 from ddhub.training.field_networks import CONVNET_DEPTH
 from ddhub.training.protocol import DSA_OPERATIONS
@@ -109,8 +109,8 @@ def _seconds(recipe: Recipe, held: Holdings, resources: Resources) -> float:
 
 def training_images(held: Holdings) -> int:
     """Images of the smallest class that are left to distill, once test and validation part are held out."""
-    left = held.smallest if held.tested else held.smallest - max(1, round(HOLD_OUT * held.smallest))
-    return left - max(1, round(_validation(held) * left))
+    left = held.smallest if held.tested else held.smallest - held_out(held.smallest, HOLD_OUT)
+    return left - held_out(left, _validation(held))
 
 
 def _validation(held: Holdings) -> float:

@@ -134,8 +134,9 @@ def find(path: Path, layout: str, how: Reading) -> tuple[str, Path]:
     if not fitting:
         known = ", ".join(layouts)
         what = "fits none of the layouts" if path.exists() else "no such file or folder, and no Hub id owner/name"
-        holds = f"; it holds {_held(path, how)}" if path.is_file() and path.suffix in readings.SINGLE else ""
-        raise UserError(f"{path}: {what} ({known}){holds}", next="--layout NAME says what is missing")
+        if path.is_file() and path.suffix in readings.SINGLE:
+            raise UserError(f"{path}: {what} ({known}); it holds {_held(path, how)}", next=readings.AS_PAIR)
+        raise UserError(f"{path}: {what} ({known})", next="--layout NAME says what is missing")
     shown = "; ".join(f"{place} (--layout {name})" for name, place in fitting)
     raise UserError(f"{path}: several sets are possible: {shown}", next="name one of these paths and its --layout")
 

@@ -29,6 +29,11 @@ from ddhub.base.units import size
 LIMIT = min(limits.SET_BYTES, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2)
 MANY = 16  # more files than this are recorded by one hash of their listing
 SINGLE = (".pt", ".pth", ".npz")  # files that may hold a whole set
+# How a file of no layout becomes one of a layout that anybody can write.
+AS_PAIR = (
+    "with floats in [0, 1], (N, C, H, W), and classes from 0: torch.save([images, labels], 'set.pt'); "
+    "then ddhub import set.pt --factor 1"
+)
 # Names of files that hold the images, the labels or the rate of a set alone.
 HALF = re.compile(r"(?<![a-z])(?:images?|labels?)(?![a-z]).*\.pth?$|(?:^|_)lr(?:_[^.]*)?\.pth?$", re.IGNORECASE)
 LABELS = re.compile(r"(?<![a-z])(?:labels?|targets?)(?![a-z])", re.IGNORECASE)

@@ -1,5 +1,6 @@
 """Sources as people have them: odd folders, tables, splits and labels are read right, or refused with what to type."""
 
+import dataclasses
 import io
 import json
 import os
@@ -18,9 +19,10 @@ from PIL import Image
 
 from ddhub import api
 from ddhub.base.errors import UserError
-from ddhub.data import image_cache
+from ddhub.data import image_cache, look
 from ddhub.data import source as sources
-from ddhub.data.spec import SourceSpec
+from ddhub.data.spec import SourceSpec, held_out
+from ddhub.distillation import checks, recipes
 
 pytestmark = pytest.mark.slow
 
@@ -101,9 +103,11 @@ def test_a_damaged_picture_is_named_or_left_out(content, tmp_path, capfd):
     path = folder / "green" / "03.png"
     path.write_bytes(path.read_bytes()[:200] if content == "cut" else content)
     message = refused(sources.load_train, spec(tmp_path / "a"))
-    assert "train/green/03.png" in message and "class 'green'" in message and "--skip-damaged" in message
+    assert (
+        "train/green/03.png" in message and "class 'green'" in message and "--set source.skip_damaged=true" in message
+    )
     split = sources.load_train(spec(tmp_path / "a", skip_damaged=True))[0]
-    assert "1 damaged pictures are left out" in capfd.readouterr().err
+    assert "left out: 1 damaged picture (source.skip_damaged)" in capfd.readouterr().err
     kept = torch.tensor([row for row in range(18) if row != 9])  # blue, green, red: green's fourth
     assert torch.equal(split.images, whole.images[kept]) and torch.equal(split.labels, whole.labels[kept])
     parts = [split.images.numpy()]
@@ -297,6 +301,19 @@ def test_a_source_without_test_images_is_said_and_can_be_tested_elsewhere(tmp_pa
     assert api.evaluate(str(tmp_path / "set"), test=str(other), **how).to_dict()["rows"]
 
 
+def test_folders_of_splits_with_capitals_are_not_mixed(image_folder, tmp_path):
+    """`datasets` reads them all as the split train; a class that is called Train is a class."""
+    picture = Image.new("RGB", (8, 8), "red")
+    for place in ("photos/Train/elm", "photos/Test/elm", "rides/Train", "rides/Car"):
+        (tmp_path / place).mkdir(parents=True)
+        for number in range(4):
+            picture.save(tmp_path / place / f"{number}.png")
+    message = refused(sources.load_train, SourceSpec(dataset=str(tmp_path / "photos")))
+    assert "Test, Train would be one split" in message
+    assert f"mv {tmp_path}/photos/Train {tmp_path}/photos/train" in message
+    assert "blank" in refused(sources.load_train, SourceSpec(dataset=str(tmp_path / "rides")))
+
+
 def test_a_split_is_not_trained_and_tested_on(image_folder):
     """Before anything is read."""
     assert "is the split that is trained on" in refused(sources.check_test, spec(image_folder, test="train"))
@@ -308,6 +325,18 @@ def test_a_class_of_one_image_is_trained_on():
     kept, held = sources.hold_out(labels, 0.2, seed=0)
     assert labels[held].tolist() == [0, 0] and 10 in kept.tolist()
     assert len(sources.stratified(labels[kept], ("a", "b"), 1, 0)) == 2
+    for count in range(1, 40):  # what checks before an image is decoded count with is what is done
+        kept, held = sources.hold_out(torch.zeros(count), 0.2, seed=0)
+        assert (len(kept), len(held)) == (count - held_out(count, 0.2), held_out(count, 0.2))
+
+
+def test_a_class_of_one_image_passes_the_check_before_an_image_is_decoded():
+    """One image per class is distilled of it; of no image nothing is."""
+    recipe = recipes.read("digits_ipc1", [])
+    held = look.Holdings(recipe.source, ("a", "b"), (10, 1), side=8, uniform=True, channels=1, tested=True)
+    checks.images(recipe, held)
+    with pytest.raises(UserError, match="class 'b' has 0 in the training part"):
+        checks.images(recipe, dataclasses.replace(held, counts=(10, 0)))
 
 
 @pytest.mark.parametrize("kind", ["two zips", "one zip", "a zip file"])

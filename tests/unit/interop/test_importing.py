@@ -260,6 +260,20 @@ def test_rates_and_protocols_come_from_files_table_or_user(image_folder, tmp_pat
     assert (apm.loss, apm.lr, apm.epochs, apm.batch) == ("l1_logits", 0.04, 600, 256)
 
 
+def test_arrays_of_no_layout_become_a_set_by_what_the_error_says(image_folder, tmp_path):
+    """Keras-style arrays fit nothing; the pair that the error describes is read."""
+    pixels, labels = np.random.default_rng(0).integers(0, 256, (6, 12, 12, 3), dtype=np.uint8), np.arange(6) // 2
+    np.savez(tmp_path / "arrays.npz", x_train=pixels, y_train=labels)
+    with pytest.raises(UserError, match=r"it holds .*x_train: uint8 \(6, 12, 12, 3\)") as caught:
+        bring(tmp_path / "arrays.npz", tmp_path / "set", image_folder)
+    assert "torch.save([images, labels], 'set.pt')" in caught.value.next and "--factor 1" in caught.value.next
+    images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
+    torch.save([images, torch.from_numpy(labels)], tmp_path / "set.pt")
+    found = bring(tmp_path / "set.pt", tmp_path / "set", image_folder, factor=1)
+    assert torch.equal(found.images, torch.from_numpy(pixels).permute(0, 3, 1, 2))
+    assert found.labels.tolist() == [0, 0, 1, 1, 2, 2]
+
+
 def test_places_that_cannot_be_read_or_written_are_refused_first(image_folder, tmp_path):
     """A set of ours, an archive, a missing file, an --out with something in it, a name that is none."""
     path = build("mtt", tmp_path / "theirs")
