@@ -39,6 +39,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "suppo
 
 import faulty
 import fuzz
+import greedy_inputs
 from hub_server import HubServer
 
 HERE = Path(__file__).parent
@@ -408,7 +409,7 @@ torn was accepted in between, inputs were as before, and what a command can see 
 not always so the cell says how often it was. {len(bad) or "None"} of the trials went wrong.
 
 {table(rows)}
-{fuzz.section()}"""
+{fuzz.section()}{greedy_inputs.section()}"""
     (HERE / "faults.md").write_text(text)
     ended = Counter(str(row["codes"][0]) for row in rows)
     document = {**facts("cpu", command), "trials": len(rows), "wrong": bad, "exit_codes": ended, "rows": rows}

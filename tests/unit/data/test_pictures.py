@@ -234,6 +234,7 @@ def test_every_kind_of_picture_is_read_alike(name, tmp_path, finished, results):
     exact = "alpha" not in name  # Pillow's compositing rounds to within one step
     assert max(results[name].values()) <= (0 if exact else 1)
     assert len(split.images.unique()) > 1
+    assert SourceSpec.model_validate(split.spec.model_dump()) == split.spec  # as a manifest says it
 
 
 def test_the_table_in_the_docs_is_what_was_measured(results):
