@@ -226,8 +226,6 @@ def _preprocessing(record: Manifest) -> list[str]:
     known, channels, found = record.preprocess, record.source.channels, []
     if len(known.mean) != channels or len(known.std) != channels:
         found.append(f"preprocess: mean and std need {channels} values, one per channel")
-    if min(known.std, default=0) <= 0:
-        found.append("preprocess.std: must be positive")
     return found
 
 

@@ -7,6 +7,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from ddhub.base import limits
 from ddhub.base.schema import Count, Strict, Temperature
 from ddhub.data.pictures import Pictures
+from ddhub.data.spec import Revision
 
 MOST_GROUPS = 2**15  # column `group` counts in 16 bits
 
@@ -16,6 +17,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 FILE_NAME = r"^[ -~]{1,200}$"  # of what a set consists of: what every file system can hold
 FileName = Annotated[str, Field(pattern=FILE_NAME)]
 Statistic = Annotated[float, Field(ge=-limits.FACTOR, le=limits.FACTOR)]
+Deviation = Annotated[float, Field(ge=1 / limits.FACTOR, le=limits.FACTOR)]
 Seconds = Annotated[float, Field(ge=0, le=1e12)]
 Groups = Annotated[int, Field(gt=0, le=MOST_GROUPS)]
 
@@ -24,7 +26,7 @@ class SourceRecord(Pictures):
     """Which real data the set was made from."""
 
     dataset: str = Field(min_length=1, description="Hub id, `digits`, or the folder as the recipe names it.")
-    revision: str | None = Field(description="Commit of the Hub repo.")
+    revision: Revision | None = Field(description="Commit of the Hub repo.")
     config: str | None = Field(default=None, description="Subset of a Hub dataset that has several.")
     fingerprint: str = Field(description="Hash of the decoded images and labels.")
     image: str = Field(description="Column of the images.")
@@ -52,7 +54,7 @@ class PreprocessRecord(Strict):
     """How pixels become network inputs: (x - mean) / std, or the whitening in the file named by `zca`."""
 
     mean: list[Statistic] = Field(description="Mean of each channel, of pixels in [0, 1].")
-    std: list[Statistic] = Field(description="Standard deviation of each channel, of pixels in [0, 1].")
+    std: list[Deviation] = Field(description="Standard deviation of each channel, of pixels in [0, 1].")
     statistics: Literal["fitted", "field"] = Field(
         default="fitted",
         description="Mean and standard deviation: of the training images, or the constants of published numbers.",

@@ -4,7 +4,6 @@ The YAML of a README (and of `.huggingface.yaml`) can name any file or address a
 a source are the user's own; folders of strangers and all Hub repos go through here.
 """
 
-import contextlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,9 +14,11 @@ import yaml
 from ddhub.base import files, hub_client, limits
 from ddhub.base.errors import UserError
 from ddhub.base.redact import one_line
+from ddhub.data import splits
 
 # What reads images and labels. Others follow what their files say to other files (hdf5, lance, iceberg), or unpickle.
 BUILDERS = ("arrow", "cache", "csv", "imagefolder", "json", "parquet", "text", "webdataset")
+PATIENCE = 10.0  # seconds that the Hub has to answer
 NODES = 10**6  # of a header's YAML, its aliases spelt out
 INSIDE = "a dataset names files inside of itself alone"
 
@@ -69,14 +70,25 @@ def check(where: str, revision: str | None, theirs: bool = True) -> None:
 
 def _file(where: str, name: str, revision: str | None) -> Path | None:
     """A file of a folder, or of a Hub repo, where there is one."""
+    from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import EntryNotFoundError
 
     if Path(where).exists():
         return Path(where) / name
-    with contextlib.suppress(EntryNotFoundError):
-        api = hub_client.client()
+    known = try_to_load_from_cache(where, name, repo_type="dataset", revision=revision)
+    cached = Path(known) if isinstance(known, str) else None
+    if known is not None and re.fullmatch("[0-9a-f]{40}", revision or ""):
+        return cached  # what a commit holds does not change
+    api = hub_client.client()
+    try:
+        api.dataset_info(where, revision=revision, timeout=PATIENCE)  # once: of a file it asks again for half a minute
         return Path(api.hf_hub_download(where, name, repo_type="dataset", revision=revision))
-    return None
+    except EntryNotFoundError:
+        return None
+    except hub_client.faults() as fault:
+        if hub_client.refused(fault) or splits.cached_commit(where) is None:
+            raise
+        return cached
 
 
 def _read(path: Path, where: str, card: bool) -> Any:

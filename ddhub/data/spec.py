@@ -1,9 +1,10 @@
 """Where real images come from, and how they become network inputs: the recipe's `source` and `preprocess`."""
 
+import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from ddhub.base import limits
 from ddhub.base.files import is_path
@@ -21,12 +22,22 @@ def is_local(place: str) -> bool:
     return is_path(place) or Path(place).is_dir()
 
 
+def _is_revision(value: str) -> str:
+    """A branch, tag or commit, as git allows them; the Hub's cache makes a file's name of it."""
+    if not re.fullmatch(r"\w[\w./+-]{0,199}", value, re.ASCII) or ".." in value:
+        raise ValueError(f"{value[:60]!r} is no branch, tag or commit")
+    return value
+
+
+Revision = Annotated[str, AfterValidator(_is_revision)]
+
+
 class SourceSpec(Pictures):
     """Where the real images come from and how they are read."""
 
     dataset: str = Field(min_length=1, description="Hub id, `digits`, or a folder that `load_dataset` reads.")
     path: str | None = Field(default=None, description="Local copy to read instead. No artifact records it.")
-    revision: str | None = Field(default=None, description="Commit of the Hub repo. null takes the newest.")
+    revision: Revision | None = Field(default=None, description="Commit of the Hub repo. null takes the newest.")
     config: str | None = Field(default=None, description="Subset of a Hub dataset that has several.")
     image: str | None = Field(default=None, description="Column of the images. null finds it.")
     label: str | None = Field(default=None, description="Column of the classes. null finds it.")

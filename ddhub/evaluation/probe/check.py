@@ -6,6 +6,7 @@ little to go by, the verdict is `unknown`, never `fine`.
 Shapes: N images, C H W image, K classes.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
@@ -237,7 +238,7 @@ def _outcome(
         SpaceScore(
             space=reading.space if number else "as fed",
             recognised=float((reading.predicted == labels).float().mean()),
-            distance=reading.distance,
+            distance=_finite(reading.distance),
         )
         for number, reading in enumerate(readings)
     ]
@@ -251,8 +252,13 @@ def _outcome(
         chance=1 / len(names),
         spaces=scores,
         order=moved,
-        logits=None if logits is None or logits == float("inf") else logits,
+        logits=_finite(logits),
     )
+
+
+def _finite(number: float | None) -> float | None:
+    """A number that JSON can hold; None for any other."""
+    return number if number is not None and math.isfinite(number) else None
 
 
 def _sentence(judged: Judgement, moved: dict[str, str] | None) -> str:
