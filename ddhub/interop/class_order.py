@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ddhub.base.errors import UserError
 from ddhub.base.schema import did_you_mean
+from ddhub.base.units import counted
 from ddhub.data.classes import match
 from ddhub.interop.reading import Foreign
 
@@ -40,7 +41,8 @@ def settle(
     counts = labels.bincount(minlength=len(classes))
     if counts.min() != counts.max():
         few, many = int(counts.argmin()), int(counts.argmax())
-        shown = f"'{classes[few]}' has {counts[few]} images, '{classes[many]}' {counts[many]}"
+        least = counted(int(counts[few]), "image")
+        shown = f"'{classes[few]}' has {least}, '{classes[many]}' {counts[many]}"
         notes = [*notes, f"classes of different sizes: {shown}"]
     soft = found.soft
     if soft is not None:

@@ -30,7 +30,9 @@ def first(report: Entry) -> str:
         where = f"on {won[0].arch}" if len(won) == 1 else f"on all {len(won)} {places}"
         return f"The set is better than random real images {where}, by {points} points."
     if lost:
-        return f"The set is worse than random real images on {_names(lost)} ({len(lost)} of {len(tried)} {places})."
+        told = f"random real images on {_names(lost)} ({len(lost)} of {len(tried)} {places})"
+        once = all(line.over["random"]["n"] == 1 for line in lost)
+        return f"In one training of each, the set is below {told}." if once else f"The set is worse than {told}."
     if won:
         return (
             f"The set is better than random real images on {len(won)} of {len(tried)} {places}; on the others nothing"

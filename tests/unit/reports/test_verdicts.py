@@ -65,7 +65,9 @@ def test_worse_than_random_and_untested_classes_are_loud():
 
 def test_one_training_below_random_is_told_too():
     """There is no interval, and the number is all that there is."""
-    assert first_sentences.first(summary.build("set", pair([0.4], [0.5]))).startswith("The set is worse than random")
+    assert first_sentences.first(summary.build("set", pair([0.4], [0.5]))).startswith(
+        "In one training of each, the set is below random real images"
+    )
 
 
 @pytest.mark.parametrize("count", [1, 2])
