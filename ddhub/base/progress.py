@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from ddhub.base import log, redact
+from ddhub.base import log, redact, stopping
 from ddhub.base.log import say
 from ddhub.base.units import duration
 
@@ -217,10 +217,10 @@ def _break_silence(end: threading.Event, ear: _Ear) -> None:
     """Say what goes on where nothing else was said: after two seconds, then every ten."""
     said, begun, patience = None, time.monotonic(), SILENCE
     while not end.wait(0.25):
-        what, now = doing(), time.monotonic()
+        what, now = "stopping" if stopping.asked() else doing(), time.monotonic()
         if what != said:
             said, begun, patience = what, now, SILENCE
-        if what is None or _doing[-1:] == [SPOKEN_FOR] or _screen.busy:
+        if what is None or _screen.busy or (_doing[-1:] == [SPOKEN_FOR] and not stopping.asked()):
             continue
         if now - ear.last >= patience:
             say(f"{what} ..." if patience == SILENCE else f"{what} ... {duration(now - begun)}")

@@ -16,6 +16,14 @@ PATIENCE = 5.0  # seconds that a signal waits for the end of a step
 SIGNALS = [number for name in ("SIGINT", "SIGTERM", "SIGHUP") if (number := getattr(signal, name, None)) is not None]
 
 
+_asked = threading.Event()
+
+
+def asked() -> bool:
+    """Whether a signal has come, and the command is ending."""
+    return _asked.is_set()
+
+
 class Stopped(KeyboardInterrupt):
     """A signal asked this process to end."""
 
@@ -42,6 +50,7 @@ def heeded() -> Iterator[None]:
                 signal.signal(number, _arrived)
         yield
     finally:
+        _asked.clear()
         for number, handler in before.items():
             signal.signal(number, handler)
 
@@ -102,6 +111,7 @@ class Gate:
 
 
 def _arrived(number: int, frame: FrameType | None) -> None:
+    _asked.set()
     gate = Gate._current
     if gate is None or not gate.holds(number):
         raise Stopped(number)

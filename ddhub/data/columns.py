@@ -30,6 +30,11 @@ def find(spec: SourceSpec, dataset: Any) -> tuple[Any, dict[str, str]]:
     for key, given, fitting in (("image", spec.image, images), ("label", spec.label, classes)):
         if given is not None and given not in features:
             raise UserError(f"source.{key}: no column '{given}'{did_you_mean(given, list(features))}")
+        if key == "label" and given is None and len(features) == 1 and images:
+            raise UserError(
+                "source: pictures of one class, or of none: a set needs two classes or more",
+                next="put the pictures of every class into a folder of its own, or add a table with labels",
+            )
         if given is None and len(fitting) != 1:
             candidates = ", ".join(fitting or features)
             raise UserError(

@@ -261,6 +261,21 @@ def labelled(images: Encoded) -> columns.Labels:
     return labels
 
 
+def refuse_small(names: Sequence[str], counts: Sequence[int]) -> None:
+    """Refuse classes that are too small to be divided into what is trained on, validated on and tested on.
+
+    Raises:
+        UserError: naming the class.
+    """
+    for name, count in zip(names, counts, strict=False):
+        if 0 < count < LEAST:
+            raise UserError(
+                f"source.hold_out: class '{name}' has {counted(count, 'image')}; "
+                f"training, validation and test take {LEAST}",
+                next=f"add images of '{name}', or leave the class out",
+            )
+
+
 def _part(whole: columns.Labels, spec: SourceSpec, tested: bool) -> columns.Labels:
     """Labels and rows of the part of a train split that is trained on, or `tested` on.
 
@@ -268,15 +283,7 @@ def _part(whole: columns.Labels, spec: SourceSpec, tested: bool) -> columns.Labe
         UserError: for a class that is too small to be divided.
     """
     assert spec.hold_out is not None
-    counts = np.bincount(whole.numbers)
-    small = [label for label, count in enumerate(counts.tolist()) if 0 < count < LEAST]
-    if small:
-        name, count = whole.names[small[0]], int(counts[small[0]])
-        raise UserError(
-            f"source.hold_out: class '{name}' has {counted(count, 'image')}; "
-            f"training, validation and test take {LEAST}",
-            next=f"add images of '{name}', or leave the class out",
-        )
+    refuse_small(whole.names, np.bincount(whole.numbers).tolist())
     part = hold_out(torch.from_numpy(whole.numbers), spec.hold_out, spec.split_seed, "test")[tested].numpy()
     return columns.Labels(whole.numbers[part], whole.names, whole.rows[part])
 

@@ -28,7 +28,7 @@ WIDTHS = (128, 64, 32)  # of the ConvNet: the field's, and narrower ones for sma
 IPCS = (10, 5, 2, 1)
 REAL_PER_IMAGE = 4  # real training images for each image to make, at least
 FEW = 100  # images of a class, below which a larger share validates
-SCHEDULES = (1.0, 0.5, 0.25)  # shares of the whole schedule
+SCHEDULES = (1.0, 0.5, 0.25, 0.1)  # shares of the whole schedule
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,8 @@ def start(held: Holdings, asked: PictureOptions) -> Choice:
     Raises:
         UserError: for pictures that no set can be made of.
     """
+    if not held.tested:
+        source.refuse_small(held.classes, held.counts)
     tried: list[tuple[Size, Choice]] = []
     for size in sizes(held, asked):
         found = _written(held, asked, size)
@@ -141,7 +143,8 @@ def _written(held: Holdings, asked: PictureOptions, size: Size) -> Choice:
     arch = f"convnet{_depth(size.side)}_w{size.width}"
     real, made = training_images(held) * classes, ipc * classes
     batch = 64 if real < 5000 else 128
-    epochs = min(100, max(10, round(size.schedule * 1500 * batch / real)))
+    epochs = max(10, round(size.schedule * min(100, 1500 * batch / real)))
+    teachers = max(1, round(3 * size.schedule**0.5))
     student_batch = min(50, made) if made > 1 else 2
     operations = [word for word in DSA_OPERATIONS if word != "flip" or asked.flips is not False]
     name = name_of(spec, asked)
@@ -173,7 +176,7 @@ source:
 {mirrored}
 augment: {"_".join(operations)}
 # Networks trained on the pictures, which the set is made to agree with.
-teachers: {{arch: {arch}, count: 3, epochs: {epochs}, lr: 0.02, batch: {batch}}}
+teachers: {{arch: {arch}, count: {teachers}, epochs: {epochs}, lr: 0.02, batch: {batch}}}
 method:
   name: apm
   iterations: {round(120 * size.schedule)}   # updates of the images: more take longer, and often help
@@ -213,7 +216,7 @@ def _reasons(held: Holdings, asked: PictureOptions, size: Size, recipe: Recipe) 
         "augmentation: with flips; --no-flips where a mirror image is wrong (text, digits)"
         if asked.flips is not False
         else "augmentation: without flips, as asked",
-        f"steps: {recipe.teachers.epochs} epochs for {recipe.teachers.count} teachers,"
+        f"steps: {recipe.teachers.epochs} epochs for {counted(recipe.teachers.count, 'teacher')},"
         f" {recipe.method['iterations']} updates of the images",
     ]
     return told

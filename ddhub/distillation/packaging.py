@@ -1,5 +1,6 @@
 """Packaging: a finished synthetic set becomes an artifact, after measuring on validation data what storage costs."""
 
+import hashlib
 import shutil
 import time
 from collections.abc import Sequence
@@ -24,7 +25,7 @@ from ddhub.artifact.records import (
     TeacherRecord,
 )
 from ddhub.artifact.state import STATE
-from ddhub.base import files, mapped, progress
+from ddhub.base import files, mapped, progress, strict_json
 from ddhub.base.errors import UserError
 from ddhub.base.log import say, warn
 from ddhub.base.mapped import Room
@@ -36,6 +37,8 @@ from ddhub.distillation import memorisation
 from ddhub.distillation.recipes import method_of
 from ddhub.distillation.task import SyntheticSet, Task
 from ddhub.training import device
+
+MEASURED = "packaging.json"  # accuracies on the way, in the folder of state
 
 
 def package(
@@ -66,13 +69,14 @@ def package(
         # Labels are the teachers' word on what is shipped, not on the images before rounding.
         rows = _labelled(task, pixels, synthetic.labels, inputs, None, room)
         parquet.write(staging, rows[0], task.source.classes)
-        scores = {"float": measure(task, synthetic), "packaged": measure(task, _packaged(task, staging, rows[1], room))}
+        scores = {"float": measure(task, synthetic, out, "as it was distilled")}
+        scores["packaged"] = measure(task, _packaged(task, staging, rows[1], room), out, "in 8 bits")
         scores["8bit"], keep_floats = scores["packaged"], worth_floats(scores)
         if keep_floats:
             exact = room(synthetic.images.shape, torch.float16).copy_(synthetic.images)
             rows = _labelled(task, pixels, synthetic.labels, exact, exact, room)
             parquet.write(staging, rows[0], task.source.classes)
-            scores["packaged"] = measure(task, _packaged(task, staging, rows[1], room))
+            scores["packaged"] = measure(task, _packaged(task, staging, rows[1], room), out, "as packaged")
         seconds["packaging"] = time.monotonic() - begun
         begun = time.monotonic()
         with progress.busy(f"{task.recipe.name}: looking for copies of training images"):
@@ -83,6 +87,7 @@ def package(
     if among_groups is not None:
         record = record.model_copy(update={"made": _with_groups(record.made, **among_groups)})
     install(staging, out, record)
+    (out / STATE / MEASURED).unlink(missing_ok=True)
     origin.remember(record, specs.local_folder(task.recipe.source))
     say(f"{out}: {task.recipe.name} made in {duration(sum(seconds.values()))}")
     for text in verdicts.notes(record):
@@ -155,13 +160,37 @@ def checked(synthetic: SyntheticSet, task: Task) -> SyntheticSet:
     return SyntheticSet(synthetic.images.cpu(), synthetic.labels.cpu(), soft)
 
 
-def measure(task: Task, synthetic: SyntheticSet) -> list[float]:
-    """Validation accuracy of networks trained on a set; the same seeds whenever it is asked."""
+def measure(task: Task, synthetic: SyntheticSet, out: Path, form: str) -> list[float]:
+    """Validation accuracy of networks trained on a set; the same seeds whenever it is asked.
+
+    What a command measured that was stopped later is read, and not measured again.
+
+    Args:
+        out: the artifact's folder, where what is measured is kept meanwhile.
+        form: in which the set is, in words.
+    """
+    path, mark, count = out / STATE / MEASURED, _mark(task, synthetic), task.recipe.evaluate.packaging_seeds
     scores = []
-    for seed in range(task.recipe.evaluate.packaging_seeds):
-        scores.append(task.validate(synthetic, seed=seed))
-        say(f"validation accuracy of a network trained on the set: {100 * scores[-1]:.1f}%")
+    for seed in range(count):
+        kept = strict_json.known(path)
+        what, key = f"the set {form}, training {seed + 1} of {count}", f"{mark} {seed}"
+        if not isinstance(kept.get(key), float):
+            with progress.busy(f"{task.recipe.name}: packaging: {what}"):
+                kept = {**kept, key: task.validate(synthetic, seed=seed)}
+            files.write_json(path, kept)
+        scores.append(float(kept[key]))
+        say(f"{what}: validation accuracy {100 * scores[-1]:.1f}%")
     return scores
+
+
+def _mark(task: Task, synthetic: SyntheticSet) -> str:
+    """What the accuracies of networks trained on a set depend on, as one word."""
+    about = [task.recipe.hash, task.decisions.record(), torch.__version__, __version__]
+    mark = hashlib.sha256(files.digest(about).encode())
+    for values in (synthetic.images, synthetic.labels, synthetic.soft_labels):
+        for part in () if values is None else values.split(1000):
+            mark.update(part.contiguous().numpy())
+    return mark.hexdigest()
 
 
 def worth_floats(scores: dict[str, list[float]]) -> bool:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from ddhub.base import progress
 from ddhub.base.errors import UserError
 from ddhub.base.schema import did_you_mean
 from ddhub.evaluation import source_settings
@@ -31,7 +32,8 @@ def check(
             if name not in known:
                 raise UserError(f"{kind} '{name}': unknown{did_you_mean(name, list(known))}")
     if archs:
-        from ddhub.training import architectures  # which takes torch
+        with progress.busy("loading torch"):
+            from ddhub.training import architectures
 
         for arch in archs:
             architectures.resolve(arch)

@@ -60,7 +60,8 @@ def _settled(bench: Bench, arch: str, out: Path, sharded: bool) -> Decisions:
             found = {name: best.record()[name] for name in (*FROZEN, *([FORMAT] if best.device != "cpu" else []))}
             times = {way.title: round(1000 * seconds, 2) for way, seconds in measured.items()}
             files.write_json(path, {**key, "decisions": found, "milliseconds_per_step": times})
-            say(f"{arch}: {best.title}{f', by measurement {times}' if times else ''}")
+            shown = ", ".join(f"{title} {spent:.1f} ms" for title, spent in times.items())
+            say(f"{arch}: {best.title}{f', the fastest of a step measured: {shown}' if shown else ''}")
     told = {name: value for name, value in asked.items() if value not in (None, "auto")}
     return replace(base, **{**(found or {}), **agreed, **told})
 

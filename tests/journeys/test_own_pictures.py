@@ -97,6 +97,16 @@ def test_a_bad_start_is_one_sentence(arguments, said, photos):
     assert not list(photos.parent.glob("*.yaml")) and not (photos.parent / "distilled").exists()
 
 
+@pytest.mark.parametrize("place", ["my photos/cat", "one"])
+def test_pictures_of_one_class_are_said_to_be_such(place, photos):
+    """In a folder alone, or in a folder of its own."""
+    if place == "one":
+        shutil.copytree(photos / "cat", photos.parent / "one" / "cat")
+    said = run("distill", f"./{place}", code=1).stderr
+    assert "pictures of one class, or of none" in said and "a folder of its own" in said
+    assert not list(photos.parent.glob("*.yaml"))
+
+
 def test_a_recipe_of_other_pictures_is_not_gone_on_with(photos):
     """Two folders of one name do not share a recipe."""
     run("init", "my photos")

@@ -38,7 +38,7 @@ def test_they_are_imported_and_say_how_many_of_each(tailed):
     card = (tailed.folder / "README.md").read_text()
     assert "3 classes, 1 to 4 images of each" in card and "1 to 4 images per class" in card
     assert "ipc-4" not in card
-    assert any("'green' has 1 images, 'red' 4" in note for note in record.imported.notes)
+    assert any("'green' has 1 image, 'red' 4" in note for note in record.imported.notes)
     assert (tailed.folder / "assets" / "images.png").is_file()
 
 

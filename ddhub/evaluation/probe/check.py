@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ddhub.artifact import manifest, origin
 from ddhub.artifact.folder import Artifact
-from ddhub.base import files, strict_json
+from ddhub.base import files, progress, strict_json
 from ddhub.base.errors import UserError
 from ddhub.base.resources import Resources
 from ddhub.data import preprocess
@@ -70,7 +70,8 @@ def probe(
     key = _key(found, teacher, source.read)
     outcome = _kept(out / "probe.json", key)
     if outcome is None:
-        outcome = _no_teacher(source) if teacher is None else examine(found, teacher, source.split)
+        with progress.busy(f"{found.manifest.name}: probing whether it is fed as it was made"):
+            outcome = _no_teacher(source) if teacher is None else examine(found, teacher, source.split)
         payload = manifest.identity(found.manifest.files)
         kept_as = key if source.fault is None else None  # what could not be read may be there the next time
         files.write_json(out / "probe.json", {"key": kept_as, "payload": payload, **outcome.content()})

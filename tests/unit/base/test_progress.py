@@ -1,15 +1,17 @@
 """Progress: bars on a terminal, lines elsewhere, no long silence."""
 
+import contextlib
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
 import time
 
 import pytest
 
-from ddhub.base import log, progress
+from ddhub.base import log, progress, stopping
 
 LIVE = """
 import time
@@ -42,6 +44,17 @@ def test_a_long_silence_is_broken_by_what_goes_on(quick, capsys):
     told = capsys.readouterr().err.splitlines()
     assert told[0] == "working ..." and "reading pictures ..." in told
     assert re.fullmatch(r"reading pictures \.\.\. \ds", told[-1])
+
+
+def test_a_command_that_was_asked_to_stop_says_so(quick, capsys):
+    """Whatever it was at, and until it has ended."""
+    with contextlib.suppress(KeyboardInterrupt), stopping.heeded(), progress.shown("working"):
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+        finally:
+            time.sleep(0.8)
+    assert capsys.readouterr().err.splitlines()[0] == "stopping ..."
 
 
 def test_who_speaks_is_not_interrupted(quick, capsys):

@@ -214,33 +214,37 @@ def by_the_script(folder: Path, spec: SourceSpec, finished: Path) -> torch.Tenso
 
 @pytest.fixture(scope="module")
 def results() -> dict[str, dict[str, int]]:
-    """By kind and reader, the largest difference from what is shown; the last test writes them down."""
+    """By kind and reader, the largest difference from what is shown, as far as this process has measured them."""
     return {}
+
+
+def differences(name: str, pictures, finished) -> dict[str, int]:
+    """What each reader makes of a kind of picture: one array for all, this far from the one that a viewer shows."""
+    shown, settings = tree(pictures, name).astype(int), KINDS[name][2]
+    split = sources.load_train(SourceSpec(dataset=str(pictures), **settings))[0]
+    bounds = tuple(settings["range"]) if "range" in settings else None
+    imported = layouts.load("folder").read(pictures, Reading(range=bounds)).images
+    script = by_the_script(pictures, split.spec, finished)
+    assert torch.equal(split.images, imported) and torch.equal(split.images, script)
+    assert len(split.images.unique()) > 1
+    assert SourceSpec.model_validate(split.spec.model_dump()) == split.spec  # as a manifest says it
+    read = {"source": split.images, "import": imported, "script": script}
+    return {reader: int(np.abs(in_rgb(images) - shown).max()) for reader, images in read.items()}
 
 
 @pytest.mark.parametrize("name", KINDS)
 def test_every_kind_of_picture_is_read_alike(name, tmp_path, finished, results):
     """As a source, as a set's folder and by the card's script: one array, and the one that a viewer shows."""
-    shown, settings = tree(tmp_path / "pictures", name).astype(int), KINDS[name][2]
-    split = sources.load_train(SourceSpec(dataset=str(tmp_path / "pictures"), **settings))[0]
-    bounds = tuple(settings["range"]) if "range" in settings else None
-    imported = layouts.load("folder").read(tmp_path / "pictures", Reading(range=bounds)).images
-    script = by_the_script(tmp_path / "pictures", split.spec, finished)
-    assert torch.equal(split.images, imported) and torch.equal(split.images, script)
-    results[name] = {
-        reader: int(np.abs(in_rgb(images) - shown).max())
-        for reader, images in (("source", split.images), ("import", imported), ("script", script))
-    }
+    results[name] = differences(name, tmp_path / "pictures", finished)
     exact = "alpha" not in name  # Pillow's compositing rounds to within one step
     assert max(results[name].values()) <= (0 if exact else 1)
-    assert len(split.images.unique()) > 1
-    assert SourceSpec.model_validate(split.spec.model_dump()) == split.spec  # as a manifest says it
 
 
-def test_the_table_in_the_docs_is_what_was_measured(results):
+def test_the_table_in_the_docs_is_what_was_measured(tmp_path, finished, results):
     """One line per kind; DDHUB_GOLDEN=write pytest tests/unit/data/test_pictures.py writes it anew."""
-    if set(results) != set(KINDS):
-        pytest.fail("the table is made by all kinds together: pytest tests/unit/data/test_pictures.py")
+    for number, name in enumerate(KINDS):
+        if name not in results:  # another process has measured it
+            results[name] = differences(name, tmp_path / str(number), finished)
     lines = ["| kind of file | set to read it | source | import | card's script |", "| --- | --- | --- | --- | --- |"]
     for name, (_, _, settings) in KINDS.items():
         told = f"`source.range=[0,{settings['range'][1]:g}]`" if settings else "-"

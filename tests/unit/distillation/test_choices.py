@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from ddhub.base.errors import UserError
 from ddhub.base.strict_yaml import parse_yaml
 from ddhub.data.look import Holdings
 from ddhub.data.spec import SourceSpec
@@ -80,8 +81,16 @@ def test_more_time_buys_larger_networks_and_pictures(seconds):
 def test_too_little_time_takes_the_least_and_says_so():
     """A recipe all the same: whoever waits longer has a set."""
     found = chosen(minutes=0.1)
-    assert found.recipe.method["iterations"] == 30
+    assert found.recipe.method["iterations"] == 12
+    assert (found.recipe.teachers.count, found.recipe.teachers.epochs) == (1, 10)
     assert "more than the 0.1 minutes asked for" in found.reasons[-1]
+
+
+def test_classes_too_small_to_be_divided_are_refused_before_anything_is_chosen():
+    """Training, validation and test take an image each."""
+    with pytest.raises(UserError, match=r"class 'dog' has 2 images; training, validation and test take 3"):
+        chosen(replace(PHOTOS, counts=(60, 2, 60, 60)))
+    assert chosen(replace(PHOTOS, counts=(60, 2, 60, 60), tested=True)).recipe.ipc == 1
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,10 @@ from safetensors.torch import load_file
 
 from ddhub import api
 from ddhub.artifact import folder as folders
+from ddhub.artifact.state import STATE
 from ddhub.base.errors import UserError
 from ddhub.distillation import packaging
+from ddhub.distillation.task import Task
 from ddhub.training import device, teachers
 from ddhub.training.teachers import Teachers
 
@@ -73,6 +75,25 @@ def test_floats_are_shipped_only_where_8_bits_cost_accuracy(image_folder, tmp_pa
     assert exact.pixels.shape == exact.images.shape
     assert torch.equal(exact.inputs, exact.pixels)
     torch.testing.assert_close(exact.pixels, exact.preprocess.inputs(exact.images), rtol=1e-3, atol=5e-3)
+
+
+def test_what_was_measured_is_not_measured_again(image_folder, tmp_path, monkeypatch):
+    """A command that is stopped in the middle goes on after the last training, and gives the same set."""
+    whole, usual, asked = make(tmp_path / "whole", source=image_folder), Task.validate, []
+
+    def validate(task, synthetic, *, seed):
+        asked.append(seed)
+        if len(asked) == 3:
+            raise KeyboardInterrupt
+        return usual(task, synthetic, seed=seed)
+
+    monkeypatch.setattr(Task, "validate", validate)
+    with pytest.raises(KeyboardInterrupt):
+        make(tmp_path / "cut", source=image_folder)
+    cut = make(tmp_path / "cut", source=image_folder)
+    assert asked == [0, 1, 0, 0, 1]  # two as distilled, the third is cut off; then it and the fourth
+    assert cut.manifest.packaging == whole.manifest.packaging
+    assert not (tmp_path / "cut" / STATE / packaging.MEASURED).exists()
 
 
 def test_an_artifact_tells_nobody_where_its_source_lay(image_folder, tmp_path):

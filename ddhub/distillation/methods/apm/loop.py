@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ddhub.base import mapped, seeds
+from ddhub.base import mapped, progress, seeds
 from ddhub.distillation.methods.apm.config import Config
 from ddhub.distillation.methods.apm.momentum import candidate, go_back, initial, settle, take, update
 from ddhub.distillation.plan.work import Outline, Phase, moving, scoring, training
@@ -114,7 +114,8 @@ def taught(task: Task, arch: str, examples: fit.Examples, several: list[int], st
     config, network = task.config, task.network(arch)
     kept = {max(1, round(config.student.epochs * (k + 1) / config.snapshots)) for k in range(config.snapshots)}
     protocol = student_protocol(config, task.recipe.augment)
-    students = fit.fit_many(network, [examples] * len(several), protocol, several, keep=kept)
+    with progress.busy("students"):
+        students = fit.fit_many(network, [examples] * len(several), protocol, several, keep=kept)
     if None in students:
         raise fit.Diverged(
             f"step {step}: the training of a student diverged", next="--set method.student.lr=... and another --out"
