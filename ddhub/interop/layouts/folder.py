@@ -17,6 +17,7 @@ from ddhub.artifact import parquet
 from ddhub.artifact.folder import Artifact
 from ddhub.base import files, limits
 from ddhub.base.errors import UserError
+from ddhub.base.units import counted
 from ddhub.data import decode as decodes
 from ddhub.data import survey
 from ddhub.data.decode import Rules
@@ -67,8 +68,12 @@ def _look(root: Path) -> ClassFolders:
         else:
             beside.append(folder.name)
     loose = sum(_is_picture(path) for path in root.iterdir())
-    told = [f"{loose} pictures beside the class folders"] if loose else []
+    told = [f"{counted(loose, 'picture')} beside the class folders"] if loose else []
     told += [f"{count} {kind} beside the pictures" for kind, count in sorted(left.items())]
+    apart = sorted(
+        entry.name for entry in root.iterdir() if entry.is_dir() and entry.name.startswith((".", "__MACOSX"))
+    )
+    told += [f"folders of other programs ({', '.join(apart[:5])})"] if apart else []
     return ClassFolders(classes, told + ([f"folders without pictures ({', '.join(beside[:5])})"] if beside else []))
 
 

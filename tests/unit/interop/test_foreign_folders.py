@@ -59,7 +59,8 @@ def test_pictures_are_told_by_content_and_the_rest_is_said(tmp_path):
         "3 .npy files",
         "3 .db files",
         "folders without pictures (logs)",
-        "1 pictures beside the class folders",
+        "1 picture beside the class folders",
+        "folders of other programs (.ipynb_checkpoints, __MACOSX)",
     ):
         assert f"left out: {text}" in notes
 
