@@ -44,7 +44,22 @@ def fetch(reference: str) -> SetPlace:
                 raise UserError(f"{reference}: a recipe, not a set", next=f"ddhub distill {reference}")
             raise manifest.no_set(Path(reference))
         return SetPlace(Path(reference))
-    _hint(Path(reference))
+    beside = [found.parent.name for found in Path(reference).parent.glob("*/ddhub.json")]
+    if not beside:
+        return _fetched(reference)
+    # An id may be a path misspelt: that is said before the Hub is asked, which takes time, and with what it answers.
+    misspelt = f"{reference}: no such folder here{did_you_mean(Path(reference).name, beside).removesuffix('?')}"
+    warn(f"{misspelt}; asking the Hub")
+    try:
+        return _fetched(reference)
+    except UserError as fault:
+        raise UserError(
+            f"{misspelt}; as an id of the Hub: {fault.args[0]}", next=f"ls {Path(reference).parent}"
+        ) from fault
+
+
+def _fetched(reference: str) -> SetPlace:
+    """The place of a Hub id."""
     repo_id, _, revision = reference.partition("@")
     api = hub_client.client()
     of = {"repo_id": repo_id, "repo_type": "dataset"}
@@ -88,13 +103,6 @@ def _offline() -> type[Exception]:
     from huggingface_hub.errors import OfflineModeIsEnabled
 
     return OfflineModeIsEnabled
-
-
-def _hint(path: Path) -> None:
-    """Say before the Hub is asked, which takes its time, that an id may be a path misspelt."""
-    beside = [found.parent.name for found in path.parent.glob("*/ddhub.json")]
-    if beside:
-        warn(f"{path}: no such folder here{did_you_mean(path.name, beside).removesuffix('?')}; asking the Hub")
 
 
 def _commit_of(api: Any, repo_id: str, revision: str | None) -> tuple[str | None, Exception | None]:

@@ -278,6 +278,8 @@ def test_a_misspelt_path_is_hinted_at_before_the_hub_is_asked(server, tmp_path, 
     result = CliRunner().invoke(app.main, ["verify", "sets/firts"])
     assert result.exit_code == 1
     assert "sets/firts: no such folder here; did you mean 'first'; asking the Hub" in result.output
+    assert "error: sets/firts: no such folder here; did you mean 'first'; as an id of the Hub: " in result.output
+    assert "next: ls sets" in result.output
 
 
 def test_a_set_is_evaluated_by_its_id(server, folder, tmp_path, monkeypatch):
