@@ -13,6 +13,8 @@ import pytest
 
 from ddhub.base import log, progress, stopping
 
+pytestmark = pytest.mark.slow
+
 LIVE = """
 import time
 from ddhub.base import progress

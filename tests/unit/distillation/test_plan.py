@@ -21,6 +21,8 @@ from ddhub.distillation.plan import work as work_module
 from ddhub.distillation.plan.work import Outline, Rough, Work
 from ddhub.training import device
 
+pytestmark = pytest.mark.slow
+
 TINY = ["teachers={arch: convnet2_w8, count: 1, epochs: 2}", "method.iterations=2", "evaluate.packaging_seeds=1"]
 TINY += ["method.student={arch: convnet2_w8, epochs: 4, lr: 0.02}", "evaluate.epochs=2"]
 RATES = costs.Rates(flops=1e11, bytes=1e10, operation=1e-5)

@@ -13,6 +13,8 @@ from ddhub.cli.app import main
 from ddhub.evaluation import corruptions, grid, results
 from ddhub.evaluation.corruptions import CORRUPTIONS
 
+pytestmark = pytest.mark.slow
+
 
 def images(channels: int, count: int = 6) -> torch.Tensor:
     draw = torch.Generator().manual_seed(channels)

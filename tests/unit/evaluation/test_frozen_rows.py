@@ -10,6 +10,8 @@ from ddhub import api
 from ddhub.base.errors import UserError
 from ddhub.training import frozen
 
+pytestmark = pytest.mark.slow
+
 NAME = "test_vit"  # timm's own for tests
 
 

@@ -8,6 +8,8 @@ from torch import nn
 from ddhub.base.errors import UserError
 from ddhub.training import architectures, optimisation, timm_registry
 
+pytestmark = pytest.mark.slow
+
 TOO_DEEP = {("convnet4", 8), ("convnet5", 8), ("convnet6", 8), ("convnet6", 32)}  # more halvings than the side allows
 NO_PIXELS_TO_NORMALISE = {("resnet18_in", 8)}
 RUNS = [

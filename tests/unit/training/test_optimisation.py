@@ -10,6 +10,8 @@ from ddhub.training.device import Decisions
 from ddhub.training.network import network
 from ddhub.training.protocol import Protocol
 
+pytestmark = pytest.mark.slow
+
 OWN = Protocol(loss="l1_logits", augment="none", lr=0.02, epochs=4, batch=8, min_steps=60)
 OPTIMISER = {"optimizer", "lr", "weight_decay", "schedule"}
 
