@@ -263,14 +263,6 @@ def section() -> str:
     return f"\n# What strangers send\n\n{made}\n\n" + "\n".join(lines) + "\n"
 
 
-def write_sections() -> None:
-    """Write the sections of benchmarks/faults.md behind its table of faults anew."""
-    import greedy_inputs
-
-    text = (HERE / "faults.md").read_text()
-    (HERE / "faults.md").write_text(text.partition("\n# What strangers send")[0] + section() + greedy_inputs.section())
-
-
 def main() -> None:
     """Try, count, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -278,6 +270,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
     times, seed = asked.times, asked.seed
+    import faults_page
     from distilling import facts
 
     from ddhub import api
@@ -293,7 +286,7 @@ def main() -> None:
     command = f"python benchmarks/fuzz.py --times {times} --seed {seed}"
     told = {**facts("cpu", command), "date": date.today().isoformat(), "endings": endings}
     (HERE / "results" / "fuzz.json").write_text(json.dumps(told, indent=1) + "\n")
-    write_sections()
+    faults_page.put(section())
     print(json.dumps(endings, indent=1))
 
 

@@ -231,7 +231,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cases", nargs="*", help=f"of {', '.join(CASES)}; all by default")
     asked = parser.parse_args().cases or list(CASES)
-    import fuzz
+    import faults_page
     from distilling import facts
 
     path = HERE / "results" / "greedy_inputs.json"
@@ -251,7 +251,7 @@ def main() -> None:
     cases = {name: known[name] for name in CASES if name in known}
     told = {**facts("cpu", "python benchmarks/greedy_inputs.py"), "date": date.today().isoformat()}
     path.write_text(json.dumps({**told, "empty": empty, "cases": cases}, indent=1) + "\n")
-    fuzz.write_sections()
+    faults_page.put(section())
 
 
 if __name__ == "__main__":
