@@ -1,6 +1,5 @@
 """The Hub: sets fetched by id, pinned to one commit."""
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,6 @@ from ddhub.base import files, hub_client, redact, strict_json
 from ddhub.base.errors import UserError
 from ddhub.base.log import say, warn
 from ddhub.base.schema import did_you_mean
-
-COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True)
@@ -110,7 +107,7 @@ def _commit_of(api: Any, repo_id: str, revision: str | None) -> tuple[str | None
 
     A file that is asked for by its branch can be another commit's by the time that it is sent.
     """
-    if revision is not None and COMMIT.fullmatch(revision):
+    if revision is not None and hub_client.COMMIT.fullmatch(revision):
         return revision, None
     try:
         return str(api.dataset_info(repo_id, revision=revision).sha), None
@@ -126,7 +123,7 @@ def pin(repo_id: str, revision: str | None) -> str:
     Raises:
         UserError: for an artifact, or where the Hub never answered for it.
     """
-    if revision is not None and COMMIT.fullmatch(revision):
+    if revision is not None and hub_client.COMMIT.fullmatch(revision):
         return revision
     api = hub_client.client()
     note = files.home() / "pins" / f"{files.digest([api.endpoint, repo_id, revision])[:32]}.json"
@@ -135,7 +132,7 @@ def pin(repo_id: str, revision: str | None) -> str:
             found = api.dataset_info(repo_id, revision=revision)
         except hub_client.faults() as fault:
             known = strict_json.known(note).get("commit")
-            if not isinstance(known, str) or not COMMIT.fullmatch(known):
+            if not isinstance(known, str) or not hub_client.COMMIT.fullmatch(known):
                 raise
             say(f"{repo_id}: as it was seen here last, at {known[:12]}; {hub_client.unseen(fault)}")
             return known

@@ -18,6 +18,8 @@ from ddhub.base.errors import UserError, explained
 from ddhub.base.redact import one_line
 
 ODD = (AttributeError, LookupError, TypeError)  # what the client stumbles over in an answer that is none of the Hub's
+COMMIT = re.compile(r"[0-9a-f]{40}")
+PATIENCE = 10.0  # seconds that the Hub has to answer, where it is asked once
 REPO_ID = re.compile(r"\w[\w.-]{0,95}/\w[\w.-]{0,95}", re.ASCII)
 WAITS = (1, 2, 4, 8, 8)  # seconds, as the client waits where it tries again by itself
 LONGEST = 300  # seconds that the Hub may ask for and is waited for

@@ -85,9 +85,8 @@ def _fault(model: type[BaseModel], problem: Any, prefix: str) -> tuple[str, str]
         return where, "missing a value"
     message = WORDS.get(problem["type"], f"{problem['msg'][0].lower()}{problem['msg'][1:]}")
     allowed = _range(model, path)
-    if allowed and (
-        problem["type"] in BOUNDS or (problem["type"] in OF_UNIONS and " or " in allowed)
-    ):  # what a union refuses is said once
+    of_union = problem["type"] in OF_UNIONS and " or " in (allowed or "")  # what a union refuses is said once
+    if allowed and (problem["type"] in BOUNDS or of_union):
         message = f"expected {allowed}"
     return where, f"{message}, got {_short(problem['input'])}"
 

@@ -18,7 +18,6 @@ from ddhub.data import splits
 
 # What reads images and labels. Others follow what their files say to other files (hdf5, lance, iceberg), or unpickle.
 BUILDERS = ("arrow", "cache", "csv", "imagefolder", "json", "parquet", "text", "webdataset")
-PATIENCE = 10.0  # seconds that the Hub has to answer
 NODES = 10**6  # of a header's YAML, its aliases spelt out
 INSIDE = "a dataset names files inside of itself alone"
 
@@ -77,11 +76,12 @@ def _file(where: str, name: str, revision: str | None) -> Path | None:
         return Path(where) / name
     known = try_to_load_from_cache(where, name, repo_type="dataset", revision=revision)
     cached = Path(known) if isinstance(known, str) else None
-    if known is not None and re.fullmatch("[0-9a-f]{40}", revision or ""):
+    if known is not None and hub_client.COMMIT.fullmatch(revision or ""):
         return cached  # what a commit holds does not change
     api = hub_client.client()
     try:
-        api.dataset_info(where, revision=revision, timeout=PATIENCE)  # once: of a file it asks again for half a minute
+        # Once: for a file the client asks again for half a minute.
+        api.dataset_info(where, revision=revision, timeout=hub_client.PATIENCE)
         return Path(api.hf_hub_download(where, name, repo_type="dataset", revision=revision))
     except EntryNotFoundError:
         return None

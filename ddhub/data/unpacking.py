@@ -10,6 +10,7 @@ from ddhub.base.log import say
 from ddhub.base.redact import one_line
 from ddhub.base.units import size
 
+OF_OTHERS = (".", "__MACOSX")  # what files and folders of other programs begin with
 DOCUMENTS = (".md", ".txt", ".gitattributes", ".json", "")  # suffixes of what may lie beside the archives
 
 
@@ -66,4 +67,4 @@ def _unpack(path: Path, out: Path) -> None:
 
 def _beside(name: str) -> bool:
     """Whether a member is what macOS or an editor leaves beside the files."""
-    return any(part.startswith((".", "__MACOSX")) for part in name.split("/") if part not in (".", ".."))
+    return any(part.startswith(OF_OTHERS) for part in name.split("/") if part not in (".", ".."))

@@ -170,13 +170,12 @@ def measure(task: Task, synthetic: SyntheticSet, out: Path, form: str) -> list[f
         form: in which the set is, in words.
     """
     path, mark, count = out / STATE / MEASURED, _mark(task, synthetic), task.recipe.evaluate.packaging_seeds
-    scores = []
+    kept, scores = strict_json.known(path), []
     for seed in range(count):
-        kept = strict_json.known(path)
         what, key = f"the set {form}, training {seed + 1} of {count}", f"{mark} {seed}"
         if not isinstance(kept.get(key), float):
             with progress.busy(f"{task.recipe.name}: packaging: {what}"):
-                kept = {**kept, key: task.validate(synthetic, seed=seed)}
+                kept[key] = task.validate(synthetic, seed=seed)
             files.write_json(path, kept)
         scores.append(float(kept[key]))
         say(f"{what}: validation accuracy {100 * scores[-1]:.1f}%")

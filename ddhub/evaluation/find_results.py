@@ -123,7 +123,7 @@ def destination(found: SetRows) -> tuple[str, str | None]:
             raise UserError(f"{folder}: was never pushed, so it has no repo", next=f"ddhub push {folder} OWNER/NAME")
         return known, None
     repo_id, _, revision = found.label.partition("@")
-    if hub.COMMIT.fullmatch(revision):
+    if hub_client.COMMIT.fullmatch(revision):
         raise UserError(f"{found.label}: a commit is not changed any more", next=f"ddhub report {repo_id} --push")
     return repo_id, revision or None
 

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from ddhub.artifact.hub import COMMIT
 from ddhub.base import files, hub_client, limits, new_folder, strict_json
 from ddhub.base.errors import UserError
 from ddhub.base.log import say
 from ddhub.base.redact import one_line
 from ddhub.base.units import size
+from ddhub.data import unpacking
 from ddhub.interop import reading
 from ddhub.interop.reading import Reading
 
@@ -73,7 +73,7 @@ def local(path: Path, how: Reading) -> tuple[Path, list[str]]:
 def _listed(name: str, revision: str | None) -> Repo:
     """The files of a repo at the commit that a revision stands for now; those of a commit are kept."""
     commit, sizes = str(revision), {}
-    if COMMIT.fullmatch(commit):
+    if hub_client.COMMIT.fullmatch(commit):
         listed = strict_json.known(_note(name, commit), limits.JSON_BYTES)
         sizes = {each: length for each, length in listed.items() if isinstance(length, int)}
     if not sizes:
@@ -223,7 +223,7 @@ def _check(archive: Path, members: Sequence[tuple[str, int]], how: Reading) -> N
 def _inner(place: Path) -> Path:
     """The folder inside folders that hold nothing else: archives have their own name around their content."""
     while place.is_dir():
-        inside = [path for path in place.iterdir() if not path.name.startswith((".", "__MACOSX"))]
+        inside = [path for path in place.iterdir() if not path.name.startswith(unpacking.OF_OTHERS)]
         if len(inside) != 1 or not inside[0].is_dir() or inside[0].name in ("train", "data", "syn_data"):
             break
         if not any(path.is_dir() for path in inside[0].iterdir()) and _has_pictures(inside[0]):

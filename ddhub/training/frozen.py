@@ -28,7 +28,6 @@ from ddhub.training import timm_registry
 PREFIX = "frozen:"
 VERSION = 1  # of the features; a change makes new cache files
 BATCH = 64  # images that go through a backbone at once
-PATIENCE = 10.0  # seconds that the Hub has to answer
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # as timm's repos call theirs
 # What fetching weights ends with where they are not to be had.
 FAULTS: tuple[type[Exception], ...] = (RuntimeError, KeyError, SafetensorError)
@@ -146,7 +145,7 @@ def _need_hub(name: str) -> None:
     repo, _, revision = told.hf_hub_id.partition("@")
     names = filter(None, (told.hf_hub_filename, *WEIGHTS))
     if not any(isinstance(try_to_load_from_cache(repo, each, revision=revision or None), str) for each in names):
-        hub_client.client().model_info(repo, revision=revision or None, timeout=PATIENCE)
+        hub_client.client().model_info(repo, revision=revision or None, timeout=hub_client.PATIENCE)
 
 
 def _of_file(name: str, file: Path) -> nn.Module:

@@ -21,6 +21,7 @@ from ddhub.base.units import counted
 from ddhub.data import decode as decodes
 from ddhub.data import survey
 from ddhub.data.decode import Rules
+from ddhub.data.unpacking import OF_OTHERS
 from ddhub.interop import reading
 from ddhub.interop.layout import Layout
 from ddhub.interop.reading import Foreign, Reading
@@ -28,7 +29,7 @@ from ddhub.interop.reading import Foreign, Reading
 CLASSES = "classes.txt"  # class names, a line each, beside numbered folders
 # A file that is called so and is no picture is a damaged one; one with another name is no part of the set.
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm", ".pnm", ".pfm")
-BESIDE = ("__MACOSX", "FKD_")  # what folders beside the classes begin with; hidden ones too
+FKD = "FKD_"  # what folders of labels beside the classes begin with
 TABLES = (".parquet", ".arrow", ".pt", ".pth", ".npz", ".zip", ".tar")  # what other layouts read
 
 
@@ -46,7 +47,7 @@ def _root(path: Path) -> Path:
 
 def _folders(root: Path) -> list[Path]:
     """The folders that may be a class's."""
-    return sorted(entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith((".", *BESIDE)))
+    return sorted(entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith((*OF_OTHERS, FKD)))
 
 
 def _is_picture(path: Path) -> bool:
@@ -70,9 +71,7 @@ def _look(root: Path) -> ClassFolders:
     loose = sum(_is_picture(path) for path in root.iterdir())
     told = [f"{counted(loose, 'picture')} beside the class folders"] if loose else []
     told += [f"{count} {kind} beside the pictures" for kind, count in sorted(left.items())]
-    apart = sorted(
-        entry.name for entry in root.iterdir() if entry.is_dir() and entry.name.startswith((".", "__MACOSX"))
-    )
+    apart = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and entry.name.startswith(OF_OTHERS))
     told += [f"folders of other programs ({', '.join(apart[:5])})"] if apart else []
     return ClassFolders(classes, told + ([f"folders without pictures ({', '.join(beside[:5])})"] if beside else []))
 
