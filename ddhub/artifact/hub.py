@@ -1,15 +1,20 @@
 """The Hub: sets fetched by id, pinned to one commit."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from ddhub.artifact import cached, manifest
 from ddhub.artifact.file_names import MANIFEST, PUBLISHED
-from ddhub.base import files, hub_client, redact, strict_json
+from ddhub.base import files, hub_client, limits, redact, strict_json
 from ddhub.base.errors import UserError
 from ddhub.base.log import say, warn
 from ddhub.base.schema import did_you_mean
+from ddhub.base.units import counted, size
+
+MOST_FILES = 2 * limits.ROWS  # of a set: its rows, and as many as no set has else
 
 
 @dataclass(frozen=True)
@@ -61,22 +66,51 @@ def _fetched(reference: str) -> SetPlace:
     api = hub_client.client()
     of = {"repo_id": repo_id, "repo_type": "dataset"}
     with hub_client.errors(f"fetching {reference}", repo_id):
-        asked, away = _commit_of(api, repo_id, revision or None)
+        asked, sizes, away = _described(repo_id, revision or None)
+        _refuse_excess(reference, sizes)
         found = _manifest(api, of, asked, away)
-        commit = found.parent.name  # the cache keeps every commit in a folder of its name
-        folder = Path(
-            api.snapshot_download(
-                **of, revision=commit, allow_patterns=list(PUBLISHED), local_files_only=away is not None
+        folder, commit = found.parent, found.parent.name  # the cache keeps every commit in a folder of its name
+        if away is None and asked != revision:  # so that the cache knows offline what the branch was
+            files.write_bytes(found.parent.parent.parent / "refs" / (revision or "main"), commit.encode())
+        lacking = _lacking(folder, sizes)
+        if lacking and away is not None:
+            what, then = hub_client.explain(away, repo_id)
+            raise UserError(
+                f"{reference}: {lacking[0]} is not in the cache, and the Hub is not read: {what}", next=then
             )
-        )
-    if away is None and asked != revision:  # so that the cache knows offline what the branch was
-        files.write_bytes(found.parent.parent.parent / "refs" / (revision or "main"), commit.encode())
+        hub_client.download(repo_id, commit, lacking)
     if away is not None and not isinstance(away, _offline()):
         say(f"{reference}: from the cache, at {commit[:12]}; {hub_client.unseen(away)}")
     cached.heal(
         published(folder), lambda name: api.hf_hub_download(**of, filename=name, revision=commit, force_download=True)
     )
     return SetPlace(folder, repo_id, commit)
+
+
+def _of_set(name: str) -> bool:
+    """Whether a file of a repo, by its path, belongs to a set."""
+    return any(fnmatchcase(name, each) and name.count("/") == each.count("/") for each in PUBLISHED)
+
+
+def _refuse_excess(reference: str, sizes: Mapping[str, int]) -> None:
+    """Refuse a set that is larger than one is read, before it is fetched.
+
+    Raises:
+        UserError: naming it.
+    """
+    own = [size for name, size in sizes.items() if _of_set(name)]
+    if sum(own) > limits.SET_BYTES or len(own) > MOST_FILES:
+        raise UserError(
+            f"{reference}: {counted(len(own), 'file')} of {size(sum(own))}, more than the {size(limits.SET_BYTES)} and"
+            f" {MOST_FILES:,} files that are read of a set"
+        )
+
+
+def _lacking(folder: Path, sizes: Mapping[str, int]) -> list[str]:
+    """The files of a set that its copy lacks: of those that the Hub named, else of those that its manifest names."""
+    listed = strict_json.known(folder / MANIFEST, limits.JSON_BYTES).get("files")
+    named = sizes or (listed if isinstance(listed, dict) else {})
+    return [name for name in named if _of_set(name) and not (folder / name).is_file()]
 
 
 def _manifest(api: Any, of: dict[str, str], revision: str | None, away: Exception | None) -> Path:
@@ -102,17 +136,16 @@ def _offline() -> type[Exception]:
     return OfflineModeIsEnabled
 
 
-def _commit_of(api: Any, repo_id: str, revision: str | None) -> tuple[str | None, Exception | None]:
-    """The commit that a branch is at; or the branch, which the cache may know, and why the Hub does not say.
+def _described(repo_id: str, revision: str | None) -> tuple[str | None, Mapping[str, int], Exception | None]:
+    """The commit that a branch is at, and its files; or the branch, which the cache may know, and why nobody says.
 
     A file that is asked for by its branch can be another commit's by the time that it is sent.
     """
-    if revision is not None and hub_client.COMMIT.fullmatch(revision):
-        return revision, None
     try:
-        return str(api.dataset_info(repo_id, revision=revision).sha), None
+        found = hub_client.describe(repo_id, revision, sizes=True, timeout=hub_client.PATIENCE)
+        return found.commit, found.sizes, None
     except hub_client.faults() as fault:
-        return revision, fault
+        return revision, {}, fault
 
 
 def pin(repo_id: str, revision: str | None) -> str:
@@ -125,21 +158,20 @@ def pin(repo_id: str, revision: str | None) -> str:
     """
     if revision is not None and hub_client.COMMIT.fullmatch(revision):
         return revision
-    api = hub_client.client()
-    note = files.home() / "pins" / f"{files.digest([api.endpoint, repo_id, revision])[:32]}.json"
+    note = files.home() / "pins" / f"{files.digest([hub_client.client().endpoint, repo_id, revision])[:32]}.json"
     with hub_client.errors(f"looking up {repo_id}", repo_id):
         try:
-            found = api.dataset_info(repo_id, revision=revision)
+            found = hub_client.describe(repo_id, revision)
         except hub_client.faults() as fault:
             known = strict_json.known(note).get("commit")
             if not isinstance(known, str) or not hub_client.COMMIT.fullmatch(known):
                 raise
             say(f"{repo_id}: as it was seen here last, at {known[:12]}; {hub_client.unseen(fault)}")
             return known
-    if any(entry.rfilename == MANIFEST for entry in found.siblings or ()):
+    if MANIFEST in found.sizes:
         raise UserError(f"{repo_id}: is a ddhub artifact, which names its source itself", next="leave --source out")
-    files.write_json(note, {"repo": repo_id, "commit": str(found.sha)})
-    return str(found.sha)
+    files.write_json(note, {"repo": repo_id, "commit": found.commit})
+    return found.commit
 
 
 def fetch_folder(reference: str) -> Path:

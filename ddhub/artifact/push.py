@@ -103,13 +103,13 @@ def _found(repo_id: str, revision: str | None, create_pr: bool, private: bool, m
     api, made = hub_client.client(), False
     with hub_client.errors(f"preparing {repo_id}", repo_id):
         try:
-            info = api.dataset_info(repo_id)
+            info = hub_client.describe(repo_id)
         except RepositoryNotFoundError:
             if not make:
                 raise _gone(repo_id) from None
             options = {"repo_type": "dataset", "private": private or None, "exist_ok": True}
             hub_client.patiently(lambda: api.create_repo(repo_id, **options), f"making {repo_id}")
-            info, made = api.dataset_info(repo_id), True
+            info, made = hub_client.describe(repo_id), True
         repo = _Repo(api, repo_id, revision, create_pr, made, public=not info.private)
         if private and repo.public:
             raise UserError(
@@ -117,12 +117,12 @@ def _found(repo_id: str, revision: str | None, create_pr: bool, private: bool, m
                 next=f"make it private at {repo.url}/settings, or choose another name",
             )
         try:
-            head = str(api.dataset_info(repo_id, revision=revision).sha)
+            head = hub_client.describe(repo_id, revision).commit
         except RevisionNotFoundError:
             if create_pr:
                 raise
             api.create_branch(repo_id, branch=revision, repo_type="dataset", exist_ok=True)
-            head = str(api.dataset_info(repo_id, revision=revision).sha)
+            head = hub_client.describe(repo_id, revision).commit
         return replace(repo, head=head, there=_listing(repo, head))
 
 
@@ -301,7 +301,7 @@ def _proposal(repo: _Repo, wanted: Wanted, stale: list[str]) -> tuple[str, str |
         for each in newest:
             reference = f"refs/pr/{each.num}"
             if _holds(_listing(repo, reference), wanted, stale):
-                commit = str(repo.api.dataset_info(repo.name, revision=reference).sha)
+                commit = hub_client.describe(repo.name, reference).commit
                 return commit, f"{repo.url}/discussions/{each.num}"
     return None
 

@@ -9,8 +9,6 @@ from ddhub.base import files, hub_client, limits, strict_json
 from ddhub.base.errors import UserError
 from ddhub.base.log import say
 
-AT_ONCE = 8  # downloads
-
 
 def check(api: Any, repo_id: str, commit: str, wanted: dict[str, str]) -> None:
     """Compare what the Hub serves at a commit with what was pushed; a file that it served rightly once counts by hash.
@@ -35,7 +33,7 @@ def check(api: Any, repo_id: str, commit: str, wanted: dict[str, str]) -> None:
     wrong: list[str] = []
     doing = f"{repo_id}: published at {commit}, but reading it back"
     try:
-        with hub_client.errors(doing, repo_id), ThreadPoolExecutor(AT_ONCE) as pool:
+        with hub_client.errors(doing, repo_id), ThreadPoolExecutor(hub_client.AT_ONCE) as pool:
             reading = {pool.submit(_sha256, api, repo_id, commit, name): name for name in left}
             try:
                 for done in as_completed(reading):

@@ -5,10 +5,13 @@ or written here. It is taken out of what the Hub says.
 """
 
 import contextlib
+import functools
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,11 +23,26 @@ from ddhub.base.redact import one_line
 ODD = (AttributeError, LookupError, TypeError)  # what the client stumbles over in an answer that is none of the Hub's
 COMMIT = re.compile(r"[0-9a-f]{40}")
 PATIENCE = 10.0  # seconds that the Hub has to answer, where it is asked once
+AT_ONCE = 8  # downloads
 REPO_ID = re.compile(r"\w[\w.-]{0,95}/\w[\w.-]{0,95}", re.ASCII)
 WAITS = (1, 2, 4, 8, 8)  # seconds, as the client waits where it tries again by itself
+NAMING = ("X-Repo-Commit", "X-Linked-Etag", "ETag")  # headers of which the client makes names of files
 LONGEST = 300  # seconds that the Hub may ask for and is waited for
 
 Answer = TypeVar("Answer")
+
+
+class OddAnswer(ValueError):
+    """What the Hub answered is none of the Hub's answers."""
+
+
+@dataclass(frozen=True)
+class Described:
+    """A Hub dataset at one commit, as the Hub describes it."""
+
+    commit: str
+    private: bool
+    sizes: Mapping[str, int]  # bytes of every file, by its path; 0 where the Hub was not asked
 
 
 def is_id(reference: str) -> bool:
@@ -36,7 +54,78 @@ def client() -> Any:
     """The Hub's API, as this process is set up for it."""
     from huggingface_hub import HfApi
 
+    _watch()
     return HfApi(library_name="ddhub", library_version=__version__)
+
+
+@functools.cache
+def _watch() -> None:
+    """Let every answer that the client gets in this process be looked at before it is believed."""
+    from huggingface_hub import set_client_factory
+    from huggingface_hub.utils import _http
+
+    make = _http._GLOBAL_CLIENT_FACTORY
+
+    def watched() -> Any:
+        made = make()
+        made.event_hooks = {**made.event_hooks, "response": [*made.event_hooks["response"], _check_headers]}
+        return made
+
+    set_client_factory(watched)
+
+
+def _check_headers(response: Any) -> None:
+    """Refuse an answer that names a file outside of the client's cache: it calls what it downloads by these headers.
+
+    Raises:
+        OddAnswer: naming the header.
+    """
+    for name in NAMING:
+        named = str(response.headers.get(name, ""))
+        parts = re.split(r"[/\\]", named.removeprefix("W/").strip('"'))
+        if ".." in parts or (len(parts) > 1 and parts[0] == ""):
+            raise OddAnswer(f"{name} {named[:60]!r} leads out of the cache")
+
+
+def describe(
+    repo_id: str, revision: str | None = None, *, sizes: bool = False, timeout: float | None = None
+) -> Described:
+    """What the Hub says of a dataset: the commit that a revision stands for now, and its files.
+
+    Raises:
+        OddAnswer: where that is no description; whatever else the client raises.
+    """
+    try:
+        found = client().dataset_info(repo_id, revision=revision, files_metadata=sizes, timeout=timeout)
+        commit = found.sha
+        listed = {entry.rfilename: int(entry.size or 0) for entry in found.siblings or ()}
+    except ODD as fault:
+        raise OddAnswer(one_line(fault, 200)) from fault
+    if not isinstance(commit, str) or not COMMIT.fullmatch(commit):
+        raise OddAnswer(f"{str(commit)[:60]!r} is no commit")
+    if not all(isinstance(name, str) for name in listed):
+        raise OddAnswer("a file without a name")
+    return Described(commit, bool(found.private), listed)
+
+
+def download(repo_id: str, commit: str, names: Collection[str], folder: Path | None = None) -> None:
+    """Fetch files of a dataset, several at a time: into the client's cache, or as plain files into a folder of ours.
+
+    The client's own way to fetch many asks for the list of files by a request of its own, and takes what the cache has
+    where that is refused.
+    """
+    api = client()
+
+    def fetch(name: str) -> None:
+        api.hf_hub_download(repo_id, name, revision=commit, repo_type="dataset", local_dir=folder)
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        fetching = [pool.submit(fetch, name) for name in names]
+        try:
+            for each in as_completed(fetching):
+                each.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def check_token() -> None:
@@ -67,7 +156,8 @@ def faults() -> tuple[type[Exception], ...]:
     from datasets.exceptions import DatasetsError
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled, XetDownloadError
 
-    transports = [sys.modules[name].HTTPError for name in ("httpx", "httpx2") if name in sys.modules]
+    libraries = [sys.modules[name] for name in ("httpx", "httpx2") if name in sys.modules]
+    transports = [kind for each in libraries for kind in (each.HTTPError, each.InvalidURL)]
     return (HfHubHTTPError, OfflineModeIsEnabled, DatasetsError, XetDownloadError, OSError, ValueError, *transports)
 
 
@@ -180,7 +270,7 @@ def explain(fault: BaseException, repo_id: str) -> tuple[str, str]:
         return known
     if "xet" in str(fault).lower():
         return "the Hub does not offer the xet transfer", f"{again} with HF_HUB_DISABLE_XET=1"
-    if isinstance(fault, ODD):
+    if isinstance(fault, (*ODD, ValueError)) or type(fault).__name__ == "InvalidURL":
         return f"the Hub's answer is not understood ({one_line(fault, 200)})", f"{again} later"
     return f"the connection failed ({one_line(fault, 200)})", f"check the network, then {again}"
 

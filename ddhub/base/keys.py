@@ -1,7 +1,7 @@
 """The keys of a model as people are shown them: path, values, default and meaning, read off its JSON schema."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,6 +46,41 @@ def sections(model: type[BaseModel]) -> dict[str, tuple[str, list[Key]]]:
     schema = model.model_json_schema()
     every = {model.__name__: schema, **schema.get("$defs", {})}
     return {name: (each.get("description", ""), [key for _, key in _fields(each)]) for name, each in every.items()}
+
+
+@dataclass(frozen=True)
+class Spot:
+    """A place in a document."""
+
+    path: list[Any]  # keys, and positions in lists, as the document has them
+    values: str  # what may be there; empty where the model knows no such place
+    beside: list[str]  # the keys that are known there
+
+
+def at(schema: Schema, location: Sequence[Any]) -> Spot:
+    """The place that pydantic means by the location of a fault, which names branches of unions too."""
+    models = schema.get("$defs", {})
+    here, path, beside = [schema], [], list[str]()
+    for part in location:
+        here = [models[_name(each)] if "$ref" in each else each for each in here]
+        options = [option for each in here for option in each.get("anyOf", [])]
+        if options:
+            here = [models[_name(each)] if "$ref" in each else each for each in options]
+            if sum(each.get("type") != "null" for each in here) > 1:
+                continue  # the part is the name of a branch
+        path.append(part)
+        beside = [name for each in here for name in each.get("properties", {})]
+        here = [below for each in here for below in _below(each, part)]
+    return Spot(path, " or ".join(dict.fromkeys(_values(each, "section") for each in here)), beside)
+
+
+def _below(schema: Schema, part: Any) -> list[Schema]:
+    """What a key or a position leads to, where it leads anywhere."""
+    if isinstance(part, int):
+        fixed = schema.get("prefixItems", [])
+        return [fixed[part]] if part < len(fixed) else [schema["items"]] if "items" in schema else []
+    known, others = schema.get("properties", {}), schema.get("additionalProperties")
+    return [known[part]] if part in known else [others] if isinstance(others, dict) else []
 
 
 def _walk(schema: Schema, models: dict[str, Schema], prefix: str) -> Iterator[Key]:

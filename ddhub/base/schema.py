@@ -18,7 +18,7 @@ Batch = Annotated[int, Field(gt=1, le=limits.COUNT)]  # of training steps: batch
 Rate = Annotated[float, Field(gt=0, le=limits.FACTOR)]
 Temperature = Annotated[float, Field(ge=1 / limits.FACTOR, le=limits.FACTOR)]
 Weight = Annotated[float, Field(ge=0, le=limits.FACTOR)]
-BOUNDS = ("greater_than", "greater_than_equal", "less_than", "less_than_equal", "finite_number")
+BOUNDS = ("greater_than", "greater_than_equal", "less_than", "less_than_equal", "finite_number", "literal_error")
 OF_UNIONS = ("literal_error", "int_type", "float_type", "string_type", "list_type", "none_required")
 WORDS = {  # where pydantic's own are a programmer's
     "dict_type": "expected keys and values",
@@ -68,15 +68,10 @@ def check(model: type[Model], data: Any, prefix: str = "") -> tuple[Model | None
 
 def _fault(model: type[BaseModel], problem: Any, prefix: str) -> tuple[str, str]:
     """One pydantic problem: `key.path`, and what is wrong and was given."""
-    # Branches of unions put type names into the location; real keys and list positions are what the file shows.
-    path = [part for part in problem["loc"] if isinstance(part, int) or str(part).isidentifier()]
-    path = [part for part in path if part not in ("int", "float", "str", "none")]
+    spot = keys.at(_schema(model), problem["loc"])
+    where = prefix + ".".join(str(part)[:LONGEST] or "''" for part in spot.path)
     if problem["type"] == "extra_forbidden":
-        key = str(problem["loc"][-1])[:LONGEST]  # whatever was typed, be it no identifier
-        known = path[:-1] if path and path[-1] == key else path
-        where = prefix + ".".join([*map(str, known), key or "''"])
-        return where, f"unknown key{did_you_mean(key, _keys(model, known))}"
-    where = prefix + ".".join(str(part) for part in path)
+        return where, f"unknown key{did_you_mean(str(spot.path[-1]), spot.beside)}"
     if problem["type"] == "value_error":  # a check of ours, which names its keys itself
         return where, str(problem["ctx"]["error"])
     if problem["type"] == "missing":
@@ -84,33 +79,15 @@ def _fault(model: type[BaseModel], problem: Any, prefix: str) -> tuple[str, str]
     if problem["input"] is None:
         return where, "missing a value"
     message = WORDS.get(problem["type"], f"{problem['msg'][0].lower()}{problem['msg'][1:]}")
-    allowed = _range(model, path)
-    of_union = problem["type"] in OF_UNIONS and " or " in (allowed or "")  # what a union refuses is said once
-    if allowed and (problem["type"] in BOUNDS or of_union):
-        message = f"expected {allowed}"
+    of_union = problem["type"] in OF_UNIONS and " or " in spot.values  # what a union refuses is said once
+    if spot.values and (problem["type"] in BOUNDS or of_union):
+        message = f"expected {spot.values}"
     return where, f"{message}, got {_short(problem['input'])}"
 
 
-def _range(model: type[BaseModel], path: list[Any]) -> str | None:
-    """What the value at `path` may be, as the reference says it."""
-    place = "".join("[]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
-    return _values(model).get(place)
-
-
 @cache
-def _values(model: type[BaseModel]) -> dict[str, str]:
-    return {each.key: each.values for each in keys.keys(model)}
-
-
-def _keys(model: type[BaseModel], path: list[Any]) -> list[str]:
-    """The keys that `model` knows at `path`."""
-    for part in path:
-        field = model.model_fields.get(str(part))
-        annotation = field.annotation if field else None
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
-            return []
-        model = annotation
-    return list(model.model_fields)
+def _schema(model: type[BaseModel]) -> dict[str, Any]:
+    return model.model_json_schema()
 
 
 def _short(value: Any) -> str:

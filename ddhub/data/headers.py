@@ -78,11 +78,10 @@ def _file(where: str, name: str, revision: str | None) -> Path | None:
     cached = Path(known) if isinstance(known, str) else None
     if known is not None and hub_client.COMMIT.fullmatch(revision or ""):
         return cached  # what a commit holds does not change
-    api = hub_client.client()
     try:
         # Once: for a file the client asks again for half a minute.
-        api.dataset_info(where, revision=revision, timeout=hub_client.PATIENCE)
-        return Path(api.hf_hub_download(where, name, repo_type="dataset", revision=revision))
+        hub_client.describe(where, revision, timeout=hub_client.PATIENCE)
+        return Path(hub_client.client().hf_hub_download(where, name, repo_type="dataset", revision=revision))
     except EntryNotFoundError:
         return None
     except hub_client.faults() as fault:

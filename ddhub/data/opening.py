@@ -117,10 +117,8 @@ def is_local(spec: SourceSpec) -> bool:
 
 def resolve_revision(name: str, revision: str | None) -> str:
     """The commit that a Hub dataset's revision stands for now, or the newest in the cache where the Hub is away."""
-    from huggingface_hub import HfApi
-
     try:
-        return str(HfApi().dataset_info(name, revision=revision).sha)
+        return hub_client.describe(name, revision).commit
     except hub_client.faults() as fault:
         if revision is not None:
             return revision  # already cached, perhaps; load_dataset will say if not

@@ -3,7 +3,6 @@
 A repo is looked at by its list of files before anything is fetched, and read at one commit.
 """
 
-import glob
 import re
 import shutil
 import tarfile
@@ -78,8 +77,8 @@ def _listed(name: str, revision: str | None) -> Repo:
         sizes = {each: length for each, length in listed.items() if isinstance(length, int)}
     if not sizes:
         with hub_client.errors(f"looking up {name}", name):
-            found = hub_client.client().dataset_info(name, revision=revision, files_metadata=True)
-        sizes, commit = {entry.rfilename: int(entry.size or 0) for entry in found.siblings or ()}, str(found.sha)
+            found = hub_client.describe(name, revision, sizes=True)
+        sizes, commit = dict(found.sizes), found.commit
         files.write_json(_note(name, commit), sizes)
     reading.check_names(sizes)
     odd = next((each for each in sizes if ".." in PurePosixPath(each).parts or each.startswith("/")), None)
@@ -151,13 +150,7 @@ def _fetch(repo: Repo, wanted: Sequence[str], folder: Path) -> None:
         return
     say(f"{repo.name}: fetching {len(missing)} files, {size(sum(repo.sizes[name] for name in missing))}")
     with files.disk_errors(folder, f"fetching {repo.name}"), hub_client.errors(f"fetching {repo.name}", repo.name):
-        hub_client.client().snapshot_download(
-            repo.name,
-            repo_type="dataset",
-            revision=repo.commit,
-            allow_patterns=[glob.escape(name) for name in missing],
-            local_dir=folder,
-        )
+        hub_client.download(repo.name, repo.commit, missing, folder)
 
 
 def _unpacked(archive: Path, how: Reading) -> Path:

@@ -1,17 +1,24 @@
 """Strangers' repos: a set is read at one commit whatever happens to its branch; nothing lands elsewhere."""
 
 import io
+import json
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from conftest import QUICK, coloured, write_folder
 from hub_client import in_client
-from hub_server import HubServer
+from hub_http import Answer
+from hub_server import Changed, HubServer, Status
 from strangers import refused, said
 
 from ddhub import api
 from ddhub.artifact import folder as folders
 from ddhub.artifact import hub
+from ddhub.data import opening
+from ddhub.interop import hub_set
+from ddhub.interop.reading import Reading
 
 ID = "alice/digits"
 
@@ -67,6 +74,88 @@ def test_what_a_repo_serves_is_checked_before_it_is_believed(server, folder):
     refused(lambda: folders.read(hub.fetch(ID).folder), data, "damaged")
     server.commit(ID, {**content(folder), data: None})
     refused(lambda: folders.read(hub.fetch(ID).folder), data, "missing")
+
+
+def with_json(change) -> Changed:
+    """The answer's document as a function makes it anew."""
+    return Changed(lambda answer: replace(answer, body=json.dumps(change(json.loads(answer.body))).encode()))
+
+
+DESCRIPTIONS = {
+    "no document": lambda told: [],
+    "no commit": lambda told: {**told, "sha": None},
+    "a path": lambda told: {**told, "sha": "../../../../victim/x"},
+    "a long commit": lambda told: {**told, "sha": "a" * 10**5},
+    "cursor movement": lambda told: {**told, "sha": "\x1b[2J"},
+    "files that are none": lambda told: {**told, "siblings": "x"},
+    "files without names": lambda told: {**told, "siblings": [{"rfilename": None}]},
+}
+
+
+@pytest.mark.parametrize("change", DESCRIPTIONS.values(), ids=list(DESCRIPTIONS))
+def test_a_description_that_is_none_is_a_sentence(server, folder, change, tmp_path):
+    """Of a set, a set of other tools, a source, and what is pushed to."""
+    server.create_repo(ID)
+    server.commit(ID, content(folder))
+    for kind in ("info", "revision"):
+        server.fail(kind, with_json(change), times=math.inf)
+    before = sorted(tmp_path.rglob("*"))
+    for call in (
+        lambda: hub.fetch(ID),
+        lambda: hub.pin(ID, None),
+        lambda: opening.resolve_revision(ID, None),
+        lambda: hub_set.local(Path(ID), Reading()),
+        lambda: api.push(folder, ID),
+    ):
+        assert len(refused(call, ID)) < 2000
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("name", ["ETag", "X-Linked-Etag", "X-Repo-Commit"])
+def test_a_header_that_names_a_file_elsewhere_is_refused(server, folder, tmp_path, name):
+    """The client calls what it downloads by it; of a file that is there, and of one that is not."""
+    from huggingface_hub import close_session
+
+    def led_out(answer: Answer) -> Answer:
+        return replace(answer, headers={**answer.headers, name: '"../../../../victim/x"'})
+
+    server.create_repo(ID)
+    server.commit(ID, content(folder))
+    server.fail("resolve", Changed(led_out), times=math.inf)
+    refused(lambda: hub.fetch(ID), ID, "leads out of the cache")
+    close_session()  # the client makes a new one after some faults
+    server.commit(ID, {"ddhub.json": None})
+    refused(lambda: hub.fetch(ID), ID, "leads out of the cache")
+    assert not [path for path in tmp_path.rglob("victim*")]
+
+
+def test_a_set_is_whole_or_refused(server, folder):
+    """A list that the Hub refuses is not asked for; a file that it refuses is not called missing."""
+    server.create_repo(ID)
+    server.commit(ID, content(folder))
+    server.fail("tree", Status(403), times=math.inf)
+    server.fail("resolve", Status(403), path="teachers", times=math.inf)
+    refused(lambda: hub.fetch(ID), "403")
+    refused(lambda: api.verify(ID), "403")
+    server.fail("info", Status(503), times=math.inf)
+    refused(lambda: api.verify(ID), "teachers/00.safetensors is not in the cache", "503")
+    server.heal()
+    assert api.verify(ID).ok
+
+
+def test_a_set_larger_than_one_is_read_is_not_fetched(server, folder, monkeypatch):
+    """By the sizes that the Hub announces, and by the number of its files."""
+
+    def announced(told: dict) -> dict:
+        return {**told, "siblings": [{**each, "size": 10**15} for each in told["siblings"]]}
+
+    server.create_repo(ID)
+    server.commit(ID, content(folder))
+    server.fail("info", with_json(announced))
+    refused(lambda: hub.fetch(ID), ID, "more than the 16")
+    monkeypatch.setattr(hub, "MOST_FILES", 3)
+    refused(lambda: hub.fetch(ID), ID, "more than the 16")
+    assert not server.seen("resolve")
 
 
 def read_source() -> list:

@@ -117,6 +117,16 @@ class Corrupt(Fault):
         return replace(answer, body=bytes(byte ^ 0xFF for byte in answer.body))
 
 
+@dataclass(frozen=True)
+class Changed(Fault):
+    """Send what a function makes of the answer."""
+
+    change: Callable[[Answer], Answer]
+
+    def after(self, answer: Answer) -> Answer:
+        return self.change(answer)
+
+
 @dataclass
 class Rule:
     """Which requests something happens to: those of a kind, from the `first`-th on, `times` times."""
@@ -257,7 +267,7 @@ class HubServer:
 
         Args:
             kind: which, as in `requests`: "commit", "preupload", "lfs-put", "resolve", ... (see hub_routes.py).
-            fault: Status, Slow, Drop, Cut or Corrupt.
+            fault: Status, Slow, Drop, Cut, Corrupt or Changed.
             after: the first of them to go wrong; 1 is the next one.
             times: how many of them, math.inf for all.
             method: only those with this method.
