@@ -72,7 +72,7 @@ def row(folder: Path, draw: random.Random) -> Case:
         told[draw.choice(list(told))] = draw.choice(ODD)
     content = json.dumps(told).encode()
     (folder / "row.json").write_bytes(content if draw.random() < 0.5 else spoiled(content, draw))
-    return lambda: summary.build("set", [results.read(folder / "row.json"), ROW])
+    return lambda: summary.build("set", [results.read(folder / "row.json"), results.Row.model_validate(ROW)])
 
 
 def changed(value: Any, draw: random.Random) -> Any:

@@ -13,6 +13,7 @@ import time
 
 import numpy as np
 
+from ddhub.evaluation.results import Row
 from ddhub.reports import compare, html_page
 
 ARCHS = ("convnet3", "resnet18", "vgg11", "vit_tiny")
@@ -20,7 +21,7 @@ PROTOCOLS = ("native", "plain")
 SEEDS = 5
 
 
-def rows(number: int) -> list[dict[str, object]]:
+def rows(number: int) -> list[Row]:
     """The rows of one set."""
     draw = np.random.default_rng(number)
     cells = [(arch, p, data) for arch in ARCHS for p in PROTOCOLS for data in ("distilled", "random")]
@@ -30,8 +31,15 @@ def rows(number: int) -> list[dict[str, object]]:
     for arch, protocol, data in cells:
         for seed in range(SEEDS):
             top1 = float({"distilled": 0.6, "random": 0.4, "full": 0.9}[data] + draw.normal(0, 0.02))
-            row = {"arch": arch, "protocol": protocol, "data": data, "seed": seed, "top1": top1, "seconds": 1.0 + seed}
-            found.append({**told, **row, "train_images": 10 * (1 + number % 3)})
+            row: dict[str, object] = {
+                "arch": arch,
+                "protocol": protocol,
+                "data": data,
+                "seed": seed,
+                "top1": top1,
+                "seconds": 1.0 + seed,
+            }
+            found.append(Row.model_validate({**told, **row, "train_images": 10 * (1 + number % 3)}))
     return found
 
 

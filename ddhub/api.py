@@ -263,7 +263,7 @@ def evaluate(
     say(f"rows: {place.out / 'evaluation'}; summary: {place.out / ('README.md' if place.own else 'report.json')}")
     built = summary.build(name, done)
     verdicts.warn_of(found.manifest, built)
-    return Evaluation.model_validate(built if probed is None else {**built, "probe": probed.content()})
+    return summary.with_probe(built, probed)
 
 
 def report(
@@ -301,8 +301,9 @@ def report(
     if push:
         from ddhub.reports import publish
 
-        document["pushed"] = publish.results(found[0], create_pr=create_pr, yes=yes).to_dict()
-    return Report.model_validate(document)
+        pushed = publish.results(found[0], create_pr=create_pr, yes=yes)
+        document = document.model_copy(update={"pushed": pushed})
+    return document
 
 
 def import_set(path: Folder, *, source: str, out: Folder, **options: Unpack[ImportOptions]) -> Made:

@@ -148,11 +148,11 @@ def evaluate(
         source=source,
         importing=cast("ImportOptions", importing),
         **how,
-    ).to_dict()
+    )
     table, small_print = tables.of_report(found, brief=True), summary.sentences(found)
     tables.show([table], small_print, first=verdicts.above(found), stderr=as_json)
     if as_json:
-        click.echo(json.dumps(found, indent=1))
+        click.echo(json.dumps(found.to_dict(), indent=1))
     elif (Path(set_) / "ddhub.json").is_file():
         click.echo(f"picture: {set_}/assets/images.png\nfolder:  {set_}")
 
@@ -190,15 +190,15 @@ def report(sets: tuple[str, ...], as_json: bool, **how: Any) -> None:
     from ddhub import api
     from ddhub.reports import compare
 
-    done = api.report(*sets, **how).to_dict()
+    done = api.report(*sets, **how)
     if as_json:
-        click.echo(json.dumps(done, indent=1))
+        click.echo(json.dumps(done.to_dict(), indent=1))
         return
     compare.show(done)
     if how["html"]:
         click.echo(f"page: {how['html']}")
-    if how["push"]:
-        click.echo(done["pushed"]["url"])
+    if done.pushed is not None:
+        click.echo(done.pushed.url)
 
 
 @command(epilog="Example:  ddhub verify distilled/digits_ipc1")

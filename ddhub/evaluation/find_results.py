@@ -3,7 +3,6 @@
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from ddhub.artifact import hub, manifest
 from ddhub.artifact.file_names import MANIFEST
@@ -11,6 +10,7 @@ from ddhub.base import files, hub_client, strict_json
 from ddhub.base.errors import UserError
 from ddhub.base.log import say
 from ddhub.evaluation import results
+from ddhub.evaluation.results import Row
 
 IMPORTED = "import.json"  # in the folder of an evaluation: which set was imported for it
 
@@ -20,7 +20,7 @@ class SetRows:
     """A set and its rows."""
 
     label: str  # what people call it
-    rows: list[dict[str, Any]]
+    rows: list[Row]
     place: hub.SetPlace | None = None  # of the artifact, where there is one
     added: list[Path] = field(default_factory=list)  # files of those rows that do not lie in the artifact
 
@@ -78,20 +78,20 @@ def _foreign(reference: str) -> Path | None:
     return out if of == repo_id and commit.startswith(revision) and (out / "evaluation").is_dir() else None
 
 
-def _added(artifact: Path, record: manifest.Manifest, elsewhere: Path) -> dict[Path, dict[str, Any]]:
+def _added(artifact: Path, record: manifest.Manifest, elsewhere: Path) -> dict[Path, Row]:
     """Rows of the set in an evaluation's folder; what lies in the set under the same name stands."""
     payload = manifest.identity(record.files)
     paths = results.paths(elsewhere / "evaluation")
     found = {path: results.read(path) for path in paths if not (artifact / "evaluation" / path.name).exists()}
-    return {path: row for path, row in found.items() if row.get("payload") == payload}
+    return {path: row for path, row in found.items() if row.payload == payload}
 
 
 def _of_evaluation(reference: str, folder: Path) -> list[SetRows]:
     """The sets in an evaluation's folder: one per payload."""
-    groups: dict[str, list[dict[str, Any]]] = {}
+    groups: dict[str, list[Row]] = {}
     for path in results.paths(folder / "evaluation"):
         row = results.read(path)
-        groups.setdefault(str(row.get("payload")), []).append(row)
+        groups.setdefault(row.payload, []).append(row)
     if not groups:
         if any((above / MANIFEST).is_file() for above in folder.absolute().parents):
             raise manifest.no_set(folder)

@@ -27,6 +27,7 @@ from ddhub.evaluation import corruptions as corrupting
 from ddhub.evaluation import origins, price, results, speed, tuning, workbench
 from ddhub.evaluation import protocols as named
 from ddhub.evaluation.request import Cell, EvaluationRequest
+from ddhub.evaluation.results import Row
 from ddhub.evaluation.workbench import Bench
 from ddhub.training import architectures, fit, frozen
 from ddhub.training import device as devices
@@ -54,7 +55,7 @@ def evaluate(
     resources: Resources = Resources(),
     reference: str | None = None,
     fetch: Callable[[str], Path] = Path,
-) -> list[dict[str, Any]]:
+) -> list[Row]:
     """Run every row that has no file yet, and return all rows of this evaluation; of a shard, those that exist.
 
     Args:
@@ -129,7 +130,7 @@ def evaluate(
 def _set_aside(name: str, paths: Iterable[Path]) -> None:
     """Set rows aside that were not tested on corrupted images: no weights were kept that could be."""
     rows = {path: results.read(path) for path in paths if path.exists()}
-    told = {path: (row.get("corrupted") or {}).get("version") for path, row in rows.items()}
+    told = {path: row.corrupted and row.corrupted.version for path, row in rows.items()}
     untested = [path for path, version in told.items() if version != corrupting.VERSION]
     if untested:
         say(f"{name}: trained again, to be tested on corrupted images too: {counted(len(untested), 'row')}")

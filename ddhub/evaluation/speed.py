@@ -156,9 +156,9 @@ def _agreed(folder: Path, key: dict[str, Any]) -> dict[str, Any]:
 def _of_rows(bench: Bench, arch: str, hardware: str, out: Path) -> dict[str, Any] | None:
     """How the rows of a grid were trained that was begun without a file of decisions."""
     for row in results.of(bench.set.manifest, out):
-        if row["arch"] == arch and row.get("hardware") == hardware and isinstance(row.get("decisions"), dict):
+        if row.arch == arch and row.hardware == hardware and "decisions" in row.content:
             seeds_asked = len({cell.seed for cell in bench.request.cells})
-            sound = _sound({**Decisions().record(), **row["decisions"]}, max(AT_ONCE, seeds_asked))
+            sound = _sound({**Decisions().record(), **row.decisions}, max(AT_ONCE, seeds_asked))
             if sound is not None:
                 return sound
     return None

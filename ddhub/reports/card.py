@@ -16,6 +16,7 @@ from ddhub.base.units import duration, size
 from ddhub.evaluation.choices import BASELINES
 from ddhub.evaluation.protocols import PROTOCOLS
 from ddhub.reports import card_script, charts, summary, tables
+from ddhub.reports.documents import Evaluation
 from ddhub.reports.summary import DATA
 from ddhub.reports.tables import plain
 from ddhub.training import optimisation
@@ -43,16 +44,16 @@ def describe(folder: Path) -> dict[str, Any]:
     return content
 
 
-def render(manifest: Manifest, recipe: dict[str, Any], report: dict[str, Any] | None, info: dict[str, Any]) -> str:
+def render(manifest: Manifest, recipe: dict[str, Any], report: Evaluation | None, info: dict[str, Any]) -> str:
     """The card of an artifact.
 
     Args:
         recipe: the resolved recipe's values, for the card's name; imported sets may have none.
-        report: report.json's content, or None before any evaluation.
+        report: what its rows say, or None before any evaluation.
         info: what `describe` says of the data files.
     """
     title = _title(manifest, recipe)
-    rows = report["rows"] if report else []
+    rows = report.rows if report else []
     images = info["splits"][0]["num_examples"]
     header = _header(manifest, title, images, info)
     script = card_script.context(manifest)
@@ -71,13 +72,13 @@ def render(manifest: Manifest, recipe: dict[str, Any], report: dict[str, Any] | 
         results=tables.results(report) if report and rows else None,
         pictures=[name for name, (_, panels) in charts.charts(report).items() if panels] if report and rows else [],
         corrupted=summary.corrupted(rows),
-        kinds={row["data"] for row in rows},
-        protocols={row["protocol"] for row in rows},
-        baselines={DATA[name]: title for name, title in BASELINES.items() if name in {row["data"] for row in rows}},
+        kinds={row.data for row in rows},
+        protocols={row.protocol for row in rows},
+        baselines={DATA[name]: title for name, title in BASELINES.items() if name in {row.data for row in rows}},
         others={
-            name: PROTOCOLS[name].title for name in dict.fromkeys(r["protocol"] for r in rows) if name in PROTOCOLS
+            name: PROTOCOLS[name].title for name in dict.fromkeys(row.protocol for row in rows) if name in PROTOCOLS
         },
-        hardware=", ".join(sorted({str(row.get("hardware", "hardware not named")) for row in rows})),
+        hardware=", ".join(sorted({row.hardware or "hardware not named" for row in rows})),
         expected=_expected(manifest, report, script["home"]),
     )
 
@@ -105,12 +106,12 @@ def _title(manifest: Manifest, recipe: Any) -> str:
     return title if isinstance(title, str) and title else manifest.name
 
 
-def _expected(manifest: Manifest, report: dict[str, Any] | None, home: str) -> str | None:
+def _expected(manifest: Manifest, report: Evaluation | None, home: str) -> str | None:
     """The measured accuracy that the script should come near, or None where there is none."""
-    for entry in report["summary"] if report else []:
-        own = entry["test_set"].startswith(f"{manifest.source.dataset} ")
-        if own and (entry["arch"], entry["protocol"], entry["data"]) == (home, "native", "distilled"):
-            return tables.accuracy(entry)
+    for score in report.summary if report else []:
+        own = score.test_set.startswith(f"{manifest.source.dataset} ")
+        if own and (score.arch, score.protocol, score.data) == (home, "native", "distilled"):
+            return tables.accuracy(score)
     return None
 
 

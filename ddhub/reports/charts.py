@@ -9,13 +9,13 @@ import io
 import re
 import textwrap
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ddhub.base import files
-from ddhub.reports import stats
+from ddhub.reports.documents import Evaluation, Score
 from ddhub.reports.summary import DATA, Line, lines
 from ddhub.reports.tables import oneline
 
@@ -33,13 +33,16 @@ STYLE = {
 }
 
 
+Point = Score | tuple[float, float]  # an accuracy with its interval, or a cost beside an accuracy
+
+
 @dataclass(frozen=True)
 class Series:
     """One colour of a chart: what it is, and a value per architecture."""
 
     title: str
     colour: str
-    points: dict[str, Any]
+    points: Mapping[str, Point]
 
 
 @dataclass(frozen=True)
@@ -70,17 +73,17 @@ class Panel:
     span: tuple[float, float] = (0.0, 100.0)  # of accuracy in per cent: one axis for all panels
 
 
-def accuracy_panels(report: dict[str, Any]) -> list[Panel]:
+def accuracy_panels(report: Evaluation) -> list[Panel]:
     """Per protocol and test set: the summary's entries of distilled, random and full data, by architecture."""
 
-    def entry(line: Line, data: str) -> Any:
-        found = line.cells.get(data, [])
+    def entry(line: Line, data: str) -> Score | None:
+        found = line.scores.get(data, [])
         return found[0] if len(found) == 1 else None  # several under one name: in the table alone
 
     return on_one_axis(_panels(report, SHOWN, entry)[:MOST_PANELS])
 
 
-def cost_panels(report: dict[str, Any]) -> list[Panel]:
+def cost_panels(report: Evaluation) -> list[Panel]:
     """Per protocol and test set: (cost, accuracy), both means, by architecture; all data, a panel for each of COSTS.
 
     Beside seconds, a cost that is the same for all has nothing to tell.
@@ -93,27 +96,36 @@ def cost_panels(report: dict[str, Any]) -> list[Panel]:
     return on_one_axis(sorted(told, key=lambda panel: order[panel.title])[:MOST_PANELS])
 
 
-def _point(report: dict[str, Any], cost: Cost) -> Callable[[Line, str], Any]:
+def _point(report: Evaluation, cost: Cost) -> Callable[[Line, str], Point | None]:
     """What gives the mean cost and accuracy of a line's data, or None."""
     spent: dict[tuple[str, ...], list[float]] = {}
-    for row in report["rows"]:
-        if isinstance(row.get(cost.key), int | float):
-            key = (row["arch"], stats.protocol_of(row), row["test_set"], row["data"])
-            spent.setdefault(key, []).append(float(row[cost.key]))
+    for row in report.rows:
+        value = getattr(row, cost.key)
+        if value is not None:
+            key = (row.arch, row.protocol_title, row.test_set, row.data)
+            spent.setdefault(key, []).append(float(value))
 
-    def point(line: Line, data: str) -> Any:
-        entries = line.cells.get(data, [])
+    def point(line: Line, data: str) -> Point | None:
+        entries = line.scores.get(data, [])
         values = spent.get((line.arch, "full" if data == "full" else line.protocol, line.test_set, data))
         if not values or len(entries) != 1:
             return None
-        return max(sum(values) / len(values), cost.least), entries[0]["mean"]
+        return max(sum(values) / len(values), cost.least), entries[0].mean
 
     return point
 
 
+def _costs(panel: Panel) -> Iterator[tuple[Series, str, tuple[float, float]]]:
+    """Series, architecture, and cost beside accuracy, of every point of a panel of costs."""
+    for series in panel.series:
+        for arch, point in series.points.items():
+            assert isinstance(point, tuple)
+            yield series, arch, point
+
+
 def _spent(panel: Panel) -> set[float]:
     """The costs in a panel."""
-    return {cost for series in panel.series for cost, _ in series.points.values()}
+    return {cost for _, _, (cost, _) in _costs(panel)}
 
 
 def on_one_axis(panels: Sequence[Panel]) -> list[Panel]:
@@ -132,12 +144,12 @@ def on_one_axis(panels: Sequence[Panel]) -> list[Panel]:
     return [replace(panel, span=(low - pad, high + pad)) for panel in panels]
 
 
-def _ends(point: Any) -> tuple[float, ...]:
+def _ends(point: Point) -> tuple[float, ...]:
     """What an axis has to reach: a mean and its interval, or the accuracy beside a cost."""
-    return (point["mean"], *(point["ci95"] or ())) if isinstance(point, dict) else (point[1],)
+    return (point.mean, *(point.ci95 or ())) if isinstance(point, Score) else (point[1],)
 
 
-def _panels(report: dict[str, Any], kinds: Sequence[str], value: Callable[[Line, str], Any]) -> list[Panel]:
+def _panels(report: Evaluation, kinds: Sequence[str], value: Callable[[Line, str], Point | None]) -> list[Panel]:
     every = lines(report)
     several = len({line.test_set for line in every}) > 1
     found = []
@@ -147,16 +159,16 @@ def _panels(report: dict[str, Any], kinds: Sequence[str], value: Callable[[Line,
         here = here[:MOST_ARCHS]
         series = []
         for data, colour in zip(DATA, COLOURS, strict=True):
-            points = {line.arch: value(line, data) for line in here} if data in kinds else {}
-            points = {arch: point for arch, point in points.items() if point is not None}
+            each = ((line.arch, value(line, data)) for line in here if data in kinds)
+            points = {arch: point for arch, point in each if point is not None}
             series += [Series(DATA[data], colour, points)] if points else []
         name = "full data" if protocol == "-" else f"protocol {protocol}"
-        archs = [line.arch for line in here if any(line.arch in each.points for each in series)]
+        archs = [line.arch for line in here if any(line.arch in one.points for one in series)]
         found += [Panel(name + (f", {test_set}" if several else "") + more, archs, series)] if series else []
     return found
 
 
-def save(report: dict[str, Any], folder: Path) -> list[str]:
+def save(report: Evaluation, folder: Path) -> list[str]:
     """Write accuracy.png and cost.png of a report into `folder`, or remove those that say nothing; their names."""
     written = []
     for name, (draw, panels) in charts(report).items():
@@ -170,7 +182,7 @@ def save(report: dict[str, Any], folder: Path) -> list[str]:
     return written
 
 
-def charts(report: dict[str, Any]) -> dict[str, tuple[Callable[..., None], list[Panel]]]:
+def charts(report: Evaluation) -> dict[str, tuple[Callable[..., None], list[Panel]]]:
     """How each chart of a report is drawn, and what is in it; no panels where there is nothing to show."""
     return {"accuracy": (draw_accuracy, accuracy_panels(report)), "cost": (draw_cost, cost_panels(report))}
 
@@ -181,8 +193,9 @@ def draw_accuracy(axes: Any, panel: Panel) -> None:
     for number, series in enumerate(panel.series):
         shift = (number - (len(panel.series) - 1) / 2) * step
         for arch, entry in series.points.items():
-            middle = 100 * entry["mean"]
-            low, high = (100 * bound for bound in entry["ci95"] or (entry["mean"], entry["mean"]))
+            assert isinstance(entry, Score)
+            middle = 100 * entry.mean
+            low, high = (100 * bound for bound in entry.ci95 or (entry.mean, entry.mean))
             y = panel.archs.index(arch) + shift
             axes.plot([max(low, 0), min(high, 100)], [y, y], color=series.colour, linewidth=2)
             axes.plot([middle], [y], MARKERS[number % len(MARKERS)], color=series.colour, markersize=6)
@@ -198,10 +211,9 @@ def draw_cost(axes: Any, panel: Panel) -> None:
     """Colour says what was trained on, the marker which architecture."""
     from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullFormatter
 
-    for series in panel.series:
-        for arch, (spent, top1) in series.points.items():
-            mark = MARKERS[panel.archs.index(arch) % len(MARKERS)]
-            axes.plot([spent], [100 * top1], mark, color=series.colour, markersize=7, alpha=0.9)
+    for series, arch, (spent, top1) in _costs(panel):
+        mark = MARKERS[panel.archs.index(arch) % len(MARKERS)]
+        axes.plot([spent], [100 * top1], mark, color=series.colour, markersize=7, alpha=0.9)
     least, most = min(_spent(panel)), max(_spent(panel))
     axes.set_xscale("log")
     axes.set_xlim(least / 1.6, most * 1.6)

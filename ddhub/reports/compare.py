@@ -4,10 +4,12 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 
+from ddhub.evaluation.results import Row
 from ddhub.reports import stats, summary, verdicts
 from ddhub.reports import tables as printing
 from ddhub.reports.charts import COLOURS, Panel, Series, on_one_axis
-from ddhub.reports.summary import Entry, Line
+from ddhub.reports.documents import Difference, Evaluation, Report
+from ddhub.reports.summary import Line
 from ddhub.reports.tables import Table, TableCell, accuracy, difference, share
 
 FORMAT = 1
@@ -19,7 +21,7 @@ PAIRS = (
 )
 
 
-def build(sets: Sequence[tuple[str, Sequence[Entry]]]) -> Entry:
+def build(sets: Sequence[tuple[str, Sequence[Row]]]) -> Report:
     """The document of `ddhub report --json`: every set's report, how each two differ, and warnings.
 
     Sets stand in the order of the images that they train on, equal ones in the order given.
@@ -28,65 +30,66 @@ def build(sets: Sequence[tuple[str, Sequence[Entry]]]) -> Entry:
         sets: what to call each, and its rows.
     """
     found = [summary.build(name, rows) for name, rows in sorted(sets, key=lambda each: _images(each[1]))]
-    differences = [entry for a, b in itertools.combinations(found, 2) for entry in _differences(a, b)]
-    return {"format": FORMAT, "sets": found, "differences": differences, "warnings": list(_warnings(found))}
+    differences = [each for a, b in itertools.combinations(found, 2) for each in _differences(a, b)]
+    return Report(format=FORMAT, sets=found, differences=differences, warnings=list(_warnings(found)))
 
 
-def _images(rows: Sequence[Entry]) -> float:
+def _images(rows: Sequence[Row]) -> float:
     """The most images that a set's own rows were trained on; infinite where they do not say."""
-    counts = [row["train_images"] for row in rows if row["data"] == "distilled" and "train_images" in row]
-    return max((count for count in counts if isinstance(count, int)), default=math.inf)
+    counts = (row.train_images for row in rows if row.data == "distilled")
+    return max((count for count in counts if count is not None), default=math.inf)
 
 
-def _differences(a: Entry, b: Entry) -> Iterator[Entry]:
+def _differences(a: Evaluation, b: Evaluation) -> Iterator[Difference]:
     """How `a` differs from `b`, paired by seed, wherever both were tested on the same images."""
     both = _clear(a) + _clear(b)
-    for entry in stats.compare(both, a=a["set"], b=b["set"]):
-        place = (entry["arch"], entry["protocol"], entry["test_set"])
-        here = [row for row in both if (row["arch"], stats.protocol_of(row), row["test_set"]) == place]
+    places: dict[tuple[str, str, str, str], list[Row]] = {}
+    for row in both:
+        places.setdefault((row.arch, row.protocol_title, row.test_set, row.test), []).append(row)
+    for here in places.values():
         alike = len({repr(sorted(_settings(row).items())) for row in here}) == 1
-        yield {**entry, "test_set": entry["test_set"][0], "same_settings": alike}
+        for each in stats.compare(here, a=a.set, b=b.set):
+            yield each.model_copy(update={"same_settings": alike})
 
 
-def _clear(report: Entry) -> list[Entry]:
-    """A set's own rows under its name, their test set with its fingerprint; not those of several settings at once."""
+def _clear(report: Evaluation) -> list[Row]:
+    """A set's own rows, as those of the data that its name names; not those of several settings at once."""
     single = {
         (line.arch, line.protocol, line.test_set)
         for line in summary.lines(report)
-        if len(line.cells.get("distilled", [])) == 1
+        if len(line.scores.get("distilled", [])) == 1
     }
     return [
-        {**row, "data": report["set"], "test_set": (row["test_set"], row["test"])}
+        row.model_copy(update={"data": report.set})
         for row in _own(report)
-        if (row["arch"], stats.protocol_of(row), row["test_set"]) in single
+        if (row.arch, row.protocol_title, row.test_set) in single
     ]
 
 
-def _own(report: Entry) -> list[Entry]:
-    return [row for row in report["rows"] if row["data"] == "distilled"]
+def _own(report: Evaluation) -> list[Row]:
+    return [row for row in report.rows if row.data == "distilled"]
 
 
-def _settings(row: Entry) -> dict[str, str]:
+def _settings(row: Row) -> dict[str, str]:
     """What a row was trained with, as text."""
-    given = row.get("settings")
-    return {str(key): str(value) for key, value in given.items()} if isinstance(given, dict) else {}
+    return {key: str(value) for key, value in row.settings.items()}
 
 
-def _warnings(found: Sequence[Entry]) -> Iterator[str]:
+def _warnings(found: Sequence[Evaluation]) -> Iterator[str]:
     """What keeps sets, or lines of them, from being compared."""
-    tests = {report["set"]: _tests(report) for report in found}
+    tests = {report.set: _tests(report) for report in found}
     if len(set(map(frozenset, tests.values()))) > 1:
         told = "; ".join(f"{name} on {', '.join(map(_named, sorted(those)))}" for name, those in tests.items())
         yield f"not tested on the same images: {told}. Lines of different test images are not comparable."
-    for protocol in dict.fromkeys(stats.protocol_of(row) for report in found for row in _own(report)):
-        known = {report["set"]: _values(report, protocol) for report in found}
+    for protocol in dict.fromkeys(row.protocol_title for report in found for row in _own(report)):
+        known = {report.set: _values(report, protocol) for report in found}
         known = {name: values for name, values in known.items() if values}
         keys = dict.fromkeys(key for values in known.values() for key in values)
         unlike = [key for key in keys if len({frozenset(values.get(key, {"-"})) for values in known.values()}) > 1]
         if unlike:
             told = "; ".join(f"{key} {_each({name: v.get(key, {'-'}) for name, v in known.items()})}" for key in unlike)
             yield f"protocol {protocol} is not the same for all: {told}. A difference may be the protocol's doing."
-    sizes = {report["set"]: _sizes(report) for report in found if _sizes(report)}
+    sizes = {report.set: _sizes(report) for report in found if _sizes(report)}
     if len(set(map(frozenset, sizes.values()))) > 1:
         yield f"not as many images to train on: {_each(sizes)}."
 
@@ -96,37 +99,37 @@ def _each(values: dict[str, set[str]]) -> str:
     return ", ".join(f"{' or '.join(sorted(those))} ({name})" for name, those in values.items())
 
 
-def _tests(report: Entry) -> set[tuple[str, str]]:
-    return {(row["test_set"], str(row["test"])) for row in _own(report)}
+def _tests(report: Evaluation) -> set[tuple[str, str]]:
+    return {(row.test_set, row.test) for row in _own(report)}
 
 
 def _named(test: tuple[str, str]) -> str:
     return f"{test[0]} ({test[1].removeprefix('sha256:')[:12]})"
 
 
-def _sizes(report: Entry) -> set[str]:
-    return {str(row["train_images"]) for row in _own(report) if "train_images" in row}
+def _sizes(report: Evaluation) -> set[str]:
+    return {str(row.train_images) for row in _own(report) if row.train_images is not None}
 
 
-def _values(report: Entry, protocol: str) -> dict[str, set[str]]:
+def _values(report: Evaluation, protocol: str) -> dict[str, set[str]]:
     """The values of every setting that the rows of a protocol were trained with."""
     found: dict[str, set[str]] = {}
     for row in _own(report):
-        for key, value in _settings(row).items() if stats.protocol_of(row) == protocol else ():
+        for key, value in _settings(row).items() if row.protocol_title == protocol else ():
             found.setdefault(key, set()).add(value)
     return found
 
 
-def tables(document: Entry) -> list[Table]:
+def tables(document: Report) -> list[Table]:
     """Accuracy with a column per set, what each gains over random, its share of full data, and how each two differ."""
-    keys, lines = _lines(document["sets"])
+    keys, lines = _lines(document.sets)
     several = len({test for _, _, test in keys}) > 1
     lead = ["architecture", "protocol", *(["test set"] if several else [])]
 
     def table(title: str, cell: Callable[[Line], TableCell]) -> Table:
         cells = {key: [cell(line) if line else TableCell() for line in lines[key]] for key in keys}
         told = [key for key in keys if any(each.text != "-" for each in cells[key])]
-        names = [report["set"] for report in document["sets"]]
+        names = [report.set for report in document.sets]
         shown = [at for at in range(len(names)) if any(cells[key][at].text != "-" for key in told)]
         body = [[*_lead(key, several), *(cells[key][at] for at in shown)] for key in told]
         return Table(title, [*lead, *(names[at] for at in shown)], len(lead), body)
@@ -135,35 +138,35 @@ def tables(document: Entry) -> list[Table]:
         table("test accuracy in per cent, mean ± standard deviation", _accuracy),
         table("over random real images, in points, with 95% intervals", _over),
         table("share of full data, with 95% intervals", lambda line: share(line.share)),
-        *_pairs(document["differences"], several, lead),
+        *_pairs(document.differences, several, lead),
     ]
     return [each for each in found if each.lines]
 
 
-def panels(document: Entry) -> list[Panel]:
+def panels(document: Report) -> list[Panel]:
     """Per protocol and test set, the accuracy of every set by architecture."""
-    names = [report["set"] for report in document["sets"]]
-    keys, lines = _lines(document["sets"])
+    names = [report.set for report in document.sets]
+    keys, lines = _lines(document.sets)
     several = len({test for _, _, test in keys}) > 1
     found = []
     for protocol, test in dict.fromkeys(key[1:] for key in keys):
         here = [key for key in keys if key[1:] == (protocol, test)]
         series = []
         for number, name in enumerate(names):
-            entries = {key[0]: line.cells["distilled"][0] for key in here if (line := lines[key][number])}
+            entries = {key[0]: line.scores["distilled"][0] for key in here if (line := lines[key][number])}
             series += [Series(name, COLOURS[number % len(COLOURS)], entries)] if entries else []
         found.append(Panel(f"protocol {protocol}{f', {test}' if several else ''}", [key[0] for key in here], series))
     return on_one_axis(found)
 
 
-def _lines(found: Sequence[Entry]) -> tuple[list[Key], dict[Key, list[Line | None]]]:
+def _lines(found: Sequence[Evaluation]) -> tuple[list[Key], dict[Key, list[Line | None]]]:
     """Every line of any set, and what each set has there; test images that differ under one name stand apart."""
     marks = {test for report in found for test in _tests(report)}
     twice = {name for name, _ in marks if sum(other == name for other, _ in marks) > 1}
     every: list[dict[Key, Line]] = []
     for report in found:
         names = {test[0]: _named(test) if test[0] in twice else test[0] for test in sorted(_tests(report))}
-        ours = [line for line in summary.lines(report) if "distilled" in line.cells]
+        ours = [line for line in summary.lines(report) if "distilled" in line.scores]
         every.append({(line.arch, line.protocol, names[line.test_set]): line for line in ours})
     keys = sorted({key for lines in every for key in lines})
     return keys, {key: [lines.get(key) for lines in every] for key in keys}
@@ -174,46 +177,46 @@ def _lead(key: Key, several: bool) -> list[TableCell]:
 
 
 def _accuracy(line: Line) -> TableCell:
-    entries = line.cells["distilled"]
-    return TableCell(" / ".join(map(accuracy, entries)), entries[0]["mean"])
+    entries = line.scores["distilled"]
+    return TableCell(" / ".join(map(accuracy, entries)), entries[0].mean)
 
 
 def _over(line: Line) -> TableCell:
     entry = line.over.get("random")
-    return TableCell(difference(entry), entry["mean"]) if entry else TableCell()
+    return TableCell(difference(entry), entry.mean) if entry else TableCell()
 
 
-def _pairs(differences: Sequence[Entry], several: bool, lead: Sequence[str]) -> list[Table]:
+def _pairs(differences: Sequence[Difference], several: bool, lead: Sequence[str]) -> list[Table]:
     """Whether two sets differ, line by line: a table per pair."""
     verdicts = {True: "yes", False: "not shown", None: "no interval"}
     heads = [*lead, "points", "n", "they differ"]
     found: dict[tuple[str, str], list[list[TableCell]]] = {}
     for entry in differences:
-        names = _lead((entry["arch"], entry["protocol"], entry["test_set"]), several)
-        verdict = verdicts[entry["differs"]] + ("" if entry["same_settings"] else ", other protocol")
-        told = [TableCell(difference(entry), entry["mean"]), TableCell(str(entry["n"]), entry["n"]), TableCell(verdict)]
-        found.setdefault((entry["a"], entry["b"]), []).append([*names, *told])
+        names = _lead((entry.arch, entry.protocol, entry.test_set), several)
+        verdict = verdicts[entry.differs] + ("" if entry.same_settings else ", other protocol")
+        told = [TableCell(difference(entry), entry.mean), TableCell(str(entry.n), entry.n), TableCell(verdict)]
+        found.setdefault((entry.a, entry.b), []).append([*names, *told])
     title = "how {} differs from {}: in points, paired by seed, with 95% intervals"
     return [Table(title.format(*pair), heads, len(lead), lines) for pair, lines in found.items()]
 
 
-def sentences(document: Entry) -> list[str]:
+def sentences(document: Report) -> list[str]:
     """Warnings first, then what every set says of itself, its name before it."""
-    said = [f"Warning: {text}" for text in document["warnings"]]
-    every = [text for report in document["sets"] for text in _named_sentences(report)]
-    notes = [text for text in NOTES if any(text in summary.sentences(report) for report in document["sets"])]
-    return [*said, *every, *notes, *([PAIRS] if document["differences"] else [])]
+    said = [f"Warning: {text}" for text in document.warnings]
+    every = [text for report in document.sets for text in _named_sentences(report)]
+    notes = [text for text in NOTES if any(text in summary.sentences(report) for report in document.sets)]
+    return [*said, *every, *notes, *([PAIRS] if document.differences else [])]
 
 
-def _named_sentences(report: Entry) -> list[str]:
-    return [f"{report['set']}: {text}" for text in summary.sentences(report) if text not in NOTES]
+def _named_sentences(report: Evaluation) -> list[str]:
+    return [f"{report.set}: {text}" for text in summary.sentences(report) if text not in NOTES]
 
 
-def show(document: Entry) -> None:
+def show(document: Report) -> None:
     """Print a document for people; one set alone as its own report."""
-    if len(document["sets"]) == 1:
-        (report,) = document["sets"]
+    if len(document.sets) == 1:
+        (report,) = document.sets
         printing.show([printing.of_report(report, brief=True)], summary.sentences(report), first=verdicts.above(report))
     else:
-        told = [f"{report['set']}: {text}" for report in document["sets"] for text in verdicts.above(report)]
+        told = [f"{report.set}: {text}" for report in document.sets for text in verdicts.above(report)]
         printing.show(tables(document), sentences(document), first=told)

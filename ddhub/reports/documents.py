@@ -73,7 +73,7 @@ class RankFidelity(Document):
     data: str = Field(description="`distilled` or a baseline.")
     archs: list[str] = Field(description="Architectures that were ranked.")
     tau: float = Field(description="Kendall's tau-b.")
-    ci95: tuple[float | None, float | None] = Field(description="95% interval by a bootstrap over the rows.")
+    ci95: Interval | None = Field(description="95% interval by a bootstrap over the rows. null where an n is 1.")
     n: int = Field(description="Fewest trainings of an architecture.")
 
 
@@ -85,6 +85,9 @@ class DDRanking(Document):
     test_set: str = Field(description="What people call the test images.")
     lrs: float | None = Field(description="Label-robust score. 0.269 is no lead and no loss.")
     ars: float | None = Field(description="Augmentation-robust score. 0.269 is no lead and no loss.")
+    hlr: float | None = Field(description="Full data's accuracy less that of the set with hard labels.")
+    ior: float | None = Field(description="Lead of the set over random real images.")
+    lead_unaugmented: float | None = Field(description="The same lead without augmentation.")
 
 
 class Evaluation(Document):
@@ -112,9 +115,8 @@ class Evaluation(Document):
     def _repr_html_(self) -> str:
         from ddhub.reports import summary, tables
 
-        document = self.to_dict()
-        said = "".join(f"<li>{html.escape(tables.oneline(text))}</li>" for text in summary.sentences(document))
-        return f"{tables.html_table(tables.of_report(document, brief=True))}<ul>{said}</ul>"
+        said = "".join(f"<li>{html.escape(tables.oneline(text))}</li>" for text in summary.sentences(self))
+        return f"{tables.html_table(tables.of_report(self, brief=True))}<ul>{said}</ul>"
 
 
 class Push(Document):
@@ -150,6 +152,5 @@ class Report(Document):
 
         if len(self.sets) == 1:
             return self.sets[0]._repr_html_()
-        document = self.to_dict()
-        said = "".join(f"<li>{html.escape(tables.oneline(text))}</li>" for text in compare.sentences(document))
-        return f"{''.join(map(tables.html_table, compare.tables(document)))}<ul>{said}</ul>"
+        said = "".join(f"<li>{html.escape(tables.oneline(text))}</li>" for text in compare.sentences(self))
+        return f"{''.join(map(tables.html_table, compare.tables(self)))}<ul>{said}</ul>"

@@ -17,6 +17,7 @@ from ddhub import __version__
 from ddhub.artifact import folder as folders
 from ddhub.base import files
 from ddhub.reports import charts, compare, pictures, summary, tables, verdicts
+from ddhub.reports.documents import Evaluation, Report
 
 CHARTS = {
     "accuracy": "Accuracy by architecture, with 95% intervals; none where n is 1",
@@ -25,7 +26,7 @@ CHARTS = {
 CHARTED = 8  # sets whose own charts are drawn, which is most of the work; all are in the overview and in tables
 
 
-def write(document: dict[str, Any], path: Path, places: Mapping[str, Path]) -> None:
+def write(document: Report, path: Path, places: Mapping[str, Path]) -> None:
     """Write the page of a document of compare.build.
 
     Args:
@@ -35,15 +36,15 @@ def write(document: dict[str, Any], path: Path, places: Mapping[str, Path]) -> N
     files.write_bytes(path, render(document, shown).encode())
 
 
-def render(document: dict[str, Any], shown: Mapping[str, list[pictures.Pictured]] | None = None) -> str:
+def render(document: Report, shown: Mapping[str, list[pictures.Pictured]] | None = None) -> str:
     """The page of a document of compare.build: a section per set, and before them all of them side by side.
 
     Args:
         shown: images of sets, by their names in the document.
     """
     style, script = (_shipped(f"report.{kind}") for kind in ("css", "js"))
-    found = document["sets"]
-    names = " and ".join(each["set"] for each in found) if len(found) < 3 else f"{len(found)} distilled sets"
+    found = document.sets
+    names = " and ".join(each.set for each in found) if len(found) < 3 else f"{len(found)} distilled sets"
     return _template().render(
         title=f"ddhub report: {names}",
         version=__version__,
@@ -51,7 +52,7 @@ def render(document: dict[str, Any], shown: Mapping[str, list[pictures.Pictured]
         script=Markup(script),
         style_hash=_hash(style),
         script_hash=_hash(script),
-        warnings=document["warnings"],
+        warnings=document.warnings,
         together=compare.tables(document) if len(found) > 1 else [],
         pairs=compare.PAIRS,
         overview=_drawn("sets", charts.draw_accuracy, compare.panels(document)) if len(found) > 1 else [],
@@ -93,26 +94,26 @@ def _drawn(salt: str, draw: Callable[..., None], panels: Sequence[charts.Panel])
     return [Markup(charts.svg(draw, panel, f"{salt} {number}")) for number, panel in enumerate(panels)]
 
 
-def _sections(found: Sequence[dict[str, Any]], shown: Mapping[str, list[pictures.Pictured]]) -> list[dict[str, Any]]:
+def _sections(found: Sequence[Evaluation], shown: Mapping[str, list[pictures.Pictured]]) -> list[dict[str, Any]]:
     """Of each set what it says, its images, its table, its charts; charts of one kind share one axis of accuracy."""
     drawn = _charts(found)
     return [
         {
-            "name": each["set"],
+            "name": each.set,
             "verdict": verdicts.first(each),
             "warnings": verdicts.warnings(each),
-            "pictures": shown.get(each["set"], []),
+            "pictures": shown.get(each.set, []),
             "table": tables.of_report(each),
             "sentences": summary.sentences(each),
             "charts": [{"title": CHARTS[name], "panels": panels[number]} for name, panels in drawn if panels[number]],
-            "rows": len(each["rows"]),
-            "hardware": ", ".join(sorted({str(row["hardware"]) for row in each["rows"] if row.get("hardware")})),
+            "rows": len(each.rows),
+            "hardware": ", ".join(sorted({row.hardware for row in each.rows if row.hardware})),
         }
         for number, each in enumerate(found)
     ]
 
 
-def _charts(found: Sequence[dict[str, Any]]) -> list[tuple[str, list[list[Markup]]]]:
+def _charts(found: Sequence[Evaluation]) -> list[tuple[str, list[list[Markup]]]]:
     """By kind of chart, the drawn panels of every set; of those beyond CHARTED, none."""
     kinds = [charts.charts(each) for each in found[:CHARTED]]
     drawn = []

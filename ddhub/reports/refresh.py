@@ -6,7 +6,7 @@ from ddhub.artifact.file_names import CARD, CROISSANT, RECIPE, REPORT
 from ddhub.artifact.manifest import Manifest
 from ddhub.base import files, strict_yaml
 from ddhub.reports import summary as summaries
-from ddhub.reports.summary import Entry
+from ddhub.reports.documents import Evaluation
 
 
 def write(folder: Path) -> None:
@@ -23,7 +23,7 @@ def write(folder: Path) -> None:
     files.write_bytes(folder / CARD, card_of(found.manifest, folder, summary))
 
 
-def card_of(record: Manifest, folder: Path, summary: Entry) -> bytes:
+def card_of(record: Manifest, folder: Path, summary: Evaluation) -> bytes:
     """The card's text, from a manifest, the report of its rows and what lies in its folder."""
     from ddhub.reports import card
 

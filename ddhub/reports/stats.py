@@ -8,45 +8,44 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ddhub.base import files
+from ddhub.evaluation.results import Row
+from ddhub.reports.documents import DDRanking, Difference, Moments, RankFidelity, Recovery, Score
 
 LEVEL = 0.975  # quantile of a two-sided 95% interval
 MOST_RANKED = 300  # architectures; every pair of them is compared in every resample
 RESAMPLES = 2000  # of the bootstrap behind the interval of Kendall's tau
 SCORE_WEIGHT = 0.5  # DD-Ranking's default weight of each of its two components
 
-Row = dict[str, Any]
 
-
-def summarise(rows: Sequence[Row]) -> list[Row]:
-    """Mean, sample standard deviation, n and 95% interval (Student's t) per architecture, protocol, data, test.
+def summarise(rows: Sequence[Row]) -> list[Score]:
+    """Mean, sample standard deviation, n and 95% interval (Student's t) per architecture, protocol, data and test set.
 
     A protocol that the user changed is one of its own, named with its changes: `native epochs=50`.
     """
     groups: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
         # Rows of other settings are never averaged together, whatever they are called.
-        settings = files.digest([row.get(name) for name in ("settings", "family", "protocol_version", "weights")])
-        key = (row["arch"], protocol_of(row), row["data"], row["test_set"], row["test"], settings)
+        settings = files.digest([row.content.get(key) for key in ("settings", "family", "protocol_version", "weights")])
+        key = (row.arch, row.protocol_title, row.data, row.test_set, row.test, settings)
         groups.setdefault(key, []).append(row)
-    named = ("arch", "protocol", "data", "test_set")
-    return [{**dict(zip(named, key, strict=False)), **_scores(here)} for key, here in groups.items()]
+    return [_score(here) for here in groups.values()]
 
 
-def _scores(rows: Sequence[Row]) -> Row:
-    """Moments of the accuracies of rows, and of those on corrupted images where there are any."""
-    corrupted = [row["corrupted"]["mean"] for row in rows if row.get("corrupted")]
-    found = _moments([row["top1"] for row in rows])
-    return {**found, "corrupted": _moments(corrupted)} if corrupted else found
+def _score(rows: Sequence[Row]) -> Score:
+    """The mean accuracy of rows that are alike but for seeds, and that on corrupted images where there is any."""
+    first, corrupted = rows[0], [row.corrupted.mean for row in rows if row.corrupted is not None]
+    also: dict[str, Any] = {"corrupted": moments(corrupted)} if corrupted else {}
+    return Score(
+        arch=first.arch,
+        protocol=first.protocol_title,
+        data=first.data,
+        test_set=first.test_set,
+        **dict(moments([row.top1 for row in rows])),
+        **also,
+    )
 
 
-def protocol_of(row: Row) -> str:
-    """A row's protocol with the user's changes."""
-    if row["data"] == "full":
-        return str(row["protocol"])
-    return " ".join([row["protocol"], *row.get("overrides", [])])
-
-
-def compare(rows: Sequence[Row], a: str = "distilled", b: str = "random") -> list[Row]:
+def compare(rows: Sequence[Row], a: str = "distilled", b: str = "random") -> list[Difference]:
     """How the accuracy of data `a` differs from that of data `b`, per architecture, protocol and test set.
 
     Rows are paired by seed. A seed gives both the same initial weights and order of augmentation, so their difference
@@ -54,67 +53,72 @@ def compare(rows: Sequence[Row], a: str = "distilled", b: str = "random") -> lis
     where there are fewer than two pairs. `disjoint` says whether the 95% intervals of both means do not touch.
     """
     found = []
-    places: dict[tuple[str, str, Any], list[Row]] = {}
+    places: dict[tuple[str, str, str], list[Row]] = {}
     for row in rows:
-        places.setdefault((row["arch"], protocol_of(row), row["test_set"]), []).append(row)
+        places.setdefault((row.arch, row.protocol_title, row.test_set), []).append(row)
     for (arch, protocol, test_set), here in places.items():
-        ours, theirs = ({r["seed"]: r["top1"] for r in here if r["data"] == data} for data in (a, b))
+        ours, theirs = ({row.seed: row.top1 for row in here if row.data == data} for data in (a, b))
         pairs = [ours[seed] - theirs[seed] for seed in sorted(set(ours) & set(theirs))]
         if not pairs:
             continue
-        moments = _moments(pairs)
-        interval = moments["ci95"]
+        difference = moments(pairs)
+        interval = difference.ci95
         differs = None if interval is None else not interval[0] <= 0 <= interval[1]
-        first, second = _moments(list(ours.values()))["ci95"], _moments(list(theirs.values()))["ci95"]
+        first, second = moments(list(ours.values())).ci95, moments(list(theirs.values())).ci95
         disjoint = None if first is None or second is None else first[0] > second[1] or second[0] > first[1]
-        where = {"arch": arch, "protocol": protocol, "test_set": test_set, "a": a, "b": b}
-        found.append({**where, **moments, "differs": differs, "disjoint": disjoint})
+        where: dict[str, Any] = {"arch": arch, "protocol": protocol, "test_set": test_set, "a": a, "b": b}
+        found.append(Difference(**where, **dict(difference), differs=differs, disjoint=disjoint))
     return found
 
 
-def _moments(values: Sequence[float]) -> Row:
-    """`mean`, `std`, `n`, `ci95`; the last but n are None for a single value."""
+def moments(values: Sequence[float]) -> Moments:
+    """Mean, sample standard deviation, n and Student's 95% interval of the mean; a single value has no interval."""
     from scipy import special
 
     n, mean = len(values), sum(values) / len(values)
     if n == 1:
-        return {"mean": mean, "std": None, "n": 1, "ci95": None}
+        return Moments(mean=mean, std=None, n=1, ci95=None)
     std = math.sqrt(sum((value - mean) ** 2 for value in values) / (n - 1))
     half = float(special.stdtrit(n - 1, LEVEL)) * std / math.sqrt(n)
-    return {"mean": mean, "std": std, "n": n, "ci95": [mean - half, mean + half]}
+    return Moments(mean=mean, std=std, n=n, ci95=(mean - half, mean + half))
 
 
-def recovery(rows: Sequence[Row], data: str = "distilled") -> list[Row]:
+def recovery(rows: Sequence[Row], data: str = "distilled") -> list[Recovery]:
     """Share of the full-data accuracy per architecture and protocol, with a 95% interval (delta method).
 
     The interval takes both means as independent; None where either has a single row.
     """
     from scipy import special
 
-    summary = summarise(rows)
-    full = {(entry["arch"], entry["test_set"]): entry for entry in summary if entry["data"] == "full"}
+    scores = summarise(rows)
+    full = {(score.arch, score.test_set): score for score in scores if score.data == "full"}
     found = []
-    for entry in summary:
-        whole = full.get((entry["arch"], entry["test_set"]))
-        if entry["data"] != data or whole is None or whole["mean"] == 0:
+    for score in scores:
+        whole = full.get((score.arch, score.test_set))
+        if score.data != data or whole is None or whole.mean == 0:
             continue
-        share, interval = entry["mean"] / whole["mean"], None
-        if entry["std"] is not None and whole["std"] is not None:
-            errors = [(e["std"] / e["mean"]) ** 2 / e["n"] for e in (entry, whole) if e["mean"] > 0]
-            freedom = min(entry["n"], whole["n"]) - 1
+        share, interval = score.mean / whole.mean, None
+        if score.std is not None and whole.std is not None:
+            errors = [((e.std or 0.0) / e.mean) ** 2 / e.n for e in (score, whole) if e.mean > 0]
+            freedom = min(score.n, whole.n) - 1
             half = share * math.sqrt(sum(errors)) * float(special.stdtrit(freedom, LEVEL))
-            interval = [share - half, share + half]
-        where = {name: entry[name] for name in ("arch", "protocol", "test_set")}
-        found.append({**where, "data": data, "share": share, "ci95": interval, "n": [entry["n"], whole["n"]]})
+            interval = (share - half, share + half)
+        where: dict[str, Any] = {name: getattr(score, name) for name in ("arch", "protocol", "test_set")}
+        found.append(Recovery(**where, data=data, share=share, ci95=interval, n=(score.n, whole.n)))
     return found
 
 
-def rank_fidelity(rows: Sequence[Row], protocol: str, data: str = "distilled", seed: int = 0) -> Row | None:
+def rank_fidelity(
+    rows: Sequence[Row], protocol: str, test_set: str, data: str = "distilled", seed: int = 0
+) -> RankFidelity | None:
     """Kendall's tau-b between architectures ranked by accuracy on a set and on full data; None below 3 and above 300.
 
     The interval resamples each architecture's rows (percentile bootstrap); it says how sure the two rankings are for
     these architectures, nothing of others. It is None where an architecture has a single row, which resampling cannot
     vary. The whole is None too where either ranking is one big tie.
+
+    Args:
+        rows: all of them tested on `test_set`.
     """
     import numpy as np
 
@@ -136,8 +140,9 @@ def rank_fidelity(rows: Sequence[Row], protocol: str, data: str = "distilled", s
     drawn = np.concatenate([_kendall(first[part], second[part]) for part in parts])
     drawn = drawn[~np.isnan(drawn)]
     n = min(len(values[arch]) for values in (ours, full) for arch in archs)
-    interval = [float(np.quantile(drawn, q)) for q in (1 - LEVEL, LEVEL)] if n > 1 and len(drawn) else None
-    return {"protocol": protocol, "data": data, "archs": archs, "tau": tau, "ci95": interval, "n": n}
+    known = n > 1 and len(drawn) > 0
+    interval = (float(np.quantile(drawn, 1 - LEVEL)), float(np.quantile(drawn, LEVEL))) if known else None
+    return RankFidelity(protocol=protocol, test_set=test_set, data=data, archs=archs, tau=tau, ci95=interval, n=n)
 
 
 def _kendall(a: Any, b: Any) -> Any:
@@ -153,21 +158,25 @@ def _kendall(a: Any, b: Any) -> Any:
 def _by_arch(rows: Iterable[Row], data: str, protocol: str | None) -> dict[str, list[float]]:
     found: dict[str, list[float]] = {}
     for row in rows:
-        if row["data"] == data and protocol in (None, protocol_of(row)):
-            found.setdefault(row["arch"], []).append(row["top1"])
+        if row.data == data and protocol in (None, row.protocol_title):
+            found.setdefault(row.arch, []).append(row.top1)
     return found
 
 
-def dd_ranking(rows: Sequence[Row], arch: str, protocol: str = "native") -> Row:
+def dd_ranking(rows: Sequence[Row], arch: str, test_set: str, protocol: str = "native") -> DDRanking:
     """DD-Ranking's label-robust and augmentation-robust scores from fractions, each with its components.
 
     HLR is how far hard labels fall behind full data: smaller is better. IOR is how far the set's own protocol is ahead
     of random images. LRS weighs the two against each other. ARS averages the lead over random images with augmentation
     and without. Both scores are mapped by (e^x - e^-1) / (e - e^-1): 0.269 is no lead and no loss
     (github.com/NUS-HPC-AI-Lab/DD-Ranking).
-    A score is None where a component was not run. Rates here are the protocols', not chosen on test data.
+    A score is None where a component was not run. Learning rates are the protocols', not chosen on test data.
+
+    Args:
+        rows: all of them tested on `test_set`.
     """
-    means = {(e["protocol"], e["data"]): e["mean"] for e in summarise([row for row in rows if row["arch"] == arch])}
+    scores = summarise([row for row in rows if row.arch == arch])
+    means = {(score.protocol, score.data): score.mean for score in scores}
     full = means.get(("full", "full"))
 
     def lead(name: str) -> float | None:
@@ -179,8 +188,16 @@ def dd_ranking(rows: Sequence[Row], arch: str, protocol: str = "native") -> Row:
     ior, bare = lead(protocol), lead("unaugmented")
     alpha = None if hlr is None or ior is None else SCORE_WEIGHT * ior - (1 - SCORE_WEIGHT) * hlr
     beta = None if ior is None or bare is None else SCORE_WEIGHT * ior + (1 - SCORE_WEIGHT) * bare
-    components = {"hlr": hlr, "ior": ior, "lead_unaugmented": bare}
-    return {"arch": arch, "protocol": protocol, "lrs": _mapped(alpha), "ars": _mapped(beta), **components}
+    return DDRanking(
+        arch=arch,
+        protocol=protocol,
+        test_set=test_set,
+        lrs=_mapped(alpha),
+        ars=_mapped(beta),
+        hlr=hlr,
+        ior=ior,
+        lead_unaugmented=bare,
+    )
 
 
 def _mapped(value: float | None) -> float | None:

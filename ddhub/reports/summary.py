@@ -1,6 +1,5 @@
 """From rows to report.json, and what it says: one line per architecture, protocol and test set, and sentences."""
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,11 +9,13 @@ from typing import Any
 from ddhub.artifact import manifest
 from ddhub.artifact.manifest import Manifest
 from ddhub.base import files, strict_json
+from ddhub.base.document import Document
 from ddhub.evaluation import results
 from ddhub.evaluation.probe.outcome import Outcome
+from ddhub.evaluation.results import Row
 from ddhub.reports import stats
+from ddhub.reports.documents import DDRanking, Difference, Evaluation, RankFidelity, Recovery, Score
 
-Entry = dict[str, Any]
 # What was trained on, in the order of columns, and what people call it.
 DATA = {
     "distilled": "distilled",
@@ -49,72 +50,80 @@ class Line:
     arch: str
     protocol: str  # `-` where there is full data alone
     test_set: str
-    cells: dict[str, list[Entry]]  # by data; several entries where rows of other settings go by the same name
-    over: dict[str, Entry]  # paired comparisons with baselines, by baseline
-    share: Entry | None  # of the full data's accuracy
+    scores: dict[str, list[Score]]  # by data; several where rows of other settings go by the same name
+    over: dict[str, Difference]  # paired comparisons with baselines, by baseline
+    share: Recovery | None  # of the full data's accuracy
 
 
-def build(name: str, rows: Sequence[Entry]) -> Entry:
-    """The content of report.json: rows, their summary, and what compares them; what has nothing to say is left out."""
-    ordered = sorted(rows, key=lambda r: (r["arch"], r["protocol"], r["data"], r["seed"]))
-    summary = stats.summarise(ordered)
-    clear = _clear(ordered, summary)
-    present = {row["data"] for row in clear}
-    by_test = {test: [row for row in clear if row["test_set"] == test] for test in dict.fromkeys(map(_test, clear))}
-    found = {
-        "comparisons": [entry for data in REAL if data in present for entry in stats.compare(clear, b=data)],
+def build(name: str, rows: Sequence[Row]) -> Evaluation:
+    """The report of a set: rows, their summary, and what compares them; what has nothing to say is left out."""
+    ordered = sorted(rows, key=lambda row: (row.arch, row.protocol, row.data, row.seed))
+    scores = stats.summarise(ordered)
+    clear = _clear(ordered, scores)
+    present = {row.data for row in clear}
+    by_test: dict[str, list[Row]] = {}
+    for row in clear:
+        by_test.setdefault(row.test_set, []).append(row)
+    found: dict[str, Sequence[Document]] = {
+        "comparisons": [each for data in REAL if data in present for each in stats.compare(clear, b=data)],
         "recovery": stats.recovery(clear),
-        "rank_fidelity": [entry for test, here in by_test.items() for entry in _fidelity(test, here)],
-        "dd_ranking": [entry for test, here in by_test.items() for entry in _scores(test, here)],
+        "rank_fidelity": [each for test, here in by_test.items() for each in _fidelity(test, here)],
+        "dd_ranking": [each for test, here in by_test.items() for each in _scores(test, here)],
     }
-    told = {key: value for key, value in found.items() if value}
-    return {"format": results.FORMAT, "set": name, "rows": ordered, "summary": summary, **told}
+    told: dict[str, Any] = {key: value for key, value in found.items() if value}
+    return Evaluation(format=results.FORMAT, set=name, rows=ordered, summary=scores, **told)
 
 
-def _test(row: Entry) -> str:
-    return str(row["test_set"])
-
-
-def _clear(rows: Sequence[Entry], summary: Sequence[Entry]) -> list[Entry]:
+def _clear(rows: Sequence[Row], scores: Sequence[Score]) -> list[Row]:
     """The rows whose names say what they are: not those of several settings, or test images, under one name."""
-    counts = Counter((e["arch"], e["protocol"], e["data"], e["test_set"]) for e in summary)
-    return [r for r in rows if counts[r["arch"], stats.protocol_of(r), r["data"], r["test_set"]] == 1]
+    counts = Counter((score.arch, score.protocol, score.data, score.test_set) for score in scores)
+    return [row for row in rows if counts[row.arch, row.protocol_title, row.data, row.test_set] == 1]
 
 
-def _fidelity(test_set: str, rows: Sequence[Entry]) -> Iterator[Entry]:
+def _fidelity(test_set: str, rows: Sequence[Row]) -> Iterator[RankFidelity]:
     """Per protocol, whether the set ranks architectures as full data does."""
-    for protocol in dict.fromkeys(stats.protocol_of(row) for row in rows if row["data"] == "distilled"):
-        entry = stats.rank_fidelity(rows, protocol)
-        if entry is not None:
-            yield {**entry, "test_set": test_set}
+    for protocol in dict.fromkeys(row.protocol_title for row in rows if row.data == "distilled"):
+        found = stats.rank_fidelity(rows, protocol, test_set)
+        if found is not None:
+            yield found
 
 
-def _scores(test_set: str, rows: Sequence[Entry]) -> Iterator[Entry]:
+def _scores(test_set: str, rows: Sequence[Row]) -> Iterator[DDRanking]:
     """Per architecture, DD-Ranking's scores where one can be told."""
-    for arch in dict.fromkeys(row["arch"] for row in rows):
-        entry = stats.dd_ranking(rows, arch)
-        if entry["lrs"] is not None or entry["ars"] is not None:
-            yield {**entry, "test_set": test_set}
+    for arch in dict.fromkeys(row.arch for row in rows):
+        found = stats.dd_ranking(rows, arch, test_set)
+        if found.lrs is not None or found.ars is not None:
+            yield found
 
 
-def save(record: Manifest, rows_folder: Path, path: Path) -> Entry:
+def save(record: Manifest, rows_folder: Path, path: Path) -> Evaluation:
     """Write the report of every kept row of a set to `path`, with what a probe of it found beside it; return it."""
-    report = build(record.name, results.of(record, rows_folder))
-    probed = _probed(record, path.with_name("probe.json"))
-    if probed is not None:
-        report["probe"] = probed
-    files.write_json(path, report)
+    report = with_probe(build(record.name, results.of(record, rows_folder)), _probed(record, path))
+    files.write_json(path, content(report))
     return report
 
 
-def _probed(record: Manifest, path: Path) -> Entry | None:
-    """What `ddhub/evaluation/probe/check.py` wrote of this very payload."""
-    found = strict_json.known(path)
-    outcome = Outcome.kept(found) if found.get("payload") == manifest.identity(record.files) else None
-    return None if outcome is None else outcome.content()
+def with_probe(report: Evaluation, outcome: Outcome | None) -> Evaluation:
+    """The report with what a probe found, all keys of it."""
+    return report if outcome is None else report.model_copy(update={"probe": Outcome(**outcome.content())})
 
 
-def agrees(kept: Any, built: Entry) -> bool:
+def _probed(record: Manifest, path: Path) -> Outcome | None:
+    """What `ddhub/evaluation/probe/check.py` wrote of this very payload beside a report."""
+    found = strict_json.known(path.with_name("probe.json"))
+    return Outcome.kept(found) if found.get("payload") == manifest.identity(record.files) else None
+
+
+def content(report: Evaluation) -> dict[str, Any]:
+    """The content of report.json: rows as their own files have them, and `test_set` where format 1 has it."""
+    found = report.to_dict() | {"rows": [row.content for row in report.rows]}
+    for key in ("rank_fidelity", "dd_ranking"):
+        for entry in found.get(key, []):
+            entry["test_set"] = entry.pop("test_set")  # stands last
+    return found
+
+
+def agrees(kept: Any, built: Evaluation) -> bool:
     """Whether a report.json is that of its rows: numbers may differ in their last digits between machines.
 
     Intervals of rank fidelity are drawn, and another numpy may draw otherwise: those are not compared. Nor is what a
@@ -122,10 +131,10 @@ def agrees(kept: Any, built: Entry) -> bool:
     """
     if isinstance(kept, dict):
         kept = {key: value for key, value in kept.items() if key != "probe"}
-    return isinstance(kept, dict) and _alike(_undrawn(kept), _undrawn(json.loads(json.dumps(built))))
+    return isinstance(kept, dict) and _alike(_undrawn(kept), _undrawn(content(built)))
 
 
-def _undrawn(report: Entry) -> Entry:
+def _undrawn(report: dict[str, Any]) -> dict[str, Any]:
     entries = report.get("rank_fidelity")
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         return report
@@ -142,38 +151,37 @@ def _alike(a: Any, b: Any) -> bool:
     return type(a) is type(b) and bool(a == b)
 
 
-def lines(report: Entry) -> list[Line]:
+def lines(report: Evaluation) -> list[Line]:
     """The table: full data stands on every line of its architecture and test set, or on one of its own."""
-    groups: dict[tuple[str, str, str], dict[str, list[Entry]]] = {}
-    full: dict[tuple[str, str], list[Entry]] = {}
-    for entry in report["summary"]:
-        if entry["data"] == "full":
-            full.setdefault((entry["arch"], entry["test_set"]), []).append(entry)
+    groups: dict[tuple[str, str, str], dict[str, list[Score]]] = {}
+    full: dict[tuple[str, str], list[Score]] = {}
+    for score in report.summary:
+        if score.data == "full":
+            full.setdefault((score.arch, score.test_set), []).append(score)
         else:
-            key = (entry["arch"], entry["protocol"], entry["test_set"])
-            groups.setdefault(key, {}).setdefault(entry["data"], []).append(entry)
+            groups.setdefault(_place(score), {}).setdefault(score.data, []).append(score)
     for arch, test_set in full:
-        if not any((key[0], key[2]) == (arch, test_set) for key in groups):
+        if not any((place[0], place[2]) == (arch, test_set) for place in groups):
             groups[arch, "-", test_set] = {}
     found = []
-    for key, cells in groups.items():
-        whole = full.get((key[0], key[2]))
-        over = {e["b"]: e for e in report.get("comparisons", []) if _key(e) == key}
-        share = next((e for e in report.get("recovery", []) if _key(e) == key), None)
-        found.append(Line(*key, {**cells, **({"full": whole} if whole else {})}, over, share))
+    for place, scores in groups.items():
+        whole = full.get((place[0], place[2]))
+        over = {each.b: each for each in report.comparisons if _place(each) == place}
+        share = next((each for each in report.recovery if _place(each) == place), None)
+        found.append(Line(*place, {**scores, **({"full": whole} if whole else {})}, over, share))
     return found
 
 
-def _key(entry: Entry) -> tuple[str, str, str]:
-    return entry["arch"], entry["protocol"], entry["test_set"]
+def _place(entry: Score | Difference | Recovery) -> tuple[str, str, str]:
+    return entry.arch, entry.protocol, entry.test_set
 
 
-def sentences(report: Entry) -> list[str]:
+def sentences(report: Evaluation) -> list[str]:
     """What the table says, in words: where the set is above random with disjoint intervals and where it is not."""
     every = lines(report)
-    ours = [line for line in every if "distilled" in line.cells]
+    ours = [line for line in every if "distilled" in line.scores]
     several = len({line.test_set for line in every}) > 1
-    present = {data for line in ours for data in line.cells}
+    present = {data for line in ours for data in line.scores}
     said = []
     if ours and "random" not in present:
         said.append("Random real images were not run: nothing here says what distilling adds to picking images.")
@@ -181,18 +189,18 @@ def sentences(report: Entry) -> list[str]:
         here = [line for line in ours if (line.protocol, line.test_set) == (protocol, test_set)]
         said.append(f"{_under(protocol, test_set, several)}, {_claim(here, 'random', [line.arch for line in here])}")
     said += [_against(ours, data, several) for data in REAL[1:] if data in present]
-    said += [_ranked(entry, several) for entry in report.get("rank_fidelity", [])]
-    said += _scored(report.get("dd_ranking", []), several)
-    said += corrupted(report["rows"])
-    if not any(entry["ci95"] for entry in report["summary"]):
+    said += [_ranked(entry, several) for entry in report.rank_fidelity]
+    said += _scored(report.dd_ranking, several)
+    said += corrupted(report.rows)
+    if not any(score.ci95 for score in report.summary):
         return said
-    few = any(entry["n"] == 2 for entry in report["summary"])
+    few = any(score.n == 2 for score in report.summary)
     return [*said, *([FEW] if few else []), NOTE]
 
 
-def corrupted(rows: Sequence[Entry]) -> list[str]:
+def corrupted(rows: Sequence[Row]) -> list[str]:
     """What the columns of corrupted images mean, where there are any."""
-    severities = sorted({row["corrupted"]["severity"] for row in rows if row.get("corrupted")})
+    severities = sorted({row.corrupted.severity for row in rows if row.corrupted is not None})
     if not severities:
         return []
     said = "Corrupted: mean accuracy on test images with noise, blur, less contrast, more brightness, pixelate and JPEG"
@@ -205,12 +213,13 @@ def _under(protocol: str, test_set: str, several: bool) -> str:
 
 def _against(ours: Sequence[Line], data: str, several: bool) -> str:
     """The claim for another baseline over all protocols; where they are many, as counts."""
-    tried = [line for line in ours if data in line.cells]
+    tried = [line for line in ours if data in line.scores]
     if len({(line.protocol, line.test_set) for line in tried}) == 1:
         where = _under(tried[0].protocol, tried[0].test_set, several)
         return f"{where}, {_claim(tried, data, [line.arch for line in tried])}"
     above = [line for line in tried if why_not(line, data) is None]
-    below = [line for line in tried if (line.over.get(data) or {}).get("disjoint") and line not in above]
+    apart = [line for line in tried if data in line.over and line.over[data].disjoint]
+    below = [line for line in apart if line not in above]
     return (
         f"Distilled is above {TITLES.get(data, DATA[data])} with disjoint 95% intervals on {len(above)} of "
         f"{len(tried)} lines, below with disjoint ones on {len(below)}; on the others they overlap or are missing."
@@ -231,36 +240,36 @@ def _claim(here: Sequence[Line], data: str, places: Sequence[str]) -> str:
 
 def why_not(line: Line, data: str) -> str | None:
     """Why a line does not show the set above a baseline with disjoint 95% intervals; None where it does."""
-    if data not in line.cells:
+    if data not in line.scores:
         return f"{TITLES.get(data, DATA[data])} not run"
-    if len(line.cells["distilled"]) > 1 or len(line.cells[data]) > 1:
+    if len(line.scores["distilled"]) > 1 or len(line.scores[data]) > 1:
         return "rows of several settings under one name"
     entry = line.over.get(data)
     if entry is None:
         return "no seed in common"
-    apart = f"n={entry['n']}, {abs(100 * entry['mean']):.1f} points {'above' if entry['mean'] > 0 else 'below'}"
-    if entry["disjoint"] is None:
+    apart = f"n={entry.n}, {abs(100 * entry.mean):.1f} points {'above' if entry.mean > 0 else 'below'}"
+    if entry.disjoint is None:
         return f"{apart}, no interval"
-    if entry["disjoint"]:
-        return None if entry["mean"] > 0 else f"{apart}, intervals disjoint"
+    if entry.disjoint:
+        return None if entry.mean > 0 else f"{apart}, intervals disjoint"
     return f"{apart}, intervals overlap"
 
 
-def _ranked(entry: Entry, several: bool) -> str:
-    bounds = entry["ci95"]
+def _ranked(entry: RankFidelity, several: bool) -> str:
+    bounds = entry.ci95
     sure = "" if bounds is None else f"95% interval {bounds[0]:.2f} to {bounds[1]:.2f}, "
     return (
-        f"{_under(entry['protocol'], entry['test_set'], several)}, architectures rank as they do on full data with "
-        f"Kendall's tau {entry['tau']:.2f} ({sure}{len(entry['archs'])} architectures, n={entry['n']})."
+        f"{_under(entry.protocol, entry.test_set, several)}, architectures rank as they do on full data with "
+        f"Kendall's tau {entry.tau:.2f} ({sure}{len(entry.archs)} architectures, n={entry.n})."
     )
 
 
-def _scored(entries: Sequence[Entry], several: bool) -> list[str]:
+def _scored(entries: Sequence[DDRanking], several: bool) -> list[str]:
     """DD-Ranking's scores, all in one sentence."""
     told = []
     for entry in entries:
-        scores = (("label-robust", entry["lrs"]), ("augmentation-robust", entry["ars"]))
-        where = f"{entry['arch']}{' on ' + entry['test_set'] if several else ''}"
+        scores = (("label-robust", entry.lrs), ("augmentation-robust", entry.ars))
+        where = f"{entry.arch}{' on ' + entry.test_set if several else ''}"
         told.append(f"{where} {', '.join(f'{name} {score:.3f}' for name, score in scores if score is not None)}")
     start = "DD-Ranking's scores, from fractions; 0.269 is no lead and no loss"
     return [f"{start}: {'; '.join(told)}."] if told else []

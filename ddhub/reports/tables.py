@@ -6,9 +6,9 @@ import re
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from ddhub.reports import summary
+from ddhub.reports.documents import Difference, Evaluation, Moments, Recovery, Score
 from ddhub.reports.summary import DATA, REAL, Line
 
 # What starts something in Markdown, HTML or a formula; an underscore inside a word does not.
@@ -34,14 +34,14 @@ class Table:
     lines: list[list[TableCell]]
 
 
-def of_report(report: dict[str, Any], *, brief: bool = False) -> Table:
+def of_report(report: Evaluation, *, brief: bool = False) -> Table:
     """One line per architecture, protocol and test set; columns only for what is there.
 
     Args:
         brief: say n once, in the title, where it is the same everywhere.
     """
     found = summary.lines(report)
-    counts = {entry["n"] for entry in report["summary"]}
+    counts = {score.n for score in report.summary}
     once = brief and len(counts) == 1
     several = len({line.test_set for line in found}) > 1
     heads = ["architecture", "protocol", *(["test set"] if several else [])]
@@ -57,55 +57,55 @@ def of_report(report: dict[str, Any], *, brief: bool = False) -> Table:
     named = [[line.arch, line.protocol, *([line.test_set] if several else [])] for line in found]
     lines = [[*map(TableCell, names), *(cells[row] for _, cells in told)] for row, names in enumerate(named)]
     number = f", n={min(counts)}" if once else ""
-    title = f"{report['set']}: test accuracy in per cent, mean ± standard deviation{number}"
+    title = f"{report.set}: test accuracy in per cent, mean ± standard deviation{number}"
     return Table(title, [*heads, *(title for title, _ in told)], len(heads), lines)
 
 
-def accuracy(entry: dict[str, Any], bare: bool = False) -> str:
+def accuracy(entry: Score | Moments, bare: bool = False) -> str:
     """`48.5 ± 0.4 (n=5)` in per cent; without a spread where n is 1, without n where it is said elsewhere."""
-    number = f" (n={entry['n']})"
-    spread = "" if entry["std"] is None else f" ± {100 * entry['std']:.1f}"
-    return f"{100 * entry['mean']:.1f}{spread}{'' if bare else number}"
+    number = f" (n={entry.n})"
+    spread = "" if entry.std is None else f" ± {100 * entry.std:.1f}"
+    return f"{100 * entry.mean:.1f}{spread}{'' if bare else number}"
 
 
-def difference(entry: dict[str, Any]) -> str:
+def difference(entry: Difference) -> str:
     """`+5.0 (+2.5 to +7.5) ≠ 0` in points; the last where the interval leaves out zero."""
-    if entry["ci95"] is None:
-        return f"{100 * entry['mean']:+.1f}"
-    low, high = (100 * bound for bound in entry["ci95"])
-    return f"{100 * entry['mean']:+.1f} ({low:+.1f} to {high:+.1f}){' ≠ 0' if entry['differs'] else ''}"
+    if entry.ci95 is None:
+        return f"{100 * entry.mean:+.1f}"
+    low, high = (100 * bound for bound in entry.ci95)
+    return f"{100 * entry.mean:+.1f} ({low:+.1f} to {high:+.1f}){' ≠ 0' if entry.differs else ''}"
 
 
 def _accuracies(line: Line, data: str, bare: bool) -> TableCell:
     """Rows of several settings that go by one name stand beside each other, never averaged."""
-    entries = line.cells.get(data, [])
-    return TableCell(" / ".join(accuracy(e, bare) for e in entries), entries[0]["mean"]) if entries else TableCell()
+    entries = line.scores.get(data, [])
+    return TableCell(" / ".join(accuracy(e, bare) for e in entries), entries[0].mean) if entries else TableCell()
 
 
 def _corrupted(line: Line, data: str) -> TableCell:
     """The accuracies on corrupted images, where rows were tested on them; n where it is another."""
-    entries = [entry for entry in line.cells.get(data, []) if entry.get("corrupted")]
-    told = [accuracy(e["corrupted"], e["corrupted"]["n"] == e["n"]) for e in entries]
-    return TableCell(" / ".join(told), entries[0]["corrupted"]["mean"]) if entries else TableCell()
+    pairs = [(score, score.corrupted) for score in line.scores.get(data, []) if score.corrupted is not None]
+    told = [accuracy(corrupted, corrupted.n == score.n) for score, corrupted in pairs]
+    return TableCell(" / ".join(told), pairs[0][1].mean) if pairs else TableCell()
 
 
 def _over(line: Line) -> TableCell:
     entry = line.over.get("random")
-    return TableCell() if entry is None else TableCell(difference(entry), entry["mean"])
+    return TableCell() if entry is None else TableCell(difference(entry), entry.mean)
 
 
 def _apart(line: Line) -> TableCell:
-    disjoint = line.over["random"]["disjoint"] if "random" in line.over else None
+    disjoint = line.over["random"].disjoint if "random" in line.over else None
     return TableCell() if disjoint is None else TableCell("disjoint" if disjoint else "overlap")
 
 
-def share(entry: dict[str, Any] | None) -> TableCell:
+def share(entry: Recovery | None) -> TableCell:
     """`99.1% (98.0 to 100.2)` of the full data's accuracy."""
     if entry is None:
         return TableCell()
-    bounds = entry["ci95"]
+    bounds = entry.ci95
     sure = "" if bounds is None else f" ({100 * bounds[0]:.1f} to {100 * bounds[1]:.1f})"
-    return TableCell(f"{100 * entry['share']:.1f}%{sure}", entry["share"])
+    return TableCell(f"{100 * entry.share:.1f}%{sure}", entry.share)
 
 
 def oneline(text: str) -> str:
@@ -118,7 +118,7 @@ def plain(text: str) -> str:
     return MARKUP.sub(lambda found: "".join(f"&#{ord(letter)};" for letter in found[0]), oneline(text))
 
 
-def results(report: dict[str, Any]) -> str:
+def results(report: Evaluation) -> str:
     """The card's results as Markdown: the table, then what it says in sentences."""
     return "\n".join([markdown(of_report(report)), "", *(f"- {plain(text)}" for text in summary.sentences(report))])
 

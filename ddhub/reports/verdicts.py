@@ -8,30 +8,31 @@ from ddhub.artifact.manifest import Manifest
 from ddhub.base.log import warn
 from ddhub.evaluation.find_results import SetRows
 from ddhub.reports import summary
-from ddhub.reports.summary import Entry, Line
+from ddhub.reports.documents import Evaluation, Report
+from ddhub.reports.summary import Line
 
 LACKING = re.compile(r"\((\d+) of (\d+) classes\)")  # what evaluate writes into the name of the test images
 
 
-def first(report: Entry) -> str:
+def first(report: Evaluation) -> str:
     """One plain sentence: what the comparison with random real images shows."""
-    ours = [line for line in summary.lines(report) if "distilled" in line.cells]
+    ours = [line for line in summary.lines(report) if "distilled" in line.scores]
     if not ours:
         return "No network was trained on the set itself."
-    tried = [line for line in ours if "random" in line.cells]
+    tried = [line for line in ours if "random" in line.scores]
     if not tried:
         return "Nothing tells whether the set is better than random real images: these were not run."
     won = [line for line in tried if summary.why_not(line, "random") is None]
     lost = _lost(tried)
     places = "lines" if len({line.protocol for line in tried}) > 1 else "architectures"
     if len(won) == len(tried):
-        gains = sorted(line.over["random"]["mean"] for line in won)
+        gains = sorted(line.over["random"].mean for line in won)
         points = " to ".join(dict.fromkeys(f"{100 * gain:.1f}" for gain in (gains[0], gains[-1])))
         where = f"on {won[0].arch}" if len(won) == 1 else f"on all {len(won)} {places}"
         return f"The set is better than random real images {where}, by {points} points."
     if lost:
         told = f"random real images on {_names(lost)} ({len(lost)} of {len(tried)} {places})"
-        once = all(line.over["random"]["n"] == 1 for line in lost)
+        once = all(line.over["random"].n == 1 for line in lost)
         return f"In one training of each, the set is below {told}." if once else f"The set is worse than {told}."
     if won:
         return (
@@ -41,17 +42,17 @@ def first(report: Entry) -> str:
     return f"The set is not shown to be better than random real images: {summary.why_not(tried[0], 'random')}."
 
 
-def above(report: Entry) -> list[str]:
+def above(report: Evaluation) -> list[str]:
     """What stands above the table: the plain sentence, then warnings."""
     return [first(report), *(f"WARNING: {text}" for text in warnings(report))]
 
 
-def warnings(report: Entry) -> list[str]:
+def warnings(report: Evaluation) -> list[str]:
     """What a reader must know of the numbers: lines below random, and classes that were not tested."""
-    ours = [line for line in summary.lines(report) if "distilled" in line.cells]
+    ours = [line for line in summary.lines(report) if "distilled" in line.scores]
     said = []
-    for line in _lost([line for line in ours if "random" in line.cells]):
-        points = abs(100 * line.over["random"]["mean"])
+    for line in _lost([line for line in ours if "random" in line.scores]):
+        points = abs(100 * line.over["random"].mean)
         said.append(f"{line.arch} {line.protocol}: {points:.1f} points below random real images.")
     for test_set in dict.fromkeys(line.test_set for line in ours):
         if (found := LACKING.search(test_set)) is not None:
@@ -59,30 +60,30 @@ def warnings(report: Entry) -> list[str]:
     return said
 
 
-def of_set(record: Manifest, report: Entry) -> list[str]:
+def of_set(record: Manifest, report: Evaluation) -> list[str]:
     """What a set's manifest and its scores say against it."""
     classes = len(record.classes)
-    scores = [entry for entry in report["summary"] if entry["data"] == "distilled"]
-    poor = [entry for entry in scores if verdicts.near_chance(entry["mean"], classes)]
+    scores = [score for score in report.summary if score.data == "distilled"]
     told = [
-        f"{entry['arch']} {entry['protocol']} learned next to nothing from the set: it reaches"
-        f" {verdicts.guessing(entry['mean'], classes)}."
-        for entry in poor
+        f"{score.arch} {score.protocol} learned next to nothing from the set: it reaches"
+        f" {verdicts.guessing(score.mean, classes)}."
+        for score in scores
+        if verdicts.near_chance(score.mean, classes)
     ]
     return [*verdicts.of_set(record), *told]
 
 
-def warn_of(record: Manifest, report: Entry) -> None:
+def warn_of(record: Manifest, report: Evaluation) -> None:
     """Warn of what is wrong with a set."""
     for text in of_set(record, report):
-        warn(f"WARNING: {report['set']}: {text}")
+        warn(f"WARNING: {report.set}: {text}")
 
 
-def warn_of_all(sets: Sequence[SetRows], document: Entry) -> None:
+def warn_of_all(sets: Sequence[SetRows], document: Report) -> None:
     """Warn of what is wrong with the sets of a report, where they are at hand and not only their rows."""
     places = {each.label: each.place for each in sets}
-    for report in document["sets"]:
-        if (place := places[report["set"]]) is not None:
+    for report in document.sets:
+        if (place := places[report.set]) is not None:
             warn_of(manifest.read(place.folder), report)
 
 
@@ -91,7 +92,7 @@ def _lost(lines: Sequence[Line]) -> list[Line]:
     found = []
     for line in lines:
         entry = line.over.get("random")
-        if entry is not None and entry["mean"] < 0 and (entry["differs"] or entry["n"] == 1):
+        if entry is not None and entry.mean < 0 and (entry.differs or entry.n == 1):
             found.append(line)
     return found
 

@@ -19,6 +19,7 @@ from ddhub.base.errors import UserError
 from ddhub.data import whitening
 from ddhub.evaluation import results
 from ddhub.reports import croissant, summary, tables
+from ddhub.reports.documents import Evaluation
 from ddhub.training import teacher_file
 
 SUM_TOLERANCE = 0.01  # of float16 probabilities over many classes
@@ -216,19 +217,16 @@ def _results(folder: Path, record: Manifest) -> list[str]:
     return said + _card(folder, record, built)
 
 
-def _report(folder: Path, built: summary.Entry) -> list[str]:
+def _report(folder: Path, built: Evaluation) -> list[str]:
     """The report against the rows that it sums up."""
-    path, rows = folder / REPORT, built["rows"]
-    found = [f"{folder}/evaluation: a row says top1 {row['top1']}" for row in rows if not 0 <= row["top1"] <= 1]
+    path = folder / REPORT
     if not path.is_file():
-        return [*found, f"{path}: missing, with rows in evaluation/"] if rows else found
-    kept = strict_json.read(path)
-    if not summary.agrees(kept, built):
-        found.append(f"{path}: is not the summary of the rows in evaluation/")
-    return found
+        return [f"{path}: missing, with rows in evaluation/"] if built.rows else []
+    agrees = summary.agrees(strict_json.read(path), built)
+    return [] if agrees else [f"{path}: is not the summary of the rows in evaluation/"]
 
 
-def _card(folder: Path, record: Manifest, built: summary.Entry | None) -> list[str]:
+def _card(folder: Path, record: Manifest, built: Evaluation | None) -> list[str]:
     """The card's header against the manifest, and its results against the report, where the rows give one."""
     path = folder / CARD
     if not path.is_file():
@@ -247,7 +245,7 @@ def _card(folder: Path, record: Manifest, built: summary.Entry | None) -> list[s
     paths = [entry.get("data_files") for entry in listed if isinstance(entry, dict)]
     if paths != [[{"split": "train", "path": "data/train-*.parquet"}]]:
         found.append(f"{path}: configs do not name data/train-*.parquet as split train")
-    if built is not None and built["rows"] and tables.results(built) not in text:
+    if built is not None and built.rows and tables.results(built) not in text:
         found.append(f"{path}: its results are not those of the rows in evaluation/")
     shown = dict.fromkeys(re.findall(r"\]\((assets/[\w.-]+\.png)\)", text))
     missing = [name for name in shown if not (folder / name).is_file()]

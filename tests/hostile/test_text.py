@@ -9,6 +9,7 @@ from pathlib import Path
 
 import hypothesis.strategies as st
 import pytest
+import reports_of_rows
 import yaml
 from dataset_cards import CASES, DIGITS, case, info, scripts
 from hypothesis import given
@@ -251,10 +252,12 @@ def test_a_row_is_read_or_refused(tmp_path_factory, content):
 
     def look():
         found = results.read(path)
-        built = summary.build("set", [found, ROW, {**ROW, "data": "random"}, {**ROW, "seed": 1}])
-        json.dumps(built, allow_nan=False).encode()
+        others = reports_of_rows.typed([ROW, {**ROW, "data": "random"}, {**ROW, "seed": 1}])
+        built = summary.build("set", [found, *others])
+        json.dumps(built.to_dict(), allow_nan=False).encode()
+        json.dumps(summary.content(built), allow_nan=False).encode()
         tables.results(built).encode()
-        document = compare.build([("set", built["rows"]), ("other", [ROW])])
+        document = compare.build([("set", built.rows), ("other", others[:1])])
         compare.tables(document), compare.sentences(document)
         charts.charts(built)
 
@@ -268,12 +271,13 @@ def test_rows_of_any_number_and_length_end_in_time(tmp_path):
         for n in range(600)
         for d in ("distilled", "full")
     ]
-    built = summary.build("set", many)
+    built = reports_of_rows.built("set", many)
     drawn = charts.accuracy_panels(built)
     assert len(drawn) == charts.MOST_PANELS and max(len(panel.archs) for panel in drawn) <= charts.MOST_ARCHS
     long = [{**ROW, "arch": "é" * limits.NAME}]
-    charts.png(charts.draw_accuracy, charts.accuracy_panels(summary.build("set", long)))
-    for content in ({**ROW, "arch": "a" * (limits.NAME + 1)}, {**ROW, "top1": True}, [], {**ROW, "overrides": 3}):
+    charts.png(charts.draw_accuracy, charts.accuracy_panels(reports_of_rows.built("set", long)))
+    odd = [{"arch": "a" * (limits.NAME + 1)}, {"top1": True}, {"overrides": 3}, {"epochs": "many"}, {"settings": 1}]
+    for content in ([], *({**ROW, **change} for change in odd)):
         (tmp_path / "row.json").write_text(json.dumps(content))
         refused(lambda: results.read(tmp_path / "row.json"), "row.json", "not an evaluation row")
 
@@ -352,7 +356,7 @@ def hostile(words: list[str]) -> tuple[manifest.Manifest, dict, dict, dict]:
         teachers=[],
     )
     found = {**ROW, "arch": f"{TAME}{one}", "protocol": f"{TAME}{two}", "test_set": three, "hardware": four}
-    built = summary.build("set", [found, {**found, "data": "random"}])
+    built = reports_of_rows.built("set", [found, {**found, "data": "random"}])
     return record, {"publish": {"pretty_name": f"{TAME}{four}"}}, built, info(record, 30)
 
 
@@ -418,7 +422,7 @@ def a_page(words: list[str]) -> Elements:
         for seed in (0, 1)
         for data in ("distilled", "random")
     ]
-    text = html_page.render(compare.build([(four, found)]))
+    text = html_page.render(reports_of_rows.compared([(four, found)]))
     text.encode()
     return Elements(text)
 

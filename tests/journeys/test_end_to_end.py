@@ -222,7 +222,7 @@ def test_rows_of_another_payload_are_not_reported(made, tmp_path):
     row = json.loads(path.read_text())
     path.write_text(json.dumps({**row, "payload": "other"}))
     rows = results.of(manifest.read(folder), folder / "evaluation")
-    assert all(kept["payload"] != "other" for kept in rows)
+    assert all(kept.payload != "other" for kept in rows)
 
 
 def test_distilling_again_changes_nothing(made):

@@ -3,8 +3,10 @@
 import re
 from typing import Any
 
+import reports_of_rows
+
 from ddhub.artifact.manifest import Manifest
-from ddhub.reports import summary
+from ddhub.reports.documents import Evaluation
 
 DIGITS = [str(digit) for digit in range(10)]
 CIFAR = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
@@ -69,7 +71,7 @@ def case(**changes: Any) -> Manifest:
     return Manifest.model_validate(values)
 
 
-def rows(dataset: str = "digits test", arch: str = "convnet2_w32") -> dict[str, Any]:
+def rows(dataset: str = "digits test", arch: str = "convnet2_w32") -> Evaluation:
     """A report of three seeds on distilled and on random data."""
     found = [
         {
@@ -79,7 +81,7 @@ def rows(dataset: str = "digits test", arch: str = "convnet2_w32") -> dict[str, 
         for data, top1, step in (("distilled", 0.95, 0.01), ("random", 0.9, 0.012))
         for seed in range(3)
     ]
-    return summary.build("set", found)
+    return reports_of_rows.built("set", found)
 
 
 def info(manifest: Manifest, images: int = 100) -> dict[str, Any]:

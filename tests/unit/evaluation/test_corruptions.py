@@ -120,7 +120,7 @@ def test_rows_that_are_trained_again_are_kept_until_they_are(folder, monkeypatch
 )
 def test_a_strangers_row_is_refused_by_its_key(tmp_path, told):
     """What is no accuracy is none of a row's."""
-    named = dict.fromkeys(results.NAMES, "x")
+    named = dict.fromkeys(("arch", "protocol", "data", "test_set", "test"), "x")
     (tmp_path / "row.json").write_text(json.dumps({"top1": 0.5, "seed": 0, **named, "corrupted": told}))
     with pytest.raises(results.UserError, match=r"not an evaluation row .*corrupted"):
         results.read(tmp_path / "row.json")

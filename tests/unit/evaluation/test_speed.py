@@ -8,6 +8,7 @@ from ddhub.artifact import folder as folders
 from ddhub.base.errors import UserError
 from ddhub.base.resources import Resources
 from ddhub.evaluation import grid, speed
+from ddhub.evaluation.results import Row
 from ddhub.evaluation.workbench import network as bench_network
 from ddhub.training import device as devices
 from ddhub.training import network as networks
@@ -18,16 +19,16 @@ pytestmark = pytest.mark.slow
 ARCH = "convnet2_w8"
 
 
-def rows(folder, seeds: int, **asked) -> list[dict]:
+def rows(folder, seeds: int, **asked) -> list[Row]:
     found = folders.read(folder)
     done = grid.evaluate(
         found, folder / "evaluation", [ARCH], seeds=seeds, resources=Resources(**{"threads": 1, **asked})
     )
-    return sorted(done, key=lambda row: (row["data"], row["seed"]))
+    return sorted(done, key=lambda row: (row.data, row.seed))
 
 
-def tops(found: list[dict]) -> list[float]:
-    return [row["top1"] for row in found]
+def tops(found: list[Row]) -> list[float]:
+    return [row.top1 for row in found]
 
 
 def told(seconds: dict[str, float]):
@@ -46,7 +47,7 @@ def test_what_is_measured_is_frozen_and_replayed(folder, measured, monkeypatch):
     """A resumed grid, also a larger one, measures nothing, and a row that is trained again has the same number."""
     first = rows(folder, 3)
     assert len(first) == 6
-    assert {row["decisions"]["together"] for row in first} == {3}
+    assert {row.decisions["together"] for row in first} == {3}
     (frozen,) = (folder / "evaluation" / "decisions").glob("*.json")
     assert json.loads(frozen.read_text())["decisions"] == {"compile": False, "precision": "float32", "together": 3}
     monkeypatch.setattr(speed, "_seconds", None)
@@ -55,8 +56,8 @@ def test_what_is_measured_is_frozen_and_replayed(folder, measured, monkeypatch):
     next((folder / "evaluation").glob("*-distilled-s1-*.json")).unlink()
     more = rows(folder, 4)
     assert {path: path.stat().st_mtime_ns for path in times} == times
-    assert {row["decisions"]["together"] for row in more} == {3}
-    assert tops([row for row in more if row["seed"] < 3]) == tops(first)
+    assert {row.decisions["together"] for row in more} == {3}
+    assert tops([row for row in more if row.seed < 3]) == tops(first)
 
 
 def test_one_program_and_one_by_one_agree(folder, measured):
@@ -65,7 +66,7 @@ def test_one_program_and_one_by_one_agree(folder, measured):
     for path in (folder / "evaluation").glob("*.json"):
         path.unlink()
     alone = rows(folder, 3, together=1)
-    assert {row["decisions"]["together"] for row in alone} == {1}  # what is asked for wins
+    assert {row.decisions["together"] for row in alone} == {1}  # what is asked for wins
     assert tops(alone) == pytest.approx(tops(together), abs=3 / 359)
 
 
@@ -76,15 +77,15 @@ def test_rows_from_before_are_not_mixed_with_another_way(folder, measured):
         path.unlink()
     for path in (folder / "evaluation").glob("*.json"):
         row = json.loads(path.read_text())
-        old = {key: row["decisions"][key] for key in ("device", "threads", "compile")}
+        old = {key: row.decisions[key] for key in ("device", "threads", "compile")}
         path.write_text(json.dumps({**row, "decisions": old}))
-    assert [row["decisions"].get("together", 1) for row in rows(folder, 3)] == [1] * 6
+    assert [row.decisions.get("together", 1) for row in rows(folder, 3)] == [1] * 6
 
 
 def test_small_grids_are_not_measured(folder, monkeypatch):
     """It would take longer than they do."""
     monkeypatch.setattr(speed, "_seconds", None)
-    assert {row["decisions"]["together"] for row in rows(folder, 2)} == {1}
+    assert {row.decisions["together"] for row in rows(folder, 2)} == {1}
     assert not list((folder / "evaluation" / "decisions").glob("*.json"))
 
 
@@ -129,7 +130,7 @@ def test_shards_on_unlike_machines_do_every_row(folder, measured, monkeypatch, s
     monkeypatch.setattr(devices, "hardware", lambda device: "another machine")
     monkeypatch.setattr(speed, "_seconds", told({"float32": 1.0, "float32, 3 at once": 2.0}))
     done = rows(folder, 3, shard="1/2")
-    assert {row["decisions"]["together"] for row in done} == {3 if shared else 1}
+    assert {row.decisions["together"] for row in done} == {3 if shared else 1}
     assert len(done) == (6 if shared else 3)
 
 
@@ -142,6 +143,6 @@ def test_a_way_that_the_network_cannot_be_trained_in_is_left_out(folder, measure
     monkeypatch.setattr(networks.Network, "_try_together", refuse)
     networks.network.cache_clear()
     monkeypatch.setattr(speed, "_seconds", lambda bench, arch, way: len(bench_network(bench.set, arch, way).trainable))
-    assert {row["decisions"]["together"] for row in rows(folder, 3)} == {1}
+    assert {row.decisions["together"] for row in rows(folder, 3)} == {1}
     with pytest.raises(UserError, match="--together: no"):
         rows(folder, 3, together=3)

@@ -13,6 +13,7 @@ from typing import Any
 
 import browser
 import pytest
+import reports_of_rows
 import torch
 from click.testing import CliRunner
 from PIL import Image
@@ -25,6 +26,7 @@ from ddhub.base.errors import UserError
 from ddhub.cli import app
 from ddhub.evaluation.protocols import PROTOCOLS
 from ddhub.reports import charts, compare, html_page, pictures, summary, tables, verify
+from ddhub.reports.documents import Report
 
 pytestmark = pytest.mark.slow
 
@@ -54,29 +56,36 @@ def everything(archs: list[str], seeds: int = 3, protocols: Sequence[str] = tupl
 
 
 def printed(rows: list[Any], capsys, **how: Any) -> str:
-    built = summary.build("set", rows)
+    built = reports_of_rows.built("set", rows)
     tables.show([tables.of_report(built, brief=True)], summary.sentences(built), **how)
     return capsys.readouterr().out
 
 
 def test_report_json_has_what_rows_can_say_and_no_empty_keys():
     """One architecture without baselines says little; three with full data have a ranking."""
-    assert set(summary.build("a", made("distilled", ABOVE))) == {"format", "set", "rows", "summary"}
-    built = summary.build("a", everything(["convnet", "resnet18", "vit_tiny"]))
-    assert {entry["b"] for entry in built["comparisons"]} == set(summary.REAL)
-    assert {entry["protocol"] for entry in built["rank_fidelity"]} == set(PROTOCOLS)
-    assert [entry["arch"] for entry in built["dd_ranking"]] == ["convnet", "resnet18", "vit_tiny"]
-    assert len(built["recovery"]) == 3 * len(PROTOCOLS)
-    files.json_bytes(built)  # no NaN
+    assert set(reports_of_rows.built("a", made("distilled", ABOVE)).to_dict()) == {"format", "set", "rows", "summary"}
+    built = reports_of_rows.built("a", everything(["convnet", "resnet18", "vit_tiny"]))
+    assert {each.b for each in built.comparisons} == set(summary.REAL)
+    assert {each.protocol for each in built.rank_fidelity} == set(PROTOCOLS)
+    assert [each.arch for each in built.dd_ranking] == ["convnet", "resnet18", "vit_tiny"]
+    assert len(built.recovery) == 3 * len(PROTOCOLS)
+    files.json_bytes(built.to_dict())  # no NaN
+
+
+def test_one_training_of_each_ranks_architectures_without_an_interval():
+    """Three architectures, one seed: a ranking, no interval, and a document that says so."""
+    built = reports_of_rows.built("a", everything(["convnet", "resnet18", "vit_tiny"], 1, ["native"]))
+    assert [(each.tau, each.ci95, each.n) for each in built.rank_fidelity] == [(1.0, None, 1)]
+    assert summary.content(built)["rank_fidelity"][0]["ci95"] is None
 
 
 def test_test_sets_are_ranked_apart():
     """Rankings and scores never mix two test sets."""
     rows = everything(["convnet", "resnet18", "vit_tiny"])
     other = [{**row, "test_set": "other", "test": "sha256:2", "top1": 1 - row["top1"]} for row in rows]
-    alone, both = summary.build("a", rows), summary.build("a", rows + other)
-    assert [e for e in both["rank_fidelity"] if e["test_set"] == "digits test"] == alone["rank_fidelity"]
-    assert [e for e in both["dd_ranking"] if e["test_set"] == "digits test"] == alone["dd_ranking"]
+    alone, both = reports_of_rows.built("a", rows), reports_of_rows.built("a", rows + other)
+    assert [e for e in both.rank_fidelity if e.test_set == "digits test"] == alone.rank_fidelity
+    assert [e for e in both.dd_ranking if e.test_set == "digits test"] == alone.dd_ranking
 
 
 def test_rows_of_several_settings_under_one_name_are_shown_and_not_compared(capsys):
@@ -85,7 +94,7 @@ def test_rows_of_several_settings_under_one_name_are_shown_and_not_compared(caps
     text = printed(rows, capsys)
     assert "61.0 ± 1.0 / 41.0 ± 1.0" in text
     assert "on no architecture: convnet (rows of several settings under one name)" in " ".join(text.split())
-    assert "comparisons" not in summary.build("set", rows)
+    assert not reports_of_rows.built("set", rows).comparisons
 
 
 def test_no_name_or_number_is_ever_cut(capsys):
@@ -94,7 +103,7 @@ def test_no_name_or_number_is_ever_cut(capsys):
     text = printed(everything(archs), capsys)
     assert max(map(len, text.splitlines())) <= tables.WIDTH
     assert "…" not in text and "..." not in text
-    built = summary.build("set", everything(archs))
+    built = reports_of_rows.built("set", everything(archs))
     table = tables.of_report(built, brief=True)
     for line in table.lines:
         assert all(cell.text in text for cell in line)
@@ -112,7 +121,7 @@ def test_strangers_words_do_not_reach_the_terminal_or_markdown(capsys):
     rows = made("distilled", ABOVE, arch=EVIL) + made("random", SAME, arch=EVIL)
     text = printed(rows, capsys)
     assert "[bold]q" in text and "\x1b" not in text and "\u202e" not in text
-    markdown = tables.results(summary.build("set", rows))
+    markdown = tables.results(reports_of_rows.built("set", rows))
     assert "<img" not in markdown and "https://" not in markdown
     assert all(line.count(" | ") == markdown.splitlines()[0].count(" | ") for line in markdown.splitlines()[:3])
 
@@ -124,62 +133,62 @@ def test_the_claim_holds_where_intervals_are_disjoint_and_the_sentence_says_wher
     rows += made("distilled", BELOW, "c") + made("random", SAME, "c")
     rows += made("distilled", [0.6], "d") + made("random", [0.5], "d")
     rows += made("distilled", ABOVE, "e") + made("distilled", ABOVE[:1], "f") + made("random", SAME, "f", seed=9)
-    first, *_, note = summary.sentences(summary.build("set", rows))
+    first, *_, note = summary.sentences(reports_of_rows.built("set", rows))
     assert first == (
         "Under native, distilled is above random real images with disjoint 95% intervals on a; not on "
         "b (n=3, 0.7 points above, intervals overlap), c (n=3, 10.0 points below, intervals disjoint), "
         "d (n=1, 10.0 points above, no interval), e (random real images not run), f (no seed in common)."
     )
     assert note == summary.NOTE
-    every = summary.sentences(summary.build("set", rows[:6]))[0]
+    every = summary.sentences(reports_of_rows.built("set", rows[:6]))[0]
     assert every.endswith("with disjoint 95% intervals on every architecture: a.")
-    alone = summary.sentences(summary.build("set", made("distilled", ABOVE)))
+    alone = summary.sentences(reports_of_rows.built("set", made("distilled", ABOVE)))
     assert "not run: nothing here says what distilling adds" in alone[0]
 
 
 def test_the_table_says_differs_and_disjoint():
     """The numbers are those of a paired t-test and of two intervals."""
     noisy = [0.55, 0.51, 0.58]
-    table = tables.of_report(summary.build("set", made("distilled", ABOVE) + made("random", SAME, top1=0)[:0]))
+    table = tables.of_report(reports_of_rows.built("set", made("distilled", ABOVE) + made("random", SAME, top1=0)[:0]))
     assert table.heads == ["architecture", "protocol", "distilled"]
     rows = made("distilled", ABOVE) + made("random", noisy) + made("full", [0.8, 0.9], protocol="full")
-    cells = dict(zip((t := tables.of_report(summary.build("set", rows))).heads, t.lines[0], strict=True))
+    cells = dict(zip((t := tables.of_report(reports_of_rows.built("set", rows))).heads, t.lines[0], strict=True))
     low, high = stats.ttest_rel(ABOVE, noisy).confidence_interval(0.95)
     mean = 100 * (0.61 - sum(noisy) / 3)
     assert cells["over random"].text == f"{mean:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
     assert cells["intervals"].text == "overlap"
     assert cells["share of full"].text.startswith("71.8% (")
     rows = made("distilled", ABOVE) + made("random", [value - 0.1 for value in ABOVE])
-    cells = dict(zip((t := tables.of_report(summary.build("set", rows))).heads, t.lines[0], strict=True))
+    cells = dict(zip((t := tables.of_report(reports_of_rows.built("set", rows))).heads, t.lines[0], strict=True))
     assert cells["over random"].text.endswith("≠ 0") and cells["intervals"].text == "disjoint"
 
 
 def test_a_report_may_differ_in_last_digits_and_no_further():
     """Another machine's arithmetic is no fault; another number, key or row is."""
-    built = summary.build("set", everything(["a", "b", "c"]))
-    kept = json.loads(json.dumps(built))
+    built = reports_of_rows.built("set", everything(["a", "b", "c"]))
+    kept = json.loads(json.dumps(summary.content(built)))
     kept["summary"][0]["mean"] += 1e-14
     kept["rank_fidelity"][0]["ci95"] = [0.0, 1.0]
     assert summary.agrees(kept, built)
     kept["summary"][0]["mean"] += 1e-6
     assert not summary.agrees(kept, built)
-    assert not summary.agrees({**json.loads(json.dumps(built)), "claims": []}, built)
-    assert not summary.agrees({**json.loads(json.dumps(built)), "rank_fidelity": 3}, built)
+    assert not summary.agrees({**json.loads(json.dumps(summary.content(built))), "claims": []}, built)
+    assert not summary.agrees({**json.loads(json.dumps(summary.content(built))), "rank_fidelity": 3}, built)
     assert not summary.agrees([], built)
 
 
 def test_charts_are_the_same_bytes_and_show_every_panel(tmp_path):
     """PNG and SVG; a chart that says nothing is not written, and an old one goes."""
-    built = summary.build("set", everything(["a", "_b$x$"], protocols=["native", "hard"]))
+    built = reports_of_rows.built("set", everything(["a", "_b$x$"], protocols=["native", "hard"]))
     for draw, panels in charts.charts(built).values():
         assert charts.png(draw, panels) == charts.png(draw, panels)
         assert charts.svg(draw, panels[0], "x") == charts.svg(draw, panels[0], "x")
     limits = {panel.span for _, panels in charts.charts(built).values() for panel in panels}
     assert len(limits) == 2  # one axis for all accuracies with intervals, one for all costs
     rows = [{k: v for k, v in row.items() if k != "seconds"} for row in made("distilled", [0.5]) + made("full", [0.9])]
-    assert charts.save(summary.build("set", rows), tmp_path) == ["accuracy.png"]
+    assert charts.save(reports_of_rows.built("set", rows), tmp_path) == ["accuracy.png"]
     assert Image.open(io.BytesIO((tmp_path / "accuracy.png").read_bytes())).size[0] > 300
-    assert charts.save(summary.build("set", []), tmp_path) == []
+    assert charts.save(reports_of_rows.built("set", []), tmp_path) == []
     assert list(tmp_path.iterdir()) == []
 
 
@@ -187,10 +196,10 @@ def test_accuracy_stands_against_seconds_flops_and_bytes():
     """A panel for each cost that rows name; beside seconds, one that is the same for all says nothing."""
     ours = made("distilled", ABOVE, flops=2e9, train_bytes=1000)
     several = ours + made("full", SAME, protocol="full", flops=3e12, train_bytes=400_000)
-    panels = charts.cost_panels(summary.build("set", several))
+    panels = charts.cost_panels(reports_of_rows.built("set", several))
     assert [panel.cost.key for panel in panels] == ["seconds", "flops", "train_bytes"]
     assert panels[1].series[0].points == {"convnet": (2e9, pytest.approx(0.61))}
-    assert [panel.cost.key for panel in charts.cost_panels(summary.build("set", ours))] == ["seconds"]
+    assert [panel.cost.key for panel in charts.cost_panels(reports_of_rows.built("set", ours))] == ["seconds"]
     drawn = charts.svg(charts.draw_cost, panels[2], "x")
     assert "bytes of what was trained on" in drawn and "kB" in drawn
 
@@ -198,35 +207,35 @@ def test_accuracy_stands_against_seconds_flops_and_bytes():
 def test_no_column_of_a_page_is_dashes_alone():
     """A set without random images has no column among what is above random."""
     alone = [("a", made("distilled", ABOVE) + made("random", SAME)), ("b", made("distilled", BELOW))]
-    for table in compare.tables(compare.build(alone)):
+    for table in compare.tables(reports_of_rows.compared(alone)):
         assert all(any(line[at].text != "-" for line in table.lines) for at in range(len(table.heads)))
-    assert compare.tables(compare.build(alone))[1].heads == ["architecture", "protocol", "a"]
+    assert compare.tables(reports_of_rows.compared(alone))[1].heads == ["architecture", "protocol", "a"]
 
 
-def pair() -> dict[str, Any]:
+def pair() -> Report:
     """Two sets on one architecture, the second under other settings and on other test images too."""
     ours = made("distilled", ABOVE) + made("random", SAME)
     theirs = made("distilled", [0.55, 0.50, 0.53], settings={"epochs": 1000})
     elsewhere = made("distilled", BELOW, test_set="other test", test="sha256:2", settings={"epochs": 1000})
-    return compare.build([("ours", ours), ("theirs", theirs + elsewhere)])
+    return reports_of_rows.compared([("ours", ours), ("theirs", theirs + elsewhere)])
 
 
 def test_two_sets_differ_where_a_paired_test_says_so():
     """On the same test images alone; the interval is scipy's."""
-    (entry,) = pair()["differences"]
+    (entry,) = pair().differences
     low, high = stats.ttest_rel(ABOVE, [0.55, 0.50, 0.53]).confidence_interval(0.95)
-    assert entry["ci95"] == pytest.approx([low, high])
-    assert (entry["a"], entry["b"], entry["n"]) == ("ours", "theirs", 3)
-    assert entry["differs"] == (low > 0) and entry["same_settings"] is False
-    same = compare.build([("a", made("distilled", ABOVE)), ("b", made("distilled", SAME[:1]))])
-    assert same["differences"][0]["differs"] is None and same["differences"][0]["same_settings"] is True
-    assert same["warnings"] == []
+    assert entry.ci95 == pytest.approx([low, high])
+    assert (entry.a, entry.b, entry.n) == ("ours", "theirs", 3)
+    assert entry.differs == (low > 0) and entry.same_settings is False
+    same = reports_of_rows.compared([("a", made("distilled", ABOVE)), ("b", made("distilled", SAME[:1]))])
+    assert same.differences[0].differs is None and same.differences[0].same_settings is True
+    assert same.warnings == []
 
 
 def test_what_cannot_be_compared_is_said(capsys):
     """Other test images stand on lines of their own; other settings are named with their values."""
     document = pair()
-    tests, protocol = document["warnings"]
+    tests, protocol = document.warnings
     assert "ours on digits test (1); theirs on digits test (1), other test (2)" in tests
     assert "epochs 100 (ours), 1000 (theirs)" in protocol
     first = compare.tables(document)[0]
@@ -239,8 +248,8 @@ def test_what_cannot_be_compared_is_said(capsys):
     text = " ".join(capsys.readouterr().out.split())
     assert "Warning: not tested on the same images" in text and "other protocol" in text
     twins = [("a", made("distilled", ABOVE)), ("b", made("distilled", SAME, test="sha256:2"))]
-    document = compare.build(twins)  # one name, other images
-    assert document["differences"] == []
+    document = reports_of_rows.compared(twins)  # one name, other images
+    assert document.differences == []
     assert [line[2].text for line in compare.tables(document)[0].lines] == ["digits test (1)", "digits test (2)"]
 
 
@@ -276,12 +285,12 @@ def evil() -> str:
     rows = [made(data, values, EVIL, EVIL, test_set=EVIL, hardware=EVIL) for data, values in (("distilled", ABOVE),)]
     other = made("distilled", SAME, EVIL, EVIL, test_set=EVIL, settings={EVIL: EVIL})
     shown = {EVIL: [pictures.Pictured(EVIL, [pictures.address(torch.zeros(1, 8, 8, dtype=torch.uint8))])]}
-    return html_page.render(compare.build([(EVIL, rows[0]), ("</title></script>b", other)]), shown)
+    return html_page.render(reports_of_rows.compared([(EVIL, rows[0]), ("</title></script>b", other)]), shown)
 
 
 def test_the_page_asks_for_nothing_and_strangers_words_are_inert():
     """No address in it is loaded, no style or script but its own may run, every element closes."""
-    several = compare.build([("set", everything(["a", "b", "c"], protocols=["native", "hard"]))])
+    several = reports_of_rows.compared([("set", everything(["a", "b", "c"], protocols=["native", "hard"]))])
     hostile = evil()
     for text in (hostile, html_page.render(pair()), html_page.render(several)):
         found = Reader(text)
@@ -306,7 +315,9 @@ def test_the_page_asks_for_nothing_and_strangers_words_are_inert():
 
 def test_the_page_has_a_table_that_sorts_and_reads_without_a_script():
     """Numbers carry their value; the viewport is a phone's; dark mode has its colours."""
-    text = html_page.render(compare.build([("set", everything(["convnet", "vit_tiny"], protocols=["native", "hard"]))]))
+    text = html_page.render(
+        reports_of_rows.compared([("set", everything(["convnet", "vit_tiny"], protocols=["native", "hard"]))])
+    )
     found = Reader(text)
     values = [float(a["data-value"] or "") for tag, a in found.elements if tag == "td" and "data-value" in a]
     assert len(values) > 30 and all(-1 <= value <= 2 for value in values)
@@ -321,7 +332,7 @@ def test_the_page_in_chromium(tmp_path):
     """Nothing asked for, nothing blocked; a phone scrolls the table alone; dark is dark; a click sorts, and back."""
     path, hostile = tmp_path / "page.html", tmp_path / "evil.html"
     path.write_text(
-        html_page.render(compare.build([("set", everything(["resnet18", "convnet"], protocols=["native"]))]))
+        html_page.render(reports_of_rows.compared([("set", everything(["resnet18", "convnet"], protocols=["native"]))]))
     )
     hostile.write_text(evil())
     with browser.chromium(tmp_path / "home") as shown:

@@ -5,15 +5,17 @@ import math
 import pytest
 from scipy import stats
 
+from ddhub.evaluation.results import Row
 from ddhub.reports import stats as statistics
 
 
-def rows(values, arch="convnet", protocol="native", data="distilled"):
+def rows(values, arch="convnet", protocol="native", data="distilled", **more):
     """One row per value, seeds 0, 1, ..."""
-    keys = {"arch": arch, "protocol": protocol, "data": data, "test_set": "digits test", "test": "sha256:1"}
-    return [{**keys, "seed": seed, "top1": value} for seed, value in enumerate(values)]
+    keys = {"arch": arch, "protocol": protocol, "data": data, "test_set": TEST, "test": "sha256:1", **more}
+    return [Row.model_validate({**keys, "seed": seed, "top1": value}) for seed, value in enumerate(values)]
 
 
+TEST = "digits test"
 OURS, THEIRS = [0.50, 0.52, 0.51], [0.40, 0.44, 0.41]
 
 
@@ -21,31 +23,31 @@ def test_a_summary_has_mean_spread_and_student_interval():
     """n = 3: the interval is 4.3 standard errors a side."""
     (entry,) = statistics.summarise(rows(OURS))
     low, high = stats.t.interval(0.95, 2, loc=0.51, scale=0.01 / math.sqrt(3))
-    assert entry["mean"] == pytest.approx(0.51) and entry["std"] == pytest.approx(0.01) and entry["n"] == 3
-    assert entry["ci95"] == pytest.approx([low, high])
-    assert statistics.summarise(rows([0.5]))[0]["ci95"] is None
+    assert entry.mean == pytest.approx(0.51) and entry.std == pytest.approx(0.01) and entry.n == 3
+    assert entry.ci95 == pytest.approx([low, high])
+    assert statistics.summarise(rows([0.5]))[0].ci95 is None
 
 
 def test_two_kinds_of_data_are_compared_pair_by_pair():
     """The interval is scipy's paired t-test's; a zero in it means that they may not differ."""
     (entry,) = statistics.compare(rows(OURS) + rows(THEIRS, data="random"))
     expected = stats.ttest_rel(OURS, THEIRS).confidence_interval(0.95)
-    assert entry["ci95"] == pytest.approx([expected.low, expected.high])
-    assert entry["differs"] is True and entry["disjoint"] is True
+    assert entry.ci95 == pytest.approx([expected.low, expected.high])
+    assert entry.differs is True and entry.disjoint is True
     noisy = [0.30, 0.70, 0.45]
     (entry,) = statistics.compare(rows(OURS) + rows(noisy, data="random"))
-    assert entry["differs"] is False and entry["disjoint"] is False
+    assert entry.differs is False and entry.disjoint is False
     (entry,) = statistics.compare(rows(OURS[:1]) + rows(noisy, data="random"))
-    assert entry["n"] == 1 and entry["differs"] is None
+    assert entry.n == 1 and entry.differs is None
     assert statistics.compare(rows(OURS)) == []
 
 
 def test_the_share_of_full_data_has_an_interval():
     """0.51 of 0.75 is 68%."""
     (entry,) = statistics.recovery(rows(OURS) + rows([0.74, 0.75, 0.76], protocol="full", data="full"))
-    assert entry["share"] == pytest.approx(0.68)
+    assert entry.share == pytest.approx(0.68)
     relative = math.sqrt(((0.01 / 0.51) ** 2 + (0.01 / 0.75) ** 2) / 3)
-    assert entry["ci95"][1] - entry["share"] == pytest.approx(0.68 * relative * stats.t.ppf(0.975, 2))
+    assert entry.ci95[1] - entry.share == pytest.approx(0.68 * relative * stats.t.ppf(0.975, 2))
     assert statistics.recovery(rows(OURS)) == []
 
 
@@ -60,27 +62,27 @@ def grid(means, data, protocol="native", spread=0.0):
 def test_rankings_of_architectures_are_compared():
     """The same order gives 1, the reversed one -1; noise widens the interval."""
     full = grid([0.7, 0.8, 0.9, 0.95], "full", "full")
-    same = statistics.rank_fidelity(grid([0.3, 0.4, 0.5, 0.6], "distilled") + full, "native")
-    assert same["tau"] == pytest.approx(1) and same["ci95"] == pytest.approx([1, 1])
-    turned = statistics.rank_fidelity(grid([0.6, 0.5, 0.4, 0.3], "distilled") + full, "native")
-    assert turned["tau"] == pytest.approx(-1)
-    noisy = statistics.rank_fidelity(grid([0.40, 0.41, 0.42, 0.6], "distilled", spread=0.1) + full, "native")
-    assert noisy["ci95"][0] < 0.9 < noisy["ci95"][1] + 0.2
-    assert statistics.rank_fidelity(grid([0.3, 0.4], "distilled") + full, "native") is None
+    same = statistics.rank_fidelity(grid([0.3, 0.4, 0.5, 0.6], "distilled") + full, "native", TEST)
+    assert same.tau == pytest.approx(1) and same.ci95 == pytest.approx([1, 1])
+    turned = statistics.rank_fidelity(grid([0.6, 0.5, 0.4, 0.3], "distilled") + full, "native", TEST)
+    assert turned.tau == pytest.approx(-1)
+    noisy = statistics.rank_fidelity(grid([0.40, 0.41, 0.42, 0.6], "distilled", spread=0.1) + full, "native", TEST)
+    assert noisy.ci95[0] < 0.9 < noisy.ci95[1] + 0.2
+    assert statistics.rank_fidelity(grid([0.3, 0.4], "distilled") + full, "native", TEST) is None
 
 
 def test_one_row_per_architecture_has_no_interval():
     """Nothing can be resampled: null, not [1.0, 1.0]."""
-    single = [row for row in grid([0.3, 0.4, 0.5], "distilled") if row["seed"] == 0]
-    full = [row for row in grid([0.7, 0.8, 0.9], "full", "full") if row["seed"] == 0]
-    entry = statistics.rank_fidelity(single + full, "native")
-    assert entry["tau"] == pytest.approx(1) and entry["n"] == 1 and entry["ci95"] is None
+    single = [row for row in grid([0.3, 0.4, 0.5], "distilled") if row.seed == 0]
+    full = [row for row in grid([0.7, 0.8, 0.9], "full", "full") if row.seed == 0]
+    entry = statistics.rank_fidelity(single + full, "native", TEST)
+    assert entry.tau == pytest.approx(1) and entry.n == 1 and entry.ci95 is None
 
 
 def test_versions_of_a_protocol_are_not_averaged():
     """Their rows go by one name and are two lines."""
-    old, new = rows([0.5, 0.6]), [{**row, "protocol_version": 2} for row in rows([0.7, 0.8])]
-    assert [entry["mean"] for entry in statistics.summarise(old + new)] == pytest.approx([0.55, 0.75])
+    old, new = rows([0.5, 0.6]), rows([0.7, 0.8], protocol_version=2)
+    assert [entry.mean for entry in statistics.summarise(old + new)] == pytest.approx([0.55, 0.75])
 
 
 def test_dd_rankings_scores_are_those_of_its_documentation_in_fractions():
@@ -90,11 +92,11 @@ def test_dd_rankings_scores_are_those_of_its_documentation_in_fractions():
         made = rows([0.8], protocol="full", data="full") + rows([0.8 - hlr], protocol="hard")
         made += rows([0.5 + ior]) + rows([0.5], data="random")
         made += rows([0.4 + ior], protocol="unaugmented") + rows([0.4], protocol="unaugmented", data="random")
-        return statistics.dd_ranking(made, "convnet")
+        return statistics.dd_ranking(made, "convnet", TEST)
 
-    assert score(0.05, 0.15)["lrs"] == pytest.approx(0.291, abs=5e-4)
-    assert score(0.35, 0.10)["lrs"] == pytest.approx(0.219, abs=5e-4)
-    assert score(0.0, 0.0)["lrs"] == pytest.approx(0.269, abs=5e-4)
-    assert score(0.0, 0.0)["ars"] == pytest.approx(0.269, abs=5e-4)
-    assert score(0.0, 0.1)["ior"] == pytest.approx(0.1)
-    assert statistics.dd_ranking(rows(OURS), "convnet")["lrs"] is None
+    assert score(0.05, 0.15).lrs == pytest.approx(0.291, abs=5e-4)
+    assert score(0.35, 0.10).lrs == pytest.approx(0.219, abs=5e-4)
+    assert score(0.0, 0.0).lrs == pytest.approx(0.269, abs=5e-4)
+    assert score(0.0, 0.0).ars == pytest.approx(0.269, abs=5e-4)
+    assert score(0.0, 0.1).ior == pytest.approx(0.1)
+    assert statistics.dd_ranking(rows(OURS), "convnet", TEST).lrs is None

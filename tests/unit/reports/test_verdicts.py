@@ -1,10 +1,11 @@
 """Verdicts: one plain sentence first, and a loud one for everything that makes a set or its numbers doubtful."""
 
 import pytest
+import reports_of_rows
 
 from ddhub.artifact import manifest, verdicts
 from ddhub.artifact.records import Memorisation, Nearness, Packaging, TeacherRecord
-from ddhub.reports import compare, summary, tables
+from ddhub.reports import compare, tables
 from ddhub.reports import verdicts as first_sentences
 
 ABOVE, SAME, BELOW = [0.60, 0.61, 0.62], [0.50, 0.51, 0.52], [0.40, 0.41, 0.42]
@@ -50,13 +51,13 @@ def pair(ours, theirs, **where):
 )
 def test_the_first_sentence_says_what_is_shown(of, said):
     """Nothing is called better without disjoint intervals, nor worse without a difference."""
-    assert first_sentences.first(summary.build("set", of)) == said
+    assert first_sentences.first(reports_of_rows.built("set", of)) == said
 
 
 def test_worse_than_random_and_untested_classes_are_loud():
     """Each names its line; a set that is well has no warning."""
-    assert first_sentences.warnings(summary.build("set", pair(ABOVE, SAME))) == []
-    bad = summary.build("set", pair(BELOW, SAME, test_set="leaves test (7 of 10 classes)"))
+    assert first_sentences.warnings(reports_of_rows.built("set", pair(ABOVE, SAME))) == []
+    bad = reports_of_rows.built("set", pair(BELOW, SAME, test_set="leaves test (7 of 10 classes)"))
     assert first_sentences.warnings(bad) == [
         "convnet native: 10.0 points below random real images.",
         "The test images have 7 of 10 classes: the others are not tested.",
@@ -65,7 +66,7 @@ def test_worse_than_random_and_untested_classes_are_loud():
 
 def test_one_training_below_random_is_told_too():
     """There is no interval, and the number is all that there is."""
-    assert first_sentences.first(summary.build("set", pair([0.4], [0.5]))).startswith(
+    assert first_sentences.first(reports_of_rows.built("set", pair([0.4], [0.5]))).startswith(
         "In one training of each, the set is below random real images"
     )
 
@@ -73,7 +74,7 @@ def test_one_training_below_random_is_told_too():
 @pytest.mark.parametrize("count", [1, 2])
 def test_a_report_begins_with_them(count, capsys):
     """Then comes the table, then the small print; of several sets each has its own."""
-    compare.show(compare.build([(f"set{number}", pair(BELOW, SAME)) for number in range(count)]))
+    compare.show(reports_of_rows.compared([(f"set{number}", pair(BELOW, SAME)) for number in range(count)]))
     told = capsys.readouterr().out.splitlines()
     names = [f"set{number}: " for number in range(count)] if count > 1 else [""]
     for number, name in enumerate(names):
@@ -85,7 +86,7 @@ def test_a_report_begins_with_them(count, capsys):
 
 def test_words_of_strangers_above_a_table_stay_on_their_line(capsys):
     """An architecture's name is a stranger's word."""
-    built = summary.build("set", pair(BELOW, SAME, arch="a\x1b[2Jb"))
+    built = reports_of_rows.built("set", pair(BELOW, SAME, arch="a\x1b[2Jb"))
     tables.show([], first=first_sentences.above(built))
     assert "\x1b[2J" not in capsys.readouterr().out
 
