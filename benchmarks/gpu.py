@@ -415,10 +415,10 @@ def ways(asked: argparse.Namespace) -> dict[str, Any]:
     """Milliseconds of a step in every way: graph, format, compiler, precision, several at once, deterministic."""
     from ddhub.data.catalog import Shape
     from ddhub.distillation import recipes
-    from ddhub.distillation import ways as ways_of
+    from ddhub.distillation import speed as ways_of
     from ddhub.distillation.plan.work import Outline
     from ddhub.training import device as devices
-    from ddhub.training import trial
+    from ddhub.training import step_time
 
     base, found = devices.decide(asked.device, asked.threads, compile=False), {}
     tried = {
@@ -443,7 +443,7 @@ def ways(asked: argparse.Namespace) -> dict[str, Any]:
             devices.apply(way)
             rounds: list[float] = []
             for _ in range(1 if asked.tiny else 3):
-                rounds += trial.measured([way], partial(ways_of._seconds, outline)).values()
+                rounds += step_time.measured([way], partial(ways_of._seconds, outline)).values()
             found[f"{arch}, {name}"] = [round(1000 * seconds, 3) for seconds in rounds]
         devices.apply(base)
     return {"milliseconds_a_step_of_one_network": found}

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from ddhub.base import files, hub_client, proofs
+from ddhub.base import checked_files, files, hub_client
 from ddhub.base.errors import UserError
 from ddhub.base.log import say, warn
 
@@ -43,4 +43,4 @@ def damaged(path: Path) -> bool:
         with files.regular(blob) as file:
             return files.git_hash(file, blob.stat().st_size) == blob.name
 
-    return not proofs.hold([blob], same)
+    return not checked_files.hold([blob], same)

@@ -6,7 +6,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from ddhub.base import limits
 from ddhub.base.schema import Count, Strict, Temperature
-from ddhub.data.pictures import Pictures
+from ddhub.data.picture_settings import PictureSettings
 from ddhub.data.spec import Revision
 
 MOST_GROUPS = 2**15  # column `group` counts in 16 bits
@@ -22,7 +22,7 @@ Seconds = Annotated[float, Field(ge=0, le=1e12)]
 Groups = Annotated[int, Field(gt=0, le=MOST_GROUPS)]
 
 
-class SourceRecord(Pictures):
+class SourceRecord(PictureSettings):
     """Which real data the set was made from."""
 
     dataset: str = Field(min_length=1, description="Hub id, `digits`, or the folder as the recipe names it.")

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from ddhub import __version__
-from ddhub.base import log, progress, room, stopping, versions
+from ddhub.base import free_space, log, progress, stopping, versions
 from ddhub.base.errors import UserError, explained
 from ddhub.base.redact import one_line, shown
 from ddhub.cli import judge, make, share, start
@@ -49,7 +49,7 @@ class CommandGroup(click.Group):
 
 def _unmapped(fault: Exception) -> UserError | None:
     """A library that could not be loaded, or memory that was not given, under a limit of address space."""
-    if room.address_space() is None or not isinstance(fault, ImportError | MemoryError | RuntimeError):
+    if free_space.address_space() is None or not isinstance(fault, ImportError | MemoryError | RuntimeError):
         return None
     return UserError(f"not enough address space (ulimit -v): {one_line(fault, 200)}", next="ulimit -v unlimited")
 
@@ -91,7 +91,7 @@ def _version(ctx: click.Context, parameter: click.Parameter, asked: bool) -> Non
 def main() -> None:
     """Distilled image-classification datasets as shareable artifacts: distill, package, evaluate."""
     log.to_stderr()
-    room.warn_of_limit()
+    free_space.warn_of_limit()
 
 
 for _command in COMMANDS:

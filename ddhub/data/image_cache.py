@@ -16,7 +16,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from ddhub.base import files, proofs, room
+from ddhub.base import checked_files, files, free_space
 from ddhub.base.errors import UserError
 from ddhub.base.log import say
 from ddhub.base.units import counted, duration
@@ -70,8 +70,8 @@ def read(folder: Path, asked: SourceSpec) -> dict[str, Any] | None:
     """
     if not (folder / "meta.json").exists():
         return None
-    meta: dict[str, Any] | None = proofs.noted(folder / "meta.json")
-    if meta is None or not proofs.hold(_arrays(folder), lambda: _whole(folder, meta), meta["stamps"]):
+    meta: dict[str, Any] | None = checked_files.noted(folder / "meta.json")
+    if meta is None or not checked_files.hold(_arrays(folder), lambda: _whole(folder, meta), meta["stamps"]):
         say(f"{folder}: the images cached there are damaged; decoding them anew")
         return None
     return meta if set(_unasked(asked)) <= set(meta["held"]) else None
@@ -114,7 +114,7 @@ def write(
     shape = (len(images), spec.channels, spec.resolution, spec.resolution)
     said = f"{spec.dataset} {images.split}"
     say(f"decoding {counted(len(images), 'image')} of {said} to {shape[2]}x{shape[3]}, once; cached in {folder}")
-    room.need_room(folder, int(np.prod(shape)), f"the decoded images of {spec.dataset}")
+    free_space.need_room(folder, int(np.prod(shape)), f"the decoded images of {spec.dataset}")
     with files.disk_errors(folder, f"decoding {spec.dataset}"):
         files.make_folder(folder)
         path = folder / "images.npy"
@@ -145,10 +145,10 @@ def write(
         "background": background,
         "warnings": seen.extremes.warnings,
         "held": _unasked(asked),
-        "stamps": [proofs.stamp(name) for name in _arrays(folder)],
+        "stamps": [checked_files.stamp(name) for name in _arrays(folder)],
     }
-    proofs.note(folder / "meta.json", meta)
-    proofs.trust(_arrays(folder))
+    checked_files.note(folder / "meta.json", meta)
+    checked_files.trust(_arrays(folder))
     return meta
 
 

@@ -13,7 +13,7 @@ from ddhub.base.errors import UserError
 from ddhub.base.files import is_path
 from ddhub.base.log import say
 from ddhub.base.redact import one_line
-from ddhub.data import headers, splits, unpacking
+from ddhub.data import dataset_headers, splits, unpacking
 from ddhub.data.catalog import GATED
 from ddhub.data.spec import SourceSpec
 
@@ -47,9 +47,9 @@ def rows(spec: SourceSpec, split: str, wanted: tuple[str, str], theirs: bool = F
     try:
         with quiet():
             if not theirs and is_local(spec):
-                headers.check(arguments["path"], None, theirs=False)
+                dataset_headers.check(arguments["path"], None, theirs=False)
                 return datasets.load_dataset(**arguments, name=spec.config, split=split), revision
-            builder = headers.builder(arguments["path"], spec.config, revision)
+            builder = dataset_headers.builder(arguments["path"], spec.config, revision)
             builder.download_and_prepare()
             return builder.as_dataset(split=split), revision
     except ValueError as fault:
@@ -85,10 +85,10 @@ def data_files(spec: SourceSpec, split: str) -> list[Path]:
     try:
         with quiet():
             if is_local(spec):
-                headers.check(where, None, theirs=False)
+                dataset_headers.check(where, None, theirs=False)
                 builder = datasets.load_dataset_builder(where, spec.config)
             else:
-                builder = headers.builder(where, spec.config, spec.revision)
+                builder = dataset_headers.builder(where, spec.config, spec.revision)
             found = builder.config.data_files
             names = [str(name) for name in (found or {}).get(split, [])]
             if not all(name.endswith((".parquet", ".arrow")) for name in names):
@@ -153,7 +153,7 @@ def split_names(spec: SourceSpec) -> list[str] | None:
     try:
         with quiet():
             where = str(unpacking.unpacked(local)) if is_local(spec) else spec.dataset
-            headers.check(where, spec.revision, theirs=not is_local(spec))
+            dataset_headers.check(where, spec.revision, theirs=not is_local(spec))
             return list(saved) or list(datasets.get_dataset_split_names(where, spec.config, revision=spec.revision))
     except _unreadable():
         return None  # reading it says better what is wrong

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ddhub.base import files, proofs, seeds
+from ddhub.base import checked_files, files, seeds
 from ddhub.base.errors import UserError
 from ddhub.base.log import say, warn_once
 from ddhub.base.units import counted
@@ -237,10 +237,10 @@ def _surveyed(images: Encoded) -> dict[str, Any]:
         / "images"
         / f"{files.digest([_key(images), spec.resolution, spec.channels, spec.range])[:32]}.json"
     )
-    found: dict[str, Any] | None = proofs.noted(path)
+    found: dict[str, Any] | None = checked_files.noted(path)
     if found is None:
         found = survey.survey(images)
-        proofs.note(path, found)
+        checked_files.note(path, found)
     return found
 
 

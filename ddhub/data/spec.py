@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field
 from ddhub.base import limits
 from ddhub.base.files import is_path
 from ddhub.base.schema import Strict
-from ddhub.data.pictures import Pictures
+from ddhub.data.picture_settings import PictureSettings
 
 
 def absolute(place: str) -> str:
@@ -32,7 +32,7 @@ def _is_revision(value: str) -> str:
 Revision = Annotated[str, AfterValidator(_is_revision)]
 
 
-class SourceSpec(Pictures):
+class SourceSpec(PictureSettings):
     """Where the real images come from and how they are read."""
 
     dataset: str = Field(min_length=1, description="Hub id, `digits`, or a folder that `load_dataset` reads.")

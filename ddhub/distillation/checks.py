@@ -10,13 +10,13 @@ from typing import Any
 from ddhub.artifact.recipe import Recipe
 from ddhub.artifact.state import STATE
 from ddhub.base import files, hub_client
-from ddhub.base import room as disk
+from ddhub.base import free_space as disk
 from ddhub.base.errors import UserError
 from ddhub.base.log import say
 from ddhub.base.redact import one_line
 from ddhub.base.resources import Resources
 from ddhub.base.units import counted
-from ddhub.data import headers, look, opening, source
+from ddhub.data import dataset_headers, look, opening, source
 from ddhub.data.catalog import Shape
 from ddhub.data.look import Holdings
 from ddhub.data.spec import held_out
@@ -95,7 +95,7 @@ def header(recipe: Recipe) -> None:
     from datasets import Features
 
     spec = recipe.source
-    features: Any = headers.builder(spec.dataset, spec.config, spec.revision).info.features
+    features: Any = dataset_headers.builder(spec.dataset, spec.config, spec.revision).info.features
     if not isinstance(features, Features):
         return
     for key, column in (("image", spec.image), ("label", spec.label)):

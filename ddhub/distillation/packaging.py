@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from ddhub import __version__
-from ddhub.artifact import folder, manifest, origin, parquet, payload, verdicts
+from ddhub.artifact import doubts, folder, manifest, origin, parquet, payload
 from ddhub.artifact.file_names import MANIFEST, RECIPE, WHITENING
 from ddhub.artifact.manifest import Manifest
 from ddhub.artifact.parquet import Rows
@@ -90,9 +90,9 @@ def package(
     (out / STATE / MEASURED).unlink(missing_ok=True)
     origin.remember(record, specs.local_folder(task.recipe.source))
     say(f"{out}: {task.recipe.name} made in {duration(sum(seconds.values()))}")
-    for text in verdicts.notes(record):
+    for text in doubts.notes(record):
         say(text)
-    for text in verdicts.of_set(record):
+    for text in doubts.of_set(record):
         warn(f"WARNING: {text}")
 
 

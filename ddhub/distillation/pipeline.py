@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ddhub.artifact import state, verdicts
+from ddhub.artifact import doubts, state
 from ddhub.artifact.file_names import MANIFEST
 from ddhub.artifact.recipe import Recipe
 from ddhub.artifact.state import RUN, STATE, RunState
@@ -25,7 +25,7 @@ from ddhub.data import source as sources
 from ddhub.data import spec as specs
 from ddhub.data.catalog import Shape
 from ddhub.data.spec import SourceSpec
-from ddhub.distillation import packaging, ways
+from ddhub.distillation import packaging, speed
 from ddhub.distillation.plan import budget, history
 from ddhub.distillation.plan.work import Outline
 from ddhub.distillation.recipes import method_config, method_of
@@ -167,8 +167,8 @@ def prepare(recipe: Recipe, out: Path, asked: Resources, checkpoint_seconds: flo
 def _warn_of(teachers: teaching.Teachers, classes: int) -> None:
     """Say before hours of work that it rests on teachers that learned nothing."""
     for number, top1 in enumerate(teachers.validation_top1, 1):
-        if verdicts.near_chance(top1, classes):
-            told = verdicts.guessing(top1, classes)
+        if doubts.near_chance(top1, classes):
+            told = doubts.guessing(top1, classes)
             warn(f"WARNING: teacher {number} of {len(teachers)} learned next to nothing: validation accuracy is {told}")
 
 
@@ -280,7 +280,7 @@ def _frozen_decisions(recipe: Recipe, source: sources.Split, out: Path, asked: R
     if recipe.memory is not None:
         decisions = budget.measured(Outline(recipe, shape, decisions))
     if decisions.device.startswith("cuda"):
-        decisions = ways.chosen(Outline(recipe, shape, decisions), asked, _teacher_flops(recipe, shape))
+        decisions = speed.chosen(Outline(recipe, shape, decisions), asked, _teacher_flops(recipe, shape))
     started = RunState(
         recipe_hash=recipe.hash,
         recipe=recipe.content(),

@@ -21,7 +21,7 @@ from ddhub.data.spec import is_local
 from ddhub.distillation import recipes
 
 if TYPE_CHECKING:
-    from ddhub.distillation.choices import Choice, PictureOptions
+    from ddhub.distillation.first_recipe import Choice, PictureOptions
 
 
 def is_pictures(reference: str) -> bool:
@@ -72,13 +72,13 @@ def init(
         UserError: for what cannot be read as labelled images, and a file that is there already.
     """
     from ddhub.data import look
-    from ddhub.distillation import choices
+    from ddhub.distillation import first_recipe
 
-    asked = choices.PictureOptions(minutes, flips, name, ipc, resolution, Resources(**resources))
+    asked = first_recipe.PictureOptions(minutes, flips, name, ipc, resolution, Resources(**resources))
     spec = look.spec_of(str(source))
-    path = Path(out) if out is not None else Path(f"{choices.name_of(spec, asked)}.yaml")
+    path = Path(out) if out is not None else Path(f"{first_recipe.name_of(spec, asked)}.yaml")
     refuse_there(path)  # before the look, which can take minutes
-    found = choices.start(look.look(spec), asked)
+    found = first_recipe.start(look.look(spec), asked)
     write(found, path)
     return Start(recipe=str(path), name=found.name, chosen=found.reasons, seconds=found.seconds)
 
@@ -92,10 +92,10 @@ def begin(place: str, asked: "PictureOptions") -> tuple[Path, "Choice | None"]:
         UserError: where the file is somebody else's, or the pictures cannot be used.
     """
     from ddhub.data import look
-    from ddhub.distillation import choices
+    from ddhub.distillation import first_recipe
 
     spec = look.spec_of(place)
-    path = Path(f"{choices.name_of(spec, asked)}.yaml")
+    path = Path(f"{first_recipe.name_of(spec, asked)}.yaml")
     if path.exists():
         known = recipes.read(str(path)).source
         if (known.dataset, known.path) != (spec.dataset, spec.path):
@@ -104,7 +104,7 @@ def begin(place: str, asked: "PictureOptions") -> tuple[Path, "Choice | None"]:
                 next=f"ddhub init {place} --name ANOTHER, then: ddhub distill ANOTHER.yaml",
             )
         return path, None
-    return path, choices.start(look.look(spec), asked)
+    return path, first_recipe.start(look.look(spec), asked)
 
 
 def recipe_file(reference: str, minutes: float | None, flips: bool | None, resources: Resources) -> str:
@@ -151,9 +151,11 @@ def asked_of(
         UserError: for choices that a recipe has made already.
     """
     if is_pictures(reference):
-        from ddhub.distillation import choices
+        from ddhub.distillation import first_recipe
 
-        return choices.PictureOptions(choices.MINUTES if minutes is None else minutes, flips, resources=resources)
+        return first_recipe.PictureOptions(
+            first_recipe.MINUTES if minutes is None else minutes, flips, resources=resources
+        )
     for option, given in (("--minutes", minutes), ("--no-flips", flips)):
         if given is not None:
             raise UserError(f"{option}: of pictures; a recipe says its steps and augmentation", next="--set KEY=VALUE")

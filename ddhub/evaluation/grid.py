@@ -24,7 +24,7 @@ from ddhub.base.resources import Resources
 from ddhub.base.units import counted, duration
 from ddhub.data import spec
 from ddhub.evaluation import corruptions as corrupting
-from ddhub.evaluation import origins, price, results, speed, tuning, workbench
+from ddhub.evaluation import cost, real_images, results, speed, tuning, workbench
 from ddhub.evaluation import protocols as named
 from ddhub.evaluation.request import Cell, EvaluationRequest
 from ddhub.evaluation.results import Row
@@ -79,7 +79,7 @@ def evaluate(
         UserError: before any training, for whatever cannot be evaluated; after it, for rows that failed.
     """
     archs = [frozen.absolute(arch) for arch in archs]
-    count = origins.own_settings(found).seeds if seeds is None else seeds
+    count = real_images.own_settings(found).seeds if seeds is None else seeds
     cells = _cells(found.manifest, archs, protocols, baselines, count)
     engine = jobs.choose(resources.workers, resources.shard, resources.ray)
     if resources.threads is None and (engine.workers > 1 or engine.ray):
@@ -217,7 +217,7 @@ def _cost(bench: Bench, cell: Cell) -> float:
         cell = replace(cell, data="distilled")
     tested = architectures.forward_flops(cell.arch, *workbench.shape(bench.set, cell.arch)) * len(bench.test)
     tested *= 1 + bench.request.corruptions * len(corrupting.CORRUPTIONS)
-    return price.flops(bench, cell, count) + float(tested)
+    return cost.flops(bench, cell, count) + float(tested)
 
 
 def _work(bench: Bench, cells: tuple[Cell, ...], path: Path) -> None:
@@ -291,8 +291,8 @@ def _test(bench: Bench, cell: Cell, weights: networks.Weights, count: int, secon
         "lr": family.lr if family.lr is not None else protocol.lr,
         "optimizer": family.optimizer,
         "seconds": round(seconds, 2),
-        "flops": price.flops(bench, cell, count),
-        "train_bytes": price.stored_bytes(bench, cell, count),
+        "flops": cost.flops(bench, cell, count),
+        "train_bytes": cost.stored_bytes(bench, cell, count),
         "device": decisions.device,
         "hardware": devices.hardware(decisions.device),
         "versions": devices.versions(decisions.device),

@@ -16,7 +16,7 @@ from ddhub.base.log import say
 from ddhub.evaluation import results, workbench
 from ddhub.evaluation.request import Cell
 from ddhub.evaluation.workbench import Bench
-from ddhub.training import device, fit, trial
+from ddhub.training import device, fit, step_time
 from ddhub.training.device import Decisions
 from ddhub.training.field_networks import ConvNet
 
@@ -55,8 +55,8 @@ def _settled(bench: Bench, arch: str, out: Path, sharded: bool) -> Decisions:
             ways = candidates(bench, arch)
             with progress.busy(f"{arch}: measuring which way of training is fastest"):
                 timed = functools.partial(_seconds, bench, arch)
-                measured = trial.measured(ways, timed) if len(ways) > 1 else {}
-            best = replace(trial.fastest(measured) if measured else base, **agreed)
+                measured = step_time.measured(ways, timed) if len(ways) > 1 else {}
+            best = replace(step_time.fastest(measured) if measured else base, **agreed)
             found = {name: best.record()[name] for name in (*FROZEN, *([FORMAT] if best.device != "cpu" else []))}
             times = {way.title: round(1000 * seconds, 2) for way, seconds in measured.items()}
             files.write_json(path, {**key, "decisions": found, "milliseconds_per_step": times})
@@ -102,7 +102,7 @@ def _seconds(bench: Bench, arch: str, way: Decisions) -> float:
         brief = protocol.model_copy(update={"epochs": epochs})
         fit.fit_many(network, [examples] * several, brief, asked, teach=workbench.teach(bench, cell))
 
-    return trial.step_seconds(train, way.device) / several
+    return step_time.step_seconds(train, way.device) / several
 
 
 def _first(examples: fit.Examples, count: int) -> Any:

@@ -25,11 +25,11 @@ from ddhub.data import source as sources
 from ddhub.data import spec as specs
 from ddhub.data.source import Split
 from ddhub.data.spec import SourceSpec
-from ddhub.evaluation import baselines, origins, source_settings
+from ddhub.evaluation import baselines, real_images, source_settings
 from ddhub.evaluation import protocols as named
 from ddhub.evaluation.baselines import Pool
+from ddhub.evaluation.dynamic_labels import ViewLabels
 from ddhub.evaluation.request import Cell, EvaluationRequest, Tuned
-from ddhub.evaluation.view_labels import ViewLabels
 from ddhub.training import architectures, fit, frozen, losses, memory, optimisation
 from ddhub.training import device as devices
 from ddhub.training import network as networks
@@ -168,18 +168,18 @@ def build(found: Artifact, request: EvaluationRequest) -> Bench:
     test_spec = _test_spec(found, request, spec)
     test = sources.load_test(test_spec)
     what = f"the split '{sources.test_words(test_spec)}' of {test_spec.path or test_spec.dataset}"
-    test, held = origins.aligned(found, test, what)
+    test, held = real_images.aligned(found, test, what)
     real, training, validation = None, None, None
     if compared:
         assert spec is not None
         real, training, validation = sources.load_train(spec)
         where = f"the train split of {spec.path or spec.dataset}"
-        origins.check_classes(found, real, where)
-        origins.warn_of_another(found, real, where)
+        real_images.check_classes(found, real, where)
+        real_images.warn_of_another(found, real, where)
     known = None if test_spec == spec else _training_images(found, request, real)
-    trained_on = origins.refuse_training_images(found, test, known, what, request.allow_train)
+    trained_on = real_images.refuse_training_images(found, test, known, what, request.allow_train)
     names = list(dict.fromkeys(cell.protocol for cell in cells if cell.protocol != "full"))
-    full_epochs = origins.own_settings(found).full_epochs
+    full_epochs = real_images.own_settings(found).full_epochs
     protocols = named.resolve(record, names, full_epochs, request.overrides)
     decisions = {arch: _decide(found, arch, request, protocols, real) for arch in dict.fromkeys(c.arch for c in cells)}
     loaded = _teachers(found, cells, protocols, decisions)

@@ -8,7 +8,7 @@ from typing import Any
 import jinja2
 import yaml
 
-from ddhub.artifact import parquet, verdicts
+from ddhub.artifact import doubts, parquet
 from ddhub.artifact.manifest import Manifest, ipc_text
 from ddhub.base.files import shipped
 from ddhub.base.hub_client import REPO_ID
@@ -62,7 +62,7 @@ def render(manifest: Manifest, recipe: dict[str, Any], report: Evaluation | None
         header=yaml.dump(header, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=2**31).rstrip(),
         title=title,
         m=manifest,
-        notes=verdicts.notes(manifest),
+        notes=doubts.notes(manifest),
         images=images,
         settings=_settings(manifest.method),
         transformer=optimisation.FAMILIES["transformer"],

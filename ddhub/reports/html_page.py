@@ -16,7 +16,7 @@ from markupsafe import Markup
 from ddhub import __version__
 from ddhub.artifact import folder as folders
 from ddhub.base import files
-from ddhub.reports import charts, compare, pictures, summary, tables, verdicts
+from ddhub.reports import charts, compare, image_grid, summary, tables, verdicts
 from ddhub.reports.documents import Evaluation, Report
 
 CHARTS = {
@@ -32,11 +32,11 @@ def write(document: Report, path: Path, places: Mapping[str, Path]) -> None:
     Args:
         places: folders of the sets that are at hand, by their names in the document; their images are shown.
     """
-    shown = {name: pictures.of_classes(folders.read(place)) for name, place in places.items()}
+    shown = {name: image_grid.of_classes(folders.read(place)) for name, place in places.items()}
     files.write_bytes(path, render(document, shown).encode())
 
 
-def render(document: Report, shown: Mapping[str, list[pictures.Pictured]] | None = None) -> str:
+def render(document: Report, shown: Mapping[str, list[image_grid.Pictured]] | None = None) -> str:
     """The page of a document of compare.build: a section per set, and before them all of them side by side.
 
     Args:
@@ -94,7 +94,7 @@ def _drawn(salt: str, draw: Callable[..., None], panels: Sequence[charts.Panel])
     return [Markup(charts.svg(draw, panel, f"{salt} {number}")) for number, panel in enumerate(panels)]
 
 
-def _sections(found: Sequence[Evaluation], shown: Mapping[str, list[pictures.Pictured]]) -> list[dict[str, Any]]:
+def _sections(found: Sequence[Evaluation], shown: Mapping[str, list[image_grid.Pictured]]) -> list[dict[str, Any]]:
     """Of each set what it says, its images, its table, its charts; charts of one kind share one axis of accuracy."""
     drawn = _charts(found)
     return [

@@ -12,11 +12,11 @@ from ddhub.reports.documents import Evaluation
 def write(folder: Path) -> None:
     """Write the image grid, charts, report.json, croissant.json and README.md of an artifact anew."""
     from ddhub.artifact import folder as folders
-    from ddhub.reports import charts, croissant, pictures
+    from ddhub.reports import charts, croissant, image_grid
 
     found = folders.read(folder)
     grid = folder / "assets" / "images.png"
-    pictures.image_grid(found, grid)
+    image_grid.image_grid(found, grid)
     summary = summaries.save(found.manifest, folder / "evaluation", folder / REPORT)
     charts.save(summary, grid.parent)
     files.write_bytes(folder / CROISSANT, croissant.render(found.manifest, folder))

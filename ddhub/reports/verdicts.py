@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from ddhub.artifact import manifest, verdicts
+from ddhub.artifact import doubts, manifest
 from ddhub.artifact.manifest import Manifest
 from ddhub.base.log import warn
 from ddhub.evaluation.find_results import SetRows
@@ -66,11 +66,11 @@ def of_set(record: Manifest, report: Evaluation) -> list[str]:
     scores = [score for score in report.summary if score.data == "distilled"]
     told = [
         f"{score.arch} {score.protocol} learned next to nothing from the set: it reaches"
-        f" {verdicts.guessing(score.mean, classes)}."
+        f" {doubts.guessing(score.mean, classes)}."
         for score in scores
-        if verdicts.near_chance(score.mean, classes)
+        if doubts.near_chance(score.mean, classes)
     ]
-    return [*verdicts.of_set(record), *told]
+    return [*doubts.of_set(record), *told]
 
 
 def warn_of(record: Manifest, report: Evaluation) -> None:

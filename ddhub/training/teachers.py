@@ -19,8 +19,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from ddhub.base import checked_files, jobs, limits, strict_json
 from ddhub.base import files as file_tools
-from ddhub.base import jobs, limits, proofs, strict_json
 from ddhub.base.errors import UserError
 from ddhub.base.log import say
 from ddhub.base.mapped import Room
@@ -183,7 +183,7 @@ def _took(path: Path) -> float:
 def _whole(path: Path) -> bool:
     """Whether a cached teacher is what was written, as far as a hash beside it tells."""
     expected = strict_json.known(_about(path)).get("sha256")
-    return expected is None or proofs.hold([path], lambda: file_tools.sha256(path) == expected)
+    return expected is None or checked_files.hold([path], lambda: file_tools.sha256(path) == expected)
 
 
 def _about(path: Path) -> Path:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from conftest import QUICK, examples
 
-from ddhub.base import files, proofs
+from ddhub.base import checked_files, files
 from ddhub.data import source
 from ddhub.data.spec import SourceSpec
 from ddhub.distillation.plan import history
@@ -19,7 +19,7 @@ from ddhub.training.protocol import TeacherSpec
 @pytest.fixture(autouse=True)
 def a_new_process(monkeypatch):
     """What this process proved or wrote before is looked at again, as another process would."""
-    monkeypatch.setattr(proofs, "_proven", set())
+    monkeypatch.setattr(checked_files, "_proven", set())
 
 
 def flip(path: Path) -> None:
@@ -54,7 +54,7 @@ def test_decoded_images_that_were_changed_are_decoded_anew(image_folder, name, n
     good = source.load_train(spec)[0]
     images, labels = good.images.clone(), good.labels.clone()
     folder = next(path.parent for path in (files.home() / "images").rglob("images.npy"))
-    monkeypatch.setattr(proofs, "_proven", set())
+    monkeypatch.setattr(checked_files, "_proven", set())
     capsys.readouterr()
     [*SPOILS[name], *CUTS][number](folder / name)
     again = source.load_train(spec)[0]
@@ -85,11 +85,11 @@ def test_files_are_read_once_a_process_and_again_when_they_change(tmp_path, monk
         reads.append(1)
         return path.read_bytes() == b"content"
 
-    assert proofs.hold([path], check) and proofs.hold([path], check) and len(reads) == 1
+    assert checked_files.hold([path], check) and checked_files.hold([path], check) and len(reads) == 1
     flip(path)
-    assert not proofs.hold([path], check) and not proofs.hold([path], check) and len(reads) == 3
-    monkeypatch.setattr(proofs, "LARGE", 3)
-    assert proofs.hold([path], check, [proofs.stamp(path)]) and len(reads) == 3
+    assert not checked_files.hold([path], check) and not checked_files.hold([path], check) and len(reads) == 3
+    monkeypatch.setattr(checked_files, "LARGE", 3)
+    assert checked_files.hold([path], check, [checked_files.stamp(path)]) and len(reads) == 3
 
 
 def lessons(count: int = 1) -> teachers.Lessons:
@@ -104,7 +104,7 @@ def test_a_cached_teacher_that_was_changed_is_trained_anew(spoil, monkeypatch, c
     first = teachers.obtain(lessons())
     path = first.files[0]
     good = path.read_bytes()
-    monkeypatch.setattr(proofs, "_proven", set())
+    monkeypatch.setattr(checked_files, "_proven", set())
     spoil(path)
     assert teachers.cached("id") == []
     again = teachers.obtain(lessons())

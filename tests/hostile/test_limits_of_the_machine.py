@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from strangers import refused
 
 from ddhub import api
-from ddhub.base import files, jobs, room
+from ddhub.base import files, free_space, jobs
 from ddhub.base.errors import UserError
 from ddhub.cli import app
 from ddhub.training.loop import Run
@@ -58,7 +58,7 @@ def test_what_a_limit_of_address_space_breaks_is_a_sentence(kind, monkeypatch):
 
     monkeypatch.setattr(api, "recipes", broken)
     assert "Traceback" in CliRunner().invoke(app.main, ["recipes"]).output
-    monkeypatch.setattr(room, "address_space", lambda: 10**9)
+    monkeypatch.setattr(free_space, "address_space", lambda: 10**9)
     told = CliRunner().invoke(app.main, ["recipes"])
     assert "Traceback" not in told.output and "ulimit -v unlimited" in told.output and told.exit_code == 1
 

@@ -21,7 +21,7 @@ from ddhub.artifact import folder as folders
 from ddhub.artifact import manifest, origin
 from ddhub.base import files
 from ddhub.base.errors import UserError
-from ddhub.data import headers
+from ddhub.data import dataset_headers
 from ddhub.data import source as sources
 from ddhub.data.spec import SourceSpec
 from ddhub.evaluation import grid
@@ -102,8 +102,8 @@ def test_a_header_that_stays_inside_is_followed(theirs, image_folder, tmp_path):
 def test_files_that_are_resolved_outside_are_refused_whatever_the_header_says(theirs, private, monkeypatch):
     """The second look, at what `datasets` is about to read."""
     with_header(theirs, {"data_files": f"{private}/data/train-*.parquet"})
-    monkeypatch.setattr(headers, "check", lambda *_: None)
-    refused(lambda: headers.builder(str(theirs), None, None), "lies outside of it; refused")
+    monkeypatch.setattr(dataset_headers, "check", lambda *_: None)
+    refused(lambda: dataset_headers.builder(str(theirs), None, None), "lies outside of it; refused")
 
 
 HEADERS = {
@@ -142,7 +142,7 @@ def test_other_programs_tables_are_not_read(theirs, image_folder, tmp_path):
     """Formats that point to other files by themselves."""
     (theirs / DATA).unlink()
     (theirs / "data" / "train.h5").write_bytes(b"\x89HDF\r\n\x1a\n")
-    refused(lambda: headers.builder(str(theirs), None, None), "what `datasets` calls hdf5; refused")
+    refused(lambda: dataset_headers.builder(str(theirs), None, None), "what `datasets` calls hdf5; refused")
 
 
 def read_source(dataset: str, path: str) -> str:

@@ -13,7 +13,7 @@ from ddhub.artifact import manifest
 from ddhub.base import strict_yaml
 from ddhub.cli.app import main
 from ddhub.data import source
-from ddhub.distillation import choices, recipes
+from ddhub.distillation import first_recipe, recipes
 
 SHAPES = ((64, 48), (48, 64), (56, 56))
 TINY = [
@@ -43,7 +43,7 @@ def photos(album, tmp_path, monkeypatch):
     """A copy of them; one stands beside it."""
     shutil.copytree(album, tmp_path / "my photos")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(choices.planning, "plan", _no_try)  # no test hangs on this machine's speed
+    monkeypatch.setattr(first_recipe.planning, "plan", _no_try)  # no test hangs on this machine's speed
     return tmp_path / "my photos"
 
 

@@ -8,7 +8,7 @@ import pytest
 from conftest import coloured
 
 from ddhub import api
-from ddhub.base import new_folder, room
+from ddhub.base import free_space, new_folder
 from ddhub.base.errors import UserError
 from ddhub.base.resources import Resources
 from ddhub.data import image_cache
@@ -77,7 +77,7 @@ def test_a_file_where_the_folder_belongs_is_found_first(image_folder, tmp_path):
 def test_a_full_disk_is_found_first(image_folder, tmp_path, monkeypatch):
     """It is said how much is needed."""
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(room.shutil, "disk_usage", lambda path: usage(10**9, 10**9 - 100, 100))
+    monkeypatch.setattr(free_space.shutil, "disk_usage", lambda path: usage(10**9, 10**9 - 100, 100))
     assert "the set and its checkpoints take" in refused(image_folder, tmp_path / "set")
     assert "and 100 B are free" in refused(image_folder, tmp_path / "set")
 

@@ -12,7 +12,7 @@ from ddhub.evaluation.results import Row
 from ddhub.evaluation.workbench import network as bench_network
 from ddhub.training import device as devices
 from ddhub.training import network as networks
-from ddhub.training import trial
+from ddhub.training import step_time
 
 pytestmark = pytest.mark.slow
 
@@ -77,7 +77,7 @@ def test_rows_from_before_are_not_mixed_with_another_way(folder, measured):
         path.unlink()
     for path in (folder / "evaluation").glob("*.json"):
         row = json.loads(path.read_text())
-        old = {key: row.decisions[key] for key in ("device", "threads", "compile")}
+        old = {key: row["decisions"][key] for key in ("device", "threads", "compile")}
         path.write_text(json.dumps({**row, "decisions": old}))
     assert [row.decisions.get("together", 1) for row in rows(folder, 3)] == [1] * 6
 
@@ -118,8 +118,8 @@ def test_long_grids_of_convnets_try_bfloat16_unasked(folder, monkeypatch, arch, 
 def test_another_way_must_win_clearly():
     """By a tenth: measured times are noisy."""
     first, other = devices.Decisions(), devices.Decisions(together=5)
-    assert trial.fastest({first: 1.0, other: 0.95}) == first
-    assert trial.fastest({first: 1.0, other: 0.85}) == other
+    assert step_time.fastest({first: 1.0, other: 0.95}) == first
+    assert step_time.fastest({first: 1.0, other: 0.85}) == other
 
 
 @pytest.mark.parametrize("shared", [True, False])

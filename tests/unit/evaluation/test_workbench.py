@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import torch
 
 from ddhub.evaluation import workbench
+from ddhub.evaluation.dynamic_labels import ViewLabels
 from ddhub.evaluation.request import Cell
-from ddhub.evaluation.view_labels import ViewLabels
 
 
 class Counted:

@@ -25,7 +25,7 @@ from ddhub.base import files
 from ddhub.base.errors import UserError
 from ddhub.cli import app
 from ddhub.evaluation.protocols import PROTOCOLS
-from ddhub.reports import charts, compare, html_page, pictures, summary, tables, verify
+from ddhub.reports import charts, compare, html_page, image_grid, summary, tables, verify
 from ddhub.reports.documents import Report
 
 pytestmark = pytest.mark.slow
@@ -284,7 +284,7 @@ def evil() -> str:
     """A page whose every name is a stranger's."""
     rows = [made(data, values, EVIL, EVIL, test_set=EVIL, hardware=EVIL) for data, values in (("distilled", ABOVE),)]
     other = made("distilled", SAME, EVIL, EVIL, test_set=EVIL, settings={EVIL: EVIL})
-    shown = {EVIL: [pictures.Pictured(EVIL, [pictures.address(torch.zeros(1, 8, 8, dtype=torch.uint8))])]}
+    shown = {EVIL: [image_grid.Pictured(EVIL, [image_grid.address(torch.zeros(1, 8, 8, dtype=torch.uint8))])]}
     return html_page.render(reports_of_rows.compared([(EVIL, rows[0]), ("</title></script>b", other)]), shown)
 
 

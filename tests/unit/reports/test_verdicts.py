@@ -3,7 +3,7 @@
 import pytest
 import reports_of_rows
 
-from ddhub.artifact import manifest, verdicts
+from ddhub.artifact import doubts, manifest
 from ddhub.artifact.records import Memorisation, Nearness, Packaging, TeacherRecord
 from ddhub.reports import compare, tables
 from ddhub.reports import verdicts as first_sentences
@@ -100,7 +100,7 @@ def test_words_of_strangers_above_a_table_stay_on_their_line(capsys):
 )
 def test_chance_is_told_from_learning(top1, classes, near):
     """By how much is left to learn, and never at more than twice chance."""
-    assert verdicts.near_chance(top1, classes) is near
+    assert doubts.near_chance(top1, classes) is near
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ def record(finished):
 
 def test_a_good_set_has_nothing_against_it(record):
     """No news is good news."""
-    assert verdicts.of_set(record) == []
+    assert doubts.of_set(record) == []
 
 
 def test_copies_poor_teachers_and_a_set_that_teaches_nothing_are_told(record):
@@ -126,7 +126,7 @@ def test_copies_poor_teachers_and_a_set_that_teaches_nothing_are_told(record):
             "packaging": record.packaging.model_copy(update={"validation_top1_packaged": 0.08}),
         }
     )
-    copies, teachers, own = verdicts.of_set(bad)
+    copies, teachers, own = doubts.of_set(bad)
     assert copies.startswith("50% of 10 images are copies of training images")
     assert teachers.startswith("1 of 2 teachers learned next to nothing") and "12.0%, and guessing" in teachers
     assert "validation accuracy is below chance. It is 8.0%, and guessing reaches 10.0%" in own
@@ -137,19 +137,19 @@ def test_images_near_their_start_are_noted_and_no_alarm(record, starts, median, 
     """A warning is for images near others' training images, and for those that did not move."""
     near = Nearness(median=median, median_held_out=0.168, copies=1.0)
     seen = record.model_copy(update={"memorisation": Memorisation(checked=100, pixels=near, starts=starts)})
-    assert bool(verdicts.of_set(seen)) == alarm
-    assert bool(verdicts.notes(seen)) != alarm
+    assert bool(doubts.of_set(seen)) == alarm
+    assert bool(doubts.notes(seen)) != alarm
     if not alarm:
-        assert "100% of 100 images still look like" in verdicts.notes(seen)[0] and "0.050" in verdicts.notes(seen)[0]
+        assert "100% of 100 images still look like" in doubts.notes(seen)[0] and "0.050" in doubts.notes(seen)[0]
 
 
 def test_one_image_that_happens_to_be_near_is_no_copy(record):
     """One in ten is a matter of luck where one in a hundred held-out images is as near."""
     near = Nearness(median=0.1, median_held_out=0.2, copies=0.1)
-    assert verdicts.of_set(record.model_copy(update={"memorisation": Memorisation(checked=10, pixels=near)})) == []
+    assert doubts.of_set(record.model_copy(update={"memorisation": Memorisation(checked=10, pixels=near)})) == []
 
 
 def test_chosen_images_are_copies_by_construction(record):
     """Whatever was looked up."""
-    (told,) = verdicts.of_set(record.model_copy(update={"method": {"name": "random"}}))
+    (told,) = doubts.of_set(record.model_copy(update={"method": {"name": "random"}}))
     assert told.startswith("Every image is a copy of a training image")

@@ -10,9 +10,9 @@ from recorders import Recorder
 from ddhub.base.errors import UserError, memory_errors
 from ddhub.base.resources import Resources
 from ddhub.data.catalog import Shape
-from ddhub.distillation import recipes, ways
+from ddhub.distillation import recipes, speed
 from ddhub.distillation.plan.work import Outline
-from ddhub.training import device, graph, trial
+from ddhub.training import device, graph, step_time
 
 BASE = device.Decisions(graph=True)
 
@@ -26,26 +26,26 @@ def outline(*changes):
 def told(monkeypatch):
     """What each way takes, by its title; 10 seconds unless told otherwise."""
     seconds = {}
-    monkeypatch.setattr(ways, "has_compiler", lambda: True)
-    monkeypatch.setattr(ways, "_seconds", lambda outline, way: seconds.get(way.title, 10.0))
+    monkeypatch.setattr(speed, "has_compiler", lambda: True)
+    monkeypatch.setattr(speed, "_seconds", lambda outline, way: seconds.get(way.title, 10.0))
     return seconds
 
 
 def test_steps_are_really_timed(monkeypatch):
     monkeypatch.setattr(graph, "Recorder", Recorder)
-    monkeypatch.setattr(trial, "STEPS", graph.WORTH)
-    seconds = {way: ways._seconds(outline(), way) for way in (BASE, replace(BASE, together=2))}
+    monkeypatch.setattr(step_time, "STEPS", graph.WORTH)
+    seconds = {way: speed._seconds(outline(), way) for way in (BASE, replace(BASE, together=2))}
     assert all(value > 0 for value in seconds.values()) and Recorder.made[-1].replays == graph.WORTH - graph.WARM_UP
 
 
 def test_the_usual_way_stays_unless_another_wins_clearly(told):
-    assert ways.chosen(outline(), Resources(), 0) == BASE
+    assert speed.chosen(outline(), Resources(), 0) == BASE
     told["float32"] = 9.5
-    assert ways.chosen(outline(), Resources(), 0) == BASE
+    assert speed.chosen(outline(), Resources(), 0) == BASE
     told["float32"] = 5.0
-    assert ways.chosen(outline(), Resources(), 0) == replace(BASE, graph=False)
+    assert speed.chosen(outline(), Resources(), 0) == replace(BASE, graph=False)
     told["float32, graph, contiguous"] = 4.0
-    assert ways.chosen(outline(), Resources(), 0) == replace(BASE, channels_last=False)
+    assert speed.chosen(outline(), Resources(), 0) == replace(BASE, channels_last=False)
 
 
 def test_a_way_that_this_machine_cannot_go_is_left_out(monkeypatch):
@@ -56,21 +56,21 @@ def test_a_way_that_this_machine_cannot_go_is_left_out(monkeypatch):
             raise RuntimeError("no triton")
         return 1.0
 
-    monkeypatch.setattr(ways, "_seconds", seconds)
-    assert ways.chosen(outline(), Resources(), 1e18) == BASE
-    monkeypatch.setattr(ways, "_seconds", lambda outline, way: seconds(outline, replace(way, compile=True)))
-    assert ways.chosen(outline(), Resources(), 1e18) == BASE
+    monkeypatch.setattr(speed, "_seconds", seconds)
+    assert speed.chosen(outline(), Resources(), 1e18) == BASE
+    monkeypatch.setattr(speed, "_seconds", lambda outline, way: seconds(outline, replace(way, compile=True)))
+    assert speed.chosen(outline(), Resources(), 1e18) == BASE
 
 
 def test_compiling_needs_work_ahead_and_students_together_several(told):
     told["float32, graph, compiled"] = 1.0
-    assert not ways.chosen(outline(), Resources(), 1e9).compile
-    assert not ways.chosen(outline(), Resources(compile=False), 1e18).compile
-    assert ways.chosen(outline(), Resources(), 1e18).compile
+    assert not speed.chosen(outline(), Resources(), 1e9).compile
+    assert not speed.chosen(outline(), Resources(compile=False), 1e18).compile
+    assert speed.chosen(outline(), Resources(), 1e18).compile
     several = outline("method.students=3")
-    assert ways.chosen(several, Resources(), 0).together == 1
+    assert speed.chosen(several, Resources(), 0).together == 1
     told["float32, graph, 3 at once"] = 1.0
-    assert ways.chosen(several, Resources(), 0).together == 3
+    assert speed.chosen(several, Resources(), 0).together == 3
 
 
 def test_out_of_memory_ends_in_the_next_smaller_budget():

@@ -9,7 +9,7 @@ from ddhub.base import seeds
 from ddhub.base.log import say
 from ddhub.base.resources import Resources
 from ddhub.distillation.plan.work import Outline
-from ddhub.training import fit, trial
+from ddhub.training import fit, step_time
 from ddhub.training import network as networks
 from ddhub.training.device import Decisions, has_compiler
 from ddhub.training.protocol import Protocol
@@ -28,11 +28,11 @@ def chosen(outline: Outline, asked: Resources, flops: float) -> Decisions:
     ways = [base, replace(base, channels_last=False), replace(base, graph=False)]
     if asked.compile is None and flops >= COMPILE_FROM and has_compiler():
         ways += [replace(way, compile=True) for way in ways[:2]]
-    times = trial.measured(ways, partial(_seconds, outline))
-    best = trial.fastest(times) if times else base
+    times = step_time.measured(ways, partial(_seconds, outline))
+    best = step_time.fastest(times) if times else base
     if students > 1 and asked.together is None:
-        several = trial.measured([best, replace(best, together=students)], partial(_seconds, outline))
-        times, best = {**times, **several}, trial.fastest(several) if several else best
+        several = step_time.measured([best, replace(best, together=students)], partial(_seconds, outline))
+        times, best = {**times, **several}, step_time.fastest(several) if several else best
     told = ", ".join(f"{way.title} {1000 * seconds:.2f} ms" for way, seconds in times.items())
     say(f"a step on {best.device}: {told}; chosen: {best.title}")
     return best
@@ -53,4 +53,4 @@ def _seconds(outline: Outline, way: Decisions) -> float:
         )
         fit.fit_many(network, [examples] * count, protocol, asked)
 
-    return trial.step_seconds(train, way.device) / count
+    return step_time.step_seconds(train, way.device) / count

@@ -17,7 +17,7 @@ Pixel = Annotated[float, Field(ge=-1e30, le=1e30)]  # float32 holds it, and its 
 Range = Annotated[list[Pixel], Field(min_length=2, max_length=2), AfterValidator(_rising)]
 
 
-class Pictures(Strict):
+class PictureSettings(Strict):
     """How pictures are read where their files leave a choice (docs/pictures.md); unset keys are not written down."""
 
     range: Range | None = Field(
@@ -30,5 +30,5 @@ class Pictures(Strict):
 
     @model_serializer(mode="wrap")
     def _without_unset(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        unset = {key for key in Pictures.model_fields if not getattr(self, key)}
+        unset = {key for key in PictureSettings.model_fields if not getattr(self, key)}
         return {key: value for key, value in dump(self).items() if key not in unset}

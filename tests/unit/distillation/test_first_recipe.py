@@ -8,8 +8,8 @@ from ddhub.base.errors import UserError
 from ddhub.base.strict_yaml import parse_yaml
 from ddhub.data.look import Holdings
 from ddhub.data.spec import SourceSpec
-from ddhub.distillation import choices, planning
-from ddhub.distillation.choices import PictureOptions
+from ddhub.distillation import first_recipe, planning
+from ddhub.distillation.first_recipe import PictureOptions
 
 PHOTOS = Holdings(
     SourceSpec(dataset="photos", path="/here/photos", image="image", label="label"),
@@ -37,8 +37,8 @@ def seconds(monkeypatch):
     return looked_at
 
 
-def chosen(held: Holdings = PHOTOS, **asked) -> choices.Choice:
-    return choices.start(held, PictureOptions(**asked))
+def chosen(held: Holdings = PHOTOS, **asked) -> first_recipe.Choice:
+    return first_recipe.start(held, PictureOptions(**asked))
 
 
 def test_the_recipe_is_yaml_with_comments_that_reads_back():
@@ -53,7 +53,7 @@ def test_the_recipe_is_yaml_with_comments_that_reads_back():
 
 def test_a_test_part_is_held_out_only_where_there_is_none():
     """The split of a source that has one is tested on."""
-    assert chosen().recipe.source.hold_out == choices.HOLD_OUT
+    assert chosen().recipe.source.hold_out == first_recipe.HOLD_OUT
     assert any("held out before anything else" in line for line in chosen().reasons)
     tested = chosen(replace(PHOTOS, tested=True))
     assert tested.recipe.source.hold_out is None and tested.recipe.source.test == "test"
