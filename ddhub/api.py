@@ -301,8 +301,7 @@ def report(
     if push:
         from ddhub.reports import publish
 
-        pushed = publish.results(found[0], create_pr=create_pr, yes=yes)
-        document = document.model_copy(update={"pushed": pushed})
+        return document.model_copy(update={"pushed": publish.results(found[0], create_pr=create_pr, yes=yes)})
     return document
 
 

@@ -78,9 +78,10 @@ def test_only_the_evaluator_opens_the_test_split():
 
 
 def _opens_test(node: ast.AST) -> bool:
-    return (isinstance(node, ast.Attribute) and node.attr in ("load_test", "test")) or (
-        isinstance(node, ast.FunctionDef) and node.name == "load_test"
-    )
+    if isinstance(node, ast.Attribute):
+        fingerprint = isinstance(node.value, ast.Name) and node.value.id == "row"  # `row.test` opens nothing
+        return node.attr == "load_test" or (node.attr == "test" and not fingerprint)
+    return isinstance(node, ast.FunctionDef) and node.name == "load_test"
 
 
 def test_help_needs_no_heavy_library():

@@ -102,7 +102,7 @@ FAULTS = {
     "path": (edit("ddhub.json", '"recipe.yaml": {', '"../recipe.yaml": {'), "leads out of the folder"),
     "classes": (edit("ddhub.json", '"classes": \\[\n  "0"', '"classes": [\n  "zero"'), "manifest's class names"),
     "twice": (edit("ddhub.json", '"classes": \\[\n  "0"', '"classes": [\n  "1"'), "a name is there twice"),
-    "std": (edit("ddhub.json", r'"std": \[\n\s*[\d.]+', '"std": [0.0'), "greater than or equal to 0.000001"),
+    "std": (edit("ddhub.json", r'"std": \[\n\s*[\d.]+', '"std": [0.0'), "expected number >= 1e-06"),
     "loss": (edit("ddhub.json", '"form": "logits"', '"form": "hard"'), "needs soft labels"),
     "no data": (lambda f: [p.unlink() for p in (f / "data").iterdir()], "holds no train-"),
 }
