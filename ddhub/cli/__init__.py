@@ -1,1 +1,1 @@
-"""The commands, grouped by what they are for; each parses, calls one function of api, and prints."""
+"""The command line, a file per group of commands. It may import api; for printing base, distillation and reports."""

@@ -1,4 +1,4 @@
-"""Teachers' labels of augmented views, kept from one row of an evaluation to the next.
+"""Dynamic labels: teachers label every augmented view. They are kept from one row of an evaluation to the next.
 
 Rows of one seed, kind of data and batch size see the same views, whatever network learns them. On a CPU, labelling a
 view costs as much as training a narrow network on it.

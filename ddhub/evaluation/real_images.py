@@ -1,4 +1,4 @@
-"""What an evaluation finds elsewhere than in the set: its source, another test set, the settings of its recipe."""
+"""Real images against the set that they are for: their classes, their fingerprint, and training images among tests."""
 
 import hashlib
 from dataclasses import replace

@@ -1,1 +1,1 @@
-"""What a run will take: its steps, their costs on this machine, and what earlier runs took."""
+"""What a run will take: steps, costs here, what earlier runs took. It may import what distillation may."""

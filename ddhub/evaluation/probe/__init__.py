@@ -1,1 +1,1 @@
-"""Whether a set is fed to networks as it was made: input space and class order, asked of a teacher."""
+"""Whether a set is fed to networks as it was made: a teacher answers. It may import what evaluation may."""
