@@ -231,7 +231,9 @@ def environment(asked: argparse.Namespace) -> dict[str, str]:
     work = asked.out.absolute() / "work"
     paths = [str(HERE.parent), str(work / "site"), *filter(None, [os.environ.get("PYTHONPATH")])]
     own = {"PYTHONPATH": os.pathsep.join(paths), "DDHUB_HOME": str(work / "home"), "HF_HUB_OFFLINE": "1"}
-    return {**os.environ, **own, "PYTHONUNBUFFERED": "1"}
+    # Compiling takes longer than all that is tried in small.
+    eager = {"TORCHDYNAMO_DISABLE": "1"} if asked.tiny else {}
+    return {**os.environ, **own, **eager, "PYTHONUNBUFFERED": "1"}
 
 
 def unpack(wheels: Path, site: Path) -> None:

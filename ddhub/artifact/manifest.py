@@ -50,7 +50,7 @@ class Manifest(Strict):
     protocol: Protocol = Field(description="How the set is meant to be trained on.")
     method: dict[str, Any] = Field(description="`name` of the method, and its settings.")
     seed: int | None = Field(default=None, description="Seed of the recipe.")
-    init: str | None = Field(default=None, description="What the images started as: `real` or `noise`.")
+    init: str | None = Field(default=None, description="What the images started as: `real`, `easy` or `noise`.")
     groups: Groups = Field(default=1, description="Parts that were made apart. Column `group` numbers them.")
     merged: list[Part] | None = Field(
         default=None, max_length=MOST_GROUPS, description="Sets that this one was joined of."

@@ -71,7 +71,7 @@ def check(task: Task, images: Tensor, labels: Tensor) -> tuple[Memorisation, lis
 
 def share_of_starts(task: Task, nearest: Tensor) -> float | None:
     """The share of nearest training rows (Q,) that some image of the set started as; None where none started so."""
-    if getattr(task.config, "init", None) != "real":
+    if getattr(task.config, "init", None) not in ("real", "easy"):
         return None
     return torch.isin(nearest, task.initial_rows).double().mean().item()
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pydantic import BaseModel
 
@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from ddhub.distillation.task import SyntheticSet, Task
     from ddhub.training.loop import Run
 
+Init = Literal["real", "easy", "noise"]
+INIT = (
+    "What the images start as. `real`: random training images. `easy`: of five times as many, the fifth that the "
+    "teachers err on least (EL2N, arXiv:2107.07075). `noise`: Gaussian noise."
+)
 RESERVED = ("name", "sha256")  # keys of a recipe's `method` that say which method it is
 
 
@@ -28,7 +33,7 @@ RESERVED = ("name", "sha256")  # keys of a recipe's `method` that say which meth
 class Method:
     """A distillation method. What is optional is None or empty; nothing is found by the names of functions.
 
-    A key `init` of the settings is recorded in the manifest as what the images started from.
+    A key `init` of the settings, an Init, is recorded in the manifest as what the images started from.
     """
 
     config: type[Strict]

@@ -14,7 +14,7 @@ from ddhub.artifact.recipe import Recipe
 from ddhub.base import seeds
 from ddhub.base.errors import UserError
 from ddhub.base.mapped import Room
-from ddhub.data import catalog
+from ddhub.data import catalog, selection
 from ddhub.data import preprocess as preprocessing
 from ddhub.data import source as sources
 from ddhub.data.preprocess import Preprocess
@@ -69,7 +69,7 @@ class Task:
         return self.preprocess.inputs(self.source.images[rows]), self.source.labels[rows]
 
     def start(self, init: str) -> tuple[Tensor, Tensor]:
-        """Initial images and labels on the device: `real` images, or Gaussian `noise`, class by class."""
+        """Initial images and labels on the device, class by class; `init` is an Init."""
         labels = self.initial_labels()
         images = self.initial_images(torch.arange(len(labels)), init)
         return images.to(self.decisions.device), labels.to(self.decisions.device)
@@ -83,7 +83,7 @@ class Task:
 
         Args:
             rows: (B,).
-            init: `real` images, or Gaussian `noise` of the inputs' spread.
+            init: an Init. `noise` has the inputs' spread.
         """
         if init == "noise":
             draws = (seeds.generator(self.recipe.seed, "noise", int(row)) for row in rows)
@@ -98,20 +98,37 @@ class Task:
     @functools.cached_property
     def initial_rows(self) -> Tensor:
         """The training rows (M,) that the images start as, where they start as real images, class by class."""
-        return self._drawn(self.recipe.ipc, "init") if self.initial is None else self.initial
+        return self._first.flatten() if self.initial is None else self.initial
+
+    @functools.cached_property
+    def _first(self) -> Tensor:
+        """Training rows (K, ipc) to start from: drawn at random; for `easy`, the best of several times as many."""
+        ipc = self.recipe.ipc
+        if getattr(self.config, "init", None) != "easy":
+            return self._drawn(ipc, "init").view(-1, ipc)
+        labels, teachers = self.source.labels[self.training], self.need_teachers()
+        counts = [
+            min(selection.EASY * ipc, there) for there in labels.bincount(minlength=len(self.source.classes)).tolist()
+        ]
+        drawn = sources.stratified(labels, self.source.classes, counts, self.recipe.seed, "init")
+        chosen = []
+        for label, rows in enumerate(self.training[drawn].split(counts)):
+            errors = teachers.errors(self.preprocess.inputs(self.source.images[rows]), label)
+            chosen.append(rows[errors.argsort(stable=True)[:ipc].sort().values])
+        return torch.stack(chosen)
 
     def group(self, number: int, threads: int) -> "Task":
         """The task of one of the recipe's groups: its share of the images, and randomness of its own.
 
-        The groups start from disjoint parts of one draw, so no real image starts two of them. `parts` says of how many
-        this is one, so that its images move as fast as they would if all were made together.
+        The groups start from disjoint parts of one choice, so no real image starts two of them. `parts` says of how
+        many this is one, so that its images move as fast as they would if all were made together.
         """
         recipe, decisions = self.recipe, replace(self.decisions, threads=threads)
         each = recipe.ipc // recipe.groups
-        drawn = self._drawn(recipe.ipc, "init").view(-1, recipe.groups, each)
+        first = self._first.view(-1, recipe.groups, each)
         seed = seeds.derive(recipe.seed, "group", number)
         own = recipe.model_copy(update={"ipc": each, "groups": 1, "seed": seed})
-        initial = drawn[:, number].flatten()
+        initial = first[:, number].flatten()
         task = replace(self, recipe=own, decisions=decisions, initial=initial, parts=recipe.groups)
         if self.teachers is None:
             return task

@@ -20,7 +20,7 @@ from ddhub.artifact.folder import Artifact
 from ddhub.artifact.records import ON_THE_FLY
 from ddhub.base import seeds as seeding
 from ddhub.base.errors import UserError
-from ddhub.data import opening
+from ddhub.data import opening, selection
 from ddhub.data import source as sources
 from ddhub.data import spec as specs
 from ddhub.data.source import Split
@@ -126,18 +126,12 @@ class Bench:
 
     def _embed(self, images: Tensor) -> Tensor:
         """Features (n, F) of uint8 images: the first teacher's where it has some, otherwise the network inputs."""
-        inputs = self.set.preprocess.inputs(images)
-        if self.teachers is None or not self.teachers.has_features:
-            return inputs.flatten(1)
-        return torch.cat([self.teachers.features(part).cpu() for part in inputs.split(500)])
+        return teaching.embedded(self.teachers, self.set.preprocess.inputs(images))
 
     def _score(self, images: Tensor, label: int) -> Tensor:
-        """EL2N scores (n,) of uint8 images of a class: the norm of a teacher's error, mean over the teachers."""
+        """EL2N scores (n,) of uint8 images of a class."""
         assert self.teachers is not None
-        inputs, right = self.set.preprocess.inputs(images), torch.zeros(len(self.set.manifest.classes))
-        right[label] = 1
-        guesses = [self.teachers.label(inputs, which).softmax(1).cpu() for which in range(len(self.teachers))]
-        return torch.stack([(guess - right).norm(dim=1) for guess in guesses]).mean(0)
+        return self.teachers.errors(self.set.preprocess.inputs(images), label)
 
 
 @functools.lru_cache(maxsize=1)
@@ -262,7 +256,7 @@ def _teachers(
     They are compiled where any row is: the work is there to pay for it, and the choice does not hang on an order.
     """
     soft = [cell for cell in cells if labelled_by_teachers(found, cell, protocols)]
-    scored = next((cell.data for cell in cells if cell.data in baselines.SCORED), None)
+    scored = next((cell.data for cell in cells if cell.data in selection.SCORED), None)
     if scored and not found.manifest.teachers:
         raise UserError(
             f"{found.folder}: ships no teachers to score real images with (baseline {scored})",
@@ -273,7 +267,7 @@ def _teachers(
             f"{found.folder}: ships no teachers to label {soft[0].data} images with", next="--baselines none"
         )
     views = any(protocols[cell.protocol].labels in ON_THE_FLY for cell in cells)
-    features = any(cell.data in (*baselines.SELECTIONS, *baselines.SCORED) for cell in cells)
+    features = any(cell.data in (*selection.SELECTIONS, *selection.SCORED) for cell in cells)
     if not found.manifest.teachers or not (soft or views or features):
         return None
     how = replace(next(iter(decisions.values())), compile=any(decision.compile for decision in decisions.values()))

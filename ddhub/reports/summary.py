@@ -26,12 +26,14 @@ DATA = {
     "kmeans": "k-means",
     "el2n": "EL2N",
     "ccs": "CCS",
+    "easy": "easy real",
     "equal_compute": "equal compute",
     "full": "full data",
 }
 TITLES = {  # in sentences
     "random": "random real images",
     "random_bytes": "random real images of as many bytes",
+    "easy": "real images that the teachers find easy",
     "equal_compute": "fresh real images at equal compute",
 }
 REAL = tuple(DATA)[1:-1]  # what a set has to beat

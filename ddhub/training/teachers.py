@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
@@ -67,6 +68,15 @@ class Teachers:
     def _on_device(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
         return torch.empty(tuple(shape), dtype=dtype, device=self.network.decisions.device)
 
+    def errors(self, inputs: Tensor, label: int) -> Tensor:
+        """EL2N scores (B,) of a class's inputs (B, C, H, W): the mean over the teachers, on the CPU.
+
+        A score is the norm of a teacher's probabilities less the right answer's (arXiv:2107.07075, section 2).
+        """
+        right = F.one_hot(torch.tensor(label), self.network.classes)
+        guesses = [self.label(inputs, which).softmax(1).cpu() for which in range(len(self))]
+        return torch.stack([(guess - right).norm(dim=1) for guess in guesses]).mean(0)
+
     @property
     def origin(self) -> str:
         """Where they come from, for people; nothing where all were trained just now."""
@@ -81,6 +91,13 @@ class Teachers:
         """The first teacher's features (B, F) of network inputs (B, C, H, W), without gradients, on its device."""
         with torch.no_grad():
             return self.network.embed(self.weights[0], inputs.to(self.network.decisions.device))
+
+
+def embedded(teachers: Teachers | None, inputs: Tensor, batch: int = 500) -> Tensor:
+    """What tells images (B, C, H, W) apart, on the CPU: the first teacher's features (B, F), or else the inputs."""
+    if teachers is None or not teachers.has_features:
+        return inputs.flatten(1)
+    return torch.cat([teachers.features(part).cpu() for part in inputs.split(batch)])
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from ddhub.base.schema import Batch, Count, CountOrZero, Networks, Rate, Strict, Weight
+from ddhub.distillation.method import INIT, Init
 
 
 class Student(Strict):
@@ -66,7 +67,7 @@ class Config(Strict):
     alpha: Weight = Field(default=0.1, description="Weight of the teachers' cross-entropy.")
     decay: float = Field(default=0.3, gt=0, le=1, description="Factor on `lr_images` at half time or a plateau.")
     teacher: Literal["random", "mean"] = Field(default="random", description="Whom a student learns from.")
-    init: Literal["real", "noise"] = Field(default="real", description="What the images start as.")
+    init: Init = Field(default="real", description=INIT)
     project: bool = Field(default=False, description="Keep images within what 8-bit pixels can show.")
     average: float = Field(default=0.0, ge=0, lt=1, description="Decay of a moving average to ship. 0: the last set.")
     stopping: Stopping | None = Field(default=None, description="null ships the last set. Otherwise the best one.")

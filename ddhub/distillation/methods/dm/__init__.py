@@ -1,12 +1,10 @@
 """Distribution matching, arXiv:2110.04181: its settings; the loop is in loop.py."""
 
-from typing import Literal
-
 from pydantic import Field
 
 from ddhub.base.plugins import later
 from ddhub.base.schema import Count, CountOrZero, Rate, Strict
-from ddhub.distillation.method import Method
+from ddhub.distillation.method import INIT, Init, Method
 
 PAPER = "https://arxiv.org/abs/2110.04181"
 LOOP = f"{__name__}.loop"
@@ -20,7 +18,7 @@ class Config(Strict):
     real: Count = Field(default=256, description="Real images per class and update.")
     lr_images: Rate = Field(default=1.0, description="SGD rate of the images, as network inputs.")
     momentum: float = Field(default=0.5, ge=0, lt=1, description="SGD momentum of the images.")
-    init: Literal["real", "noise"] = Field(default="real", description="What the images start as.")
+    init: Init = Field(default="real", description=INIT)
 
 
 METHOD = Method(config=Config, distill=later(LOOP, "distill"), work=later(LOOP, "work"), architectures=("arch",))
