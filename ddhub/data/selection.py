@@ -12,7 +12,7 @@ from torch import Tensor
 SELECTIONS = ("herding", "kcenter", "kmeans")  # these need features
 SCORED = ("el2n", "ccs", "easy")  # these need scores, which teachers give
 HARDEST = 0.3  # share of images of the highest scores that CCS leaves out: its rate for CIFAR-10 at 90% pruned
-EASY = 5  # times as many images are drawn, of which the easiest are kept
+EASY = 10  # times as many images are drawn, of which the easiest are kept
 STRATA = 50  # of equal width, that CCS cuts the scores of the others into
 
 

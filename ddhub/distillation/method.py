@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 Init = Literal["real", "easy", "noise"]
 INIT = (
-    "What the images start as. `real`: random training images. `easy`: of five times as many, the fifth that the "
+    "What the images start as. `real`: random training images. `easy`: of ten times as many, the tenth that the "
     "teachers err on least (EL2N, arXiv:2107.07075). `noise`: Gaussian noise."
 )
 RESERVED = ("name", "sha256")  # keys of a recipe's `method` that say which method it is

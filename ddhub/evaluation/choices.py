@@ -16,7 +16,7 @@ BASELINES = {
     "kmeans": "the real images nearest to k cluster centres of each class",
     "el2n": "the real images that the shipped teachers err on most: EL2N (Paul et al., arXiv:2107.07075)",
     "ccs": "real images spread over all EL2N scores but the highest: CCS (Zheng et al., arXiv:2210.15809)",
-    "easy": "of five times as many random real images, the fifth that the shipped teachers err on least (EL2N)",
+    "easy": "of ten times as many random real images, the tenth that the shipped teachers err on least (EL2N)",
     "equal_compute": "real images with hard labels, as many steps of as many as the set's training: equal compute",
     "full": "the whole train split with hard labels, trained as the paper trains its teachers",
 }
