@@ -116,7 +116,7 @@ def _seeds(asked: argparse.Namespace, count: int) -> tuple[str, ...]:
 
 
 def _others(asked: argparse.Namespace) -> str:
-    return "resnet18_in_w4,vit_tiny_w12" if asked.tiny else OTHERS
+    return "resnet18_w4,vit_tiny_w12" if asked.tiny else OTHERS
 
 
 def _set(asked: argparse.Namespace, stage: str, ipc: int, evaluations: dict[str, tuple[str, ...]]) -> list[Piece]:

@@ -19,8 +19,10 @@ from ddhub.reports.documents import Evaluation, Score
 from ddhub.reports.summary import DATA, Line, lines
 from ddhub.reports.tables import oneline
 
-COLOURS = ("#0072B2", "#E69F00", "#D55E00", "#CC79A7", "#56B4E9", "#8A8A8A", "#6A3D9A", "#B15928")  # as in DATA
-COLOURS += ("#882255", "#222223", "#009E73")
+COLOURS = (
+    *("#0072B2", "#E69F00", "#D55E00", "#CC79A7", "#56B4E9", "#8A8A8A"),
+    *("#6A3D9A", "#B15928", "#882255", "#222223", "#009E73"),
+)  # as in DATA
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "h")
 INK = "#222223"  # in a page, the colour of its text
 SHOWN = ("distilled", "random", "full")  # with intervals
