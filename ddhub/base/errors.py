@@ -47,6 +47,8 @@ def explained(fault: OSError, where: Path | None = None, doing: str = "") -> Use
             f"{f'{place}: ' if place else ''}{FULL[fault.errno]}{during}; what was saved before is whole",
             next=f"{'ulimit -f unlimited' if fault.errno == errno.EFBIG else room}, then run the same command again",
         )
+    if fault.errno in (errno.EMFILE, errno.ENFILE):
+        return UserError(f"too many files are open{during} (ulimit -n)", next="ulimit -n 1024, then the same command")
     if place is None:  # not of a file: a socket can refuse too
         return None
     if fault.errno in CLOSED:

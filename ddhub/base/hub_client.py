@@ -24,6 +24,7 @@ ODD = (AttributeError, LookupError, TypeError)  # what the client stumbles over 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 PATIENCE = 10.0  # seconds that the Hub has to answer, where it is asked once
 AT_ONCE = 8  # downloads
+SILENCE = 60.0  # seconds for which a Hub that did not answer is not asked by others
 REPO_ID = re.compile(r"\w[\w.-]{0,95}/\w[\w.-]{0,95}", re.ASCII)
 WAITS = (1, 2, 4, 8, 8)  # seconds, as the client waits where it tries again by itself
 NAMING = ("X-Repo-Commit", "X-Linked-Etag", "ETag")  # headers of which the client makes names of files
@@ -106,6 +107,43 @@ def describe(
     if not all(isinstance(name, str) for name in listed):
         raise OddAnswer("a file without a name")
     return Described(commit, bool(found.private), listed)
+
+
+@contextlib.contextmanager
+def asked_once(repo_id: str, revision: str | None) -> Iterator[None]:
+    """Let clients ask the Hub only where it answers: otherwise each of their requests tries for half a minute.
+
+    That it does not answer is remembered for SILENCE seconds.
+    """
+    from datasets import config
+    from huggingface_hub import constants
+
+    if _silent(repo_id, revision):
+        before = constants.HF_HUB_OFFLINE, config.HF_HUB_OFFLINE
+        constants.HF_HUB_OFFLINE = config.HF_HUB_OFFLINE = True
+        try:
+            yield
+        finally:
+            constants.HF_HUB_OFFLINE, config.HF_HUB_OFFLINE = before
+    else:
+        yield
+
+
+_found_silent: dict[str, float] = {}  # endpoint -> when it last gave no answer, by the monotonic clock
+
+
+def _silent(repo_id: str, revision: str | None) -> bool:
+    """Whether the Hub gives no answer, be it a refusal."""
+    endpoint = client().endpoint
+    if time.monotonic() - _found_silent.get(endpoint, -SILENCE) < SILENCE:
+        return True
+    try:
+        describe(repo_id, revision, timeout=PATIENCE)
+    except faults() as fault:
+        if getattr(getattr(fault, "response", None), "status_code", 500) >= 500:
+            _found_silent[endpoint] = time.monotonic()
+            return True
+    return False
 
 
 def download(repo_id: str, commit: str, names: Collection[str], folder: Path | None = None) -> None:

@@ -45,7 +45,7 @@ def rows(spec: SourceSpec, split: str, wanted: tuple[str, str], theirs: bool = F
         arguments = {"path": where, "revision": revision}
     unreadable = _unreadable()
     try:
-        with quiet():
+        with _reading(spec):
             if not theirs and is_local(spec):
                 dataset_headers.check(arguments["path"], None, theirs=False)
                 return datasets.load_dataset(**arguments, name=spec.config, split=split), revision
@@ -83,7 +83,7 @@ def data_files(spec: SourceSpec, split: str) -> list[Path]:
         return []  # each split has its own features
     where = str(local) if is_local(spec) else spec.dataset
     try:
-        with quiet():
+        with _reading(spec):
             if is_local(spec):
                 dataset_headers.check(where, None, theirs=False)
                 builder = datasets.load_dataset_builder(where, spec.config)
@@ -151,12 +151,22 @@ def split_names(spec: SourceSpec) -> list[str] | None:
     if is_local(spec):
         splits.refuse_capitals(local)
     try:
-        with quiet():
+        with _reading(spec):
             where = str(unpacking.unpacked(local)) if is_local(spec) else spec.dataset
             dataset_headers.check(where, spec.revision, theirs=not is_local(spec))
             return list(saved) or list(datasets.get_dataset_split_names(where, spec.config, revision=spec.revision))
     except _unreadable():
         return None  # reading it says better what is wrong
+
+
+@contextlib.contextmanager
+def _reading(spec: SourceSpec) -> Iterator[None]:
+    """Let `datasets` read a source without bars, and from its cache alone where the Hub gives no answer."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(quiet())
+        if not is_local(spec) and splits.cached_commit(spec.dataset) is not None:
+            stack.enter_context(hub_client.asked_once(spec.dataset, spec.revision))
+        yield
 
 
 @contextlib.contextmanager

@@ -217,6 +217,7 @@ def test_a_folder_that_is_being_filled_is_not_swept(tmp_path):
         (errno.EACCES, "x/f: no permission"),
         (errno.EROFS, "x/f: no permission"),
         (errno.ENAMETOOLONG, "x/f: cannot be written there"),
+        (errno.EMFILE, "too many files are open (ulimit -n)"),
     ],
 )
 def test_a_fault_of_the_disk_is_one_sentence_wherever_it_happens(monkeypatch, number, message):

@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -159,12 +160,31 @@ def test_a_set_larger_than_one_is_read_is_not_fetched(server, folder, monkeypatc
 
 
 def read_source() -> list:
-    """Read a source from the Hub: the revision that is recorded, and how many images it has."""
+    """Read a source from the Hub: the revision that is recorded, how many images it has, and the client's waits."""
+    import time
+
     from ddhub.data import source
     from ddhub.data.spec import SourceSpec
 
+    waits = []
+    time.sleep = waits.append
     split, _, _ = source.load_train(SourceSpec(dataset="alice/colours"))
-    return [split.spec.revision, len(split)]
+    return [split.spec.revision, len(split), sum(wait for wait in waits if wait >= 1)]
+
+
+def test_an_absent_hub_is_asked_once_for_a_source(tmp_path, monkeypatch):
+    """Each request of `datasets` would try for half a minute; what was fetched before is read at once."""
+    monkeypatch.setenv("DDHUB_HOME", str(tmp_path / "ddhub"))
+    made = write_folder(tmp_path / "made", {"train": coloured(12, 0)})
+    files = {path.relative_to(made).as_posix(): path.read_bytes() for path in made.rglob("*.parquet")}
+    with HubServer(tmp_path / "hub") as server:
+        server.create_repo("alice/colours")
+        pinned = server.commit("alice/colours", files)
+        assert in_client(read_source, server, home=str(tmp_path / "home")) == [pinned, 12, 0]
+        for kind in ("info", "revision", "resolve", "tree", "refs", "paths-info"):
+            server.fail(kind, Status(503), times=math.inf)
+        shutil.rmtree(tmp_path / "ddhub")  # the pixels that were kept
+        assert in_client(read_source, server, home=str(tmp_path / "home")) == [pinned, 12, 0]
 
 
 def test_a_source_is_read_at_the_commit_that_is_recorded(tmp_path):
@@ -179,6 +199,6 @@ def test_a_source_is_read_at_the_commit_that_is_recorded(tmp_path):
         server.create_repo("alice/colours")
         pinned = server.commit("alice/colours", first)
         server.before("resolve", lambda: server.commit("alice/colours", second))
-        assert in_client(read_source, server, home=str(tmp_path / "home")) == [pinned, 30]
+        assert in_client(read_source, server, home=str(tmp_path / "home")) == [pinned, 30, 0]
         assert len(server.commits("alice/colours")) > 2
     assert io.BytesIO(first.popitem()[1]).read(4) == b"PAR1"
