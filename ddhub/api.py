@@ -53,7 +53,7 @@ def distill(
     """
     asked, changed = Resources(**resources), changes.texts(overrides)
     engine = jobs.choose(asked.workers, asked.shard, asked.ray)
-    recipe = recipe_file(str(recipe), minutes, flips, asked)
+    recipe = recipe_file(str(recipe), changed, minutes, flips, asked)
     resolved = recipe_files.read(str(recipe), changed)
     from ddhub.distillation import checks, groups, pipeline
 

@@ -1,6 +1,7 @@
 """Amounts of memory and time, read and written as people do."""
 
 import re
+from collections.abc import Sequence
 
 
 def duration(seconds: float) -> str:
@@ -28,6 +29,12 @@ def counted(number: int, noun: str) -> str:
     """A number with its noun, in the plural where it is not one: `1 image`, `2,000 images`, `3 classes`."""
     plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
     return f"{number:,} {noun if number == 1 else plural}"
+
+
+def listed(names: Sequence[str], most: int) -> str:
+    """Names for a sentence, and how many more there are: `a, b, c and 4 more`."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"{', '.join(names[:most])}{more}"
 
 
 MEMORY_UNITS = {unit: 1000 ** (k + 1) for k, unit in enumerate(("KB", "MB", "GB", "TB"))}

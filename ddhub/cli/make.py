@@ -8,7 +8,17 @@ from typing import Any
 import click
 
 from ddhub.base import plugins
-from ddhub.cli.options import RECIPE, RUNNING, command, json_option, option, recipe_options, resource_options
+from ddhub.cli.options import (
+    RECIPE,
+    RUNNING,
+    SKIP_DAMAGED,
+    command,
+    json_option,
+    option,
+    recipe_options,
+    resource_options,
+    skip_damaged_option,
+)
 from ddhub.cli.start import pictures_options
 
 
@@ -129,12 +139,7 @@ def _plan_table(found: dict[str, Any]) -> Any:
     shared="teachers and groups",
 )
 @option("--out", type=click.Path(), help="The artifact's folder. [default: distilled/NAME]")
-@option(
-    "--skip-damaged",
-    section=RECIPE,
-    is_flag=True,
-    help="Leave out pictures that cannot be decoded; as --set source.skip_damaged=true.",
-)
+@skip_damaged_option
 @option("--dry-run", is_flag=True, help="Check everything, print the resolved recipe and make nothing.")
 @json_option
 def distill(
@@ -151,7 +156,7 @@ def distill(
     RECIPE is a path or the name of a shipped one. For a folder of pictures or a Hub id, one is written first, as by
     ddhub init.
     """
-    overrides = (*overrides, "source.skip_damaged=true") if skip_damaged else overrides
+    overrides = (*overrides, SKIP_DAMAGED) if skip_damaged else overrides
     if dry_run:
         _dry_run(recipe, overrides, out, as_json, how)
         return

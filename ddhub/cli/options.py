@@ -120,6 +120,20 @@ threads_option = option(
 )
 
 
+skip_damaged_option = option(
+    "--skip-damaged",
+    section=RECIPE,
+    is_flag=True,
+    help="Leave out pictures that cannot be decoded; as --set source.skip_damaged=true.",
+)
+SKIP_DAMAGED = "source.skip_damaged=true"
+
+
+def set_option(help: str) -> Callable[[Function], Function]:
+    """`--set KEY=VALUE`, any number of times; they arrive as `overrides`."""
+    return option(*("--set", "overrides"), section=RECIPE, multiple=True, metavar="KEY=VALUE", help=help)
+
+
 def recipe_options(function: Function) -> Function:
     """Add the argument RECIPE and what changes it: `recipe`, and as `overrides` all that --set and --memory say."""
 
@@ -132,13 +146,7 @@ def recipe_options(function: Function) -> Function:
         _added(
             gathered,
             click.argument("recipe"),
-            option(
-                *("--set", "overrides"),
-                section=RECIPE,
-                multiple=True,
-                metavar="KEY=VALUE",
-                help="Change a key of the recipe, as in method.iterations=10.",
-            ),
+            set_option("Change a key of the recipe, as in method.iterations=10."),
             option(
                 "--memory",
                 section=RECIPE,

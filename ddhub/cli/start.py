@@ -6,7 +6,18 @@ from typing import Any, TypeVar
 
 import click
 
-from ddhub.cli.options import PICTURES, RECIPE, command, device_option, json_option, option, threads_option
+from ddhub.cli.options import (
+    PICTURES,
+    RECIPE,
+    SKIP_DAMAGED,
+    command,
+    device_option,
+    json_option,
+    option,
+    set_option,
+    skip_damaged_option,
+    threads_option,
+)
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -41,15 +52,26 @@ def pictures_options(function: Function) -> Function:
     help="The side of the images in pixels. [default: by pictures and time]",
 )
 @option("--name", section=RECIPE, help="The name of the set. [default: that of the folder]")
+@set_option("Say how the pictures are read, as in source.label=species.")
+@skip_damaged_option
 @device_option
 @threads_option
 @option("--out", type=click.Path(), help="The recipe's file. [default: NAME.yaml]")
 @json_option
-def init(source: str, as_json: bool, minutes: float | None, flips: bool | None, **how: Any) -> None:
+def init(
+    source: str,
+    as_json: bool,
+    minutes: float | None,
+    flips: bool | None,
+    overrides: tuple[str, ...],
+    skip_damaged: bool,
+    **how: Any,
+) -> None:
     """Write a commented recipe for pictures: a folder with a folder per class, or a Hub id."""
     from ddhub import api
 
-    done = api.init(source, minutes=minutes or 15, flips=flips is not False, **how)
+    overrides = (*overrides, SKIP_DAMAGED) if skip_damaged else overrides
+    done = api.init(source, minutes=minutes or 15, flips=flips is not False, overrides=overrides, **how)
     if as_json:
         click.echo(json.dumps(done.to_dict(), indent=1))
         return

@@ -36,10 +36,10 @@ def find(spec: SourceSpec, dataset: Any) -> tuple[Any, dict[str, str]]:
                 next="put the pictures of every class into a folder of its own, or add a table with labels",
             )
         if given is None and len(fitting) != 1:
-            candidates = ", ".join(fitting or features)
+            others = list(fitting or (features if key == "image" else kinds))
             raise UserError(
-                f"source.{key}: cannot tell which column it is ({candidates})",
-                next=f"--set source.{key}=NAME",
+                f"source.{key}: cannot tell which column it is ({', '.join(others)})",
+                next=f"--set source.{key}={others[0] if len(others) == 1 else 'NAME'}",
             )
         found[key] = given or fitting[0]
     column = found["image"]

@@ -91,7 +91,8 @@ class Encoded:
         local = Path(self.spec.path or self.spec.dataset).expanduser()
         roots = [unpacked, Path(config.DOWNLOADED_DATASETS_PATH), files.home() / "unpacked"]
         roots += [local if local.exists() else fetched]
-        return [Path(os.path.abspath(root)) for root in roots]
+        # `datasets` names the files of a folder that is reached through a link by where the link leads.
+        return [Path(make(root)) for root in roots for make in (os.path.abspath, os.path.realpath)]
 
     def where(self, row: int, item: Any) -> str:
         """A row for a message: its split, number, class and, where it has one, its file."""
@@ -99,9 +100,9 @@ class Encoded:
         path = item.get("path") if isinstance(item, dict) else None
         name = ""
         if path:
-            root = Path(self.spec.path or self.spec.dataset).expanduser().absolute()
-            inside = Path(path).is_relative_to(root)
-            name = f", {Path(path).relative_to(root) if inside else Path(path).name}"
+            root = Path(self.spec.path or self.spec.dataset).expanduser()
+            inside = [r for r in (root.absolute(), root.resolve()) if Path(path).is_relative_to(r)]
+            name = f", {Path(path).relative_to(inside[0]) if inside else Path(path).name}"
         return f"source: {self.spec.dataset}: {self.split} row {row}{name}{self._class(row)}: an image"
 
     def _class(self, row: int) -> str:

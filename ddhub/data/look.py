@@ -2,14 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from ddhub.base import hub_client
 from ddhub.base.errors import UserError
 from ddhub.data import opening, source, survey
-from ddhub.data.spec import SourceSpec, is_local
+from ddhub.data.spec import SourceSpec
 
 
 @dataclass(frozen=True)
@@ -33,25 +31,6 @@ class Holdings:
     def smallest(self) -> int:
         """Images of the smallest class."""
         return min(self.counts)
-
-
-def spec_of(place: str) -> SourceSpec:
-    """The spec of a folder here, under its own name, or of a Hub id.
-
-    Raises:
-        UserError: for what is neither.
-    """
-    if not is_local(place):
-        name, _, revision = place.partition("@")
-        if name != "digits" and not hub_client.is_id(name):
-            raise UserError(f"{place}: no such folder, and no Hub id", next="ddhub init FOLDER, or OWNER/NAME")
-        return SourceSpec(dataset=name, revision=revision or None)
-    folder = Path(place).expanduser().absolute()
-    if not folder.is_dir():
-        raise UserError(f"{place}: no such folder", next=f"ls {folder.parent}")
-    if (folder / "ddhub.json").is_file():
-        raise UserError(f"{place}: is a distilled set, not a folder of pictures", next=f"ddhub evaluate {place}")
-    return SourceSpec(dataset=folder.resolve().name or "pictures", path=str(folder))
 
 
 def look(spec: SourceSpec) -> Holdings:

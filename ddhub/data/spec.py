@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
-from ddhub.base import limits
+from ddhub.base import hub_client, limits
+from ddhub.base.errors import UserError
 from ddhub.base.files import is_path
 from ddhub.base.schema import Strict
 from ddhub.data.picture_settings import PictureSettings
@@ -64,6 +65,25 @@ class PreprocessSpec(Strict):
         default="fitted",
         description="Mean and standard deviation: of the training images, or the constants of published numbers.",
     )
+
+
+def spec_of(place: str) -> SourceSpec:
+    """The spec of a folder here, under its own name, or of a Hub id.
+
+    Raises:
+        UserError: for what is neither.
+    """
+    if not is_local(place):
+        name, _, revision = place.partition("@")
+        if name != "digits" and not hub_client.is_id(name):
+            raise UserError(f"{place}: no such folder, and no Hub id", next="ddhub init FOLDER, or OWNER/NAME")
+        return SourceSpec(dataset=name, revision=revision or None)
+    folder = Path(place).expanduser().absolute()
+    if not folder.is_dir():
+        raise UserError(f"{place}: no such folder", next=f"ls {folder.parent}")
+    if (folder / "ddhub.json").is_file():
+        raise UserError(f"{place}: is a distilled set, not a folder of pictures", next=f"ddhub evaluate {place}")
+    return SourceSpec(dataset=folder.resolve().name or "pictures", path=str(folder))
 
 
 def elsewhere(spec: SourceSpec, test: str) -> SourceSpec:

@@ -8,19 +8,18 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ddhub.artifact.recipe import Recipe
-from ddhub.artifact.set_name import check_name, is_name
-from ddhub.base.files import safe_name
 from ddhub.base.resources import Resources
 from ddhub.base.strict_yaml import parse_yaml, to_yaml
-from ddhub.base.units import counted, duration
+from ddhub.base.units import counted, duration, listed
 from ddhub.data import source
 from ddhub.data.look import Holdings
+from ddhub.data.picture_settings import PictureSettings
 from ddhub.data.spec import SourceSpec, held_out
 from ddhub.distillation import planning, recipes
+from ddhub.distillation.picture_options import PictureOptions, name_of
 from ddhub.training.field_networks import CONVNET_DEPTH
 from ddhub.training.protocol import DSA_OPERATIONS
 
-MINUTES = 15.0
 HOLD_OUT = 0.2  # share of every class that is tested on, where there is no test split
 SIDES = (64, 32, 16, 8)  # resolutions to choose from, in pixels
 SMALLEST = 32  # that larger pictures are reduced to
@@ -28,19 +27,8 @@ WIDTHS = (128, 64, 32)  # of the ConvNet: the field's, and narrower ones for sma
 IPCS = (10, 5, 2, 1)
 REAL_PER_IMAGE = 4  # real training images for each image to make, at least
 FEW = 100  # images of a class, below which a larger share validates
+SHOWN = 10  # names of classes in a sentence
 SCHEDULES = (1.0, 0.5, 0.25, 0.1)  # shares of the whole schedule
-
-
-@dataclass(frozen=True)
-class PictureOptions:
-    """What the user decided; None and empty leave it to ddhub."""
-
-    minutes: float = MINUTES  # that distilling may take here
-    flips: bool | None = None  # whether mirrored images are used in training; None: yes
-    name: str | None = None
-    ipc: int | None = None
-    resolution: int | None = None  # pixels
-    resources: Resources = field(default_factory=Resources)
 
 
 @dataclass(frozen=True)
@@ -124,14 +112,6 @@ def _ipc(held: Holdings, asked: PictureOptions) -> int:
     return asked.ipc or next((ipc for ipc in IPCS if ipc * REAL_PER_IMAGE <= real), 1)
 
 
-def name_of(spec: SourceSpec, asked: PictureOptions) -> str:
-    """A valid name: as asked, or as near to the source's as one can be."""
-    if asked.name is not None:
-        return check_name(asked.name)
-    plain = safe_name(spec.dataset.rpartition("/")[2]).strip("._-")
-    return plain if is_name(plain) else "pictures"
-
-
 def _depth(side: int) -> int:
     """Blocks of the ConvNet: the field's for the nearest side at or below."""
     return max((depth for known, depth in CONVNET_DEPTH.items() if known <= side), default=1)
@@ -173,6 +153,7 @@ source:
   validation: {_validation(held)}   # of every class, for choices on the way
   resolution: {size.side}   # pixels a side; pictures are resized to a square
   channels: {held.channels}
+{"".join(f"  {key}: {_scalar(value)}{chr(10)}" for key, value in _told(spec))}\
 {mirrored}
 augment: {"_".join(operations)}
 # Networks trained on the pictures, which the set is made to agree with.
@@ -195,6 +176,11 @@ publish:
     return Choice(name, lines)
 
 
+def _told(spec: SourceSpec) -> list[tuple[str, Any]]:
+    """What the user said of how pictures are read."""
+    return [(key, getattr(spec, key)) for key in PictureSettings.model_fields if getattr(spec, key)]
+
+
 def _scalar(value: Any) -> str:
     """A value as YAML, on one line."""
     return to_yaml({"": value}).partition(": ")[2].strip()
@@ -203,7 +189,8 @@ def _scalar(value: Any) -> str:
 def _reasons(held: Holdings, asked: PictureOptions, size: Size, recipe: Recipe) -> list[str]:
     """What was chosen and why, a line each."""
     classes, smallest = counted(len(held.classes), "class"), counted(held.smallest, "picture")
-    told = [f"pictures: {held.images:,} of {classes}; the smallest class has {smallest}"]
+    named = f"({listed(held.classes, SHOWN)})"
+    told = [f"pictures: {held.images:,} of {classes} {named}; the smallest class has {smallest}"]
     if not held.tested:
         told.append(
             f"test part: {HOLD_OUT:.0%} of every class, held out before anything else, because there is no test split"

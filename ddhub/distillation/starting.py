@@ -1,9 +1,10 @@
 """From somebody's own pictures to a recipe's file: where `init` and `distill ./folder` begin.
 
-What looks at pictures is imported when there are some: a misspelt recipe costs no second of torch's start.
+What looks at pictures is imported when there are some: a misspelt recipe or folder costs no second of torch's start.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
@@ -15,13 +16,25 @@ from ddhub.base.document import Document
 from ddhub.base.errors import UserError
 from ddhub.base.files import shipped_recipes, write_bytes
 from ddhub.base.log import say
+from ddhub.base.overrides import Overrides, override, setting, texts
 from ddhub.base.resources import ResourceOptions, Resources
+from ddhub.base.schema import check
 from ddhub.base.strict_yaml import parse_yaml
-from ddhub.data.spec import is_local
+from ddhub.data.spec import SourceSpec, is_local, spec_of
 from ddhub.distillation import recipes
+from ddhub.distillation.picture_options import MINUTES, PictureOptions, name_of
 
 if TYPE_CHECKING:
-    from ddhub.distillation.first_recipe import Choice, PictureOptions
+    from ddhub.distillation.first_recipe import Choice
+
+# What --set says of pictures before any is looked at; every other key is set in the recipe that is chosen.
+READ_BY = ("revision", "config", "image", "label", "train", "test", "range", "background", "skip_damaged")
+
+
+def is_late(key: str) -> bool:
+    """Whether a key of a recipe does not say how pictures are read; an unknown one of the source is refused as such."""
+    name = key.removeprefix("source.")
+    return name == key or (name in SourceSpec.model_fields and name not in READ_BY)
 
 
 def is_pictures(reference: str) -> bool:
@@ -49,11 +62,12 @@ def init(
     source: str | Path,
     out: str | Path | None = None,
     *,
-    minutes: float = 15,
+    minutes: float = MINUTES,
     flips: bool = True,
     name: str | None = None,
     ipc: int | None = None,
     resolution: int | None = None,
+    overrides: Overrides = (),
     **resources: Unpack[ResourceOptions],
 ) -> Start:
     """Write a recipe for somebody's own pictures, chosen by what they are and by what this machine does in the time.
@@ -66,24 +80,62 @@ def init(
         name: of the set; None takes the source's.
         ipc: images to make of every class; None chooses.
         resolution: pixels a side; None chooses.
+        overrides: keys of `source` that say how the pictures are read, such as `source.label=species`.
         resources: fields of `ddhub.base.resources.Resources`.
 
     Raises:
         UserError: for what cannot be read as labelled images, and a file that is there already.
     """
-    from ddhub.data import look
-    from ddhub.distillation import first_recipe
-
-    asked = first_recipe.PictureOptions(minutes, flips, name, ipc, resolution, Resources(**resources))
-    spec = look.spec_of(str(source))
-    path = Path(out) if out is not None else Path(f"{first_recipe.name_of(spec, asked)}.yaml")
+    asked = PictureOptions(minutes, flips, name, ipc, resolution, Resources(**resources))
+    changed = texts(overrides)
+    late = [text for text in changed if is_late(setting(text).key)]
+    if late:
+        raise UserError(f"--set {late[0]}: does not say how pictures are read", next="change it in the recipe's file")
+    spec = as_read(spec_of(str(source)), changed)
+    path = Path(out) if out is not None else Path(f"{name_of(spec, asked)}.yaml")
     refuse_there(path)  # before the look, which can take minutes
-    found = first_recipe.start(look.look(spec), asked)
+    found = chosen(spec, asked, str(source))
     write(found, path)
     return Start(recipe=str(path), name=found.name, chosen=found.reasons, seconds=found.seconds)
 
 
-def begin(place: str, asked: "PictureOptions") -> tuple[Path, "Choice | None"]:
+def chosen(spec: SourceSpec, asked: PictureOptions, place: str) -> "Choice":
+    """Look at the pictures, and choose.
+
+    Args:
+        place: where they are, as the user named it.
+
+    Raises:
+        UserError: for pictures that no set can be made of.
+    """
+    from ddhub.data import contents
+
+    told = []
+    if spec.path is not None and (held := contents.contents(Path(spec.path))) is not None:
+        contents.check(held, place, spec.skip_damaged)
+        told = contents.notes(held)
+    from ddhub.data import look
+    from ddhub.distillation import first_recipe
+
+    found = first_recipe.start(look.look(spec), asked)
+    return replace(found, reasons=[*found.reasons[:1], *told, *found.reasons[1:]])
+
+
+def as_read(spec: SourceSpec, overrides: Sequence[str]) -> SourceSpec:
+    """The spec with what `--set` says of how pictures are read.
+
+    Raises:
+        UserError: for keys and values that a source does not have.
+    """
+    data = {"source": spec.model_dump()}
+    override(data, overrides)
+    told, faults = check(SourceSpec, data["source"], "source.")
+    if told is None:
+        raise UserError("\n".join(f"--set {fault}" for fault in faults), next="ddhub recipes --keys")
+    return spec.model_copy(update={key: getattr(told, key) for key in READ_BY})
+
+
+def begin(place: str, asked: PictureOptions, overrides: Sequence[str]) -> tuple[Path, "Choice | None"]:
     """The file of the recipe for a folder of pictures or a Hub dataset, and what is chosen, or None where it is there.
 
     A file that an earlier call wrote for the same pictures is gone on with.
@@ -91,11 +143,8 @@ def begin(place: str, asked: "PictureOptions") -> tuple[Path, "Choice | None"]:
     Raises:
         UserError: where the file is somebody else's, or the pictures cannot be used.
     """
-    from ddhub.data import look
-    from ddhub.distillation import first_recipe
-
-    spec = look.spec_of(place)
-    path = Path(f"{first_recipe.name_of(spec, asked)}.yaml")
+    spec = spec_of(place)
+    path = Path(f"{name_of(spec, asked)}.yaml")
     if path.exists():
         known = recipes.read(str(path)).source
         if (known.dataset, known.path) != (spec.dataset, spec.path):
@@ -104,10 +153,12 @@ def begin(place: str, asked: "PictureOptions") -> tuple[Path, "Choice | None"]:
                 next=f"ddhub init {place} --name ANOTHER, then: ddhub distill ANOTHER.yaml",
             )
         return path, None
-    return path, first_recipe.start(look.look(spec), asked)
+    return path, chosen(as_read(spec, overrides), asked, place)
 
 
-def recipe_file(reference: str, minutes: float | None, flips: bool | None, resources: Resources) -> str:
+def recipe_file(
+    reference: str, overrides: Sequence[str], minutes: float | None, flips: bool | None, resources: Resources
+) -> str:
     """The recipe that a reference stands for; for pictures it is chosen, written and said first.
 
     Raises:
@@ -116,7 +167,7 @@ def recipe_file(reference: str, minutes: float | None, flips: bool | None, resou
     asked = asked_of(reference, minutes, flips, resources)
     if asked is None:
         return reference
-    path, found = begin(reference, asked)
+    path, found = begin(reference, asked, overrides)
     if found is None:
         say(f"{path}: goes on with this recipe, written before; remove it to choose anew")
     else:
@@ -135,27 +186,21 @@ def resolved(
         UserError: for what is no recipe and no pictures.
     """
     asked = asked_of(reference, minutes, flips, resources)
-    path, found = (Path(reference), None) if asked is None else begin(reference, asked)
+    path, found = (Path(reference), None) if asked is None else begin(reference, asked, overrides)
     if found is None:
         return recipes.read(str(path) if asked else reference, overrides), []
     data = parse_yaml(found.text, found.name)
     return recipes.resolve(data, found.name, overrides), found.reasons
 
 
-def asked_of(
-    reference: str, minutes: float | None, flips: bool | None, resources: Resources
-) -> "PictureOptions | None":
+def asked_of(reference: str, minutes: float | None, flips: bool | None, resources: Resources) -> PictureOptions | None:
     """What the user decided of pictures; None for a recipe.
 
     Raises:
         UserError: for choices that a recipe has made already.
     """
     if is_pictures(reference):
-        from ddhub.distillation import first_recipe
-
-        return first_recipe.PictureOptions(
-            first_recipe.MINUTES if minutes is None else minutes, flips, resources=resources
-        )
+        return PictureOptions(MINUTES if minutes is None else minutes, flips, resources=resources)
     for option, given in (("--minutes", minutes), ("--no-flips", flips)):
         if given is not None:
             raise UserError(f"{option}: of pictures; a recipe says its steps and augmentation", next="--set KEY=VALUE")

@@ -143,6 +143,31 @@ def test_a_folder_of_240_pictures_becomes_a_set_that_is_evaluated_as_one_stands(
     assert "goes on with this recipe" in again.stderr and "already made from this recipe" in again.stderr
 
 
+def test_what_is_set_of_a_source_is_heeded_by_the_first_look(photos):
+    """A table's column and damaged pictures: what an error advises works, for init and distill, and is written down."""
+    table = [f"{path.name},{'odd' if int(path.stem) % 2 else 'even'}" for path in sorted((photos / "cat").iterdir())]
+    (photos / "cat" / "metadata.csv").write_text("\n".join(["file_name,species", *table]))
+    assert "--set source.label=species" in run("init", "my photos/cat", code=1).stderr
+    run("init", "my photos/cat", "--set", "source.label=species")
+    assert recipes.read("cat.yaml").source.label == "species"
+
+    (photos / "cat" / "metadata.csv").unlink()
+    (photos / "cat" / "0.png").write_bytes(b"")
+    assert "--set source.skip_damaged=true" in run("distill", "./my photos", "--dry-run", code=1).stderr
+    shown = run("distill", "./my photos", "--dry-run", "--skip-damaged")
+    assert "skip_damaged: true" in shown.stdout
+    run("init", "my photos", "--skip-damaged")
+    assert recipes.read("my_photos.yaml").source.skip_damaged
+    assert "change it in the recipe" in run("init", "my photos", "--set", "ipc=3", code=1).stderr
+    assert "unknown key" in run("init", "my photos", "--set", "source.lable=a", "--out", "b.yaml", code=1).stderr
+
+
+def test_a_folder_behind_a_link_is_read(photos):
+    """`datasets` names its files by where the link leads."""
+    (photos.parent / "link").symlink_to(photos)
+    run("distill", "./link", "--dry-run")
+
+
 def test_python_starts_from_pictures_too(photos):
     """`init` gives back what it chose."""
     found = api.init(photos, photos.parent / "mine.yaml", flips=False, ipc=3, name="mine")

@@ -115,7 +115,13 @@ def test_images_per_class_follow_the_smallest_class(count, ipc):
 
 @pytest.mark.parametrize(
     ("folder", "name"),
-    [("photos", "photos"), ("my photos (2)", "my_photos__2"), ("...", "pictures"), ("猫", "pictures")],
+    [
+        ("photos", "photos"),
+        ("my photos (2)", "my_photos_2"),
+        ("Mes photos été", "Mes_photos_ete"),
+        ("...", "pictures"),
+        ("猫", "pictures"),
+    ],
 )
 def test_any_folder_gives_a_valid_name(folder, name):
     """And the recipe keeps the folder's own name as YAML that reads back."""

@@ -1,0 +1,180 @@
+"""What a folder of pictures holds, by the names of its files and a few headers: faults are found before any library.
+
+`datasets` names a class by the folder that its pictures lie in, takes no class where pictures lie at different depths,
+and leaves out without a word what it does not know. So a folder is looked at here first.
+"""
+
+import os
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ddhub.base.errors import UserError
+from ddhub.base.units import counted, listed
+from ddhub.data.splits import NAMES
+from ddhub.data.unpacking import DOCUMENTS, OF_OTHERS
+
+# Suffixes of what `datasets` takes for pictures; those that ddhub cannot decode are refused by name.
+NAMED = """
+apng blp bmp bufr bw cur dcx dds dib emf eps fit fits flc fli ftc ftu gbr gif grib icb icns ico iim im
+j2c j2k jfif jp2 jpc jpe jpeg jpf jpg jpx mpeg mpg msp pbm pcd pcx pgm png pnm ppm ps psd pxr ras rgb
+rgba sgi tga tif tiff vda vst webp wmf xbm xpm
+"""
+PICTURES = frozenset(f".{name}" for name in NAMED.split())
+TABLES = (".csv", ".tsv", ".xlsx", ".json", ".jsonl")
+ELSEWHERE = (".parquet", ".arrow", ".zip", ".tar", ".gz", ".tgz", ".lmdb", ".npz", ".h5")  # where data lie instead
+LEFT_BEHIND = ("thumbs.db", "desktop.ini")  # by other programs, without a dot
+SPLIT = re.compile(rf"(?<![a-z0-9])({'|'.join(sorted(NAMES))})(?![a-z0-9])")
+TABLE = "metadata.csv, with columns file_name and label"
+LOOKED = 256  # pictures whose headers are read
+SHOWN = 5  # names in a sentence
+
+
+@dataclass(frozen=True)
+class Contents:
+    """A folder of pictures; all paths are relative to it."""
+
+    folder: Path
+    pictures: tuple[Path, ...]
+    unread: tuple[Path, ...]  # files that nothing reads, without documents
+    empty: tuple[Path, ...]  # folders without a file in them or below
+    links: tuple[Path, ...]  # to other folders; `datasets` follows none
+
+    @property
+    def classes(self) -> list[str]:
+        """The folders that pictures lie in, by name."""
+        return sorted({path.parent.name for path in self.pictures})
+
+    @property
+    def divided(self) -> bool:
+        """Whether names speak of splits: `datasets` then reads what lies in these alone."""
+        return any(SPLIT.search(str(path).lower()) for path in self.pictures)
+
+
+def contents(folder: Path) -> Contents | None:
+    """What a folder holds; None where `datasets` reads it otherwise than by its folders: tables, archives, a header."""
+    pictures, unread, empty, links = [], [], [], []
+    for place, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith(OF_OTHERS))
+        here = Path(place).relative_to(folder)
+        links += [here / name for name in folders if Path(place, name).is_symlink()]
+        if not folders and not names:
+            empty.append(here)
+        for name in sorted(names):
+            path = here / name
+            if name.startswith(OF_OTHERS) or name.lower() in LEFT_BEHIND:
+                continue
+            if path.stem.lower() == "metadata" or path.suffix.lower() in ELSEWHERE:
+                return None
+            if path.suffix.lower() in PICTURES:
+                pictures.append(path)
+            elif path.suffix.lower() in TABLES or path.suffix.lower() not in DOCUMENTS:
+                unread.append(path)
+    tabular = not pictures and any(path.suffix.lower() in TABLES for path in unread)
+    if tabular or _has_header(folder):
+        return None
+    return Contents(folder, tuple(pictures), tuple(unread), tuple(empty), tuple(links))
+
+
+def _has_header(folder: Path) -> bool:
+    """Whether a README says which files are data."""
+    try:
+        with (folder / "README.md").open("rb") as file:
+            return file.read(3) == b"---"
+    except OSError:
+        return False
+
+
+def check(held: Contents, place: str, skip_damaged: bool) -> None:
+    """Refuse a folder that no set can be made of, as far as names and headers tell.
+
+    Args:
+        place: the folder, as the user named it.
+        skip_damaged: whether pictures that cannot be opened are left out.
+
+    Raises:
+        UserError: saying how the folder should look.
+    """
+    if held.links:
+        raise UserError(
+            f"{place}: links to folders are not followed: {listed(sorted(map(str, held.links)), SHOWN)}",
+            next="copy the folders there, or link the files in them",
+        )
+    if not held.pictures:
+        kinds = sorted({path.suffix for path in held.unread})
+        raise UserError(
+            f"{place}: holds no pictures{f', only files that are not read ({listed(kinds, SHOWN)})' if kinds else ''}",
+            next="convert them to JPEG or PNG" if kinds else f"put pictures there: {Path(place, 'CLASS', '1.jpg')}",
+        )
+    if not held.divided:
+        _check_places(held, place)
+    if not skip_damaged:
+        _check_headers(held, place)
+
+
+def _check_places(held: Contents, place: str) -> None:
+    """Refuse pictures of fewer than two classes, and at different depths."""
+    depths = Counter(len(path.parts) for path in held.pictures)
+    usual = depths.most_common(1)[0][0]
+    if len(held.classes) < 2:
+        tables = [path for path in held.unread if path.suffix.lower() in TABLES]
+        raise UserError(
+            f"{place}: pictures of one class, or of none: a set needs two classes or more",
+            next=f"rename {Path(place, tables[0])} to {TABLE}"
+            if tables
+            else f"put the pictures of every class into a folder of its own, or write {TABLE}",
+        )
+    odd = [str(path) for path in held.pictures if len(path.parts) != usual]
+    if odd:
+        regular = next(path for path in held.pictures if len(path.parts) == usual)
+        raise UserError(
+            f"{place}: {counted(len(odd), 'picture')} at another depth than the rest ({regular}): {listed(odd, SHOWN)}",
+            next="move each into the folder of its class, or out of the folder",
+        )
+
+
+def _check_headers(held: Contents, place: str) -> None:
+    """Refuse pictures that cannot be opened; of a large folder some are looked at, all over it."""
+    from ddhub.data import decode
+
+    step = max(1, len(held.pictures) // LOOKED)
+    looked, faults = held.pictures[::step], []
+    for path in looked:
+        try:
+            decode.header(held.folder / path, str(Path(place, path)), lambda image: None)
+        except decode.Damaged as fault:
+            faults.append(str(fault))
+    if faults:
+        more = f" (and {len(faults) - 1} more of {len(looked)} looked at)" if len(faults) > 1 else ""
+        raise UserError(f"{faults[0]}{more}", next=decode.SKIP)
+
+
+def notes(held: Contents) -> list[str]:
+    """What a folder holds that no set is made of, a line each."""
+    told = []
+    if held.empty:
+        told.append(f"empty folders, which are no classes: {listed(sorted(map(str, held.empty)), SHOWN)}")
+    tables = [str(path) for path in held.unread if path.suffix.lower() in TABLES]
+    if tables:
+        told.append(f"not read: {listed(tables, SHOWN)}; a table of labels is called {TABLE}")
+    others = [str(path) for path in held.unread if str(path) not in tables]
+    if others:
+        kinds = f"{counted(len(others), 'file')} of other kinds ({listed(others, SHOWN)})"
+        told.append(f"not read: {kinds}; a picture among them has to become a JPEG or PNG")
+    above = _above(held.pictures)
+    if above:
+        told.append(
+            f"classes are the folders that pictures lie in ({listed(held.classes, SHOWN)}), not those above"
+            f" ({listed(above, SHOWN)}); move the pictures up if that is wrong"
+        )
+    return told
+
+
+def _above(pictures: Sequence[Path]) -> list[str]:
+    """Folders above those of the pictures, where one name lies in several of them and they are no splits."""
+    places = {path.parent for path in pictures}
+    above = {path.parent.name for path in places if path.parent.name and not SPLIT.search(path.parent.name.lower())}
+    repeated = len({path.name for path in places}) < len(places)
+    return sorted(above) if len(above) > 1 and repeated else []

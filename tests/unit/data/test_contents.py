@@ -1,0 +1,130 @@
+"""A folder of pictures by its names: what is wrong with it, and what is in it that nothing reads, is said at once."""
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from ddhub.base.errors import UserError
+from ddhub.data import contents
+
+
+@pytest.fixture
+def album(tmp_path):
+    """A function that fills the folder `album` with files: pictures where the name says so, else the given bytes."""
+
+    def make(*names: str, **content: bytes) -> contents.Contents | None:
+        for name in names:
+            path = tmp_path / "album" / name
+            if name.endswith("/"):
+                path.mkdir(parents=True, exist_ok=True)
+                continue
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.suffix.lower() in (".png", ".jpg"):
+                Image.new("RGB", (8, 8), "red").save(path)
+            else:
+                path.write_bytes(b"...")
+        (tmp_path / "album").mkdir(exist_ok=True)
+        return contents.contents(tmp_path / "album")
+
+    return make
+
+
+REGULAR = ("cat/1.png", "cat/2.JPG", "dog/1.png")
+
+
+def test_a_regular_folder_has_nothing_to_say(album):
+    """Files of other programs and documents are no news."""
+    held = album(
+        *REGULAR, "cat/.DS_Store", "cat/._1.png", "__MACOSX/cat/1.png", "dog/Thumbs.db", "notes.txt", "README.md"
+    )
+    contents.check(held, "./album", skip_damaged=False)
+    assert held.classes == ["cat", "dog"] and contents.notes(held) == []
+
+
+@pytest.mark.parametrize(
+    ("names", "said", "advice"),
+    [
+        ((), "holds no pictures", "album/CLASS/1.jpg"),
+        (("cat/1.heic", "dog/1.heic"), "only files that are not read (.heic)", "convert them"),
+        (("cat/1.png", "cat/2.png"), "pictures of one class, or of none", "a folder of its own"),
+        (
+            ("1.png", "2.png", "labels.csv"),
+            "pictures of one class, or of none",
+            "rename album/labels.csv to metadata.csv",
+        ),
+        ((*REGULAR, "cover.png"), "1 picture at another depth than the rest (cat/1.png): cover.png", "move each"),
+    ],
+)
+def test_a_folder_that_no_set_can_be_made_of_is_refused(names, said, advice, album):
+    """With what to do about it."""
+    with pytest.raises(UserError) as fault:
+        contents.check(album(*names), "./album", skip_damaged=False)
+    assert said in str(fault.value) and advice in fault.value.next
+
+
+def test_links_to_folders_are_refused(album, tmp_path):
+    """`datasets` finds no file behind them."""
+    album(*REGULAR)
+    (tmp_path / "album" / "owl").symlink_to(tmp_path / "album" / "cat")
+    with pytest.raises(UserError, match="links to folders are not followed: owl"):
+        contents.check(contents.contents(tmp_path / "album"), "album", skip_damaged=False)
+
+
+def test_pictures_that_cannot_be_opened_are_refused_unless_they_are_left_out(album, tmp_path):
+    """The first is named, the others are counted."""
+    held = album(*REGULAR, "dog/2.png")
+    for name in ("cat/1.png", "dog/2.png"):
+        (tmp_path / "album" / name).write_bytes(b"")
+    with pytest.raises(UserError) as fault:
+        contents.check(held, "album", skip_damaged=False)
+    assert str(fault.value).startswith("album/cat/1.png: cannot be decoded") and "and 1 more of 4" in str(fault.value)
+    assert "skip_damaged" in fault.value.next
+    contents.check(held, "album", skip_damaged=True)
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        ((*REGULAR, "owl/"), "empty folders, which are no classes: owl"),
+        ((*REGULAR, "labels.csv"), "not read: labels.csv; a table of labels is called metadata.csv"),
+        ((*REGULAR, "cat/3.heic", "dog/film.mp4"), "not read: 2 files of other kinds (cat/3.heic, dog/film.mp4)"),
+        (("cat/2021/1.png", "cat/2022/1.png", "dog/2021/1.png"), "(2021, 2022), not those above (cat, dog)"),
+    ],
+)
+def test_what_is_in_a_folder_and_in_no_set_is_said(names, said, album):
+    """A class that was meant and is none, above all."""
+    held = album(*names)
+    contents.check(held, "album", skip_damaged=False)
+    assert len(contents.notes(held)) == 1 and said in contents.notes(held)[0]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [(*REGULAR, "metadata.csv"), ("data.parquet",), ("album.zip",), ("table.csv",), (*REGULAR, "x.arrow")],
+)
+def test_what_datasets_reads_otherwise_is_left_to_it(names, album):
+    """Tables and archives have no classes by folder."""
+    assert album(*names) is None
+
+
+def test_a_header_says_itself_which_files_are_data(album, tmp_path):
+    """A README of a Hub dataset."""
+    album(*REGULAR)
+    (tmp_path / "album" / "README.md").write_text("---\nconfigs: []\n---\n")
+    assert contents.contents(tmp_path / "album") is None
+
+
+def test_splits_are_no_classes(album):
+    """Folders or files named as splits: depth and classes are as `datasets` finds them in each."""
+    held = album("train/cat/1.png", "train/dog/1.png", "test/cat/1.png", "cover.png")
+    contents.check(held, "album", skip_damaged=False)
+    assert contents.notes(held) == []
+
+
+def test_the_suffixes_are_those_of_datasets():
+    """A picture that `datasets` reads is none of the files that are said to be left out."""
+    source = Path(__import__("importlib.util").util.find_spec("datasets").origin).parent
+    text = (source / "packaged_modules" / "imagefolder" / "imagefolder.py").read_text()
+    listed = {line.strip().strip('",') for line in text.splitlines() if line.startswith('    ".')}
+    assert listed == contents.PICTURES
