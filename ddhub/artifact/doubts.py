@@ -33,7 +33,8 @@ def _copies(record: Manifest) -> Iterator[str]:
         if not _explained(check):
             yield (
                 f"{100 * check.pixels.copies:.0f}% of {check.checked} images are copies of training images:"
-                " they are nearer to one than 99% of held-out images are."
+                " they are nearer to one than 99% of held-out images are. Look at assets/nearest.png before you share"
+                " the set. With method.init=noise and another --out, images start from no training image."
             )
 
 

@@ -40,14 +40,19 @@ class Strict(BaseModel):
 
 def did_you_mean(word: str, choices: list[str]) -> str:
     """`; did you mean 'x'?` where a choice is near, otherwise the choices, unless they are too many to read."""
+    if near := nearest(word, choices):
+        return f"; did you mean {' or '.join(map(repr, near))}?"
+    return f"; choose from: {', '.join(sorted(choices))}" if 0 < len(choices) <= 40 else ""
+
+
+def nearest(word: str, choices: list[str]) -> list[str]:
+    """The choices that a misspelt or cut word may mean."""
     # Comparing is quadratic in length, and words can be a stranger's.
     alike = [choice for choice in choices if len(choice) <= LONGEST]
-    if len(word) <= LONGEST and len(alike) <= MOST:
-        longer = [choice for choice in alike if word and choice.startswith(word)][:3]
-        near = longer or difflib.get_close_matches(word, alike, n=1, cutoff=0.6)
-        if near:
-            return f"; did you mean {' or '.join(map(repr, near))}?"
-    return f"; choose from: {', '.join(sorted(choices))}" if 0 < len(choices) <= 40 else ""
+    if len(word) > LONGEST or len(alike) > MOST:
+        return []
+    longer = [choice for choice in alike if word and choice.startswith(word)][:3]
+    return longer or difflib.get_close_matches(word, alike, n=1, cutoff=0.6)
 
 
 def check(model: type[Model], data: Any, prefix: str = "") -> tuple[Model | None, list[str]]:

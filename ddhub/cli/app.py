@@ -11,7 +11,7 @@ from ddhub import __version__
 from ddhub.base import free_space, log, progress, stopping, versions
 from ddhub.base.errors import UserError, explained
 from ddhub.base.redact import one_line, shown
-from ddhub.cli import judge, make, share, start
+from ddhub.cli import judge, make, misuse, share, start
 
 COMMANDS = (
     *(make.recipes, start.init, make.plan, make.distill, judge.plot),  # in the order of work, as `--help` lists them
@@ -26,6 +26,19 @@ class CommandGroup(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The commands in the order of work."""
         return list(self.commands)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the options before the command."""
+        with misuse.told(ctx):
+            return super().parse_args(ctx, args)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command."""
+        if self.get_command(ctx, args[0]) is None and not ctx.resilient_parsing and not args[0].startswith("-"):
+            raise misuse.unknown_command(ctx, args[0], list(self.commands))
+        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command."""

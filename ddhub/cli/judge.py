@@ -121,9 +121,10 @@ def evaluate(
     as_json: bool,
     **how: Any,
 ) -> None:
-    """Train architectures on SET (folder, file or Hub id), test them beside random real images; done rows are kept.
+    """Train networks on SET, and on random real images, and test them.
 
-    Without SET: the set in this folder, or the only one in distilled/.
+    SET is a folder, a file or a Hub id. Without it: the set in this folder, or the only one in distilled/. Rows that
+    are done are kept.
     """
     from ddhub import api
     from ddhub.reports import summary, tables, verdicts
@@ -186,7 +187,10 @@ def _source_path(overrides: list[str]) -> tuple[str | None, list[str]]:
 @reporting_options
 @json_option
 def report(sets: tuple[str, ...], as_json: bool, **how: Any) -> None:
-    """Show the results of one SET or many side by side: folders, Hub ids, or folders of evaluations."""
+    """Show the results of one SET, or of many side by side.
+
+    SETs are folders, Hub ids, or folders of evaluations.
+    """
     from ddhub import api
     from ddhub.reports import compare
 
@@ -205,7 +209,10 @@ def report(sets: tuple[str, ...], as_json: bool, **how: Any) -> None:
 @click.argument("set_", metavar="SET")
 @json_option
 def verify(set_: str, as_json: bool) -> None:
-    """Check that SET, a folder or Hub id, is what it says it is; exit code 1 and one line per fault if not."""
+    """Check that SET, a folder or Hub id, is what it says it is.
+
+    Where it is not, there is one line per fault, and the exit code is 1.
+    """
     from ddhub import api
 
     found = api.verify(set_)
@@ -220,7 +227,7 @@ def verify(set_: str, as_json: bool) -> None:
 @command(epilog="Example:  ddhub card distilled/digits_ipc1")
 @click.argument("folder", type=click.Path())
 def card(folder: str) -> None:
-    """Write the card, report and pictures of the artifact in FOLDER anew."""
+    """Write card, report and pictures of the set in FOLDER anew."""
     from ddhub import api
 
     api.card(folder)
@@ -231,7 +238,10 @@ def card(folder: str) -> None:
 @click.argument("run", type=click.Path())
 @option("--out", type=click.Path(), help="The picture. [default: RUN/.ddhub/metrics.png]")
 def plot(run: str, out: str | None) -> None:
-    """Draw what the run in RUN, the folder of its set, has logged: its loss and other values, step by step."""
+    """Draw the loss and other values of a run, step by step.
+
+    RUN is the folder of its set.
+    """
     from ddhub.reports import run_curves
 
     click.echo(f"picture: {run_curves.plot(Path(run), None if out is None else Path(out))}")

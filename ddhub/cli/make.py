@@ -28,7 +28,7 @@ from ddhub.cli.start import pictures_options
 )
 @json_option
 def recipes(of_keys: bool, as_json: bool) -> None:
-    """List recipes, methods and the plug-ins of installed packages, or explain the keys of a recipe."""
+    """List recipes, methods and plug-ins, or explain a recipe's keys."""
     if of_keys:
         _keys(as_json)
         return
@@ -84,7 +84,10 @@ def _keys(as_json: bool) -> None:
 )
 @json_option
 def plan(recipe: str, overrides: tuple[str, ...], as_json: bool, **how: Any) -> None:
-    """Say what distilling RECIPE here and evaluating it will take: time, memory and disk; no data is read."""
+    """Say what RECIPE takes here: time, memory and disk.
+
+    The evaluation of its set is counted too. No images are read.
+    """
     from ddhub import api
     from ddhub.reports import tables
 
@@ -151,10 +154,10 @@ def distill(
     as_json: bool,
     **how: Any,
 ) -> None:
-    """Distill RECIPE into an artifact folder; the same command resumes.
+    """Distill RECIPE, or a folder of pictures, into a set.
 
     RECIPE is a path or the name of a shipped one. For a folder of pictures or a Hub id, one is written first, as by
-    ddhub init.
+    ddhub init. The same command goes on with a run that was stopped.
     """
     overrides = (*overrides, SKIP_DAMAGED) if skip_damaged else overrides
     if dry_run:
@@ -200,7 +203,10 @@ def _dry_run(reference: str, overrides: tuple[str, ...], out: str | None, as_jso
 @option("--name", help="The name of the merged set. [default: that of its folder]")
 @json_option
 def merge(sets: tuple[str, ...], out: str, name: str | None, as_json: bool) -> None:
-    """Join SETs (folders or Hub ids) that were made independently, of one source with one set of teachers, as one."""
+    """Join SETs that were made independently.
+
+    They are folders or Hub ids, of one source and with one set of teachers.
+    """
     from ddhub import api
 
     made = api.merge(*sets, out=out, name=name)

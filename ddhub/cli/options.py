@@ -9,6 +9,7 @@ import click
 
 from ddhub.base import log, plugins
 from ddhub.base.errors import UserError
+from ddhub.cli import misuse
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Help = str | Callable[[], str]  # a function is called when help is shown: what it names may take time to find
@@ -53,6 +54,11 @@ class Command(click.Command):
                 help="Print details too, with the time and the module of every message.",
             ),
         ]
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read what follows the command's name."""
+        with misuse.told(ctx):
+            return super().parse_args(ctx, args)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write a section per group of options."""

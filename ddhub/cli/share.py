@@ -29,10 +29,10 @@ from ddhub.cli.options import FOREIGN, PUBLISHING, command, importing_options, j
 )
 @json_option
 def push(folder: str | None, repo_id: str | None, as_json: bool, **how: Any) -> None:
-    """Publish the artifact in FOLDER as a Hub dataset: verified, one commit, read back.
+    """Publish the set in FOLDER as a Hub dataset.
 
-    Without FOLDER: the set in this folder, or the only one in distilled/. Without OWNER/NAME: your user name and the
-    set's name are offered.
+    It is verified first, sent in one commit, and read back. Without FOLDER: the set in this folder, or the only one in
+    distilled/. Without OWNER/NAME: your user name and the set's name are offered.
     """
     from ddhub import api
 
@@ -91,7 +91,7 @@ def pull(set_: str, folder: str, as_json: bool) -> None:
 def import_(
     path: str, source: str, out: str, overrides: tuple[str, ...], importing: dict[str, Any], as_json: bool
 ) -> None:
-    """Import the set at PATH, in another tool's layout, as an artifact."""
+    """Make an artifact of the set at PATH, in another tool's layout."""
     from ddhub import api
 
     made = api.import_set(path, out=out, source=source, overrides=overrides, **importing)
@@ -116,7 +116,7 @@ def import_(
 )
 @json_option
 def export(folder: str, layout: str, out: str | None, named: bool, as_json: bool) -> None:
-    """Write the artifact in FOLDER in another tool's layout."""
+    """Write the set in FOLDER in another tool's layout."""
     from ddhub import api
 
     done = api.export(folder, layout, out, named=named)

@@ -67,7 +67,10 @@ def init(
     skip_damaged: bool,
     **how: Any,
 ) -> None:
-    """Write a commented recipe for pictures: a folder with a folder per class, or a Hub id."""
+    """Write a commented recipe for pictures of your own.
+
+    They lie in a folder with a folder per class, or in a Hub dataset.
+    """
     from ddhub import api
 
     overrides = (*overrides, SKIP_DAMAGED) if skip_damaged else overrides

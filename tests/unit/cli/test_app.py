@@ -47,8 +47,14 @@ def test_dry_run_prints_a_recipe_that_reads_back(tmp_path):
         (["distill", "digits_ipc1", "--set", "method.lrimages=1", "--dry-run"], 1, "did you mean 'lr_images'"),
         (["distill", "digits_ipc1", "--set", "teachers.arch=convnt3"], 1, "did you mean 'convnet3'"),
         (["distill", "digits_ipc1", "--device", "cuda:9"], 1, "--device cuda:9: not available here"),
-        (["distill"], 2, "Missing argument"),
-        (["distill", "digits_ipc1", "--dryrun"], 2, "--dry-run"),
+        (["distill"], 2, "missing argument 'RECIPE'\n  next: ddhub distill ./photos"),
+        (["distill", "digits_ipc1", "--dryrun"], 2, "did you mean --dry-run?\n  next: main distill --help"),
+        (["evaluate", ".", "--seeds", "x"], 2, "'x' is no whole number\n  next: main evaluate --help"),
+        (["evaluate", "--archs"], 2, "main evaluate: option '--archs' requires an argument\n  next: main evaluate"),
+        (["evaluate", ".", "more"], 2, "got unexpected extra argument (more)\n  next: main evaluate --help"),
+        (["distil", "digits_ipc1"], 2, "no command 'distil'; did you mean 'distill'?\n  next: main distill --help"),
+        (["--verison"], 2, "did you mean --version?\n  next: main --help"),
+        (["distilled"], 2, "it is a folder\n  next: main distill distilled"),
         (["evaluate", "nowhere"], 1, "nowhere: no such folder"),
         (["evaluate", "."], 1, "no ddhub artifact"),
         (["evaluate", ".", "--protocols", "nativ"], 1, "did you mean 'native'"),
@@ -60,8 +66,10 @@ def test_dry_run_prints_a_recipe_that_reads_back(tmp_path):
 def test_a_bad_input_gets_a_clear_error(arguments, code, said, tmp_path, monkeypatch):
     """One sentence, the right exit code, no traceback, nothing written."""
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "distilled").mkdir()
     result = run(*arguments)
     assert result.exit_code == code
+    assert [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert said in result.stderr
     assert "Traceback" not in result.stderr
     assert result.stdout == ""

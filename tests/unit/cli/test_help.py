@@ -29,6 +29,13 @@ def test_commands_are_in_the_order_of_work():
     assert set(main.commands) <= set(names)
 
 
+def test_every_command_is_summed_up_in_a_line():
+    """No summary is cut at the width of a usual terminal."""
+    lines = shown("--help").partition("Commands:")[2].partition("Example:")[0].split("\n\n")[0].strip().splitlines()
+    assert len(lines) == len(main.commands)
+    assert [line for line in lines if not line.endswith(".") or line.endswith("...")] == []
+
+
 def test_the_top_help_has_an_example_and_completion():
     """Each command of the example is one of ours."""
     text = shown("--help")
