@@ -11,7 +11,7 @@ from typing import Any, Unpack
 from ddhub.artifact import hub
 from ddhub.artifact.file_names import MANIFEST
 from ddhub.artifact.state import STATE
-from ddhub.base import files, jobs, new_folder
+from ddhub.base import files, jobs, new_folder, same_folder
 from ddhub.base import overrides as changes
 from ddhub.base.errors import UserError
 from ddhub.base.log import say
@@ -62,14 +62,14 @@ def distill(
         groups.refuse_engine(engine)
     checks.check(resolved, folder, asked)
     how: dict[str, Any] = {"overrides": changed, "resources": asked, "checkpoint_seconds": checkpoint_seconds}
-    with new_folder.no_stub(folder, folder / STATE / "run.json"):
+    with same_folder.kept(folder), new_folder.no_stub(folder, folder / STATE / "run.json"):
         if resolved.groups == 1:
             pipeline.make(resolved, folder, **how)
         missing = groups.make(resolved, folder, **how) if resolved.groups > 1 else []
-    if missing:
-        return Made(folder=str(folder), missing=missing, next=groups.command(str(recipe), folder, changed))
-    with files.locked(folder / groups.STATE / "lock"):  # other shards write it too
-        return card(folder)
+        if missing:
+            return Made(folder=str(folder), missing=missing, next=groups.command(str(recipe), folder, changed))
+        with files.locked(folder / groups.STATE / "lock"):  # other shards write it too
+            return card(folder)
 
 
 def plan(
@@ -151,8 +151,7 @@ def merge(*sets: Reference, out: Folder, name: str | None = None) -> Made:
         out: the merged artifact's folder.
         name: of the merged set; None takes the folder's.
     """
-    out = Path(out)
-    new_folder.refuse_taken(out)
+    out = new_folder.untaken(out)
     places = [hub.fetch(str(each)) for each in sets]
     from ddhub.artifact import merge as merging
 
@@ -230,40 +229,41 @@ def evaluate(
     from ddhub.evaluation import grid as grids
     from ddhub.evaluation.probe import check
 
-    if place.fresh:
-        refresh.write(place.set)
-    found = folders.read(place.set)
-    grids.check_archs(found, archs)
-    local, probed = None if source_path is None else str(source_path), None
-    name = place.name or found.manifest.name
-    if probe is not False:
-        probed = check.probe(found, place.out, local, train=bool(probe), read=bool(baselines), resources=asked)
-    try:
-        done = grids.evaluate(
-            found,
-            place.out / "evaluation",
-            archs,
-            name=name,
-            protocols=protocols,
-            baselines=baselines,
-            overrides=changes.texts(overrides),
-            tune=tune,
-            seeds=seeds,
-            test=test,
-            source_path=local,
-            test_settings=test_settings,
-            allow_train=allow_train,
-            corruptions=corruptions,
-            resources=asked,
-            reference=place.reference,
-            fetch=hub.fetch_folder,
-        )
-    finally:  # rows that were finished count, whatever became of the others
-        refresh.results(place.set if place.own else None, found.manifest, place.out)
-    say(f"rows: {place.out / 'evaluation'}; summary: {place.out / ('README.md' if place.own else 'report.json')}")
-    built = summary.build(name, done)
-    verdicts.warn_of(found.manifest, built)
-    return summary.with_probe(built, probed)
+    with same_folder.kept(place.out):
+        if place.fresh:
+            refresh.write(place.set)
+        found = folders.read(place.set)
+        grids.check_archs(found, archs)
+        local, probed = None if source_path is None else str(source_path), None
+        name = place.name or found.manifest.name
+        if probe is not False:
+            probed = check.probe(found, place.out, local, train=bool(probe), read=bool(baselines), resources=asked)
+        try:
+            done = grids.evaluate(
+                found,
+                place.out / "evaluation",
+                archs,
+                name=name,
+                protocols=protocols,
+                baselines=baselines,
+                overrides=changes.texts(overrides),
+                tune=tune,
+                seeds=seeds,
+                test=test,
+                source_path=local,
+                test_settings=test_settings,
+                allow_train=allow_train,
+                corruptions=corruptions,
+                resources=asked,
+                reference=place.reference,
+                fetch=hub.fetch_folder,
+            )
+        finally:  # rows that were finished count, whatever became of the others
+            refresh.results(place.set if place.own else None, found.manifest, place.out)
+        say(f"rows: {place.out / 'evaluation'}; summary: {place.out / ('README.md' if place.own else 'report.json')}")
+        built = summary.build(name, done)
+        verdicts.warn_of(found.manifest, built)
+        return summary.with_probe(built, probed)
 
 
 def report(
@@ -290,8 +290,8 @@ def report(
 
     if (push or rows_from is not None) and len(sets) != 1:
         raise UserError("--push and --from: of one set", next="ddhub report SET --push, for each")
-    where = None if rows_from is None else Path(rows_from)
-    found = [each for name in dict.fromkeys(map(str, sets)) for each in find_results.read(name, where)]
+    names, where = dict.fromkeys(map(str, sets)), None if rows_from is None else Path(rows_from)
+    found = [each for name in names for each in find_results.read(name, where)]
     document = compare.build([(each.label, each.rows) for each in found])
     verdicts.warn_of_all(found, document)
     if html is not None:
@@ -320,8 +320,7 @@ def import_set(path: Folder, *, source: str, out: Folder, **options: Unpack[Impo
     from ddhub.evaluation import find_set
     from ddhub.interop import importing as importings
 
-    out = Path(out)
-    new_folder.refuse_taken(out)
+    out = new_folder.untaken(out)
     where, revision = find_set.split(str(path))
     told = importings.ask(source, **options)
     told = replace(told, name=told.name or out.absolute().name, reading=replace(told.reading, revision=revision))

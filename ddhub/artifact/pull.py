@@ -15,7 +15,7 @@ def pull(set: str, out: Path) -> tuple[str, str]:
     Raises:
         UserError: for what is no set on the Hub, or an `out` that holds something.
     """
-    new_folder.refuse_taken(out)
+    out = new_folder.untaken(out)
     place = hub.fetch(set)
     if place.repo_id is None or place.commit is None:
         raise UserError(f"{set}: is a folder here already", next=f"cp -r {set} {out}")

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -49,6 +50,8 @@ def explained(fault: OSError, where: Path | None = None, doing: str = "") -> Use
         )
     if fault.errno in (errno.EMFILE, errno.ENFILE):
         return UserError(f"too many files are open{during} (ulimit -n)", next="ulimit -n 1024, then the same command")
+    if fault.errno == errno.ENOENT and named is None and not _stands():
+        return UserError("the folder that this command was started in is gone", next="cd to another folder")
     if place is None:  # not of a file: a socket can refuse too
         return None
     if fault.errno in CLOSED:
@@ -56,6 +59,14 @@ def explained(fault: OSError, where: Path | None = None, doing: str = "") -> Use
     if fault.errno in NO_PLACE:
         return UserError(f"{place}: cannot be written there ({fault.strerror})", next=f"ls -ld {place.parent}")
     return None
+
+
+def _stands() -> bool:
+    """Whether the current folder is there."""
+    try:
+        return bool(os.getcwd())
+    except FileNotFoundError:
+        return False
 
 
 @contextlib.contextmanager

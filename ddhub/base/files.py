@@ -15,6 +15,7 @@ from io import BufferedRandom, BufferedReader
 from pathlib import Path
 from typing import IO, Any
 
+from ddhub.base import same_folder
 from ddhub.base.errors import UserError, explained
 
 PACKAGE = Path(__file__).parent.parent  # ddhub itself
@@ -87,7 +88,8 @@ def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
 def _temporary(path: Path) -> tuple[int, str]:
     """A new file beside `path`, locked: `sweep` takes away those that nobody holds."""
     while True:
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=TEMPORARY)
+        with places(path.parent):
+            descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=TEMPORARY)
         with contextlib.suppress(OSError):  # a file system without locks, where nothing is swept either
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         if os.path.exists(name):
@@ -121,10 +123,12 @@ def make_parent(path: Path) -> None:
 
     Raises:
         UserError: where the file would lie outside of the set that its path leads through: a stranger's folder can
-            hold links to anywhere.
+            hold links to anywhere. So where a folder of the command's own is no longer what it was.
     """
     refuse_led_out(path)
+    same_folder.refuse_other(path)
     make_folder(path.parent)
+    same_folder.note_made(path)
 
 
 def make_folder(folder: Path) -> None:
@@ -133,25 +137,23 @@ def make_folder(folder: Path) -> None:
     Raises:
         UserError: where the system has no place for one, as under /proc.
     """
-    try:
+    with places(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    except FileNotFoundError as fault:  # though its parents were made
-        raise UserError(
-            f"{folder}: no folder can be made there", next="choose another; DDHUB_HOME or HOME say where caches go"
-        ) from fault
 
 
-def refuse_gone(folder: Path) -> None:
-    """Refuse to make a folder again that was deleted while its files were being made.
+@contextlib.contextmanager
+def places(folder: Path) -> Iterator[None]:
+    """Say of a folder that nothing can be made in it, or in its place, as under /proc.
 
     Raises:
         UserError: naming it.
     """
-    if not folder.is_dir():
+    try:
+        yield
+    except FileNotFoundError as fault:  # though what it lies in was made
         raise UserError(
-            f"{folder}: was deleted in the middle of the work; it is not made again",
-            next="the same command starts over",
-        )
+            f"{folder}: nothing can be made there", next="choose another; DDHUB_HOME or HOME say where caches go"
+        ) from fault
 
 
 def refuse_led_out(path: Path) -> None:

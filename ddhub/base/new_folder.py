@@ -10,20 +10,22 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ddhub.base import files
+from ddhub.base import files, same_folder
 from ddhub.base.errors import UserError
 
 PARTIAL = ".partial"  # how folders end that are being filled
 
 
-def refuse_taken(out: Path) -> None:
-    """Refuse a folder that holds something already.
+def untaken(out: str | Path) -> Path:
+    """A folder that holds nothing yet.
 
     Raises:
-        UserError: naming it.
+        UserError: naming one that holds something already.
     """
+    out = Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out}: is there already", next="choose another folder")
+    return out
 
 
 @contextlib.contextmanager
@@ -32,7 +34,8 @@ def whole(out: Path) -> Iterator[Path]:
     files.make_folder(out.parent)
     staging, held = _staging(out)
     try:
-        yield staging
+        with same_folder.kept(staging):
+            yield staging
         staging.chmod(0o755)
         _rename(staging, out)
     except UserError as fault:  # said of the folder that the user knows
@@ -51,7 +54,8 @@ def _staging(out: Path) -> tuple[Path, int]:
         with contextlib.suppress(OSError):
             fcntl.flock(parent, fcntl.LOCK_EX)  # nobody sweeps a folder between its making and its lock
         files.sweep(out.parent, f".{glob.escape(out.name)}.*{PARTIAL}")
-        staging = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.", suffix=PARTIAL))
+        with files.places(out):
+            staging = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.", suffix=PARTIAL))
         held = os.open(staging, os.O_RDONLY)
         with contextlib.suppress(OSError):
             fcntl.flock(held, fcntl.LOCK_EX)

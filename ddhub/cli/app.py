@@ -1,6 +1,7 @@
 """The command line: the group of all commands (ddhub/commands), and how a fault ends one."""
 
 import contextlib
+import os
 import sys
 import traceback
 from typing import Any
@@ -104,6 +105,7 @@ def _version(ctx: click.Context, parameter: click.Parameter, asked: bool) -> Non
 def main() -> None:
     """Distilled image-classification datasets as shareable artifacts: distill, package, evaluate."""
     log.to_stderr()
+    os.getcwd()  # torch does not survive its loss
     free_space.warn_of_limit()
 
 

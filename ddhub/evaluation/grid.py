@@ -298,7 +298,6 @@ def _test(bench: Bench, cell: Cell, weights: networks.Weights, count: int, secon
         "versions": devices.versions(decisions.device),
         "decisions": decisions.record(),
     }
-    files.refuse_gone(path.parent)
     files.write_json(path, row)
     say(f"{_title([cell])}: {100 * top1:.1f}% in {duration(seconds)}")
 

@@ -55,7 +55,7 @@ def export(source: Path, layout: str, out: Path, named: bool = False) -> dict[st
         raise UserError(f"--named: the layout {layout} has no folders", next="--layout folder --named")
     found = _by_class(folder.read(source))
     _check_holds(found, layout, chosen.holds)
-    new_folder.refuse_taken(out)
+    out = new_folder.untaken(out)
     values = _values(found, layout)
     found = replace(found, pixels=values.inputs)
     with files.disk_errors(out, "exporting"), new_folder.whole(out) as staging, plugins.blaming(chosen.code):

@@ -6,7 +6,7 @@ from pathlib import Path
 from ddhub.artifact import hub, manifest
 from ddhub.artifact import push as pushing
 from ddhub.artifact.file_names import CARD, CROISSANT, MANIFEST
-from ddhub.base import files, hub_client
+from ddhub.base import files, hub_client, same_folder
 from ddhub.base.errors import UserError
 from ddhub.base.log import say
 from ddhub.evaluation import find_results
@@ -36,33 +36,34 @@ def push(
     Raises:
         UserError: for a set with faults, or what the Hub refuses; nothing is pushed then.
     """
-    faults = verify.faults(folder)
-    if faults:
-        raise UserError("\n".join([*faults, "nothing was pushed"]), next=f"ddhub card {folder}, or make it again")
-    record = manifest.read(folder)
-    make = make and (record.repo_id != repo_id or private or yes)
-    record = record.model_copy(update={"repo_id": repo_id})
-    report = summary.build(record.name, rows.of(record, folder / "evaluation"))
-    described = {
-        MANIFEST: manifest.dump(record),
-        CROISSANT: croissant.render(record, folder),
-        CARD: refresh.card_of(record, folder, report),
-    }
-    done = pushing.push(
-        {**hub.published(folder), **described},
-        repo_id,
-        private=private,
-        revision=revision,
-        create_pr=create_pr,
-        yes=yes,
-        make=make,
-    )
-    try:
-        for name, content in described.items():  # the folder now knows where it lives
-            files.write_bytes(folder / name, content)
-    except UserError as fault:
-        raise UserError(f"{done.url}: published; but here {fault.args[0]}", next=fault.next) from fault
-    return Push(repo_id=done.repo_id, commit=done.commit, url=done.url, changed=done.changed)
+    with same_folder.kept(folder):
+        faults = verify.faults(folder)
+        if faults:
+            raise UserError("\n".join([*faults, "nothing was pushed"]), next=f"ddhub card {folder}, or make it again")
+        record = manifest.read(folder)
+        make = make and (record.repo_id != repo_id or private or yes)
+        record = record.model_copy(update={"repo_id": repo_id})
+        report = summary.build(record.name, rows.of(record, folder / "evaluation"))
+        described = {
+            MANIFEST: manifest.dump(record),
+            CROISSANT: croissant.render(record, folder),
+            CARD: refresh.card_of(record, folder, report),
+        }
+        done = pushing.push(
+            {**hub.published(folder), **described},
+            repo_id,
+            private=private,
+            revision=revision,
+            create_pr=create_pr,
+            yes=yes,
+            make=make,
+        )
+        try:
+            for name, content in described.items():  # the folder now knows where it lives
+                files.write_bytes(folder / name, content)
+        except UserError as fault:
+            raise UserError(f"{done.url}: published; but here {fault.args[0]}", next=fault.next) from fault
+        return Push(repo_id=done.repo_id, commit=done.commit, url=done.url, changed=done.changed)
 
 
 def repo_for(folder: Path) -> str:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ddhub.artifact.file_names import CARD, CROISSANT, RECIPE, REPORT
 from ddhub.artifact.manifest import Manifest
-from ddhub.base import files, strict_yaml
+from ddhub.base import files, same_folder, strict_yaml
 from ddhub.reports import summary as summaries
 from ddhub.reports.documents import Evaluation
 
@@ -14,13 +14,14 @@ def write(folder: Path) -> None:
     from ddhub.artifact import folder as folders
     from ddhub.reports import charts, croissant, image_grid
 
-    found = folders.read(folder)
-    grid = folder / "assets" / "images.png"
-    image_grid.image_grid(found, grid)
-    summary = summaries.save(found.manifest, folder / "evaluation", folder / REPORT)
-    charts.save(summary, grid.parent)
-    files.write_bytes(folder / CROISSANT, croissant.render(found.manifest, folder))
-    files.write_bytes(folder / CARD, card_of(found.manifest, folder, summary))
+    with same_folder.kept(folder):
+        found = folders.read(folder)
+        grid = folder / "assets" / "images.png"
+        image_grid.image_grid(found, grid)
+        summary = summaries.save(found.manifest, folder / "evaluation", folder / REPORT)
+        charts.save(summary, grid.parent)
+        files.write_bytes(folder / CROISSANT, croissant.render(found.manifest, folder))
+        files.write_bytes(folder / CARD, card_of(found.manifest, folder, summary))
 
 
 def card_of(record: Manifest, folder: Path, summary: Evaluation) -> bytes:

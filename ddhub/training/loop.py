@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ddhub.base import files, progress, stopping
+from ddhub.base import files, progress, same_folder, stopping
 from ddhub.base.errors import UserError
 from ddhub.base.log import Metrics, say, warn
 from ddhub.base.units import duration
@@ -64,7 +64,6 @@ class Run:
         self._pending: list[tuple[int, dict[str, Any]]] = []
         self._values: dict[str, float] = {}
         self._step = 0
-        self._begun = False  # whether the folder was made
         self._saved: float | None = None  # when the newest checkpoint was written, by time.monotonic
         self._saving: float | None = None  # how long this process took for that
 
@@ -96,7 +95,8 @@ class Run:
             return
         clock = _Clock(self._step, n, self.seconds, self.report_seconds)
         told = partial(self._told, clock)
-        with stopping.Gate() as gate, progress.busy(self.phase), progress.Bar(self.phase, n, told) as bar:
+        shown = progress.Bar(self.phase, n, told)
+        with same_folder.kept(self.folder), stopping.Gate() as gate, progress.busy(self.phase), shown as bar:
             while not ended:
                 gate.close(clock.pace)
                 yield self._step
@@ -127,7 +127,6 @@ class Run:
         """Read values and write a line of metrics where one is due; where people watch, read them more often."""
         if line or clock.metrics_due(self._step):
             self._flush()
-            self._refuse_deleted()
             self.metrics.append(phase=self.phase, step=self._step, **self._values, seconds=round(self.seconds, 1))
         elif live and clock.redraw_due():
             self._flush()
@@ -171,19 +170,12 @@ class Run:
                 self._values[name] = number
         self._pending.clear()
 
-    def _refuse_deleted(self) -> None:
-        """Write nothing into a folder that somebody deleted since this process first wrote there."""
-        if self._begun:
-            files.refuse_gone(self.folder)
-        self._begun = True
-
     def _checkpoints(self) -> list[Path]:
         return sorted(self.folder.glob(f"{self.phase}-*.pt"))
 
     def _save(self, state: State, store: Store | None) -> None:
         """Write a checkpoint atomically and keep the newest two."""
         self._flush()  # what is not finite is not saved
-        self._refuse_deleted()
         begun = time.monotonic()
         if store is not None:
             store.flush()

@@ -1,19 +1,26 @@
 """A machine that gives little: no address space, no place for folders, folders that vanish. One sentence each."""
 
+import functools
 import resource
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import some_jobs
 from click.testing import CliRunner
+from conftest import QUICK
+from some_jobs import lost
 from strangers import refused
 
 from ddhub import api
-from ddhub.base import files, free_space, jobs
+from ddhub.base import files, free_space, jobs, new_folder, same_folder
 from ddhub.base.errors import UserError
 from ddhub.cli import app
+from ddhub.distillation import packaging
+from ddhub.reports import charts
 from ddhub.training.loop import Run
 
 
@@ -23,7 +30,7 @@ def test_caches_that_have_no_place_are_said(folder, monkeypatch):
     for name, value in (("DDHUB_HOME", "/proc/x"), ("XDG_CACHE_HOME", "/proc/x")):
         monkeypatch.delenv("DDHUB_HOME", raising=False)
         monkeypatch.setenv(name, value)
-        refused(lambda: files.write_json(files.home() / "a" / "b.json", {}), "/proc/x", "no folder can be made there")
+        refused(lambda: files.write_json(files.home() / "a" / "b.json", {}), "/proc/x", "nothing can be made there")
     monkeypatch.delenv("XDG_CACHE_HOME")
 
     def nowhere() -> Path:
@@ -74,7 +81,7 @@ def test_a_run_whose_folder_is_deleted_ends_and_makes_none(tmp_path):
             if step == 3:
                 shutil.rmtree(tmp_path / "set")
 
-    refused(work, f"{folder}: was deleted in the middle of the work")
+    refused(work, f"{folder}: was deleted or renamed in the middle of the work")
     assert not (tmp_path / "set").exists()
 
 
@@ -84,10 +91,109 @@ def test_rows_whose_folder_is_deleted_end_and_make_none(tmp_path):
 
     def job(path: Path) -> None:
         shutil.rmtree(out)
-        files.refuse_gone(path.parent)  # as the grid does before it writes a row
+        files.write_json(path, {})
 
     refused(lambda: jobs.run_all({out / "a.json": job, out / "b.json": job}), f"{out}: was deleted")
     assert not out.exists()
+
+
+OTHER = ["deleted", "renamed", "replaced", "made again"]
+
+
+def is_as_left(folder: Path, how: str) -> None:
+    """Nothing was written where the folder was, nor into what is there now."""
+    assert sorted(map(str, folder.rglob("*"))) == ([str(folder / "theirs.txt")] if how in OTHER[2:] else [])
+    assert folder.exists() == (how in OTHER[2:])
+
+
+@pytest.mark.parametrize("how", OTHER)
+def test_a_set_whose_folder_is_lost_while_it_is_distilled_is_not_written_elsewhere(how, tmp_path, monkeypatch):
+    """Before packaging, which would fill any folder of that name."""
+    out, package = tmp_path / "set", packaging.package
+
+    def late(*given: Any) -> None:
+        lost(out, how)
+        package(*given)
+
+    monkeypatch.setattr(packaging, "package", late)
+    refused(lambda: api.distill("digits_ipc1", out=out, overrides=QUICK, threads=1), f"{out}: was ", "same command")
+    is_as_left(out, how)
+
+
+@pytest.mark.parametrize("how", OTHER)
+def test_a_set_whose_folder_is_lost_gets_no_rows_and_no_card(how, folder, monkeypatch):
+    """In the middle of an evaluation, and of writing a card; the renamed set keeps what it had."""
+    before, write = sorted(map(str, folder.rglob("*"))), charts.save
+
+    def late(*given: Any) -> Any:
+        lost(folder, how)
+        return write(*given)
+
+    monkeypatch.setattr(charts, "save", late)
+    refused(lambda: api.card(folder), f"{folder}: was ")
+    is_as_left(folder, how)
+    renamed = folder.with_name("renamed")
+    assert not renamed.exists() or sorted(map(str, renamed.rglob("*"))) == [
+        path.replace(str(folder), str(renamed)) for path in before
+    ]
+
+
+@pytest.mark.parametrize("how", OTHER)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_rows_of_a_folder_that_is_lost_are_refused_in_every_process(how, workers, tmp_path):
+    """The job that loses it, and the next one."""
+    out = tmp_path / "evaluation"
+    todo = {out / name: functools.partial(some_jobs.loses, how) for name in ("a.json", "b.json", "c.json")}
+    refused(lambda: jobs.run_all(todo, jobs.Engine(workers=workers)), f"{out}: was ")
+    is_as_left(out, how)
+
+
+def test_a_new_folder_whose_parent_is_renamed_is_not_begun_again(tmp_path):
+    """It would hold the second half of a set alone."""
+    out = tmp_path / "sets" / "one"
+
+    def fill() -> None:
+        with new_folder.whole(out) as staging:
+            files.write_bytes(staging / "first", b"1")
+            (tmp_path / "sets").rename(tmp_path / "renamed")
+            files.write_bytes(staging / "second", b"2")
+
+    refused(fill, "was deleted or renamed")
+    assert not (tmp_path / "sets").exists()
+
+
+def test_a_folder_is_told_from_its_successor_of_the_same_number(tmp_path):
+    """File systems give the number of a deleted folder to the next one; one that is open keeps it."""
+    out = tmp_path / "set"
+    with same_folder.kept(out):
+        files.write_bytes(out / "first", b"1")
+        for _ in range(3):
+            files.write_bytes(out / "inner" / "more", b"2")
+        shutil.rmtree(out)
+        out.mkdir()
+        refused(lambda: files.write_bytes(out / "inner" / "late", b"3"), f"{out}: was replaced by another folder")
+    files.write_bytes(out / "inner" / "late", b"3")  # nobody works in it any more
+
+
+def test_a_folder_that_the_shell_stands_in_no_more_is_said(tmp_path):
+    """Relative paths lead nowhere then."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    words = f"rmdir {gone}; {sys.executable} -m ddhub card set"
+    ran = subprocess.run(words, shell=True, cwd=gone, capture_output=True, text=True, timeout=60, check=False)
+    assert "Traceback" not in ran.stderr and "next: " in ran.stderr and ran.returncode == 1
+
+
+@pytest.mark.parametrize("out", ["/proc/set", "/proc/1/set", "/proc/self/fd/set", "/sys/set"])
+def test_places_that_hold_no_folders_are_said(out, folder):
+    """By every command that makes a new folder or file."""
+    for call in (
+        lambda: api.export(folder, "mtt", out=out),
+        lambda: api.merge(folder, folder, out=out),
+        lambda: files.write_bytes(Path(f"{out}.html"), b""),
+        lambda: api.distill("digits_ipc1", out=out, overrides=QUICK, threads=1),
+    ):
+        refused(call, out.rpartition("/")[0])
 
 
 def test_faults_of_several_jobs_are_told_one_by_one(monkeypatch):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import time
 from functools import partial
@@ -83,3 +84,25 @@ def signed(path, **changes):
     content = {**claims._machine(), "pid": os.getpid(), "began": claims._began(os.getpid()), "token": "x", **changes}
     claims.path_of(path).write_text(json.dumps(content))
     return claims.path_of(path)
+
+
+def lost(folder: Path, how: str) -> None:
+    """What people do to a folder while a command works in it."""
+    if how in ("renamed", "replaced"):
+        folder.rename(folder.with_name("renamed"))
+    else:
+        shutil.rmtree(folder)
+    if how in ("replaced", "made again"):
+        folder.mkdir()
+        (folder / "theirs.txt").write_text("theirs")
+
+
+def loses(how: str, path: Path) -> None:
+    """Write the output after its folder was lost, by the job of `a.json`."""
+    done = path.parent.with_name("lost")
+    if path.name == "a.json":
+        lost(path.parent, how)
+        done.touch()
+    while not done.exists():
+        time.sleep(0.02)
+    files.write_bytes(path, b"")

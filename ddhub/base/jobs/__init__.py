@@ -12,6 +12,7 @@ For worker processes and Ray a job must be picklable: a function of a module wit
 (`functools.partial`), not a closure.
 """
 
+import contextlib
 import importlib.util
 import os
 import re
@@ -19,6 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ddhub.base import same_folder
 from ddhub.base.errors import UserError
 from ddhub.base.jobs.board import Board, Job, attempt
 from ddhub.base.jobs.claims import Claims
@@ -73,12 +75,16 @@ def run_all(
         costs: of every output in any unit, where a job has several or they differ; for the time that is left.
 
     Raises:
-        UserError: after all jobs were tried, with what each failed one said.
+        UserError: after all jobs were tried, with what each failed one said; at once where their folder is gone.
         ExceptionGroup: where several failed, some by faults of ours; one such fault is raised as it is. Both say what
             was kept.
     """
     part = engine.part(jobs)
-    with Claims() as claims, Tally(name, costs or dict.fromkeys(jobs, 1.0)) as tally:
+    with contextlib.ExitStack() as stack:
+        for folder in {path.parent for path in part}:
+            stack.enter_context(same_folder.kept(folder))
+        claims = stack.enter_context(Claims())
+        tally = stack.enter_context(Tally(name, costs or dict.fromkeys(jobs, 1.0)))
         board = Board(part, claims, tally.look)
         if engine.ray is not None:
             from ddhub.base.jobs import ray_cluster

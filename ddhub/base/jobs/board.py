@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from ddhub.base import files
+from ddhub.base import same_folder
 from ddhub.base.errors import UserError, explained, memory_errors
 from ddhub.base.jobs.claims import EXPIRY, Claims, holder, path_of, pulse
 from ddhub.base.log import say, warn
@@ -31,20 +31,12 @@ class Board:
         self.open = dict.fromkeys(path for path in jobs if not path.exists())  # neither done nor handed out
         self.faults: list[tuple[Path, Exception]] = []
         self._said = False
-        self._folders: set[Path] = set()  # that were there when a job of theirs began
         self._seen: dict[Path, tuple[object, float]] = {}  # the pulse of a claim, and since when it stands still
 
     def take(self) -> Path | None:
-        """Hand out a job, claimed; None while others work on all that are open.
-
-        Raises:
-            UserError: where the outputs' folder was deleted meanwhile.
-        """
+        """Hand out a job, claimed; None while others work on all that are open."""
         for path in list(self.open):
-            if path.parent in self._folders:
-                files.refuse_gone(path.parent)
             if self.claims.take(path):
-                self._folders.add(path.parent)
                 del self.open[path]
                 if not path.exists():
                     return path
@@ -89,10 +81,14 @@ class Board:
         self.look()
 
 
-def attempt(job: Job, path: Path) -> Exception | None:
-    """Run a job; what it raised, without the tensors that its frames hold."""
+def attempt(job: Job, path: Path, number: same_folder.Number | None = None) -> Exception | None:
+    """Run a job; what it raised, without the tensors that its frames hold.
+
+    Args:
+        number: of the output's folder, as the process that hands out the job knows it.
+    """
     try:
-        with memory_errors(path.stem):
+        with same_folder.kept(path.parent, number), memory_errors(path.stem):
             job(path)
     except Exception as fault:
         held: BaseException | None = fault
@@ -103,13 +99,13 @@ def attempt(job: Job, path: Path) -> Exception | None:
     return None
 
 
-def attempt_pickled(job: bytes, path: Path) -> Exception | None:
+def attempt_pickled(job: bytes, path: Path, number: same_folder.Number | None = None) -> Exception | None:
     """The same in another process: faults that are not the user's come back as their traceback's text."""
 
     def unpacked(path: Path) -> None:
         pickle.loads(job)(path)
 
-    fault = attempt(unpacked, path)
+    fault = attempt(unpacked, path, number)
     if fault is None or isinstance(fault, UserError):
         return fault and UserError(*fault.args, next=fault.next)
     return RuntimeError(f"{path.name}:\n{''.join(traceback.format_exception(fault))}")

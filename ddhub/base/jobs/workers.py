@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 
-from ddhub.base import log, stopping
+from ddhub.base import log, same_folder, stopping
 from ddhub.base.errors import UserError
 from ddhub.base.jobs.board import POLL, Board, attempt_pickled
 from ddhub.base.log import warn
@@ -111,7 +111,7 @@ def _ask_to_end(team: list[Worker]) -> None:
 def _give(worker: Worker, board: Board, path: Path) -> None:
     worker.path = path
     with contextlib.suppress(OSError):  # it is dead, as will be found
-        worker.pipe.send((pickle.dumps(board.jobs[path]), path))
+        worker.pipe.send((pickle.dumps(board.jobs[path]), path, same_folder.number_of(path.parent)))
 
 
 def _settle(worker: Worker, board: Board) -> bool:
@@ -171,8 +171,7 @@ def main() -> None:
     try:
         with stopping.heeded(), contextlib.suppress(EOFError, OSError):
             while True:
-                job, path = pipe.recv()
-                send(attempt_pickled(job, path))
+                send(attempt_pickled(*pipe.recv()))
     except stopping.Stopped as fault:  # by who started us, or by a cluster that stops all of its processes
         sys.exit(stopping.exit_code(fault))
 
