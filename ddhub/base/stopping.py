@@ -17,11 +17,22 @@ SIGNALS = [number for name in ("SIGINT", "SIGTERM", "SIGHUP") if (number := geta
 
 
 _asked = threading.Event()
+_kept: list[str] = []  # where the same command goes on, the newest last
 
 
 def asked() -> bool:
     """Whether a signal has come, and the command is ending."""
     return _asked.is_set()
+
+
+def goes_on(where: str) -> None:
+    """Note where the same command would go on if this one were stopped, as `from the last checkpoint`."""
+    _kept[:] = [where]
+
+
+def last_words() -> str:
+    """What is said of a command that was stopped."""
+    return "; the same command goes on ".join(["stopped", *_kept])
 
 
 class Stopped(KeyboardInterrupt):
@@ -44,6 +55,7 @@ def heeded() -> Iterator[None]:
         yield
         return
     before = {number: signal.getsignal(number) for number in SIGNALS}
+    _kept.clear()
     try:
         for number, handler in before.items():
             if handler is not signal.SIG_IGN:

@@ -44,7 +44,7 @@ class CommandGroup(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command."""
         try:
-            with stopping.heeded(), progress.shown("working"):
+            with stopping.heeded(), progress.shown():
                 return super().invoke(ctx)
         except UserError as fault:
             click.echo(f"error: {fault}", err=True)
@@ -57,7 +57,7 @@ class CommandGroup(click.Group):
             ctx.exit(1)
         except KeyboardInterrupt as fault:
             with contextlib.suppress(OSError):  # SIGHUP: the terminal is gone
-                click.echo("stopped; the same command goes on from the last checkpoint", err=True)
+                click.echo(stopping.last_words(), err=True)
             ctx.exit(stopping.exit_code(fault))
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Unpack
 from pydantic import Field
 
 from ddhub.artifact.recipe import Recipe
-from ddhub.base import hub_client
+from ddhub.base import hub_client, progress
 from ddhub.base.document import Document
 from ddhub.base.errors import UserError
 from ddhub.base.files import shipped_recipes, write_bytes
@@ -114,10 +114,11 @@ def chosen(spec: SourceSpec, asked: PictureOptions, place: str) -> "Choice":
     if spec.path is not None and (held := contents.contents(Path(spec.path))) is not None:
         contents.check(held, place, spec.skip_damaged)
         told = contents.notes(held)
-    from ddhub.data import look
-    from ddhub.distillation import first_recipe
+    with progress.busy(f"looking at {place}"):
+        from ddhub.data import look
+        from ddhub.distillation import first_recipe
 
-    found = first_recipe.start(look.look(spec), asked)
+        found = first_recipe.start(look.look(spec), asked)
     return replace(found, reasons=[*found.reasons[:1], *told, *found.reasons[1:]])
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from ddhub.base import progress
 from ddhub.base.errors import UserError
 from ddhub.base.schema import did_you_mean
 from ddhub.evaluation import source_settings
@@ -33,8 +32,7 @@ def check(
             if name not in known:
                 raise UserError(f"{kind} '{name}': unknown{did_you_mean(name, list(known))}")
     if archs:
-        with progress.busy("loading torch"):
-            from ddhub.training import architectures
+        from ddhub.training import architectures
 
         for arch in archs:
             architectures.resolve(arch)

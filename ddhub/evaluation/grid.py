@@ -275,7 +275,8 @@ def _title(cells: Sequence[Cell]) -> str:
 def _test(bench: Bench, cell: Cell, weights: networks.Weights, count: int, seconds: float, path: Path) -> None:
     """Test one network and write its row."""
     decisions, network, protocol = bench.decisions[cell.arch], bench.network(cell.arch), bench.protocol(cell)
-    top1 = fit.accuracy(network, weights, bench.real(cell.arch, bench.test))
+    with progress.busy(f"{_title([cell])}: testing"):
+        top1 = fit.accuracy(network, weights, bench.real(cell.arch, bench.test))
     family, tuned = fit.family_of(network, protocol), bench.tuned(cell)
     row = {
         **_key(bench, cell),

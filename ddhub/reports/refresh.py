@@ -4,17 +4,17 @@ from pathlib import Path
 
 from ddhub.artifact.file_names import CARD, CROISSANT, RECIPE, REPORT
 from ddhub.artifact.manifest import Manifest
-from ddhub.base import files, same_folder, strict_yaml
+from ddhub.base import files, progress, same_folder, strict_yaml
 from ddhub.reports import summary as summaries
 from ddhub.reports.documents import Evaluation
 
 
 def write(folder: Path) -> None:
     """Write the image grid, charts, report.json, croissant.json and README.md of an artifact anew."""
-    from ddhub.artifact import folder as folders
-    from ddhub.reports import charts, croissant, image_grid
+    with same_folder.kept(folder), progress.busy("drawing pictures and writing the card"):
+        from ddhub.artifact import folder as folders
+        from ddhub.reports import charts, croissant, image_grid
 
-    with same_folder.kept(folder):
         found = folders.read(folder)
         grid = folder / "assets" / "images.png"
         image_grid.image_grid(found, grid)

@@ -269,8 +269,11 @@ class _Learner:
         rate = self.rate * optimisation.rate_factor(self.family.schedule, number, steps, epochs)
         for group in self.optimizer.param_groups if rate != self._rate else ():
             group["lr"] = group["lr"].fill_(rate) if isinstance(group["lr"], Tensor) else rate
-        self._rate = rate
-        return self._learn(*batch)
+        self._rate, first = rate, self._rate < 0
+        if not (first and self.network.compiled):
+            return self._learn(*batch)
+        with progress.busy(f"{progress.doing() or self.network.arch}: compiling"):
+            return self._learn(*batch)
 
     def _step(self, inputs: Tensor, labels: Tensor, targets: Tensor | None) -> Tensor:
         self.optimizer.zero_grad()

@@ -58,7 +58,7 @@ class Run:
     ) -> None:
         self.folder, self.phase, self.device = folder, phase, device
         self.checkpoint_seconds, self.report_seconds = checkpoint_seconds, report_seconds
-        self.unit, self.beside = unit, beside
+        self.unit, self.beside, self.title = unit, beside, phase.replace("_", " ")
         self.metrics = Metrics(folder / "metrics.jsonl")
         self.seconds = 0.0  # spent in this phase, over all of its resumptions
         self._pending: list[tuple[int, dict[str, Any]]] = []
@@ -95,10 +95,10 @@ class Run:
             return
         clock = _Clock(self._step, n, self.seconds, self.report_seconds)
         told = partial(self._told, clock)
-        shown = progress.Bar(self.phase, n, told)
-        with same_folder.kept(self.folder), stopping.Gate() as gate, progress.busy(self.phase), shown as bar:
+        shown = progress.Bar(self.title, n, told)
+        with same_folder.kept(self.folder), stopping.Gate() as gate, progress.busy(self.title), shown as bar:
             while not ended:
-                gate.close(clock.pace)
+                gate.close(clock.pace.seconds)
                 yield self._step
                 signal = gate.open()
                 self._step += 1
@@ -110,7 +110,7 @@ class Run:
                     self._save(state, store)
                 self._show(bar, clock, line, ended)
                 if signal is not None:
-                    say(f"{self.phase}: saved at {self.unit} {self._step} of {n}")
+                    say(f"{self.title}: saved at {self.unit} {self._step} of {n}")
                     raise stopping.Stopped(signal)
 
     def _announce(self, n: int, ended: bool) -> None:
@@ -118,7 +118,7 @@ class Run:
         where = f"resuming at {self.unit} {self._step + 1} of {n}" if self._step else f"{n} {self._units(n)}"
         if ended:
             where = f"all of {self._step} {self._units(self._step)} done before"
-        say(f"{self.phase}: {where}{', ' if self.beside else ''}{self.beside}")
+        say(f"{self.title}: {where}{', ' if self.beside else ''}{self.beside}")
 
     def _units(self, count: int) -> str:
         return self.unit + "s" * (count != 1)
@@ -134,19 +134,16 @@ class Run:
     def _show(self, bar: progress.Bar, clock: "_Clock", line: bool, ended: bool) -> None:
         bar.at(self._step)
         if line and (ended or not bar.live):
-            say(f"{self.phase} {self._step}/{clock.n} {100 * self._step // clock.n}% | {self._told(clock)}")
+            so_far = f"{self.unit} {self._step}/{clock.n} {100 * self._step // clock.n}%"
+            say(f"{self.title}: {so_far} | {self._told(clock)}")
 
     def _told(self, clock: "_Clock") -> str:
         """Values, pace, age of the newest checkpoint and time to go, as they are now."""
         saved = "not saved yet" if self._saved is None else f"saved {duration(time.monotonic() - self._saved)} ago"
         values = [f"{name} {value:.4g}" for name, value in dict(self._values).items()]
-        pace = (
-            []
-            if not clock.pace
-            else [f"{duration_ms(clock.pace)} {'an' if self.unit[0] in 'aeiou' else 'a'} {self.unit}"]
-        )
-        eta = [] if not clock.pace else [f"eta {duration(clock.pace * (clock.n - self._step))}"]
-        return " | ".join([*values, *pace, saved, *eta])
+        each = f"{'an' if self.unit[0] in 'aeiou' else 'a'} {self.unit}"
+        pace = f"{duration_ms(clock.pace.seconds)} {each}" if clock.pace.known else ""
+        return " | ".join(filter(None, [*values, pace, saved, clock.pace.left(clock.n)]))
 
     def _save_due(self, clock: "_Clock") -> bool:
         """One checkpoint soon, then one every few minutes; after every long step where that is cheap."""
@@ -154,7 +151,7 @@ class Run:
         if self._saving is None or self._saved is None:
             return now - clock.begun >= min(SOON, self.checkpoint_seconds)
         since = now - self._saved
-        return since >= self.checkpoint_seconds or (clock.pace >= LONG and COST * since >= self._saving)
+        return since >= self.checkpoint_seconds or (clock.pace.seconds >= LONG and COST * since >= self._saving)
 
     def _flush(self) -> None:
         """Read the pending values: the newest of each, all checked to be finite."""
@@ -164,7 +161,7 @@ class Run:
                 if not math.isfinite(number):
                     self._pending.clear()
                     raise UserError(
-                        f"{self.phase}: step {step}: {name} is {number}; the last good state is kept in {self.folder}",
+                        f"{self.title}: step {step}: {name} is {number}; the last good state is kept in {self.folder}",
                         next="lower its learning rate with --set, and use another --out",
                     )
                 self._values[name] = number
@@ -189,6 +186,7 @@ class Run:
             old.unlink()
         if store is not None:
             store.mark(self._step, _step(kept[0]) if len(kept) == 2 else 0)
+        stopping.goes_on("from the last checkpoint")
         self._saved = time.monotonic()
         self._saving = self._saved - begun
 
@@ -206,6 +204,7 @@ class Run:
             state.update(content["state"])
             self.seconds = content["seconds"]
             self.metrics.rewind(self.phase, content["step"])
+            stopping.goes_on("from the last checkpoint")
             self._saved = time.monotonic() - max(0.0, time.time() - path.stat().st_mtime)
             return int(content["step"])
         self.metrics.rewind(self.phase, 0)
@@ -232,16 +231,15 @@ class _Clock:
     """How fast the steps of one process come, and when something is due."""
 
     def __init__(self, first: int, n: int, before: float, report_seconds: float) -> None:
-        self.n, self.begun, self.pace = n, time.monotonic(), 0.0  # pace: seconds a step
-        self._first, self._before, self._every = first, before, report_seconds
+        self.n, self.begun, self.pace = n, time.monotonic(), progress.Pace(first)
+        self._before, self._every = before, report_seconds
         self._lined = self.begun + min(0.0, progress.SILENCE - report_seconds)  # the first line comes early
         self._drawn = self.begun
 
     def ticked(self, step: int) -> float:
         """A step has ended; the seconds of the phase so far."""
-        spent = time.monotonic() - self.begun
-        self.pace = spent / (step - self._first)
-        return self._before + spent
+        self.pace.at(step)
+        return self._before + time.monotonic() - self.begun
 
     def line_due(self, ended: bool) -> bool:
         """Whether a line for people is due; if so, the next one is from now on."""

@@ -41,8 +41,8 @@ class Network:
         self._tied = self.skeleton.state_dict().keys() - _names(self.skeleton)
         # A ConvNet has no mode, and toggling it would only make the compiler work twice.
         self._modal = not isinstance(self.skeleton, ConvNet)
-        compiled = decisions.compile and architectures.family(arch) in architectures.COMPILED
-        if compiled:
+        self.compiled = decisions.compile and architectures.family(arch) in architectures.COMPILED
+        if self.compiled:
             # A GPU build of torch on a machine without one warns at every start; there is nothing to be done about it.
             logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
             # Every network, batch size and kind of gradient is a program of its own; past torch's limit of 8 it would
@@ -52,9 +52,9 @@ class Network:
             usual = decisions.device == "cpu" and decisions.precision == "float32" and decisions.together == 1
             if usual and isinstance(self.skeleton, ConvNet):
                 winograd.adopt(self.skeleton, side)
-        self._call = torch.compile(self._plain, dynamic=False) if compiled else self._plain
+        self._call = torch.compile(self._plain, dynamic=False) if self.compiled else self._plain
         many = vmap(self._plain)
-        self._call_many = torch.compile(many, dynamic=False) if compiled else many
+        self._call_many = torch.compile(many, dynamic=False) if self.compiled else many
         if decisions.together > 1:
             self._try_together()
 

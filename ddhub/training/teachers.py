@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from ddhub.base import checked_files, jobs, limits, strict_json
+from ddhub.base import checked_files, jobs, limits, progress, strict_json
 from ddhub.base import files as file_tools
 from ddhub.base.errors import UserError
 from ddhub.base.log import say
@@ -137,8 +137,9 @@ class Lessons:
             checkpoint_seconds=self.checkpoint_seconds,
             unit="epoch",
         )
-        weights = fit.fit(self.network, self.training, self.protocol, seed=index, run=run)[-1]
-        top1 = fit.accuracy(self.network, weights, self.validation)
+        with progress.busy(phase):
+            weights = fit.fit(self.network, self.training, self.protocol, seed=index, run=run)[-1]
+            top1 = fit.accuracy(self.network, weights, self.validation)
         file_tools.write_json(_seconds(path), run.seconds)  # unrounded: history.Watch compares it with a clock
         content = _content(self.network, weights, top1)
         hash = hashlib.sha256(content).hexdigest()

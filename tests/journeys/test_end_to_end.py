@@ -128,7 +128,7 @@ def test_a_command_that_is_asked_to_stop_saves_and_goes_on_with_the_same_bytes(t
         said.unlink(missing_ok=True)
         assert stopped(words, home, said, number, phase, step) == 128 + number
         told = said.read_text()
-        assert f"{phase}: saved at {saved}\n" in told and "Traceback" not in told
+        assert f"{phase.replace('_', ' ')}: saved at {saved}\n" in told and "Traceback" not in told
         assert told.endswith("stopped; the same command goes on from the last checkpoint\n")
         assert not list(home.rglob("*.claim"))
     assert stopped(words, home, said, 0, "", 0) == 0

@@ -84,7 +84,7 @@ def run_all(
         for folder in {path.parent for path in part}:
             stack.enter_context(same_folder.kept(folder))
         claims = stack.enter_context(Claims())
-        tally = stack.enter_context(Tally(name, costs or dict.fromkeys(jobs, 1.0)))
+        tally = stack.enter_context(Tally(name, costs or dict.fromkeys(jobs, 1.0), engine.workers))
         board = Board(part, claims, tally.look)
         if engine.ray is not None:
             from ddhub.base.jobs import ray_cluster

@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from ddhub.base import same_folder
+from ddhub.base import progress, same_folder, stopping
 from ddhub.base.errors import UserError, explained, memory_errors
 from ddhub.base.jobs.claims import EXPIRY, Claims, holder, path_of, pulse
 from ddhub.base.log import say, warn
@@ -16,6 +16,7 @@ from ddhub.base.units import duration
 Job = Callable[[Path], None]
 
 POLL = 0.5  # seconds between two looks at what others are doing
+LEFT = "with what is left"
 PATIENCE = 3 * EXPIRY  # seconds of waiting for a claim that does not change
 
 
@@ -29,6 +30,8 @@ class Board:
     def __init__(self, jobs: Mapping[Path, Job], claims: Claims, look: Callable[[], None]) -> None:
         self.jobs, self.claims, self.look = jobs, claims, look
         self.open = dict.fromkeys(path for path in jobs if not path.exists())  # neither done nor handed out
+        if len(self.open) < len(jobs):
+            stopping.goes_on(LEFT)
         self.faults: list[tuple[Path, Exception]] = []
         self._said = False
         self._seen: dict[Path, tuple[object, float]] = {}  # the pulse of a claim, and since when it stands still
@@ -75,7 +78,9 @@ class Board:
     def settle(self, path: Path, fault: Exception | None = None) -> None:
         """Take back a job, done or failed."""
         self.claims.release(path)
-        if fault is not None:
+        if fault is None:
+            stopping.goes_on(LEFT)
+        else:
             warn(f"failed: {path.name}: {fault}")
             self.faults.append((path, fault))
         self.look()
@@ -103,7 +108,9 @@ def attempt_pickled(job: bytes, path: Path, number: same_folder.Number | None = 
     """The same in another process: faults that are not the user's come back as their traceback's text."""
 
     def unpacked(path: Path) -> None:
-        pickle.loads(job)(path)
+        with progress.busy("loading libraries"):  # those of its functions
+            call = pickle.loads(job)
+        call(path)
 
     fault = attempt(unpacked, path, number)
     if fault is None or isinstance(fault, UserError):

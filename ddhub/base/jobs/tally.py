@@ -15,15 +15,16 @@ class Tally:
     Args:
         name: what people call the outputs, as `rows`.
         costs: of every output, in any unit; the time that is left is told by them.
+        at_once: outputs that are made at the same time; before so many have come, nobody knows their pace.
     """
 
-    def __init__(self, name: str, costs: Mapping[Path, float]) -> None:
-        self.name, self.costs = name, costs
+    def __init__(self, name: str, costs: Mapping[Path, float], at_once: int = 1) -> None:
+        self.name, self.costs, self._at_once = name, costs, at_once
         self._missing = {path for path in costs if not path.exists()}
-        self._work, self._begun = self._left(), time.monotonic()
-        self._eta: tuple[float, float] | None = None  # seconds left, as seen at this moment
-        self._lined = 0.0
-        self._bar = progress.Bar(name, len(costs), self._told)
+        self._work, self._begun, self._lined = self._left(), time.monotonic(), 0.0
+        self._before = self.done
+        self._pace = progress.Pace(start_up=False)  # the first outputs of several processes come together
+        self._bar = progress.Bar(name, len(costs), self._told, lines=False)
 
     def __enter__(self) -> "Tally":
         return self
@@ -40,10 +41,7 @@ class Tally:
         """See what is there by now, and say it where that is new."""
         before, now = self.done, time.monotonic()
         self._missing = {path for path in self._missing if not path.exists()}
-        if self.done > before:
-            left = self._left()
-            done = self._work - left
-            self._eta = ((now - self._begun) * left / done, now) if done > 0 else None
+        self._pace.at(self._work - self._left())
         self._bar.at(self.done)
         if self.done > before and len(self.costs) > 1:
             self._say(now)
@@ -60,7 +58,4 @@ class Tally:
 
     def _told(self) -> str:
         """The time that is left, which goes down between two looks."""
-        if self._eta is None or not self._missing:
-            return ""
-        seconds, seen = self._eta
-        return f"eta {duration(max(0.0, seconds - (time.monotonic() - seen)))}"
+        return self._pace.left(self._work) if self._missing and self.done - self._before >= self._at_once else ""

@@ -18,10 +18,11 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 
-from ddhub.base import log, same_folder, stopping
+from ddhub.base import log, progress, same_folder, stopping
 from ddhub.base.errors import UserError
-from ddhub.base.jobs.board import POLL, Board, attempt_pickled
+from ddhub.base.jobs.board import LEFT, POLL, Board, attempt_pickled
 from ddhub.base.log import warn
+from ddhub.base.units import counted, listed
 
 ATTEMPTS = 3  # a job whose worker dies so often is reported, not run again
 
@@ -38,6 +39,7 @@ class Worker:
     process: subprocess.Popen[bytes]
     pipe: Connection
     path: Path | None = None
+    doing: str = "starting"
 
     @classmethod
     def start(cls, index: int) -> "Worker":
@@ -63,7 +65,7 @@ class Worker:
 
 def work(board: Board, count: int) -> None:
     """Run the jobs of a board in `count` processes."""
-    with _team(min(count, len(board.open))) as team:
+    with _team(min(count, len(board.open))) as team, progress.busy(lambda: _doing(team)):
         deaths: dict[Path, int] = {}
         while board.open or any(worker.path for worker in team):
             for worker in team:
@@ -77,6 +79,12 @@ def work(board: Board, count: int) -> None:
             for place, worker in enumerate(team):
                 if worker.path is not None and not _settle(worker, board):
                     team[place] = _replace(worker, board, deaths)
+
+
+def _doing(team: list[Worker]) -> str:
+    """What the processes at work do, each thing once; nothing where all of them say it themselves."""
+    told = list(dict.fromkeys(worker.doing for worker in team if worker.path and worker.doing))
+    return f"{counted(len(team), 'worker process')}: {listed(told, 3)}" if told else ""
 
 
 @contextlib.contextmanager
@@ -96,6 +104,7 @@ def _team(count: int) -> Iterator[list[Worker]]:
 
 def _ask_to_end(team: list[Worker]) -> None:
     """Let workers save what they are at; those that take too long are ended all the same."""
+    stopping.goes_on(LEFT)
     for worker in team:
         worker.process.terminate()
     until = time.monotonic() + stopping.PATIENCE + 1
@@ -122,6 +131,9 @@ def _settle(worker: Worker, board: Board) -> bool:
             fault = worker.pipe.recv()
             if isinstance(fault, logging.LogRecord):
                 log.receive(fault)
+                continue
+            if isinstance(fault, str):
+                worker.doing = fault
                 continue
             assert worker.path is not None
             board.settle(worker.path, fault)
@@ -169,7 +181,7 @@ def main() -> None:
 
     log.through(send, int(sys.argv[3]))
     try:
-        with stopping.heeded(), contextlib.suppress(EOFError, OSError):
+        with stopping.heeded(), contextlib.suppress(EOFError, OSError), progress.passed_on(send):
             while True:
                 send(attempt_pickled(*pipe.recv()))
     except stopping.Stopped as fault:  # by who started us, or by a cluster that stops all of its processes

@@ -23,7 +23,7 @@ from some_jobs import die, fail, hold, noted, signed, write
 from ddhub import api
 from ddhub.artifact import folder as folders
 from ddhub.artifact import hub, manifest
-from ddhub.base import jobs, progress
+from ddhub.base import jobs, progress, stopping
 from ddhub.base.errors import UserError
 from ddhub.base.jobs import Engine, board, claims, workers
 from ddhub.base.resources import Resources
@@ -376,3 +376,16 @@ def test_workers_save_what_they_are_at_when_the_command_is_stopped(tmp_path):
     told = process.communicate()[1]
     assert process.returncode != 0 and "saved at step" in told
     assert len(list(tmp_path.glob("?.run/*.pt"))) == 2 and list(tmp_path.glob(".*.claim")) == []
+
+
+def test_a_stopped_command_says_where_it_goes_on_only_where_it_does(tmp_path):
+    """Not before anything was done; after an output, or with one that was there, it is with what is left."""
+    paths = [tmp_path / "a", tmp_path / "b"]
+    with stopping.heeded():
+        assert stopping.last_words() == "stopped"
+        jobs.run_all({paths[0]: lambda path: path.write_text("")})
+        assert stopping.last_words() == "stopped; the same command goes on with what is left"
+    with stopping.heeded():
+        assert stopping.last_words() == "stopped"
+        jobs.run_all({path: lambda path: path.write_text("") for path in paths[:1]})
+        assert stopping.last_words() == "stopped; the same command goes on with what is left"

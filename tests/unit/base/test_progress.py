@@ -21,7 +21,7 @@ from ddhub.base import progress
 from ddhub.base.log import say, to_stderr
 to_stderr()
 progress.BRIEF = 0.1
-with progress.shown("working"), progress.busy("net seed 0"):
+with progress.shown(), progress.busy("net seed 0"):
     for step in progress.track(range(8), "epoch"):
         time.sleep(0.2)
         if step == 4:
@@ -39,7 +39,7 @@ def quick(monkeypatch):
 
 def test_a_long_silence_is_broken_by_what_goes_on(quick, capsys):
     """Once soon, then from time to time with how long it has taken; of nested work the innermost speaks."""
-    with progress.shown("working"):
+    with progress.shown():
         time.sleep(0.8)
         with progress.busy("reading pictures"):
             time.sleep(1.8)
@@ -50,7 +50,7 @@ def test_a_long_silence_is_broken_by_what_goes_on(quick, capsys):
 
 def test_a_command_that_was_asked_to_stop_says_so(quick, capsys):
     """Whatever it was at, and until it has ended."""
-    with contextlib.suppress(KeyboardInterrupt), stopping.heeded(), progress.shown("working"):
+    with contextlib.suppress(KeyboardInterrupt), stopping.heeded(), progress.shown():
         try:
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(5)
@@ -61,7 +61,7 @@ def test_a_command_that_was_asked_to_stop_says_so(quick, capsys):
 
 def test_who_speaks_is_not_interrupted(quick, capsys):
     """Lines of others end a silence too."""
-    with progress.shown("working"):
+    with progress.shown():
         for _ in range(8):
             log.say("a line")
             time.sleep(0.1)
@@ -82,6 +82,74 @@ def test_tracked_steps_are_lines_where_there_is_no_terminal(quick, capsys):
     told = capsys.readouterr().err.splitlines()
     assert 1 <= len(told) <= 3
     assert all(re.fullmatch(r"net seed 0: epoch \d/8 \d+% \| eta \ds", line) for line in told)
+
+
+def test_the_time_to_go_does_not_count_the_start(monkeypatch):
+    """The first step, which compiles, says nothing of the others; between two steps the time goes down."""
+    clock = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    pace = progress.Pace(10)
+    told = []
+    for now, done in ((60, 11), (62, 12), (64, 13), (65, 13)):
+        clock[0] = now
+        pace.at(done)
+        told.append(pace.left(23))
+    assert told == ["", "eta 22s", "eta 20s", "eta 19s"]
+    assert pace.seconds == 2
+
+
+def test_a_library_that_loads_is_named(tmp_path, monkeypatch):
+    """As long as it is not ready."""
+    (tmp_path / "slow_library.py").write_text("from ddhub.base import progress\nsaid = progress.working()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(progress, "SLOW_TO_LOAD", ("slow_library",))
+    import slow_library
+
+    assert slow_library.said == "loading slow_library" and progress.working() == "working"
+
+
+def test_another_process_tells_what_it_does():
+    """As often as that changes, and nothing after the block."""
+    told = []
+    with progress.passed_on(told.append):
+        for what in ("reading", "compiling"):
+            with progress.busy(what):
+                time.sleep(0.6)
+    assert told[:2] == ["reading", "compiling"]
+
+
+def test_a_bar_begins_where_the_work_does(monkeypatch):
+    """That of a resumed run is never drawn at its first step."""
+    drawn = []
+    monkeypatch.setattr(progress, "BRIEF", 0.0)
+    monkeypatch.setattr(progress._Screen, "live", True)
+    monkeypatch.setattr(progress, "_display", lambda: Display(drawn))
+    with progress.Bar("distill", 100, str) as bar:
+        bar.at(61)
+        bar.at(62)
+    assert drawn == [61, 62]
+
+
+class Display:
+    """Notes where bars are drawn."""
+
+    def __init__(self, drawn):
+        self.drawn = drawn
+
+    def add_task(self, name, *, completed, **_):
+        self.drawn.append(completed)
+        return 0
+
+    def update(self, task, *, completed):
+        self.drawn.append(completed)
+
+    def start(self):
+        pass
+
+    stop = start
+
+    def remove_task(self, task):
+        pass
 
 
 def test_on_a_terminal_a_bar_moves_and_goes_and_lines_stand(tmp_path):

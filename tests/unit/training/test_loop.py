@@ -178,7 +178,7 @@ def test_the_progress_line_says_what_people_ask(tmp_path, capsys):
     """Phase, step, share, values, speed, age of the checkpoint, time to go: on stderr."""
     loop(tmp_path, steps=4)
     out, err = capsys.readouterr()
-    assert out == "" and "work 2/4 50% | loss " in err and "a step | saved 0s ago | eta 0s" in err
+    assert out == "" and "work: step 2/4 50% | loss " in err and "a step | saved 0s ago | eta 0s" in err
 
 
 def test_saved_means_saved(tmp_path, capsys, monkeypatch):
