@@ -3,10 +3,11 @@
 python benchmarks/sooner.py --source CIFAR10_FOLDER --threads 1 --out sooner > benchmarks/results/sooner.json
 
 Every variant is the recipe (cifar10_ipc10_small) with overrides (benchmarks/sooner.yaml, or --variant), distilled by
-its own method on the real source with cached teachers. At given seconds its set, as it would be shipped then, is scored
-on validation data alone: fresh networks trained on it for some epochs, the same seeds for all. Seconds are those of the
-method's loop; scoring, loading, teachers and a first cycle that compiles are not counted. Every variant is a process of
-its own; within a seed all take turns from mark to mark, so that a busy machine is equally busy for all.
+adversarial prediction matching on the real source with cached teachers. At given seconds its set, as it would be
+shipped then, is scored on validation data alone: fresh networks trained on it for some epochs, the same seeds for all.
+Seconds are those of the method's loop; scoring, loading, teachers, the choice of first images and a first cycle that
+compiles are not counted. Every variant is a process of its own; within a seed all take turns from mark to mark, so that
+a busy machine is equally busy for all.
 
 The reference is the best of the variants named cold*: the best mean accuracy over seeds at any mark. Of each variant
 the seconds to reach that accuracy (and a little less, since the best of many marks is lucky) are reported for the mean
@@ -15,7 +16,6 @@ ratio of 0. Finished seeds are files of OUT and are not run again.
 """
 
 import argparse
-import inspect
 import json
 import re
 import statistics
@@ -44,9 +44,9 @@ def serve(asked: argparse.Namespace) -> None:
     """One variant and seed in this process: every line of standard input is a number of seconds to go on to."""
     from ddhub.base.resources import Resources
     from ddhub.distillation import pipeline, recipes
+    from ddhub.distillation.methods.apm import momentum
 
     resolved = recipes.read(asked.recipe, [*asked.overrides, f"seed={asked.seed}"])
-    method: Any = inspect.getmodule(recipes.method_of(resolved).distill)
     how = Resources(asked.device, asked.threads, asked.compile, asked.precision)
     with tempfile.TemporaryDirectory() as name:
         task, _ = pipeline.prepare(resolved, Path(name) / "set", how, 1e9)
@@ -55,8 +55,8 @@ def serve(asked: argparse.Namespace) -> None:
         def shipped(state: dict, step: int) -> torch.Tensor:
             if state["best"] is not None:
                 return state["best"]
-            method.settle(state, run.store, task, step)
-            return method.candidate(run.store, task.config)
+            momentum.settle(state, run.store, task, step)
+            return momentum.candidate(run.store, task)
 
         def between(step: int, state: dict) -> bool:
             nonlocal until
