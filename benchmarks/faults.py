@@ -242,7 +242,7 @@ def hidden_or_shown(path: Path) -> bool:
 
 
 def rewritten(file: str) -> bool:
-    """Whether evaluating a set writes this file of it anew."""
+    """Whether evaluating a set writes this file of it again."""
     return file == "report.json" or file.startswith("evaluation/")
 
 

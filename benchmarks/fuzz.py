@@ -53,7 +53,7 @@ Case = Callable[[], object]
 
 
 def spoiled(content: bytes, draw: random.Random) -> bytes:
-    """Bytes with one to four places set anew, cut out or put in."""
+    """Bytes with one to four places set again, cut out or put in."""
     for _ in range(draw.randint(1, 4)):
         at, piece = draw.randrange(len(content) + 1), draw.randbytes(draw.randint(1, 8))
         kind = draw.choice(("set", "cut", "put"))

@@ -30,7 +30,7 @@ RECIPE = "digits_ipc10"
 
 
 def run(found: recipe.Recipe, folder: Path, workers: int) -> dict[str, float]:
-    """Make all groups anew; wall seconds, and the groups' own."""
+    """Make all groups again; wall seconds, and the groups' own."""
     engine = jobs.Engine(workers=workers)
     shared, _ = groups.begin(found, folder, Resources(device="cpu", threads=1, workers=workers), 120, engine)
     every = groups.jobs_of(shared)

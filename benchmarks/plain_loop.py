@@ -2,7 +2,7 @@
 
 Written from the description of the method: a fresh student trains in eager float32 on a DataLoader, its augmentation
 draws some magnitudes image by image in Python, and loss and hits are read at every step; every snapshot of an update
-asks the teacher anew, forward and backward; parameters require gradients, so weight gradients that nobody uses are
+asks the teacher again, forward and backward; parameters require gradients, so weight gradients that nobody uses are
 computed for the teacher and the snapshots; the images are one leaf tensor under an SGD optimiser. It trains ddhub's
 ConvNet, which has fewer operations than the usual one (no biases before the norms).
 Shapes: M synthetic images, C H W image, K classes.

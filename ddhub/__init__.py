@@ -1,6 +1,6 @@
 """ddhub: distilled image-classification datasets as shareable artifacts.
 
-The functions here are named as the commands are. Each imports what it needs when it is first used, so that
+The functions are named as the commands are. A function imports what it needs when it is first used, so that
 `import ddhub` and `ddhub --help` answer at once.
 """
 

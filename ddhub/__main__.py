@@ -1,4 +1,4 @@
-"""`python -m ddhub`."""
+"""Run the command line with `python -m ddhub`."""
 
 from ddhub.cli.app import main
 

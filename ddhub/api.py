@@ -1,6 +1,6 @@
-"""The verbs, named as the commands: each takes plain values and gives back an object of ddhub/outcomes.py.
+"""The Python functions, one for each command. Each takes plain values and returns an object of ddhub/outcomes.py.
 
-What a verb needs is imported when it is called, so that `recipes` or a misspelt name costs no second of torch's start.
+A function imports heavy packages when it is called. `recipes` and errors in arguments do not wait for torch to load.
 """
 
 from collections.abc import Sequence
@@ -19,13 +19,13 @@ from ddhub.base.resources import ResourceOptions, Resources
 from ddhub.distillation import recipes as recipe_files
 from ddhub.distillation.starting import init as init
 from ddhub.distillation.starting import recipe_file
-from ddhub.evaluation import choices, find_results  # help names the choices too
+from ddhub.evaluation import choices, find_results
 from ddhub.interop.options import ImportOptions
 from ddhub.outcomes import Evaluation, Export, Made, Plan, Pull, Push, RecipeInfo, Report, Verification
 from ddhub.reports import refresh, summary, verdicts
 
-Folder = str | Path  # of a set, or where one goes
-Reference = str | Path  # a set: its folder or its Hub id, `owner/name` or `owner/name@revision`
+Folder = str | Path  # the folder of a set, or the folder to write one to
+Reference = str | Path  # a set's folder, or its Hub id as `owner/name` or `owner/name@revision`
 
 
 def distill(
@@ -38,18 +38,18 @@ def distill(
     checkpoint_seconds: float = 120,
     **resources: Unpack[ResourceOptions],
 ) -> Made:
-    """Distill a recipe into a folder; the same call resumes where an earlier one stopped.
+    """Distill a recipe into a folder. The same call resumes a stopped one.
 
     Args:
-        recipe: a path, or the name of a shipped recipe. For a folder of pictures or a Hub id, as `init` writes one.
-        out: the folder; None takes `distilled/NAME`.
-        minutes, flips: of pictures, as `init` takes them.
-        overrides: changes of the recipe, which are recorded.
-        checkpoint_seconds: between two checkpoints.
+        recipe: a path, a shipped recipe's name, a folder of pictures or a Hub id. `init` writes the last two a recipe.
+        out: the folder to write; None takes `distilled/NAME`.
+        minutes, flips: as for `init`, where the recipe is a folder of pictures or a Hub id.
+        overrides: changes of the recipe. The artifact records them.
+        checkpoint_seconds: the time between two checkpoints.
         resources: fields of `ddhub.base.resources.Resources`. Workers share teachers and groups.
 
     Raises:
-        UserError: for whatever the user can mend; what was done before is kept.
+        UserError: for a fault that the user can mend. Finished work is kept.
     """
     asked, changed = Resources(**resources), changes.texts(overrides)
     engine = jobs.choose(asked.workers, asked.shard, asked.ray)
@@ -82,13 +82,13 @@ def plan(
     side: int | None = None,
     **resources: Unpack[ResourceOptions],
 ) -> Plan:
-    """Say what distilling a recipe here will take, phase by phase; neither data nor network is used.
+    """Forecast the time, memory and disk of each phase of a recipe. No data is read and the network is not used.
 
     Args:
         recipe: a path, or the name of a shipped recipe.
         overrides: changes of the recipe.
-        measure: try a few steps of every kind on noise first, and keep what they cost.
-        images, classes, side: of the source's train split, in pixels, where nobody knows them.
+        measure: run a few steps of each kind on noise first, and remember their times.
+        images, classes, side: the source's train split (side in pixels), for a source that ddhub does not know.
         resources: fields of `ddhub.base.resources.Resources`. Workers share teachers and groups.
 
     Raises:
@@ -109,18 +109,18 @@ def push(
     create_pr: bool = False,
     yes: bool = False,
 ) -> Push:
-    """Publish an artifact folder as a Hub dataset repo, in one commit, verified before and read back after.
+    """Publish an artifact folder as a Hub dataset repo in one commit. It is verified before and compared after.
 
     Args:
-        folder: of the artifact.
-        repo_id: `OWNER/NAME`.
+        folder: the artifact's folder.
+        repo_id: the Hub id, `OWNER/NAME`.
         private: make a new repo private.
-        revision: the branch to commit to, made where it is missing; None is `main`.
+        revision: the branch to commit to. It is created if it is missing. None takes `main`.
         create_pr: propose the commit as a pull request.
-        yes: replace another set, or delete files in the repo that the folder lacks.
+        yes: allow to replace another set, or to delete files of the repo that the folder lacks.
 
     Raises:
-        UserError: for a set with faults, or what the Hub refuses; nothing is pushed then.
+        UserError: for a faulty set, or if the Hub refuses. Nothing is pushed then.
     """
     from ddhub.reports import publish
 
@@ -128,14 +128,14 @@ def push(
 
 
 def pull(set: str, out: Folder) -> Pull:
-    """Copy a set from the Hub into a folder of its own: all of it, verified, or nothing.
+    """Copy a set from the Hub into a new folder. The copy is verified and complete, or nothing is written.
 
     Args:
         set: `OWNER/NAME` or `OWNER/NAME@REVISION`.
-        out: a folder that does not exist yet, or is empty.
+        out: a folder that does not exist yet or is empty.
 
     Raises:
-        UserError: for what is no set on the Hub, or an `out` that holds something.
+        UserError: if there is no such set on the Hub, or if `out` holds files.
     """
     from ddhub.artifact import pull as pulling
 
@@ -144,12 +144,12 @@ def pull(set: str, out: Folder) -> Pull:
 
 
 def merge(*sets: Reference, out: Folder, name: str | None = None) -> Made:
-    """Join sets that were made independently: all of the merged artifact, or nothing.
+    """Join sets that were made independently into one artifact. It is complete, or nothing is written.
 
     Args:
-        sets: folders or Hub ids, of one source with one set of teachers.
-        out: the merged artifact's folder.
-        name: of the merged set; None takes the folder's.
+        sets: folders or Hub ids of sets with the same source and the same teachers.
+        out: the folder of the merged artifact.
+        name: the name of the merged set; None takes the folder's name.
     """
     out = new_folder.untaken(out)
     places = [hub.fetch(str(each)) for each in sets]
@@ -162,13 +162,13 @@ def merge(*sets: Reference, out: Folder, name: str | None = None) -> Made:
 
 
 def card(folder: Folder) -> Made:
-    """Write the card, report and pictures of an artifact folder anew."""
+    """Write the card, report and pictures of an artifact folder again."""
     refresh.write(Path(folder))
     return Made(folder=str(folder))
 
 
 def verify(set: Reference) -> Verification:
-    """Check that a set, a folder or Hub id, is what it says it is."""
+    """Check a set, given as a folder or Hub id, against its manifest and its own statements."""
     from ddhub.reports import verify as verifying
 
     place = hub.fetch(str(set))
@@ -195,29 +195,29 @@ def evaluate(
     probe: bool | None = None,
     **resources: Unpack[ResourceOptions],
 ) -> Evaluation:
-    """Train architectures on a set and test them beside baselines; rows that are done are kept.
+    """Train architectures on a set and test them beside baselines. Finished rows are kept.
 
     Args:
         set: a folder, a file or a Hub id.
-        archs: architectures; none takes that of the set's teachers.
+        archs: the architectures to train; by default the architecture of the set's teachers.
         protocols: ways to train, such as `native` or `plain`.
         baselines: real images to compare with, such as `random` or `full`.
-        tune: choose rate and weight decay per architecture, on validation data only.
-        seeds: trainings per number; None takes the recipe's.
-        out: where rows and report go; None takes the artifact's folder, or `ddhub-evaluations/NAME`.
+        tune: choose rate and weight decay for each architecture, on validation data only.
+        seeds: the trainings behind each number; None takes the recipe's.
+        out: the folder for rows and report; None takes the artifact's folder, or `ddhub-evaluations/NAME`.
         test: a Hub id or folder whose test split is used instead of the source's.
         overrides: changes of the protocols: `epochs=50` for all, `native.lr=0.01` for one.
         source_path: a local copy of the source.
-        test_settings: `source.KEY=VALUE` strings: how the test images are read.
-        allow_train: test on images that the set was distilled from, which is refused otherwise.
-        corruptions: test on corrupted images too, as a column of its own; rows that were not are trained again.
-        source: what the set was distilled from, where it is no ddhub artifact; it is imported into `out`/set then.
-        importing: what the files of such a set do not say, as `import_set` takes it.
-        probe: whether a teacher is trained that tells if the set is fed as it was made; None takes one at hand.
-        resources: fields of `ddhub.base.resources.Resources`. Rows of other shards are not among those returned.
+        test_settings: how to read the test images, as `source.KEY=VALUE` strings.
+        allow_train: allow test images that the set was distilled from.
+        corruptions: also test on corrupted images, as another column. Rows without that column are trained again.
+        source: the dataset that a foreign set was distilled from. The set is imported into `out`/set.
+        importing: facts that the files of a foreign set do not state, as for `import_set`.
+        probe: train a teacher to check how the set must be preprocessed; None uses a teacher only if one exists.
+        resources: fields of `ddhub.base.resources.Resources`. Rows of other shards are not returned.
 
     Raises:
-        UserError: before any training for whatever cannot be evaluated; after it for rows that failed.
+        UserError: before any training if something cannot be evaluated; after it if rows failed.
     """
     from ddhub.evaluation import find_set
 
@@ -258,7 +258,7 @@ def evaluate(
                 reference=place.reference,
                 fetch=hub.fetch_folder,
             )
-        finally:  # rows that were finished count, whatever became of the others
+        finally:  # finished rows count, even if others failed
             refresh.results(place.set if place.own else None, found.manifest, place.out)
         say(f"rows: {place.out / 'evaluation'}; summary: {place.out / ('README.md' if place.own else 'report.json')}")
         built = summary.build(name, done)
@@ -278,13 +278,13 @@ def report(
 
     Args:
         sets: artifact folders, Hub ids, or folders of evaluations.
-        html: where to write them as one page too.
-        push: bring card, report and rows of the one set to its repo, in one commit.
-        rows_from: of an evaluation with more rows of the one set; None: of a Hub id, `ddhub-evaluations/OWNER--NAME`.
-        create_pr, yes: as `push` takes them.
+        html: a file to write the results to as one page.
+        push: commit card, report and rows of the one set to its repo.
+        rows_from: a folder with more rows of the one set; None takes `ddhub-evaluations/OWNER--NAME` for a Hub id.
+        create_pr, yes: as for `push`.
 
     Raises:
-        UserError: for what is no set or has no rows; whatever keeps a push from being made.
+        UserError: if there is no set or no row, or if the push fails.
     """
     from ddhub.reports import compare
 
@@ -306,16 +306,16 @@ def report(
 
 
 def import_set(path: Folder, *, source: str, out: Folder, **options: Unpack[ImportOptions]) -> Made:
-    """Import a set in another tool's layout: all of the artifact, or nothing.
+    """Import a set in another tool's layout. The artifact is complete, or nothing is written.
 
     Args:
         path: a file, a folder or a Hub id.
-        source: what it was distilled from: a Hub id, `digits` or a folder.
-        out: the artifact's folder.
-        options: what the files do not say: the fields of ImportOptions in ddhub/interop/options.py.
+        source: the dataset that it was distilled from: a Hub id, `digits` or a folder.
+        out: the folder of the new artifact.
+        options: facts that the files do not state: the fields of ImportOptions in ddhub/interop/options.py.
 
     Raises:
-        UserError: for whatever is left unsaid or contradicts itself.
+        UserError: if a needed fact is missing or two facts disagree.
     """
     from ddhub.evaluation import find_set
     from ddhub.interop import importing as importings
@@ -333,10 +333,10 @@ def export(folder: Folder, layout: str, out: Folder | None = None, *, named: boo
     """Write an artifact folder in another tool's layout.
 
     Args:
-        folder: of the artifact.
-        layout: apm, dc, mtt, datm, kip, idc, folder, eccv24, an installed one, or a file, as `./mine.py`.
+        folder: the artifact's folder.
+        layout: apm, dc, mtt, datm, kip, idc, folder, eccv24, an installed plug-in, or a file such as `./mine.py`.
         out: a new folder; None takes `exported/NAME_LAYOUT`.
-        named: name the folders of classes by class, where the layout has folders.
+        named: name class folders by their classes, if the layout has folders.
     """
     from ddhub.interop import exporting
 
@@ -345,5 +345,5 @@ def export(folder: Folder, layout: str, out: Folder | None = None, *, named: boo
 
 
 def recipes() -> list[RecipeInfo]:
-    """The shipped recipes: name, dataset, images per class, method, and what is expected of each."""
+    """List the shipped recipes with name, dataset, images per class, method and expected accuracy."""
     return [RecipeInfo.model_validate(entry) for entry in recipe_files.listing()]

@@ -1,4 +1,4 @@
-"""`ddhub.load`: a distilled set as plain tensors, with all that it takes to train on it as it was meant.
+"""`ddhub.load`: a distilled set as plain tensors, with its preprocessing, protocol and teachers.
 
 Shapes: M synthetic images, B batch, C H W image, K classes, D = C*H*W.
 """
@@ -27,9 +27,9 @@ from ddhub.training.protocol import Protocol
 
 
 class Preprocessing(nn.Module):
-    """Pixels to network inputs; for test images as for the set's own."""
+    """A module that turns pixels into network inputs. It serves test images and the set's own."""
 
-    zca_mean: Tensor | None  # buffers, so that `.to(device)` and `state_dict()` know them
+    zca_mean: Tensor | None  # buffers, so that `.to(device)` and `state_dict()` include them
     zca: Tensor | None
 
     def __init__(self, preprocess: Preprocess) -> None:
@@ -39,32 +39,32 @@ class Preprocessing(nn.Module):
         self.register_buffer("zca", preprocess.zca)
 
     def forward(self, images: Tensor) -> Tensor:
-        """uint8 pixels, or floats in [0, 1], (B, C, H, W), to float32 network inputs of the same shape."""
+        """Turn pixels (B, C, H, W), as uint8 or as floats in [0, 1], into float32 network inputs of the same shape."""
         unit = images.float() / 255 if images.dtype == torch.uint8 else images
         return replace(self._preprocess, zca_mean=self.zca_mean, zca=self.zca).inputs_from_unit(unit)
 
 
 @dataclass(frozen=True, repr=False)
 class DistilledSet:
-    """A distilled set in memory, and a `torch.utils.data.Dataset` by its shape. No tensor is a view of a file."""
+    """A distilled set in memory. It works as a `torch.utils.data.Dataset`. Its tensors own their memory."""
 
     name: str  #: the folder, or owner/name@commit
     images: Tensor  #: uint8 (M, C, H, W), the display pixels
     inputs: Tensor  #: float32 (M, C, H, W), what networks are trained on
     labels: Tensor  #: int64 (M,)
-    soft_labels: Tensor | None  #: float32 (M, K); `manifest.labels.form` says of what kind
+    soft_labels: Tensor | None  #: float32 (M, K); `manifest.labels.form` names their kind
     classes: list[str]
     preprocess: Preprocessing
-    protocol: Protocol  #: how the set is meant to be trained on
+    protocol: Protocol  #: how to train on the set
     manifest: Manifest
-    groups: Tensor | None  #: int64 (M,), which independently made group, where there are several
+    groups: Tensor | None  #: int64 (M,), the group of each image, if the set has groups
     _artifact: Artifact
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, index: int | slice | Sequence[int] | Tensor) -> tuple[Tensor, ...]:
-        """Inputs (C, H, W), label, and soft label (K,) where the set has them; of several rows, one tensor of each."""
+        """Return inputs (C, H, W), label and, if the set has it, soft label (K,). Several rows give stacked tensors."""
         return tuple(part[index] for part in self._columns)
 
     def __repr__(self) -> str:
@@ -81,21 +81,21 @@ class DistilledSet:
         return self.inputs, self.labels, *soft
 
     def to(self, device: str | torch.device) -> "DistilledSet":
-        """The set with its tensors, preprocessing and teachers on a device; this one stays where it is."""
+        """Return the set with tensors, preprocessing and teachers on a device. This set does not move."""
         moved = {name: getattr(self, name) for name in ("images", "inputs", "labels", "soft_labels", "groups")}
         moved = {name: None if tensor is None else tensor.to(device) for name, tensor in moved.items()}
         return replace(self, **moved, preprocess=copy.deepcopy(self.preprocess).to(device))
 
     def loss(self, logits: Tensor, labels: Tensor, soft: Tensor | None = None) -> Tensor:
-        """What the set's protocol minimises, a scalar: `loss(net(inputs), *rest)` of a batch `inputs, *rest`.
+        """Compute the loss of the set's protocol, a scalar: `loss(net(inputs), *rest)` for a batch `inputs, *rest`.
 
         Args:
-            logits: (B, K) of the network.
-            labels: (B,), the hard classes.
-            soft: (B, K) as the set stores them, or as `teach` gives them; None where the protocol has hard labels.
+            logits: the network's output, (B, K).
+            labels: the classes, (B,).
+            soft: soft labels (B, K), as stored or as `teach` makes them; None if the protocol has hard labels.
 
         Raises:
-            UserError: where the protocol learns from soft labels and there are none.
+            UserError: if the protocol needs soft labels and there are none.
         """
         if soft is None and self.protocol.loss != "ce":
             raise UserError(
@@ -109,18 +109,18 @@ class DistilledSet:
     def batches(
         self, epochs: int = 1, batch: int | None = None, seed: int = 0, device: str | torch.device | None = None
     ) -> Iterator[tuple[Tensor, ...]]:
-        """Augmented training batches of one size, shuffled anew each epoch, as ddhub and the card's script make them.
+        """Yield augmented training batches of one size, shuffled each epoch, as ddhub and the card's script make them.
 
-        An epoch has as few batches as fit; what does not fill them, fewer images than batches, is left out of it.
+        An epoch has as few batches as fit. The images left over, fewer than the number of batches, are skipped in it.
 
         Args:
-            epochs: how often the set is gone through.
-            batch: the most images in each; None takes the protocol's.
-            seed: of order and augmentation; the same gives the same batches.
-            device: where batches are; None: where the set is.
+            epochs: the number of passes over the set.
+            batch: the largest batch; None takes the protocol's.
+            seed: the seed of order and augmentation. The same seed gives the same batches.
+            device: the device of the batches; None takes the set's.
 
         Yields:
-            Inputs (B, C, H, W), labels (B,), and soft labels (B, K) where the set has them.
+            Inputs (B, C, H, W), labels (B,) and, if the set has them, soft labels (B, K).
         """
         count = math.ceil(len(self) / (batch or self.protocol.batch))
         place = self.inputs.device if device is None else device
@@ -134,17 +134,17 @@ class DistilledSet:
                 yield augment.moved(inputs, after), *rest
 
     def _batch(self, rows: Tensor, place: str | torch.device) -> Sequence[Tensor]:
-        """Some rows on a device, sent there at once from where the set is."""
+        """Some rows on a device, moved in one transfer."""
         if self.inputs.device.type == "cpu":
             return devices.send(self[rows], place)
         return [part.to(place) for part in self[rows]]
 
     @cached_property
     def teach(self) -> Callable[[Tensor], Tensor]:
-        """The shipped teachers as a function of network inputs (B, C, H, W), which gives their mean logits (B, K).
+        """The shipped teachers as a function from network inputs (B, C, H, W) to their mean logits (B, K).
 
         Raises:
-            UserError: when the set ships none.
+            UserError: if the set ships no teachers.
         """
         if not self.manifest.teachers:
             raise UserError(f"{self.name}: ships no teachers")
@@ -168,10 +168,10 @@ class DistilledSet:
 
 
 def load(reference: str | Path) -> DistilledSet:
-    """Load a distilled set from a folder or by its Hub id (`owner/name`, `owner/name@revision`), checked and cached.
+    """Load a distilled set from a folder or a Hub id (`owner/name`, `owner/name@revision`). It is checked and cached.
 
     Raises:
-        UserError: when there is no such set, or a file of it is missing or damaged.
+        UserError: if there is no such set, or if a file of it is missing or damaged.
     """
     place = hub.fetch(str(reference))
     found = folder.read(place.folder)

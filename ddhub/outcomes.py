@@ -1,4 +1,4 @@
-"""What the verbs give back: small typed objects that print in one line, show themselves in notebooks and are JSON."""
+"""Results of the Python functions: typed objects with a one-line repr, a view for notebooks and a JSON form."""
 
 import base64
 import html
@@ -19,7 +19,7 @@ __all__ = ["Evaluation", "Export", "Made", "Plan", "Pull", "Push", "RecipeInfo",
 
 
 def pictured(text: str, picture: Path) -> str:
-    """A line and a picture, where there is one, as HTML."""
+    """A line of text as HTML, with a picture below it if the file exists."""
     line = f"<p>{html.escape(text)}</p>"
     if not picture.is_file():
         return line
@@ -29,29 +29,29 @@ def pictured(text: str, picture: Path) -> str:
 class Made(Document):
     """A set in a folder, as `distill`, `merge` and `import_set` leave it.
 
-    A shard that leaves groups to others makes no whole set: then `missing` names the groups, `next` the command.
+    A shard can leave groups to other shards. Then `missing` lists the groups and `next` holds the command.
     """
 
     folder: str = Field(description="Folder of the set.")
-    missing: list[int] = Field(default_factory=list, description="Groups that other shards have yet to make.")
-    next: str | None = Field(default=None, description="Command that makes them and packages the set.")
+    missing: list[int] = Field(default_factory=list, description="Groups that other shards have not made yet.")
+    next: str | None = Field(default=None, description="Command that makes the missing groups and packages the set.")
 
     @property
     def picture(self) -> Path:
-        """The image grid."""
+        """The file of the image grid."""
         return Path(self.folder) / "assets" / "images.png"
 
     @cached_property
     def manifest(self) -> Manifest:
-        """What the set says of itself.
+        """The set's manifest.
 
         Raises:
-            UserError: where groups are missing.
+            UserError: if groups are missing.
         """
         return manifest.read(Path(self.folder))
 
     def to_dict(self) -> dict[str, Any]:
-        """Folder, picture and manifest; of an unfinished set folder, missing groups and next command."""
+        """Folder, picture and manifest; for an unfinished set: folder, missing groups and next command."""
         if self.missing:
             return {"folder": self.folder, "missing": self.missing, "next": self.next}
         record = self.manifest.model_dump(mode="json")
@@ -68,7 +68,7 @@ class Made(Document):
 
 
 class Pull(Document):
-    """A copy of a set from the Hub."""
+    """The copy of a set from the Hub."""
 
     folder: str = Field(description="Folder of the copy.")
     repo_id: str = Field(description="Repo of the Hub.")
@@ -79,7 +79,7 @@ class Pull(Document):
 
 
 class Verification(Document):
-    """Whether a set is what it says it is."""
+    """The faults that `verify` found in a set."""
 
     set: str = Field(description="Folder, or `owner/name@commit`.")
     faults: list[str] = Field(description="One line per fault.")
@@ -99,13 +99,13 @@ class Verification(Document):
 
 
 class Export(Document):
-    """A set in another tool's layout."""
+    """The files of a set in another tool's layout."""
 
     folder: str = Field(description="Folder of the files.")
     layout: str = Field(description="Layout.")
     files: list[str] = Field(description="Names of the files.")
-    space: str = Field(description="What the values are.")
-    left_out: list[str] = Field(description="What the layout has no place for.")
+    space: str = Field(description="Value range and preprocessing of the stored images.")
+    left_out: list[str] = Field(description="Parts of the set that the layout cannot hold.")
     read_with: str = Field(description="Command that imports the files again.")
 
     def __repr__(self) -> str:

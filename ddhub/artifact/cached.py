@@ -1,4 +1,4 @@
-"""Files of a set in the Hub client's cache: one that is damaged there is fetched anew."""
+"""Repair of a set in the Hub client's cache: damaged files are fetched again."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -8,31 +8,31 @@ from ddhub.base import checked_files, files, hub_client
 from ddhub.base.errors import UserError
 from ddhub.base.log import say, warn
 
-BLOB = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")  # the cache names contents by git's hash, or by their sha256
+BLOB = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")  # the cache names a file by its git hash or its sha256
 
 
 def heal(published: Mapping[str, Path], fetch: Callable[[str], object]) -> None:
-    """Fetch anew, once, every file of a set that is not what its name in the cache says it is.
+    """Fetch once more every file of a set whose content differs from its name in the cache.
 
-    What cannot be fetched is said; whoever reads the set compares it with the manifest all the same.
+    A file that cannot be fetched causes a warning. Reading the set compares it with the manifest in any case.
 
     Args:
         published: the files by their path in the repo, as links into the cache.
-        fetch: brings one of them anew.
+        fetch: fetches one file again.
     """
     for name, path in published.items():
         if not damaged(path):
             continue
-        say(f"{path.resolve()}: {name} is damaged in the cache; fetching it anew")
+        say(f"{path.resolve()}: {name} is damaged in the cache; fetching it again")
         try:
-            with hub_client.errors(f"fetching {name} anew", name):
+            with hub_client.errors(f"fetching {name} again", name):
                 fetch(name)
         except UserError as fault:
-            warn(f"{path.resolve()}: {name} is damaged in the cache, and cannot be had anew: {fault.args[0]}")
+            warn(f"{path.resolve()}: {name} is damaged in the cache, and cannot be fetched again: {fault.args[0]}")
 
 
 def damaged(path: Path) -> bool:
-    """Whether a file of the cache has another content than its name says; False where the name says nothing."""
+    """Whether a cached file's content differs from the hash in its name; False if the name is no hash."""
     blob = path.resolve()
     if blob.parent.name != "blobs" or not BLOB.fullmatch(blob.name):
         return False

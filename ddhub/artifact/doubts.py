@@ -1,16 +1,16 @@
-"""What is wrong with a set by its own manifest, in sentences for people: copies, teachers and sets near chance."""
+"""Reasons to doubt a set, by its manifest alone, as sentences: copies of images, weak teachers, chance accuracy."""
 
 from collections.abc import Iterator
 
 from ddhub.artifact.manifest import Manifest
 from ddhub.artifact.records import Memorisation
 
-COPIES = 0.05  # share of images from which copies are told, where they are several
-UNCHANGED = 1 / 255  # median difference of pixels, black to white being 1, up to which images count as unchanged
+COPIES = 0.05  # share of copied images above which a sentence reports them
+UNCHANGED = 1 / 255  # median pixel difference, in units of black to white, below which images count as unchanged
 
 
 def near_chance(top1: float, classes: int) -> bool:
-    """Whether an accuracy is hardly above that of guessing among so many classes, or below it."""
+    """Whether an accuracy is close to chance for so many classes, or below it."""
     chance = 1 / classes
     return top1 < min(2 * chance, chance + 0.1 * (1 - chance))
 
@@ -21,7 +21,7 @@ def guessing(top1: float, classes: int) -> str:
 
 
 def of_set(record: Manifest) -> list[str]:
-    """One sentence for everything that makes a set doubtful; none for a set that looks well."""
+    """One sentence for each reason to doubt a set."""
     return [*_copies(record), *_teachers(record), *_own_accuracy(record)]
 
 
@@ -39,19 +39,19 @@ def _copies(record: Manifest) -> Iterator[str]:
 
 
 def notes(record: Manifest) -> list[str]:
-    """What a user has to know of a set that is as it should be: images that still look like those they started as."""
+    """Facts that users of a sound set must know: its images may still look like the images that they started as."""
     return [
         f"{100 * check.pixels.copies:.0f}% of {check.checked} images still look like a training image that the set"
-        f" started from. They differ from it by {check.pixels.median:.3f} in the median, black to white being 1;"
-        f" held-out images differ from all by {check.pixels.median_held_out:.3f}. What holds for sharing those training"
-        " images holds for the set."
+        f" started from. They differ from it by {check.pixels.median:.3f} in the median, where 1 is black to white."
+        f" Held-out images differ from every training image by {check.pixels.median_held_out:.3f}. The terms for"
+        " sharing those training images apply to the set."
         for check in _checks(record)
         if _has_copies(check) and _explained(check) and record.method["name"] != "random"
     ]
 
 
 def _checks(record: Manifest) -> Iterator[Memorisation]:
-    """The checks for copies of a set and of its parts."""
+    """The copy checks of a set and of its parts."""
     yield from filter(None, [record.memorisation, *(part.memorisation for part in record.merged or [])])
 
 
@@ -60,7 +60,7 @@ def _has_copies(check: Memorisation) -> bool:
 
 
 def _explained(check: Memorisation) -> bool:
-    """Whether images are near those that the set started from, and moved: then a real start says why."""
+    """Whether images changed but stay near the images that they started as. A real start explains that."""
     return check.starts is not None and 1 - check.starts < COPIES and check.pixels.median > UNCHANGED
 
 

@@ -1,13 +1,13 @@
-"""The files of an artifact by name: what it is made of, and what a repo holds of it."""
+"""The file names of an artifact, and which files belong to it."""
 
-MANIFEST = "ddhub.json"  # the hashes of the payload stand in it
+MANIFEST = "ddhub.json"  # holds the hashes of the payload
 RECIPE = "recipe.yaml"
 WHITENING = "preprocess.safetensors"
 CARD = "README.md"
 REPORT = "report.json"
-CROISSANT = "croissant.json"  # describes the data files to readers of Croissant
+CROISSANT = "croissant.json"  # describes the data files in the Croissant format
 
-# What is hashed, and never changes once it is made.
+# Hashed files. They never change once they are written.
 PAYLOAD = ("data/*.parquet", WHITENING, "teachers/*.safetensors", RECIPE)
-# What is pushed and fetched; nothing else in a folder or a repo belongs to a set.
+# Files that are pushed and fetched. No other file of a folder or repo belongs to a set.
 PUBLISHED = (*PAYLOAD, MANIFEST, CARD, CROISSANT, REPORT, "evaluation/*.json", "assets/*.png")

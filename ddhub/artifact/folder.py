@@ -1,7 +1,7 @@
-"""The artifact: a folder that is already a Hub dataset repo, written once, checked on every read.
+"""The artifact: a folder that is a Hub dataset repo. It is written once and checked on every read.
 
-What is read back here is what everything downstream uses: a number that ddhub prints has 8-bit pixels, label storage
-and packaging inside it.
+All later steps use what is read back here. Every score of ddhub thus includes 8-bit pixels, label storage and
+packaging.
 Shapes: M synthetic images, C H W image, K classes.
 """
 
@@ -28,25 +28,25 @@ from ddhub.data.preprocess import Preprocess, load_whitening
 
 @dataclass(frozen=True)
 class Artifact:
-    """A distilled set as read back from its folder."""
+    """A distilled set, read back from its folder."""
 
     folder: Path
     manifest: Manifest
     images: Tensor  # uint8 (M, C, H, W), the display pixels
     labels: Tensor  # int64 (M,)
     soft_labels: Tensor | None  # float32 (M, K)
-    pixels: Tensor | None  # float32 (M, C, H, W) network inputs, where 8 bits were not enough
+    pixels: Tensor | None  # float32 (M, C, H, W) network inputs, if 8 bits were not enough
     preprocess: Preprocess
-    groups: Tensor | None = None  # int64 (M,), which independently made group, where there are several
+    groups: Tensor | None = None  # int64 (M,), the group of each image, if the set has groups
 
     @cached_property
     def inputs(self) -> Tensor:
-        """What a network is trained on: float32 (M, C, H, W)."""
+        """Network inputs for training: float32 (M, C, H, W)."""
         return self.preprocess.inputs(self.images) if self.pixels is None else self.pixels
 
     @property
     def sizes(self) -> tuple[int, int, int]:
-        """Classes, channels and side: what networks for this set are made of."""
+        """Classes, channels and side, from which networks for this set are built."""
         return len(self.manifest.classes), self.manifest.source.channels, self.manifest.source.resolution
 
     @property
@@ -56,13 +56,13 @@ class Artifact:
 
 
 def keep_top(soft: Tensor, top_k: int) -> tuple[Tensor, Tensor, float]:
-    """The `top_k` largest soft labels of each image, the classes they belong to, and what the others count as.
+    """The `top_k` largest soft labels of each image, their classes, and the value of the others.
 
     Args:
-        soft: (M, K).
+        soft: all soft labels, (M, K).
 
     Returns:
-        Values (M, T), int16 or int32 classes (M, T), and the mean of all that is left out.
+        Values (M, T), int16 or int32 classes (M, T), and the mean of all values left out.
     """
     values, index = soft.topk(top_k, dim=1)
     left_out = soft.numel() - values.numel()
@@ -71,7 +71,7 @@ def keep_top(soft: Tensor, top_k: int) -> tuple[Tensor, Tensor, float]:
 
 
 def byte_counts(records: dict[str, FileRecord], rows: Rows) -> ByteCounts:
-    """Storage by purpose; soft labels count as their type's bytes and are taken out of the parquet files' size."""
+    """Storage by purpose. Soft labels count by their type's size, the rest of the parquet files as images."""
     labels = sum(column.nbytes for column in (rows.soft, rows.index) if column is not None)
     total = {"data": 0, "teachers": 0, WHITENING: 0}
     for name, record in records.items():
@@ -87,10 +87,10 @@ def byte_counts(records: dict[str, FileRecord], rows: Rows) -> ByteCounts:
 
 
 def read(folder: Path) -> Artifact:
-    """Read an artifact back, after checking the hashes of its payload.
+    """Read an artifact and check the hashes of its payload.
 
     Raises:
-        UserError: naming the file that is missing, damaged or not as the manifest says.
+        UserError: naming the missing, damaged or contradicting file.
     """
     record = manifests.read(folder)
     check_files(folder, record)
@@ -106,7 +106,7 @@ def read(folder: Path) -> Artifact:
 
 
 def _check_columns(folder: Path, record: Manifest, found: Rows) -> None:
-    """Refuse a set that lacks what its manifest says is trained on; `ddhub verify` names all that is odd of it."""
+    """Refuse a set without a column that its manifest requires. `ddhub verify` lists all faults."""
     missing = [
         name
         for name, wanted, column in (
@@ -122,15 +122,15 @@ def _check_columns(folder: Path, record: Manifest, found: Rows) -> None:
 def read_data(
     folder: Path, shape: tuple[int, int, int], classes: int, rest: float | None = None, room: Room = in_memory
 ) -> Rows:
-    """All rows of a set's data files, soft labels as float32 (M, K) and pixels as float32.
+    """All rows of a set's data files, with soft labels (M, K) and pixels as float32.
 
     Args:
         shape: (C, H, W) of every image.
-        rest: what classes without a stored soft label count as; needed where `soft_index` is there.
-        room: where the rows are to be.
+        rest: the soft label of classes that are not stored; needed if there is a column `soft_index`.
+        room: allocates the tensors of the rows.
 
     Raises:
-        UserError: naming the file, row or column that is not what a set of this shape holds.
+        UserError: naming the file, row or column that does not fit a set of this shape.
     """
     whole, start, count = None, 0, parquet.count(folder)
     for part in parquet.read(folder, shape):
@@ -154,7 +154,7 @@ def read_data(
 
 
 def _dense(part: Rows, folder: Path, classes: int, rest: float | None) -> Rows:
-    """Rows with a soft label for every class, floats as float32."""
+    """Rows with a soft label for every class, and floats as float32."""
     if part.labels.min() < 0 or part.labels.max() >= classes:
         raise UserError(f"{folder}/data: column 'label' has values outside 0..{classes - 1}")
     soft = None if part.soft is None else part.soft.float()
@@ -172,12 +172,12 @@ def _dense(part: Rows, folder: Path, classes: int, rest: float | None) -> Rows:
 
 
 def _empty(like: Rows, rows: int, room: Room) -> Rows:
-    """Room for `rows` rows with the columns of `like`."""
+    """Allocated tensors for `rows` rows with the columns of `like`."""
     return Rows(*(None if c is None else room((rows, *c.shape[1:]), c.dtype) for c in like.columns()))  # type: ignore[arg-type]
 
 
 def check_files(folder: Path, record: Manifest) -> None:
-    """Compare the manifest with itself, and every payload file with the manifest.
+    """Check the manifest for contradictions, and every payload file against the manifest.
 
     Raises:
         UserError: with one line per fault.

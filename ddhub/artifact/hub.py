@@ -1,4 +1,4 @@
-"""The Hub: sets fetched by id, pinned to one commit."""
+"""Sets on the Hub: fetched by id, pinned to one commit."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ from ddhub.base.log import say, warn
 from ddhub.base.schema import did_you_mean
 from ddhub.base.units import counted, size
 
-MOST_FILES = 2 * limits.ROWS  # of a set: its rows, and as many as no set has else
+MOST_FILES = 2 * limits.ROWS  # of a set: the most rows, and as many other files
 
 
 @dataclass(frozen=True)
 class SetPlace:
-    """Where a set lies: a folder of the user's, or a read-only copy of a Hub repo at one commit."""
+    """The location of a set: a folder of the user, or a read-only copy of a Hub repo at one commit."""
 
     folder: Path
     repo_id: str | None = None
@@ -27,18 +27,18 @@ class SetPlace:
 
     @property
     def name(self) -> str:
-        """What people call it: the folder, or `owner/name@commit`."""
+        """The folder, or `owner/name@commit`, for messages."""
         return f"{self.repo_id}@{self.commit}" if self.repo_id else str(self.folder)
 
 
 def fetch(reference: str) -> SetPlace:
-    """The place of a set: a folder as it is, a Hub id (`owner/name` or `owner/name@revision`) fetched into the cache.
+    """Locate a set: a folder as it is, or a Hub id (`owner/name`, `owner/name@revision`) fetched into the cache.
 
-    The revision is resolved once; everything is read at that commit. A set that was fetched before is found offline,
-    and where its repo is gone or out of reach: that is said. What was damaged in the cache is fetched anew, once.
+    The revision is resolved once, and all files are read at that commit. A cached set is also found offline, and if its
+    repo is gone or out of reach. A message says so. Files damaged in the cache are fetched again.
 
     Raises:
-        UserError: when it is neither, or the Hub does not give it.
+        UserError: if there is no such folder and the Hub does not serve the set.
     """
     if not hub_client.is_id(reference):
         if not Path(reference).is_dir():
@@ -49,7 +49,7 @@ def fetch(reference: str) -> SetPlace:
     beside = [found.parent.name for found in Path(reference).parent.glob("*/ddhub.json")]
     if not beside:
         return _fetched(reference)
-    # An id may be a path misspelt: that is said before the Hub is asked, which takes time, and with what it answers.
+    # An id may be a misspelt path. The message comes before the Hub is asked, because that takes time.
     misspelt = f"{reference}: no such folder here{did_you_mean(Path(reference).name, beside).removesuffix('?')}"
     warn(f"{misspelt}; asking the Hub")
     try:
@@ -61,7 +61,7 @@ def fetch(reference: str) -> SetPlace:
 
 
 def _fetched(reference: str) -> SetPlace:
-    """The place of a Hub id."""
+    """Fetch a set by its Hub id."""
     repo_id, _, revision = reference.partition("@")
     api = hub_client.client()
     of = {"repo_id": repo_id, "repo_type": "dataset"}
@@ -69,8 +69,8 @@ def _fetched(reference: str) -> SetPlace:
         asked, sizes, away = _described(repo_id, revision or None)
         _refuse_excess(reference, sizes)
         found = _manifest(api, of, asked, away)
-        folder, commit = found.parent, found.parent.name  # the cache keeps every commit in a folder of its name
-        if away is None and asked != revision:  # so that the cache knows offline what the branch was
+        folder, commit = found.parent, found.parent.name  # the cache keeps a folder for each commit
+        if away is None and asked != revision:  # so that the cache knows the branch's commit offline
             files.write_bytes(found.parent.parent.parent / "refs" / (revision or "main"), commit.encode())
         lacking = _lacking(folder, sizes)
         if lacking and away is not None:
@@ -88,15 +88,15 @@ def _fetched(reference: str) -> SetPlace:
 
 
 def _of_set(name: str) -> bool:
-    """Whether a file of a repo, by its path, belongs to a set."""
+    """Whether a file of a repo, given by its path, belongs to a set."""
     return any(fnmatchcase(name, each) and name.count("/") == each.count("/") for each in PUBLISHED)
 
 
 def _refuse_excess(reference: str, sizes: Mapping[str, int]) -> None:
-    """Refuse a set that is larger than one is read, before it is fetched.
+    """Refuse to fetch a set that exceeds the limits on size and number of files.
 
     Raises:
-        UserError: naming it.
+        UserError: naming the set and its size.
     """
     own = [size for name, size in sizes.items() if _of_set(name)]
     if sum(own) > limits.SET_BYTES or len(own) > MOST_FILES:
@@ -107,17 +107,17 @@ def _refuse_excess(reference: str, sizes: Mapping[str, int]) -> None:
 
 
 def _lacking(folder: Path, sizes: Mapping[str, int]) -> list[str]:
-    """The files of a set that its copy lacks: of those that the Hub named, else of those that its manifest names."""
+    """The missing files of a cached set, by the Hub's list of files, or else by its manifest."""
     listed = strict_json.known(folder / MANIFEST, limits.JSON_BYTES).get("files")
     named = sizes or (listed if isinstance(listed, dict) else {})
     return [name for name in named if _of_set(name) and not (folder / name).is_file()]
 
 
 def _manifest(api: Any, of: dict[str, str], revision: str | None, away: Exception | None) -> Path:
-    """The manifest of a repo in the cache, fetched where the Hub can be asked.
+    """The manifest of a repo in the cache. It is fetched if the Hub can be asked.
 
     Raises:
-        Exception: why it could not, where the cache holds none.
+        Exception: the reason why it cannot be fetched, if the cache has none.
     """
     from huggingface_hub.errors import LocalEntryNotFoundError
 
@@ -130,16 +130,16 @@ def _manifest(api: Any, of: dict[str, str], revision: str | None, away: Exceptio
 
 
 def _offline() -> type[Exception]:
-    """What the client raises where its user forbids to ask the Hub."""
+    """The exception of the client when HF_HUB_OFFLINE forbids requests."""
     from huggingface_hub.errors import OfflineModeIsEnabled
 
     return OfflineModeIsEnabled
 
 
 def _described(repo_id: str, revision: str | None) -> tuple[str | None, Mapping[str, int], Exception | None]:
-    """The commit that a branch is at, and its files; or the branch, which the cache may know, and why nobody says.
+    """The commit of a branch and its files; or the branch alone, with the reason why the Hub does not answer.
 
-    A file that is asked for by its branch can be another commit's by the time that it is sent.
+    Files are later requested by commit. A branch may move between two requests.
     """
     try:
         found = hub_client.describe(repo_id, revision, sizes=True, timeout=hub_client.PATIENCE)
@@ -149,12 +149,12 @@ def _described(repo_id: str, revision: str | None) -> tuple[str | None, Mapping[
 
 
 def pin(repo_id: str, revision: str | None) -> str:
-    """The commit of a Hub dataset that is no ddhub artifact; one given in full is taken as it is, also offline.
+    """Pin a Hub dataset that is no ddhub artifact to a commit. A full commit id needs no request.
 
-    Where the Hub cannot be asked, the commit that it named last is taken, and said.
+    If the Hub cannot be asked, the last known commit is taken and a message says so.
 
     Raises:
-        UserError: for an artifact, or where the Hub never answered for it.
+        UserError: for an artifact, or if no commit is known.
     """
     if revision is not None and hub_client.COMMIT.fullmatch(revision):
         return revision
@@ -166,7 +166,7 @@ def pin(repo_id: str, revision: str | None) -> str:
             known = strict_json.known(note).get("commit")
             if not isinstance(known, str) or not hub_client.COMMIT.fullmatch(known):
                 raise
-            say(f"{repo_id}: as it was seen here last, at {known[:12]}; {hub_client.unseen(fault)}")
+            say(f"{repo_id}: as last seen, at {known[:12]}; {hub_client.unseen(fault)}")
             return known
     if MANIFEST in found.sizes:
         raise UserError(f"{repo_id}: is a ddhub artifact, which names its source itself", next="leave --source out")
@@ -175,19 +175,19 @@ def pin(repo_id: str, revision: str | None) -> str:
 
 
 def fetch_folder(reference: str) -> Path:
-    """The folder of a set, fetched where `reference` is a Hub id."""
+    """The folder of a set. A Hub id is fetched first."""
     return fetch(reference).folder
 
 
 def published(folder: Path) -> dict[str, Path]:
-    """The files of a set that a repo holds, by their path in it.
+    """The files of a set that are published, by their path in the repo.
 
     Raises:
-        UserError: for one that is a link to somewhere else.
+        UserError: for a link that leads out of the folder.
     """
     found = sorted(path for pattern in PUBLISHED for path in folder.glob(pattern) if path.is_file())
     for path in found:
-        if files.leads_out(folder, path):  # a stranger's folder could make its reader publish anything
+        if files.leads_out(folder, path):  # a stranger's link could publish private files of the reader
             raise UserError(
                 f"{path}: is a link that leads out of the folder; refused", next="put the file itself there"
             )

@@ -1,4 +1,4 @@
-"""The manifest (`ddhub.json`): what nobody can guess about a distilled set afterwards. Validated on read."""
+"""The manifest (`ddhub.json`): the facts about a set that its files do not show. It is validated on reading."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,35 +37,35 @@ class Manifest(Strict):
 
     format: Literal[1] = Field(default=1, description="Version of the format.")
     name: str = Field(description="Name of the set.")
-    ipc: Count = Field(description="Images of every class; where they differ, of the largest.")
-    unequal: Unequal = Field(default=None, description="Images of every class, where they differ.")
+    ipc: Count = Field(description="Images per class. If classes differ, the largest count.")
+    unequal: Unequal = Field(default=None, description="Images of each class, if classes differ.")
     classes: list[str] = Field(
         min_length=1, max_length=limits.CLASSES, description="Names of the classes, in the order of `label`."
     )
-    wnids: list[str] | None = Field(default=None, description="WordNet ids of the classes, of ImageNet's family.")
+    wnids: list[str] | None = Field(default=None, description="WordNet ids of the classes, for sets of ImageNet.")
     source: SourceRecord = Field(description="The real images.")
-    preprocess: PreprocessRecord = Field(description="From pixels to network inputs.")
+    preprocess: PreprocessRecord = Field(description="Preprocessing of pixels for networks.")
     labels: LabelRecord = Field(description="Meaning of column `soft_label`.")
     teachers: list[TeacherRecord] = Field(description="The shipped teachers.")
-    protocol: Protocol = Field(description="How the set is meant to be trained on.")
+    protocol: Protocol = Field(description="How to train on the set.")
     method: dict[str, Any] = Field(description="`name` of the method, and its settings.")
     seed: int | None = Field(default=None, description="Seed of the recipe.")
-    init: str | None = Field(default=None, description="What the images started as: `real`, `easy` or `noise`.")
-    groups: Groups = Field(default=1, description="Parts that were made apart. Column `group` numbers them.")
+    init: str | None = Field(default=None, description="Start of the images: `real`, `easy` or `noise`.")
+    groups: Groups = Field(default=1, description="Parts that were made independently. Column `group` numbers them.")
     merged: list[Part] | None = Field(
-        default=None, max_length=MOST_GROUPS, description="Sets that this one was joined of."
+        default=None, max_length=MOST_GROUPS, description="Sets that were merged into this one."
     )
-    packaging: Packaging | None = Field(default=None, description="What packaging cost.")
+    packaging: Packaging | None = Field(default=None, description="Accuracy before and after packaging.")
     memorisation: Memorisation | None = Field(default=None, description="Check for copies of training images.")
     imported: Imported | None = Field(default=None, description="Origin of a set that others made.")
-    repo_id: str | None = Field(default=None, description="Hub repo that it was last pushed to.")
-    made: Making = Field(description="Where and with what it was made.")
+    repo_id: str | None = Field(default=None, description="Hub repo of the last push.")
+    made: Making = Field(description="Machine and software that made it.")
     files: dict[str, FileRecord] = Field(description="Hash and size of every payload file.")
     bytes: ByteCounts = Field(description="Storage by purpose.")
 
     @property
     def home_arch(self) -> str:
-        """The architecture that a set is scored with when nobody names one: its teachers', or packaging's."""
+        """The default architecture for evaluation: that of the teachers, or that of packaging."""
         if self.teachers:
             return self.teachers[0].arch
         known = [self.packaging, *(part.packaging for part in self.merged or [])]
@@ -73,17 +73,17 @@ class Manifest(Strict):
 
     @property
     def parts(self) -> Sequence["Part | Manifest"]:
-        """The sets that were made as a whole: those that it was joined of, or itself."""
+        """The sets that were distilled as a whole: the merged sets, or this one."""
         return self.merged or [self]
 
     @property
     def counts(self) -> list[int]:
-        """Images of every class, in the order of the classes."""
+        """Images of each class, in the order of the classes."""
         return self.unequal or [self.ipc] * len(self.classes)
 
     @property
     def license(self) -> str:
-        """The licence of the source, `unknown` where nobody said."""
+        """The licence of the source, `unknown` if none is recorded."""
         return self.source.license or LICENSES.get(self.source.dataset, "unknown")
 
     @property
@@ -93,7 +93,7 @@ class Manifest(Strict):
 
     @property
     def counts_of_groups(self) -> list[list[int]]:
-        """Images of every class of every group, in order."""
+        """Images of each class in each group."""
         each = [part.unequal or [part.ipc // part.groups] * len(self.classes) for part in self.parts]
         return [counts for part, counts in zip(self.parts, each, strict=True) for _ in range(part.groups)]
 
@@ -108,7 +108,7 @@ def read(folder: Path) -> Manifest:
     """Read and validate the manifest of an artifact folder.
 
     Raises:
-        UserError: where there is none, or with every fault in it.
+        UserError: if there is none, or listing every fault in it.
     """
     path = folder / MANIFEST
     if not path.is_file():
@@ -117,7 +117,7 @@ def read(folder: Path) -> Manifest:
 
 
 def no_set(place: Path) -> UserError:
-    """Why a path is no set: it is a part of one, something else, or nothing; with the next command."""
+    """The error for a path that is no set: it may be a part of a set, another file, or missing."""
     around = [above for above in place.absolute().parents if (above / MANIFEST).is_file()][:1]
     if place.exists() and around:
         kind = "folder" if place.is_dir() else "file"
@@ -135,7 +135,7 @@ def parse(content: bytes, where: str = MANIFEST) -> Manifest:
     """Validate a manifest's bytes.
 
     Raises:
-        UserError: with every fault, each opening with `where`.
+        UserError: listing every fault. Each line opens with `where`.
     """
     return _validated(strict_json.parse(content, where), where)
 
@@ -148,7 +148,7 @@ def _validated(data: Any, where: str) -> Manifest:
 
 
 def contradictions(record: Manifest, where: str) -> list[str]:
-    """The manifest against itself: one line per fault, opening with `where`."""
+    """Contradictions within a manifest, one line each, opening with `where`."""
     found = [*_counts(record), *_training(record), *_preprocessing(record)]
     if len(set(record.classes)) != len(record.classes):
         found.append("classes: a name is there twice")
@@ -165,7 +165,7 @@ def contradictions(record: Manifest, where: str) -> list[str]:
 
 
 def _counts(record: Manifest) -> list[str]:
-    """Images, groups and bytes, which must add up."""
+    """Contradictions between counts of images, groups and bytes."""
     found = []
     if any(part.ipc % part.groups for part in record.parts):
         found.append("groups: do not divide ipc")
@@ -185,7 +185,7 @@ def _counts(record: Manifest) -> list[str]:
 
 
 def _unequal(record: Manifest) -> list[str]:
-    """Counts that differ between classes."""
+    """Contradictions between unequal counts of classes."""
     found = []
     for counts, ipc, groups, where in [
         (record.unequal, record.ipc, 1, "unequal"),
@@ -205,7 +205,7 @@ def _unequal(record: Manifest) -> list[str]:
 
 
 def _training(record: Manifest) -> list[str]:
-    """The protocol, which must be one that can be trained by."""
+    """Contradictions in the protocol."""
     protocol, found = record.protocol, []
     if protocol.loss in ("l1_logits", "soft_ce", "mse") and record.labels.form == "hard":
         found.append(f"protocol.loss '{protocol.loss}' needs soft labels, and labels.form is hard")
@@ -222,7 +222,7 @@ def _training(record: Manifest) -> list[str]:
 
 
 def _preprocessing(record: Manifest) -> list[str]:
-    """Statistics, one of each per channel."""
+    """Statistics that do not fit the number of channels."""
     known, channels, found = record.preprocess, record.source.channels, []
     if len(known.mean) != channels or len(known.std) != channels:
         found.append(f"preprocess: mean and std need {channels} values, one per channel")
@@ -230,10 +230,10 @@ def _preprocessing(record: Manifest) -> list[str]:
 
 
 def dump(record: Manifest) -> bytes:
-    """A manifest's bytes, as `ddhub.json` holds them."""
+    """The manifest as the bytes of `ddhub.json`."""
     return json_bytes(record.model_dump(mode="json"))
 
 
 def identity(records: dict[str, FileRecord]) -> str:
-    """What a row was measured on: the payload's hashes."""
+    """The identity of a set: the digest of its payload's hashes. Rows record it."""
     return files.digest({name: record.sha256 for name, record in records.items()})

@@ -1,9 +1,8 @@
-"""Merging: sets that were made independently of one source, with one set of teachers, become one set.
+"""Merging: sets made independently, with the same source and teachers, become one set.
 
-Only what is alike can be joined: whatever a reader has to know of images and labels must be the same in all parts, and
-each difference is named. Rows are copied as they are stored, byte for byte, set after set; column `group` says which is
-whose. Nothing is measured here: what packaging cost, and how near images are to training images, is known of the parts
-and stands with them.
+Everything that a reader of images and labels must know has to be the same in all parts. Each difference is reported.
+Rows are copied byte for byte, set after set, and column `group` tells the parts apart. Nothing is measured again. The
+costs of packaging and the copy checks stay with the parts.
 """
 
 from collections.abc import Sequence
@@ -23,13 +22,13 @@ from ddhub.base import files, strict_yaml
 from ddhub.base.errors import UserError
 from ddhub.base.log import say
 
-# What may differ between parts: names that reading does not need, and figures that are averaged.
+# These keys may differ between parts: names that reading does not need, and figures that are averaged.
 FREE = ("source.revision", "source.image", "source.label", "preprocess.clipped", "labels.rest")
 
 
 @dataclass(frozen=True)
 class MergedPart:
-    """A set to be merged."""
+    """A set to merge."""
 
     name: str  # the folder, or owner/name@commit
     folder: Path
@@ -39,21 +38,21 @@ class MergedPart:
 
     @property
     def parts(self) -> list[Part]:
-        """The sets that were made as a whole: itself, or those that it was merged of."""
+        """The sets that were distilled as a whole: this one, or those merged into it."""
         return self.record.merged or [_part(self.record, self.name if self.on_hub else None)]
 
     @property
     def recipes(self) -> list[dict[str, Any]]:
-        """The recipes of these."""
+        """The recipes of these sets."""
         payload = manifest.identity(self.record.files)
         return self.recipe.get("merged") or [{"name": self.record.name, "payload": payload, "recipe": self.recipe}]
 
 
 def read(name: str, folder: Path) -> MergedPart:
-    """Read what there is to know of a set, and check its files against their hashes.
+    """Read the facts of a set, and check its files against their hashes.
 
     Raises:
-        UserError: naming what is missing or damaged.
+        UserError: naming the missing or damaged file.
     """
     record = manifest.read(folder)
     folders.check_files(folder, record)
@@ -65,10 +64,10 @@ def read(name: str, folder: Path) -> MergedPart:
 
 
 def merge(sets: Sequence[MergedPart], out: Path, name: str) -> None:
-    """Write the merged set, payload and manifest, into the empty folder `out`.
+    """Write payload and manifest of the merged set into the empty folder `out`.
 
     Raises:
-        UserError: for sets that differ in what they must share, or hold the same images; every difference at once.
+        UserError: listing every difference of sets that must agree, or naming sets with the same images.
     """
     set_name.check_name(name)
     if len(sets) < 2:
@@ -98,7 +97,7 @@ def merge(sets: Sequence[MergedPart], out: Path, name: str) -> None:
 
 
 def _refuse_repeated(sets: Sequence[MergedPart]) -> None:
-    """The same set twice, by itself or inside another."""
+    """Refuse a set that occurs twice, alone or inside a merged one."""
     seen: dict[str, str] = {}
     for one in sets:
         for part in one.parts:
@@ -111,7 +110,7 @@ def _refuse_repeated(sets: Sequence[MergedPart]) -> None:
 
 
 def _refuse_different(sets: Sequence[MergedPart]) -> None:
-    """Sets whose images or labels cannot be read alike."""
+    """Refuse sets whose images or labels need different readers."""
     first, known = sets[0], _facts(sets[0])
     faults = []
     for other in sets[1:]:
@@ -126,7 +125,7 @@ def _refuse_different(sets: Sequence[MergedPart]) -> None:
 
 
 def _facts(one: MergedPart) -> dict[tuple[str, str], Any]:
-    """What all parts must share, by the file that says so and the key in it."""
+    """The facts that all parts must share, by file and key."""
     record = one.record
     sections = ("source", "preprocess", "labels", "protocol")
     keys = {f"{name}.{key}": value for name in sections for key, value in getattr(record, name).model_dump().items()}
@@ -142,7 +141,7 @@ def _facts(one: MergedPart) -> dict[tuple[str, str], Any]:
 
 
 def _short(value: Any, other: Any) -> str:
-    """A value as an error shows it: of lists the first item that differs."""
+    """A value for an error message. For a list, the first item that differs."""
     if isinstance(value, list) and isinstance(other, list):
         if len(value) != len(other):
             return f"{len(value)} of them"
@@ -153,7 +152,7 @@ def _short(value: Any, other: Any) -> str:
 
 
 def _refuse_contained(sets: Sequence[MergedPart]) -> None:
-    """A set all of whose images are in another one: images count once, however they were labelled or packed."""
+    """Refuse a set whose images all occur in another set. Labels and storage do not matter."""
     pictures = [parquet.pictures(one.folder) for one in sets]
     for place, one in enumerate(sets):
         for other in range(len(sets)):
@@ -171,7 +170,7 @@ def _part(record: Manifest, hub: str | None) -> Part:
 
 
 def _manifest(sets: Sequence[MergedPart], name: str, groups: int) -> Manifest:
-    """The merged set's manifest, but for its files: what the parts share, sums and means of the rest."""
+    """The merged manifest without its files: shared facts, sums and means."""
     first, records = sets[0].record, [one.record for one in sets]
     inits = [record.init for record in records]
     counts = [sum(column) for column in zip(*(record.counts for record in records), strict=True)]
@@ -183,7 +182,7 @@ def _manifest(sets: Sequence[MergedPart], name: str, groups: int) -> Manifest:
             "groups": groups,
             "merged": [part for one in sets for part in one.parts],
             "preprocess": first.preprocess.model_copy(update={"clipped": _mean(records, _clipped)}),
-            # As the set's own mean over all that is left out would be: every image leaves out as many.
+            # Equal to the mean over all values left out, because every image leaves out as many.
             "labels": first.labels.model_copy(update={"rest": _mean(records, _rest)}),
             "method": _method([record.method for record in records]),
             "seed": first.seed if all(record.seed == first.seed for record in records) else None,
@@ -208,7 +207,7 @@ def _rest(record: Manifest) -> float | None:
 
 
 def _mean(records: Sequence[Manifest], value: Any) -> float | None:
-    """The mean of a figure over all images; None where the first part has none."""
+    """The mean of a figure over all images; None if a part lacks it."""
     if value(records[0]) is None:
         return None
     weights = [sum(record.counts) for record in records]
@@ -217,13 +216,13 @@ def _mean(records: Sequence[Manifest], value: Any) -> float | None:
 
 
 def _method(methods: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The name, or the names, of what made the parts, and the settings that all of them had."""
+    """The names of the parts' methods, and the settings that all parts share."""
     shared = {key: value for key, value in methods[0].items() if all(m.get(key) == value for m in methods)}
     return {**shared, "name": "+".join(dict.fromkeys(str(method["name"]) for method in methods))}
 
 
 def _imported(records: Sequence[Manifest]) -> Imported | None:
-    """Where parts came from that were made elsewhere; all of one layout."""
+    """The origin of imported parts, which share one layout."""
     found = [(record.name, record.imported) for record in records if record.imported is not None]
     if not found:
         return None
@@ -233,7 +232,7 @@ def _imported(records: Sequence[Manifest]) -> Imported | None:
 
 
 def _made(records: Sequence[Manifest]) -> Making:
-    """What making all parts took: seconds are summed, but for those of the teachers, which they share."""
+    """The cost of all parts. Seconds are summed, except those of the shared teachers."""
     every = [record.made for record in records]
     phases: dict[str, float] = {}
     for made in every:
@@ -253,7 +252,7 @@ def _made(records: Sequence[Manifest]) -> Making:
 
 
 def _described(sets: Sequence[MergedPart], record: Manifest) -> dict[str, Any]:
-    """What stands in `recipe.yaml`: the recipe of every part, since no single run makes the merged set."""
+    """The content of `recipe.yaml`: the recipes of all parts, because no single run makes the merged set."""
     source, license = record.source.dataset, record.source.license
     images = f"{record.ipc_text} images per class in {record.groups} groups"
     pretty = f"{source.split('/')[-1]} distilled by {record.method['name']}, {images}"

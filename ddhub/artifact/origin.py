@@ -1,4 +1,4 @@
-"""Where the source of a set is read from here: as its maker's cache remembers, as told, or by its Hub id."""
+"""Where to read the source of a set: from the folder that the user gave, the one that made it here, or the Hub."""
 
 import contextlib
 import re
@@ -15,16 +15,16 @@ from ddhub.data.spec import SourceSpec, absolute
 
 
 def remember(record: Manifest, path: str | None) -> None:
-    """Note in the cache that a set was made on this machine from a local folder, so that it is found there again.
+    """Remember in the cache which local folder a set was made from.
 
-    What a set's own folder says of that is not asked: the folder may be a stranger's.
+    The set's own folder does not count as memory, because it may be a stranger's.
     """
     if path is not None:
         files.write_json(_note(record), {"set": record.name, "path": absolute(path)})
 
 
 def remembered(record: Manifest) -> str | None:
-    """The folder that `remember` noted for a set of this very payload and source, wherever it lies now."""
+    """The remembered folder for exactly this payload and source."""
     path = strict_json.known(_note(record)).get("path")
     return path if isinstance(path, str) else None
 
@@ -35,10 +35,10 @@ def _note(record: Manifest) -> Path:
 
 
 def source_spec(found: Artifact, source_path: str | None) -> SourceSpec:
-    """Where the set's own source is read from here: as told, as the run that made it here was told, or the Hub.
+    """The source of a set for reading: from the folder given, from the remembered folder, or from the Hub.
 
     Raises:
-        UserError: for a set from elsewhere that names a folder; no manifest chooses what is read here.
+        UserError: for a set from elsewhere that names a folder. No manifest chooses files to read.
     """
     path = source_path or remembered(found.manifest)
     if path is None:
@@ -47,12 +47,12 @@ def source_spec(found: Artifact, source_path: str | None) -> SourceSpec:
 
 
 def recorded_spec(found: Artifact) -> SourceSpec:
-    """The source as the manifest records it, with no local path."""
+    """The source as the manifest records it, without a local path."""
     return SourceSpec.model_validate(found.manifest.source.model_dump(include=set(SourceSpec.model_fields)))
 
 
 def _refuse_local(found: Artifact) -> None:
-    """Refuse to follow a manifest to a folder; a name that could be a folder's or a repo's is asked about."""
+    """Refuse to follow a manifest to a folder. A name that fits both a folder and a repo needs a choice."""
     dataset, where = found.manifest.source.dataset, f"{found.folder}/ddhub.json"
     here = "--set source.path=FOLDER, where its images lie here"
     if dataset == "digits":
@@ -75,7 +75,7 @@ def _refuse_local(found: Artifact) -> None:
 
 
 def _said(folder: Path) -> str | None:
-    """Where the run that made a set says that its source was; for people to see, not to be followed."""
+    """The source path in a run.json, for messages only."""
     path = folder / STATE / "run.json"
     found = None
     with contextlib.suppress(UserError):

@@ -1,7 +1,7 @@
-"""The set's rows as parquet that `datasets`, pandas, polars and duckdb read; written and read a row group at a time.
+"""The set's rows as parquet for `datasets`, pandas, polars and duckdb, written and read by row groups.
 
-Nothing here holds more than one row group beside what the caller holds, so a set larger than memory can pass through.
-torch is imported where tensors are made: `ddhub verify` looks at arrays, and is done before torch would be there.
+The functions hold one row group in memory, so a set larger than memory can pass through. torch is imported only to
+make tensors. `ddhub verify` uses arrays and does not wait for torch.
 Shapes: M synthetic images, C H W image, K classes, B rows of one group, T labels kept of each image.
 """
 
@@ -34,16 +34,16 @@ READ = (
     "soft_index",
     "pixels",
     "group",
-)  # what else files hold is left where it is
+)  # other columns are ignored
 
 
 def write(folder: Path, rows: Rows, classes: Sequence[str]) -> None:
-    """Write `data/train-*.parquet`; soft labels and pixels keep the type that they come in.
+    """Write `data/train-*.parquet`. Soft labels and pixels keep their type.
 
-    Tensors may be memory-mapped: they are read a row group at a time.
+    Tensors may be memory-mapped. They are read by row groups.
 
     Raises:
-        UserError: when the disk is full or the folder may not be written.
+        UserError: if the disk is full or the folder may not be written.
     """
     schema = _features(rows, classes).arrow_schema
     tables = (_table(rows.part(start, stop), schema) for start, stop in _spans(len(rows)))
@@ -51,13 +51,13 @@ def write(folder: Path, rows: Rows, classes: Sequence[str]) -> None:
 
 
 def merge(folder: Path, parts: Sequence[tuple[Path, int]], classes: Sequence[str]) -> None:
-    """Write the rows of several sets as one set's, as they are stored; `group` is numbered through.
+    """Write the stored rows of several sets as one set. Groups are numbered again.
 
     Args:
-        parts: the folder of each set, and how many groups it has; all have the same columns.
+        parts: folder and number of groups of each set. All have the same columns.
 
     Raises:
-        UserError: naming the file that cannot be read, or when the disk is full.
+        UserError: naming the unreadable file, or if the disk is full.
     """
     schema = _merged_schema(parts[0][0], classes)
     total = sum(count(part) for part, _ in parts)
@@ -65,7 +65,7 @@ def merge(folder: Path, parts: Sequence[tuple[Path, int]], classes: Sequence[str
 
 
 def _numbered(parts: Sequence[tuple[Path, int]], schema: Any) -> Iterator[Any]:
-    """The rows of several sets in order, a row group at a time, their groups counted on."""
+    """The row groups of several sets in order, with groups numbered on."""
     import pyarrow as pa
 
     before = 0
@@ -83,7 +83,7 @@ def _numbered(parts: Sequence[tuple[Path, int]], schema: Any) -> Iterator[Any]:
 
 
 def _merged_schema(folder: Path, classes: Sequence[str]) -> Any:
-    """The columns of a set and `group`."""
+    """The columns of a set, with `group`."""
     import datasets
 
     features = described(folder)
@@ -93,7 +93,7 @@ def _merged_schema(folder: Path, classes: Sequence[str]) -> Any:
 
 
 def kinds(folder: Path) -> dict[str, str]:
-    """The stored type of every column that sets may differ in, by name."""
+    """The stored type of each column whose type may differ between sets, by name."""
     import datasets  # noqa: F401 (registers the column type of `pixels` with arrow)
 
     schema = parquet_file.opened(shards(folder)[0]).schema_arrow
@@ -104,19 +104,19 @@ def described(folder: Path) -> Any:
     """The columns of a set as `datasets` describes them, from the header of the first data file.
 
     Raises:
-        UserError: where they cannot be read.
+        UserError: if the columns cannot be read.
     """
     import datasets
 
     path = shards(folder)[0]
     with parquet_file.readable(path):
         features = datasets.Features.from_arrow_schema(parquet_file.opened(path).schema_arrow)
-        str(features).encode()  # half of a character could not be written into a card
+        str(features).encode()  # a lone surrogate cannot be written into a card
     return features
 
 
 def pictures(folder: Path) -> set[bytes]:
-    """A digest of every image as it is stored, read a row group at a time."""
+    """The digests of all images as stored, read by row groups."""
     found = set()
     for path in shards(folder):
         for batch in parquet_file.batches(path, [parquet_file.PICTURE]):
@@ -128,14 +128,14 @@ def pictures(folder: Path) -> set[bytes]:
 
 
 def _spans(total: int) -> Iterator[tuple[int, int]]:
-    """The row groups of a set's files: none reaches over a file's end."""
+    """Start and end of each row group. No group crosses the end of a file."""
     for first in range(0, max(1, total), SHARD_ROWS):
         last = min(total, first + SHARD_ROWS)
         yield from ((start, min(last, start + GROUP_ROWS)) for start in range(first, last, GROUP_ROWS))
 
 
 def _cut(tables: Iterator[Any], total: int) -> Iterator[Any]:
-    """Tables of any length as row groups of the usual length."""
+    """Tables of any length, cut into row groups of the usual length."""
     import pyarrow as pa
 
     held = None
@@ -148,7 +148,7 @@ def _cut(tables: Iterator[Any], total: int) -> Iterator[Any]:
 
 
 def _write(folder: Path, tables: Iterator[Any], schema: Any, total: int) -> None:
-    """Write row groups, as `_spans` cuts them, into as many files as they need."""
+    """Write row groups, as `_spans` cuts them, into as many files as needed."""
     import pyarrow.parquet as pq
 
     shards = max(1, -(-total // SHARD_ROWS))
@@ -166,7 +166,7 @@ def _write(folder: Path, tables: Iterator[Any], schema: Any, total: int) -> None
 
 
 def _features(rows: Rows, classes: Sequence[str]) -> Any:
-    """The columns as `datasets` describes them; their description travels in the file's header."""
+    """The columns as `datasets` describes them. The file's header carries this description."""
     import datasets
 
     features: dict[str, Any] = {"image": datasets.Image(), "label": datasets.ClassLabel(names=list(classes))}
@@ -183,7 +183,7 @@ def _features(rows: Rows, classes: Sequence[str]) -> Any:
 
 
 def _table(rows: Rows, schema: Any) -> Any:
-    """One row group."""
+    """Rows as one row group."""
     import pyarrow as pa
     from datasets.features.features import numpy_to_pyarrow_listarray
 
@@ -203,7 +203,7 @@ def _table(rows: Rows, schema: Any) -> Any:
 
 
 def png(image: Tensor) -> bytes:
-    """One uint8 image (C, H, W) with one or three channels as PNG bytes."""
+    """A uint8 image (C, H, W) with one or three channels as PNG bytes."""
     from PIL import Image
 
     array = image.cpu().numpy()
@@ -218,12 +218,12 @@ def shards(folder: Path) -> list[Path]:
 
 
 def count(folder: Path) -> int:
-    """How many rows a set has, from the files' footers."""
+    """The number of rows of a set, from its file footers."""
     return sum(parquet_file.opened(path).metadata.num_rows for path in shards(folder))
 
 
 def class_names(folder: Path) -> list[str] | None:
-    """The class names in the header of the first data file, or None where it has none."""
+    """The class names in the header of the first data file; None if it has none."""
     path = shards(folder)[0]
     with parquet_file.readable(path):
         header = parquet_file.opened(path).schema_arrow.metadata or {}
@@ -235,20 +235,20 @@ def class_names(folder: Path) -> list[str] | None:
 
 
 def read(folder: Path, shape: tuple[int, int, int]) -> Iterator[Rows]:
-    """The rows of `data/train-*.parquet` in order, a group at a time.
+    """The rows of `data/train-*.parquet` in order, by row groups.
 
     Args:
-        shape: (C, H, W) that every image must have.
+        shape: (C, H, W) of every image.
 
     Raises:
-        UserError: naming the file and row that is not what a set holds.
+        UserError: naming the file and row that does not fit a set.
     """
     for found in arrays(folder, shape):
         yield found.tensors()
 
 
 def arrays(folder: Path, shape: tuple[int, int, int]) -> Iterator[Arrays]:
-    """The same as arrays."""
+    """As `read`, with arrays in place of tensors."""
     for path in shards(folder):
         seen = 0
         for batch in parquet_file.batches(path, READ, shape):
@@ -279,7 +279,7 @@ def _rows(batch: Any, shape: tuple[int, int, int], path: Path, seen: int) -> Arr
 
 
 def _decoded(item: Any, shape: tuple[int, int, int], where: str) -> np.ndarray:
-    """One stored image as uint8 (C, H, W); its size is looked at before it is decoded."""
+    """A stored image as uint8 (C, H, W). Its size is checked before it is decoded."""
     if not isinstance(item, dict) or not isinstance(item.get("bytes"), bytes):
         raise UserError(f"{where}: not an image")
     if len(item["bytes"]) > 2 * math.prod(shape) + parquet_file.HEADERS:
@@ -295,7 +295,7 @@ def _decoded(item: Any, shape: tuple[int, int, int], where: str) -> np.ndarray:
 
 
 def _values(column: Any) -> np.ndarray:
-    """The values of an arrow array; of numbers without the pandas that `to_numpy` would import."""
+    """The values of an arrow array. Numbers need no pandas, which `to_numpy` would import."""
     import pyarrow as pa
 
     numbers = pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
@@ -311,7 +311,7 @@ def _integers(batch: Any, name: str, path: Path) -> np.ndarray:
 
 
 def _lists(batch: Any, name: str, path: Path) -> np.ndarray:
-    """A column of lists, all of one length, as (B, length) in its stored type."""
+    """A column of equally long lists as (B, length), in its stored type."""
     import pyarrow as pa
 
     column = batch.column(name)

@@ -1,7 +1,7 @@
-"""One parquet file of a set, as strangers may have made it: looked at first, then read a row group at a time.
+"""One parquet file, possibly a stranger's: its footer is checked first, then row groups are read.
 
-A few bytes can stand for any number of rows, or for rows of any size. So the footer is compared with what rows of a set
-can hold. Nothing is unpacked before.
+A few bytes can claim any number of rows, or rows of any size. The footer is therefore compared with the most that rows
+of a set can hold, before anything is unpacked.
 """
 
 import contextlib
@@ -16,27 +16,27 @@ from ddhub.base.redact import one_line
 from ddhub.base.units import size
 
 GROUP_ROWS = 500
-BATCH_BYTES = 2 * 10**9  # that one batch may unpack to
-HEADERS = 2**16  # bytes that an encoded image may have beside twice its pixels
-PICTURE = "image.bytes"  # the column of encoded images, as parquet calls it
+BATCH_BYTES = 2 * 10**9  # the most that one batch may unpack to
+HEADERS = 2**16  # bytes of an encoded image beyond twice its pixels
+PICTURE = "image.bytes"  # parquet's name for the column of encoded images
 
 
 def batches(
     path: Path, columns: Sequence[str] | None = None, shape: tuple[int, int, int] = (3, limits.SIDE, limits.SIDE)
 ) -> Iterator[Any]:
-    """The row groups of one file, or parts of them, as arrow batches; None reads all columns."""
+    """The row groups of a file, or parts of them, as arrow batches. `columns` None reads all columns."""
     file = opened(path)
     with readable(path):
         _check_footer(file.metadata, path, math.prod(shape))
         largest = max((column.total_uncompressed_size for _, column in _columns(file.metadata)), default=0)
-    # All rows may be one picture that is stored once: a batch of them unpacks to that many times its size.
+    # All rows may share one stored picture. A batch then unpacks to many times its stored size.
     rows = max(1, min(GROUP_ROWS, BATCH_BYTES // max(1, largest)))
     with readable(path):
         yield from file.iter_batches(rows, columns=columns and list(columns))
 
 
 def value_types(path: Path) -> dict[str, str]:
-    """The columns of a file in order, and what arrow calls the type of their values, also of those in arrays."""
+    """The columns of a file in order, with arrow's name for the type of their values or array items."""
     schema = opened(path).schema_arrow
     with readable(path):
         return {field.name: _value_type(field.type) for field in schema}
@@ -49,14 +49,14 @@ def _value_type(kind: Any) -> str:
 
 
 def _columns(footer: Any) -> list[tuple[int, Any]]:
-    """The stored pieces of a file's columns, each with the rows that it is of."""
+    """The stored pieces of a file's columns, each with its number of rows."""
     groups = [footer.row_group(number) for number in range(footer.num_row_groups)]
     return [(group.num_rows, group.column(number)) for group in groups for number in range(group.num_columns)]
 
 
 @contextlib.contextmanager
 def readable(path: Path) -> Iterator[None]:
-    """Say of one file what arrow, or whoever reads its columns, stumbles over: a stranger's types can be any."""
+    """Turn any fault of reading one file into a UserError. A stranger's types can raise anything."""
     import pyarrow as pa
 
     try:
@@ -66,7 +66,7 @@ def readable(path: Path) -> Iterator[None]:
 
 
 def opened(path: Path) -> Any:
-    """A file by its footer."""
+    """Open a file and read its footer."""
     import pyarrow.parquet as pq
 
     with readable(path):
@@ -75,7 +75,7 @@ def opened(path: Path) -> Any:
 
 
 def _check_footer(footer: Any, path: Path, pixels: int) -> None:
-    """Refuse what would unpack to more than such rows hold: a few bytes of a file can stand for any number of rows."""
+    """Refuse a file that would unpack to more than its rows can hold."""
     columns = _columns(footer)
     packed = sum(column.total_uncompressed_size for _, column in columns)
     counts = [footer.row_group(number).num_rows for number in range(footer.num_row_groups)]
@@ -93,6 +93,6 @@ def _check_footer(footer: Any, path: Path, pixels: int) -> None:
 
 
 def each_picture(batch: Any) -> Iterator[Any]:
-    """The encoded images of a batch one by one: many rows can share the bytes of one large picture."""
+    """The encoded images of a batch, one at a time. Many rows can share the bytes of one large picture."""
     column = batch.column("image")
     return (column[number].as_py() for number in range(len(column)))

@@ -1,4 +1,4 @@
-"""The files that a set consists of, against the hashes in its manifest."""
+"""The payload of a set, compared with the hashes in its manifest."""
 
 import re
 from pathlib import Path
@@ -10,7 +10,7 @@ from ddhub.base import files
 
 
 def file_records(folder: Path) -> dict[str, FileRecord]:
-    """Hash and size of every payload file in a folder."""
+    """Hash and size of each payload file in a folder."""
     paths = sorted(path for pattern in PAYLOAD for path in folder.glob(pattern))
     return {
         path.relative_to(folder).as_posix(): FileRecord(sha256=files.sha256(path), bytes=path.stat().st_size)
@@ -19,7 +19,7 @@ def file_records(folder: Path) -> dict[str, FileRecord]:
 
 
 def file_faults(folder: Path, record: Manifest) -> list[str]:
-    """One line per payload file that is missing, damaged, not named by the manifest, or outside the folder."""
+    """One line per payload file that is missing, damaged, unknown to the manifest, or outside the folder."""
     faults = []
     for name, expected in record.files.items():
         path = folder / name

@@ -1,4 +1,4 @@
-"""A copy of a Hub set in a folder of its own: all of it, verified, or nothing."""
+"""Pulling: the copy of a Hub set in a new folder, complete and verified."""
 
 import shutil
 from pathlib import Path
@@ -10,10 +10,10 @@ from ddhub.base.errors import UserError
 
 
 def pull(set: str, out: Path) -> tuple[str, str]:
-    """Copy a set into `out`, which must not exist or be empty; its repo and commit.
+    """Copy a set into `out`, which must be missing or empty. Return its repo and commit.
 
     Raises:
-        UserError: for what is no set on the Hub, or an `out` that holds something.
+        UserError: if there is no such set on the Hub, or if `out` holds files.
     """
     out = new_folder.untaken(out)
     place = hub.fetch(set)

@@ -1,4 +1,4 @@
-"""A set brought to the Hub in one commit: it lands whole or not at all, and which of both is found out and said."""
+"""Pushing: one commit brings a set to the Hub. If the answer is lost, ddhub finds out whether the commit landed."""
 
 import contextlib
 import hashlib
@@ -17,29 +17,29 @@ from ddhub.base.log import say, warn
 from ddhub.base.units import counted, size
 
 OWN = ".gitattributes"  # a file that the Hub puts into every repo
-LOOKED_AT = 20  # the newest commits, or proposals, among which a lost one is searched
+LOOKED_AT = 20  # newest commits or pull requests that are searched for a lost one
 
 
 @dataclass(frozen=True)
 class Pushed:
-    """What a push did."""
+    """The result of a push."""
 
     repo_id: str
     commit: str
     url: str
-    changed: bool  # False: the Hub held exactly this already
+    changed: bool  # False if the Hub had exactly this content already
     pull_request: bool = False
 
 
 @dataclass(frozen=True)
 class _Repo:
-    """The repo that is pushed to, as it was found."""
+    """The target repo as it was found."""
 
     api: Any
     name: str
     revision: str | None
     create_pr: bool
-    made: bool  # by this push
+    made: bool  # whether this push created the repo
     public: bool
     head: str = ""
     there: Mapping[str, Any] = field(default_factory=dict)
@@ -59,18 +59,18 @@ def push(
     yes: bool = False,
     make: bool = True,
 ) -> Pushed:
-    """Make a Hub dataset repo hold exactly these files, by one commit, and read back what it then serves.
+    """Make a Hub dataset repo hold exactly these files by one commit, and compare what it then serves.
 
     Args:
-        contents: every file of the set, by its path in the repo.
-        private: make the repo private, where it is made here.
-        revision: the branch to commit to, made where it is missing; None is `main`.
-        create_pr: propose the commit as a pull request instead.
-        yes: replace another set, or delete files that are not in `contents`.
-        make: make the repo where it is missing.
+        contents: each file of the set, by its path in the repo.
+        private: make a new repo private.
+        revision: the branch to commit to, created if missing; None is `main`.
+        create_pr: open a pull request with the commit.
+        yes: allow to replace another set, or to delete files that are not in `contents`.
+        make: create a missing repo.
 
     Raises:
-        UserError: with the reason in one sentence, and whether the commit landed; it did as a whole or not at all.
+        UserError: with the reason, and whether the commit landed.
     """
     if not hub_client.REPO_ID.fullmatch(repo_id):
         raise UserError(f"'{repo_id}': not a repo id; it reads OWNER/NAME", next="ddhub push FOLDER OWNER/NAME")
@@ -97,7 +97,7 @@ def push(
 
 
 def _found(repo_id: str, revision: str | None, create_pr: bool, private: bool, make: bool) -> _Repo:
-    """The repo, and the branch, which are made where they are missing and may be."""
+    """The repo and the branch. Missing ones are created, if that is allowed."""
     from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
     api, made = hub_client.client(), False
@@ -129,13 +129,13 @@ def _found(repo_id: str, revision: str | None, create_pr: bool, private: bool, m
 def _gone(repo_id: str) -> UserError:
     return UserError(
         f"{repo_id}: no such dataset on the Hub that this token may see; it was deleted, renamed or made private, and"
-        " is not made anew",
+        " is not made again",
         next=f"hf auth login; or ddhub push FOLDER {repo_id} --private --yes, which makes it",
     )
 
 
 def _listing(repo: _Repo, commit: str) -> dict[str, Any]:
-    """The files of a repo at one commit, by path."""
+    """The files of a repo at a commit, by path."""
     from huggingface_hub.hf_api import RepoFile
 
     entries = repo.api.list_repo_tree(repo.name, recursive=True, revision=commit, repo_type="dataset")
@@ -143,7 +143,7 @@ def _listing(repo: _Repo, commit: str) -> dict[str, Any]:
 
 
 class _Content:
-    """One file to be pushed, with its hashes."""
+    """One file to push, with its hashes."""
 
     def __init__(self, content: Path | bytes) -> None:
         self.content = content
@@ -151,7 +151,7 @@ class _Content:
         self.sha256 = files.sha256(content) if isinstance(content, Path) else hashlib.sha256(content).hexdigest()
 
     def is_in(self, entry: Any) -> bool:
-        """Whether a repo's entry is this file: LFS keeps a sha256, git the hash of a header and the content."""
+        """Whether a repo's entry is this file. LFS stores a sha256, git the hash of a header and the content."""
         if entry is None:
             return False
         if entry.lfs is not None:
@@ -160,7 +160,7 @@ class _Content:
             return bool(entry.blob_id == files.git_hash(file, self.bytes))
 
     def operand(self) -> str | bytes:
-        """As huggingface_hub takes it."""
+        """The content in the form that huggingface_hub takes."""
         return str(self.content) if isinstance(self.content, Path) else self.content
 
 
@@ -168,12 +168,12 @@ Wanted = Mapping[str, _Content]
 
 
 def _holds(there: Mapping[str, Any], wanted: Wanted, stale: list[str]) -> bool:
-    """Whether a listing is that of the files to be pushed."""
+    """Whether a listing shows exactly the files to push."""
     return all(each.is_in(there.get(name)) for name, each in wanted.items()) and not set(stale) & set(there)
 
 
 def _refuse_to_replace(repo: _Repo, stale: list[str], record: manifest.Manifest) -> None:
-    """Ask for `--yes` where a push would take away what somebody may still want."""
+    """Require `--yes` for a push that would delete files which somebody may need."""
     if not set(repo.there) - {OWN}:
         return
     why = None
@@ -191,7 +191,7 @@ def _refuse_to_replace(repo: _Repo, stale: list[str], record: manifest.Manifest)
 
 
 def _payload(repo: _Repo) -> str | None:
-    """The identity of the set that a repo holds, or None where its manifest cannot be read."""
+    """The identity of the set in a repo; None if its manifest cannot be read."""
     with hub_client.errors(f"reading {repo.name}", repo.name):
         path = repo.api.hf_hub_download(repo.name, MANIFEST, revision=repo.head, repo_type="dataset")
     try:
@@ -205,7 +205,7 @@ def _bytes(content: Path | bytes) -> bytes:
 
 
 def _title(name: str, changed: list[str], stale: list[str]) -> str:
-    """What a commit brings, as its title: the set, results, the card."""
+    """The title of a commit: the set, the results or the card, and what changed."""
     payload = [each for each in changed if any(PurePosixPath(each).match(pattern) for pattern in PAYLOAD)]
     rows = [each for each in changed if each.startswith("evaluation/")]
     parts = ["set"] if payload else []
@@ -216,7 +216,7 @@ def _title(name: str, changed: list[str], stale: list[str]) -> str:
 
 
 def _commit(repo: _Repo, wanted: Wanted, stale: list[str], title: str) -> tuple[str, str | None]:
-    """One commit on top of the repo's head: its id, and the pull request's URL where one was made."""
+    """Make one commit on the repo's head. Return its id and, if there is one, the pull request's URL."""
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
     total = sum(content.bytes for content in wanted.values())
@@ -246,10 +246,10 @@ def _commit(repo: _Repo, wanted: Wanted, stale: list[str], title: str) -> tuple[
 
 
 def _after(fault: UserError, repo: _Repo, wanted: Wanted, stale: list[str], refused: bool) -> tuple[str, str | None]:
-    """The commit, where it landed all the same and its answer was lost.
+    """The commit, if it landed although the answer was lost.
 
     Raises:
-        UserError: saying that it did not land, or that nobody can tell.
+        UserError: saying that it did not land, or that its fate is unknown.
     """
     message = fault.args[0]
     found = None
@@ -274,16 +274,16 @@ def _after(fault: UserError, repo: _Repo, wanted: Wanted, stale: list[str], refu
 
 
 def _landed(repo: _Repo, wanted: Wanted, stale: list[str]) -> tuple[str, str | None] | None:
-    """The commit that holds what was pushed, and its pull request's URL; None where there is none.
+    """The commit with the pushed content and its pull request's URL; None if there is none.
 
     Raises:
-        UserError: where the Hub does not say.
+        UserError: if the Hub does not answer.
     """
     if repo.create_pr:
         return _proposal(repo, wanted, stale)
     with hub_client.errors(f"looking at {repo.name}", repo.name):
         newest = repo.api.list_repo_commits(repo.name, repo_type="dataset", revision=repo.revision)
-        for commit in itertools.islice(newest, LOOKED_AT):  # others may have built on it since
+        for commit in itertools.islice(newest, LOOKED_AT):  # later commits may follow it
             if commit.commit_id == repo.head:
                 return None
             if _holds(_listing(repo, commit.commit_id), wanted, stale):
@@ -292,7 +292,7 @@ def _landed(repo: _Repo, wanted: Wanted, stale: list[str]) -> tuple[str, str | N
 
 
 def _proposal(repo: _Repo, wanted: Wanted, stale: list[str]) -> tuple[str, str | None] | None:
-    """The open pull request that proposes exactly this: its commit and URL."""
+    """The open pull request with exactly this content: its commit and URL."""
     with hub_client.errors(f"looking at the pull requests of {repo.name}", repo.name):
         asked = {"discussion_type": "pull_request", "discussion_status": "open"}
         listed = repo.api.get_repo_discussions(repo.name, repo_type="dataset", **asked)
@@ -307,11 +307,11 @@ def _proposal(repo: _Repo, wanted: Wanted, stale: list[str]) -> tuple[str, str |
 
 
 def _proposed_before(repo: _Repo, wanted: Wanted, stale: list[str]) -> tuple[str, str | None] | None:
-    """The pull request of an earlier push of this very content, so that none is opened twice."""
+    """The pull request of an earlier push of the same content. A second one would be a duplicate."""
     if not repo.create_pr:
         return None
     found = None
-    with contextlib.suppress(UserError):  # a Hub that lists none may take one all the same
+    with contextlib.suppress(UserError):  # a Hub that cannot list them may still accept one
         found = _proposal(repo, wanted, stale)
     if found is not None:
         say(f"{repo.name}: {found[1]} proposes exactly this already")

@@ -1,4 +1,4 @@
-"""What the Hub serves after a push, downloaded past all caches and compared; files that were are remembered."""
+"""Comparison after a push: the Hub's files are downloaded past all caches and hashed."""
 
 import tempfile
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -11,15 +11,15 @@ from ddhub.base.log import say
 
 
 def check(api: Any, repo_id: str, commit: str, wanted: dict[str, str]) -> None:
-    """Compare what the Hub serves at a commit with what was pushed; a file that it served rightly once counts by hash.
+    """Compare the files that the Hub serves at a commit with the pushed ones.
 
-    What an interrupted check has compared is remembered: the next one goes on from there.
+    Files that were right once count by their hash. An interrupted check continues after them.
 
     Args:
         wanted: path in the repo -> sha256 of the content.
 
     Raises:
-        UserError: naming a file that the Hub does not serve, or serves with other bytes.
+        UserError: naming a file that the Hub does not serve or serves with other bytes.
     """
     note = _note(api, repo_id)
     known = strict_json.known(note, limits.JSON_BYTES).get("served")
@@ -28,7 +28,7 @@ def check(api: Any, repo_id: str, commit: str, wanted: dict[str, str]) -> None:
     if not left:
         return
     say(f"{repo_id}: reading back what the Hub serves at {commit[:12]}: {len(left)} files")
-    served &= set(wanted.values())  # what the repo held before is forgotten
+    served &= set(wanted.values())  # files of earlier pushes are forgotten
 
     wrong: list[str] = []
     doing = f"{repo_id}: published at {commit}, but reading it back"

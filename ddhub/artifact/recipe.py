@@ -1,4 +1,4 @@
-"""Recipes: all that is needed to repeat a run, as strict YAML with a content hash."""
+"""Recipes: everything needed to repeat a run, as strict YAML with a content hash."""
 
 from typing import Any, Literal
 
@@ -17,65 +17,65 @@ from ddhub.training.protocol import TeacherSpec
 
 
 class LabelSpec(Strict):
-    """What the set ships beside the hard class: logits of one teacher or the mean of all, or nothing."""
+    """Soft labels that the set ships beside the class: logits of the mean of all teachers or of one, or none."""
 
     form: Literal["logits", "hard"] = Field(default="logits", description="`hard` ships the class alone.")
     teachers: Literal["mean", "one"] = Field(
-        default="mean", description="Whose logits are stored: the mean of all teachers, or the first one's."
+        default="mean", description="Logits that are stored: the mean of all teachers, or those of the first."
     )
     top_k: int | None = Field(
-        default=None, gt=0, le=limits.CLASSES, description="Largest soft labels kept of an image. null keeps all."
+        default=None, gt=0, le=limits.CLASSES, description="Soft labels kept per image, the largest. null keeps all."
     )
 
 
 class EvaluateSpec(Strict):
-    """The set's own training protocol, the one that `native` repeats."""
+    """The set's own training protocol, named `native`."""
 
     protocol: Literal["native"] = Field(default="native", description="Name of the set's own protocol.")
     epochs: Count = Field(default=1000, description="Passes over the set.")
-    lr: Rate = Field(default=0.02, description="Learning rate, for families without one of their own.")
-    batch: Batch = Field(default=256, description="Images of a training step.")
+    lr: Rate = Field(default=0.02, description="Learning rate of families that have none of their own.")
+    batch: Batch = Field(default=256, description="Images in a training step.")
     min_steps: CountOrZero = Field(
-        default=2000, description="Fewest steps of transformers, and of other families than the teachers'."
+        default=2000, description="Fewest steps for transformers, and for families other than the teachers'."
     )
     seeds: int = Field(
         default=5, gt=0, le=limits.ROWS, description="Trainings per number, unless `--seeds` says otherwise."
     )
     full_epochs: Count = Field(default=100, description="Passes of the full-data baseline over the train split.")
     packaging_seeds: int = Field(
-        default=3, gt=0, le=limits.ROWS, description="Networks that measure what packaging costs."
+        default=3, gt=0, le=limits.ROWS, description="Networks trained to measure the cost of packaging."
     )
 
 
 class PublishSpec(Strict):
-    """What the dataset card says of licence and name."""
+    """Licence and name for the dataset card."""
 
-    license: str | None = Field(default=None, description="Licence. null takes the source's, where it is known.")
+    license: str | None = Field(default=None, description="Licence. null takes the source's, if it is known.")
     pretty_name: str | None = Field(default=None, description="Title of the card.")
 
 
 class Recipe(Strict):
-    """A whole recipe; `method` holds the validated Config of the method's own file."""
+    """A whole recipe. `method` holds the validated settings of the method's own model."""
 
     name: str = Field(description="Name of the set: letters, digits, `.`, `_` and `-`.")
     seed: int = Field(default=0, ge=0, description="Source of all randomness of the run.")
     ipc: Count = Field(description="Images per class.")
     source: SourceSpec = Field(description="The real images.")
-    preprocess: PreprocessSpec = Field(default=PreprocessSpec(), description="From pixels to network inputs.")
+    preprocess: PreprocessSpec = Field(default=PreprocessSpec(), description="Preprocessing of pixels for networks.")
     augment: str = Field(
         default="dsa", description="`dsa`, `none`, or some operations: `color_crop_cutout_flip_scale_rotate`."
     )
     teachers: TeacherSpec = Field(default=TeacherSpec(), description="Networks trained on the real images.")
-    method: dict[str, Any] = Field(description="`name` is the method; its own keys stand beside it.")
-    labels: LabelSpec = Field(default=LabelSpec(), description="What is stored beside the class.")
+    method: dict[str, Any] = Field(description="`name` is the method. Its own keys stand beside it.")
+    labels: LabelSpec = Field(default=LabelSpec(), description="Soft labels stored beside the class.")
     groups: int = Field(
-        default=1, ge=1, le=MOST_GROUPS, description="Parts that are made apart. Each has `ipc / groups` per class."
+        default=1, ge=1, le=MOST_GROUPS, description="Parts made independently, each of `ipc / groups` per class."
     )
     memory: str | None = Field(default=None, description="Budget of a process, such as `6.5GB`. null sets no bound.")
-    evaluate: EvaluateSpec = Field(default=EvaluateSpec(), description="How networks are trained on the set.")
-    publish: PublishSpec = Field(default=PublishSpec(), description="What only the card shows.")
+    evaluate: EvaluateSpec = Field(default=EvaluateSpec(), description="The set's own training protocol.")
+    publish: PublishSpec = Field(default=PublishSpec(), description="Texts for the card.")
     expected: dict[str, float | str | None] = Field(
-        default_factory=dict, description="Accuracies that others report, with their `source`."
+        default_factory=dict, description="Accuracies reported by others, with their `source`."
     )
 
     @model_validator(mode="after")
@@ -113,24 +113,24 @@ class Recipe(Strict):
         return self
 
     def content(self) -> dict[str, Any]:
-        """The recipe as plain values, as published, without local folders: they are nobody else's business."""
+        """The recipe as plain values for publishing. Local folders are private and left out."""
         content = self.model_dump(mode="json")
         content["source"]["path"] = None
         if isinstance(content["method"].get("name"), str):
             content["method"]["name"] = public_name(content["method"]["name"])
         if content["source"]["config"] is None:
-            del content["source"]["config"]  # hashes are older than this key
+            del content["source"]["config"]  # key is newer than published hashes
         if content["source"]["hold_out"] is None:
-            del content["source"]["hold_out"]  # and than this one
+            del content["source"]["hold_out"]  # likewise
         if self.preprocess.statistics == "fitted":
-            del content["preprocess"]["statistics"]  # and than this one
+            del content["preprocess"]["statistics"]  # likewise
         return content
 
     @property
     def hash(self) -> str:
-        """Identity of what the recipe makes: all of its content but the local path and what only the card shows."""
+        """The hash of everything that affects the set: all keys but the local path and the texts for the card."""
         return digest({key: value for key, value in self.content().items() if key not in ("publish", "expected")})
 
     def yaml(self) -> str:
-        """The resolved recipe as YAML; reading it back gives the same hash."""
+        """The resolved recipe as YAML. It has the same hash when it is read again."""
         return to_yaml(self.content())

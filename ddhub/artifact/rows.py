@@ -1,4 +1,4 @@
-"""Some rows of a set in memory: as tensors, or as the arrays that they are read as, without torch.
+"""Some rows of a set in memory, as tensors or as arrays. Arrays need no torch.
 
 Shapes: B rows, C H W image, K classes, T labels kept of each image.
 """
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Rows:
-    """Some rows of a set, with the columns that it has."""
+    """Some rows of a set with their columns."""
 
     images: Tensor  # uint8 (B, C, H, W), the display pixels
     labels: Tensor  # int64 (B,)
-    soft: Tensor | None = None  # float16 or float32 (B, K), or (B, T) where `index` says of which classes
+    soft: Tensor | None = None  # float16 or float32 (B, K), or (B, T) with the classes in `index`
     index: Tensor | None = None  # int16 or int32 (B, T)
     pixels: Tensor | None = None  # float16 or float32 (B, C, H, W), network inputs
-    group: Tensor | None = None  # int64 (B,), which independently made group; stored as int16
+    group: Tensor | None = None  # int64 (B,), the group of each image; stored as int16
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -39,7 +39,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Arrays:
-    """The same as arrays, as they are read."""
+    """As `Rows`, with arrays as read from the file."""
 
     images: np.ndarray
     labels: np.ndarray

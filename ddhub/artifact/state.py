@@ -1,6 +1,6 @@
-"""The running state beside a set, in `.ddhub`: never pushed, verified or loaded.
+"""The state of a run, in `.ddhub` beside a set. It is never pushed, verified or loaded.
 
-Checkpoints and metrics lie there too (ddhub/training/loop.py), and the groups of a set of several.
+Checkpoints and metrics (ddhub/training/loop.py) and groups lie there too.
 """
 
 from pathlib import Path
@@ -17,21 +17,21 @@ RUN = "run.json"
 
 
 class RunState(Document):
-    """How a run began, in run.json: what a resume must find as it was."""
+    """The start conditions of a run, in run.json. A resume compares them."""
 
     recipe_hash: str
     recipe: dict[str, Any]
-    source_path: str | None  # the local folder that the source is read from
-    revision: str | None  # of the source on the Hub
-    fingerprint: str  # of the source's images
-    decisions: dict[str, Any]  # of ddhub/training/device.py
+    source_path: str | None  # the local folder of the source
+    revision: str | None  # the commit of the source on the Hub
+    fingerprint: str  # the hash of the source's images
+    decisions: dict[str, Any]  # as in ddhub/training/device.py
 
 
 def begun(folder: Path) -> RunState | None:
-    """How the run in a folder began; None where none has.
+    """The start conditions of the run in a folder; None if there is no run.
 
     Raises:
-        UserError: for a run.json that cannot be read.
+        UserError: if run.json cannot be read.
     """
     path = folder / STATE / RUN
     if not path.exists():
@@ -44,5 +44,5 @@ def begun(folder: Path) -> RunState | None:
 
 
 def begin(folder: Path, run: RunState) -> None:
-    """Write down how a run began."""
+    """Write down the start conditions of a run."""
     files.write_json(folder / STATE / RUN, run.to_dict())

@@ -1,4 +1,4 @@
-"""Cached files that were compared with their hash: once a process, and again where size or time have changed."""
+"""Cached files, compared with their hashes once per process and again when size or time change."""
 
 import contextlib
 from collections.abc import Callable, Sequence
@@ -8,27 +8,27 @@ from typing import Any
 from ddhub.base import files, limits, strict_json
 from ddhub.base.errors import UserError
 
-LARGE = 2**30  # bytes from which a file is believed that has the size and time of when it was written
+LARGE = 2**30  # bytes; a larger file with unchanged size and time is not hashed again
 
 _proven: set[tuple[tuple[object, ...], ...]] = set()
 
 
 def stamp(path: Path) -> list[int]:
-    """Size and time of a file: what changes with whoever writes it again, though not with a bit that rots."""
+    """Size and time of a file. They change with every write, but not when a bit rots."""
     found = path.stat()
     return [found.st_size, found.st_mtime_ns]
 
 
 def hold(paths: Sequence[Path], check: Callable[[], bool], written: Any = None) -> bool:
-    """Whether files are still what they were.
+    """Whether files are unchanged.
 
     Args:
-        check: compares them with their hash, which reads them whole.
-        written: their stamps when they were written; files of more than LARGE bytes that have them are not read.
+        check: compares the files with their hashes. It reads them whole.
+        written: stamps from the time of writing. Files above LARGE bytes with equal stamps are not read.
     """
     try:
         key, stamps = _key(paths), [stamp(path) for path in paths]
-    except OSError:  # one is gone
+    except OSError:  # a file is gone
         return False
     believed = stamps == written and max(size for size, _ in stamps) > LARGE
     if key in _proven or believed or check():
@@ -38,7 +38,7 @@ def hold(paths: Sequence[Path], check: Callable[[], bool], written: Any = None) 
 
 
 def trust(paths: Sequence[Path]) -> None:
-    """Take files for what they are: this process has just written them."""
+    """Mark files as checked, because this process has just written them."""
     _proven.add(_key(paths))
 
 
@@ -52,7 +52,7 @@ def note(path: Path, content: Any) -> None:
 
 
 def noted(path: Path) -> Any:
-    """A value that `note` wrote; None where there is none, or where it is damaged."""
+    """Read a value that `note` wrote; None if it is missing or damaged."""
     found = None
     with contextlib.suppress(UserError):
         found = strict_json.read(path, limits.JSON_BYTES) if path.exists() else None

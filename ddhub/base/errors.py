@@ -1,4 +1,4 @@
-"""The one exception that users see, and faults of disk and memory in its words."""
+"""UserError, and the translation of disk and memory faults into it."""
 
 import contextlib
 import errno
@@ -18,9 +18,9 @@ NO_PLACE = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG)
 
 
 class UserError(Exception):
-    """A fault that the user can mend: what is wrong and where, and the next command to type.
+    """A fault that the user can mend. It states what is wrong, where, and the next command to type.
 
-    The command line prints it without a traceback and exits with 1. Errors of ours stay assertions.
+    The command line prints it without a traceback and exits with 1. ddhub's own faults stay other exceptions.
     """
 
     def __init__(self, message: str, *, next: str | None = None) -> None:
@@ -33,11 +33,11 @@ class UserError(Exception):
 
 
 def explained(fault: OSError, where: Path | None = None, doing: str = "") -> UserError | None:
-    """What a fault of the disk means to the user, and the next command; None for one that is not the user's to mend.
+    """Translate a fault of the disk into a UserError; None if the user cannot mend it.
 
     Args:
-        where: the file or folder that was worked on, where the fault names none.
-        doing: what with it.
+        where: the file or folder at work, for faults that name none.
+        doing: the work, as a phrase for the message.
     """
     named = fault.filename if isinstance(fault.filename, str) else None
     place = where or (Path(named) if named else None)
@@ -52,7 +52,7 @@ def explained(fault: OSError, where: Path | None = None, doing: str = "") -> Use
         return UserError(f"too many files are open{during} (ulimit -n)", next="ulimit -n 1024, then the same command")
     if fault.errno == errno.ENOENT and named is None and not _stands():
         return UserError("the folder that this command was started in is gone", next="cd to another folder")
-    if place is None:  # not of a file: a socket can refuse too
+    if place is None:  # not a file's fault: a socket can refuse too
         return None
     if fault.errno in CLOSED:
         return UserError(f"{place}: no permission{during}", next=f"ls -ld {place.parent} {place}")
@@ -62,7 +62,7 @@ def explained(fault: OSError, where: Path | None = None, doing: str = "") -> Use
 
 
 def _stands() -> bool:
-    """Whether the current folder is there."""
+    """Whether the current folder exists."""
     try:
         return bool(os.getcwd())
     except FileNotFoundError:
@@ -71,15 +71,15 @@ def _stands() -> bool:
 
 @contextlib.contextmanager
 def memory_errors(doing: str, budget: Callable[[], str | None] = lambda: None) -> Iterator[None]:
-    """Turn running out of memory, the CPU's or a device's, into a UserError.
+    """Turn running out of CPU or device memory into a UserError.
 
     Args:
-        budget: gives the next smaller `--memory`, where the work keeps to one.
+        budget: returns the next smaller `--memory`, if the work keeps to a budget.
     """
     try:
         yield
     except (MemoryError, RuntimeError) as fault:
-        # torch's error is told by its name, so that nobody has to import torch to know it.
+        # The name identifies torch's error, so that torch need not be imported.
         if not isinstance(fault, MemoryError) and type(fault).__name__ != "OutOfMemoryError":
             raise
         smaller = budget()

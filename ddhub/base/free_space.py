@@ -1,4 +1,4 @@
-"""Room on the disk and in memory, looked at before work."""
+"""Checks of free disk space and address space before work begins."""
 
 import resource
 import shutil
@@ -15,7 +15,7 @@ def need_room(path: Path, needed: int, what: str) -> None:
     """Refuse to write more bytes than the disk of `path` has free.
 
     Raises:
-        UserError: saying how much is needed, and how much is free.
+        UserError: with the bytes needed and the bytes free.
     """
     there = next(each for each in (path.absolute(), *path.absolute().parents) if each.exists())
     free = shutil.disk_usage(there).free
@@ -27,16 +27,16 @@ def need_room(path: Path, needed: int, what: str) -> None:
 
 
 def address_space() -> int | None:
-    """The bytes that this process may map (`ulimit -v`), where that is less than torch and its threads take."""
+    """The limit of this process's address space (`ulimit -v`); None if torch and its threads fit in it."""
     allowed = resource.getrlimit(resource.RLIMIT_AS)[0]
     return None if allowed == resource.RLIM_INFINITY or allowed >= MAPPED else allowed
 
 
 def warn_of_limit() -> None:
-    """Say before torch is loaded that it may be ended in the middle of its work, without another word."""
+    """Warn, before torch loads, that a low limit of address space can abort the process without a message."""
     allowed = address_space()
     if allowed is not None:
         warn(
-            f"ulimit -v allows {size(allowed)} of address space: torch maps more than it uses, and is aborted where it"
-            " may not; `ulimit -v unlimited`, and a container's limit of memory, do no such thing"
+            f"ulimit -v allows {size(allowed)} of address space. torch maps more memory than it uses, and can be"
+            " aborted. Use `ulimit -v unlimited`, or limit memory with a container."
         )

@@ -1,7 +1,7 @@
-"""The Hub's client, and what it means when it fails.
+"""The Hub's client, and its faults as sentences for the user.
 
-The token comes from where huggingface_hub looks for it: HF_TOKEN, or what `hf auth login` stored. It is never printed
-or written here. It is taken out of what the Hub says.
+huggingface_hub finds the token: in HF_TOKEN, or in what `hf auth login` stored. ddhub never prints or writes it, and
+removes it from the Hub's messages.
 """
 
 import contextlib
@@ -20,21 +20,21 @@ from ddhub.base import log
 from ddhub.base.errors import UserError, explained
 from ddhub.base.redact import one_line
 
-ODD = (AttributeError, LookupError, TypeError)  # what the client stumbles over in an answer that is none of the Hub's
+ODD = (AttributeError, LookupError, TypeError)  # what the client raises on a malformed answer
 COMMIT = re.compile(r"[0-9a-f]{40}")
-PATIENCE = 10.0  # seconds that the Hub has to answer, where it is asked once
-AT_ONCE = 8  # downloads
-SILENCE = 60.0  # seconds for which a Hub that did not answer is not asked by others
+PATIENCE = 10.0  # seconds to wait for the answer to a single request
+AT_ONCE = 8  # downloads that run at once
+SILENCE = 60.0  # seconds during which a silent Hub is not asked again
 REPO_ID = re.compile(r"\w[\w.-]{0,95}/\w[\w.-]{0,95}", re.ASCII)
-WAITS = (1, 2, 4, 8, 8)  # seconds, as the client waits where it tries again by itself
-NAMING = ("X-Repo-Commit", "X-Linked-Etag", "ETag")  # headers of which the client makes names of files
-LONGEST = 300  # seconds that the Hub may ask for and is waited for
+WAITS = (1, 2, 4, 8, 8)  # seconds between tries, as in the client's own retries
+NAMING = ("X-Repo-Commit", "X-Linked-Etag", "ETag")  # headers that the client turns into file names
+LONGEST = 300  # seconds, the longest pause that is granted to the Hub
 
 Answer = TypeVar("Answer")
 
 
 class OddAnswer(ValueError):
-    """What the Hub answered is none of the Hub's answers."""
+    """The Hub's answer is malformed."""
 
 
 @dataclass(frozen=True)
@@ -43,16 +43,16 @@ class Described:
 
     commit: str
     private: bool
-    sizes: Mapping[str, int]  # bytes of every file, by its path; 0 where the Hub was not asked
+    sizes: Mapping[str, int]  # bytes of each file, by path; 0 if sizes were not requested
 
 
 def is_id(reference: str) -> bool:
-    """Whether a reference is written as a Hub id, `owner/name` or `owner/name@revision`, and is no path here."""
+    """Whether a reference has the form `owner/name` or `owner/name@revision` and is not a local path."""
     return REPO_ID.fullmatch(reference.partition("@")[0]) is not None and not Path(reference).exists()
 
 
 def client() -> Any:
-    """The Hub's API, as this process is set up for it."""
+    """The API object of huggingface_hub, with checks on its answers."""
     from huggingface_hub import HfApi
 
     _watch()
@@ -61,7 +61,7 @@ def client() -> Any:
 
 @functools.cache
 def _watch() -> None:
-    """Let every answer that the client gets in this process be looked at before it is believed."""
+    """Check every answer that the client gets in this process before it is used."""
     from huggingface_hub import set_client_factory
     from huggingface_hub.utils import _http
 
@@ -76,7 +76,7 @@ def _watch() -> None:
 
 
 def _check_headers(response: Any) -> None:
-    """Refuse an answer that names a file outside of the client's cache: it calls what it downloads by these headers.
+    """Refuse headers that name a file outside of the client's cache. The client names its downloads by them.
 
     Raises:
         OddAnswer: naming the header.
@@ -91,10 +91,10 @@ def _check_headers(response: Any) -> None:
 def describe(
     repo_id: str, revision: str | None = None, *, sizes: bool = False, timeout: float | None = None
 ) -> Described:
-    """What the Hub says of a dataset: the commit that a revision stands for now, and its files.
+    """Ask the Hub for the commit behind a revision and for the files of a dataset.
 
     Raises:
-        OddAnswer: where that is no description; whatever else the client raises.
+        OddAnswer: if the answer does not describe a dataset. Other exceptions of the client pass through.
     """
     try:
         found = client().dataset_info(repo_id, revision=revision, files_metadata=sizes, timeout=timeout)
@@ -111,9 +111,9 @@ def describe(
 
 @contextlib.contextmanager
 def asked_once(repo_id: str, revision: str | None) -> Iterator[None]:
-    """Let clients ask the Hub only where it answers: otherwise each of their requests tries for half a minute.
+    """Put clients offline in this block if the Hub is silent. Each request would otherwise retry for half a minute.
 
-    That it does not answer is remembered for SILENCE seconds.
+    A silent Hub is remembered for SILENCE seconds.
     """
     from datasets import config
     from huggingface_hub import constants
@@ -129,11 +129,11 @@ def asked_once(repo_id: str, revision: str | None) -> Iterator[None]:
         yield
 
 
-_found_silent: dict[str, float] = {}  # endpoint -> when it last gave no answer, by the monotonic clock
+_found_silent: dict[str, float] = {}  # endpoint -> monotonic time of its last silence
 
 
 def _silent(repo_id: str, revision: str | None) -> bool:
-    """Whether the Hub gives no answer, be it a refusal."""
+    """Whether the Hub does not answer. A refusal is an answer."""
     endpoint = client().endpoint
     if time.monotonic() - _found_silent.get(endpoint, -SILENCE) < SILENCE:
         return True
@@ -147,10 +147,10 @@ def _silent(repo_id: str, revision: str | None) -> bool:
 
 
 def download(repo_id: str, commit: str, names: Collection[str], folder: Path | None = None) -> None:
-    """Fetch files of a dataset, several at a time: into the client's cache, or as plain files into a folder of ours.
+    """Fetch files of a dataset, several at once, into the client's cache or as plain files into a folder.
 
-    The client's own way to fetch many asks for the list of files by a request of its own, and takes what the cache has
-    where that is refused.
+    The client's own bulk download asks for the list of files again. If that request is refused, it silently uses the
+    cache.
     """
     api = client()
 
@@ -167,7 +167,7 @@ def download(repo_id: str, commit: str, names: Collection[str], folder: Path | N
 
 
 def check_token() -> None:
-    """Refuse to go on without a token.
+    """Refuse to continue without a token.
 
     Raises:
         UserError: saying how to get one.
@@ -179,10 +179,10 @@ def check_token() -> None:
 
 
 def user() -> str:
-    """The name of who is logged in.
+    """The name of the logged-in user.
 
     Raises:
-        UserError: where nobody is, or the Hub does not say.
+        UserError: if nobody is logged in, or the Hub does not answer.
     """
     check_token()
     with errors("asking who is logged in", "whoami"):
@@ -190,7 +190,7 @@ def user() -> str:
 
 
 def faults() -> tuple[type[Exception], ...]:
-    """What the Hub's clients raise when the Hub refuses or is out of reach; their HTTP library has two names."""
+    """The exceptions of the Hub's client when the Hub refuses or is out of reach. Its HTTP library has two names."""
     from datasets.exceptions import DatasetsError
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled, XetDownloadError
 
@@ -200,7 +200,7 @@ def faults() -> tuple[type[Exception], ...]:
 
 
 def patiently(call: Callable[[], Answer], doing: str) -> Answer:
-    """What a call gives, tried again where the Hub asks for a pause (429) and the client does not wait by itself."""
+    """Call a function, and repeat it when the Hub asks for a pause (429) and the client does not wait by itself."""
     from huggingface_hub.errors import HfHubHTTPError
 
     for wait in (*WAITS, None):
@@ -217,7 +217,7 @@ def patiently(call: Callable[[], Answer], doing: str) -> Answer:
 
 
 def pause(fault: BaseException) -> int | None:
-    """The seconds that a 429 asks to wait, 0 where it names none; None for another fault."""
+    """The seconds that a 429 asks to wait; 0 if it names none; None for another fault."""
     response = getattr(fault, "response", None)
     if getattr(response, "status_code", None) != 429 or response is None:
         return None
@@ -227,20 +227,20 @@ def pause(fault: BaseException) -> int | None:
 
 
 def refused(fault: BaseException) -> bool:
-    """Whether the Hub answered that it did not do what it was asked; otherwise it may have."""
+    """Whether the Hub answered with a refusal. Without an answer, the request may have been carried out."""
     status = getattr(getattr(fault, "response", None), "status_code", 0)
     return 400 <= status < 500 and status != 408
 
 
 def unseen(fault: BaseException) -> str:
-    """Why the cache is read instead of the Hub, in a few words."""
+    """The reason, in a few words, for reading the cache and not the Hub."""
     status = getattr(getattr(fault, "response", None), "status_code", None)
     return "the Hub cannot be reached" if status is None else f"the Hub says {status}"
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence the client's progress bars, and take secrets out of what it logs."""
+    """Hide the client's progress bars, and remove secrets from its log."""
     from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
     log.scrub_libraries()
@@ -255,9 +255,9 @@ def _quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def errors(doing: str, repo_id: str) -> Iterator[None]:
-    """Turn whatever the Hub's client raises into a UserError of one sentence and the next command.
+    """Turn every exception of the Hub's client into a UserError with the next command.
 
-    The client's progress bars are off meanwhile; ddhub says what it does in lines of its own.
+    The client's progress bars are hidden meanwhile.
     """
     try:
         with _quiet():
@@ -276,7 +276,7 @@ def errors(doing: str, repo_id: str) -> Iterator[None]:
 
 
 def _known(fault: BaseException | None) -> BaseException | None:
-    """The Hub's fault in a chain of exceptions: uploads wrap theirs in a RuntimeError, the cache in one of its own."""
+    """The Hub's fault in a chain of exceptions. Uploads wrap it in a RuntimeError, the cache in an own exception."""
     while fault is not None:
         absent = type(fault).__name__ == "LocalEntryNotFoundError" and fault.__cause__ is not None
         if isinstance(fault, (*faults(), *ODD)) and not absent:
@@ -286,7 +286,7 @@ def _known(fault: BaseException | None) -> BaseException | None:
 
 
 def explain(fault: BaseException, repo_id: str) -> tuple[str, str]:
-    """What a fault of the Hub's client means, and what to do about it."""
+    """A fault of the Hub's client as a sentence, and the next command."""
     from huggingface_hub import errors as kinds
 
     again = "the same command again"
@@ -314,7 +314,7 @@ def explain(fault: BaseException, repo_id: str) -> tuple[str, str]:
 
 
 def _of_status(fault: BaseException, repo_id: str) -> tuple[str, str] | None:
-    """What the status of an answer means; None where there was no answer."""
+    """The meaning of an answer's HTTP status; None without an answer."""
     from huggingface_hub.errors import RepositoryNotFoundError
 
     status = getattr(getattr(fault, "response", None), "status_code", None)
@@ -340,7 +340,7 @@ def _of_status(fault: BaseException, repo_id: str) -> tuple[str, str] | None:
 
 
 def _forbidden(fault: BaseException, repo_id: str) -> tuple[str, str]:
-    """A 403: of reading, of writing, or of writing to what others own and take proposals for."""
+    """A 403 as a sentence: no right to read, to write, or to write without a pull request."""
     request = getattr(getattr(fault, "response", None), "request", None)
     url = str(getattr(request, "url", ""))
     if getattr(request, "method", "") in ("GET", "HEAD"):

@@ -1,4 +1,4 @@
-"""The keys of a model as people are shown them: path, values, default and meaning, read off its JSON schema."""
+"""The keys of a model for help and errors: path, values, default and description, from its JSON schema."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -25,7 +25,7 @@ class Key:
 
     @property
     def otherwise(self) -> str:
-        """What holds where the key is left out, as YAML: its default, `required`, or nothing for a section."""
+        """The default as YAML, `required`, or nothing for a section."""
         if self.required:
             return "required"
         return "" if self.values == "section" else json.dumps(self.default).strip('"')
@@ -34,15 +34,15 @@ class Key:
 def keys(model: type[BaseModel], prefix: str = "") -> list[Key]:
     """Every key of a model in its order, those of nested models included.
 
-    Args:
-        prefix: goes before every path, as in `method.`.
+    prefix: put before every path, such as `method.`.
+    prefix: goes before every path, as in `method.`.
     """
     schema = model.model_json_schema()
     return list(_walk(schema, schema.get("$defs", {}), prefix))
 
 
 def sections(model: type[BaseModel]) -> dict[str, tuple[str, list[Key]]]:
-    """A model and every model in it, each once: by name, its docstring and its own keys, which name other sections."""
+    """A model and all models in it: the docstring and the own keys of each, by name."""
     schema = model.model_json_schema()
     every = {model.__name__: schema, **schema.get("$defs", {})}
     return {name: (each.get("description", ""), [key for _, key in _fields(each)]) for name, each in every.items()}
@@ -50,15 +50,15 @@ def sections(model: type[BaseModel]) -> dict[str, tuple[str, list[Key]]]:
 
 @dataclass(frozen=True)
 class Spot:
-    """A place in a document."""
+    """A position in a document."""
 
     path: list[Any]  # keys, and positions in lists, as the document has them
-    values: str  # what may be there; empty where the model knows no such place
-    beside: list[str]  # the keys that are known there
+    values: str  # the allowed values; empty if the model has no such key
+    beside: list[str]  # the allowed keys at that position
 
 
 def at(schema: Schema, location: Sequence[Any]) -> Spot:
-    """The place that pydantic means by the location of a fault, which names branches of unions too."""
+    """The position behind the location of a pydantic fault. Such a location also names branches of unions."""
     models = schema.get("$defs", {})
     here, path, beside = [schema], [], list[str]()
     for part in location:
@@ -75,7 +75,7 @@ def at(schema: Schema, location: Sequence[Any]) -> Spot:
 
 
 def _below(schema: Schema, part: Any) -> list[Schema]:
-    """What a key or a position leads to, where it leads anywhere."""
+    """The schemas that a key or list position leads to."""
     if isinstance(part, int):
         fixed = schema.get("prefixItems", [])
         return [fixed[part]] if part < len(fixed) else [schema["items"]] if "items" in schema else []
@@ -91,17 +91,17 @@ def _walk(schema: Schema, models: dict[str, Schema], prefix: str) -> Iterator[Ke
 
 
 def _fields(schema: Schema, prefix: str = "", section: str | None = None) -> Iterator[tuple[Schema, Key]]:
-    """The fields of one model, each with its key; a nested model is called `section`, or by its name."""
+    """The fields of a model with their keys. A nested model is called `section`, or by its name."""
     for name, field in schema.get("properties", {}).items():
         required = name in schema.get("required", [])
         default = field.get("default", EMPTY.get(field.get("type")))
         if isinstance(default, dict) and "$ref" in field:
-            default = None  # its keys tell
+            default = None  # its keys show their defaults
         yield field, Key(prefix + name, _values(field, section), required, default, field.get("description", ""))
 
 
 def _nested(field: Schema, models: dict[str, Schema], path: str) -> Iterator[tuple[Schema, str]]:
-    """The models that a field holds, each with the path of its keys."""
+    """The models that a field holds, with the path of their keys."""
     if "$ref" in field:
         yield models[_name(field)], f"{path}."
     for option in field.get("anyOf", []):
@@ -122,7 +122,7 @@ def _name(field: Schema) -> str:
 
 
 def _values(field: Schema, section: str | None) -> str:
-    """What a key may hold, in words."""
+    """The allowed values of a key, in words."""
     if "anyOf" in field:
         return " or ".join(dict.fromkeys(_values(option, section) for option in field["anyOf"]))
     if "enum" in field or "const" in field:

@@ -1,7 +1,7 @@
-"""What people read while a command works, by the standard `logging`; what scripts read afterwards, as JSON lines.
+"""Messages of commands for people, by the standard `logging`, and metrics for scripts, as JSON lines.
 
-Every module's messages go to the logger of its own name, below `ddhub`. A library attaches no handler and sets no
-level, so a program that uses ddhub hears warnings alone until it says more: `logging.basicConfig(level="INFO")`.
+Each module logs to the logger of its own name, below `ddhub`. The library attaches no handler and sets no level, so a
+program that uses ddhub shows only warnings by default. `logging.basicConfig(level="INFO")` shows more.
 The command line attaches `Stderr`.
 """
 
@@ -22,10 +22,10 @@ CLIENTS = ("huggingface_hub", "datasets")  # libraries that print what they log
 
 
 def say(text: str, level: int = logging.INFO) -> None:
-    """Log a message for people under the name of the calling module, without tokens.
+    """Log a message under the name of the calling module, with tokens removed.
 
     Args:
-        level: of logging; a warning is what people should act on, or know when they look at the result.
+        level: a level of logging. A warning asks people to act, or to doubt the result.
     """
     logger = _logger(sys._getframe(1).f_globals["__name__"])
     if logger.isEnabledFor(level):
@@ -33,24 +33,24 @@ def say(text: str, level: int = logging.INFO) -> None:
 
 
 def warn(text: str) -> None:
-    """Log a warning under the name of the calling module, without tokens."""
+    """Log a warning under the name of the calling module, with tokens removed."""
     logger = _logger(sys._getframe(1).f_globals["__name__"])
     logger.warning("%s", shown(text), stacklevel=2)
 
 
 def _logger(module: str) -> logging.Logger:
-    """A module's logger; a plug-in's, which lies elsewhere, is below `ddhub` too."""
+    """The logger of a module. The logger of a plug-in lies below `ddhub` too."""
     return logging.getLogger(module if module.split(".")[0] == ROOT.name else f"{ROOT.name}.{module}")
 
 
 class Stderr(logging.Handler):
-    """One line a message on stderr, at once; warnings are yellow on a terminal, unless NO_COLOR is set.
+    """Prints one line per message on stderr at once. Warnings are yellow on a terminal, unless NO_COLOR is set.
 
-    That nobody can read it any more, or that its disk is full, ends no run.
+    A closed or full stderr does not end a run.
     """
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print a message; with times and loggers' names where details are asked for."""
+        """Print a message; in verbose mode with time and logger name."""
         text = record.getMessage()
         if ROOT.level <= logging.DEBUG:
             text = f"{logging.Formatter().formatTime(record, '%H:%M:%S')} {record.name}: {text}"
@@ -61,37 +61,37 @@ class Stderr(logging.Handler):
                 terminal = Console(stderr=True, markup=False, emoji=False, highlight=False)
                 with terminal.capture() as written:
                     terminal.print(text, style="yellow", soft_wrap=True)
-                print(written.get(), end="", file=sys.stderr, flush=True)  # above a bar, where there is one
+                print(written.get(), end="", file=sys.stderr, flush=True)  # above a progress bar, if there is one
             else:
                 print(text, file=sys.stderr, flush=True)
 
 
 class Sender(logging.Handler):
-    """Gives messages to another process, whose handlers show them."""
+    """Sends messages to another process, whose handlers show them."""
 
     def __init__(self, send: Callable[[logging.LogRecord], None]) -> None:
         super().__init__()
         self.send = send
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Send a message; its text is all that it carries, so that it can be pickled."""
+        """Send a message as plain text, so that it can be pickled."""
         record.msg, record.args, record.exc_info = record.getMessage(), None, None
         with contextlib.suppress(OSError, ValueError):
             self.send(record)
 
 
 def to_stderr(level: int = logging.INFO) -> None:
-    """Print messages of this level and above on stderr, as the command line does; once, however often it is called."""
+    """Print messages of this level and above on stderr, as the command line does. Repeated calls add nothing."""
     ROOT.setLevel(level)
     if not any(isinstance(handler, Stderr) for handler in ROOT.handlers):
         ROOT.addHandler(Stderr())
 
 
 class _Scrub(logging.Filter):
-    """Takes tokens and signed addresses out of what other libraries log."""
+    """Removes tokens and signed addresses from messages of other libraries."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Change a message into its text as it may be shown; all are let through."""
+        """Replace the message by its scrubbed text. No message is dropped."""
         if record.exc_info:
             record.exc_text = shown(logging.Formatter().formatException(record.exc_info))
         record.msg, record.args = shown(record.getMessage()), None
@@ -102,7 +102,7 @@ SCRUB = _Scrub()
 
 
 def scrub_libraries() -> None:
-    """Let what the Hub's clients print by handlers of their own, or by none, be scrubbed as ddhub's messages are."""
+    """Scrub the messages of the Hub's clients, which have handlers of their own."""
     printing = [logging.lastResort, *(each for name in CLIENTS for each in logging.getLogger(name).handlers)]
     for handler in printing:
         if handler is not None:
@@ -110,13 +110,13 @@ def scrub_libraries() -> None:
 
 
 def through(send: Callable[[logging.LogRecord], None], level: int) -> None:
-    """Give messages of this level and above to another process instead of showing them here."""
+    """Send messages of this level and above to another process, and show none here."""
     ROOT.setLevel(level)
     ROOT.handlers, ROOT.propagate = [Sender(send)], False
 
 
 def receive(record: logging.LogRecord) -> None:
-    """Show a message of another process as one of this."""
+    """Show a message of another process here."""
     logger = logging.getLogger(record.name)
     if logger.isEnabledFor(record.levelno):
         logger.handle(record)
@@ -124,12 +124,12 @@ def receive(record: logging.LogRecord) -> None:
 
 @functools.cache
 def warn_once(text: str) -> None:
-    """Warn of what may make a result worthless; of one process, once."""
+    """Warn, once and in one process, of something that may spoil a result."""
     warn(text)
 
 
 class Metrics:
-    """A metrics.jsonl file: one JSON object per line, cut back to the checkpoint when a run resumes."""
+    """A metrics.jsonl file with one JSON object per line. A resumed run cuts it back to its checkpoint."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -142,7 +142,7 @@ class Metrics:
                 file.write((json.dumps(values) + "\n").encode())
 
     def rewind(self, phase: str, step: int) -> None:
-        """Drop the lines of `phase` past `step`, and a last line torn by a kill: they will be written again."""
+        """Drop the lines of `phase` after `step`, and a torn last line. The resumed run writes them again."""
         if not self.path.exists():
             return
         kept = []

@@ -1,4 +1,4 @@
-"""Tensors that lie in files, mapped into memory: what grows with a set is on the disk, and its pages can be dropped."""
+"""Tensors in memory-mapped files. They can exceed memory, because the system can drop their pages."""
 
 import itertools
 import os
@@ -18,13 +18,13 @@ Room = Callable[[Sequence[int], torch.dtype], Tensor]  # makes a tensor of a sha
 
 
 def in_memory(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-    """The room that everybody has."""
+    """A tensor in ordinary memory."""
     return torch.empty(tuple(shape), dtype=dtype)
 
 
 @contextmanager
 def room(folder: Path) -> Iterator[Room]:
-    """Room in files of a folder of its own, which is gone in the end, and so is what a killed run left in it."""
+    """Tensors in files of a temporary folder. The folder is deleted at the end, and so are folders of killed runs."""
     numbers = itertools.count()
 
     def make(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
@@ -38,10 +38,10 @@ def room(folder: Path) -> Iterator[Room]:
 
 
 def tensor(path: Path, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> Tensor:
-    """A file's content as a tensor that can be written to; a file of another size is made anew, its values undefined.
+    """A file as a writable tensor. A file of another size is created again, with undefined values.
 
     Raises:
-        UserError: when the disk has no room for it.
+        UserError: if the disk has no room for it.
     """
     kind = torch.empty(0, dtype=dtype).numpy().dtype
     if not holds(path, shape, dtype):
@@ -54,12 +54,12 @@ def tensor(path: Path, shape: Sequence[int], dtype: torch.dtype = torch.float32)
 
 
 def holds(path: Path, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> bool:
-    """Whether there is a file of this size."""
+    """Whether the file exists with the size of such a tensor."""
     return path.exists() and path.stat().st_size == prod(shape) * dtype.itemsize
 
 
 def _reserve(descriptor: int, size: int) -> None:
-    """Take the room now: a disk that is full later would kill whoever writes to the mapping."""
+    """Allocate the disk space now. A disk that is full later would kill the process that writes to the mapping."""
     if hasattr(os, "posix_fallocate"):
         os.posix_fallocate(descriptor, 0, size)
     else:

@@ -1,4 +1,4 @@
-"""`--set KEY=VALUE`: read, applied to nested keys, and recorded."""
+"""`--set KEY=VALUE`: read from text, applied to nested keys, and recorded."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,22 +10,22 @@ from ddhub.base.errors import UserError
 from ddhub.base.plugins import public_name
 from ddhub.base.strict_yaml import parse_yaml
 
-Overrides = Sequence[str] | Mapping[str, Any]  # `["ipc=5"]` or `{"ipc": 5}`; dots lead to inner keys
+Overrides = Sequence[str] | Mapping[str, Any]  # `["ipc=5"]` or `{"ipc": 5}`; dots separate nested keys
 
 
 @dataclass(frozen=True)
 class Setting:
     """One `KEY=VALUE`."""
 
-    text: str  # as it was typed
+    text: str  # as typed
     key: str  # as `method.iterations`
     value: str  # YAML
 
     def parsed(self) -> Any:
-        """The value.
+        """The value read as YAML.
 
         Raises:
-            UserError: for what is no YAML.
+            UserError: if it is not YAML.
         """
         return parse_yaml(self.value, f"--set {self.text}")
 
@@ -34,10 +34,10 @@ def setting(text: str, example: str = "method.iterations=10") -> Setting:
     """Read one `KEY=VALUE`.
 
     Args:
-        example: what the error shows.
+        example: the example in the error message.
 
     Raises:
-        UserError: for a text without `=` or without a key.
+        UserError: without `=` or without a key.
     """
     key, equals, value = text.partition("=")
     if not equals or not key.strip().rpartition(".")[2]:
@@ -46,13 +46,13 @@ def setting(text: str, example: str = "method.iterations=10") -> Setting:
 
 
 def override(data: dict[str, Any], overrides: Sequence[str]) -> None:
-    """Apply `a.b=value` strings to nested keys in place.
+    """Apply `a.b=value` strings to nested keys, in place.
 
-    A changed `method.name` starts from that method's defaults. What a recipe says for its card and expects holds for
-    its own source and method, so another source or method drops it unless it is set too.
+    A changed `method.name` starts from that method's defaults. `publish` and `expected` of a recipe hold only for its
+    own source and method. Another source or method drops them, unless they are set too.
 
     Raises:
-        UserError: for a string without `=`, or a path through something that has no keys.
+        UserError: for a string without `=`, or a path through a value without keys.
     """
     settings = [setting(text) for text in overrides]
     for each in settings:
@@ -72,13 +72,13 @@ def override(data: dict[str, Any], overrides: Sequence[str]) -> None:
     if changed & {"source", "source.dataset", "method", "method.name"}:
         data["expected"] = {}
         if "publish" in data and not any(key.split(".")[0] == "publish" for key in changed):
-            # The licence is the source's; the pretty name speaks of source and method.
+            # The licence belongs to the source. The pretty name mentions source and method.
             kept = {} if changed & {"source", "source.dataset"} else {"license": (data["publish"] or {}).get("license")}
             data["publish"] = kept
 
 
 def public_override(text: str) -> str:
-    """An override as an artifact records it: a local folder is nobody else's business, that a copy was read is."""
+    """An override as an artifact records it. A local folder is private, so `(a local copy)` replaces it."""
     each = setting(text)
     if each.key == "source.path":
         return "source.path=(a local copy)"
@@ -98,7 +98,7 @@ def public_override(text: str) -> str:
 
 
 def texts(overrides: Overrides) -> list[str]:
-    """Changes as `KEY=VALUE` strings; those of a mapping have their values as YAML."""
+    """Overrides as `KEY=VALUE` strings. The values of a mapping become YAML."""
     if not isinstance(overrides, Mapping):
         return list(overrides)
     return [f"{key}={_yaml(value)}" for key, value in overrides.items()]

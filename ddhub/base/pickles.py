@@ -1,8 +1,8 @@
-"""Pickles of strangers, walked before they are loaded: their steps are played through on stand-ins.
+"""Pickles of strangers, simulated before they are loaded: each step runs on stand-ins.
 
-Nothing is built here. What a pickle asks for is held against a list of names, and the storages that it claims are told.
-torch's own reader of weights alone would call whatever its list names, `torch.Tensor(10**9)` for one, and give memory
-that was never written.
+No object of the pickle is created. Names in the pickle must be on a list, and the claimed storages are reported.
+torch's own `weights_only` loader calls every function on its list. `torch.Tensor(10**9)` alone would allocate memory
+without bound.
 """
 
 import io
@@ -24,11 +24,11 @@ STORAGES = {f"torch.{kind}Storage": length for kind, length in ITEM_BYTES.items(
 SCALARS = tuple(f"numpy.{core}.multiarray.scalar" for core in ("core", "_core"))
 DTYPE = re.compile(r"[<>=|]?(\?|b1|[iu][1248]|f[248])")
 PLAIN = (str, bytes, int, float, bool, type(None))
-KEYS = 2**63  # numbers beyond it could all have one hash
+KEYS = 2**63  # larger integers can be made to share one hash
 
 
 class Refused(Exception):
-    """What a pickle asks for and is not data; its text names it."""
+    """A pickle asks for something that is not data. The text names it."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class _Name:
 
 @dataclass(frozen=True)
 class Storage:
-    """The numbers of one or more tensors, as a pickle claims them."""
+    """The values of one or more tensors, as a pickle claims them."""
 
     key: str
     count: int
@@ -48,30 +48,30 @@ class Storage:
 
 
 class _Thing:
-    """A stand-in for what would be built: `kind` is tensor, dict, ordered, dtype or mark."""
+    """A stand-in for an object. `kind` is tensor, dict, ordered, dtype or mark."""
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
 
 
 class Walked(NamedTuple):
-    """What a pickle would build: its stand-in, and the storages that it names, by key."""
+    """The result of a pickle: its stand-in object, and its storages by key."""
 
     value: Any
     storages: dict[str, Storage]
 
 
 def walk(content: io.BytesIO) -> Walked:
-    """Play one pickle through, and stop behind it.
+    """Simulate one pickle, and stop after it.
 
     Raises:
-        Refused: for what is not data.
+        Refused: if the pickle asks for something that is not data.
     """
     return _Walk().through(content)
 
 
 class _Walk:
-    """The machine that a pickle is a program for, of the steps that torch's reader of weights knows."""
+    """The pickle machine, with the steps that torch's `weights_only` loader knows."""
 
     def __init__(self) -> None:
         self.stack: list[Any] = []
@@ -79,7 +79,7 @@ class _Walk:
         self.storages: dict[str, Storage] = {}
 
     def through(self, content: io.BytesIO) -> Walked:
-        """Play all steps; how many there may be is bounded, because each can make something."""
+        """Simulate all steps. Their number is limited, because each can create an object."""
         for number, (code, argument, _) in enumerate(pickletools.genops(content)):
             if number > limits.PICKLE_STEPS:
                 raise Refused(f"its pickle has more than {limits.PICKLE_STEPS} steps")
@@ -96,7 +96,7 @@ class _Walk:
         self.stack.append(value)
 
     def name(self, argument: str) -> None:
-        """Name a function or class: one of those on the list."""
+        """Push a function or class, which must be on the list."""
         name = ".".join(argument.split(" ", 1))
         if name not in NAMES:
             raise Refused(f"asks for '{name}', which is not data")
@@ -112,7 +112,7 @@ class _Walk:
         self.push(make(arguments))
 
     def persistent(self, _: Any) -> None:
-        """Name a storage: ("storage", its type, key, device, how many numbers), and None in old files."""
+        """Push a storage: ("storage", its type, key, device, number of values), and None in old files."""
         told = self.stack.pop()
         if (
             not isinstance(told, tuple)
@@ -131,7 +131,7 @@ class _Walk:
         self.push(storage)
 
     def build(self, _: Any) -> None:
-        """Give a thing its state: a dtype its byte order, an ordered dict its versions of modules."""
+        """Set the state of an object: a dtype's byte order, or an ordered dict's module versions."""
         state, thing = self.stack.pop(), self.stack[-1]
         kind = thing.kind if isinstance(thing, _Thing) else None
         order = (
@@ -144,7 +144,7 @@ class _Walk:
         raise Refused("changes what it made in a way that is not data's")
 
     def since_mark(self) -> list[Any]:
-        """Take what was pushed since the last mark, and the mark."""
+        """Pop everything since the last mark, and the mark."""
         at = len(self.stack) - 1
         while self.stack[at] is not MARK:
             at -= 1
@@ -155,13 +155,13 @@ class _Walk:
         return found
 
     def append(self, items: Sequence[Any]) -> None:
-        """Add to the list on the stack."""
+        """Extend the list on the stack."""
         if not isinstance(self.stack[-1], list):
             raise Refused("adds to something that is no list")
         self.stack[-1].extend(items)
 
     def put(self, items: Sequence[Any]) -> None:
-        """Set keys of the dict on the stack; items are keys and values in turn."""
+        """Set keys of the dict on the stack. Keys and values alternate in `items`."""
         if not isinstance(self.stack[-1], _Dict):
             raise Refused("sets keys of something that is no dict")
         for key in items[::2]:
@@ -170,7 +170,7 @@ class _Walk:
 
 
 class _Dict(_Thing):
-    """A stand-in for a dict, plain or ordered, that knows its keys."""
+    """A stand-in for a plain or ordered dict that remembers its keys."""
 
     def __init__(self, kind: str = "dict") -> None:
         super().__init__(kind)
@@ -178,7 +178,7 @@ class _Dict(_Thing):
 
 
 def _check_key(key: Any) -> None:
-    """Refuse keys other than texts and numbers: the hash of a tuple of tuples can take for ever."""
+    """Refuse keys other than texts and numbers. Hashing a tuple of tuples can take forever."""
     if type(key) not in PLAIN or (type(key) is int and not -KEYS <= key < KEYS):
         raise Refused("has a dict with keys that are neither texts nor numbers")
 
@@ -194,7 +194,7 @@ def _tensor(arguments: tuple[Any, ...]) -> _Thing:
         raise Refused("makes a tensor as torch does not")
     lengths, strides = shape
     last = offset + sum((length - 1) * stride for length, stride in zip(lengths, strides, strict=True))
-    if 0 not in lengths and last >= storage.count:  # torch would make the storage larger, of memory as it lies
+    if 0 not in lengths and last >= storage.count:  # torch would enlarge the storage with uninitialised memory
         raise Refused(f"has a tensor that reaches beyond the {storage.count} numbers that are there")
     if arguments[5:] and not ((isinstance(arguments[5], _Dict) and not arguments[5].keys) or arguments[5] is None):
         raise Refused("has a tensor with hooks")

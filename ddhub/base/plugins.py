@@ -1,8 +1,8 @@
-"""Plug-ins by name: ddhub's own, those of installed packages, and files of the user's own.
+"""Plug-ins by name: ddhub's own, those of installed packages, and files of the user.
 
-Every kind has a contract that is checked when a plug-in is loaded: ddhub/distillation/method.py,
-ddhub/interop/layout.py, and `Build` of ddhub/training/architectures.py.
-Files run only where a user names them: no command takes a file's name out of an artifact and loads it.
+Each kind has a contract that is checked on loading: ddhub/distillation/method.py, ddhub/interop/layout.py, and `Build`
+of ddhub/training/architectures.py. A file runs only if the user names it. No command loads a file that an artifact
+names.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ from ddhub.base.schema import did_you_mean
 
 @dataclass(frozen=True)
 class Code:
-    """Whose code a plug-in is, where it is not ddhub's own."""
+    """The origin of a plug-in that is not ddhub's own."""
 
     name: str  # a package with its version, as `ddhub-example 0.1.0`, or a file, as `./mine.py`
     sha256: str | None = None  # of the file
@@ -40,7 +40,7 @@ class Code:
 
 @dataclass(frozen=True)
 class FoundPlugin:
-    """A plug-in, and whose code it is."""
+    """A plug-in and its origin."""
 
     plugin: Any
     code: Code | None = None  # None: ddhub's own
@@ -48,15 +48,15 @@ class FoundPlugin:
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of plug-in, and where its plug-ins are found."""
+    """One kind of plug-in, and the places where its plug-ins are found."""
 
-    noun: str  # what messages call one
-    group: str  # of entry points; each names the plug-in itself, as `package.module:METHOD`
-    constant: str = ""  # what a file calls its plug-in; empty: this kind has no files
-    folder: str = ""  # the package whose files are ddhub's own
+    noun: str  # the word for it in messages
+    group: str  # the entry-point group; an entry point names the plug-in object, as `package.module:METHOD`
+    constant: str = ""  # the name of the plug-in object in a file; empty if this kind has no files
+    folder: str = ""  # the package of ddhub's own plug-ins
 
     def names(self) -> list[str]:
-        """The names of all plug-ins that are no files of the user's, sorted."""
+        """The sorted names of all plug-ins, without the user's files."""
         return sorted({*self._own(), *self.installed()})
 
     def installed(self) -> dict[str, list[metadata.EntryPoint]]:
@@ -64,18 +64,18 @@ class Kind:
         return _installed(self.group, tuple(sys.path))
 
     def packages(self) -> dict[str, str]:
-        """By the names of plug-ins of installed packages, which package it is, with its version."""
+        """The package and version of each installed plug-in, by the plug-in's name."""
         return {name: " and ".join(sorted(map(_owner, entries))) for name, entries in self.installed().items()}
 
     def find(self, name: str, sha256: str | None = None) -> FoundPlugin:
-        """Import one plug-in; whoever asks checks it against its contract.
+        """Import one plug-in. The caller checks its contract.
 
         Args:
-            name: of ddhub's own files first, then of an installed package's; written as a path, a file's.
-            sha256: what the file has to have.
+                name: a name of ddhub's own files, then of an installed package, or the path of a file.
+                sha256: the hash that the file must have.
 
         Raises:
-            UserError: for a name that nobody has, and for code that cannot be imported.
+                UserError: for an unknown name, and for code that cannot be imported.
         """
         if self.constant and is_path(name):
             return self._file(name, sha256)
@@ -120,11 +120,11 @@ class Kind:
 
 METHODS = Kind("method", "ddhub.methods", "METHOD", "ddhub.distillation.methods")
 LAYOUTS = Kind("layout", "ddhub.layouts", "LAYOUT", "ddhub.interop.layouts")
-ARCHITECTURES = Kind("architecture", "ddhub.architectures")  # ddhub's own are a table, ddhub/training/architectures.py
+ARCHITECTURES = Kind("architecture", "ddhub.architectures")  # ddhub's own stand in ddhub/training/architectures.py
 
 
 def later(module: str, name: str) -> Callable[..., Any]:
-    """A function of a module that is imported when it is called, so that settings are read without torch."""
+    """A function whose module is imported on its first call. Settings can thus be read without torch."""
 
     def call(*given: Any, **named: Any) -> Any:
         return getattr(importlib.import_module(module), name)(*given, **named)
@@ -133,19 +133,19 @@ def later(module: str, name: str) -> Callable[..., Any]:
 
 
 def public_name(name: str) -> str:
-    """A plug-in's name as artifacts record it: of a file the name alone, because folders are nobody else's business."""
+    """The name of a plug-in in artifacts. A file's folder is private and left out."""
     return f"./{Path(name).name}" if is_path(name) else name
 
 
 def takes(function: Any, *arguments: str) -> str | None:
-    """What is wrong with a function that has to take these positional arguments, or None."""
+    """Check that a function takes these positional arguments. Return the fault, or None."""
     wanted = f"({', '.join(arguments)})"
     if not callable(function):
         return f"is no function of {wanted}, but {type(function).__name__}"
     try:
         signature = inspect.signature(function)
         signature.bind(*arguments)
-    except ValueError:  # compiled code does not tell
+    except ValueError:  # compiled code has no signature
         return None
     except TypeError:
         return f"takes {signature}, and is called with {wanted}"
@@ -153,7 +153,7 @@ def takes(function: Any, *arguments: str) -> str | None:
 
 
 def refuse(noun: str, name: str, code: Code | None, faults: list[str]) -> None:
-    """Refuse a plug-in that breaks its contract.
+    """Refuse a plug-in that breaks its contract, if there are faults.
 
     Raises:
         UserError: with one line per fault.
@@ -165,10 +165,10 @@ def refuse(noun: str, name: str, code: Code | None, faults: list[str]) -> None:
 
 @contextlib.contextmanager
 def blaming(code: Code | None) -> Iterator[None]:
-    """Let a fault in somebody else's code end in a sentence that names the code, after the lines that led there.
+    """Turn a fault in a plug-in's code into a UserError that names the code, with its traceback.
 
     Raises:
-        UserError: in place of what the code raised; faults of ddhub's own code pass.
+        UserError: for exceptions of the plug-in's code. Faults of ddhub's own code pass through.
     """
     try:
         yield
@@ -183,7 +183,7 @@ def blaming(code: Code | None) -> Iterator[None]:
 
 @functools.lru_cache(maxsize=8)
 def _installed(group: str, path: tuple[str, ...]) -> dict[str, list[metadata.EntryPoint]]:
-    """Entry points by name; looked for again when `path`, which is sys.path, changes."""
+    """Entry points by name. They are read again when `path` (sys.path) changes."""
     found: dict[str, list[metadata.EntryPoint]] = {}
     for entry in metadata.entry_points(group=group):
         found.setdefault(entry.name, []).append(entry)
@@ -198,11 +198,11 @@ _FILES: dict[tuple[Path, str], ModuleType] = {}
 
 
 def _executed(path: Path, content: bytes, sha256: str) -> ModuleType:
-    """The module of a file whose content was read and hashed: what runs is what was hashed."""
+    """Run the content of a file as a module. The content was hashed before, so the hash is that of the running code."""
     if (path, sha256) not in _FILES:
         module = ModuleType(f"ddhub_plugin_{sha256[:16]}")
         module.__file__ = str(path)
-        sys.modules[module.__name__] = module  # models and dataclasses look their annotations up there
+        sys.modules[module.__name__] = module  # models and dataclasses look up their annotations there
         exec(compile(content, str(path), "exec"), module.__dict__)
         _FILES[path, sha256] = module
     return _FILES[path, sha256]
@@ -221,6 +221,6 @@ def _import_faults(where: str, next: str | None = None) -> Iterator[None]:
 def _described(fault: BaseException) -> str:
     """An exception in one line, with the line of code that raised it."""
     frames = traceback.extract_tb(fault.__traceback__)
-    # A SyntaxError says its own line.
+    # A SyntaxError names its own line.
     where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
     return f"{type(fault).__name__}: {one_line(fault)}{'' if isinstance(fault, SyntaxError) else where}"

@@ -1,22 +1,22 @@
-"""What people are shown: never a token, nor a character that moves the cursor or that UTF-8 cannot hold."""
+"""Cleaning of text for people: no tokens, no control characters, nothing that UTF-8 cannot hold."""
 
 import os
 import re
 import sys
 import unicodedata
 
-# Tokens of the Hub by their form, and whatever follows the word that announces one in a header.
+# Tokens of the Hub by their form, and the word after the one that announces a token in a header.
 TOKEN = re.compile(r"\bhf_[a-z0-9]{16,}|(?<=\bBearer )[^\s'\",]+", re.ASCII | re.IGNORECASE)
-# Addresses that are keys themselves: signed ones of a storage server, and those with a name and password in them.
+# Addresses that contain secrets: signed addresses of a storage server, and those with name and password.
 SIGNED = re.compile(
     r"(https?://[^\s?'\"<>]+\?)[^\s'\"<>]*(?:signature|credential|token|policy|sig=|key)[^\s'\"<>]*", re.IGNORECASE
 )
 LOGIN = re.compile(r"(https?://)[^\s/@'\"<>]+@", re.IGNORECASE)
-CONTROL = ("Cc", "Cs")  # control characters, and halves of characters that no encoding has
+CONTROL = ("Cc", "Cs")  # control characters, and lone surrogates
 
 
 def shown(text: str) -> str:
-    """A text as it is printed: tokens and signatures are `***`, and odd characters are spelled out."""
+    """A text as it is printed. Tokens and signatures become `***`, and odd characters are escaped."""
     for token in _tokens():
         text = text.replace(token, "***")
     text = LOGIN.sub(r"\1***@", SIGNED.sub(r"\1***", TOKEN.sub("***", text)))
@@ -24,20 +24,20 @@ def shown(text: str) -> str:
 
 
 def one_line(fault: BaseException, most: int = 300) -> str:
-    """An exception's words on one line, at most so many characters; without tokens before anything is cut off."""
+    """An exception's message on one line, cut to `most` characters. Tokens are removed before the cut."""
     return " ".join(shown(str(fault)).split())[:most] or type(fault).__name__
 
 
 def is_text(name: str) -> bool:
-    """Whether a stranger's name is text of one line, which every file and terminal can hold."""
+    """Whether a stranger's name is one line of text that every file and terminal can hold."""
     return not any(unicodedata.category(letter) in CONTROL for letter in name)
 
 
 def _tokens() -> list[str]:
-    """The tokens that this process may know: of the environment, and the one that the Hub's client has stored."""
+    """The tokens of the environment and of the Hub's client."""
     found = [os.environ.get(name) for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")]
     client = sys.modules.get("huggingface_hub")
     if client is not None:
         found.append(client.get_token())
-    # Shorter ones are no tokens, and would make holes in every text.
+    # Shorter strings are no tokens and occur in ordinary text.
     return [token.strip() for token in found if token and len(token.strip()) >= 8]

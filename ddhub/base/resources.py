@@ -1,4 +1,4 @@
-"""What a command may use of a machine, as asked for: `--device`, `--threads`, `--workers` and the like."""
+"""The machine resources that a command may use, as requested: `--device`, `--threads`, `--workers` and others."""
 
 from dataclasses import dataclass
 from typing import Literal, TypedDict
@@ -7,33 +7,33 @@ from ddhub.base.errors import UserError
 from ddhub.base.units import memory_bytes
 
 Precision = Literal["float32", "bfloat16"]
-AskedPrecision = Literal["float32", "bfloat16", "auto"]  # auto: bfloat16 where it is measured to be faster
+AskedPrecision = Literal["float32", "bfloat16", "auto"]  # auto: bfloat16 if it is measured to be faster
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What was asked for; None leaves a choice to ddhub."""
+    """The requested resources. None leaves the choice to ddhub."""
 
     device: str | None = None  #: a torch device, such as `cpu` or `cuda`
-    threads: int | None = None  #: CPU threads, of one worker where there are several
+    threads: int | None = None  #: CPU threads, of each worker if there are several
     compile: bool | None = None  #: whether torch.compile is used
     precision: AskedPrecision | None = None  #: of the forward pass in training
-    together: int | None = None  #: seeds that one program trains
-    deterministic: bool | None = None  #: the same bits from a card at every run
+    together: int | None = None  #: seeds that are trained together as one program
+    deterministic: bool | None = None  #: whether a GPU gives the same bits at every run
     workers: int | None = None  #: processes on this machine
-    shard: str | None = None  #: the I-th part of N as `I/N`, counted from 0
+    shard: str | None = None  #: part I of N as `I/N`, counted from 0
     ray: str | None = None  #: the address of a Ray cluster; `local` starts one here
-    memory: str | None = None  #: what an evaluation's batches may take, such as `4GB`; a recipe has a budget of its own
+    memory: str | None = None  #: memory for an evaluation's batches, such as `4GB`; a recipe has its own budget
 
     def __post_init__(self) -> None:
-        _ = self.budget  # before work, not in the middle of it
+        _ = self.budget  # a malformed amount is found before work begins
 
     @property
     def budget(self) -> int | None:
-        """`memory` in bytes.
+        """The memory in bytes.
 
         Raises:
-            UserError: for what is no amount.
+            UserError: if it is no amount of memory.
         """
         try:
             return None if self.memory is None else memory_bytes(self.memory)

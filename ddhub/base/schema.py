@@ -1,4 +1,4 @@
-"""Strict models of YAML and JSON files: every fault at once, each with its key path and a guess at what was meant."""
+"""Strict models of YAML and JSON files. All faults are reported at once, with key path and suggestion."""
 
 import difflib
 from functools import cache
@@ -9,18 +9,18 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ddhub.base import keys, limits
 
 Model = TypeVar("Model", bound=BaseModel)
-LONGEST, MOST = 100, 5000  # characters of a word, and choices, that a guess is made for
-SHOWN = 20  # faults of one file that are listed
+LONGEST, MOST = 100, 5000  # limits of a suggestion: characters of the word, number of choices
+SHOWN = 20  # faults listed for one file
 Count = Annotated[int, Field(gt=0, le=limits.COUNT)]
 CountOrZero = Annotated[int, Field(ge=0, le=limits.COUNT)]
 Networks = Annotated[int, Field(gt=0, le=limits.NETWORKS)]
-Batch = Annotated[int, Field(gt=1, le=limits.COUNT)]  # of training steps: batch norm needs two images
+Batch = Annotated[int, Field(gt=1, le=limits.COUNT)]  # of a training step; batch norm needs two images
 Rate = Annotated[float, Field(gt=0, le=limits.FACTOR)]
 Temperature = Annotated[float, Field(ge=1 / limits.FACTOR, le=limits.FACTOR)]
 Weight = Annotated[float, Field(ge=0, le=limits.FACTOR)]
 BOUNDS = ("greater_than", "greater_than_equal", "less_than", "less_than_equal", "finite_number", "literal_error")
 OF_UNIONS = ("literal_error", "int_type", "float_type", "string_type", "list_type", "none_required")
-WORDS = {  # where pydantic's own are a programmer's
+WORDS = {  # plain words for pydantic's faults
     "dict_type": "expected keys and values",
     "model_type": "expected keys and values",
     "model_attributes_type": "expected keys and values",
@@ -39,15 +39,15 @@ class Strict(BaseModel):
 
 
 def did_you_mean(word: str, choices: list[str]) -> str:
-    """`; did you mean 'x'?` where a choice is near, otherwise the choices, unless they are too many to read."""
+    """`; did you mean 'x'?` if a choice is near; otherwise the list of choices, unless it is too long."""
     if near := nearest(word, choices):
         return f"; did you mean {' or '.join(map(repr, near))}?"
     return f"; choose from: {', '.join(sorted(choices))}" if 0 < len(choices) <= 40 else ""
 
 
 def nearest(word: str, choices: list[str]) -> list[str]:
-    """The choices that a misspelt or cut word may mean."""
-    # Comparing is quadratic in length, and words can be a stranger's.
+    """The choices that a misspelt or truncated word may mean."""
+    # Comparing takes quadratic time, and a stranger may have chosen the word.
     alike = [choice for choice in choices if len(choice) <= LONGEST]
     if len(word) > LONGEST or len(alike) > MOST:
         return []
@@ -56,14 +56,14 @@ def nearest(word: str, choices: list[str]) -> list[str]:
 
 
 def check(model: type[Model], data: Any, prefix: str = "") -> tuple[Model | None, list[str]]:
-    """Validate `data`: the model and no faults, or None and one line per fault, each opening with its key path."""
+    """Validate `data`. Return the model and no faults, or None and a line per fault that opens with its key path."""
     if not isinstance(data, dict):
         where = prefix.rstrip(".") or "the whole file"
         return None, [f"{where}: expected keys and values, got {_short(data)}"]
     try:
         return model.model_validate(data), []
     except ValidationError as error:
-        whats: dict[str, dict[str, None]] = {}  # by place: what a union refuses is one line
+        whats: dict[str, dict[str, None]] = {}  # faults by position; the branches of a union share one line
         for problem in error.errors(include_url=False)[:1000]:
             where, what = _fault(model, problem, prefix)
             whats.setdefault(where, {})[what] = None
@@ -72,19 +72,19 @@ def check(model: type[Model], data: Any, prefix: str = "") -> tuple[Model | None
 
 
 def _fault(model: type[BaseModel], problem: Any, prefix: str) -> tuple[str, str]:
-    """One pydantic problem: `key.path`, and what is wrong and was given."""
+    """One pydantic fault as its key path and a description."""
     spot = keys.at(_schema(model), problem["loc"])
     where = prefix + ".".join(str(part)[:LONGEST] or "''" for part in spot.path)
     if problem["type"] == "extra_forbidden":
         return where, f"unknown key{did_you_mean(str(spot.path[-1]), spot.beside)}"
-    if problem["type"] == "value_error":  # a check of ours, which names its keys itself
+    if problem["type"] == "value_error":  # a check of ddhub, whose message names the keys
         return where, str(problem["ctx"]["error"])
     if problem["type"] == "missing":
         return where, "missing"
     if problem["input"] is None:
         return where, "missing a value"
     message = WORDS.get(problem["type"], f"{problem['msg'][0].lower()}{problem['msg'][1:]}")
-    of_union = problem["type"] in OF_UNIONS and " or " in spot.values  # what a union refuses is said once
+    of_union = problem["type"] in OF_UNIONS and " or " in spot.values  # the branches of a union share one message
     if spot.values and (problem["type"] in BOUNDS or of_union):
         message = f"expected {spot.values}"
     return where, f"{message}, got {_short(problem['input'])}"

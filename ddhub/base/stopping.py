@@ -1,7 +1,7 @@
-"""How Ctrl-C, SIGTERM and SIGHUP end a command: after the step that is running, with everything saved.
+"""How Ctrl-C, SIGTERM and SIGHUP end a command: after the current step, with everything saved.
 
-A loop closes a `Gate` for every step. The first signal then waits for the end of the step, PATIENCE seconds at most. A
-second signal does not wait. Outside of steps a signal ends the command at once.
+A loop closes a `Gate` for each step. The first signal waits for the end of the step, at most PATIENCE seconds. A second
+signal does not wait. Outside of steps a signal ends the command at once.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ _kept: list[str] = []  # where the same command goes on, the newest last
 
 
 def asked() -> bool:
-    """Whether a signal has come, and the command is ending."""
+    """Whether a signal has come and the command is ending."""
     return _asked.is_set()
 
 
@@ -36,7 +36,7 @@ def last_words() -> str:
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal asked this process to end."""
+    """A signal asked this process to stop."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -44,13 +44,13 @@ class Stopped(KeyboardInterrupt):
 
 
 def exit_code(fault: KeyboardInterrupt) -> int:
-    """The shell's exit code of a command that a signal ended: 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP."""
+    """The shell's exit code after a signal: 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP."""
     return 128 + getattr(fault, "number", signal.SIGINT)
 
 
 @contextlib.contextmanager
 def heeded() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end the block as Ctrl-C does; a signal that is ignored, as by nohup, stays ignored."""
+    """Let SIGTERM and SIGHUP end the block as Ctrl-C does. A signal that is ignored, as under nohup, stays ignored."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -68,9 +68,9 @@ def heeded() -> Iterator[None]:
 
 
 class Gate:
-    """Keeps the first signal back while a step runs; in a program without `heeded`, Ctrl-C alone.
+    """Holds the first signal back while a step runs. Without `heeded` it holds back Ctrl-C alone.
 
-    Only the main thread gets signals, so a gate in another thread keeps nothing back.
+    Only the main thread gets signals, so a gate in another thread does nothing.
     """
 
     _current: "Gate | None" = None
@@ -94,25 +94,25 @@ class Gate:
     def __exit__(self, *fault: object) -> None:
         if not self._active:
             return
-        self.open()  # so that nothing that was kept back comes after the loop
+        self.open()  # a held-back signal must not come after the loop
         Gate._current = self._outer
         if self._restore:
             with contextlib.suppress(ValueError):  # an abandoned loop may be closed by another thread
                 signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def close(self, seconds: float) -> None:
-        """A step begins, which takes about so many seconds; no signal waits for one beyond PATIENCE."""
+        """Begin a step of about so many seconds. No signal waits longer than PATIENCE."""
         self._closed = self._active and seconds <= PATIENCE
 
     def open(self) -> int | None:
-        """A step has ended; the signal that waited for that."""
+        """End a step, and return the signal that waited for it."""
         self._closed = False
         if self._timer is not None:
             self._timer.cancel()
         return self._number
 
     def holds(self, number: int) -> bool:
-        """Whether a signal waits; if so, it comes again when the step takes too long."""
+        """Hold a signal back, if possible. It is sent again when the step takes too long."""
         if not self._closed or self._number is not None:
             return False
         self._number = number

@@ -1,4 +1,4 @@
-"""JSON as strangers write it: of bounded size and depth, no key twice, no NaN, and texts that UTF-8 can hold."""
+"""Strict JSON for files of strangers: limited size and depth, no duplicate key, no NaN, only valid text."""
 
 import contextlib
 import json
@@ -11,11 +11,11 @@ from typing import Any, NoReturn
 from ddhub.base import files, limits
 from ddhub.base.errors import UserError
 
-SMALL = 10**6  # bytes of a note in a cache, or beside rows
+SMALL = 10**6  # bytes of a small file in a cache or beside rows
 
 
 def read(path: Path, most: int = limits.JSON_BYTES, values: int = limits.JSON_VALUES) -> Any:
-    """The content of a JSON file of at most so many bytes and values.
+    """The content of a JSON file of at most `most` bytes and `values` values.
 
     Raises:
         UserError: naming the file and what is wrong with it.
@@ -29,7 +29,7 @@ def read(path: Path, most: int = limits.JSON_BYTES, values: int = limits.JSON_VA
 
 
 def known(path: Path, most: int = SMALL) -> dict[str, Any]:
-    """The keys and values of a small JSON file; none where it is missing, damaged, or something else."""
+    """The keys and values of a small JSON file; empty if it is missing, damaged, or no object."""
     with contextlib.suppress(UserError):
         found = read(path, most)
         return found if isinstance(found, dict) else {}
@@ -37,12 +37,12 @@ def known(path: Path, most: int = SMALL) -> dict[str, Any]:
 
 
 def lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The objects of a file of JSON lines; a line that a kill has torn, or that is damaged, is left out."""
+    """The objects of a JSON lines file. Torn and damaged lines are skipped."""
     return (found for found in every_line(path) if found is not None)
 
 
 def every_line(path: Path) -> Iterator[dict[str, Any] | None]:
-    """The same, with None for each line that is left out; nothing of a file that cannot be read."""
+    """As `lines`, with None for each skipped line. An unreadable file gives nothing."""
     content = b""
     with contextlib.suppress(OSError, UserError), files.regular(path) as file:
         content = file.read()
@@ -57,7 +57,7 @@ def parse(content: bytes | str, where: str, most: int = limits.JSON_BYTES, value
     """The content of a JSON document.
 
     Raises:
-        UserError: opening with `where`.
+        UserError: a message that opens with `where`.
     """
     if len(content) > most:
         raise UserError(f"{where}: not readable as JSON: more than {most} bytes")
@@ -99,7 +99,7 @@ def _int(text: str) -> int:
 
 
 def _check_texts(found: Any) -> None:
-    """Refuse what lies too deep for whoever walks it, and halves of characters, which no file can hold."""
+    """Refuse content that is nested too deep, and lone surrogates, which no file can hold."""
     level = [found]
     for _ in range(limits.DEPTH):
         texts = [text for each in level if isinstance(each, dict) for text in each]

@@ -1,4 +1,4 @@
-"""YAML as recipes are written: no key twice, no aliases or tags, and numbers such as 3e-4 read as what they are."""
+"""Strict YAML for recipes: no duplicate keys, no aliases or tags, and `3e-4` is a number."""
 
 import re
 from pathlib import Path
@@ -11,7 +11,7 @@ from ddhub.base.errors import UserError
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML with duplicate keys, aliases and tags refused, and `3e-4` read as the number it is."""
+    """A loader that refuses duplicate keys, aliases and tags, and reads `3e-4` as a number."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         event = self.peek_event()
@@ -23,7 +23,7 @@ class _Loader(yaml.SafeLoader):
 
     def construct_scalar(self, node: Any) -> Any:
         value = super().construct_scalar(node)
-        value.encode()  # half of a character, as "\ud800" names one, could not be written anywhere
+        value.encode()  # fails for a lone surrogate such as "\ud800", which no file can hold
         return value
 
     def construct_yaml_int(self, node: Any) -> int:
@@ -45,7 +45,7 @@ class _Loader(yaml.SafeLoader):
 
 
 class _Dumper(yaml.SafeDumper):
-    """YAML that quotes the texts which `_Loader` would read as numbers, and spells repeated values out."""
+    """A dumper that quotes texts which `_Loader` would read as numbers, and writes no aliases."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -61,7 +61,7 @@ for _yaml in (_Loader, _Dumper):
 
 
 def to_yaml(content: dict[str, Any]) -> str:
-    """Plain values as YAML that `parse_yaml` reads back as they are."""
+    """Write plain values as YAML that `parse_yaml` reads back unchanged."""
     return str(yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True))
 
 
@@ -83,7 +83,7 @@ def parse_yaml(text: str, where: str, next: str | None = None) -> Any:
 
 
 def _said(fault: Exception) -> str:
-    """What the parser has to say, less its name for the text."""
+    """The parser's message without its name for the text."""
     return redact.one_line(fault).replace('in "<unicode string>", ', "")
 
 
@@ -93,7 +93,7 @@ def _depth(found: Any) -> int:
 
 
 def read(path: Path, next: str | None = None) -> Any:
-    """The content of a YAML file, read as strictly.
+    """Read a YAML file strictly.
 
     Raises:
         UserError: naming the file and what is wrong with it.

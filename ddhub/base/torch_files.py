@@ -1,6 +1,6 @@
-"""Torch files of strangers, looked at before they are loaded: their pickles are walked, their tensors added up.
+"""Torch files of strangers, checked before they are loaded: pickles are simulated and tensor sizes added up.
 
-What they claim is held against their own bytes and the limit; nothing of that size is made before.
+The claimed sizes are compared with the file's own size and the limit, before any such memory is allocated.
 """
 
 import functools
@@ -18,14 +18,14 @@ from ddhub.base.units import size
 
 
 def check(path: Path, limit: int, advice: str = "ask its author for a file of tensors alone") -> None:
-    """Refuse a torch file of more than `limit` bytes, or one that asks for more than tensors, numbers, texts and lists.
+    """Refuse a torch file of more than `limit` bytes, or one with more than tensors, numbers, texts and lists.
 
     Args:
-        advice: the next command where it does.
+        advice: the next command for the error.
 
     Raises:
-        UserError: with what it asks for.
-        Exception: whatever a broken file leads readers to.
+        UserError: naming the forbidden content or the size.
+        Exception: any exception of the readers for a broken file.
     """
     try:
         stat = path.stat()
@@ -39,16 +39,16 @@ def check(path: Path, limit: int, advice: str = "ask its author for a file of te
         )
 
 
-@functools.lru_cache(maxsize=16)  # every layout looks at a file
+@functools.lru_cache(maxsize=16)  # every layout checks the same file
 def _claimed(path: Path, length: int, changed: int) -> int:
-    """Bytes of all storages of a file, as it was when it had this length and time."""
+    """The bytes of all storages of a file with this length and time."""
     with files.regular(path) as file:
         packed = file.read(4) == b"PK\x03\x04"
     return _packed(path) if packed else _plain(path)
 
 
 def _packed(path: Path) -> int:
-    """Bytes of all storages in a zip archive, as torch writes them, by the reader that torch will use."""
+    """The bytes of all storages in a zip archive, as torch writes it, by torch's own reader."""
     with zipfile.ZipFile(path) as archive:
         names = archive.namelist()
     if len(set(names)) < len(names):
@@ -64,12 +64,12 @@ def _packed(path: Path) -> int:
 
 
 def _plain(path: Path) -> int:
-    """The same of a file of before torch 1.6: five pickles, then the numbers."""
+    """The bytes of all storages in a file from before torch 1.6: five pickles, then the values."""
     if tarfile.is_tarfile(path):
         raise pickles.Refused("is a tar archive, as torch wrote before 2017")
     with files.regular(path) as file:
         content = io.BytesIO(file.read(limits.PICKLE_BYTES))
-    for _ in range(3):  # a magic number, a version, sizes of the machine's numbers
+    for _ in range(3):  # magic number, version, sizes of the machine's integers
         if pickles.walk(content).storages:
             raise pickles.Refused("holds tensors where none belong")
     storages = pickles.walk(content).storages

@@ -1,11 +1,11 @@
-"""Amounts of memory and time, read and written as people do."""
+"""Amounts of memory and time, read and written in human units."""
 
 import re
 from collections.abc import Sequence
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people say them: `42s`, `5m20s`, `3h05m`, `12d07h`."""
+    """Seconds as text: `42s`, `5m20s`, `3h05m`, `12d07h`."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole}s"
@@ -17,7 +17,7 @@ def duration(seconds: float) -> str:
 
 
 def size(count: float) -> str:
-    """Bytes as people say them: `1.3 MB`."""
+    """Bytes as text: `1.3 MB`."""
     for unit in ("B", "kB", "MB", "GB"):
         if count < 1000 or unit == "GB":
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
@@ -26,13 +26,13 @@ def size(count: float) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """A number with its noun, in the plural where it is not one: `1 image`, `2,000 images`, `3 classes`."""
+    """A number with its noun in singular or plural: `1 image`, `2,000 images`, `3 classes`."""
     plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
     return f"{number:,} {noun if number == 1 else plural}"
 
 
 def listed(names: Sequence[str], most: int) -> str:
-    """Names for a sentence, and how many more there are: `a, b, c and 4 more`."""
+    """Names as a list for a sentence, cut to `most`: `a, b, c and 4 more`."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return f"{', '.join(names[:most])}{more}"
 
@@ -42,7 +42,7 @@ MEMORY_UNITS |= {unit: 1024 ** (k + 1) for k, unit in enumerate(("KIB", "MIB", "
 
 
 def memory_bytes(text: str) -> int:
-    """`6.5GB`, `500 MB` or `2GiB` in bytes.
+    """Parse `6.5GB`, `500 MB` or `2GiB` into bytes.
 
     Raises:
         ValueError: for anything else.

@@ -1,4 +1,4 @@
-"""Versions and device that results depend on, told without importing torch."""
+"""Versions and device that results depend on, read without importing torch."""
 
 import importlib.metadata
 import os
@@ -10,7 +10,7 @@ DRIVER = Path("/proc/driver/nvidia/gpus")  # a folder per GPU, where NVIDIA's dr
 
 
 def described() -> str:
-    """Python, the libraries and the device, a line each."""
+    """Python, libraries and device, one line each."""
     installed = [f"{name} {importlib.metadata.version(name)}" for name in LIBRARIES]
     gpus = len(list(DRIVER.iterdir())) if DRIVER.is_dir() else 0
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

@@ -227,7 +227,7 @@ def verify(set_: str, as_json: bool) -> None:
 @command(epilog="Example:  ddhub card distilled/digits_ipc1")
 @click.argument("folder", type=click.Path())
 def card(folder: str) -> None:
-    """Write card, report and pictures of the set in FOLDER anew."""
+    """Write card, report and pictures of the set in FOLDER again."""
     from ddhub import api
 
     api.card(folder)

@@ -1,1 +1,1 @@
-"""Real images: where they come from, how they are read, which classes they have. It may import base."""
+"""Real images: their sources, decoding, preprocessing and classes. It may import base."""

@@ -1,8 +1,8 @@
-"""What is known of data sets by name: their ids, spellings, licences, gates and shapes."""
+"""Known datasets by name: ids, spellings, licences, gates and shapes."""
 
 from dataclasses import dataclass
 
-# Datasets by the ids they go under.
+# Datasets by their ids.
 IDS = {
     "uoft-cs/cifar10": "cifar10",
     "cifar10": "cifar10",
@@ -18,7 +18,7 @@ IDS = {
     "ufldl-stanford/svhn": "svhn",
     "svhn": "svhn",
 }
-# How peers spell them in file names.
+# Spellings that other tools use in file names.
 SPELLINGS = {
     "cifar10": "CIFAR10",
     "cifar100": "CIFAR100",
@@ -31,12 +31,12 @@ SPELLINGS = {
 
 
 def dataset(name: str) -> str | None:
-    """The table's key of a dataset, or None where it has none."""
+    """The catalogue's key of a dataset; None if it has none."""
     return IDS.get(name)
 
 
 def spelling(name: str) -> str:
-    """A dataset's name as peers write it in file names, harmless whatever it was."""
+    """A dataset's name as other tools write it in file names. Odd characters are replaced."""
     known = IDS.get(name)
     return SPELLINGS[known] if known else "".join(c for c in name if c.isalnum() or c in "-_") or "dataset"
 
@@ -44,7 +44,7 @@ def spelling(name: str) -> str:
 GATED = {
     "ILSVRC/imagenet-1k": "accept the terms at https://huggingface.co/datasets/ILSVRC/imagenet-1k, then: hf auth login"
 }
-# The licence that a source states, in the Hub's words; a card inherits it where the recipe names none.
+# Licences of sources, in the Hub's words. A card takes it if the recipe names none.
 LICENSES = {
     "uoft-cs/cifar10": "unknown",  # neither the Hub nor the authors' page names one
     "uoft-cs/cifar100": "unknown",
@@ -56,20 +56,20 @@ LICENSES = {
 
 @dataclass(frozen=True)
 class Shape:
-    """Real images, as far as work depends on them."""
+    """Number and size of real images, from which costs follow."""
 
-    images: int  # of the train split, the held-out ones too
+    images: int  # images of the train split, with the held-out ones
     classes: int
     channels: int
     side: int
 
     @property
     def values(self) -> int:
-        """Values of one image."""
+        """The number of values in one image."""
         return self.channels * self.side**2
 
 
-# Train splits by the names of ddhub/interop/conventions.py; ImageNet's images have no one side.
+# Train splits by the names of ddhub/interop/conventions.py. ImageNet's images differ in size.
 SHAPES = {
     "digits": Shape(1438, 10, 1, 8),
     "mnist": Shape(60_000, 10, 1, 28),

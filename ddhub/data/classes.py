@@ -1,4 +1,4 @@
-"""Which class of one data set is which of another: by name, by WordNet id."""
+"""Matching of classes between datasets, by name or WordNet id."""
 
 import functools
 import re
@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 
 
 def match(theirs: Sequence[str], ours: Sequence[str], *, some: bool = False) -> list[int] | None:
-    """For each of their classes the number of ours that it is: by name, by WordNet id, or by the name of that id.
+    """For each of their classes, the number of our class with the same name or WordNet id.
 
-    None where a class has no counterpart or two, so that the order cannot be known.
+    None if a class has no counterpart or two. The order is then unknown.
 
     Args:
-        some: they may be fewer than ours.
+        some: whether they may lack some of our classes.
     """
     if len(theirs) != len(ours) and not (some and len(theirs) < len(ours)):
         return None
@@ -31,18 +31,18 @@ def _matched(theirs: Sequence[str], ours: Sequence[str], key: Callable[[str], st
 
 
 def _wnid(name: str) -> str:
-    """The WordNet id that a name is or holds, as `n01440764_tench`; empty where it holds none."""
+    """The WordNet id in a name such as `n01440764_tench`; empty if it has none."""
     found = re.findall(r"(?<![a-z0-9])n\d{8}(?!\d)", name)
     return found[0] if len(found) == 1 else ""
 
 
 def _plain(name: str) -> str:
-    """A name without case, and with one space for whatever separates its words."""
+    """A name in lower case, with single spaces between its words."""
     return " ".join(re.split(r"[\s_-]+", name.casefold().strip()))
 
 
 def _described(name: str) -> str:
-    """The plain name, a WordNet id replaced by its words: timm ships the list."""
+    """The plain name, with a WordNet id replaced by its words. timm ships the list."""
     wnid = _wnid(name)
     return _plain(_wordnet().get(wnid, name) if wnid else name)
 
@@ -56,5 +56,5 @@ def _wordnet() -> dict[str, str]:
 
 
 def wnids(classes: Sequence[str]) -> list[str] | None:
-    """The class names where they are WordNet ids, as `n01440764`, otherwise None."""
+    """The class names if they all are WordNet ids, such as `n01440764`; otherwise None."""
     return list(classes) if all(len(c) == 9 and c[0] == "n" and c[1:].isdigit() for c in classes) else None

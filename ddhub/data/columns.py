@@ -1,4 +1,4 @@
-"""Which columns of a dataset are images and labels, and which classes the labels are of."""
+"""Finding the columns of images and labels in a dataset, and the classes of the labels."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,12 +12,12 @@ from ddhub.base.schema import did_you_mean
 from ddhub.data import decode
 from ddhub.data.spec import SourceSpec
 
-USUAL = ("label", "labels", "class_id", "class", "fine_label")  # what a label column without class names is called
-UNLABELLED = -1  # a number that stands for no label
+USUAL = ("label", "labels", "class_id", "class", "fine_label")  # usual names of a label column without class names
+UNLABELLED = -1  # the number for a missing label
 
 
 def find(spec: SourceSpec, dataset: Any) -> tuple[Any, dict[str, str]]:
-    """The dataset with its images typed as such, and the image and label columns: those given, or the only ones."""
+    """Find the image and label columns, or check the given ones. Return the dataset with its images typed as images."""
     import datasets
 
     features = dataset.features
@@ -54,7 +54,7 @@ def find(spec: SourceSpec, dataset: Any) -> tuple[Any, dict[str, str]]:
 
 
 def _holds_images(kind: Any) -> bool:
-    """Whether a column's type is an image, or a list of images."""
+    """Whether a column's type is an image or a list of images."""
     import datasets
 
     return isinstance(kind, datasets.Image) or (
@@ -63,7 +63,7 @@ def _holds_images(kind: Any) -> bool:
 
 
 def _holds_files(dataset: Any, name: str) -> bool:
-    """Whether a column without a type of datasets' holds encoded images: bytes, alone or beside a path."""
+    """Whether a column without a type of `datasets` holds encoded images: bytes, alone or with a path."""
     import datasets
 
     kind = dataset.features[name]
@@ -77,18 +77,18 @@ def _holds_files(dataset: Any, name: str) -> bool:
 
 @dataclass(frozen=True)
 class Labels:
-    """The labels of n rows, all that have one."""
+    """The labels of the n labelled rows."""
 
     numbers: np.ndarray  # int64 (n,)
-    names: tuple[str, ...]  # of the classes, in the order of their numbers
-    rows: np.ndarray  # (n,) row numbers of the dataset, ascending
+    names: tuple[str, ...]  # class names, in the order of their numbers
+    rows: np.ndarray  # (n,) row numbers in the dataset, ascending
 
 
 def labels(dataset: Any, spec: SourceSpec) -> Labels:
-    """The labels of all rows that have one.
+    """Read the labels of all labelled rows.
 
     Raises:
-        UserError: where none has, and for what are no classes.
+        UserError: if no row is labelled, or if values are no classes.
     """
     import datasets
 
@@ -102,7 +102,7 @@ def labels(dataset: Any, spec: SourceSpec) -> Labels:
     if not known:
         raise UserError(f"source: {spec.dataset}: column '{spec.label}' holds neither classes nor numbers nor words")
     column = [_value(value) for value in column]
-    signs = set(column) <= {-1, 1} and 1 in column and not hasattr(kind, "names")  # two classes called by their sign
+    signs = set(column) <= {-1, 1} and 1 in column and not hasattr(kind, "names")  # two classes named by their sign
     missing = [value is None or (value == UNLABELLED and not signs) for value in column]
     rows = np.flatnonzero(~np.asarray(missing, dtype=bool))
     if not len(rows):
@@ -114,7 +114,7 @@ def labels(dataset: Any, spec: SourceSpec) -> Labels:
     given = [column[row] for row in rows]
     if hasattr(kind, "names"):
         numbers, names = np.asarray(given, dtype=np.int64), tuple(kind.names)
-    else:  # plain integers or strings: the classes are the values seen, in order
+    else:  # plain integers or strings: the sorted values are the classes
         places = {value: place for place, value in enumerate(sorted(set(given)))}
         numbers, names = np.asarray([places[value] for value in given], dtype=np.int64), tuple(map(str, places))
     _check_classes(spec, numbers, names)
@@ -122,19 +122,19 @@ def labels(dataset: Any, spec: SourceSpec) -> Labels:
 
 
 def _whole(value: float) -> bool:
-    """Whether a fraction stands for a class: tables write whole numbers so where a label is missing."""
+    """Whether a float is a whole number. Tables store integers as floats if a label is missing."""
     return value != value or value.is_integer()
 
 
 def _value(value: Any) -> Any:
-    """A label as it is compared; None where it says that there is none."""
+    """A label in comparable form; None if it is missing."""
     if isinstance(value, float):
         return None if value != value else int(value)
     return None if isinstance(value, str) and not value.strip() else value
 
 
 def _check_classes(spec: SourceSpec, numbers: np.ndarray, names: tuple[str, ...]) -> None:
-    """Refuse labels without a name, more classes than anybody has, and names that are no text."""
+    """Refuse labels without a name, too many classes, and names that are no text."""
     where = f"source: {spec.dataset}: column '{spec.label}'"
     if not 0 < len(names) <= limits.CLASSES:
         raise UserError(f"{where} has {len(names)} classes; 1 to {limits.CLASSES} are read")

@@ -1,7 +1,7 @@
-"""What a folder of pictures holds, by the names of its files and a few headers: faults are found before any library.
+"""The content of a folder of pictures, by file names and some headers. Faults are found before any library loads.
 
-`datasets` names a class by the folder that its pictures lie in, takes no class where pictures lie at different depths,
-and leaves out without a word what it does not know. So a folder is looked at here first.
+`datasets` names a class by the folder of its pictures. It finds no classes if pictures lie at different depths, and it
+silently skips unknown files. This module checks a folder first.
 """
 
 import os
@@ -16,7 +16,7 @@ from ddhub.base.units import counted, listed
 from ddhub.data.splits import NAMES
 from ddhub.data.unpacking import DOCUMENTS, OF_OTHERS
 
-# Suffixes of what `datasets` takes for pictures; those that ddhub cannot decode are refused by name.
+# Suffixes that `datasets` takes for pictures. Those that ddhub cannot decode are refused by name.
 NAMED = """
 apng blp bmp bufr bw cur dcx dds dib emf eps fit fits flc fli ftc ftu gbr gif grib icb icns ico iim im
 j2c j2k jfif jp2 jpc jpe jpeg jpf jpg jpx mpeg mpg msp pbm pcd pcx pgm png pnm ppm ps psd pxr ras rgb
@@ -24,37 +24,37 @@ rgba sgi tga tif tiff vda vst webp wmf xbm xpm
 """
 PICTURES = frozenset(f".{name}" for name in NAMED.split())
 TABLES = (".csv", ".tsv", ".xlsx", ".json", ".jsonl")
-ELSEWHERE = (".parquet", ".arrow", ".zip", ".tar", ".gz", ".tgz", ".lmdb", ".npz", ".h5")  # where data lie instead
-LEFT_BEHIND = ("thumbs.db", "desktop.ini")  # by other programs, without a dot
+ELSEWHERE = (".parquet", ".arrow", ".zip", ".tar", ".gz", ".tgz", ".lmdb", ".npz", ".h5")  # other kinds of data
+LEFT_BEHIND = ("thumbs.db", "desktop.ini")  # files of other programs, without a dot
 SPLIT = re.compile(rf"(?<![a-z0-9])({'|'.join(sorted(NAMES))})(?![a-z0-9])")
 TABLE = "metadata.csv, with columns file_name and label"
-LOOKED = 256  # pictures whose headers are read
+LOOKED = 256  # number of pictures whose headers are read
 SHOWN = 5  # names in a sentence
 
 
 @dataclass(frozen=True)
 class Contents:
-    """A folder of pictures; all paths are relative to it."""
+    """The content of a folder of pictures. All paths are relative to it."""
 
     folder: Path
     pictures: tuple[Path, ...]
-    unread: tuple[Path, ...]  # files that nothing reads, without documents
-    empty: tuple[Path, ...]  # folders without a file in them or below
-    links: tuple[Path, ...]  # to other folders; `datasets` follows none
+    unread: tuple[Path, ...]  # files that nothing reads, except documents
+    empty: tuple[Path, ...]  # folders without any file below them
+    links: tuple[Path, ...]  # links to folders, which `datasets` does not follow
 
     @property
     def classes(self) -> list[str]:
-        """The folders that pictures lie in, by name."""
+        """The names of the folders with pictures."""
         return sorted({path.parent.name for path in self.pictures})
 
     @property
     def divided(self) -> bool:
-        """Whether names speak of splits: `datasets` then reads what lies in these alone."""
+        """Whether folders are named as splits. `datasets` then reads only these."""
         return any(SPLIT.search(str(path).lower()) for path in self.pictures)
 
 
 def contents(folder: Path) -> Contents | None:
-    """What a folder holds; None where `datasets` reads it otherwise than by its folders: tables, archives, a header."""
+    """The content of a folder; None if `datasets` does not read it by its folders: tables, archives, a header."""
     pictures, unread, empty, links = [], [], [], []
     for place, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith(OF_OTHERS))
@@ -79,7 +79,7 @@ def contents(folder: Path) -> Contents | None:
 
 
 def _has_header(folder: Path) -> bool:
-    """Whether a README says which files are data."""
+    """Whether a README names the data files."""
     try:
         with (folder / "README.md").open("rb") as file:
             return file.read(3) == b"---"
@@ -88,11 +88,11 @@ def _has_header(folder: Path) -> bool:
 
 
 def check(held: Contents, place: str, skip_damaged: bool) -> None:
-    """Refuse a folder that no set can be made of, as far as names and headers tell.
+    """Refuse a folder that cannot become a set, by its names and headers.
 
     Args:
-        place: the folder, as the user named it.
-        skip_damaged: whether pictures that cannot be opened are left out.
+        place: the folder as the user named it.
+        skip_damaged: whether damaged pictures are left out.
 
     Raises:
         UserError: saying how the folder should look.
@@ -115,7 +115,7 @@ def check(held: Contents, place: str, skip_damaged: bool) -> None:
 
 
 def _check_places(held: Contents, place: str) -> None:
-    """Refuse pictures of fewer than two classes, and at different depths."""
+    """Refuse pictures of fewer than two classes, or at different depths."""
     depths = Counter(len(path.parts) for path in held.pictures)
     usual = depths.most_common(1)[0][0]
     if len(held.classes) < 2:
@@ -136,7 +136,7 @@ def _check_places(held: Contents, place: str) -> None:
 
 
 def _check_headers(held: Contents, place: str) -> None:
-    """Refuse pictures that cannot be opened; of a large folder some are looked at, all over it."""
+    """Refuse pictures that cannot be opened. In a large folder a sample is opened."""
     from ddhub.data import decode
 
     step = max(1, len(held.pictures) // LOOKED)
@@ -152,7 +152,7 @@ def _check_headers(held: Contents, place: str) -> None:
 
 
 def notes(held: Contents) -> list[str]:
-    """What a folder holds that no set is made of, a line each."""
+    """One line for each thing in a folder that no set uses."""
     told = []
     if held.empty:
         told.append(f"empty folders, which are no classes: {listed(sorted(map(str, held.empty)), SHOWN)}")
@@ -173,7 +173,7 @@ def notes(held: Contents) -> list[str]:
 
 
 def _above(pictures: Sequence[Path]) -> list[str]:
-    """Folders above those of the pictures, where one name lies in several of them and they are no splits."""
+    """Parent folders of class folders, if a class name occurs in several of them and they are no splits."""
     places = {path.parent for path in pictures}
     above = {path.parent.name for path in places if path.parent.name and not SPLIT.search(path.parent.name.lower())}
     repeated = len({path.name for path in places}) < len(places)

@@ -1,7 +1,7 @@
-"""What a stranger's dataset makes `datasets` read: its header is looked at before, the list of its files after.
+"""Checks of a stranger's dataset: its header before `datasets` reads it, its list of files after.
 
-The YAML of a README (and of `.huggingface.yaml`) can name any file or address as data. Folders that the user names as
-a source are the user's own; folders of strangers and all Hub repos go through here.
+The YAML of a README (and of `.huggingface.yaml`) can declare any file or address as data. Folders of the user are
+trusted. Strangers' folders and all Hub repos are checked here.
 """
 
 import re
@@ -16,17 +16,17 @@ from ddhub.base.errors import UserError
 from ddhub.base.redact import one_line
 from ddhub.data import splits
 
-# What reads images and labels. Others follow what their files say to other files (hdf5, lance, iceberg), or unpickle.
+# Builders that read images and labels. Others follow references to other files (hdf5, lance, iceberg), or unpickle.
 BUILDERS = ("arrow", "cache", "csv", "imagefolder", "json", "parquet", "text", "webdataset")
-NODES = 10**6  # of a header's YAML, its aliases spelt out
+NODES = 10**6  # values of a header's YAML, with aliases expanded
 INSIDE = "a dataset names files inside of itself alone"
 
 
 def builder(where: str, config: str | None, revision: str | None) -> Any:
-    """The `datasets.DatasetBuilder` of a stranger's folder or Hub repo: its files are known, and none was read.
+    """The `datasets.DatasetBuilder` of a stranger's folder or Hub repo. It knows the files and has read none.
 
     Raises:
-        UserError: for a dataset that names files outside of itself, or is read by what could.
+        UserError: if the dataset names files outside of itself, or needs an unsafe builder.
     """
     import datasets
 
@@ -42,14 +42,14 @@ def builder(where: str, config: str | None, revision: str | None) -> Any:
 
 
 def check(where: str, revision: str | None, theirs: bool = True) -> None:
-    """Refuse a dataset whose header names data outside of it, or more classes than a set has.
+    """Refuse a dataset whose header names outside data, or too many classes.
 
     Args:
         where: a folder, or the id of a Hub repo.
-        theirs: whether it is a stranger's; a user's own header may name any data.
+        theirs: whether a stranger wrote the dataset. The user's own header may name any data.
 
     Raises:
-        UserError: with the entry.
+        UserError: naming the entry.
     """
     from datasets import config
 
@@ -68,7 +68,7 @@ def check(where: str, revision: str | None, theirs: bool = True) -> None:
 
 
 def _file(where: str, name: str, revision: str | None) -> Path | None:
-    """A file of a folder, or of a Hub repo, where there is one."""
+    """A file of a folder or Hub repo; None if it is missing."""
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import EntryNotFoundError
 
@@ -77,9 +77,9 @@ def _file(where: str, name: str, revision: str | None) -> Path | None:
     known = try_to_load_from_cache(where, name, repo_type="dataset", revision=revision)
     cached = Path(known) if isinstance(known, str) else None
     if known is not None and hub_client.COMMIT.fullmatch(revision or ""):
-        return cached  # what a commit holds does not change
+        return cached  # the content of a commit never changes
     try:
-        # Once: for a file the client asks again for half a minute.
+        # One request: the client would retry a file for half a minute.
         hub_client.describe(where, revision, timeout=hub_client.PATIENCE)
         return Path(hub_client.client().hf_hub_download(where, name, repo_type="dataset", revision=revision))
     except EntryNotFoundError:
@@ -91,7 +91,7 @@ def _file(where: str, name: str, revision: str | None) -> Path | None:
 
 
 def _read(path: Path, where: str, card: bool) -> Any:
-    """The YAML of a file, or of the header of a card, as `datasets` reads it."""
+    """The YAML of a file, or of a card's header, as `datasets` reads it."""
     from huggingface_hub.repocard import REGEX_YAML_BLOCK
 
     try:
@@ -109,7 +109,7 @@ def _read(path: Path, where: str, card: bool) -> Any:
 
 
 def _nodes(found: Any, known: dict[int, int], depth: int) -> int:
-    """How many values there are, those that several places share counted at each."""
+    """The number of values, with shared values counted at each place."""
     if not isinstance(found, dict | list):
         return 1
     if depth > limits.DEPTH:
@@ -121,7 +121,7 @@ def _nodes(found: Any, known: dict[int, int], depth: int) -> int:
 
 
 def _largest_key(found: Any) -> int:
-    """The largest whole number that is a key: `datasets` counts up to that of a class's name."""
+    """The largest integer key. `datasets` counts up to the largest key of class names."""
     if isinstance(found, dict):
         numbers = (int(str(key)) for key in found if re.fullmatch("[0-9]{1,30}", str(key)))
         return max([0, *numbers, *map(_largest_key, found.values())])
@@ -129,7 +129,7 @@ def _largest_key(found: Any) -> int:
 
 
 def _patterns(header: Any) -> Iterator[tuple[str, str]]:
-    """Every text below a key `data_files` or `data_dir`, with the key."""
+    """Each text below a key `data_files` or `data_dir`, with the key."""
     if isinstance(header, dict):
         for key, value in header.items():
             if key in ("data_files", "data_dir"):
@@ -154,7 +154,7 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def _check_file(name: str, where: str, repo_id: str | None) -> None:
-    """Refuse a data file that is not the dataset's own, links followed."""
+    """Refuse a data file that lies outside of the dataset, also through links."""
     if Path(where).is_dir():
         inside = "://" not in name and "::" not in name and not files.leads_out(Path(where), Path(name))
     else:

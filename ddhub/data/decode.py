@@ -1,7 +1,7 @@
-"""The one reader of pictures: encoded images, strangers' among them, to 8-bit arrays that show what a viewer shows.
+"""The only decoder of pictures: from encoded images, also strangers', to 8-bit arrays as a viewer shows them.
 
-docs/pictures.md states the rules for turned photos, more than 8 bits, alpha and palettes. Sources and folders of other
-tools' sets come through here, and the card's script states the same rules in its own lines.
+docs/pictures.md states the rules for rotated photos, more than 8 bits, alpha and palettes. Sources and folders of
+other tools' sets are decoded here. The card's script repeats the rules in its own lines.
 """
 
 import contextlib
@@ -18,25 +18,25 @@ from ddhub.base import files, limits
 from ddhub.base.errors import UserError
 from ddhub.base.redact import one_line
 
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # an EPS, for one, is a program
-GREY = ("1", "L", "LA", "La", "I", "F")  # and the modes of 16-bit grey, which begin with I;16
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # others can be unsafe: an EPS is a program
+GREY = ("1", "L", "LA", "La", "I", "F")  # also the modes of 16-bit grey, which begin with I;16
 SKIP = "mend or remove it, or leave such pictures out: --set source.skip_damaged=true"
-ORIENTATION = 0x0112  # the EXIF tag; 5 to 8 lie on their side
-AT_ONCE = 2**26  # pixels that are decoded at once, by all threads together: about half a gigabyte
-EPS = 1e-6  # share of a range that float32 rounds away
-STRIP = 2**20  # pixels of more than 8 bits that are scaled at once
+ORIENTATION = 0x0112  # the EXIF tag; values 5 to 8 are rotated by a quarter
+AT_ONCE = 2**26  # pixels that all threads together decode at once: about half a gigabyte
+EPS = 1e-6  # share of a range that is lost to float32 rounding
+STRIP = 2**20  # pixels with more than 8 bits that are scaled at once
 
 
 @dataclass(frozen=True)
 class Rules:
-    """What files do not say of their pictures."""
+    """Settings for pictures whose files leave a choice."""
 
-    range: tuple[float, float] | None = None  # the values of black and white, where they have more than 8 bits
-    background: str = "white"  # what shows through transparent places: a name or #rrggbb
-    option: str = "--set 'source.range=[{:g},{:g}]'"  # how the user tells the range
+    range: tuple[float, float] | None = None  # the values of black and white, for more than 8 bits
+    background: str = "white"  # the colour behind transparent places: a name or #rrggbb
+    option: str = "--set 'source.range=[{:g},{:g}]'"  # the option that sets the range
 
     def advice(self, low: float, high: float) -> str:
-        """What to type where a range has to be told."""
+        """The option to type, with a suggested range."""
         return f"{self.option.format(low, high)}, if these are black and white"
 
     @property
@@ -44,7 +44,7 @@ class Rules:
         """The background as opaque RGBA.
 
         Raises:
-            UserError: where it is no colour.
+            UserError: if it is no colour.
         """
         from PIL import ImageColor
 
@@ -57,14 +57,14 @@ class Rules:
 
 
 class _Turnstile:
-    """Lets pictures be decoded side by side while they have few pixels together; a larger one goes alone."""
+    """Lets several small pictures be decoded at once. A large one is decoded alone."""
 
     def __init__(self, most: int) -> None:
         self.most, self.inside, self.change = most, 0, threading.Condition()
 
     @contextlib.contextmanager
     def passing(self, pixels: int) -> Iterator[None]:
-        """Wait for room, hold it while the body runs."""
+        """Wait for room, and hold it while the body runs."""
         taken = min(pixels, self.most)
         with self.change:
             self.change.wait_for(lambda: self.inside + taken <= self.most)
@@ -81,24 +81,24 @@ _turnstile = _Turnstile(AT_ONCE)
 
 
 def picture(content: bytes | str | Path, where: str, use: Callable[[Any], Any]) -> Any:
-    """Open one encoded image, given as bytes or by its path, and use it; its header is looked at before it is decoded.
+    """Open an encoded image, given as bytes or path, and use it. Its header is checked before decoding.
 
     Raises:
-        UserError: opening with `where`, for what is no image or claims too many pixels.
+        UserError: opening with `where`, for content that is no image or has too many pixels.
     """
     with _opened(content, where) as image, _turnstile.passing(image.width * image.height):
         return use(image)
 
 
 def header(content: bytes | str | Path, where: str, use: Callable[[Any], Any]) -> Any:
-    """Open one encoded image and use what its header says; no pixel of it is decoded."""
+    """Open an encoded image and use its header. No pixel is decoded."""
     with _opened(content, where) as image:
         return use(image)
 
 
 @contextlib.contextmanager
 def _opened(content: bytes | str | Path, where: str) -> Iterator[Any]:
-    """An image of a format that is read; whatever is wrong with the file is said in one sentence."""
+    """An opened image of a supported format. Any fault becomes one sentence."""
     from PIL import Image, UnidentifiedImageError
 
     try:
@@ -113,19 +113,19 @@ def _opened(content: bytes | str | Path, where: str) -> Iterator[Any]:
         raise
     except UnidentifiedImageError as fault:
         raise Damaged(f"{where}: cannot be decoded (none of {', '.join(FORMATS)})") from fault
-    except Exception as fault:  # PIL raises whatever a broken file leads it to
+    except Exception as fault:  # PIL raises anything for a broken file
         raise Damaged(f"{where}: cannot be decoded ({one_line(fault, 200)})") from fault
 
 
 def _check_scans(content: bytes | str | Path, where: str) -> None:
-    """Refuse a JPEG of many scans: a few bytes of each have the whole picture decoded once more."""
+    """Refuse a JPEG with many scans. Each scan decodes the whole picture again."""
     scans = (content if isinstance(content, bytes) else Path(content).read_bytes()).count(b"\xff\xda")
     if scans > limits.SCANS:
         raise UserError(f"{where}: has {scans} scans, more than the {limits.SCANS} that are decoded; refused")
 
 
 def _check_header(image: Any, where: str) -> None:
-    """Refuse what would take too much to decode; everything that can be counted beforehand is counted here."""
+    """Refuse an image that costs too much to decode, by the sizes in its header."""
     if image.width * image.height > limits.PIXELS:
         raise UserError(f"{where}: claims {image.width}x{image.height} pixels; refused")
 
@@ -135,17 +135,17 @@ class Damaged(UserError):
 
 
 def is_picture(content: bytes | Path) -> bool:
-    """Whether a file's content is that of an image, whatever its name."""
+    """Whether a file's content is an image, whatever its name."""
     try:
         return bool(header(content, "", lambda image: True))
     except Damaged:
         return False
     except UserError:
-        return True  # too large a one
+        return True  # a picture that is too large
 
 
 def is_grey(image: Any) -> bool:
-    """Whether a picture has no colours: by its mode, or because its palette has none. Nothing is decoded."""
+    """Whether a picture has no colours, by its mode or palette. Nothing is decoded."""
     if image.mode in ("P", "PA") and image.palette is not None:
         colours = np.frombuffer(bytes(image.getpalette("RGB") or b""), np.uint8).reshape(-1, 3)
         return bool((colours == colours[:, :1]).all())
@@ -153,41 +153,41 @@ def is_grey(image: Any) -> bool:
 
 
 def is_wide(image: Any) -> bool:
-    """Whether a picture's values have more than 8 bits once it is decoded."""
+    """Whether a decoded picture has values of more than 8 bits."""
     return image.mode in ("I", "F") or image.mode.startswith("I;16")
 
 
 def is_wide_colour(image: Any) -> bool:
-    """Whether a picture is stored with 16 bits a channel, of which Pillow gives the upper 8."""
+    """Whether a picture has 16 bits per channel, of which Pillow reads the upper 8."""
     return not is_wide(image) and ";16" in _stored(image)
 
 
 def is_transparent(image: Any) -> bool:
-    """Whether some of a picture may let its background show: alpha, or a transparent colour."""
+    """Whether a picture can be transparent: by alpha, or by a transparent colour."""
     return bool(image.has_transparency_data)
 
 
 def _stored(image: Any) -> str:
-    """Pillow's name of how pixels lie in the file, as `RGB;16B`; empty after decoding."""
+    """Pillow's name for the pixel layout in the file, such as `RGB;16B`; empty after decoding."""
     arguments = image.tile[0].args if getattr(image, "tile", None) else ""
     return arguments if isinstance(arguments, str) else str(next(iter(arguments or ("",))))
 
 
 def upright_size(image: Any) -> tuple[int, int]:
-    """Width and height as a viewer shows them; nothing is decoded for it."""
-    if image.format == "TIFF":  # which Pillow turns itself
+    """Width and height as a viewer shows them. Nothing is decoded."""
+    if image.format == "TIFF":  # Pillow rotates these itself
         return image.width, image.height
-    # Pillow would decode a PNG to look for a tag behind its pixels; one that is decoded already is asked for it.
+    # Pillow decodes a PNG to find a tag behind its pixels. Only a decoded one is asked.
     told = image.format != "PNG" or "exif" in image.info or not image.tile
     turned = told and image.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8)
     return (image.height, image.width) if turned else (image.width, image.height)
 
 
 def plain(image: Any, rules: Rules, where: str, grey: bool) -> Any:
-    """A picture as 8-bit RGB, or grey: turned upright, its range scaled, composited on the background.
+    """A picture as 8-bit RGB or grey: rotated upright, scaled from its range, composited on the background.
 
     Raises:
-        UserError: opening with `where`, where its values do not fit the range.
+        UserError: opening with `where`, if values do not fit the range.
     """
     from PIL import Image, ImageOps
 
@@ -205,7 +205,7 @@ def plain(image: Any, rules: Rules, where: str, grey: bool) -> Any:
 
 
 def _scaled(image: Any, rules: Rules, where: str) -> Any:
-    """A picture of more than 8 bits as 8-bit grey, with alpha where one of its values is transparent."""
+    """A picture of more than 8 bits as 8-bit grey, with alpha if one of its values is transparent."""
     from PIL import Image
 
     if rules.range is None:
@@ -218,7 +218,7 @@ def _scaled(image: Any, rules: Rules, where: str) -> Any:
     for top, bottom, values in strips(image):
         least, most = values.min(), values.max()
         slack = EPS * (high - low)
-        if not low - slack <= least <= most <= high + slack:  # also where one is not a number
+        if not low - slack <= least <= most <= high + slack:  # also refuses NaN
             raise UserError(
                 f"{where}: holds values from {least:g} to {most:g}, outside of {low:g} to {high:g}, its range",
                 next=rules.advice(min(low, least), max(high, most)),
@@ -231,7 +231,7 @@ def _scaled(image: Any, rules: Rules, where: str) -> Any:
 
 
 def strips(image: Any) -> Iterator[tuple[int, int, np.ndarray]]:
-    """A picture of more than 8 bits in strips: first and last row, and their values as float64."""
+    """A picture of more than 8 bits in strips: first row, end row, and values as float64."""
     rows = max(1, STRIP // max(1, image.width))
     for top in range(0, image.height, rows):
         bottom = min(image.height, top + rows)
@@ -239,10 +239,10 @@ def strips(image: Any) -> Iterator[tuple[int, int, np.ndarray]]:
 
 
 def array(image: Any, rules: Rules, where: str, grey: bool, side: int | None = None) -> np.ndarray:
-    """A picture as uint8 (C, H, W); a box filter resizes it, as in the downsampled-ImageNet release.
+    """A picture as uint8 (C, H, W). A box filter resizes it, as in the downsampled-ImageNet release.
 
     Args:
-        side: of the square that it becomes; None keeps its size.
+        side: the side of the resulting square; None keeps the size.
     """
     from PIL import Image
 

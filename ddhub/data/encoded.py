@@ -1,4 +1,4 @@
-"""The encoded images of a source, row by row: where their bytes are, and what a row is called in a message."""
+"""The encoded images of a source by row: their bytes, and their names for messages."""
 
 import os
 from collections.abc import Iterator
@@ -19,12 +19,12 @@ Content = bytes | str
 
 @dataclass(frozen=True)
 class Encoded:
-    """The images of one split as they are stored; nothing is decoded."""
+    """The stored images of one split. Nothing is decoded."""
 
-    dataset: Any  # of all columns
-    spec: SourceSpec  # with its columns found
+    dataset: Any  # with all columns
+    spec: SourceSpec  # with the columns filled in
     split: str
-    rows: np.ndarray  # row numbers that are read, ascending
+    rows: np.ndarray  # row numbers to read, ascending
 
     @classmethod
     def of(cls, dataset: Any, spec: SourceSpec, split: str) -> "Encoded":
@@ -32,7 +32,7 @@ class Encoded:
         return cls(dataset, spec, split, np.arange(len(dataset)))
 
     def only(self, rows: np.ndarray) -> "Encoded":
-        """Some of the rows."""
+        """A part of the rows."""
         return replace(self, rows=rows)
 
     def __len__(self) -> int:
@@ -48,12 +48,12 @@ class Encoded:
         return self.dataset.select_columns([column]).cast_column(column, datasets.List(bare) if listed else bare)
 
     def spread(self, count: int) -> "Encoded":
-        """At most so many rows, from all over the split."""
+        """At most so many rows, spread over the split."""
         places = np.linspace(0, len(self) - 1, min(count, len(self))).round().astype(np.int64)
         return self.only(self.rows[places])
 
     def items(self, size: int = 1) -> Iterator[tuple[int, Any]]:
-        """Row number and stored image, one after the other; `size` of them are read at a time."""
+        """Row numbers and stored images, one by one. `size` of them are read at a time."""
         for start in range(0, len(self), size):
             numbers = self.rows[start : start + size].tolist()
             together = numbers[-1] - numbers[0] + 1 == len(numbers)
@@ -64,7 +64,7 @@ class Encoded:
         """The bytes of a stored image, or the path of its file.
 
         Raises:
-            UserError: for a row without an image, or with a path that leads out of the dataset.
+            UserError: for a row without an image, or with a path out of the dataset.
         """
         if isinstance(item, list):
             if len(item) != 1:
@@ -74,7 +74,7 @@ class Encoded:
             raise Damaged(f"{self.where(row, None)}: is missing in column '{self.spec.image}'")
         if item["bytes"] is not None:
             return bytes(item["bytes"])
-        # A stranger's table can name any file of the reader's, whose picture would then be published.
+        # A stranger's table can name any private file of the reader. Its picture would then be published.
         path = os.path.normpath(str(item["path"]))
         if not any(Path(path).is_relative_to(root) for root in self._roots):
             raise UserError(f"{self.where(row, item)}: is named as {path!r}, outside of the dataset; refused")
@@ -82,7 +82,7 @@ class Encoded:
 
     @cached_property
     def _roots(self) -> list[Path]:
-        """Where image files may lie: in the source's folder, or what was fetched of its repo; archives' unpacked."""
+        """Folders that may hold image files: the source's folder, the repo's cache, unpacked archives."""
         from datasets import config
         from huggingface_hub import constants
 
@@ -91,11 +91,11 @@ class Encoded:
         local = Path(self.spec.path or self.spec.dataset).expanduser()
         roots = [unpacked, Path(config.DOWNLOADED_DATASETS_PATH), files.home() / "unpacked"]
         roots += [local if local.exists() else fetched]
-        # `datasets` names the files of a folder that is reached through a link by where the link leads.
+        # `datasets` resolves links when it names the files of a folder.
         return [Path(make(root)) for root in roots for make in (os.path.abspath, os.path.realpath)]
 
     def where(self, row: int, item: Any) -> str:
-        """A row for a message: its split, number, class and, where it has one, its file."""
+        """A row for a message: split, number, class and, if known, file."""
         item = item[0] if isinstance(item, list) and item else item
         path = item.get("path") if isinstance(item, dict) else None
         name = ""
@@ -106,7 +106,7 @@ class Encoded:
         return f"source: {self.spec.dataset}: {self.split} row {row}{name}{self._class(row)}: an image"
 
     def _class(self, row: int) -> str:
-        """The row's class for a message, where there is one."""
+        """The row's class for a message, if there is one."""
         if self.spec.label not in self.dataset.features:
             return ""
         kind, value = self.dataset.features[self.spec.label], self._labels[row][self.spec.label]

@@ -1,7 +1,7 @@
-"""The cache of decoded sources: a folder per split with images.npy, labels.npy and, last, meta.json.
+"""The cache of decoded sources: a folder per split with images.npy, labels.npy and, written last, meta.json.
 
-What is read from it is compared with its fingerprint, and decoded anew where it is damaged.
-Decoding is said while it lasts, with rate and time left; what was odd about the pictures is said once, at its end.
+Cached images are compared with their fingerprint and decoded again if damaged. Decoding reports its rate and the time
+left, and at its end anything odd about the pictures.
 """
 
 import hashlib
@@ -26,22 +26,22 @@ from ddhub.data.encoded import Encoded
 from ddhub.data.plausibility import Extremes
 from ddhub.data.spec import SourceSpec
 
-TOGETHER = 2**26  # bytes of encoded or of decoded images that are held at once
+TOGETHER = 2**26  # bytes of encoded or decoded images held at once
 SAID_EVERY = 10.0  # seconds between two lines of progress
-NAMED = 3  # damaged pictures that are named
+NAMED = 3  # number of damaged pictures that are named
 
 
 @dataclass
 class Seen:
-    """What was noticed while pictures were decoded."""
+    """Odd things that decoding has found."""
 
     extremes: Extremes = field(default_factory=Extremes)
     transparent: int = 0
     squeezed: int = 0
-    damaged: dict[int, str] = field(default_factory=dict)  # place of the row -> what is wrong with it
+    damaged: dict[int, str] = field(default_factory=dict)  # position of the row -> its fault
 
     def notes(self, spec: SourceSpec) -> list[str]:
-        """What people should know, a sentence each."""
+        """One sentence for each odd thing."""
         told = [survey.said((spec.range[0], spec.range[1]))] if spec.range else []
         if self.transparent:
             background = survey.rules_of(spec).background
@@ -63,16 +63,16 @@ class _Picture:
 
 
 def read(folder: Path, asked: SourceSpec) -> dict[str, Any] | None:
-    """What meta.json of a decoded source holds; None where it has to be decoded.
+    """The meta.json of a decoded source; None if the source must be decoded.
 
     Args:
-        asked: the spec as it was given. A cache in which every row was resized does not tell whether all had one size.
+        asked: the spec as given. It matters because a cache of resized images does not tell their first sizes.
     """
     if not (folder / "meta.json").exists():
         return None
     meta: dict[str, Any] | None = checked_files.noted(folder / "meta.json")
     if meta is None or not checked_files.hold(_arrays(folder), lambda: _whole(folder, meta), meta["stamps"]):
-        say(f"{folder}: the images cached there are damaged; decoding them anew")
+        say(f"{folder}: the images cached there are damaged; decoding them again")
         return None
     return meta if set(_unasked(asked)) <= set(meta["held"]) else None
 
@@ -82,32 +82,32 @@ def _arrays(folder: Path) -> list[Path]:
 
 
 def _whole(folder: Path, meta: dict[str, Any]) -> bool:
-    """Whether the cached arrays have the fingerprint that they were given."""
+    """Whether the cached arrays have the recorded fingerprint."""
     try:
         images, labels = (np.load(path, mmap_mode="r") for path in _arrays(folder))
         parts = np.array_split(images, len(images) // 1024 + 1)
         return fingerprint(parts, images.shape, labels, tuple(meta["classes"])) == meta["fingerprint"]
-    except (OSError, ValueError, EOFError):  # numpy's words for a file that is cut, empty or something else
+    except (OSError, ValueError, EOFError):  # numpy's faults for files that are cut, empty or no arrays
         return False
 
 
 def _unasked(asked: SourceSpec) -> list[str]:
-    """What was found out, and so has to hold of every row."""
+    """The settings that were found by a first look, which every row must fit."""
     return [key for key in ("resolution", "channels") if getattr(asked, key) is None]
 
 
 def write(
     images: Encoded, asked: SourceSpec, folder: Path, labels: np.ndarray, names: tuple[str, ...]
 ) -> dict[str, Any]:
-    """Decode every row of a source into `folder`, and return what its meta.json holds.
+    """Decode every row of a source into `folder`, and return the content of meta.json.
 
     Args:
         images: their spec has resolution, channels and range filled in.
-        asked: the spec as it was given; what was found out beside it must hold of every row.
+        asked: the spec as given. Every row must fit the settings that it leaves open.
         labels: int64, one per row.
 
     Raises:
-        UserError: for a picture that cannot be decoded or is not as those looked at before; for a blank source.
+        UserError: for a picture that is damaged or unlike the first look; for a blank source.
     """
     spec, seen = images.spec, Seen()
     assert spec.resolution and spec.channels
@@ -118,10 +118,10 @@ def write(
     with files.disk_errors(folder, f"decoding {spec.dataset}"):
         files.make_folder(folder)
         path = folder / "images.npy"
-        for name in (*_arrays(folder), folder / "meta.json"):  # others that map them go on reading what was there
+        for name in (*_arrays(folder), folder / "meta.json"):  # processes that map the old files keep them
             name.unlink(missing_ok=True)
         with path.open("wb") as file:
-            # Written as a stream: a full disk is then an error to report, where a memory map would kill the process.
+            # Written as a stream, because a full disk kills a process that writes to a memory map.
             _head(file, shape)
             found = fingerprint(_written(_decoded(images, asked, seen, said), file), shape, labels, names)
             if seen.damaged:
@@ -168,7 +168,7 @@ def _head(file: IO[bytes], shape: tuple[int, ...]) -> None:
 
 
 def _rewrite_head(file: IO[bytes], shape: tuple[int, ...]) -> None:
-    """Let the file's header say how many images came; numpy leaves room for more digits than are needed."""
+    """Correct the number of images in the file's header. numpy leaves room for more digits."""
     with_first = file.tell() - int(np.prod(shape))
     file.seek(0)
     _head(file, shape)
@@ -177,7 +177,7 @@ def _rewrite_head(file: IO[bytes], shape: tuple[int, ...]) -> None:
 
 
 def _decoded(images: Encoded, asked: SourceSpec, seen: Seen, said: str) -> Iterator[np.ndarray]:
-    """Decoded images in batches, uint8 (B, C, H, W); PIL lets go of the interpreter while it decodes."""
+    """Decoded images in batches, uint8 (B, C, H, W). PIL releases the interpreter lock while it decodes."""
     spec, begun, told = images.spec, time.monotonic(), time.monotonic()
     assert spec.resolution and spec.channels
     stored = images.dataset.data.nbytes // max(1, images.dataset.data.num_rows)
@@ -194,7 +194,7 @@ def _decoded(images: Encoded, asked: SourceSpec, seen: Seen, said: str) -> Itera
 
 
 def _noticed(read: Sequence[_Picture | str], first: int, seen: Seen, spec: SourceSpec) -> np.ndarray:
-    """The pictures of a batch as one array; what is odd about them goes into `seen`."""
+    """The pictures of a batch as one array. Odd things about them are added to `seen`."""
     good = [picture for picture in read if isinstance(picture, _Picture)]
     seen.damaged |= {first + place: text for place, text in enumerate(read) if isinstance(text, str)}
     seen.transparent += sum(picture.transparent for picture in good)
@@ -213,12 +213,12 @@ def _progress(said: str, done: int, count: int, seconds: float) -> str:
 
 
 def _read(images: Encoded, asked: SourceSpec, row: int, item: Any) -> _Picture | str:
-    """One picture; the fault of a damaged one, where those are left out."""
+    """One decoded picture, or the fault of a damaged one that is left out."""
     try:
         return _pixels(images, asked, row, item, "")
     except UserError:
         pass
-    try:  # again, with its name: that takes a look at its label, which only faults are worth
+    try:  # again, with the row's name, which is costly to look up
         return _pixels(images, asked, row, item, images.where(row, item))
     except decodes.Damaged as fault:
         if not images.spec.skip_damaged:
@@ -257,7 +257,7 @@ def _written(batches: Iterable[np.ndarray], file: IO[bytes]) -> Iterator[np.ndar
 def fingerprint(
     batches: Iterable[np.ndarray], shape: tuple[int, ...], labels: np.ndarray, names: tuple[str, ...]
 ) -> str:
-    """`sha256:...` of pixels (batches of uint8 images), labels and class names; the same however they were stored."""
+    """`sha256:...` of pixels (batches of uint8 images), labels and class names. Storage formats do not matter."""
     state = hashlib.sha256(json.dumps([list(names), list(shape)]).encode())
     for batch in batches:
         state.update(batch.tobytes())

@@ -1,4 +1,4 @@
-"""A first look at a source: which splits, classes and sizes it has. No image is decoded, and no test split is read."""
+"""A first look at a source: its splits, classes and sizes. No image is decoded, and no test split is read."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ from ddhub.data.spec import SourceSpec
 
 @dataclass(frozen=True)
 class Holdings:
-    """What a source holds, as far as choices depend on it."""
+    """The facts about a source on which choices depend."""
 
     spec: SourceSpec  # splits and columns filled in
     classes: tuple[str, ...]
-    counts: tuple[int, ...]  # images of every class in the train split
+    counts: tuple[int, ...]  # images of each class in the train split
     side: int  # median of the probed images' shorter sides, in pixels
     uniform: bool  # whether the probed images are squares of one size
-    channels: int  # 1 where every probed image is grey, otherwise 3
+    channels: int  # 1 if every probed image is grey, otherwise 3
     tested: bool  # whether there is a test split
 
     @property
@@ -34,10 +34,10 @@ class Holdings:
 
 
 def look(spec: SourceSpec) -> Holdings:
-    """Look at a source.
+    """Look at a source without decoding images.
 
     Raises:
-        UserError: for what cannot be read as labelled images.
+        UserError: if it cannot be read as labelled images.
     """
     if spec.dataset == "digits" and spec.path is None:
         split = source.load_train(spec)[0]
@@ -60,7 +60,7 @@ def look(spec: SourceSpec) -> Holdings:
 
 
 def _splits(spec: SourceSpec, names: Sequence[str]) -> dict[str, str]:
-    """The splits to train and to test on: those named, or what stands in for them."""
+    """The splits to train and to test on: the named ones, or substitutes."""
     train = spec.train if spec.train in names or len(names) != 1 else names[0]
     others = [name for name in source.usual_tests(spec) if name in names and name != train]
     return {"train": train, **({"test": others[0]} if others else {})}

@@ -1,4 +1,4 @@
-"""Opening a source: the rows of one split from the Hub, from its cache, or from a folder here; nothing is decoded."""
+"""Opening one split of a source, from the Hub, its cache or a local folder. No image is decoded."""
 
 import contextlib
 import re
@@ -19,11 +19,11 @@ from ddhub.data.spec import SourceSpec
 
 
 def rows(spec: SourceSpec, split: str, wanted: tuple[str, str], theirs: bool = False) -> tuple[Any, str | None]:
-    """The `datasets.Dataset` of one split, and the resolved revision of a Hub repo.
+    """The `datasets.Dataset` of one split, and the commit of a Hub repo.
 
     Args:
-        wanted: the names of the splits to train and to test on, for advice.
-        theirs: whether a folder is a stranger's, as all Hub repos are: it may read nothing outside of itself.
+        wanted: the names of the train and test splits, for advice in errors.
+        theirs: whether a stranger wrote a local folder. Such folders and Hub repos may read no outside files.
     """
     import datasets
 
@@ -36,7 +36,7 @@ def rows(spec: SourceSpec, split: str, wanted: tuple[str, str], theirs: bool = F
             raise UserError(f"source: {where}: no such folder", next=f"ls {local.parent}")
         splits.refuse_capitals(local)
         if splits.saved(local):
-            if theirs:  # its state names the files that are read
+            if theirs:  # its state can name any file
                 raise UserError(f"source: {where}: is what `save_to_disk` wrote; of strangers that is not read")
             return splits.read_saved(local, split), revision
         arguments: dict[str, Any] = {"path": str(unpacking.unpacked(local))}
@@ -53,7 +53,7 @@ def rows(spec: SourceSpec, split: str, wanted: tuple[str, str], theirs: bool = F
             builder.download_and_prepare()
             return builder.as_dataset(split=split), revision
     except ValueError as fault:
-        if str(fault).startswith(("Config name is missing", "BuilderConfig '")):  # the message lists what there is
+        if str(fault).startswith(("Config name is missing", "BuilderConfig '")):  # the message lists the subsets
             first = re.search(r"available configs: \['([^']+)'", str(fault))
             raise UserError(
                 f"source: {where}: which subset? {one_line(fault)}",
@@ -74,13 +74,13 @@ def rows(spec: SourceSpec, split: str, wanted: tuple[str, str], theirs: bool = F
 
 
 def data_files(spec: SourceSpec, split: str) -> list[Path]:
-    """The Parquet and Arrow files of a split in the order of its rows; none of other kinds, or of a part of a split."""
+    """The Parquet and Arrow files of a split in row order; none for other formats or a part of a split."""
     import datasets
     from huggingface_hub import hf_hub_download
 
     local = Path(spec.path or spec.dataset).expanduser()
     if is_local(spec) and splits.saved(local):
-        return []  # each split has its own features
+        return []  # each split has its own columns
     where = str(local) if is_local(spec) else spec.dataset
     try:
         with _reading(spec):
@@ -95,7 +95,7 @@ def data_files(spec: SourceSpec, split: str) -> list[Path]:
                 return []
             start = f"hf://datasets/{spec.dataset}@{spec.revision}/"
             hub = [name.removeprefix(start) for name in names if name.startswith(start)]
-            if hub:  # they are in the cache already
+            if hub:  # the files are in the cache already
                 return [
                     Path(hf_hub_download(spec.dataset, n, repo_type="dataset", revision=spec.revision)) for n in hub
                 ]
@@ -105,23 +105,23 @@ def data_files(spec: SourceSpec, split: str) -> list[Path]:
 
 
 def _unreadable() -> tuple[type[Exception], ...]:
-    """What `datasets` raises: a stranger's files lead it to anything, and scripts of theirs it refuses to run."""
+    """The exceptions of `datasets`. A stranger's files can cause any, and their scripts are refused."""
     return (*hub_client.faults(), ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, yaml.YAMLError)
 
 
 def is_local(spec: SourceSpec) -> bool:
-    """Whether a source is read from a folder here."""
+    """Whether a source is a local folder."""
     where = spec.path or spec.dataset
     return spec.path is not None or Path(where).expanduser().exists() or is_path(where)
 
 
 def resolve_revision(name: str, revision: str | None) -> str:
-    """The commit that a Hub dataset's revision stands for now, or the newest in the cache where the Hub is away."""
+    """The commit of a Hub dataset's revision now, or the newest cached one if the Hub does not answer."""
     try:
         return hub_client.describe(name, revision).commit
     except hub_client.faults() as fault:
         if revision is not None:
-            return revision  # already cached, perhaps; load_dataset will say if not
+            return revision  # perhaps cached; otherwise load_dataset fails
         cached = None if _answered(fault) else splits.cached_commit(name)
         if cached is not None:
             say(f"{name}: the Hub does not answer; read from the cache, as of commit {cached}")
@@ -132,7 +132,7 @@ def resolve_revision(name: str, revision: str | None) -> str:
 
 
 def _answered(fault: BaseException) -> bool:
-    """Whether the Hub itself refused, and not the way to it."""
+    """Whether the Hub itself refused, and not the connection."""
     return getattr(getattr(fault, "response", None), "status_code", 500) < 500
 
 
@@ -141,7 +141,7 @@ def _advice(name: str) -> str:
 
 
 def split_names(spec: SourceSpec) -> list[str] | None:
-    """The splits of a source, as far as they can be known without reading it; None where they cannot."""
+    """The splits of a source, if they are known without reading it; otherwise None."""
     if spec.dataset == "digits" and spec.path is None:
         return ["train", "test"]
     import datasets
@@ -156,12 +156,12 @@ def split_names(spec: SourceSpec) -> list[str] | None:
             dataset_headers.check(where, spec.revision, theirs=not is_local(spec))
             return list(saved) or list(datasets.get_dataset_split_names(where, spec.config, revision=spec.revision))
     except _unreadable():
-        return None  # reading it says better what is wrong
+        return None  # reading gives a better message
 
 
 @contextlib.contextmanager
 def _reading(spec: SourceSpec) -> Iterator[None]:
-    """Let `datasets` read a source without bars, and from its cache alone where the Hub gives no answer."""
+    """Let `datasets` read a source without progress bars, and from its cache if the Hub is silent."""
     with contextlib.ExitStack() as stack:
         stack.enter_context(quiet())
         if not is_local(spec) and splits.cached_commit(spec.dataset) is not None:
@@ -171,7 +171,7 @@ def _reading(spec: SourceSpec) -> Iterator[None]:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Silence the progress bars of datasets while the body runs; ddhub says what it does in lines of its own."""
+    """Hide the progress bars of `datasets` while the body runs."""
     import datasets
 
     shown = not datasets.utils.are_progress_bars_disabled()

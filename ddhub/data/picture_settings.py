@@ -1,4 +1,4 @@
-"""What a recipe and a manifest say of how pictures are read."""
+"""The keys of recipe and manifest for reading pictures."""
 
 from typing import Annotated, Any
 
@@ -13,18 +13,18 @@ def _rising(value: list[float]) -> list[float]:
     return value
 
 
-Pixel = Annotated[float, Field(ge=-1e30, le=1e30)]  # float32 holds it, and its differences
+Pixel = Annotated[float, Field(ge=-1e30, le=1e30)]  # float32 holds such values and their differences
 Range = Annotated[list[Pixel], Field(min_length=2, max_length=2), AfterValidator(_rising)]
 
 
 class PictureSettings(Strict):
-    """How pictures are read where their files leave a choice (docs/pictures.md); unset keys are not written down."""
+    """How to read pictures whose files leave a choice (docs/pictures.md). Unset keys are not written."""
 
     range: Range | None = Field(
-        default=None, description="Values of black and white of pictures with more than 8 bits. null finds them."
+        default=None, description="Values of black and white in pictures with more than 8 bits. null finds them."
     )
     background: str | None = Field(
-        default=None, description="Colour that shows through transparent places: a name or #rrggbb. null is white."
+        default=None, description="Colour behind transparent places: a name or #rrggbb. null is white."
     )
     skip_damaged: bool = Field(default=False, description="Leave out pictures that cannot be decoded, and count them.")
 

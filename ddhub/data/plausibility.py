@@ -1,4 +1,4 @@
-"""Whether pixels can be pictures at all: nothing is wrong with their files, and yet they show nothing.
+"""Whether pixels can be pictures at all. Files without a fault can still show nothing.
 
 Shapes: B images of a batch, N images, C channels, H W image.
 """
@@ -13,16 +13,16 @@ from ddhub.base.errors import UserError
 from ddhub.base.log import warn_once
 from ddhub.data.preprocess import Preprocess
 
-MANY = 0.1  # share of images of one colour above which a warning is due
+MANY = 0.1  # share of single-coloured images above which a warning is given
 EPS = 1e-3  # rounding
-LOOKED = 1000  # float images that are looked at
-FAR, SHARE = 2.0, 0.5  # beyond [0, 1], and of values: more of them lie so far out in no set of pictures
-UNIT, BYTES = 2.0, 100.0  # pixels in 0..1 have no value above the first, those in 0..255 have one above the second
+LOOKED = 1000  # number of float images checked
+FAR, SHARE = 2.0, 0.5  # distance from [0, 1], and share of values: no set of pictures has more values so far out
+UNIT, BYTES = 2.0, 100.0  # pixels in 0..1 stay below the first, pixels in 0..255 reach beyond the second
 
 
 @dataclass
 class Extremes:
-    """The least and the largest value of each channel, and how many images are of one colour all over."""
+    """The smallest and largest value of each channel, and the number of single-coloured images."""
 
     count: int = 0
     uniform: int = 0
@@ -30,7 +30,7 @@ class Extremes:
     most: np.ndarray = field(default_factory=lambda: np.zeros(0, np.uint8))
 
     def add(self, batch: np.ndarray) -> None:
-        """Look at uint8 images (B, C, H, W)."""
+        """Take uint8 images (B, C, H, W) into account."""
         if not len(batch):
             return
         flat = batch.reshape(*batch.shape[:2], -1)
@@ -43,7 +43,7 @@ class Extremes:
 
     @property
     def blank(self) -> str | None:
-        """What is wrong where all pixels of all images are one colour."""
+        """The fault of images that all have one colour; None if they have more."""
         if not self.count or (self.least != self.most).any():
             return None
         value = ", ".join(map(str, self.least.tolist()))
@@ -51,7 +51,7 @@ class Extremes:
 
     @property
     def warnings(self) -> list[str]:
-        """What is odd about images that are not all blank."""
+        """Odd things about images that are not all blank."""
         if not self.count or self.blank:
             return []
         flat = [number for number in range(len(self.least)) if self.least[number] == self.most[number]]
@@ -62,7 +62,7 @@ class Extremes:
 
 
 def extremes(images: Tensor) -> Extremes:
-    """Look at uint8 images (N, C, H, W)."""
+    """The extremes of uint8 images (N, C, H, W)."""
     found = Extremes()
     for part in images.split(1000):
         found.add(part.numpy())
@@ -70,14 +70,14 @@ def extremes(images: Tensor) -> Extremes:
 
 
 def check(images: Tensor, fitted: Preprocess, where: str) -> None:
-    """Refuse a set that shows nothing, or is not in the space that is claimed for it; say loudly what is odd.
+    """Refuse a set that shows nothing or is not in its claimed space. Warn of odd things.
 
     Args:
         images: uint8 pixels or float inputs (N, C, H, W).
-        fitted: what is claimed to have made the inputs of pixels.
+        fitted: the preprocessing that is claimed for the inputs.
 
     Raises:
-        UserError: with the statistics that fit, where pixels were taken for network inputs.
+        UserError: if the inputs look like pixels, with statistics that fit them.
     """
     if images.is_floating_point():
         check_space(images, fitted, where)
@@ -92,7 +92,7 @@ def check(images: Tensor, fitted: Preprocess, where: str) -> None:
 
 
 def _of_inputs(images: Tensor) -> tuple[str | None, list[str]]:
-    """What is wrong, or odd, where channels of float images have one value in every pixel of every image."""
+    """The fault, and odd things, of float images with one value in every pixel of a channel."""
     low, high = torch.amin(images, (0, 2, 3)), torch.amax(images, (0, 2, 3))
     flat = (low == high).nonzero().flatten().tolist()
     if len(flat) == len(low):
@@ -101,13 +101,13 @@ def _of_inputs(images: Tensor) -> tuple[str | None, list[str]]:
 
 
 def check_space(images: Tensor, fitted: Preprocess, where: str) -> None:
-    """Refuse network inputs that cannot be what the statistics that were given for them say.
+    """Refuse network inputs that contradict their claimed statistics.
 
     Args:
-        images: float inputs (N, C, H, W), as files have them.
+        images: float inputs (N, C, H, W), as in the files.
 
     Raises:
-        UserError: with statistics under which they are pixels.
+        UserError: with statistics under which the values are pixels.
     """
     some = images[torch.linspace(0, len(images) - 1, min(len(images), LOOKED)).long()]
     low, high = float(images.min()), float(images.max())
@@ -125,5 +125,5 @@ def check_space(images: Tensor, fitted: Preprocess, where: str) -> None:
 
 
 def _far(unit: Tensor) -> Tensor:
-    """Which pixels, of which [0, 1] can be displayed, are far from that."""
+    """A mask of pixels far outside of [0, 1], which can be displayed."""
     return (unit < -FAR) | (unit > 1 + FAR)

@@ -1,7 +1,7 @@
-"""From uint8 pixels to network inputs and back: mean and standard deviation per channel, or ZCA whitening.
+"""Preprocessing from uint8 pixels to network inputs and back: mean and std per channel, or ZCA whitening.
 
-ZCA as the field fits it (arXiv:2312.08912): on training images in [0, 1], eps 0.1; a whitened input is W (x - m), with
-no further normalisation. Kernel inducing points (arXiv:2107.13034) whiten otherwise, see `fit_per_image`.
+ZCA follows arXiv:2312.08912. It is fitted on training images in [0, 1] with eps 0.1. A whitened input is W (x - m)
+without further normalisation. Kernel inducing points (arXiv:2107.13034) whiten differently, see `fit_per_image`.
 Shapes: N images, C H W image, D = C*H*W.
 """
 
@@ -18,9 +18,9 @@ from torch import Tensor
 from ddhub.base.mapped import Room, in_memory
 from ddhub.data import whitening
 
-# Constants that the code of DD_APM 53c8847, mtt-distillation 0c42493 and DATM 97ae510 normalises by.
-# MNIST, FashionMNIST and SVHN are not in these: their constants are DatasetCondensation 53f63a6's.
-# The spread for CIFAR-10 is smaller than its pixels' (.247, .243, .262), and CIFAR-100 has the same constants.
+# Constants for normalisation in the code of DD_APM 53c8847, mtt-distillation 0c42493 and DATM 97ae510.
+# Those of MNIST, FashionMNIST and SVHN are from DatasetCondensation 53f63a6.
+# The std for CIFAR-10 is smaller than that of its pixels (.247, .243, .262). CIFAR-100 has the same constants.
 CIFAR10 = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 MNIST = ((0.1307,), (0.3081,))
@@ -36,7 +36,7 @@ FIELD: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "svhn": SVHN,
 }
 ZCA_EPS = 0.1
-CHUNK = 4 << 20  # values that are looked at at once; sums of them take eight bytes each
+CHUNK = 4 << 20  # values per piece of work; their sums take eight bytes each
 PER_IMAGE_REGULARISER = 0.1  # times the mean of the covariance's diagonal
 
 
@@ -48,13 +48,13 @@ class Preprocess:
     std: tuple[float, ...]
     zca_mean: Tensor | None = None  # (D,)
     zca: Tensor | None = None  # (D, D), symmetric
-    per_image: bool = False  # mean and std, then every image centred and of norm 1, then `zca`
-    # Whose mean and std are: fitted on the training part of a source, or constants that its field uses.
+    per_image: bool = False  # mean and std, then each image centred and scaled to norm 1, then `zca`
+    # Origin of mean and std: fitted on the training part, or constants of the field.
     statistics: Literal["fitted", "field"] = "fitted"
 
     @cached_property
     def dewhitening(self) -> Tensor:
-        """The inverse of the whitening matrix, (D, D), computed on the CPU and where the matrix is."""
+        """The inverse of the whitening matrix, (D, D). It is computed on the CPU and kept on the matrix's device."""
         assert self.zca is not None
         return torch.linalg.inv(self.zca.cpu().double()).float().to(self.zca.device)
 
@@ -63,7 +63,7 @@ class Preprocess:
         return {}
 
     def on(self, device: torch.device) -> "Preprocess":
-        """The same with its matrix on a device, where it stays: 38 MB at 32 px are not copied for every batch."""
+        """The preprocessing with its matrix on a device. It is cached there, because the matrix has 38 MB at 32 px."""
         if self.zca is None or self.zca_mean is None or self.zca.device == device:
             return self
         if device not in self._elsewhere:
@@ -72,11 +72,11 @@ class Preprocess:
         return self._elsewhere[device]
 
     def inputs(self, images: Tensor) -> Tensor:
-        """uint8 pixels (N, C, H, W) to float32 network inputs of the same shape."""
+        """Turn uint8 pixels (N, C, H, W) into float32 network inputs of the same shape."""
         return self.inputs_from_unit(images.float() / 255)
 
     def inputs_from_unit(self, unit: Tensor) -> Tensor:
-        """Float pixels in [0, 1] (N, C, H, W) to network inputs."""
+        """Turn float pixels (N, C, H, W) in [0, 1] into network inputs."""
         here = self.on(unit.device)
         if here.zca is not None and here.zca_mean is not None:
             flat = self._alike(unit).flatten(1) if self.per_image else unit.flatten(1)
@@ -85,25 +85,25 @@ class Preprocess:
         return (unit - mean) / std
 
     def unit(self, inputs: Tensor) -> Tensor:
-        """Network inputs (N, C, H, W) to float pixels, where [0, 1] can be displayed and the rest is clipped later."""
+        """Turn network inputs (N, C, H, W) into float pixels. [0, 1] can be displayed; the rest is clipped later."""
         here = self.on(inputs.device)
         if here.zca is not None and here.zca_mean is not None:
             flat = inputs.flatten(1) @ here.dewhitening + here.zca_mean
             if not self.per_image:
                 return flat.view_as(inputs)
-            # An image's own brightness and contrast are lost: it is shown with those of the average image.
+            # The brightness and contrast of single images are lost. Those of the mean image replace them.
             inputs = (flat * flat.shape[1] ** 0.5).view_as(inputs)
         mean, std = self._statistics(inputs)
         return inputs * std + mean
 
     def project(self, inputs: Tensor) -> Tensor:
-        """The displayable inputs nearest to `inputs`, channel by channel; whitened inputs go through pixels."""
+        """The displayable inputs nearest to `inputs`, by channel. Whitened inputs are clipped as pixels."""
         return self.inputs_from_unit(self.unit(inputs).clamp(0, 1))
 
     def pixels(self, inputs: Tensor, room: Room = in_memory) -> tuple[Tensor, float]:
-        """Network inputs as uint8 pixels, and the share of values that had to be clipped into [0, 1]."""
+        """Network inputs as uint8 pixels, and the share of values that were clipped to [0, 1]."""
         shown, clipped = room(inputs.shape, torch.uint8), 0
-        half = 0.5 / 255  # what rounds into the range is not clipped
+        half = 0.5 / 255  # values that round into the range do not count as clipped
         for part, into in zip(_pieces(inputs), _pieces(shown), strict=True):
             unit = self.unit(part)
             clipped += int(((unit < -half) | (unit > 1 + half)).sum())
@@ -111,13 +111,13 @@ class Preprocess:
         return shown, clipped / inputs.numel()
 
     def inputs_into(self, images: Tensor, into: Tensor) -> Tensor:
-        """`inputs` of uint8 pixels (N, C, H, W), written into a tensor of their shape, which is returned."""
+        """Write the `inputs` of uint8 pixels (N, C, H, W) into a tensor of their shape, and return it."""
         for part, kept in zip(_pieces(images), _pieces(into), strict=True):
             kept.copy_(self.inputs(part))
         return into
 
     def _alike(self, unit: Tensor) -> Tensor:
-        """Standardised images (N, C, H, W), each with mean 0 and norm 1 over all its values."""
+        """Standardised images (N, C, H, W), each shifted to mean 0 and scaled to norm 1."""
         mean, std = self._statistics(unit)
         flat = ((unit - mean) / std).flatten(1)
         flat = flat - flat.mean(1, keepdim=True)
@@ -135,15 +135,15 @@ class Preprocess:
 
 @lru_cache(maxsize=64)
 def _per_channel(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """A number for each channel (1, C, 1, 1), on a device, where it stays."""
+    """One number per channel as (1, C, 1, 1), cached on a device."""
     return torch.tensor(values, dtype=dtype).view(1, -1, 1, 1).to(device)
 
 
 def fit(images: Tensor, index: Tensor, *, zca: bool, unbiased: bool = False) -> Preprocess:
-    """Fit on the uint8 images (N, C, H, W) at `index`: exact channel statistics, and the whitening where asked for.
+    """Fit channel statistics, or a whitening, on the uint8 images (N, C, H, W) at `index`.
 
     Args:
-        unbiased: divide the covariance by N - 1, as kornia's ZCAWhitening does unless told otherwise.
+        unbiased: divide the covariance by N - 1, which is the default of kornia's ZCAWhitening.
     """
     mean, std = _channel_statistics(images, index)
     if not zca:
@@ -153,15 +153,15 @@ def fit(images: Tensor, index: Tensor, *, zca: bool, unbiased: bool = False) -> 
 
 
 def field(dataset: str | None) -> Preprocess | None:
-    """The field's constants for a dataset by its name in FIELD, or None where there are none."""
+    """The constants of the field for a dataset, by its name in FIELD; None if there are none."""
     return Preprocess(*FIELD[dataset], statistics="field") if dataset in FIELD else None
 
 
 def fit_per_image(images: Tensor, index: Tensor) -> Preprocess:
-    """The whitening of kernel inducing points (arXiv:2107.13034) on the uint8 images (N, C, H, W) at `index`.
+    """Fit the whitening of kernel inducing points (arXiv:2107.13034) on the uint8 images (N, C, H, W) at `index`.
 
-    Channels are standardised, every image is centred and brought to norm 1, and the covariance is not centred and
-    regularised by a tenth of its mean diagonal (google-research/kip, nn_training.ipynb).
+    Channels are standardised, and each image is centred and scaled to norm 1. The covariance is not centred. A tenth of
+    its mean diagonal regularises it (google-research/kip, nn_training.ipynb).
     """
     size = images[0].numel()
     alike = Preprocess(*_channel_statistics(images, index))
@@ -179,17 +179,17 @@ def load_whitening(path: Path, size: int) -> tuple[Tensor, Tensor]:
     """Read `preprocess.safetensors`: mean (D,) and matrix (D, D), float32.
 
     Args:
-        size: the D that it must have, which is looked at before anything is read.
+        size: the expected D, checked before the tensors are read.
 
     Raises:
-        UserError: when the file is not one.
+        UserError: if the file holds no such whitening.
     """
     mean, matrix = whitening.read(path, size)
     return torch.from_numpy(mean), torch.from_numpy(matrix)
 
 
 def _pieces(images: Tensor) -> Sequence[Tensor]:
-    """Images (N, C, H, W), as many at a time as a bounded memory holds."""
+    """Images (N, C, H, W) in pieces of bounded memory."""
     return images.split(max(1, CHUNK // images[0].numel()))
 
 
@@ -199,7 +199,7 @@ def _chunks(images: Tensor, index: Tensor) -> Iterator[Tensor]:
 
 
 def _channel_statistics(images: Tensor, index: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    # Integer sums: exact and the same in any order.
+    # Integer sums are exact, in any order.
     channels, side = images.shape[1], images.shape[2]
     total, squares = torch.zeros(channels, dtype=torch.int64), torch.zeros(channels, dtype=torch.int64)
     for chunk in _chunks(images, index):

@@ -1,6 +1,6 @@
-"""Which real images of a class stand for all of it: the field's selection methods.
+"""Selection of real images that represent their class, by the methods of the field.
 
-A method sees what a teacher makes of the images, features (N, F) or scores (N,), and gives `count` of their rows.
+A method takes a teacher's features (N, F) or scores (N,) of the images, and returns the rows of `count` images.
 Shapes: N images of one class, F features.
 """
 
@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 SELECTIONS = ("herding", "kcenter", "kmeans")  # these need features
-SCORED = ("el2n", "ccs", "easy")  # these need scores, which teachers give
-HARDEST = 0.3  # share of images of the highest scores that CCS leaves out: its rate for CIFAR-10 at 90% pruned
-EASY = 10  # times as many images are drawn, of which the easiest are kept
-STRATA = 50  # of equal width, that CCS cuts the scores of the others into
+SCORED = ("el2n", "ccs", "easy")  # these need scores from teachers
+HARDEST = 0.3  # share of highest scores that CCS drops: its rate for CIFAR-10 at 90% pruning
+EASY = 10  # images drawn for each image kept, the easiest
+STRATA = 50  # intervals of equal width into which CCS divides the other scores
 
 
 def herding(features: Tensor, count: int, seed: int) -> Tensor:
-    """Greedily add the image that brings the mean of the chosen features nearest to the class's; no chance in it."""
+    """Add the image that brings the mean of the chosen features nearest to the class's mean. It is deterministic."""
     target, total = features.mean(0), torch.zeros_like(features[0])
     free = torch.ones(len(features), dtype=torch.bool)
     chosen = []
@@ -31,7 +31,7 @@ def herding(features: Tensor, count: int, seed: int) -> Tensor:
 
 
 def kcenter(features: Tensor, count: int, seed: int) -> Tensor:
-    """Start at a random image, then keep adding the one farthest from all that were chosen."""
+    """Start at a random image, then always add the image farthest from all chosen ones."""
     first = int(torch.randint(len(features), (), generator=torch.Generator().manual_seed(seed)))
     chosen, nearest = [first], (features - features[first]).norm(dim=1)
     while len(chosen) < count:
@@ -42,7 +42,7 @@ def kcenter(features: Tensor, count: int, seed: int) -> Tensor:
 
 
 def kmeans(features: Tensor, count: int, seed: int) -> Tensor:
-    """The image nearest to each of `count` cluster centres; no image twice."""
+    """Take the image nearest to each of `count` cluster centres, none twice."""
     from sklearn.cluster import KMeans
 
     model = KMeans(count, n_init=1, random_state=seed % 2**32).fit(features.numpy())
@@ -55,20 +55,20 @@ def kmeans(features: Tensor, count: int, seed: int) -> Tensor:
 
 
 def el2n(scores: Tensor, count: int, seed: int) -> Tensor:
-    """The images of the highest scores (n,), as arXiv:2107.07075 keeps them; no chance in it."""
+    """Take the images with the highest scores (n,), as in arXiv:2107.07075. It is deterministic."""
     return scores.argsort(descending=True, stable=True)[:count]
 
 
 def easy(scores: Tensor, count: int, seed: int) -> Tensor:
-    """Of EASY times as many random images, those of the lowest scores (n,), in the order of the draw."""
+    """Draw EASY times as many random images, and keep those with the lowest scores (n,), in the order of the draw."""
     drawn = torch.randperm(len(scores), generator=torch.Generator().manual_seed(seed))[: EASY * count]
     return drawn[scores[drawn].argsort(stable=True)[:count].sort().values]
 
 
 def ccs(scores: Tensor, count: int, seed: int) -> Tensor:
-    """Coverage-centric selection (arXiv:2210.15809, algorithm 1): the hardest left out, then strata of scores alike.
+    """Coverage-centric selection (arXiv:2210.15809, algorithm 1): drop the hardest images, then sample score intervals.
 
-    The budget is shared out over the strata that hold images, smallest first; within one, images are drawn at random.
+    The non-empty intervals share the budget, smallest first. Within an interval, images are drawn at random.
     """
     order = scores.argsort(stable=True)
     kept = order[: max(count, len(order) - int(HARDEST * len(order)))]

@@ -1,8 +1,8 @@
-"""Real images: any Hub id or folder that `datasets.load_dataset` reads, decoded once into a memory-mapped uint8 array.
+"""Real images: any Hub id or folder that `datasets.load_dataset` reads, decoded once into a memory-mapped array.
 
-The train split and the test split have separate doors. `load_train` never opens the test split; `load_test` is called
-by evaluation alone (a test holds both). Where a share of the train split is held out for testing, `load_train` decodes
-only the other images, and `load_test` only those.
+Train and test split have separate functions. `load_train` never opens the test split. Only the evaluation calls
+`load_test`. A test checks both. A test split held out of the train split is decoded by `load_test` alone, and the
+other images by `load_train` alone.
 Shapes: N images, C channels, H W sides (equal).
 """
 
@@ -26,9 +26,9 @@ from ddhub.data.catalog import Shape
 from ddhub.data.encoded import Encoded
 from ddhub.data.spec import SourceSpec, held_out
 
-TESTS = ("test", "validation", "valid", "val")  # what a split to test on is called
-LEAST = 3  # images of a class of which a test part is held out: one to train on, to validate on and to test on
-DECODING = 3  # version of the decoding rules below; a change makes new cache files
+TESTS = ("test", "validation", "valid", "val")  # usual names of a test split
+LEAST = 3  # images of a class with a held-out test part: one each for training, validation and test
+DECODING = 3  # version of the decoding rules; a change makes new cache files
 
 
 @dataclass(frozen=True)
@@ -46,18 +46,18 @@ class Split:
 
     @property
     def shape(self) -> Shape:
-        """How many images and classes there are, of which size."""
+        """Number and size of the images, and number of classes."""
         return Shape(len(self), len(self.classes), *self.images.shape[1:3])
 
 
 def load_train(spec: SourceSpec, limit: int | None = None) -> tuple[Split, Tensor, Tensor]:
-    """The whole train split, and the indices of its training part and of its held-out validation part.
+    """Load the train split, with the indices of its training part and of its validation part.
 
     Args:
-        limit: bytes of pixels that it may have, where it is a stranger's.
+        limit: the most bytes of pixels, for a stranger's source.
 
     Raises:
-        UserError: when the source cannot be read as labelled images; says what is missing.
+        UserError: if the source cannot be read as labelled images, with the reason.
     """
     split = _load(spec, spec.train, limit)
     training, validation = hold_out(split.labels, spec.validation, spec.split_seed)
@@ -65,10 +65,10 @@ def load_train(spec: SourceSpec, limit: int | None = None) -> tuple[Split, Tenso
 
 
 def check_test(spec: SourceSpec) -> None:
-    """Say that a source has no split to test on, before hours go into a set that could not be scored on it.
+    """Warn that a source has no test split, before hours go into a set that cannot be tested on it.
 
     Raises:
-        UserError: where another split may be meant, or the train split is.
+        UserError: if another split may be meant, or if the train split is named as test split.
     """
     if spec.test == spec.train and spec.hold_out is None:
         raise UserError(f"source.test: '{spec.test}' is the split that is trained on", next="--set source.test=test")
@@ -93,17 +93,17 @@ def check_test(spec: SourceSpec) -> None:
 
 
 def find_test(spec: SourceSpec) -> SourceSpec:
-    """The spec with the split that is tested on: its own, one of the usual names, or the only one there is.
+    """The spec with its test split filled in: its own, one of the usual names, or the only possible one.
 
     Raises:
-        UserError: where none can be meant.
+        UserError: if no split is possible.
     """
     if spec.dataset == "digits" and spec.path is None:
         return spec
     if not opening.is_local(spec):
         spec = spec.model_copy(
             update={"revision": opening.resolve_revision(spec.dataset, spec.revision)}
-        )  # one commit for all
+        )  # one commit for all splits
     names = opening.split_names(spec)
     if names is None:
         return spec
@@ -117,41 +117,41 @@ def find_test(spec: SourceSpec) -> SourceSpec:
 
 
 def tested_split(spec: SourceSpec) -> str:
-    """The split that holds the images to test on."""
+    """The split that holds the test images."""
     return spec.test if spec.hold_out is None else spec.train
 
 
 def is_tested(spec: SourceSpec, names: Sequence[str]) -> bool:
-    """Whether a source that has these splits has images to test on."""
+    """Whether a source with these splits has test images."""
     return tested_split(spec).partition("[")[0] in names
 
 
 def usual_tests(spec: SourceSpec) -> tuple[str, ...]:
-    """What the split to test on may be called, the likeliest first."""
+    """The possible names of the test split, the likeliest first."""
     return (spec.test, *TESTS)
 
 
 def load_test(spec: SourceSpec) -> Split:
-    """The test split; for evaluation only."""
+    """Load the test split. Only the evaluation may call it."""
     return _load(spec, tested_split(spec), tested=True)
 
 
 def test_words(spec: SourceSpec) -> str:
-    """What people call the images that are tested on: a split, or the held-out part of one."""
+    """The test images in words: a split, or the held-out part of one."""
     return spec.test if spec.hold_out is None else f"{spec.train}, {spec.hold_out:.0%} held out"
 
 
 def hold_out(labels: Tensor, share: float, seed: int, purpose: str = "validation") -> tuple[Tensor, Tensor]:
-    """Stratified split of indices: (kept, held out), both sorted.
+    """Split indices by class into (kept, held out), both sorted.
 
-    Every class holds out at least one image, and keeps at least one: a class of one image is trained on.
+    Each class holds out at least one image and keeps at least one. A class of a single image keeps it.
 
     Args:
-        purpose: `validation`, or `test`; they are drawn apart.
+        purpose: `validation` or `test`; their draws are independent.
     """
     held = []
     found, counts = labels.unique(return_counts=True)
-    by_class = labels.argsort(stable=True).split(counts.tolist())  # each class's indices, in order
+    by_class = labels.argsort(stable=True).split(counts.tolist())  # sorted indices of each class
     for label, members in zip(found.tolist(), by_class, strict=True):
         order = torch.randperm(len(members), generator=seeds.generator(seed, purpose, label))
         held.append(members[order[: held_out(len(members), share)]])
@@ -164,13 +164,13 @@ def hold_out(labels: Tensor, share: float, seed: int, purpose: str = "validation
 def stratified(
     labels: Tensor, classes: tuple[str, ...], ipc: int | Sequence[int], seed: int, *purpose: str | int
 ) -> Tensor:
-    """Indices of random images of every class, class by class.
+    """Indices of random images of each class, in the order of the classes.
 
     Args:
-        ipc: how many of every class, or of each.
+        ipc: the number for every class, or one number per class.
 
     Raises:
-        UserError: when a class has fewer.
+        UserError: if a class has fewer images.
     """
     chosen, counts = [], [ipc] * len(classes) if isinstance(ipc, int) else ipc
     for label, name in enumerate(classes):
@@ -189,7 +189,7 @@ def stratified(
 
 
 def _load(spec: SourceSpec, split: str, limit: int | None = None, tested: bool = False) -> Split:
-    """One split, or the part of it that is trained on, or `tested` on."""
+    """Load one split, or its training part, or its test part if `tested`."""
     if spec.dataset == "digits" and spec.path is None:
         return _digits(spec, split)
     images, labels = encoded(spec, split, theirs=limit is not None), None
@@ -219,10 +219,10 @@ def _load(spec: SourceSpec, split: str, limit: int | None = None, tested: bool =
 
 
 def encoded(spec: SourceSpec, split: str, theirs: bool = False) -> Encoded:
-    """All images of a split as they are stored, and the spec with revision and columns filled in.
+    """The stored images of a split, and the spec with revision and columns filled in.
 
     Args:
-        theirs: whether a folder is a stranger's, and may read nothing outside of itself.
+        theirs: whether a stranger wrote a local folder. Such a folder may read no outside files.
     """
     dataset, revision = opening.rows(spec, split, (spec.train, spec.test), theirs=theirs)
     dataset, found = columns.find(spec, dataset)
@@ -230,7 +230,7 @@ def encoded(spec: SourceSpec, split: str, theirs: bool = False) -> Encoded:
 
 
 def _surveyed(images: Encoded) -> dict[str, Any]:
-    """What the survey found of a source's pictures; remembered beside the decoded ones."""
+    """The survey of a source's pictures, cached beside the decoded images."""
     spec = images.spec
     path = (
         files.home()
@@ -245,7 +245,7 @@ def _surveyed(images: Encoded) -> dict[str, Any]:
 
 
 def labelled(images: Encoded) -> columns.Labels:
-    """The labels of the rows that have one; those that have none are counted."""
+    """The labels of the labelled rows. A message counts the others."""
     spec, split = images.spec, images.split
     labels = columns.labels(images.dataset, spec)
     if hasattr(images.dataset.features[spec.label], "names"):
@@ -262,7 +262,7 @@ def labelled(images: Encoded) -> columns.Labels:
 
 
 def refuse_small(names: Sequence[str], counts: Sequence[int]) -> None:
-    """Refuse classes that are too small to be divided into what is trained on, validated on and tested on.
+    """Refuse classes that are too small for training, validation and test parts.
 
     Raises:
         UserError: naming the class.
@@ -277,10 +277,10 @@ def refuse_small(names: Sequence[str], counts: Sequence[int]) -> None:
 
 
 def _part(whole: columns.Labels, spec: SourceSpec, tested: bool) -> columns.Labels:
-    """Labels and rows of the part of a train split that is trained on, or `tested` on.
+    """Labels and rows of the training part of a train split, or of its test part if `tested`.
 
     Raises:
-        UserError: for a class that is too small to be divided.
+        UserError: for a class that is too small to divide.
     """
     assert spec.hold_out is not None
     refuse_small(whole.names, np.bincount(whole.numbers).tolist())
@@ -289,7 +289,7 @@ def _part(whole: columns.Labels, spec: SourceSpec, tested: bool) -> columns.Labe
 
 
 def _digits(spec: SourceSpec, split: str) -> Split:
-    """scikit-learn's digits: 1,797 grey 8x8 images, of which a fixed stratified fifth is the test split."""
+    """scikit-learn's digits: 1,797 grey 8x8 images. A fixed stratified fifth is the test split."""
     if spec.hold_out is not None:
         raise UserError("source.hold_out: digits has a test split", next="drop source.hold_out")
     if split not in ("train", "test"):
@@ -309,14 +309,14 @@ def _digits(spec: SourceSpec, split: str) -> Split:
 
 
 def _digits_table() -> np.ndarray:
-    """What scikit-learn's `load_digits` reads, (1797, 65): 64 pixels from 0 to 16 and a label.
+    """The table behind scikit-learn's `load_digits`, (1797, 65): 64 pixels from 0 to 16 and a label.
 
-    The file is read here because importing scikit-learn takes two seconds.
+    The file is read directly, because importing scikit-learn takes two seconds.
     """
     package = importlib.util.find_spec("sklearn")
     assert package is not None and package.submodule_search_locations
     path = Path(package.submodule_search_locations[0], "datasets", "data", "digits.csv.gz")
-    if not path.is_file():  # of some other release
+    if not path.is_file():  # another release of scikit-learn
         from sklearn.datasets import load_digits
 
         data = load_digits()
@@ -325,7 +325,7 @@ def _digits_table() -> np.ndarray:
 
 
 def _key(images: Encoded) -> list[Any]:
-    """Changes whenever the files behind a split, the part of it that is read, or the rules of decoding, do."""
+    """The cache key of a split. It changes with its files, the part that is read, and the decoding rules."""
     spec, rules = images.spec, survey.rules_of(images.spec)
     stats = [(entry["filename"], Path(entry["filename"]).stat()) for entry in images.dataset.cache_files]
     return [

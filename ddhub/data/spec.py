@@ -1,4 +1,4 @@
-"""Where real images come from, and how they become network inputs: the recipe's `source` and `preprocess`."""
+"""The recipe's `source` and `preprocess`: where real images come from, and how they become network inputs."""
 
 import re
 from pathlib import Path
@@ -14,17 +14,17 @@ from ddhub.data.picture_settings import PictureSettings
 
 
 def absolute(place: str) -> str:
-    """A local path from the root, because other processes may start elsewhere; a Hub id as it is."""
+    """A local path as absolute, because other processes may start elsewhere; a Hub id unchanged."""
     return str(Path(place).expanduser().absolute()) if is_local(place) else place
 
 
 def is_local(place: str) -> bool:
-    """Whether a place is a folder here, or is written as a path; otherwise it is a Hub id."""
+    """Whether a place is a local folder or has the form of a path. Otherwise it is a Hub id."""
     return is_path(place) or Path(place).is_dir()
 
 
 def _is_revision(value: str) -> str:
-    """A branch, tag or commit, as git allows them; the Hub's cache makes a file's name of it."""
+    """Check a branch, tag or commit by git's rules. The Hub's cache makes file names of them."""
     if not re.fullmatch(r"\w[\w./+-]{0,199}", value, re.ASCII) or ".." in value:
         raise ValueError(f"{value[:60]!r} is no branch, tag or commit")
     return value
@@ -34,7 +34,7 @@ Revision = Annotated[str, AfterValidator(_is_revision)]
 
 
 class SourceSpec(PictureSettings):
-    """Where the real images come from and how they are read."""
+    """Where the real images come from, and how they are read."""
 
     dataset: str = Field(min_length=1, description="Hub id, `digits`, or a folder that `load_dataset` reads.")
     path: str | None = Field(default=None, description="Local copy to read instead. No artifact records it.")
@@ -44,16 +44,16 @@ class SourceSpec(PictureSettings):
     label: str | None = Field(default=None, description="Column of the classes. null finds it.")
     train: str = Field(default="train", description="Split to distill.")
     hold_out: float | None = Field(
-        default=None, gt=0, lt=0.9, description="Share of `train` to test on, class by class. null tests on `test`."
+        default=None, gt=0, lt=0.9, description="Share of each class of `train` to test on. null uses `test`."
     )
     test: str = Field(default="test", description="Split to test on. Only the evaluator reads it.")
-    validation: float = Field(default=0.1, gt=0, lt=0.9, description="Share of `train` held out, class by class.")
-    split_seed: int = Field(default=0, description="Draws these shares. Runs of several `seed`s share their teachers.")
+    validation: float = Field(default=0.1, gt=0, lt=0.9, description="Share of each class of `train` held out.")
+    split_seed: int = Field(default=0, description="Seed of these shares. Runs with other `seed`s share them.")
     resolution: int | None = Field(
         default=None, ge=4, le=limits.SIDE, description="Side in pixels. null keeps the source's own."
     )
     channels: Literal[1, 3] | None = Field(
-        default=None, description="1 is grey, 3 is RGB. null takes 1 where every image is grey."
+        default=None, description="1 is grey, 3 is RGB. null takes 1 if every image is grey."
     )
 
 
@@ -63,15 +63,15 @@ class PreprocessSpec(Strict):
     zca: bool = Field(default=False, description="Whiten images (ZCA) in place of mean and standard deviation.")
     statistics: Literal["fitted", "field"] = Field(
         default="fitted",
-        description="Mean and standard deviation: of the training images, or the constants of published numbers.",
+        description="Origin of mean and std: the training images, or the constants of published work.",
     )
 
 
 def spec_of(place: str) -> SourceSpec:
-    """The spec of a folder here, under its own name, or of a Hub id.
+    """The spec of a local folder, under its own name, or of a Hub id.
 
     Raises:
-        UserError: for what is neither.
+        UserError: for anything else.
     """
     if not is_local(place):
         name, _, revision = place.partition("@")
@@ -87,7 +87,7 @@ def spec_of(place: str) -> SourceSpec:
 
 
 def elsewhere(spec: SourceSpec, test: str) -> SourceSpec:
-    """The spec that reads its test split from another Hub id or folder, the columns found anew."""
+    """The spec with its test split in another Hub id or folder. Columns are found again."""
     dataset, _, revision = test.partition("@")
     where: dict[str, Any] = {"path": test}
     if not is_local(test):
@@ -98,10 +98,10 @@ def elsewhere(spec: SourceSpec, test: str) -> SourceSpec:
 
 
 def local_folder(spec: SourceSpec) -> str | None:
-    """The folder here that a user's source is read from; None for the Hub's and for digits."""
+    """The local folder of a user's source; None for the Hub and for digits."""
     return spec.path or (spec.dataset if spec.dataset != "digits" and is_local(spec.dataset) else None)
 
 
 def held_out(count: int, share: float) -> int:
-    """How many images of a class are held out: at least one, and never the only one."""
+    """The number of images held out of a class: at least one, but never the only one."""
     return min(max(1, round(share * count)), max(0, count - 1))

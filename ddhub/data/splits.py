@@ -1,7 +1,7 @@
-"""The splits of a source as its files have them: those that save_to_disk wrote, and the class names of each file.
+"""Splits of local sources: those written by save_to_disk, and the class names of each file.
 
-`load_dataset` takes the features of one file for all of them, so that files which number their classes differently are
-read with permuted names. Parquet and Arrow files carry their own names, which are compared here.
+`load_dataset` takes class names from one file for all. Files that number their classes differently would get permuted
+names. Parquet and Arrow files carry their own names, which are compared here.
 """
 
 import json
@@ -16,18 +16,18 @@ from ddhub.base.errors import UserError
 from ddhub.base.redact import one_line
 from ddhub.data.columns import Labels
 
-STATE, DICT = "state.json", "dataset_dict.json"  # what save_to_disk writes of one split, and of several
+STATE, DICT = "state.json", "dataset_dict.json"  # files of save_to_disk for one split, and for several
 
-NAMES = {  # of folders of splits, as `datasets` knows them
+NAMES = {  # names of split folders that `datasets` knows
     *("train", "training", "valid", "validation", "val", "dev", "test", "testing", "eval", "evaluation"),
 }
 
 
 def refuse_capitals(folder: Path) -> None:
-    """Refuse folders that are named as splits are, but for capitals: `datasets` would read all of them as one split.
+    """Refuse split folders with capitals in their names: `datasets` would read all of them as one split.
 
     Raises:
-        UserError: with the commands that rename them.
+        UserError: with the commands to rename them.
     """
     there = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
     odd = [name for name in there if name != name.lower()]
@@ -39,17 +39,17 @@ def refuse_capitals(folder: Path) -> None:
 
 
 def saved(folder: Path) -> dict[str, Path]:
-    """The splits of a folder that save_to_disk wrote, and where each is; none of any other folder."""
+    """The splits in a folder written by save_to_disk, with their places; empty for other folders."""
     if (folder / DICT).is_file():
         return {path.parent.name: path.parent for path in sorted(folder.glob(f"*/{STATE}"))}
     return {"train": folder} if (folder / STATE).is_file() and (folder / "dataset_info.json").is_file() else {}
 
 
 def read_saved(folder: Path, split: str) -> Any:
-    """One split of a folder that save_to_disk wrote.
+    """Read one split of a folder written by save_to_disk.
 
     Raises:
-        UserError: where there is no such split, or its state names files elsewhere.
+        UserError: if the split is missing, or its state names files elsewhere.
     """
     import datasets
 
@@ -71,7 +71,7 @@ def read_saved(folder: Path, split: str) -> Any:
 
 
 def missing(train: str, test: str, asked: str, names: Sequence[str]) -> str:
-    """What to type where the split that is asked for is not among those that there are."""
+    """The options to type if a requested split is missing."""
     free = [name for name in names if name != train.partition("[")[0]]
     if asked == test != train:
         return f"--set source.test={_near('test', free)}" if free else "--test FOLDER (or a Hub id) of test images"
@@ -83,20 +83,20 @@ def missing(train: str, test: str, asked: str, names: Sequence[str]) -> str:
 
 
 def _near(kind: str, names: Sequence[str]) -> str:
-    """The name that is most likely meant."""
+    """The most similar name."""
     words = {"train": ("train", "full", "all"), "test": ("test", "eval", "val", "dev")}
     return next((name for word in words[kind] for name in names if word in name.lower()), names[0] if names else "NAME")
 
 
 def relabelled(labels: Labels, column: str, paths: Sequence[Path], where: str) -> Labels:
-    """Labels and class names by what each file of a split says itself.
+    """Labels and class names corrected by the names in each file of a split.
 
     Args:
-        labels: as `load_dataset` gives them.
-        paths: the files of the split, in the order of its rows.
+        labels: the labels from `load_dataset`.
+        paths: the files of the split, in row order.
 
     Raises:
-        UserError: where files of one split name different classes.
+        UserError: if files of one split name different classes.
     """
     own = [_own_names(path, column) for path in paths]
     told = [found for _, found in own if found is not None and not all(name.isdecimal() for name in found)]
@@ -116,7 +116,7 @@ def relabelled(labels: Labels, column: str, paths: Sequence[Path], where: str) -
 
 
 def cached_commit(name: str) -> str | None:
-    """The commit of a Hub dataset that was fetched last, by the files that it left in the caches; None for none."""
+    """The commit of a Hub dataset that was fetched last, by the cached files; None if there is none."""
     from datasets import config
     from huggingface_hub import constants
 
@@ -129,7 +129,7 @@ def cached_commit(name: str) -> str | None:
 
 
 def _own_names(path: Path, column: str) -> tuple[int, tuple[str, ...] | None]:
-    """Rows of a Parquet or Arrow file, and the class names that its own schema gives a column."""
+    """Number of rows of a Parquet or Arrow file, and its own class names for a column."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -1,7 +1,7 @@
-"""What the pictures of a source are like, from rows all over it: their side, their channels, and the range of values.
+"""A survey of a source's pictures, by a sample of its rows: side, channels and range of values.
 
-A source may be sorted by class, so its first rows say little. Headers are cheap: those of LOOKED rows are read.
-Values are not: pictures of more than 8 bits are decoded until enough pixels were seen.
+A source may be sorted by class, so its first rows are not representative. The headers of LOOKED rows are read, which
+is cheap. Pictures of more than 8 bits are decoded until enough pixels are seen.
 """
 
 from collections import defaultdict
@@ -17,20 +17,20 @@ from ddhub.data.encoded import Content, Encoded
 from ddhub.data.spec import SourceSpec
 
 LOOKED = 256  # rows whose headers are read
-ENOUGH = 2**26  # pixels of more than 8 bits that are decoded to find their range
+ENOUGH = 2**26  # pixels decoded to find the range of pictures with more than 8 bits
 EIGHT, SIXTEEN = 255.0, 65535.0
 
 
 @dataclass(frozen=True)
 class Header:
-    """What is known of a picture before it is decoded."""
+    """The facts about a picture before decoding."""
 
     where: str
-    size: tuple[int, int]  # upright
+    size: tuple[int, int]  # as a viewer shows it
     grey: bool
-    wide: bool  # whether its range has to be found
+    wide: bool  # whether its range must be found
     transparent: bool
-    lossy: bool  # a JPEG
+    lossy: bool  # whether it is a JPEG
 
 
 def header(content: Content, where: str) -> Header:
@@ -46,10 +46,10 @@ def header(content: Content, where: str) -> Header:
 
 
 def survey(images: Encoded) -> dict[str, Any]:
-    """Resolution, channels and range of a source: those given, or what rows all over it show.
+    """Resolution, channels and range of a source: the given ones, or those found in a sample of rows.
 
     Raises:
-        UserError: where they cannot be told; names the option that tells.
+        UserError: if they cannot be found, with the option that sets them.
     """
     spec, looked = images.spec, headers(images)
     found, wide = list(looked.values()), [row for row, header in looked.items() if header.wide]
@@ -62,10 +62,10 @@ def survey(images: Encoded) -> dict[str, Any]:
 
 
 def headers(images: Encoded) -> dict[int, Header]:
-    """The headers of rows all over a source, by row number.
+    """The headers of a sample of rows, by row number.
 
     Raises:
-        UserError: for a damaged picture, where those are not left out, and where none can be read.
+        UserError: for a damaged picture that is not skipped, or if no picture can be read.
     """
     spec, found = images.spec, {}
     for row, item in images.spread(LOOKED).items():
@@ -86,13 +86,13 @@ def _some(images: Encoded, rows: Sequence[int]) -> Iterator[tuple[int, Any]]:
 
 
 def rules_of(spec: SourceSpec) -> Rules:
-    """The rules by which a source's pictures are read, as far as its spec has them."""
+    """The decoding rules in a source's spec."""
     bounds = (spec.range[0], spec.range[1]) if spec.range else None
     return Rules(bounds, spec.background or Rules.background)
 
 
 def side(spec: SourceSpec, found: Sequence[Header]) -> int:
-    """The side of the squares that pictures become: as given, or the one that all have."""
+    """The side of the square pictures: the given one, or the common one."""
     if spec.resolution is not None:
         return spec.resolution
     sizes = {header.size for header in found}
@@ -113,24 +113,24 @@ def side(spec: SourceSpec, found: Sequence[Header]) -> int:
 
 @dataclass(frozen=True)
 class Extent:
-    """The least and the largest value of pictures of one kind, and where the largest is."""
+    """The smallest and largest value of pictures of one kind, and the place of the largest."""
 
     low: float
     high: float
     where: str
 
     def beside(self, other: "Extent") -> "Extent":
-        """Of both together."""
+        """The extent of both together."""
         return Extent(
             min(self.low, other.low), max(self.high, other.high), max(self, other, key=lambda e: e.high).where
         )
 
 
 def ranged(pictures: Iterable[tuple[Content, str]], rules: Rules) -> Rules:
-    """The rules with the range of pictures of more than 8 bits, found from some of them.
+    """The rules with the range of pictures of more than 8 bits, found from a sample.
 
     Raises:
-        UserError: where the range cannot be told, or kinds of different ranges are mixed.
+        UserError: if the range is ambiguous, or if kinds with different ranges are mixed.
     """
     kinds: dict[str, list[Extent]] = defaultdict(list)
     pixels = 0
@@ -159,16 +159,16 @@ def _together(extents: Sequence[Extent]) -> Extent:
 
 
 def extent(image: Any, where: str) -> tuple[str, Extent, int] | None:
-    """Kind, extent and number of pixels of a picture of more than 8 bits; None for an ordinary one."""
+    """Kind, extent and pixel count of a picture of more than 8 bits; None for other pictures."""
     import numpy as np
 
     pixels = image.width * image.height
-    if decode.is_wide_colour(image):  # Pillow gives the upper 8 bits
+    if decode.is_wide_colour(image):  # Pillow reads only the upper 8 bits
         values = np.asarray(image.convert("RGB"))
         return "16-bit colour", Extent(int(values.min()) * 256, int(values.max()) * 256, where), pixels
     if not decode.is_wide(image):
         return None
-    scaled = image.mode == "I" and image.format == "PPM"  # Pillow has brought it to 16 bits
+    scaled = image.mode == "I" and image.format == "PPM"  # Pillow scales it to 16 bits
     kind = "float grey" if image.mode == "F" else "32-bit grey" if image.mode == "I" and not scaled else "16-bit grey"
     image.load()
     lows, highs = zip(*((values.min(), values.max()) for _, _, values in decode.strips(image)), strict=True)
@@ -179,14 +179,14 @@ def extent(image: Any, where: str) -> tuple[str, Extent, int] | None:
 
 
 def _range(kind: str, seen: Extent, rules: Rules) -> tuple[float, float]:
-    """The values of black and white, where the values that were seen leave one choice.
+    """The values of black and white, if the seen values allow only one choice.
 
     Raises:
-        UserError: where they leave several.
+        UserError: if several choices are possible.
     """
     white = {"16-bit grey": [SIXTEEN], "16-bit colour": [SIXTEEN], "32-bit grey": [EIGHT, SIXTEEN]}
     for top in white.get(kind, [1.0, EIGHT, SIXTEEN]):
-        if seen.low >= 0 and top / 2 < seen.high <= top:  # its highest bit is in use
+        if seen.low >= 0 and top / 2 < seen.high <= top:  # the highest bit is in use
             return 0.0, top
     guess = (min(0.0, seen.low), 1.0 if seen.high <= 1 else 2.0 ** max(1, int(seen.high)).bit_length() - 1)
     raise UserError(
@@ -198,7 +198,7 @@ def _range(kind: str, seen: Extent, rules: Rules) -> tuple[float, float]:
 
 
 def said(bounds: tuple[float, float]) -> str:
-    """A range for people."""
+    """A range in words."""
     low, high = bounds
     scale = f"1/{(high - low) / 255:g}" if high - low >= 255 else f"{255 / (high - low):g}"
     how = "taken as they are" if (low, high) == (0, 255) else f"scaled by {scale}"

@@ -1,4 +1,4 @@
-"""Zipped folders of pictures, unpacked once into the cache: `datasets` takes the archive's own folder for the class."""
+"""Zipped folders of pictures, unpacked once into the cache. `datasets` would take the archive's folder for a class."""
 
 import shutil
 import zipfile
@@ -10,12 +10,12 @@ from ddhub.base.log import say
 from ddhub.base.redact import one_line
 from ddhub.base.units import size
 
-OF_OTHERS = (".", "__MACOSX")  # what files and folders of other programs begin with
-DOCUMENTS = (".md", ".txt", ".gitattributes", ".json", "")  # suffixes of what may lie beside the archives
+OF_OTHERS = (".", "__MACOSX")  # how names of other programs' files and folders begin
+DOCUMENTS = (".md", ".txt", ".gitattributes", ".json", "")  # suffixes of files that may lie beside the archives
 
 
 def archives(place: Path) -> list[Path]:
-    """The zip files that a source consists of: the place itself, or all that a folder holds beside documents."""
+    """The zip files of a source: the place itself, or the files of a folder of archives."""
     if place.is_file():
         return [place] if zipfile.is_zipfile(place) else []
     found = [path for path in [*place.iterdir(), *place.glob("data/*")] if not path.name.startswith(".")]
@@ -26,10 +26,10 @@ def archives(place: Path) -> list[Path]:
 
 
 def unpacked(place: Path) -> Path:
-    """Where a source lies as files: the place itself, or its archives unpacked, each into a folder of its name.
+    """The source as a folder: the place itself, or its archives unpacked, each into a folder of its name.
 
     Raises:
-        UserError: for an archive that is damaged, leads out of itself, or unpacks to too much.
+        UserError: for an archive that is damaged, leads out of itself, or unpacks to too many bytes.
     """
     found = archives(place)
     if not found:
@@ -66,5 +66,5 @@ def _unpack(path: Path, out: Path) -> None:
 
 
 def _beside(name: str) -> bool:
-    """Whether a member is what macOS or an editor leaves beside the files."""
+    """Whether a member is a leftover of macOS or an editor."""
     return any(part.startswith(OF_OTHERS) for part in name.split("/") if part not in (".", ".."))

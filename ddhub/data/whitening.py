@@ -1,4 +1,4 @@
-"""The file of a ZCA whitening, `preprocess.safetensors`, as arrays: read without torch. D is the values of an image."""
+"""The file of a ZCA whitening, `preprocess.safetensors`, as arrays without torch. D is the values of one image."""
 
 from pathlib import Path
 
@@ -14,10 +14,10 @@ def read(path: Path, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Read mean (D,) and matrix (D, D), float32.
 
     Args:
-        size: the D that it must have, which is looked at before anything is read.
+        size: the expected D, checked before the tensors are read.
 
     Raises:
-        UserError: when the file is not one.
+        UserError: if the file holds no such whitening.
     """
     try:
         files.refuse_odd(path)

@@ -1,6 +1,6 @@
-"""What can be known to fail is found before any work: names, splits, columns, sizes, permissions and disk.
+"""Checks before a run: foreseeable faults in names, splits, columns, sizes, permissions and disk space.
 
-No image is decoded here, and no test split is read.
+No image is decoded, and no test split is read.
 """
 
 import os
@@ -28,17 +28,17 @@ from ddhub.training import architectures
 
 
 def check(recipe: Recipe, out: Path, asked: Resources, *, dry: bool = False) -> None:
-    """Refuse what cannot be made; a folder that was begun was checked before.
+    """Refuse a recipe that cannot be made. A folder with a begun run was checked before.
 
     Args:
-        dry: look at a dataset of the Hub without fetching its images; one that is out of reach is not looked at.
+        dry: check a Hub dataset without fetching its images, and skip the check if the Hub does not answer.
 
     Raises:
-        UserError: for whatever the user can mend.
+        UserError: for a fault that the user can mend.
     """
     if (out / STATE / "run.json").exists() or pipeline.finished(recipe, out):
         return
-    constants(recipe)  # which not all sources have
+    constants(recipe)  # not all sources have constants
     for folder in (out, files.home()):
         writable(folder)
     for arch in named(recipe):
@@ -69,10 +69,10 @@ def named(recipe: Recipe) -> list[str]:
 
 
 def writable(folder: Path) -> None:
-    """Refuse a folder that nothing can be written to, or be made at.
+    """Refuse a folder that cannot be created or written to.
 
     Raises:
-        UserError: naming the folder that has no permission.
+        UserError: naming the folder without permission.
     """
     there = nearest(folder)
     if not there.is_dir():
@@ -82,15 +82,15 @@ def writable(folder: Path) -> None:
 
 
 def nearest(folder: Path) -> Path:
-    """The folder itself, or the nearest above it that is there."""
+    """The folder itself, or its nearest existing parent."""
     return next(each for each in (folder.absolute(), *folder.absolute().parents) if each.exists())
 
 
 def header(recipe: Recipe) -> None:
-    """Check a Hub dataset's columns by its header alone; its images are not fetched.
+    """Check a Hub dataset's columns by its header. Its images are not fetched.
 
     Raises:
-        UserError: for a column that is not there.
+        UserError: for a missing column.
     """
     from datasets import Features
 
@@ -104,7 +104,7 @@ def header(recipe: Recipe) -> None:
 
 
 def images(recipe: Recipe, held: Holdings) -> None:
-    """Refuse more images per class than the smallest class has to distill, and more soft labels than classes.
+    """Refuse more images per class than the smallest class can start, and more soft labels than classes.
 
     Raises:
         UserError: naming the class.
@@ -127,10 +127,10 @@ def images(recipe: Recipe, held: Holdings) -> None:
 
 
 def room(recipe: Recipe, out: Path, shape: Shape, asked: Resources) -> None:
-    """Refuse a run whose set, checkpoints and networks the disk has no room for.
+    """Refuse a run whose set, checkpoints and networks do not fit on the disk.
 
     Raises:
-        UserError: saying how much is needed, and how much is free.
+        UserError: with the bytes needed and the bytes free.
     """
     outline = work.Outline(recipe, shape, pipeline.decided(recipe, shape, asked))
     phases = {name: phase for name, phase in forecast.phases(outline).items() if name != "source"}

@@ -1,6 +1,6 @@
-"""A first recipe for somebody's own pictures: chosen by what they are, for this machine, within a stated time.
+"""The first recipe for a user's own pictures, chosen by the pictures, this machine and the time allowed.
 
-Nothing is trained for these choices, and no test data is read.
+The choices need no training and no test data.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,25 +20,25 @@ from ddhub.distillation.picture_options import PictureOptions, name_of
 from ddhub.training.field_networks import CONVNET_DEPTH
 from ddhub.training.protocol import DSA_OPERATIONS
 
-HOLD_OUT = 0.2  # share of every class that is tested on, where there is no test split
+HOLD_OUT = 0.2  # share of each class held out for testing, if there is no test split
 SIDES = (64, 32, 16, 8)  # resolutions to choose from, in pixels
-SMALLEST = 32  # that larger pictures are reduced to
+SMALLEST = 32  # the smallest side to which larger pictures are reduced
 WIDTHS = (128, 64, 32)  # of the ConvNet: the field's, and narrower ones for small machines
 IPCS = (10, 5, 2, 1)
-REAL_PER_IMAGE = 4  # real training images for each image to make, at least
-FEW = 100  # images of a class, below which a larger share validates
+REAL_PER_IMAGE = 4  # least number of real training images for each image to make
+FEW = 100  # images of a class below which a larger share validates
 SHOWN = 10  # names of classes in a sentence
 SCHEDULES = (1.0, 0.5, 0.25, 0.1)  # shares of the whole schedule
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A recipe as commented YAML, and what it chose."""
+    """A recipe as commented YAML, and the reasons for its choices."""
 
     name: str
     text: str
-    reasons: list[str] = field(default_factory=list)  # a line each
-    seconds: float = 0.0  # that distilling takes here, foretold
+    reasons: list[str] = field(default_factory=list)  # one line each
+    seconds: float = 0.0  # forecast of the time to distill it here
 
     @property
     def recipe(self) -> Recipe:
@@ -52,14 +52,14 @@ class Size:
 
     side: int
     width: int
-    schedule: float  # share of the whole schedule
+    schedule: float  # share of the full schedule
 
 
 def start(held: Holdings, asked: PictureOptions) -> Choice:
-    """Choose a recipe: the largest network and resolution whose whole schedule fits, or else the smallest of all.
+    """Choose a recipe: the largest network and resolution whose full schedule fits the time, or else the smallest.
 
     Raises:
-        UserError: for pictures that no set can be made of.
+        UserError: for pictures from which no set can be made.
     """
     if not held.tested:
         source.refuse_small(held.classes, held.counts)
@@ -77,7 +77,7 @@ def start(held: Holdings, asked: PictureOptions) -> Choice:
 
 
 def sizes(held: Holdings, asked: PictureOptions) -> Iterator[Size]:
-    """Sizes to try, the most work first: less resolution before narrower networks, a shorter schedule last."""
+    """The sizes to try, largest first: lower resolution before narrower networks, a shorter schedule last."""
     if asked.resolution is not None:
         sides: Sequence[int] = [asked.resolution]
     elif held.uniform and held.side <= SIDES[0]:
@@ -92,13 +92,13 @@ def sizes(held: Holdings, asked: PictureOptions) -> Iterator[Size]:
 
 
 def _seconds(recipe: Recipe, held: Holdings, resources: Resources) -> float:
-    """Seconds that distilling takes here, as `ddhub plan` tells them."""
+    """The forecast of `ddhub plan` for distilling the recipe here."""
     told = planning.SourceSize(held.images, len(held.classes), recipe.source.resolution)
     return planning.plan(recipe, resources, told).sum.wall_seconds
 
 
 def training_images(held: Holdings) -> int:
-    """Images of the smallest class that are left to distill, once test and validation part are held out."""
+    """Images of the smallest class without test and validation part."""
     left = held.smallest if held.tested else held.smallest - held_out(held.smallest, HOLD_OUT)
     return left - held_out(left, _validation(held))
 
@@ -113,7 +113,7 @@ def _ipc(held: Holdings, asked: PictureOptions) -> int:
 
 
 def _depth(side: int) -> int:
-    """Blocks of the ConvNet: the field's for the nearest side at or below."""
+    """The depth of the ConvNet: the field's for the largest known side up to this one."""
     return max((depth for known, depth in CONVNET_DEPTH.items() if known <= side), default=1)
 
 
@@ -128,35 +128,35 @@ def _written(held: Holdings, asked: PictureOptions, size: Size) -> Choice:
     student_batch = min(50, made) if made > 1 else 2
     operations = [word for word in DSA_OPERATIONS if word != "flip" or asked.flips is not False]
     name = name_of(spec, asked)
-    mirrored = "# Training mirrors images: take flip_ out where a mirror image is wrong, as of text and digits."
+    mirrored = "# Training mirrors images: take flip_ out if a mirror image is wrong, as for text and digits."
     if asked.flips is False:
-        mirrored = "# Training mirrors no image: a mirrored one may be of another class."
-    test = f"  test: {_scalar(source.test_words(spec))}   # the evaluation alone opens it\n"
+        mirrored = "# Training mirrors no image: a mirror image may belong to another class."
+    test = f"  test: {_scalar(source.test_words(spec))}   # only the evaluation opens it\n"
     if not held.tested:
-        test = f"  hold_out: {HOLD_OUT}   # of every class, for testing: there is no test split\n"
+        test = f"  hold_out: {HOLD_OUT}   # share of each class for testing: there is no test split\n"
     lines = f"""\
 # {counted(ipc, "image")} per class from {counted(held.images, "picture")} of {counted(classes, "class")}, \
 by adversarial prediction matching. arXiv:2312.08912.
 # ddhub distill {name}.yaml
 name: {_scalar(name)}
 seed: 0
-ipc: {ipc}   # images to make of every class
+ipc: {ipc}   # images to make per class
 source:
-  dataset: {_scalar(spec.dataset)}   # what the set says that it was made from
-{f"  path: {_scalar(spec.path)}   # where it lies here; never published" + chr(10) if spec.path else ""}\
+  dataset: {_scalar(spec.dataset)}   # the set names this as its source
+{f"  path: {_scalar(spec.path)}   # its place here; never published" + chr(10) if spec.path else ""}\
 {f"  revision: {_scalar(spec.revision)}" + chr(10) if spec.revision else ""}\
 {f"  config: {_scalar(spec.config)}" + chr(10) if spec.config else ""}\
   image: {_scalar(spec.image)}
   label: {_scalar(spec.label)}
   train: {_scalar(spec.train)}
 {test}\
-  validation: {_validation(held)}   # of every class, for choices on the way
-  resolution: {size.side}   # pixels a side; pictures are resized to a square
+  validation: {_validation(held)}   # share of each class, for choices during the run
+  resolution: {size.side}   # pixels per side; pictures are resized to a square
   channels: {held.channels}
 {"".join(f"  {key}: {_scalar(value)}{chr(10)}" for key, value in _told(spec))}\
 {mirrored}
 augment: {"_".join(operations)}
-# Networks trained on the pictures, which the set is made to agree with.
+# Networks trained on the pictures. The set learns to agree with them.
 teachers: {{arch: {arch}, count: {teachers}, epochs: {epochs}, lr: 0.02, batch: {batch}}}
 method:
   name: apm
@@ -167,17 +167,17 @@ method:
   lr_images: {0.3 * student_batch:g}
   average: 0.95   # ship a moving average of the images
 labels: {{form: logits, teachers: mean}}
-# How the set is meant to be trained on, and how many trainings a number takes.
+# How to train on the set, and the number of trainings behind a score.
 evaluate: {{epochs: 300, lr: 0.02, batch: {student_batch}, min_steps: 500, seeds: 5, full_epochs: {epochs}}}
 publish:
-  license: null   # of your pictures, such as cc-by-4.0: say it before you push
+  license: null   # licence of your pictures, such as cc-by-4.0: fill it in before you push
   pretty_name: {_scalar(f"{name} distilled by APM, {counted(ipc, 'image')} per class")}
 """
     return Choice(name, lines)
 
 
 def _told(spec: SourceSpec) -> list[tuple[str, Any]]:
-    """What the user said of how pictures are read."""
+    """The settings for reading pictures that the user gave."""
     return [(key, getattr(spec, key)) for key in PictureSettings.model_fields if getattr(spec, key)]
 
 
@@ -187,7 +187,7 @@ def _scalar(value: Any) -> str:
 
 
 def _reasons(held: Holdings, asked: PictureOptions, size: Size, recipe: Recipe) -> list[str]:
-    """What was chosen and why, a line each."""
+    """The choices and their reasons, one line each."""
     classes, smallest = counted(len(held.classes), "class"), counted(held.smallest, "picture")
     named = f"({listed(held.classes, SHOWN)})"
     told = [f"pictures: {held.images:,} of {classes} {named}; the smallest class has {smallest}"]
@@ -200,7 +200,7 @@ def _reasons(held: Holdings, asked: PictureOptions, size: Size, recipe: Recipe) 
         f"resolution: {size.side} pixels a side, {kept}" if asked.resolution is None else f"resolution: {size.side}",
         f"ipc: {counted(recipe.ipc, 'image')} per class, from {training_images(held)} to distill in the smallest class",
         f"network: {recipe.teachers.arch}, {'the widest' if size.width == WIDTHS[0] else 'as wide as'} the time allows",
-        "augmentation: with flips; --no-flips where a mirror image is wrong (text, digits)"
+        "augmentation: with flips; --no-flips if a mirror image is wrong (text, digits)"
         if asked.flips is not False
         else "augmentation: without flips, as asked",
         f"steps: {recipe.teachers.epochs} epochs for {counted(recipe.teachers.count, 'teacher')},"

@@ -1,8 +1,8 @@
 """Groups: a set distilled in independent parts, by one process or by many on several machines, and then joined.
 
-The paper (arXiv:2312.08912) merges sets that were made apart, each with students and draws of its own; what that costs
-beside one run is in benchmarks/README.md. A group is `ipc / groups` images per class; teachers, preprocessing and the
-split of the source are shared. Each is a job whose output is a file, so jobs.run_all spreads, resumes and skips them.
+The paper (arXiv:2312.08912) joins parts that were distilled independently. benchmarks/README.md has the cost against a
+single run. A group has `ipc / groups` images per class. All groups share teachers, preprocessing and split. Each group
+is a job with an output file, so jobs.run_all spreads, resumes and skips them.
 Shapes: M images of a group, C H W image.
 """
 
@@ -38,20 +38,20 @@ from ddhub.training.loop import Run
 
 @dataclass(frozen=True)
 class GroupRequest:
-    """What groups are made from; it can be pickled, and any process on any machine prepares its Task from it."""
+    """The facts from which any process on any machine prepares the Task of a group. It can be pickled."""
 
-    recipe: str  # as JSON, its local paths from the root
-    out: Path  # from the root
-    begun: bytes  # run.json, for machines that do not see `out`
+    recipe: str  # as JSON, with absolute local paths
+    out: Path  # an absolute path
+    begun: bytes  # content of run.json, for machines that do not see `out`
     threads: int  # CPU threads of one group
-    teachers: tuple[tuple[str, str], ...]  # name in the cache and sha256 of each
-    device: str | None  # as asked for
+    teachers: tuple[tuple[str, str], ...]  # each teacher's name in the cache and its sha256
+    device: str | None  # as requested
     checkpoint_seconds: float
 
 
 @dataclass(frozen=True)
 class Shared:
-    """What all groups share; sent to another process as its request, and prepared again there."""
+    """The things that all groups share. Another process receives the request and prepares them again."""
 
     request: GroupRequest
     task: Task
@@ -62,31 +62,31 @@ class Shared:
 
 @dataclass(frozen=True)
 class FinishedGroup:
-    """A finished group, as read back from its file."""
+    """A finished group, read from its file."""
 
     images: Tensor  # float32 (M, C, H, W)
     labels: Tensor  # int64 (M,)
-    seconds: float  # of distilling, over all resumptions
-    peak_bytes: int  # that its process held
+    seconds: float  # time of distilling, over all resumes
+    peak_bytes: int  # peak memory of its process
 
 
 class Settled(Strict):
-    """groups.json: how every group of a set is made, as the first process froze it."""
+    """The content of groups.json: how all groups of a set are made, fixed by the first process."""
 
     threads: int  # CPU threads of one group
     teachers: list[str]  # sha256 of each
 
     @classmethod
     def kept(cls, path: Path) -> "Settled":
-        """The content of a groups.json.
+        """Read a groups.json.
 
         Raises:
-            UserError: naming a file that is none.
+            UserError: naming a file that is no groups.json.
         """
         try:
             return cls.model_validate_json(path.read_bytes())
         except ValidationError as fault:
-            raise UserError(f"{path}: damaged", next=f"rm {path}, then the same command writes it anew") from fault
+            raise UserError(f"{path}: damaged", next=f"rm {path}, then the same command writes it again") from fault
 
 
 def make(
@@ -97,17 +97,17 @@ def make(
     resources: Resources = Resources(),
     checkpoint_seconds: float = 120,
 ) -> list[int]:
-    """Distill the groups of a recipe that no process has made yet, and package the set once all are there.
+    """Distill the groups of a recipe that no process has made yet. Package the set when all exist.
 
     Args:
-        overrides: as pipeline.make takes them.
-        resources: without `threads`, worker processes share this machine's, and a Ray task has one.
+        overrides: as for pipeline.make.
+        resources: without `threads`, workers share this machine's threads, and a Ray task has one.
 
     Returns:
-        The groups that are still missing, because they are other shards'; none when the set is whole.
+        The missing groups, which other shards make; empty if the set is complete.
 
     Raises:
-        UserError: for whatever the user can mend; the groups that are done are kept.
+        UserError: for a fault that the user can mend. Finished groups are kept.
     """
     if pipeline.finished(recipe, out):
         return []
@@ -121,27 +121,27 @@ def make(
     jobs.run_all(every, engine, name="groups")
     missing = [number for number, path in enumerate(every) if not path.exists()]
     if not missing:
-        with files.locked(out / STATE / "lock"):  # one process packages, the others wait and find it done
+        with files.locked(out / STATE / "lock"):  # one process packages; the others wait
             if not pipeline.finished(recipe, out):
                 devices.apply(frozen)
                 with progress.busy(f"{recipe.name}: packaging"):
                     _package(shared, list(every), out, seconds, overrides)
-                for path in every:  # what a process left that was killed between its group's file and its end
+                for path in every:  # left by a process that was killed after writing its group's file
                     shutil.rmtree(path.with_suffix(".run"), ignore_errors=True)
                 history.note(shared.task, seconds, watch, shared.request.threads)
     return missing
 
 
 def command(reference: str, out: Path, overrides: Sequence[str]) -> str:
-    """What to type to make the groups that nobody makes, wait for those that somebody does, and package."""
+    """The command that makes all remaining groups, waits for groups of other processes, and packages."""
     return shlex.join(["ddhub", "distill", reference, "--out", str(out), *(f"--set={text}" for text in overrides)])
 
 
 def refuse_engine(engine: jobs.Engine) -> None:
-    """Refuse to spread a recipe of one group; worker processes may share its teachers.
+    """Refuse to spread a recipe of a single group. Workers may still share its teachers.
 
     Raises:
-        UserError: where shards or a cluster are asked for.
+        UserError: for shards or a cluster.
     """
     if replace(engine, workers=1) != jobs.Engine():
         raise UserError(
@@ -153,10 +153,10 @@ def refuse_engine(engine: jobs.Engine) -> None:
 def begin(
     recipe: Recipe, out: Path, asked: Resources, checkpoint_seconds: float, engine: jobs.Engine
 ) -> tuple[Shared, dict[str, float]]:
-    """Prepare what all groups share: decisions are frozen by the first process, teachers trained; seconds of each."""
+    """Prepare what all groups share. The first process fixes decisions. Return also the seconds of each phase."""
     recipe = pipeline.rooted(recipe)
     task, seconds = pipeline.prepare(recipe, out, asked, checkpoint_seconds)
-    pipeline.belongs(recipe, out)  # nobody began another recipe here in between
+    pipeline.belongs(recipe, out)  # in case another recipe was begun here meanwhile
     teachers = [(path.name, files.sha256(path)) for path in (task.teachers.files if task.teachers else ())]
     threads = threads_each(asked.threads, task.decisions.threads, engine)
     threads = _settled(out, threads, [sha256 for _, sha256 in teachers])
@@ -173,18 +173,18 @@ def begin(
 
 
 def jobs_of(shared: Shared) -> dict[Path, jobs.Job]:
-    """One job per group, in order."""
+    """One job per group, in the order of groups."""
     folder = shared.request.out / STATE / "groups"
     numbers = range(shared.task.recipe.groups)
     return {folder / f"group-{number:04d}.safetensors": functools.partial(work, shared, number) for number in numbers}
 
 
 def work(shared: Shared, number: int, path: Path) -> None:
-    """Make one group, or go on where another process left it, and write its file."""
+    """Make one group, or resume it, and write its file."""
     task = shared.task.group(number, shared.request.threads)
     devices.apply(task.decisions)
     folder = _folder(shared.request) / STATE / "groups" / f"group-{number:04d}.run"
-    # A process that is taken for dead may still be writing to the store: wait for its end, whatever its claim says.
+    # A process whose claim expired may still write to the store. The lock waits for its end.
     with files.locked(folder.with_suffix(".lock")):
         run = Run(
             folder,
@@ -200,7 +200,7 @@ def work(shared: Shared, number: int, path: Path) -> None:
 
 
 def _write(synthetic: SyntheticSet, seconds: float, run: Run, path: Path) -> None:
-    """A group's file, its metrics beside it; what `read` reads."""
+    """Write a group's file with its metrics beside it."""
     facts = {"seconds": round(seconds, 1), "peak_bytes": devices.peak_bytes(run.device)}
     if run.metrics.path.exists():
         files.write_bytes(path.with_suffix(".jsonl"), run.metrics.path.read_bytes())
@@ -210,10 +210,10 @@ def _write(synthetic: SyntheticSet, seconds: float, run: Run, path: Path) -> Non
 
 
 def read(path: Path) -> FinishedGroup:
-    """Read a group back.
+    """Read a group's file.
 
     Raises:
-        UserError: naming a file that is none.
+        UserError: naming a file that is no group's.
     """
     try:
         with safe_open(path, "pt") as file:
@@ -246,10 +246,10 @@ def _package(shared: Shared, paths: list[Path], out: Path, seconds: dict[str, fl
 
 @functools.lru_cache(maxsize=1)
 def again(request: GroupRequest) -> Shared:
-    """What groups share, in this process, prepared for its first group.
+    """Prepare what groups share in this process, for its first group.
 
     Raises:
-        UserError: naming the machine, when it does not hold what the groups are made from.
+        UserError: naming the machine, if it lacks something that the groups need.
     """
     try:
         _check_teachers(request)
@@ -267,14 +267,14 @@ def again(request: GroupRequest) -> Shared:
 
 
 def _folder(request: GroupRequest) -> Path:
-    """Where a group's checkpoints go: the set's own folder, or the cache of a machine that does not see it."""
+    """The folder of a group's checkpoints: in the set's folder, or in the cache of a machine that does not see it."""
     if (request.out / STATE / RUN).exists():
         return request.out
     return files.home() / "groups" / files.digest([request.recipe, str(request.out)])[:24]
 
 
 def _check_teachers(request: GroupRequest) -> None:
-    """A job trains no teachers: on another machine they could be others."""
+    """Check the teachers. A job never trains any, because another machine's could differ."""
     for name, sha256 in request.teachers:
         path = files.home() / "teachers" / name
         if not path.is_file() or files.sha256(path) != sha256:
@@ -286,7 +286,7 @@ def _check_teachers(request: GroupRequest) -> None:
 
 
 def threads_each(asked: int | None, decided: int, engine: jobs.Engine) -> int:
-    """CPU threads of one group, where so many were asked for and decided."""
+    """CPU threads of one group, by request and decision."""
     if asked is not None:
         return asked
     if engine.ray is not None:
@@ -295,10 +295,10 @@ def threads_each(asked: int | None, decided: int, engine: jobs.Engine) -> int:
 
 
 def _settled(out: Path, threads: int, teachers: list[str]) -> int:
-    """Freeze how groups are made; returns their threads, as the first process had them.
+    """Fix how groups are made, once. Return their threads, as the first process chose them.
 
     Raises:
-        UserError: where groups were begun with other teachers than this machine has.
+        UserError: if groups were begun with other teachers than this machine has.
     """
     path = out / STATE / "groups.json"
     with files.locked(out / STATE / "begin.lock"):

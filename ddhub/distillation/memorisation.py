@@ -1,6 +1,6 @@
-"""How close synthetic images come to training images, beside how close fresh real images come: copies would show.
+"""The copy check: distances of synthetic images to training images, compared with those of unseen real images.
 
-Nothing here needs the test split: the yardstick are images of the validation part, which no method has learned from.
+The test split is not needed. The unseen images are those of the validation part, from which no method learns.
 Shapes: Q queries, N training images, D values an image, F features.
 """
 
@@ -15,17 +15,17 @@ from ddhub.artifact.records import Memorisation, Nearness
 from ddhub.base import files, seeds
 from ddhub.distillation.task import Task
 
-LIMIT = 256  # images of each kind that are looked up
-CHUNK_BYTES, CHUNK_ROWS = 64 << 20, 16384  # of training images as floats at once
+LIMIT = 256  # number of images of each kind that are checked
+CHUNK_BYTES, CHUNK_ROWS = 64 << 20, 16384  # training images converted to floats at once
 BATCH = 250  # images that a teacher embeds at once
-CANDIDATES = 4  # per chunk; float32 finds them, whole numbers decide between them
-COPY = 0.99  # nearer than this share of the held-out images counts as a copy
-SHOWN = 10  # pairs in the picture
+CANDIDATES = 4  # per chunk; float32 finds them, exact integers choose among them
+COPY = 0.99  # an image nearer than this share of held-out images counts as a copy
+SHOWN = 10  # number of pairs in the picture
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A synthetic image and the training images nearest to it, uint8 (C, H, W) each."""
+    """A synthetic image and its nearest training images, uint8 (C, H, W) each."""
 
     synthetic: Tensor
     by_pixels: Tensor
@@ -36,18 +36,18 @@ class Pair:
 
 @dataclass(frozen=True)
 class Nearest:
-    """For each query the row of its nearest training image (Q,) and how far that is (Q,), float64."""
+    """For each query the row of its nearest training image (Q,) and its distance (Q,), float64."""
 
     rows: Tensor
     distances: Tensor
 
 
 def check(task: Task, images: Tensor, labels: Tensor) -> tuple[Memorisation, list[Pair]]:
-    """Look up the nearest training image of up to LIMIT synthetic images, and of as many held-out ones.
+    """Find the nearest training images of up to LIMIT synthetic images, and of as many held-out ones.
 
     Args:
-        images: uint8 (M, C, H, W), the synthetic images as they are displayed.
-        labels: (M,) their classes.
+        images: the displayed synthetic images, uint8 (M, C, H, W).
+        labels: their classes (M,).
 
     Returns:
         The figures for the manifest, and the SHOWN closest pairs by pixels, the closest first.
@@ -70,14 +70,14 @@ def check(task: Task, images: Tensor, labels: Tensor) -> tuple[Memorisation, lis
 
 
 def share_of_starts(task: Task, nearest: Tensor) -> float | None:
-    """The share of nearest training rows (Q,) that some image of the set started as; None where none started so."""
+    """The share of nearest training rows (Q,) that are start images of the set; None without real start images."""
     if getattr(task.config, "init", None) not in ("real", "easy"):
         return None
     return torch.isin(nearest, task.initial_rows).double().mean().item()
 
 
 def spread(labels: Tensor, limit: int, generator: torch.Generator) -> Tensor:
-    """Up to `limit` random rows in order, as evenly over the classes as they allow."""
+    """Up to `limit` random rows in order, spread over the classes as evenly as possible."""
     order = torch.randperm(len(labels), generator=generator)
     seen: dict[int, int] = {}
     turn = torch.empty(len(labels), dtype=torch.int64)
@@ -87,9 +87,9 @@ def spread(labels: Tensor, limit: int, generator: torch.Generator) -> Tensor:
 
 
 def nearness(distances: Tensor, count: int) -> Nearness:
-    """What the distances of `count` synthetic images and of the held-out ones after them say."""
+    """The figures for distances of `count` synthetic images, followed by those of held-out images."""
     synthetic, held = distances[:count], distances[count:]
-    farther = (held > synthetic.unsqueeze(1)).double().mean(1)  # share of the held-out images, for each synthetic one
+    farther = (held > synthetic.unsqueeze(1)).double().mean(1)  # for each synthetic image, the share of held-out images
     return Nearness(
         median=round(synthetic.median().item(), 6),
         median_held_out=round(held.median().item(), 6),
@@ -100,28 +100,28 @@ def nearness(distances: Tensor, count: int) -> Nearness:
 def nearest_by_pixels(
     queries: Tensor, images: Tensor, training: Tensor, device: str = "cpu", chunk: int | None = None
 ) -> Nearest:
-    """The nearest of the training rows by root mean square difference of pixels in [0, 1].
+    """The nearest training rows by root mean square difference of pixels in [0, 1].
 
     Args:
         queries: uint8 (Q, C, H, W).
-        images: uint8 (N, C, H, W), memory-mapped; `training` are the rows of it that count.
-        chunk: training images at once; None takes what CHUNK_BYTES and CHUNK_ROWS allow.
+        images: uint8 (N, C, H, W), memory-mapped; `training` are the rows to compare.
+        chunk: training images per step; None takes what CHUNK_BYTES and CHUNK_ROWS allow.
     """
     size = queries[0].numel()
-    # Centred, so that float32 loses little when it subtracts large products.
+    # Centred, because float32 loses precision when it subtracts large products.
     asked = queries.flatten(1).to(device).float() - 127.5
-    # Squared distances and rows of the nearest so far, (Q, some). What every chunk leaves behind would keep the memory
-    # of all of them from being used again.
+    # Squared distances and rows of the nearest images so far, (Q, some). Results of many chunks would keep their memory
+    # from being used again.
     values, found_rows = torch.empty(len(queries), 0), torch.empty(len(queries), 0, dtype=torch.int64)
     for rows in training.split(chunk or max(1, min(CHUNK_ROWS, CHUNK_BYTES // (4 * size)))):
         known = images[rows].flatten(1).to(device).float() - 127.5
-        squares = known.square().sum(1) - 2 * (asked @ known.T)  # (Q, chunk), but for the query's own square
+        squares = known.square().sum(1) - 2 * (asked @ known.T)  # (Q, chunk), without the query's own square
         near = squares.topk(min(CANDIDATES, len(rows)), dim=1, largest=False)
         both = torch.cat([values, near.values.cpu()], dim=1)
         kept = both.topk(min(CANDIDATES, both.shape[1]), dim=1, largest=False)
         found_rows = torch.cat([found_rows, rows[near.indices.cpu()]], dim=1).gather(1, kept.indices)
         values = kept.values
-    few = found_rows.sort(dim=1).values  # of equally near images, the first
+    few = found_rows.sort(dim=1).values  # the first of equally near images
     whole = queries.flatten(1).int()
     exact = torch.stack([(images[column].flatten(1).int() - whole).square().sum(1) for column in few.T], dim=1)
     best = exact.min(dim=1)
@@ -130,7 +130,7 @@ def nearest_by_pixels(
 
 
 def nearest_by_features(queries: Tensor, task: Task, chunk: int = BATCH) -> Nearest:
-    """The nearest of the training images by cosine distance between features of the first teacher."""
+    """The nearest training images by cosine distance between features of the first teacher."""
     asked = torch.cat([_embedded(task, part) for part in queries.split(BATCH)])
     similar = torch.full((len(queries),), -2.0, dtype=torch.float64)
     found = torch.zeros(len(queries), dtype=torch.int64)
@@ -143,7 +143,7 @@ def nearest_by_features(queries: Tensor, task: Task, chunk: int = BATCH) -> Near
 
 
 def _embedded(task: Task, images: Tensor) -> Tensor:
-    """uint8 images (Q, C, H, W) to features of length 1, (Q, F)."""
+    """Features of length 1, (Q, F), of uint8 images (Q, C, H, W)."""
     assert task.teachers is not None
     return F.normalize(task.teachers.features(task.preprocess.inputs(images.to(task.decisions.device))))
 
@@ -157,7 +157,7 @@ def _pair(task: Task, queries: Tensor, by_pixels: Nearest, by_features: Nearest 
 
 
 def picture(pairs: list[Pair], path: Path) -> None:
-    """Write a PNG of pairs: synthetic images above the training images nearest to them, the closest at the left."""
+    """Write a PNG of pairs: synthetic images above their nearest training images, the closest pair at the left."""
     from matplotlib.figure import Figure
 
     rows: list[tuple[str, list[tuple[Tensor | None, str]]]] = [
@@ -168,7 +168,7 @@ def picture(pairs: list[Pair], path: Path) -> None:
         named = [(pair.by_features, f"{pair.feature_distance:.3f}") for pair in pairs]
         rows.append(("nearest real\nby features", named))
     figure = Figure(figsize=(0.9 * len(pairs) + 1.4, 1.05 * len(rows) + 0.5), dpi=110)
-    # One axes for all images, each a square of side 0.8 in a cell of side 1: an axes for each takes ten times as long.
+    # One axes for all images, with a square of side 0.8 for each in a cell of side 1. Many axes are ten times slower.
     axes = figure.add_axes((0.12, 0.02, 0.86, 0.86))
     for row, (name, shown) in enumerate(rows):
         bottom = len(rows) - 1 - row

@@ -1,7 +1,7 @@
-"""What a distillation method is: the whole contract, checked when one is loaded.
+"""The contract of a distillation method, checked when a method is loaded.
 
-A method is a file with `METHOD = Method(...)`: in `ddhub/distillation/methods`, found by its name, or anywhere else as
-`method: {name: ./mine.py}`. A package offers one as an entry point of the group `ddhub.methods`, naming the object.
+A method is a file with `METHOD = Method(...)`. Files in `ddhub/distillation/methods` are found by name, others by path:
+`method: {name: ./mine.py}`. A package offers a method as an entry point of the group `ddhub.methods`.
 """
 
 from __future__ import annotations
@@ -23,40 +23,40 @@ if TYPE_CHECKING:
 
 Init = Literal["real", "easy", "noise"]
 INIT = (
-    "What the images start as. `real`: random training images. `easy`: of ten times as many, the tenth that the "
-    "teachers err on least (EL2N, arXiv:2107.07075). `noise`: Gaussian noise."
+    "Start of the images. `real`: random training images. `easy`: the tenth of ten times as many random images "
+    "with the least error of the teachers (EL2N, arXiv:2107.07075). `noise`: Gaussian noise."
 )
-RESERVED = ("name", "sha256")  # keys of a recipe's `method` that say which method it is
+RESERVED = ("name", "sha256")  # keys of a recipe's `method` that identify the method
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Method:
-    """A distillation method. What is optional is None or empty; nothing is found by the names of functions.
+    """A distillation method. Optional parts are None or empty. No part is found by a function's name.
 
-    A key `init` of the settings, an Init, is recorded in the manifest as what the images started from.
+    The manifest records a setting `init` of type Init as the start of the images.
     """
 
     config: type[Strict]
-    """The settings: the keys of a recipe's `method` but for `name`."""
+    """The model of the settings: the keys of a recipe's `method` without `name`."""
 
     distill: Callable[[Task, Run], SyntheticSet]
-    """Makes `task.recipe.ipc` images of every class; a loop over `run.steps(n, state)` resumes by itself."""
+    """Makes `task.recipe.ipc` images of each class. A loop over `run.steps(n, state)` can be resumed."""
 
     work: Callable[[Outline], Phase] | None = None
-    """What a run comes to: `ddhub plan` foretells it, and `--memory` keeps it within the budget.
+    """The work of a run, from which `ddhub plan` forecasts time and memory, and `--memory` keeps to the budget.
 
-    A work with `cut="chunk"` is one of which `distill` takes `task.decisions.chunk` images at once.
+    `distill` must process a work with `cut="chunk"` by `task.decisions.chunk` images at once.
     """
 
     architectures: tuple[str, ...] = ()
-    """Keys of the settings that name an architecture or a list of them, as `student.arch`. All are built before any
-    teacher is trained, so that one that cannot run is found at once."""
+    """Keys of the settings that hold an architecture or a list of them, such as `student.arch`. All architectures are
+    built before any teacher is trained, so that an unsuitable one is found at once."""
 
     code: Code | None = None
-    """Whose code it is, where it is not ddhub's own; filled in when it is loaded."""
+    """The origin of the code, if it is not ddhub's own. It is filled in on loading."""
 
     def architectures_of(self, config: BaseModel) -> set[str]:
-        """The architectures that settings name."""
+        """The architectures in some settings."""
         found: set[str] = set()
         for path in self.architectures:
             value: Any = config
@@ -67,13 +67,13 @@ class Method:
 
 
 def load(name: str, sha256: str | None = None) -> Method:
-    """The method of a name: ddhub's own, an installed package's, or a file.
+    """Load a method by name: ddhub's own, an installed package's, or a file.
 
     Args:
-        sha256: what the file has to have.
+        sha256: the hash that the file must have.
 
     Raises:
-        UserError: for a name that nobody has, and for a plug-in that breaks the contract; says how.
+        UserError: for an unknown name, and for a plug-in that breaks the contract, with its faults.
     """
     found = plugins.METHODS.find(name, sha256)
     plugins.refuse("method", name, found.code, faults(found.plugin))
@@ -82,7 +82,7 @@ def load(name: str, sha256: str | None = None) -> Method:
 
 
 def faults(plugin: Any) -> list[str]:
-    """What keeps an object from being a method: one line per fault."""
+    """The faults of an object as a method, one line each."""
     if not isinstance(plugin, Method):
         return [f"is {type(plugin).__name__}, not Method(config=Config, distill=distill) of ddhub.distillation.method"]
     found = []
@@ -102,7 +102,7 @@ def faults(plugin: Any) -> list[str]:
 
 
 def _has(model: type[BaseModel], path: list[str]) -> bool:
-    """Whether a model has a key, also one below others."""
+    """Whether a model has a key, also a nested one."""
     if path[0] not in model.model_fields:
         return False
     kind = model.model_fields[path[0]].annotation

@@ -1,4 +1,4 @@
-"""Packaging: a finished synthetic set becomes an artifact, after measuring on validation data what storage costs."""
+"""Packaging: a finished synthetic set becomes an artifact. Its cost in accuracy is measured on validation data."""
 
 import hashlib
 import shutil
@@ -38,7 +38,7 @@ from ddhub.distillation.recipes import method_of
 from ddhub.distillation.task import SyntheticSet, Task
 from ddhub.training import device
 
-MEASURED = "packaging.json"  # accuracies on the way, in the folder of state
+MEASURED = "packaging.json"  # measured accuracies, in the state folder
 
 
 def package(
@@ -49,12 +49,12 @@ def package(
     overrides: Sequence[str],
     among_groups: dict[str, Any] | None = None,
 ) -> None:
-    """Write the artifact into a staging folder, measure what packaging costs, and move it into place, manifest last.
+    """Write the artifact into a staging folder, measure the cost of packaging, and move it into place, manifest last.
 
     Args:
-        seconds: of every phase before this one.
-        among_groups: `peak_bytes` and `threads` of the processes that made the recipe's groups, one after another in
-            the set; None where there is only one.
+        seconds: the seconds of each earlier phase.
+        among_groups: `peak_bytes` and `threads` of the processes that made the groups, which follow one another in the
+            set; None for a single group.
     """
     begun = time.monotonic()
     staging = out / STATE / "staging"
@@ -63,10 +63,10 @@ def package(
     if task.preprocess.zca is not None:
         files.write_bytes(staging / WHITENING, task.preprocess.to_bytes())
     files.write_bytes(staging / RECIPE, _resolved_recipe(task).yaml().encode())
-    with mapped.room(out / STATE / "packaging") as room:  # of all that grows with the set
+    with mapped.room(out / STATE / "packaging") as room:  # for everything that grows with the set
         pixels, clipped = task.preprocess.pixels(synthetic.images, room)
         inputs = task.preprocess.inputs_into(pixels, room(pixels.shape, torch.float32))
-        # Labels are the teachers' word on what is shipped, not on the images before rounding.
+        # The teachers label the images as shipped, not the images before rounding.
         rows = _labelled(task, pixels, synthetic.labels, inputs, None, room)
         parquet.write(staging, rows[0], task.source.classes)
         scores = {"float": measure(task, synthetic, out, "as it was distilled")}
@@ -99,10 +99,10 @@ def package(
 def _labelled(
     task: Task, images: torch.Tensor, labels: torch.Tensor, inputs: torch.Tensor, exact: torch.Tensor | None, room: Room
 ) -> tuple[Rows, float | None]:
-    """The rows to ship, labelled as the recipe says, and what classes without a soft label count as.
+    """The rows to ship, labelled as the recipe says, and the value of classes without a soft label.
 
     Raises:
-        UserError: where the soft labels cannot be stored.
+        UserError: if the soft labels cannot be stored.
     """
     soft, top_k = task.soft_labels(inputs, room), task.recipe.labels.top_k
     index, rest = None, None
@@ -120,19 +120,19 @@ def _labelled(
 
 
 def _groups(task: Task, count: int) -> torch.Tensor | None:
-    """Which group each of the rows is of (M,), where the recipe has several: one after another, all of one size."""
+    """The group of each row (M,); None for a recipe of one group. Groups have equal sizes and follow one another."""
     groups = task.recipe.groups
     return None if groups == 1 else torch.arange(groups).repeat_interleave(count // groups)
 
 
 def _with_groups(made: Making, peak_bytes: int, threads: int) -> Making:
-    """How a set was made, with what the processes that made its groups know better."""
+    """The record of making a set, with the figures from the processes that made its groups."""
     peak = max(peak_bytes, made.peak_bytes or 0)
     return made.model_copy(update={"peak_bytes": peak, "decisions": {**made.decisions, "group_threads": threads}})
 
 
 def _packaged(task: Task, staging: Path, rest: float | None, room: Room) -> SyntheticSet:
-    """The set as anybody would read it back from its files."""
+    """The set as a reader gets it from its files."""
     channels, side = task.source.images.shape[1:3]
     rows = folder.read_data(staging, (channels, side, side), len(task.source.classes), rest, room)
     inputs = rows.pixels
@@ -142,10 +142,10 @@ def _packaged(task: Task, staging: Path, rest: float | None, room: Room) -> Synt
 
 
 def checked(synthetic: SyntheticSet, task: Task) -> SyntheticSet:
-    """What a method returned, in host memory.
+    """The result of a method, checked, in host memory.
 
     Raises:
-        UserError: where it is not what the contract says, ddhub/distillation/method.py.
+        UserError: if it breaks the contract in ddhub/distillation/method.py.
     """
     count, classes = len(task.initial_labels()), len(task.source.classes)
     wanted = {"images": (count, *task.image_shape), "labels": (count,), "soft_labels": (count, classes)}
@@ -161,13 +161,13 @@ def checked(synthetic: SyntheticSet, task: Task) -> SyntheticSet:
 
 
 def measure(task: Task, synthetic: SyntheticSet, out: Path, form: str) -> list[float]:
-    """Validation accuracy of networks trained on a set; the same seeds whenever it is asked.
+    """Validation accuracies of networks trained on a set, always with the same seeds.
 
-    What a command measured that was stopped later is read, and not measured again.
+    Results of a stopped command are read and not measured again.
 
     Args:
-        out: the artifact's folder, where what is measured is kept meanwhile.
-        form: in which the set is, in words.
+        out: the artifact's folder, where results are kept meanwhile.
+        form: the form of the set, in words.
     """
     path, mark, count = out / STATE / MEASURED, _mark(task, synthetic), task.recipe.evaluate.packaging_seeds
     kept, scores = strict_json.known(path), []
@@ -183,7 +183,7 @@ def measure(task: Task, synthetic: SyntheticSet, out: Path, form: str) -> list[f
 
 
 def _mark(task: Task, synthetic: SyntheticSet) -> str:
-    """What the accuracies of networks trained on a set depend on, as one word."""
+    """A hash of everything that affects the accuracies of networks trained on a set."""
     about = [task.recipe.hash, task.decisions.record(), torch.__version__, __version__]
     mark = hashlib.sha256(files.digest(about).encode())
     for values in (synthetic.images, synthetic.labels, synthetic.soft_labels):
@@ -193,9 +193,9 @@ def _mark(task: Task, synthetic: SyntheticSet) -> str:
 
 
 def worth_floats(scores: dict[str, list[float]]) -> bool:
-    """Whether 8 bits cost accuracy beyond doubt: half a point or more, and a 95% interval that leaves out zero.
+    """Whether 8 bits clearly cost accuracy: half a point or more, and a 95% interval without zero.
 
-    The interval is Student's t over paired networks; floats take three times the bytes of PNGs, so doubt means no.
+    The interval is Student's t over paired networks. Floats take three times the bytes of PNGs, so doubt means no.
     """
     from scipy import stats
 
@@ -207,7 +207,7 @@ def worth_floats(scores: dict[str, list[float]]) -> bool:
 
 
 def _resolved_recipe(task: Task) -> Recipe:
-    """The recipe with what was found out: revision, columns, resolution."""
+    """The recipe with the revision, columns and resolution that were found."""
     return task.recipe.model_copy(update={"source": task.source.spec.model_copy(update={"path": None})})
 
 
@@ -291,12 +291,12 @@ def _manifest(
 
 
 def _of_card(where: str) -> dict[str, str]:
-    """Versions of what a GPU computes with; none of a CPU."""
+    """The versions of a GPU's software; empty for a CPU."""
     return {name: version for name, version in device.versions(where).items() if name != "torch"}
 
 
 def install(staging: Path, out: Path, record: Manifest) -> None:
-    """Move the payload into place, the manifest last: a folder with a manifest is whole."""
+    """Move the payload into place, manifest last. A folder with a manifest is therefore complete."""
     with files.disk_errors(out, "installing the set"):
         for name in record.files:
             files.make_parent(out / name)

@@ -1,4 +1,4 @@
-"""What the user decides of pictures that have no recipe yet; nothing is imported that looks at them."""
+"""The user's choices for pictures without a recipe. The module loads no library."""
 
 import re
 import unicodedata
@@ -14,21 +14,21 @@ MINUTES = 15.0
 
 @dataclass(frozen=True)
 class PictureOptions:
-    """What the user decided; None and empty leave it to ddhub."""
+    """The user's choices. None and empty values leave a choice to ddhub."""
 
-    minutes: float = MINUTES  # that distilling may take here
-    flips: bool | None = None  # whether mirrored images are used in training; None: yes
+    minutes: float = MINUTES  # minutes that distilling may take here
+    flips: bool | None = None  # whether training mirrors images; None means yes
     name: str | None = None
     ipc: int | None = None
-    resolution: int | None = None  # pixels
+    resolution: int | None = None  # side in pixels
     resources: Resources = field(default_factory=Resources)
 
 
 def name_of(spec: SourceSpec, asked: PictureOptions) -> str:
-    """A valid name: as asked, or as near to the source's as one can be."""
+    """The requested name, or the most similar valid name to the source's."""
     if asked.name is not None:
         return check_name(asked.name)
     bare = unicodedata.normalize("NFKD", spec.dataset.rpartition("/")[2])
-    bare = "".join(letter for letter in bare if not unicodedata.combining(letter))  # accents go, their letters stay
+    bare = "".join(letter for letter in bare if not unicodedata.combining(letter))  # without accents
     plain = re.sub("__+", "_", safe_name(bare)).strip("._-")
     return plain if is_name(plain) else "pictures"

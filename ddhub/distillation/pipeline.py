@@ -1,6 +1,6 @@
 """From a recipe to an artifact: source, preprocessing, teachers, method, packaging. The same command resumes.
 
-Nothing in here, or below it, can open the test split: `Task` holds the train split alone.
+Nothing here or below can open the test split. `Task` holds only the train split.
 """
 
 import functools
@@ -44,14 +44,14 @@ def make(
     resources: Resources = Resources(),
     checkpoint_seconds: float = 120,
 ) -> Path:
-    """Distill a recipe into `out`, or go on where an earlier run of the same recipe stopped.
+    """Distill a recipe into `out`, or resume an earlier run of the same recipe.
 
     Args:
-        overrides: the `--set` strings that made the recipe what it is, for the record.
-        resources: as asked for; what they decide is frozen at the first run. Workers share the teachers.
+        overrides: the `--set` strings that changed the recipe, for the record.
+        resources: the requested resources. The first run fixes the decisions. Workers share the teachers.
 
     Raises:
-        UserError: for whatever the user can mend; what was done before is kept.
+        UserError: for a fault that the user can mend. Finished work is kept.
     """
     assert recipe.groups == 1, "ddhub/distillation/groups.py makes sets of several groups"
     if finished(recipe, out):
@@ -77,7 +77,7 @@ def make(
 
 
 def carry_out(task: Task, run: Run) -> tuple[SyntheticSet, float]:
-    """Let the recipe's method make its set, and say how many seconds that took.
+    """Run the recipe's method. Return its set and the seconds that it took.
 
     Raises:
         UserError: for images that are not finite, and whatever the method refuses.
@@ -85,7 +85,7 @@ def carry_out(task: Task, run: Run) -> tuple[SyntheticSet, float]:
     begun, name, method = time.monotonic(), task.recipe.name, method_of(task.recipe)
     with memory_errors(name, partial(_smaller, task)), plugins.blaming(method.code):
         synthetic = method.distill(task, run)
-    # The loop's own clock survives interruptions; what a method does outside it is added here.
+    # The loop's own clock survives interruptions. Time of the method outside of the loop is added here.
     seconds = max(run.seconds, time.monotonic() - begun)
     synthetic = packaging.checked(synthetic, task)
     if not all(part.isfinite().all() for part in synthetic.images.split(1000)):
@@ -94,16 +94,16 @@ def carry_out(task: Task, run: Run) -> tuple[SyntheticSet, float]:
 
 
 def _smaller(task: Task) -> str | None:
-    """The next smaller budget of memory: than the recipe's, or than what the card has."""
+    """The next smaller memory budget, from the recipe's budget or the GPU's memory."""
     own = task.recipe.memory
     return devices.spare(task.decisions.device) if own is None else devices.smaller(memory_bytes(own))
 
 
 def finished(recipe: Recipe, out: Path) -> bool:
-    """Whether `out` holds the recipe's set already.
+    """Whether `out` holds the recipe's finished set.
 
     Raises:
-        UserError: where it holds anything else but what the recipe began.
+        UserError: if it holds anything other than this recipe's work.
     """
     if (out / MANIFEST).is_file() and belongs(recipe, out):
         say(f"{out}: already made from this recipe")
@@ -113,7 +113,7 @@ def finished(recipe: Recipe, out: Path) -> bool:
 
 
 def _refuse_strangers(out: Path) -> None:
-    """A folder with something else in it is never written to."""
+    """Refuse a folder that holds something else."""
     files.refuse_led_out(out / STATE / "run.json")
     if out.exists() and not out.is_dir():
         raise UserError(f"{out}: is a file", next="choose another --out")
@@ -122,7 +122,7 @@ def _refuse_strangers(out: Path) -> None:
 
 
 def belongs(recipe: Recipe, out: Path) -> bool:
-    """Whether `out` was begun; refuses a folder begun by another recipe."""
+    """Whether a run was begun in `out`. A run of another recipe is refused."""
     begun = state.begun(out)
     if begun is None:
         if (out / MANIFEST).exists():
@@ -145,14 +145,14 @@ def _differences(old: Any, new: Any, path: str = "") -> list[str]:
 
 
 def prepare(recipe: Recipe, out: Path, asked: Resources, checkpoint_seconds: float) -> tuple[Task, dict[str, float]]:
-    """Everything that comes before the method: source, split, preprocessing, decisions, teachers; seconds of each."""
+    """Do everything before the method: source, split, preprocessing, decisions, teachers. Return also their seconds."""
     begun, workers = time.monotonic(), asked.workers or 1
     task = untaught(recipe, out, asked)
     seconds = {"source": time.monotonic() - begun}
     counts = f"{len(task.training)} training and {len(task.validation)} validation images"
     say(f"{recipe.name}: {counts} of {len(task.source.classes)} classes")
     for arch in sorted(method_of(recipe).architectures_of(task.config)):
-        task.network(arch)  # one that cannot run is found before hours of teachers
+        task.network(arch)  # an unsuitable network is found before teachers train for hours
     if not recipe.teachers.count:
         return task, seconds
     threads = asked.threads or devices.threads_each(workers)
@@ -165,7 +165,7 @@ def prepare(recipe: Recipe, out: Path, asked: Resources, checkpoint_seconds: flo
 
 
 def _warn_of(teachers: teaching.Teachers, classes: int) -> None:
-    """Say before hours of work that it rests on teachers that learned nothing."""
+    """Warn, before hours of work, of teachers that learned nothing."""
     for number, top1 in enumerate(teachers.validation_top1, 1):
         if doubts.near_chance(top1, classes):
             told = doubts.guessing(top1, classes)
@@ -173,10 +173,10 @@ def _warn_of(teachers: teaching.Teachers, classes: int) -> None:
 
 
 def untaught(recipe: Recipe, out: Path, asked: Resources) -> Task:
-    """The task of a recipe before it has teachers; decisions are frozen in `out`.
+    """The task of a recipe before it has teachers. Decisions are fixed in `out`.
 
     Raises:
-        UserError: for a source that the recipe cannot be made from.
+        UserError: for a source that does not suit the recipe.
     """
     known = constants(recipe)
     with progress.busy(f"{recipe.name}: reading {recipe.source.dataset}"):
@@ -184,7 +184,7 @@ def untaught(recipe: Recipe, out: Path, asked: Resources) -> Task:
     sources.stratified(source.labels[training], source.classes, recipe.ipc, recipe.seed, "init")  # enough images?
     if (recipe.labels.top_k or 1) > len(source.classes):
         raise UserError(f"labels.top_k: {recipe.labels.top_k} of {len(source.classes)} classes asked for")
-    with files.locked(out / STATE / "begin.lock"):  # of several processes, one decides for all
+    with files.locked(out / STATE / "begin.lock"):  # one of several processes decides for all
         decisions = _frozen_decisions(recipe, source, out, asked)
     fitted = known or preprocess.fit(source.images, training, zca=recipe.preprocess.zca)
     if len(fitted.mean) != source.images.shape[1]:
@@ -198,7 +198,7 @@ def untaught(recipe: Recipe, out: Path, asked: Resources) -> Task:
 
 
 def lessons(task: Task, checkpoint_seconds: float) -> teaching.Lessons:
-    """How the teachers of a task's recipe are trained; in float32 always."""
+    """The training of the teachers of a task's recipe, always in float32."""
     recipe, source = task.recipe, task.source
     return teaching.Lessons(
         recipe.teachers,
@@ -208,7 +208,7 @@ def lessons(task: Task, checkpoint_seconds: float) -> teaching.Lessons:
         augment=recipe.augment,
         identity=[
             *(source.fingerprint, recipe.source.validation, recipe.source.split_seed, recipe.preprocess.zca),
-            # Keys of teachers under fitted statistics are older than the choice.
+            # Keys of teachers with fitted statistics are older than this setting.
             *([[task.preprocess.mean, task.preprocess.std]] if task.preprocess.statistics == "field" else []),
         ],
         checkpoint_seconds=checkpoint_seconds,
@@ -217,11 +217,11 @@ def lessons(task: Task, checkpoint_seconds: float) -> teaching.Lessons:
 
 @dataclass(frozen=True)
 class SentLessons:
-    """Lessons in a form that can be pickled; a worker process prepares them from it."""
+    """Lessons in a form that can be pickled. A worker process prepares them again."""
 
-    recipe: str  # as JSON, its local paths from the root
-    out: Path  # from the root; begun
-    device: str | None  # as asked for
+    recipe: str  # as JSON, with absolute local paths
+    out: Path  # an absolute path, with a begun run
+    device: str | None  # as requested
     threads: int  # CPU threads of one worker
     checkpoint_seconds: float
 
@@ -233,7 +233,7 @@ def teach(sent: SentLessons, index: int, path: Path) -> None:
 
 @functools.lru_cache(maxsize=1)
 def _arrived(sent: SentLessons) -> teaching.Lessons:
-    """Lessons in this process, prepared for its first teacher."""
+    """The lessons in this process, prepared for its first teacher."""
     task = untaught(Recipe.model_validate_json(sent.recipe), sent.out, Resources(device=sent.device))
     task = replace(task, decisions=replace(task.decisions, threads=sent.threads))
     devices.apply(task.decisions)
@@ -241,7 +241,7 @@ def _arrived(sent: SentLessons) -> teaching.Lessons:
 
 
 def rooted(recipe: Recipe) -> Recipe:
-    """The recipe with its local paths, of its source and its method, from the root: other processes start elsewhere."""
+    """The recipe with absolute local paths of source and method, because other processes start elsewhere."""
     where, name = recipe.source.path or recipe.source.dataset, recipe.method["name"]
     absolute = where if where == "digits" else specs.absolute(where)
     if absolute != where:
@@ -252,7 +252,7 @@ def rooted(recipe: Recipe) -> Recipe:
 
 
 def _pinned(spec: SourceSpec, out: Path) -> SourceSpec:
-    """The source at the revision that a run began with: the Hub may move on between a kill and its resume."""
+    """The source at the commit with which a run began. The Hub's branch may have moved since."""
     begun = state.begun(out)
     if spec.revision is not None or begun is None:
         return spec
@@ -260,7 +260,7 @@ def _pinned(spec: SourceSpec, out: Path) -> SourceSpec:
 
 
 def _frozen_decisions(recipe: Recipe, source: sources.Split, out: Path, asked: Resources) -> devices.Decisions:
-    """Decide how to run, once; write it down with the recipe, and replay it on every resume."""
+    """Decide how to run, once. The decisions are stored with the recipe and used by every resume."""
     begun = state.begun(out)
     if begun is not None:
         if begun.fingerprint != source.fingerprint:
@@ -294,7 +294,7 @@ def _frozen_decisions(recipe: Recipe, source: sources.Split, out: Path, asked: R
 
 
 def decided(recipe: Recipe, shape: Shape, asked: Resources) -> devices.Decisions:
-    """How a recipe runs here on a source of this shape, but for its memory."""
+    """The decisions for a recipe on a source of this shape, except those on memory."""
     flops = _teacher_flops(recipe, shape)
     decisions = devices.decide_for(asked, flops)
     if flops >= devices.COMPILE_FROM and not devices.has_compiler():
@@ -303,6 +303,6 @@ def decided(recipe: Recipe, shape: Shape, asked: Resources) -> devices.Decisions
 
 
 def _teacher_flops(recipe: Recipe, shape: Shape) -> float:
-    """The work of all teachers."""
+    """The FLOPs of training all teachers."""
     images = recipe.teachers.count * recipe.teachers.epochs * shape.images
     return architectures.training_flops(recipe.teachers.arch, shape.channels, shape.side, images)

@@ -1,4 +1,4 @@
-"""The plan of a recipe: how it would run here, and what that takes."""
+"""The plan of a recipe: how it would run here, with its cost."""
 
 from dataclasses import dataclass, replace
 
@@ -12,21 +12,21 @@ from ddhub.distillation.plan.document import Plan
 
 @dataclass(frozen=True)
 class SourceSize:
-    """What is said of a source that nobody knows; None takes what is known."""
+    """Numbers that the user gives for an unknown source; None takes the known ones."""
 
-    images: int | None = None  # of its train split
+    images: int | None = None  # images of its train split
     classes: int | None = None
-    side: int | None = None  # of its images, in pixels
+    side: int | None = None  # side of its images in pixels
 
 
 def plan(recipe: Recipe, asked: Resources, told: SourceSize, *, measure: bool = False) -> Plan:
-    """What distilling a recipe here will take, phase by phase; neither data nor network is used.
+    """Forecast the cost of distilling a recipe here, by phases. No data is read and the network is not used.
 
     Args:
-        measure: try a few steps of every kind on noise first, and keep what they cost.
+        measure: run a few steps of each kind on noise first, and store their costs.
 
     Raises:
-        UserError: for a recipe that cannot be made, or a source whose size is not known.
+        UserError: for a recipe that cannot be made, or a source of unknown size.
     """
     engine = jobs.Engine(workers=asked.workers or 1)
     if recipe.groups == 1:

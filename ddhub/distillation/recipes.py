@@ -1,4 +1,4 @@
-"""Recipes by name or path: found, read, overridden and checked, the method's own settings included."""
+"""Recipes by name or path: found, read, overridden and checked, with the settings of their method."""
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -23,7 +23,7 @@ LOOK = "ddhub distill digits_ipc1 --dry-run  (a whole recipe to compare with)"
 
 
 def listing() -> list[dict[str, Any]]:
-    """The shipped recipes: name, dataset, images per class, method, and what is expected of each."""
+    """The shipped recipes: name, dataset, images per class, method, and expected accuracy."""
     found = []
     for name in shipped_recipes():
         path = find(name)
@@ -35,10 +35,10 @@ def listing() -> list[dict[str, Any]]:
 
 
 def keys() -> dict[str, list[Key]]:
-    """What a recipe may say: under `recipe` the keys of every recipe, under the name of each method its own."""
+    """The keys of every recipe, under `recipe`, and the keys of each method, under its name."""
     methods = _all_methods()
     chosen = [
-        Key("method.name", " or ".join(methods), True, None, "Method that makes the set; or a file, as `./mine.py`."),
+        Key("method.name", " or ".join(methods), True, None, "Method that makes the set, or a file: `./mine.py`."),
         Key("method.sha256", "text or null", False, None, "Hash of that file, filled in. Another file is refused."),
     ]
     found = {"recipe": [each for key in keys_of(Recipe) for each in ([key, *chosen] if key.key == "method" else [key])]}
@@ -46,7 +46,7 @@ def keys() -> dict[str, list[Key]]:
 
 
 def _all_methods() -> dict[str, Method]:
-    """Every method by name, without those of packages that are broken: they stand in no other's way."""
+    """All methods by name. Broken plug-ins are left out with a message."""
     found = {}
     for name in plugins.METHODS.names():
         try:
@@ -57,16 +57,16 @@ def _all_methods() -> dict[str, Method]:
 
 
 def find(reference: str) -> Path:
-    """The file of a recipe given by path or by the bare name of a shipped one, from any folder.
+    """The file of a recipe, from a path or from the name of a shipped one.
 
     Raises:
-        UserError: when there is no such file.
+        UserError: if there is no such file.
     """
     path = Path(reference)
     if path.is_file():
         return path
     stem = path.name.removesuffix(".yaml")
-    # `recipes/NAME.yaml` as the README writes it works outside a checkout too.
+    # `recipes/NAME.yaml`, as in the README, works outside a checkout too.
     if stem in shipped_recipes() and reference in (stem, f"{stem}.yaml", f"recipes/{stem}.yaml"):
         return shipped("recipes") / f"{stem}.yaml"
     kind = f"no such recipe{did_you_mean(stem, shipped_recipes())}"
@@ -82,10 +82,10 @@ def read(reference: str, overrides: Sequence[str] = ()) -> Recipe:
 
     Args:
         reference: a path, or the name of a shipped recipe.
-        overrides: `a.b=value` strings, the value read as YAML.
+        overrides: `a.b=value` strings with values in YAML.
 
     Raises:
-        UserError: with every fault of the file at once.
+        UserError: listing every fault of the file.
     """
     path = find(reference)
     data = strict_yaml.read(path, next=LOOK)
@@ -105,13 +105,13 @@ def read(reference: str, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def resolve(data: dict[str, Any], where: str, overrides: Sequence[str], whole: str = LOOK) -> Recipe:
-    """The recipe of some values of ours, overridden and validated; `validate` says what the arguments are."""
+    """Override and validate values of ddhub's own. The arguments are those of `validate`."""
     override(data, overrides)
     return validate(data, where, {setting(text).key for text in overrides}, whole)
 
 
 def _refuse_code_of_sets(path: Path, method: Any) -> None:
-    """Refuse to run a file that came with a set: a stranger may have made both it and the recipe that names it."""
+    """Refuse to run a method's file from a set's folder. A stranger may have written both file and recipe."""
     name = method.get("name") if isinstance(method, dict) else None
     folder = path.absolute().parent
     if not isinstance(name, str) or not is_path(name) or not (folder / MANIFEST).exists():
@@ -124,14 +124,14 @@ def _refuse_code_of_sets(path: Path, method: Any) -> None:
 
 
 def validate(data: dict[str, Any], where: str, told: Collection[str] = (), whole: str = LOOK) -> Recipe:
-    """Validate a recipe's values, the method's own Config included.
+    """Validate a recipe's values and the settings of its method.
 
     Args:
-        told: keys that were set on the command line; their faults are those of `--set`, not of `where`.
+        told: keys set on the command line. Their faults are reported under `--set`, not under `where`.
         whole: the command that shows the recipe without them.
 
     Raises:
-        UserError: with every fault at once, each line `where: key.path: fault`.
+        UserError: listing every fault as `where: key.path: fault`.
     """
     recipe, faults = check(Recipe, data)
     method, method_faults = _check_method(data.get("method"))
@@ -144,19 +144,19 @@ def validate(data: dict[str, Any], where: str, told: Collection[str] = (), whole
 
 
 def _within(key: str, told: Collection[str]) -> bool:
-    """Whether a key is one of some others, or below one of them."""
+    """Whether a key equals one of the given keys, or lies below one."""
     return any(f"{key}.".startswith(f"{other}.") for other in told)
 
 
 def _check_method(data: Any) -> tuple[dict[str, Any], list[str]]:
-    """The method's values with its defaults filled in, and the faults."""
+    """The method's values with defaults filled in, and their faults."""
     if not isinstance(data, dict):
-        return {}, []  # the recipe's own check has said so
+        return {}, []  # the recipe's own check reports this
     name = data.get("name")
     if not isinstance(name, str):
         return {}, [f"method.name: no method {name!r}{did_you_mean(str(name), plugins.METHODS.names())}"]
     try:
-        method = load(name, data.get("sha256"))  # another file than the recipe's is not run
+        method = load(name, data.get("sha256"))  # runs no other file than the recipe's
     except UserError as fault:
         return {}, [f"method.name: {line}" for line in fault.args[0].splitlines()]
     code = {} if method.code is None or method.code.sha256 is None else {"sha256": method.code.sha256}
@@ -166,15 +166,15 @@ def _check_method(data: Any) -> tuple[dict[str, Any], list[str]]:
 
 
 def method_of(recipe: Recipe) -> Method:
-    """The method of a recipe; a file has to be the one that the recipe was read with.
+    """The method of a recipe. A file must be the one with which the recipe was read.
 
     Raises:
-        UserError: where it is not, or is gone.
+        UserError: if the file has changed or is gone.
     """
     return load(recipe.method["name"], recipe.method.get("sha256"))
 
 
 def method_config(recipe: Recipe) -> BaseModel:
-    """The settings of a recipe's method as its own Config."""
+    """The settings of a recipe's method, as its own model."""
     settings = {key: value for key, value in recipe.method.items() if key not in RESERVED}
     return method_of(recipe).config.model_validate(settings)

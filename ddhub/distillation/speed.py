@@ -1,4 +1,4 @@
-"""Which way of training is fastest on a card: a few steps on noise decide, once for a run, which keeps to it."""
+"""Choice of the fastest way of training on a GPU, by a few steps on noise, once per run."""
 
 from dataclasses import replace
 from functools import partial
@@ -14,15 +14,15 @@ from ddhub.training import network as networks
 from ddhub.training.device import Decisions, has_compiler
 from ddhub.training.protocol import Protocol
 
-# FLOPs of teachers from which compiling pays on a card: tens of seconds against a part of the time. Not measured yet.
+# FLOPs of teachers above which compiling, tens of seconds, pays on a GPU. Not measured yet.
 COMPILE_FROM = 1e16
 
 
 def chosen(outline: Outline, asked: Resources, flops: float) -> Decisions:
-    """The outline's decisions with what is fastest here: graph, memory format, compiler, students in one program.
+    """The outline's decisions with the fastest choice of graph, memory format, compiler, and networks at once.
 
     Args:
-        flops: of all teachers.
+        flops: the FLOPs of all teachers.
     """
     base, students = outline.decisions, getattr(outline.config, "students", 1)
     ways = [base, replace(base, channels_last=False), replace(base, graph=False)]
@@ -39,7 +39,7 @@ def chosen(outline: Outline, asked: Resources, flops: float) -> Decisions:
 
 
 def _seconds(outline: Outline, way: Decisions) -> float:
-    """Seconds of one step of one teacher of noise."""
+    """Seconds of one training step of a teacher on noise."""
     spec, count = outline.recipe.teachers, way.together
     images = min(spec.batch, outline.training)
     shape = outline.shape

@@ -170,7 +170,7 @@ def recipe_file(
         return reference
     path, found = begin(reference, asked, overrides)
     if found is None:
-        say(f"{path}: goes on with this recipe, written before; remove it to choose anew")
+        say(f"{path}: goes on with this recipe, written before; remove it to choose again")
     else:
         write(found, path)
         for line in [*found.reasons, f"recipe: {path}"]:

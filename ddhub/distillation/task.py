@@ -1,4 +1,4 @@
-"""The synthetic set in memory, and everything that a method may see while it makes one.
+"""The synthetic set in memory, and everything that a method may use to make one.
 
 Shapes: M synthetic images, C H W image, K classes.
 """
@@ -27,14 +27,14 @@ from ddhub.training.teachers import Teachers
 
 @dataclass(frozen=True)
 class SyntheticSet:
-    """Synthetic images in network-input space with their labels."""
+    """Synthetic images in network-input space, with their labels."""
 
     images: Tensor  #: float32 (M, C, H, W)
     labels: Tensor  #: int64 (M,)
-    soft_labels: Tensor | None  #: float32 (M, K) logits, where teachers label the set
+    soft_labels: Tensor | None  #: float32 (M, K) logits, if teachers label the set
 
 
-LOOKED_AT = 500  # real images whose labels stand for all
+LOOKED_AT = 500  # number of real images whose labels are checked
 
 
 @dataclass(frozen=True)
@@ -42,25 +42,25 @@ class Task:
     """One distillation, as a method sees it."""
 
     recipe: Recipe
-    config: Any  #: the method's own Config
+    config: Any  #: the settings, as the method's own model
     source: Split  #: the train split
-    training: Tensor  #: (N,) rows of `source` to distill
-    validation: Tensor  #: rows held out of it, for every choice that is made
+    training: Tensor  #: (N,) rows of the training part in `source`
+    validation: Tensor  #: rows of the validation part, for all choices
     preprocess: Preprocess
     teachers: Teachers | None
-    protocol: Protocol  #: how the finished set is meant to be trained on
+    protocol: Protocol  #: how to train on the finished set
     decisions: device.Decisions
-    initial: Tensor | None = None  #: rows of `source` that its images start from; None draws them by the recipe's seed
-    parts: int = 1  #: groups of the set, of which this task makes one; a mean loss is the mean over all of them
+    initial: Tensor | None = None  #: rows of `source` as start images; None draws them by the recipe's seed
+    parts: int = 1  #: groups of the set, of which this task is one; a mean loss is a mean over all groups
 
     def network(self, arch: str, decisions: device.Decisions | None = None) -> networks.Network:
-        """The network of an architecture for this source, run as the task is unless told otherwise."""
+        """The network of an architecture for this source, with the task's decisions unless others are given."""
         channels, side = self.source.images.shape[1:3]
         return networks.network(arch, len(self.source.classes), channels, side, decisions or self.decisions)
 
     @property
     def home_arch(self) -> str:
-        """The architecture that validation scores are taken with, which is the teachers'."""
+        """The architecture for validation scores: the teachers'."""
         return self.recipe.teachers.arch
 
     def real(self, ipc: int, *purpose: str | int) -> tuple[Tensor, Tensor]:
@@ -69,21 +69,21 @@ class Task:
         return self.preprocess.inputs(self.source.images[rows]), self.source.labels[rows]
 
     def start(self, init: str) -> tuple[Tensor, Tensor]:
-        """Initial images and labels on the device, class by class; `init` is an Init."""
+        """Initial images and labels on the device, ordered by class; `init` is an Init."""
         labels = self.initial_labels()
         images = self.initial_images(torch.arange(len(labels)), init)
         return images.to(self.decisions.device), labels.to(self.decisions.device)
 
     def initial_labels(self) -> Tensor:
-        """The labels (M,) of the synthetic images, class by class."""
+        """The labels (M,) of the synthetic images, ordered by class."""
         return self.source.labels[self.initial_rows]
 
     def initial_images(self, rows: Tensor, init: str) -> Tensor:
-        """Initial values (B, C, H, W) of some of the synthetic images, on the CPU.
+        """Initial values (B, C, H, W) of some synthetic images, on the CPU.
 
         Args:
-            rows: (B,).
-            init: an Init. `noise` has the inputs' spread.
+            rows: their numbers, (B,).
+            init: an Init. `noise` has the standard deviation of the inputs.
         """
         if init == "noise":
             draws = (seeds.generator(self.recipe.seed, "noise", int(row)) for row in rows)
@@ -92,17 +92,17 @@ class Task:
 
     @property
     def image_shape(self) -> tuple[int, ...]:
-        """(C, H, W)."""
+        """The shape (C, H, W) of an image."""
         return tuple(self.source.images.shape[1:])
 
     @functools.cached_property
     def initial_rows(self) -> Tensor:
-        """The training rows (M,) that the images start as, where they start as real images, class by class."""
+        """The training rows (M,) as which images start, ordered by class, if they start as real images."""
         return self._first.flatten() if self.initial is None else self.initial
 
     @functools.cached_property
     def _first(self) -> Tensor:
-        """Training rows (K, ipc) to start from: drawn at random; for `easy`, the best of several times as many."""
+        """Training rows (K, ipc) as start images: random ones or, for `easy`, the best of several times as many."""
         ipc = self.recipe.ipc
         if getattr(self.config, "init", None) != "easy":
             return self._drawn(ipc, "init").view(-1, ipc)
@@ -118,10 +118,10 @@ class Task:
         return torch.stack(chosen)
 
     def group(self, number: int, threads: int) -> "Task":
-        """The task of one of the recipe's groups: its share of the images, and randomness of its own.
+        """The task of one group: its share of the images, and its own randomness.
 
-        The groups start from disjoint parts of one choice, so no real image starts two of them. `parts` says of how
-        many this is one, so that its images move as fast as they would if all were made together.
+        Groups start from disjoint parts of one draw and share no start image. `parts` is the number of groups. With
+        it, images move as fast as in a single task.
         """
         recipe, decisions = self.recipe, replace(self.decisions, threads=threads)
         each = recipe.ipc // recipe.groups
@@ -137,14 +137,14 @@ class Task:
         )
 
     def _drawn(self, ipc: int, *purpose: str | int) -> Tensor:
-        """Rows of `ipc` random training images per class, class by class."""
+        """Rows of `ipc` random training images per class, ordered by class."""
         labels = self.source.labels[self.training]
         return self.training[sources.stratified(labels, self.source.classes, ipc, self.recipe.seed, *purpose)]
 
     def soft_labels(self, images: Tensor, room: Room | None = None) -> Tensor | None:
-        """What the recipe ships as soft labels of network inputs: mean or one teacher's logits (M, K), or None.
+        """The soft labels of network inputs for the recipe: logits (M, K) of the mean or of one teacher, or None.
 
-        They are on the device, or in host memory where there is room that they are to be in.
+        They lie on the device, or in tensors of `room`.
         """
         if self.recipe.labels.form == "hard":
             return None
@@ -152,10 +152,10 @@ class Task:
         return self.teachers.label(images, None if self.recipe.labels.teachers == "mean" else 0, room=room)
 
     def check_labels(self) -> None:
-        """Refuse teachers whose logits cannot be stored, before anything is made of them.
+        """Refuse teachers whose logits cannot be stored, before work begins.
 
         Raises:
-            UserError: where those of real images reach beyond half precision, which soft labels are stored in.
+            UserError: if their logits of real images exceed half precision, in which soft labels are stored.
         """
         drawn = self.training[:: -(-len(self.training) // LOOKED_AT)]
         soft = self.soft_labels(self.preprocess.inputs(self.source.images[drawn]))
@@ -167,11 +167,11 @@ class Task:
             )
 
     def validation_examples(self) -> fit.Examples:
-        """The held-out part, as pixels."""
+        """The validation part, as pixels."""
         return fit.Examples(self.source.images, self.source.labels, self.preprocess, index=self.validation)
 
     def validate(self, synthetic: SyntheticSet, *, seed: int, epochs: int | None = None) -> float:
-        """Validation accuracy of a fresh network trained on a set under its own protocol."""
+        """Validation accuracy of a new network trained on a set with the set's own protocol."""
         network = self.network(self.home_arch)
         protocol = self.protocol.model_copy(update={"epochs": epochs or self.protocol.epochs})
         examples = fit.Examples(synthetic.images, synthetic.labels, targets=synthetic.soft_labels)
@@ -180,10 +180,10 @@ class Task:
         return fit.accuracy(network, weights, self.validation_examples())
 
     def need_teachers(self) -> Teachers:
-        """The teachers, for methods that cannot do without.
+        """The teachers, for methods that need them.
 
         Raises:
-            UserError: when the recipe trains none.
+            UserError: if the recipe has no teachers.
         """
         if not self.teachers:
             raise UserError(f"method.name: {self.recipe.method['name']} needs teachers", next="--set teachers.count=1")
@@ -191,10 +191,10 @@ class Task:
 
 
 def constants(recipe: Recipe) -> Preprocess | None:
-    """The constants that a recipe normalises by; None where it fits its own.
+    """The constants with which a recipe normalises; None if it fits statistics.
 
     Raises:
-        UserError: for a source that the field has none for, or has them for other channels.
+        UserError: for a source without constants, or with constants for another number of channels.
     """
     if recipe.preprocess.statistics == "fitted":
         return None
@@ -209,7 +209,7 @@ def constants(recipe: Recipe) -> Preprocess | None:
 
 
 def own_protocol(recipe: Recipe) -> Protocol:
-    """How the set that a recipe makes is meant to be trained on."""
+    """The protocol of the set that a recipe makes."""
     loss: Literal["l1_logits", "ce"] = "l1_logits" if recipe.labels.form == "logits" else "ce"
     spec = recipe.evaluate
     return Protocol(

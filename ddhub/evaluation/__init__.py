@@ -1,1 +1,1 @@
-"""Test scores of any set; only here is test data opened. It may import all but distillation, reports and api."""
+"""Test scores of any set. Only this package opens test data. It may import all but distillation, reports and api."""

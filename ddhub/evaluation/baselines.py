@@ -1,6 +1,6 @@
-"""Real images to stand beside a distilled set: chosen at random, by bytes, or by the field's selection methods.
+"""Baselines: real images to compare a set with, chosen at random, by bytes, or by selection methods of the field.
 
-Every choice is made class by class from the training part alone.
+Images are chosen for each class from the training part alone.
 Shapes: N images of one class, n some of them, F features, C H W image.
 """
 
@@ -16,39 +16,39 @@ from ddhub.base import seeds
 from ddhub.base.errors import UserError
 from ddhub.data import selection, source
 
-LABEL_BYTES = 2  # of a hard label
-SOFT_BYTES = 2  # of a soft label's value, in half precision
+LABEL_BYTES = 2  # bytes of a hard label
+SOFT_BYTES = 2  # bytes of a soft label's value, in half precision
 ROUNDING = 1e-9  # so that a share of 12/3 of 3 images is 12
-PROBED = 256  # images whose size as PNG stands for all
+PROBED = 256  # number of images whose PNG size is measured
 
 
 @dataclass(frozen=True)
 class Pool:
-    """The real images that a baseline may choose from."""
+    """The real images from which a baseline may choose."""
 
-    images: Tensor  # uint8 (N, C, H, W), all of the train split
+    images: Tensor  # uint8 (N, C, H, W), the whole train split
     labels: Tensor  # int64 (N,)
     classes: tuple[str, ...]
-    training: Tensor  # rows that the set was distilled from
+    training: Tensor  # rows of the training part
     embed: Callable[[Tensor], Tensor]  # uint8 images (n, C, H, W) to float32 features (n, F)
     score: Callable[[Tensor, int], Tensor]  # uint8 images (n, C, H, W) of a class to their EL2N scores (n,)
 
     @functools.cached_property
     def bytes_each(self) -> float:
-        """Bytes of an image as PNG with a hard label: the mean over PROBED random ones."""
+        """Bytes of an image as PNG with a hard label: the mean over PROBED random images."""
         order = torch.randperm(len(self.training), generator=seeds.generator(0, "random_bytes"))[:PROBED]
         probed = self.images[self.training[order]]
         return sum(len(parquet.png(image)) for image in probed) / len(probed) + LABEL_BYTES
 
 
 def choose(name: str, pool: Pool, counts: Sequence[int], seed: int) -> Tensor:
-    """The rows of a baseline's images, class by class; another seed draws others where chance has a part.
+    """The rows of a baseline's images, ordered by class. Another seed changes random choices.
 
     Args:
-        counts: how many images of each class.
+        counts: the number of images of each class.
 
     Raises:
-        UserError: when a class has too few images.
+        UserError: if a class has too few images.
     """
     labels = pool.labels[pool.training]
     if name in ("random", "random_bytes"):
@@ -66,10 +66,10 @@ def choose(name: str, pool: Pool, counts: Sequence[int], seed: int) -> Tensor:
 
 
 def affordable(pool: Pool, budget: int, counts: Sequence[int]) -> list[int]:
-    """How many real images of each class, as PNG with a hard label, fit into `budget` bytes.
+    """The number of real images of each class, as PNG with a hard label, that fits into `budget` bytes.
 
-    Classes have shares as in `counts`: at least 1 image where those have any, at most the smallest class's number of
-    all that have as large a share.
+    Classes keep their shares of `counts`. A class with a share gets at least 1 image. Classes with equal shares get
+    equally many, at most the number of the smallest of them.
     """
     there = pool.labels[pool.training].bincount(minlength=len(pool.classes)).tolist()
     most = min(here / count for here, count in zip(there, counts, strict=True) if count)

@@ -1,7 +1,7 @@
-"""Corruptions of test images, to ask how robust a network is: six of Hendrycks and Dietterich, arXiv:1903.12261.
+"""Corruptions of test images, for the robustness of networks: six of Hendrycks and Dietterich, arXiv:1903.12261.
 
-They are those that need no library beside Pillow and scipy, at severity 3 of 5, with the constants of CIFAR-10-C
-whatever the images' size. Every image is corrupted in the same way for every row: the noise is drawn from one seed.
+They are the ones that need only Pillow and scipy, at severity 3 of 5, with the constants of CIFAR-10-C for all image
+sizes. Every row sees the same corrupted images, because one seed draws the noise.
 Shapes: N images, C H W image.
 """
 
@@ -17,12 +17,12 @@ from torch import Tensor
 
 from ddhub.base import seeds
 
-VERSION = 1  # of what follows; rows record it
+VERSION = 1  # version of the corruptions; rows record it
 SEVERITY = 3
-CHUNK = 500  # images that are floats at a time
+CHUNK = 500  # images converted to floats at once
 
 Floats = NDArray[Any]  # (n, C, H, W), pixels in [0, 1]
-Corruption = Callable[[Floats, int], Floats]  # of images, the first of which has that number
+Corruption = Callable[[Floats, int], Floats]  # takes images and the number of the first one
 
 
 def _gaussian_noise(images: Floats, first: int) -> Floats:
@@ -43,7 +43,7 @@ def _contrast(images: Floats, first: int) -> Floats:
 
 
 def _brightness(images: Floats, first: int) -> Floats:
-    """More of HSV's value, at the same hue and saturation."""
+    """Increase HSV's value at the same hue and saturation."""
     value = images.max(1, keepdims=True)
     more = np.minimum(value + 0.15, 1)
     return np.where(value > 0, images * more / np.maximum(value, 1e-6), more)
@@ -77,7 +77,7 @@ CORRUPTIONS: dict[str, Corruption] = {
 
 
 def apply(name: str, images: Tensor) -> Tensor:
-    """Images (N, C, H, W) under a corruption of `CORRUPTIONS`, uint8 as they came."""
+    """Images (N, C, H, W) with a corruption of `CORRUPTIONS`, uint8 as before."""
     found = torch.empty(images.shape, dtype=torch.uint8)
     for first in range(0, len(images), CHUNK):
         clean = images[first : first + CHUNK].numpy().astype(np.float32) / 255
@@ -87,7 +87,7 @@ def apply(name: str, images: Tensor) -> Tensor:
 
 
 def _each(images: Floats, change: Callable[[Image.Image], Image.Image]) -> Floats:
-    """Images through a change of pictures of 8 bits."""
+    """Apply a change of 8-bit pictures to images."""
     pixels = np.rint(images * 255).astype(np.uint8).transpose(0, 2, 3, 1)
     grey = pixels.shape[3] == 1
     changed = [np.asarray(change(Image.fromarray(each[..., 0] if grey else each))) for each in pixels]

@@ -1,4 +1,4 @@
-"""What a training takes beside seconds: FLOPs, and bytes of what it learns from."""
+"""The cost of a training apart from seconds: FLOPs, and bytes of its training data."""
 
 from ddhub.artifact.records import ON_THE_FLY
 from ddhub.evaluation import baselines
@@ -7,17 +7,17 @@ from ddhub.training import architectures, fit
 
 
 def flops(bench: Bench, cell: Cell, count: int) -> float:
-    """FLOPs of training on `count` images, about, by any architecture; labels that teachers give are not counted."""
+    """The estimated FLOPs of training on `count` images, for any architecture, without the labels of teachers."""
     protocol = bench.protocol(cell)
     epochs, _ = fit.plan(count, protocol, fit.family_of(bench.network(cell.arch), protocol))
     one = architectures.forward_flops(cell.arch, *shape(bench.set, cell.arch))
-    return float(3 * one * epochs * count)  # backward costs two forwards
+    return float(3 * one * epochs * count)  # a backward pass counts as two forward passes
 
 
 def stored_bytes(bench: Bench, cell: Cell, count: int) -> int:
-    """Bytes of what a row learns from: images and labels as they are stored, and teachers that label its views.
+    """Bytes of a row's training data: stored images and labels, and teachers that label its views.
 
-    Real images count as PNG, with soft labels where they have some, so that they stand beside the set's own.
+    Real images count as PNG with soft labels, if they have some, so that they compare with the set's own.
     """
     record, labels = bench.set.manifest, bench.protocol(cell).labels
     extra = record.bytes.teachers if labels in ON_THE_FLY else 0

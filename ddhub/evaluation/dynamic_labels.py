@@ -1,7 +1,7 @@
-"""Dynamic labels: teachers label every augmented view. They are kept from one row of an evaluation to the next.
+"""Dynamic labels: teachers label every augmented view. Labels are cached between the rows of an evaluation.
 
-Rows of one seed, kind of data and batch size see the same views, whatever network learns them. On a CPU, labelling a
-view costs as much as training a narrow network on it.
+Rows with one seed, kind of data and batch size see the same views, for any network. On a CPU, labelling a view costs as
+much as training a narrow network on it.
 Shapes: B images of a batch, C H W image, K classes.
 """
 
@@ -17,13 +17,13 @@ KEPT = 50_000  # batches: 100 MB at 50 images and 10 classes
 
 @dataclass(frozen=True)
 class ViewLabels:
-    """Labels by a digest of the views that they are of."""
+    """A cache of labels, by a digest of their views."""
 
     known: dict[bytes, Tensor] = field(default_factory=dict)
 
     def of(self, teachers: Teachers, which: int | None, inputs: Tensor) -> Tensor:
-        """Labels (B, K) of a batch of network inputs (B, C, H, W): one teacher's, or None for the mean of all."""
-        if inputs.device.type != "cpu":  # a GPU labels faster than its inputs travel
+        """Labels (B, K) of a batch of network inputs (B, C, H, W): of one teacher, or of the mean of all for None."""
+        if inputs.device.type != "cpu":  # a GPU labels inputs faster than it sends them to the host
             return teachers.label(inputs, which)
         pixels = inputs.contiguous().numpy().tobytes()
         key = hashlib.blake2b(pixels, digest_size=16, salt=str(which).encode()).digest()

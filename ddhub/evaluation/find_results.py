@@ -1,4 +1,4 @@
-"""Where the rows of a set are: in its folder or repo, and in the folder of an evaluation made elsewhere."""
+"""Finding the rows of a set: in its folder or repo, and in the folder of an evaluation elsewhere."""
 
 import shutil
 from dataclasses import dataclass, field
@@ -12,37 +12,37 @@ from ddhub.base.log import say
 from ddhub.evaluation import results
 from ddhub.evaluation.results import Row
 
-IMPORTED = "import.json"  # in the folder of an evaluation: which set was imported for it
+IMPORTED = "import.json"  # in an evaluation's folder: the set that was imported for it
 
 
 @dataclass(frozen=True)
 class SetRows:
     """A set and its rows."""
 
-    label: str  # what people call it
+    label: str  # its name for people
     rows: list[Row]
-    place: hub.SetPlace | None = None  # of the artifact, where there is one
-    added: list[Path] = field(default_factory=list)  # files of those rows that do not lie in the artifact
+    place: hub.SetPlace | None = None  # of the artifact, if there is one
+    added: list[Path] = field(default_factory=list)  # files of rows outside of the artifact
 
 
 def evaluations(name: str) -> Path:
-    """Where `ddhub evaluate` leaves rows by default that do not belong into the set's own folder.
+    """The default folder of `ddhub evaluate` for rows that do not belong into the set's own folder.
 
     Args:
-        name: a Hub id, or what an imported set is called.
+        name: a Hub id, or the name of an imported set.
     """
     return Path("ddhub-evaluations") / files.safe_name(name.replace("/", "--"))
 
 
 def read(reference: str, rows_from: Path | None = None) -> list[SetRows]:
-    """The sets of a reference, with their rows; several where an evaluation's folder has rows of several.
+    """The sets of a reference with their rows. An evaluation's folder may have rows of several sets.
 
     Args:
         reference: an artifact's folder, a Hub id, or the folder of an evaluation.
-        rows_from: the folder of an evaluation with more rows of the set; of a Hub id, None takes the default one.
+        rows_from: an evaluation's folder with more rows of the set; None takes the default folder of a Hub id.
 
     Raises:
-        UserError: where there is no set, or no row of it.
+        UserError: if there is no set, or no row of it.
     """
     folder = Path(reference)
     if folder.is_dir() and not (folder / MANIFEST).exists():
@@ -68,7 +68,7 @@ def read(reference: str, rows_from: Path | None = None) -> list[SetRows]:
 
 
 def _foreign(reference: str) -> Path | None:
-    """The folder of an evaluation made here of a Hub dataset that is no ddhub artifact; None where there is none."""
+    """The folder of a local evaluation of a Hub dataset that is no ddhub artifact; None if there is none."""
     if not hub_client.is_id(reference):
         return None
     repo_id, _, revision = reference.partition("@")
@@ -79,7 +79,7 @@ def _foreign(reference: str) -> Path | None:
 
 
 def _added(artifact: Path, record: manifest.Manifest, elsewhere: Path) -> dict[Path, Row]:
-    """Rows of the set in an evaluation's folder; what lies in the set under the same name stands."""
+    """Rows of the set in an evaluation's folder, except files that the set has under the same name."""
     payload = manifest.identity(record.files)
     paths = results.paths(elsewhere / "evaluation")
     found = {path: results.read(path) for path in paths if not (artifact / "evaluation" / path.name).exists()}
@@ -87,7 +87,7 @@ def _added(artifact: Path, record: manifest.Manifest, elsewhere: Path) -> dict[P
 
 
 def _of_evaluation(reference: str, folder: Path) -> list[SetRows]:
-    """The sets in an evaluation's folder: one per payload."""
+    """The sets in an evaluation's folder, one per payload."""
     groups: dict[str, list[Row]] = {}
     for path in results.paths(folder / "evaluation"):
         row = results.read(path)
@@ -106,10 +106,10 @@ def _of_evaluation(reference: str, folder: Path) -> list[SetRows]:
 
 
 def destination(found: SetRows) -> tuple[str, str | None]:
-    """The repo that a set's results belong to, and the branch that was asked for.
+    """The repo to which a set's results belong, and the requested branch.
 
     Raises:
-        UserError: where there is none, or it cannot be changed.
+        UserError: if there is none, or it cannot be changed.
     """
     if found.place is None:
         raise UserError(
@@ -129,7 +129,7 @@ def destination(found: SetRows) -> tuple[str, str | None]:
 
 
 def gathered(found: SetRows, staging: Path) -> Path:
-    """A folder with the set and all of its rows: its own, or `staging` where the set is a read-only copy."""
+    """A folder with the set and all of its rows: its own, or `staging` if the set is a read-only copy."""
     assert found.place is not None
     folder = found.place.folder
     if found.place.repo_id is not None:

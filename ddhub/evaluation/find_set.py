@@ -1,4 +1,4 @@
-"""Sets that are no ddhub artifacts: imported beside the rows of their evaluation, never into their own folder."""
+"""Finding the set of an evaluation. Foreign sets are imported beside the rows, never into their own folder."""
 
 import dataclasses
 import shutil
@@ -20,25 +20,25 @@ from ddhub.interop.options import ImportOptions
 if TYPE_CHECKING:
     from ddhub.interop.importing import ImportRequest
 
-VERSION = 2  # of what is imported how; a change imports anew
+VERSION = 2  # version of the import; a change imports again
 
 
 @dataclass(frozen=True)
 class Brought:
     """A set that was imported for an evaluation."""
 
-    out: Path  # where its evaluation goes
-    name: str  # what rows call it: `owner/name@commit` for a Hub dataset
+    out: Path  # the folder of its evaluation
+    name: str  # its name in rows: `owner/name@commit` for a Hub dataset
     fresh: bool  # whether it was imported just now
 
     @property
     def folder(self) -> Path:
-        """The artifact that it became."""
+        """The folder of the imported artifact."""
         return self.out / "set"
 
 
 def split(reference: str) -> tuple[str, str | None]:
-    """A path or Hub id, and the revision that is asked for."""
+    """A path or Hub id, and the requested revision."""
     if not hub_client.is_id(reference):
         return reference, None
     repo_id, _, revision = reference.partition("@")
@@ -46,10 +46,10 @@ def split(reference: str) -> tuple[str, str | None]:
 
 
 def refuse_unsaid(reference: str) -> None:
-    """Ask for the source of what lies here and is no artifact.
+    """Ask for the source of a local set that is no artifact.
 
     Raises:
-        UserError: with what to type.
+        UserError: with the command to type.
     """
     path = Path(reference)
     if path.exists() and not (path / MANIFEST).is_file():
@@ -62,14 +62,14 @@ def refuse_unsaid(reference: str) -> None:
 
 
 def bring(reference: str, out: Path | None, asked: "ImportRequest") -> Brought:
-    """Import a set into `out`/set, or take what was imported there before of the same files in the same way.
+    """Import a set into `out`/set, or use an earlier import of the same files with the same options.
 
     Args:
-        reference: a Hub dataset, pinned to one commit here, or a file or folder in any layout.
-        out: by default `ddhub-evaluations/NAME`.
+        reference: a Hub dataset, which is pinned to one commit, or a file or folder in any layout.
+        out: None takes `ddhub-evaluations/NAME`.
 
     Raises:
-        UserError: for an artifact, for an `out` inside the set's own folder, and whatever importing.import_set refuses.
+        UserError: for an artifact, for an `out` inside the set's own folder, and for faults of the import.
     """
     from ddhub.interop import importing
 
@@ -101,7 +101,7 @@ def bring(reference: str, out: Path | None, asked: "ImportRequest") -> Brought:
 
 
 def _label(where: str, config: str | None) -> str:
-    """A name for folders: OWNER--NAME of a Hub id, otherwise that of the file or folder."""
+    """A name for folders: OWNER--NAME for a Hub id, otherwise the name of the file or folder."""
     path = Path(where).absolute()
     name = where.replace("/", "--") if hub_client.is_id(where) else path.stem if path.is_file() else path.resolve().name
     name = files.safe_name(f"{name}--{config}" if config else name)
@@ -109,7 +109,7 @@ def _label(where: str, config: str | None) -> str:
 
 
 def _imported(out: Path) -> str | None:
-    """The identity of what lies in `out`/set, where that is whole."""
+    """The identity of the import in `out`/set, if it is complete."""
     path = out / IMPORTED
     if not path.is_file() or not (out / "set" / MANIFEST).is_file():
         return None
@@ -118,19 +118,19 @@ def _imported(out: Path) -> str | None:
 
 
 def _clear(out: Path) -> None:
-    """Take away an earlier import, of other files or in another way; what is not ours stays."""
+    """Remove an earlier import of other files or with other options. Other content stays."""
     folder = out / "set"
     if not folder.exists():
         return
     imported = strict_json.known(folder / MANIFEST, limits.JSON_BYTES).get("imported")
     if not (out / IMPORTED).is_file() or not imported:
         raise UserError(f"{folder}: holds something else", next="choose another --out")
-    say(f"{folder}: imported anew, from other files or with other options than before")
+    say(f"{folder}: imported again, from other files or with other options than before")
     shutil.rmtree(folder)
 
 
 def _listing(path: Path) -> list[tuple[str, int, int]]:
-    """Name, size and time of every file of a set."""
+    """Name, size and time of each file of a set."""
     from ddhub.interop import reading
 
     if path.is_file():
@@ -144,7 +144,7 @@ def _listing(path: Path) -> list[tuple[str, int, int]]:
 
 
 def _options(asked: "ImportRequest") -> dict[str, Any]:
-    """What the user said, as plain values; a file of class names by what it says."""
+    """The user's statements as plain values. A file of class names counts by its content."""
     said = dataclasses.asdict(asked)
     said["reading"].pop("limit")
     said["source"] = spec.absolute(asked.source)
@@ -159,9 +159,9 @@ class EvaluationPlace:
 
     set: Path
     out: Path
-    name: str | None  # what rows call it; None: its manifest's name
-    reference: str  # how other processes fetch it
-    fresh: bool = False  # it was imported just now, and has no card yet
+    name: str | None  # its name in rows; None takes the manifest's name
+    reference: str  # the reference by which other processes fetch it
+    fresh: bool = False  # whether it was imported just now and has no card yet
 
     @property
     def own(self) -> bool:
@@ -179,12 +179,12 @@ def locate(
 
     Args:
         reference: a folder, a file or a Hub id.
-        out: where rows go; None takes the artifact's folder, or `ddhub-evaluations/NAME`.
-        source: what a set was distilled from that is no ddhub artifact.
-        options: what the files of such a set do not say.
+        out: the folder for rows; None takes the artifact's folder, or `ddhub-evaluations/NAME`.
+        source: the dataset from which a foreign set was distilled.
+        options: facts that the files of such a set do not state.
 
     Raises:
-        UserError: for what is no set, or cannot be imported.
+        UserError: if there is no set, or it cannot be imported.
     """
     if source is not None:
         from ddhub.interop import importing

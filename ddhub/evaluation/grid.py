@@ -1,7 +1,7 @@
-"""The evaluator: train architectures on what was read back from an artifact, test them, one JSON file per row.
+"""The grid of an evaluation: architectures are trained on a set's files and tested, with one JSON file per row.
 
-It knows no methods; nothing that it finds flows back into a set, and nothing is selected: every row is the last epoch
-of one training. What a row trains on is ddhub/evaluation/workbench.py's business.
+Nothing flows back into a set, and nothing is selected: each row is the last epoch of one training.
+ddhub/evaluation/workbench.py provides what a row trains on.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ from ddhub.training import architectures, fit, frozen
 from ddhub.training import device as devices
 from ddhub.training import network as networks
 
-ASIDE = ".untested"  # ends the name of a row that its successor will stand in for
+ASIDE = ".untested"  # suffix of a row's file that a new row will replace
 
 
 def evaluate(
@@ -56,27 +56,27 @@ def evaluate(
     reference: str | None = None,
     fetch: Callable[[str], Path] = Path,
 ) -> list[Row]:
-    """Run every row that has no file yet, and return all rows of this evaluation; of a shard, those that exist.
+    """Run every row that has no file yet. Return all rows of this evaluation, or the existing ones for a shard.
 
     Args:
-        out: the folder that holds the rows.
-        name: what rows call the set; None takes the manifest's.
-        archs: names as nets.resolve takes them; empty means the architecture of the set's teachers.
-        protocols: of protocols.PROTOCOLS; baselines: of choices.BASELINES.
-        overrides: changes of protocols, `epochs=50` for all or `native.epochs=50` for one; recorded in the rows.
+        out: the folder of the rows.
+        name: the set's name in rows; None takes the manifest's.
+        archs: architectures by name; none takes that of the set's teachers.
+        protocols: names of protocols.PROTOCOLS; baselines: names of choices.BASELINES.
+        overrides: changes of protocols: `epochs=50` for all, `native.epochs=50` for one. Rows record them.
         seeds: rows per architecture, protocol and data; None takes the recipe's.
-        test: a Hub id or folder whose test split to use instead of the source's.
+        test: a Hub id or folder whose test split is used instead of the source's.
         source_path: a local copy of the source.
-        test_settings: `source.KEY=VALUE` strings, KEY one of source_settings.TEST_KEYS: how the test images are read.
-        allow_train: test on images that the set was distilled from, which is refused otherwise.
-        corruptions: test on corrupted images too; rows that were not are trained again.
-        tune: choose rate and weight decay per architecture, protocol and data, on validation data.
-        resources: what of `compile`, `precision` and `together` is None, ddhub/evaluation/speed.py decides. Without
-            `threads`, worker processes share this machine's, and a Ray task has one.
-        reference, fetch: how other processes find the set's folder; by default it is where it was read.
+        test_settings: how to read the test images: `source.KEY=VALUE`, KEY one of source_settings.TEST_KEYS.
+        allow_train: allow test images that the set was distilled from.
+        corruptions: also test on corrupted images. Rows without that test are trained again.
+        tune: choose rate and weight decay for each architecture, protocol and data, on validation data.
+        resources: ddhub/evaluation/speed.py decides on `compile`, `precision` and `together` if they are None. Without
+            `threads`, workers share this machine's threads, and a Ray task has one.
+        reference, fetch: how other processes find the set's folder; by default by its path.
 
     Raises:
-        UserError: before any training, for whatever cannot be evaluated; after it, for rows that failed.
+        UserError: before any training, if something cannot be evaluated; after it, if rows failed.
     """
     archs = [frozen.absolute(arch) for arch in archs]
     count = real_images.own_settings(found).seeds if seeds is None else seeds
@@ -84,7 +84,7 @@ def evaluate(
     engine = jobs.choose(resources.workers, resources.shard, resources.ray)
     if resources.threads is None and (engine.workers > 1 or engine.ray):
         resources = replace(resources, threads=1 if engine.ray else devices.threads_each(engine.workers))
-    source_path = source_path or origin.remembered(found.manifest)  # which other machines do not remember
+    source_path = source_path or origin.remembered(found.manifest)  # other machines do not remember it
     request = EvaluationRequest(
         reference=spec.absolute(reference or str(found.folder)),
         fetch=fetch,
@@ -106,12 +106,12 @@ def evaluate(
     if tune:
         bench = tuning.tune(bench, cells, out / "tuning", engine)
     paths = {out / _file_name(bench, cell): cell for cell in cells}
-    _put_back(paths)  # of a command that was killed
+    _put_back(paths)  # left by a killed command
     if corruptions:
         _set_aside(name or found.manifest.name, paths)
     missing = [path for path in paths if not path.exists()]
     say(f"{found.manifest.name}: {len(paths)} rows, {len(paths) - len(missing)} done already")
-    if missing and engine.ray is None:  # a cluster's machines are not this one
+    if missing and engine.ray is None:  # speed on this machine says nothing of a cluster's
         bench = speed.settle(bench, out, sharded=engine.shard[1] > 1)
     costs = {path: _cost(bench, cell) for path, cell in paths.items()} if missing else {}
     try:
@@ -128,7 +128,7 @@ def evaluate(
 
 
 def _set_aside(name: str, paths: Iterable[Path]) -> None:
-    """Set rows aside that were not tested on corrupted images: no weights were kept that could be."""
+    """Set rows aside that lack a test on corrupted images. Their networks are gone, so they are trained again."""
     rows = {path: results.read(path) for path in paths if path.exists()}
     told = {path: row.corrupted and row.corrupted.version for path, row in rows.items()}
     untested = [path for path, version in told.items() if version != corrupting.VERSION]
@@ -139,9 +139,9 @@ def _set_aside(name: str, paths: Iterable[Path]) -> None:
 
 
 def _put_back(paths: Iterable[Path]) -> None:
-    """Put back the rows that were set aside and have no successor: what was trained is never lost."""
+    """Put rows back that were set aside and not replaced. No finished training is lost."""
     for path in paths:
-        with contextlib.suppress(FileNotFoundError):  # another process was first
+        with contextlib.suppress(FileNotFoundError):  # another process did it first
             aside = path.with_suffix(ASIDE)
             if path.exists():
                 aside.unlink()
@@ -150,7 +150,7 @@ def _put_back(paths: Iterable[Path]) -> None:
 
 
 def check_archs(found: Artifact, archs: Sequence[str]) -> None:
-    """Refuse architectures that cannot run on a set's images, before anything is trained or read for it."""
+    """Refuse architectures that cannot run on a set's images, before anything is trained or read."""
     for arch in dict.fromkeys(archs):
         architectures.try_out(arch, len(found.manifest.classes), *workbench.shape(found, arch))
 
@@ -158,7 +158,7 @@ def check_archs(found: Artifact, archs: Sequence[str]) -> None:
 def _cells(
     record: Manifest, archs: Sequence[str], protocols: Sequence[str], baselines: Sequence[str], count: int
 ) -> list[Cell]:
-    """The grid, one cell per row."""
+    """The cells of the grid, one per row."""
     if count < 1:
         raise UserError("--seeds: at least 1")
     data = ["distilled", *(name for name in baselines if name != "full")]
@@ -175,7 +175,7 @@ def _cells(
 
 
 def _key(bench: Bench, cell: Cell) -> dict[str, Any]:
-    """Everything that a row's number depends on but the machine."""
+    """Everything on which a row's accuracy depends, except the machine."""
     protocol = bench.protocol(cell)
     return {
         "format": results.FORMAT,
@@ -199,7 +199,7 @@ def _file_name(bench: Bench, cell: Cell) -> str:
 
 
 def _jobs(bench: Bench, out: Path) -> dict[Path, jobs.Job]:
-    """The rows as jobs. Those that one program trains are one, done when its last row is written."""
+    """The rows as jobs. Rows that one program trains are one job. It is done when its last row is written."""
     found: dict[Path, jobs.Job] = {}
     for arch, decisions in bench.decisions.items():
         cells = [cell for cell in bench.request.cells if cell.arch == arch]
@@ -211,7 +211,7 @@ def _jobs(bench: Bench, out: Path) -> dict[Path, jobs.Job]:
 
 
 def _cost(bench: Bench, cell: Cell) -> float:
-    """What a row takes beside others, about: FLOPs of its training and test, by any architecture."""
+    """The estimated relative cost of a row: FLOPs of its training and test."""
     count = len(bench.train) if cell.data == "full" and bench.train is not None else len(bench.set.labels)
     if cell.data == "equal_compute":
         cell = replace(cell, data="distilled")
@@ -221,7 +221,7 @@ def _cost(bench: Bench, cell: Cell) -> float:
 
 
 def _work(bench: Bench, cells: tuple[Cell, ...], path: Path) -> None:
-    """Train, test, write the rows of cells that differ by seed only; `path` is that of the last one missing."""
+    """Train, test and write the rows of cells that differ only by seed; `path` is the last missing one."""
     decisions = bench.decisions[cells[0].arch]
     devices.apply(decisions)
     network, protocol = bench.network(cells[0].arch), bench.protocol(cells[0])
@@ -229,12 +229,12 @@ def _work(bench: Bench, cells: tuple[Cell, ...], path: Path) -> None:
     if path not in names:
         raise UserError(f"{path.name}: set, source or test data on {socket.gethostname()} are not what was asked for")
     begun = time.monotonic()
-    # Bits depend on how many are trained together, so a group is always whole, also where some seeds were not asked.
+    # Bits depend on the number of networks trained together. So a group is always complete, with unrequested seeds.
     first = cells[0].seed // decisions.together * decisions.together
     group = [replace(cells[0], seed=first + number) for number in range(decisions.together)]
     with progress.busy(_title(cells)):
         examples = [workbench.examples(bench, cell) for cell in group]
-        # Paired: one seed gives one initialisation and one order of augmentations to all the data it is compared on.
+        # Paired: one seed gives the same initialisation and order of augmentations for all compared data.
         derived = [seeding.derive(cell.seed, "evaluate") for cell in group]
         trained = fit.fit_many(network, examples, protocol, derived, teach=workbench.teach(bench, cells[0]))
     seconds = (time.monotonic() - begun) / len(group)
@@ -253,12 +253,12 @@ def _work(bench: Bench, cells: tuple[Cell, ...], path: Path) -> None:
 
 
 def _diverged(bench: Bench, cells: Sequence[Cell]) -> UserError:
-    """What is said of rows that are not written, which differ by seed only."""
+    """The error for rows that diverged and differ only by seed."""
     cell, protocol = cells[0], bench.protocol(cells[0])
     advice = f"with --set {cell.protocol}.lr={protocol.lr / 10:g}"
     if protocol.tuned:
         advice = "without --tune"
-    elif fit.family_of(bench.network(cell.arch), protocol).lr is not None:  # the protocol's would change nothing
+    elif fit.family_of(bench.network(cell.arch), protocol).lr is not None:  # the protocol's rate has no effect
         advice = "with --tune"
     return UserError(
         f"{_title(cells)}: training diverged, so there is no row",
@@ -267,7 +267,7 @@ def _diverged(bench: Bench, cells: Sequence[Cell]) -> UserError:
 
 
 def _title(cells: Sequence[Cell]) -> str:
-    """What people call rows that differ by seed only."""
+    """The name of rows that differ only by seed, for messages."""
     cell, seeds = cells[0], ", ".join(str(each.seed) for each in cells)
     return f"{frozen.title(cell.arch)} {cell.protocol} {cell.data} seed {seeds}"
 
@@ -304,7 +304,7 @@ def _test(bench: Bench, cell: Cell, weights: networks.Weights, count: int, secon
 
 
 def _test_corrupted(bench: Bench, cell: Cell, weights: networks.Weights) -> dict[str, Any]:
-    """What a row says of corrupted test images, as `results.Corrupted` has it."""
+    """The test on corrupted images, as `results.Corrupted` has it."""
     network, top1 = bench.network(cell.arch), {}
     for name in corrupting.CORRUPTIONS:
         images = corrupting.apply(name, bench.test.images)

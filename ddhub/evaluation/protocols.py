@@ -1,6 +1,6 @@
-"""Training protocols as data: what each changes in the set's own, and in what a user may override.
+"""Training protocols as data: the changes that each makes to the set's own, and the user's overrides.
 
-Sources of the field's protocols: their code, at the revisions that docs/protocols.md names.
+The protocols of the field follow their code, at the revisions named in docs/protocols.md.
 """
 
 from collections.abc import Sequence
@@ -17,28 +17,28 @@ from ddhub.training.protocol import Protocol
 
 @dataclass(frozen=True)
 class Named:
-    """A protocol by name: what it is, and what it changes in the set's own.
+    """A named protocol: a description, and its changes of the set's own protocol.
 
-    What its source does and where this differs is in docs/protocols.md. A change that can move accuracies makes another
-    version, which rows record.
+    docs/protocols.md describes the source of each and the differences from it. A change that can affect accuracies
+    needs a new version, which rows record.
     """
 
     title: str
     changes: dict[str, Any]
-    own: bool = True  # a variant of the set's own protocol, which trains other families as optimisation.py says
+    own: bool = True  # whether it is a variant of the set's own, with optimisation.py's rules for other families
     version: int = 1
 
 
-FROZEN = "frozen"  # the protocol of frozen backbones, and of nothing else
+FROZEN = "frozen"  # the only protocol of frozen backbones
 PROTOCOLS = {
     "native": Named("the set's own: stored labels, the manifest's loss and epochs", {}),
     "dynamic": Named(
-        "the set's own, but the mean of the shipped teachers labels every augmented view on the fly",
+        "the set's own, with each augmented view labelled by the mean of the shipped teachers",
         {"labels": "teachers", "loss": "l1_logits"},
     ),
     "hard": Named("hard labels and cross-entropy, the set's own augmentation", {"labels": "hard", "loss": "ce"}),
     "plain": Named(
-        "what a plain user does: hard labels, cross-entropy, flip and crop",
+        "ordinary training: hard labels, cross-entropy, flip and crop",
         {"labels": "hard", "loss": "ce", "augment": "flip+crop"},
     ),
     "unaugmented": Named("the set's own without augmentation", {"augment": "none"}),
@@ -53,8 +53,8 @@ PROTOCOLS = {
         own=False,
     ),
     "rded": Named(
-        "RDED: the teachers' view of crops, flips and CutMix; KL at temperature 20, times its square; AdamW, a rate "
-        "for each architecture, cosine to half of it",
+        "RDED: teachers' labels for views by crops, flips and CutMix; KL at temperature 20, times its square; AdamW, a "
+        "rate for each architecture, cosine to half of it",
         {
             "labels": "teachers",
             "loss": "kl",
@@ -68,8 +68,8 @@ PROTOCOLS = {
         version=2,
     ),
     "rd3": Named(
-        "RD3: one protocol for all sets: the first teacher's view of crops, flips and CutMix; KL at temperature 20, "
-        "times its square; Adam at .001, cosine, 400 epochs, batch 50",
+        "RD3: one protocol for all sets: the first teacher's labels for views by crops, flips and CutMix; KL at "
+        "temperature 20, times its square; Adam at .001, cosine, 400 epochs, batch 50",
         {
             "labels": "teacher",
             "loss": "kl",
@@ -83,7 +83,7 @@ PROTOCOLS = {
         own=False,
     ),
     FROZEN: Named(
-        "linear classifiers of a frozen pretrained backbone's features: hard labels, cross-entropy, Adam at .001, "
+        "linear classifiers on a frozen pretrained backbone's features: hard labels, cross-entropy, Adam at .001, "
         "cosine, 1000 epochs, batch 256, no augmentation",
         {
             "labels": "hard",
@@ -99,12 +99,12 @@ PROTOCOLS = {
 }
 # Full data is trained as the paper trains its teachers (arXiv:2312.08912), for the recipe's `evaluate.full_epochs`.
 FULL = {"labels": "hard", "loss": "ce", "lr": 0.05, "batch": 256, "optimizer": "sgd"}
-EXAMPLE = "epochs=50 or native.lr=0.01"  # of an override
+EXAMPLE = "epochs=50 or native.lr=0.01"  # examples of overrides
 FULL_VERSION = 1
-# RDED 3f6453d, argument.py. Batches by images per class: the largest that is not above; twice that from 100 classes.
+# RDED 3f6453d, argument.py. Batch by images per class: that of the largest key not above it; doubled from 100 classes.
 RDED_BATCH = ((1, 10), (10, 50), (50, 100))
-RDED_TINY = (200, 64)  # classes and side of Tiny ImageNet, whose batches are of 100 always
-RDED_PATCHES_FROM = 65  # side; above, its images are made of 2 x 2 patches: those are shuffled, crops take half or more
+RDED_TINY = (200, 64)  # classes and side of Tiny ImageNet, whose batch is always 100
+RDED_PATCHES_FROM = 65  # side from which images consist of 2 x 2 patches, which are shuffled and cropped less
 RDED_RATES = (
     ("vgg11", 5e-4),
     ("alexnet", 1e-4),
@@ -112,22 +112,22 @@ RDED_RATES = (
     ("swin", 1e-4),
     ("efficientnet", 2e-3),
     ("mobilenetv2", 2.5e-3),
-)  # by what an architecture's name opens with; 1e-3 for others
+)  # by the start of an architecture's name; 1e-3 for others
 
 
 def version(name: str) -> int:
-    """The version of a protocol, which its rows record."""
+    """The version of a protocol, which rows record."""
     return PROTOCOLS[name].version if name in PROTOCOLS else FULL_VERSION
 
 
 def resolve(record: Manifest, names: Sequence[str], full_epochs: int, overrides: Sequence[str]) -> dict[str, Protocol]:
-    """The protocols of an evaluation by name, `full` included, with the user's overrides.
+    """The protocols of an evaluation by name, with `full` and the user's overrides.
 
     Args:
         overrides: `key=value` for all, `NAME.key=value` for one.
 
     Raises:
-        UserError: for a protocol that the set cannot serve, or an override that fits none.
+        UserError: for a protocol that does not suit the set, or an override that fits no protocol.
     """
     found = {name: _changed(record, name) for name in names}
     found["full"] = record.protocol.model_copy(update={**FULL, "epochs": full_epochs})
@@ -142,7 +142,7 @@ def _changed(record: Manifest, name: str) -> Protocol:
     if name == "rded":
         changes |= _rded(record)
     if "augment" in changes and not mirrors(own.augment):
-        # A set whose own augmentation leaves flips out (digits) is not mirrored by anybody's protocol.
+        # If a set's own augmentation has no flips (digits), no protocol mirrors it.
         changes["augment"] = without_flip(str(changes["augment"]))
     protocol = own.model_copy(update=changes)
     if protocol.labels in ON_THE_FLY and not record.teachers:
@@ -159,7 +159,7 @@ _SOFT = ("logits", "probabilities")
 
 
 def _rded(record: Manifest) -> dict[str, Any]:
-    """What RDED's code makes of a set's size."""
+    """RDED's settings for a set's size."""
     side, classes = record.source.resolution, len(record.classes)
     batch = (1 if classes < 100 else 2) * max(b for ipc, b in RDED_BATCH if ipc <= record.ipc)
     found: dict[str, Any] = {"batch": 100 if (classes, side) == RDED_TINY else batch}
@@ -169,13 +169,13 @@ def _rded(record: Manifest) -> dict[str, Any]:
 
 
 def for_architecture(record: Manifest, name: str, protocol: Protocol, arch: str, overrides: Sequence[str]) -> Protocol:
-    """A protocol as one architecture is trained by it: RDED has a rate for each; what the user set stands."""
+    """A protocol for one architecture. RDED has a rate for each. The user's overrides win."""
     if name != "rded":
         return protocol
     plain = arch.removeprefix("timm:")
     changes = {"lr": next((rate for start, rate in RDED_RATES if plain.startswith(start)), 1e-3)}
     conv3 = plain == record.home_arch == "convnet3"
-    if conv3 and (len(record.classes), record.source.resolution) == (100, 32):  # CIFAR-100, which it treats apart
+    if conv3 and (len(record.classes), record.source.resolution) == (100, 32):  # CIFAR-100, a special case of RDED
         changes = {"lr": 2e-3, "batch": 25}
     given = {text.partition("=")[0] for text in of(name, overrides)}
     return protocol.model_copy(update={key: value for key, value in changes.items() if key not in given})
@@ -195,7 +195,7 @@ def without_flip(strategy: str) -> str:
 
 
 def of(name: str, overrides: Sequence[str]) -> list[str]:
-    """The overrides that change one protocol, as `key=value`."""
+    """The overrides of one protocol, as `key=value`."""
     found = []
     for text in overrides:
         each = setting(text, EXAMPLE)
@@ -206,7 +206,7 @@ def of(name: str, overrides: Sequence[str]) -> list[str]:
 
 
 def _overridden(protocols: dict[str, Protocol], text: str) -> dict[str, Protocol]:
-    """One `key=value` or `NAME.key=value` applied."""
+    """Apply one `key=value` or `NAME.key=value`."""
     each = setting(text, EXAMPLE)
     name, dot, field = each.key.rpartition(".")
     if dot and name not in protocols:

@@ -1,4 +1,4 @@
-"""Real images against the set that they are for: their classes, their fingerprint, and training images among tests."""
+"""Checks of real images against a set: their classes, their fingerprint, and training images among test images."""
 
 import hashlib
 from dataclasses import replace
@@ -15,11 +15,11 @@ from ddhub.base.schema import check
 from ddhub.data import classes
 from ddhub.data.source import Split
 
-LOOKED, FEW, MOST = 2000, 0.01, 0.5  # test images that are looked for, and shares of them found in the train split
+LOOKED, FEW, MOST = 2000, 0.01, 0.5  # test images compared, and shares found in the train split: warned of, refused
 
 
 def own_settings(found: Artifact) -> EvaluateSpec:
-    """The `evaluate` section of the set's recipe; what it says of its method is none of our business."""
+    """The `evaluate` section of the set's recipe. Its method's settings are not read."""
     path = found.folder / RECIPE
     data = strict_yaml.read(path)
     settings, faults = check(EvaluateSpec, data.get("evaluate", {}) if isinstance(data, dict) else data, "evaluate.")
@@ -29,12 +29,12 @@ def own_settings(found: Artifact) -> EvaluateSpec:
 
 
 def aligned(found: Artifact, split: Split, what: str) -> tuple[Split, int]:
-    """Test data with its classes numbered as the set's, by names or WordNet ids, and how many classes it holds.
+    """Test data with the set's class numbers, by names or WordNet ids, and the number of its classes.
 
-    Classes that it lacks are said: the score is that of the others.
+    A warning names missing classes. The score covers the others.
 
     Raises:
-        UserError: where it has other classes, or names do not tell which is which; `what` names the data.
+        UserError: if it has other classes, or names are ambiguous; `what` names the data.
     """
     ours = found.manifest.classes
     if list(split.classes) != ours:
@@ -51,7 +51,7 @@ def aligned(found: Artifact, split: Split, what: str) -> tuple[Split, int]:
 
 
 def warn_of_another(found: Artifact, train: Split, what: str) -> None:
-    """Say that the real images here are not those that the manifest names by their fingerprint."""
+    """Warn if the real images here differ from the manifest's fingerprint."""
     if train.fingerprint != found.manifest.source.fingerprint:
         warn_once(
             f"{what}: is not what {found.manifest.name} says that it was made from (source.fingerprint); "
@@ -60,10 +60,10 @@ def warn_of_another(found: Artifact, train: Split, what: str) -> None:
 
 
 def refuse_training_images(found: Artifact, test: Split, train: Split | None, what: str, allowed: bool) -> bool:
-    """Whether most test images are images that the set was distilled from, which is refused unless it is allowed.
+    """Whether most test images are training images of the set. That is refused unless allowed.
 
     Raises:
-        UserError: where they are, and may not be.
+        UserError: if they are and it is not allowed.
     """
     seen = 1.0 if test.fingerprint == found.manifest.source.fingerprint else _share(test, train)
     if seen <= FEW:
@@ -76,7 +76,7 @@ def refuse_training_images(found: Artifact, test: Split, train: Split | None, wh
 
 
 def _share(test: Split, train: Split | None) -> float:
-    """The share of test images that are training images too, pixel by pixel; of LOOKED of them."""
+    """The share of test images that are also training images, pixel by pixel, in a sample of LOOKED images."""
     if train is None or test.images.shape[1:] != train.images.shape[1:]:
         return 0.0
     some = torch.linspace(0, len(test) - 1, min(LOOKED, len(test))).long()
@@ -86,7 +86,7 @@ def _share(test: Split, train: Split | None) -> float:
 
 
 def check_classes(found: Artifact, split: Split, what: str) -> None:
-    """Refuse real images whose classes are not those of the set, in its order; `what` names them."""
+    """Refuse real images with other classes, or another class order, than the set's; `what` names them."""
     if list(split.classes) != found.manifest.classes:
         pairs = zip(found.manifest.classes, split.classes, strict=False)
         first = next((f"'{a}' against '{b}'" for a, b in pairs if a != b), "another number of classes")

@@ -1,4 +1,4 @@
-"""What an evaluation is asked for: its rows to be, and all from which any process builds what they share."""
+"""The request of an evaluation: the rows to make, and everything from which a process can rebuild their bench."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from ddhub.training.device import Decisions
 
 @dataclass(frozen=True)
 class Cell:
-    """One row to be: an architecture trained on some data under a protocol, from one seed."""
+    """A row to make: an architecture, trained on some data with a protocol, from one seed."""
 
     arch: str
     protocol: str
@@ -21,7 +21,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Tuned:
-    """What was chosen on validation data for one architecture, protocol and kind of data, and what that cost."""
+    """The choice on validation data for one architecture, protocol and kind of data, with its cost."""
 
     arch: str
     protocol: str
@@ -35,24 +35,24 @@ class Tuned:
 
 @dataclass(frozen=True)
 class EvaluationRequest:
-    """What was asked for; it can be pickled, and any process on any machine builds its Bench from it."""
+    """A request that can be pickled. Any process on any machine builds its Bench from it."""
 
-    reference: str  # what `fetch` finds the set's folder by
+    reference: str  # the reference from which `fetch` finds the set's folder
     fetch: Callable[[str], Path]  # a function of a module
-    name: str  # what rows call the set
+    name: str  # the set's name in rows
     cells: tuple[Cell, ...]
-    overrides: tuple[str, ...]  # of protocols, as `protocols.resolve` takes them
+    overrides: tuple[str, ...]  # overrides of protocols, as for `protocols.resolve`
     test: str | None
     source_path: str | None
     resources: Resources
-    test_settings: tuple[str, ...] = ()  # `source.KEY=VALUE`: how the test images are read
-    allow_train: bool = False  # whether they may be training images
-    corruptions: bool = False  # whether rows are tested on corrupted images too
+    test_settings: tuple[str, ...] = ()  # how to read the test images, as `source.KEY=VALUE`
+    allow_train: bool = False  # whether test images may be training images
+    corruptions: bool = False  # whether rows are also tested on corrupted images
     tune: bool = False
-    tuned: tuple[Tuned, ...] = ()  # what came of it
-    decided: tuple[tuple[str, Decisions], ...] = ()  # by architecture, as speed.settle froze them
+    tuned: tuple[Tuned, ...] = ()  # the choices of tuning
+    decided: tuple[tuple[str, Decisions], ...] = ()  # decisions by architecture, fixed by speed.settle
 
     @property
     def asked(self) -> dict[str, Any]:
-        """Of the ways to train, what was asked for; None is free to be measured."""
+        """The requested ways of training. None leaves a choice to measurement."""
         return {name: getattr(self.resources, name) for name in ("compile", "precision", "together")}

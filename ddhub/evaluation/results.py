@@ -1,4 +1,4 @@
-"""Rows of an evaluation: one JSON file per training, and what they say together."""
+"""Rows of an evaluation: one JSON file per training."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,7 +27,7 @@ Amount = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
 
 
 class Corrupted(Document):
-    """Test accuracies on corrupted images; ddhub/evaluation/corruptions.py says which."""
+    """Test accuracies on corrupted images, as ddhub/evaluation/corruptions.py makes them."""
 
     version: int = Field(description="Version of the corruptions.")
     severity: int = Field(description="Severity, of 5.")
@@ -36,41 +36,39 @@ class Corrupted(Document):
 
 
 class Row(Document):
-    """One training: what was trained on what and how, and its accuracy on the test images."""
+    """One training: architecture, data, protocol, seed, and accuracy on the test images."""
 
     format: int = Field(default=FORMAT, description="Version of the format.")
     set: str = Field(default="", description="Name of the set, or `owner/name@commit`.")
     payload: Name = Field(default="", description="Identity of the set's files.")
     arch: Name = Field(description="Architecture.")
     protocol: Name = Field(description="Protocol by name.")
-    protocol_version: int | None = Field(default=None, description="Version of the protocol. null: older than these.")
+    protocol_version: int | None = Field(default=None, description="Version of the protocol. null in older rows.")
     data: Name = Field(description="`distilled`, a baseline, or `full`.")
     seed: int = Field(strict=True, description="Seed of initial weights, order and augmentation.")
     top1: Fraction = Field(description="Test accuracy, a fraction.")
-    corrupted: Corrupted | None = Field(default=None, description="Of `--corruptions`. null: not tested.")
-    test_set: Name = Field(description="What people call the test images.")
+    corrupted: Corrupted | None = Field(default=None, description="Result of `--corruptions`. null if not tested.")
+    test_set: Name = Field(description="Name of the test images.")
     test: Name = Field(description="Fingerprint of the test images.")
     test_images: int | None = Field(default=None, description="Number of test images.")
-    train_images: int | None = Field(default=None, description="Number of images that were trained on.")
+    train_images: int | None = Field(default=None, description="Number of training images.")
     epochs: int | None = Field(default=None, description="Passes over the images.")
     lr: float | None = Field(default=None, description="Learning rate.")
     optimizer: str | None = Field(default=None, description="Optimiser.")
-    overrides: list[Name] = Field(default_factory=list, description="What `--set` changed in the protocol.")
+    overrides: list[Name] = Field(default_factory=list, description="Changes of the protocol by `--set`.")
     seconds: Amount | None = Field(default=None, description="Seconds of the training.")
-    flops: Amount | None = Field(default=None, description="FLOPs of the training, about. Teachers' are not counted.")
-    train_bytes: int | None = Field(
-        default=None, ge=0, description="Bytes of the images and labels that were trained on, as they are stored."
-    )
+    flops: Amount | None = Field(default=None, description="Estimated FLOPs of the training, without teachers.")
+    train_bytes: int | None = Field(default=None, ge=0, description="Stored bytes of the training images and labels.")
     device: str | None = Field(default=None, description="Device of torch.")
     hardware: Name | None = Field(default=None, description="Processor or GPU.")
     decisions: dict[str, Any] = Field(
-        default_factory=dict, description="What the machine decided: threads, compiling, precision."
+        default_factory=dict, description="Choices of ddhub: threads, compiling, precision."
     )
-    train: str | None = Field(default=None, description="Fingerprint of the train split, where it was trained on.")
-    settings: dict[str, Any] = Field(default_factory=dict, description="Protocol in full.")
-    family: dict[str, Any] = Field(default_factory=dict, description="How the architecture's family is optimised.")
+    train: str | None = Field(default=None, description="Fingerprint of the train split, if it was trained on.")
+    settings: dict[str, Any] = Field(default_factory=dict, description="The whole protocol.")
+    family: dict[str, Any] = Field(default_factory=dict, description="Optimiser settings of the architecture's family.")
     weights: str | None = Field(default=None, description="Hash of a frozen backbone's weights.")
-    tuned: dict[str, Any] | None = Field(default=None, description="What `--tune` chose.")
+    tuned: dict[str, Any] | None = Field(default=None, description="Choice of `--tune`.")
     versions: dict[str, Any] = Field(default_factory=dict, description="Versions of libraries.")
     _content: dict[str, Any] = PrivateAttr(default_factory=dict)
 
@@ -84,12 +82,12 @@ class Row(Document):
 
     @property
     def content(self) -> dict[str, Any]:
-        """Keys and values as the row's file has them, in its order."""
+        """Keys and values of the row's file, in its order."""
         return self._content
 
     @property
     def protocol_title(self) -> str:
-        """The protocol with the user's changes: `native epochs=50`."""
+        """The protocol with the user's overrides: `native epochs=50`."""
         return self.protocol if self.data == "full" else " ".join([self.protocol, *self.overrides])
 
     def __repr__(self) -> str:
@@ -115,7 +113,7 @@ def paths(folder: Path) -> list[Path]:
     """The row files in a folder, sorted.
 
     Raises:
-        UserError: where there are more than any evaluation makes, or one is a link out of the set.
+        UserError: for too many rows, or a row file that is a link out of the set.
     """
     files.refuse_led_out(folder / "row.json")
     found = sorted(folder.glob("*.json"))
@@ -131,7 +129,7 @@ def paths(folder: Path) -> list[Path]:
 
 
 def of(record: Manifest, folder: Path) -> list[Row]:
-    """All rows in a folder that belong to a set's payload as it is now."""
+    """All rows in a folder that belong to a set's current payload."""
     payload = identity(record.files)
     found = [read(path) for path in paths(folder)]
     return [row for row in found if row.payload == payload]

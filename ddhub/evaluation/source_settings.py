@@ -1,4 +1,4 @@
-"""What `evaluate --set source.KEY=VALUE` may say of the test images; known without torch."""
+"""The settings `evaluate --set source.KEY=VALUE` for reading test images, known without torch."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,10 +12,10 @@ TEST_KEYS = ("test", "config", "image", "label", "range", "background", "skip_da
 
 
 def settings(overrides: Sequence[str]) -> dict[str, Any]:
-    """A spec's changes by `source.KEY=VALUE` strings, which say how the test images are read.
+    """The changes of a spec by `source.KEY=VALUE` strings, for reading the test images.
 
     Raises:
-        UserError: for keys of TEST_KEYS alone can be set: all else is the set's own.
+        UserError: for keys outside of TEST_KEYS. All other keys come from the set.
     """
     data: dict[str, Any] = {}
     changes.override(data, overrides)
@@ -28,7 +28,7 @@ def settings(overrides: Sequence[str]) -> dict[str, Any]:
     if spec is None:
         raise UserError("\n".join(faults))
     changed = {key: getattr(spec, key) for key in given}
-    return {**changed, "hold_out": None} if "test" in changed else changed  # a split that is named is read whole
+    return {**changed, "hold_out": None} if "test" in changed else changed  # a named split is read whole
 
 
 def _settable() -> set[str]:

@@ -1,7 +1,7 @@
-"""Which way of training is fastest here: measured once over a few steps, frozen beside the rows, replayed ever after.
+"""Choice of the fastest way of training: measured once over a few steps, fixed beside the rows, and then reused.
 
-Ways change the last bits of numbers, so one grid of rows holds one way per architecture and kind of machine. bfloat16
-is tried where it was measured to cost no accuracy, which is ConvNets (benchmarks/README.md), and wherever it is allowed
+Ways of training change the last bits of scores, so a grid of rows has one way per architecture and kind of machine.
+bfloat16 is tried for ConvNets, where it was measured to cost no accuracy (benchmarks/README.md), and if it is allowed
 (`precision=auto`).
 """
 
@@ -20,18 +20,18 @@ from ddhub.training import device, fit, step_time
 from ddhub.training.device import Decisions
 from ddhub.training.field_networks import ConvNet
 
-FROM_STEPS = 1000  # fewer steps in the whole grid are done before measuring pays
-BFLOAT16_FROM = 2e13  # FLOPs of the grid from which compiling a second program, to compare with, pays on a CPU
-AT_ONCE = 5  # seeds tried in one program
-FROZEN = ("compile", "precision", "together")  # device and threads are each machine's own
-FORMAT = "channels_last"  # frozen too, of a card
+FROM_STEPS = 1000  # steps of the grid above which measuring pays
+BFLOAT16_FROM = 2e13  # FLOPs of the grid above which a second compilation for comparison pays on a CPU
+AT_ONCE = 5  # number of seeds tried in one program
+FROZEN = ("compile", "precision", "together")  # without device and threads, which each machine chooses
+FORMAT = "channels_last"  # fixed too, on a GPU
 
 
 def settle(bench: Bench, out: Path, sharded: bool = False) -> Bench:
-    """The bench with what is fastest here decided for every architecture, and frozen in the folder of its rows.
+    """The bench with the fastest decisions for each architecture, fixed in the folder of its rows.
 
-    Shards divide one list of jobs among them. So those that share the folder all train as many seeds at once as the
-    first of them found to be fastest.
+    Shards divide one list of jobs. All shards that share the folder therefore train as many seeds at once as the first
+    one chose.
     """
     chosen = {arch: _settled(bench, arch, out, sharded) for arch in bench.decisions}
     request = replace(bench.request, decided=tuple(chosen.items()))
@@ -39,7 +39,7 @@ def settle(bench: Bench, out: Path, sharded: bool = False) -> Bench:
 
 
 def _settled(bench: Bench, arch: str, out: Path, sharded: bool) -> Decisions:
-    """What was frozen, or how earlier rows were trained, or what is measured now; what was asked for always wins."""
+    """The fixed decisions, those of earlier rows, or measured ones. Requests always win."""
     base, asked = bench.decisions[arch], bench.request.asked
     key = {
         "payload": manifest.identity(bench.set.manifest.files),
@@ -79,17 +79,17 @@ def candidates(bench: Bench, arch: str) -> list[Decisions]:
     ):
         ways += [replace(way, precision="bfloat16") for way in (ways if gpu else [base])]
     several = min(AT_ONCE, len({cell.seed for cell in bench.request.cells}))
-    if base.micro_batch:  # one is too large already
+    if base.micro_batch:  # a single network is too large already
         several = 1
-    # On a CPU, a program of several ConvNets is one of grouped convolutions: it wins where calls cost more than
-    # arithmetic, and never once compiled.
+    # On a CPU, a program of several ConvNets uses grouped convolutions. It wins only if calls cost more than
+    # arithmetic, and never when compiled.
     if several > 1 and asked["together"] is None and not network.draws and (gpu or (convnet and not base.compile)):
         ways += [replace(way, together=several) for way in ways if gpu or not way.compile]
     return ways
 
 
 def _seconds(bench: Bench, arch: str, way: Decisions) -> float:
-    """Seconds of one step of one network, trained this way: the best of ROUNDS, after one that compiles."""
+    """Seconds of one step of one network in this way: the best of ROUNDS, after one that compiles."""
     cell = next(cell for cell in bench.request.cells if cell.arch == arch)
     protocol = bench.protocol(cell).model_copy(update={"min_steps": 0})
     examples = workbench.examples(bench, replace(cell, seed=0))
@@ -106,14 +106,14 @@ def _seconds(bench: Bench, arch: str, way: Decisions) -> float:
 
 
 def _first(examples: fit.Examples, count: int) -> Any:
-    """The rows of a first batch."""
+    """The rows of the first batch."""
     import torch
 
     return torch.arange(count) if examples.index is None else examples.index[:count]
 
 
 def _steps(bench: Bench, arch: str) -> int:
-    """Steps of all rows of an architecture."""
+    """The steps of all rows of an architecture."""
     total = 0
     for cell in bench.request.cells:
         if cell.arch == arch:
@@ -129,10 +129,10 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 def _sound(found: Any, most: int = AT_ONCE) -> dict[str, Any] | None:
-    """Frozen decisions, where they are any: the folder may be a stranger's.
+    """Fixed decisions from a file, if they are valid. The folder may be a stranger's.
 
     Args:
-        most: how many seeds at once there may be.
+        most: the largest valid number of seeds at once.
     """
     if not isinstance(found, dict) or not set(FROZEN) <= found.keys():
         return None
@@ -145,7 +145,7 @@ def _sound(found: Any, most: int = AT_ONCE) -> dict[str, Any] | None:
 
 
 def _agreed(folder: Path, key: dict[str, Any]) -> dict[str, Any]:
-    """How many seeds at once is frozen for an architecture on any kind of machine; nothing where none is."""
+    """The number of seeds at once that is fixed for an architecture on any kind of machine; empty if none is."""
     for path in sorted(folder.glob("*.json")):
         found, about = _read(path), strict_json.known(path)
         if found and all(about.get(name) == key[name] for name in ("payload", "arch")):
@@ -154,7 +154,7 @@ def _agreed(folder: Path, key: dict[str, Any]) -> dict[str, Any]:
 
 
 def _of_rows(bench: Bench, arch: str, hardware: str, out: Path) -> dict[str, Any] | None:
-    """How the rows of a grid were trained that was begun without a file of decisions."""
+    """The decisions of existing rows in a grid without a file of decisions."""
     for row in results.of(bench.set.manifest, out):
         if row.arch == arch and row.hardware == hardware and "decisions" in row.content:
             seeds_asked = len({cell.seed for cell in bench.request.cells})
@@ -165,7 +165,7 @@ def _of_rows(bench: Bench, arch: str, hardware: str, out: Path) -> dict[str, Any
 
 
 def together(cells: list[Cell], size: int) -> list[list[Cell]]:
-    """Cells that are trained in one program: alike but for seeds, which are cut into runs of `size` from 0 on."""
+    """Cells that one program trains: equal except for seeds, which are cut into runs of `size` from 0."""
     groups: dict[Cell, list[Cell]] = {}
     for cell in cells:
         groups.setdefault(replace(cell, seed=cell.seed // size), []).append(cell)

@@ -1,7 +1,7 @@
-"""Learning rate and weight decay per architecture, chosen on validation data held out of the real training split.
+"""Tuning of learning rate and weight decay per architecture, on validation data.
 
-The same candidates are tried for every kind of data, so that no side of a comparison is tuned harder than the other.
-Test data is not touched: candidates are scored on images that neither the set's makers nor the trainings have seen.
+All kinds of data get the same candidates, so no side of a comparison is tuned more. Test data is not touched.
+Candidates are scored on images that neither the set's maker nor the trainings have seen.
 """
 
 import functools
@@ -22,14 +22,14 @@ from ddhub.evaluation.workbench import Bench
 from ddhub.training import fit, frozen
 from ddhub.training.protocol import Protocol
 
-RATES = (0.1, 0.3, 1.0, 3.0, 10.0)  # times the rate that would be used untuned
-DECAYS = (1.0, 0.1, 10.0)  # times the weight decay, at the best rate
+RATES = (0.1, 0.3, 1.0, 3.0, 10.0)  # factors on the untuned rate
+DECAYS = (1.0, 0.1, 10.0)  # factors on the weight decay, at the best rate
 
 
 def tune(bench: Bench, cells: Sequence[Cell], folder: Path, engine: jobs.Engine) -> Bench:
-    """The bench with rates and decays chosen for its cells; candidates are kept in `folder`, one file each.
+    """The bench with chosen rates and decays for its cells. Each candidate's result is a file in `folder`.
 
-    Rates are tried first, then decays at the best rate. Full data keeps the protocol that its authors tuned.
+    Rates are tried first, then decays at the best rate. Full data keeps its protocol, which its authors tuned.
     """
     groups = list(dict.fromkeys((cell.arch, cell.protocol, cell.data) for cell in cells if cell.data != "full"))
     choices = []
@@ -65,7 +65,7 @@ def _family(bench: Bench, cell: Cell) -> Any:
 def _run(
     bench: Bench, cell: Cell, protocols: list[Protocol], folder: Path, engine: jobs.Engine
 ) -> list[dict[str, Any]]:
-    """Every candidate's file, made where it is missing."""
+    """Make every missing file of a candidate, and read all."""
     paths = {folder / _file_name(bench, cell, protocol): protocol for protocol in protocols}
     made = {path: functools.partial(_work, bench, cell, protocol) for path, protocol in paths.items()}
     jobs.run_all(made, engine, name=f"tuning {cell.arch} {cell.protocol} {cell.data}")
@@ -73,10 +73,10 @@ def _run(
 
 
 def _tried(path: Path) -> dict[str, Any]:
-    """What trying one candidate showed.
+    """The result of one candidate.
 
     Raises:
-        UserError: naming a file that says nothing of the kind; the folder may be a stranger's.
+        UserError: naming a malformed file. The folder may be a stranger's.
     """
     found = strict_json.known(path)
     numbers = [found.get(name) for name in ("lr", "weight_decay", "validation_top1", "seconds")]
@@ -95,19 +95,19 @@ def _work(bench: Bench, cell: Cell, protocol: Protocol, path: Path) -> None:
     begun = time.monotonic()
     network = bench.network(cell.arch)
     examples = workbench.examples(bench, cell)
-    seed = seeds.derive(0, "tune")  # not a seed that any row uses
+    seed = seeds.derive(0, "tune")  # a seed that no row uses
     try:
         with progress.busy(f"{cell.arch} {cell.protocol} {cell.data} lr {protocol.lr:g}"):
             weights = fit.fit(network, examples, protocol, seed, teach=workbench.teach(bench, cell))[-1]
         top1 = fit.accuracy(network, weights, bench.real(cell.arch, bench.train, bench.validation))
-    except fit.Diverged:  # a rate too high, which is an answer
+    except fit.Diverged:  # a rate that is too high is an answer
         top1 = 0.0
     found = {"lr": protocol.lr, "weight_decay": protocol.weight_decay, "validation_top1": top1}
     files.write_json(path, {**found, "seconds": round(time.monotonic() - begun, 2)})
 
 
 def _best(tried: list[dict[str, Any]]) -> dict[str, Any]:
-    """The highest validation accuracy; of equals the one tried first."""
+    """The candidate with the highest validation accuracy; among equals, the first."""
     return max(tried, key=lambda found: found["validation_top1"])
 
 

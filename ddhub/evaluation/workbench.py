@@ -1,6 +1,6 @@
-"""What the rows of one evaluation share, and what each of them trains on: the set, real images, teachers, protocols.
+"""The workbench of an evaluation: what its rows share, and what each row trains on.
 
-The evaluator's own file, and the only one that opens test data.
+It provides the set, real images, teachers and protocols. Only this module opens test data.
 Shapes: N images, C H W image, K classes.
 """
 
@@ -41,17 +41,17 @@ from ddhub.training.protocol import Protocol
 
 @dataclass(frozen=True)
 class Bench:
-    """All that the rows of one evaluation share; sent to another process as its request, and built again there."""
+    """Everything that the rows of one evaluation share. Another process receives the request and builds it again."""
 
     request: EvaluationRequest
     set: Artifact
     test: Split
-    test_set: str  # what people call it
-    train: Split | None  # the real training data, where a baseline asks for it
-    training: Tensor | None  # rows of `train` that the set was distilled from
-    validation: Tensor | None  # rows of `train` that it was not
+    test_set: str  # its name for people
+    train: Split | None  # the real training data, if a baseline needs it
+    training: Tensor | None  # rows of the training part in `train`
+    validation: Tensor | None  # rows of the validation part in `train`
     teachers: teaching.Teachers | None
-    protocols: dict[str, Protocol]  # by name, `full` included
+    protocols: dict[str, Protocol]  # by name, with `full`
     decisions: dict[str, Decisions]  # by architecture
 
     def __reduce__(self) -> tuple[Callable[[EvaluationRequest], "Bench"], tuple[EvaluationRequest]]:
@@ -62,7 +62,7 @@ class Bench:
         return network(self.set, arch, self.decisions[arch])
 
     def protocol(self, cell: Cell) -> Protocol:
-        """How a row is trained: what storage alone pays for has hard labels under every protocol."""
+        """The protocol of a row. Baselines that are equal in storage or compute always have hard labels."""
         found = named.for_architecture(
             self.set.manifest, cell.protocol, self.protocols[cell.protocol], cell.arch, self.request.overrides
         )
@@ -82,9 +82,9 @@ class Bench:
         return found
 
     def equal_compute(self, cell: Cell) -> tuple[int, int, int]:
-        """Epochs, real images and batch of a training with as many steps, of as many images, as that on the set.
+        """Epochs, real images and batch of a training with as many steps and images per step as that on the set.
 
-        Two epochs at least, so that every schedule has its second half; otherwise as few as there are images for.
+        There are at least two epochs, so that every schedule has its second half, and otherwise as few as possible.
         """
         protocol = self.protocol(replace(cell, data="distilled"))
         epochs, steps = fit.plan(len(self.set.labels), protocol, fit.family_of(self.network(cell.arch), protocol))
@@ -94,16 +94,16 @@ class Bench:
         return most, epochs * steps * batch // most, batch
 
     def at_home(self, arch: str) -> bool:
-        """Whether an architecture is of the family that the set's own protocol was made for."""
+        """Whether an architecture belongs to the family for which the set's own protocol was made."""
         return architectures.family(arch) == architectures.family(self.set.manifest.home_arch)
 
     def tuned(self, cell: Cell) -> Tuned | None:
-        """What was chosen for a row's architecture, protocol and data, if anything was."""
+        """The choice of tuning for a row's architecture, protocol and data, if there is one."""
         wanted = (cell.arch, cell.protocol, cell.data)
         return next((each for each in self.request.tuned if (each.arch, each.protocol, each.data) == wanted), None)
 
     def real(self, arch: str, split: Split | None, rows: Tensor | None = None) -> Examples:
-        """Real images as an architecture takes them, pixels or features; those at `rows` where not all count."""
+        """Real images in the form that an architecture takes, pixels or features; only those at `rows`, if given."""
         assert split is not None
         if frozen.is_frozen(arch):
             return Examples(self.features(arch, split.images), split.labels, index=rows)
@@ -115,21 +115,21 @@ class Bench:
 
     @functools.cached_property
     def view_labels(self) -> ViewLabels:
-        """What the teachers said of the views that rows have seen in this process."""
+        """The cache of teachers' labels for views in this process."""
         return ViewLabels()
 
     @functools.cached_property
     def pool(self) -> Pool:
-        """The real images that baselines choose from."""
+        """The real images from which baselines choose."""
         assert self.train is not None and self.training is not None
         return Pool(self.train.images, self.train.labels, self.train.classes, self.training, self._embed, self._score)
 
     def _embed(self, images: Tensor) -> Tensor:
-        """Features (n, F) of uint8 images: the first teacher's where it has some, otherwise the network inputs."""
+        """Features (n, F) of uint8 images: those of the first teacher if it has any, otherwise the network inputs."""
         return teaching.embedded(self.teachers, self.set.preprocess.inputs(images))
 
     def _score(self, images: Tensor, label: int) -> Tensor:
-        """EL2N scores (n,) of uint8 images of a class."""
+        """EL2N scores (n,) of uint8 images of one class."""
         assert self.teachers is not None
         return self.teachers.errors(self.set.preprocess.inputs(images), label)
 
@@ -139,7 +139,7 @@ def again(request: EvaluationRequest) -> Bench:
     """The Bench of a request in this process, built for its first row.
 
     Raises:
-        UserError: naming the machine, when it cannot read what the rows need.
+        UserError: naming the machine, if it cannot read what the rows need.
     """
     try:
         return build(folder.read(request.fetch(request.reference)), request)
@@ -151,10 +151,10 @@ def again(request: EvaluationRequest) -> Bench:
 
 
 def build(found: Artifact, request: EvaluationRequest) -> Bench:
-    """Load what the rows need and check that every architecture runs, before any of them starts.
+    """Load what the rows need and check that every architecture runs, before any row starts.
 
     Raises:
-        UserError: for whatever cannot be evaluated.
+        UserError: if something cannot be evaluated.
     """
     record, cells = found.manifest, request.cells
     compared = request.tune or any(cell.data != "distilled" for cell in cells)
@@ -191,7 +191,7 @@ def build(found: Artifact, request: EvaluationRequest) -> Bench:
 
 
 def _test_spec(found: Artifact, request: EvaluationRequest, spec: SourceSpec | None) -> SourceSpec:
-    """Where test images are read: in the set's own source, or where the request says, and how it says."""
+    """The source of the test images: the set's own, or the one in the request, with the request's settings."""
     own = spec if spec is not None and request.test is None else origin.recorded_spec(found)
     asked = own if request.test is None else specs.elsewhere(own, request.test)
     asked = asked.model_copy(update=source_settings.settings(request.test_settings))
@@ -199,7 +199,7 @@ def _test_spec(found: Artifact, request: EvaluationRequest, spec: SourceSpec | N
 
 
 def _training_images(found: Artifact, request: EvaluationRequest, real: Split | None) -> Split | None:
-    """The train split to compare test images with, where it is read already or can be read from a folder here."""
+    """The train split to compare test images with, if it is loaded or lies in a local folder."""
     if real is not None:
         return real
     try:
@@ -210,12 +210,12 @@ def _training_images(found: Artifact, request: EvaluationRequest, real: Split | 
 
 
 def network(found: Artifact, arch: str, decisions: Decisions) -> networks.Network:
-    """The network of an architecture for a set, trained as decided."""
+    """The network of an architecture for a set, with its decisions."""
     return networks.network(arch, len(found.manifest.classes), *shape(found, arch), decisions)
 
 
 def shape(found: Artifact, arch: str) -> tuple[int, int]:
-    """Channels and side of what an architecture's network is given: the set's, or a backbone's features and 1."""
+    """Channels and side of the network's inputs: the set's, or a backbone's number of features and 1."""
     if frozen.is_frozen(arch):
         return frozen.load(arch).width, 1
     return found.manifest.source.channels, found.manifest.source.resolution
@@ -224,7 +224,7 @@ def shape(found: Artifact, arch: str) -> tuple[int, int]:
 def _decide(
     found: Artifact, arch: str, request: EvaluationRequest, protocols: dict[str, Protocol], real: Split | None
 ) -> Decisions:
-    """How to run one architecture, from the work of the whole grid, so that a resumed grid decides the same."""
+    """The decisions for one architecture. They depend on the whole grid, so a resumed grid decides the same."""
     decided = devices.decide_for(request.resources, _flops(found, arch, request, protocols, real))
     most = max(len(found.labels), len(real) if real is not None else 0)
     batch = min(most, max(protocol.batch for protocol in protocols.values()))
@@ -232,7 +232,7 @@ def _decide(
 
 
 def flops(bench: Bench, arch: str) -> float:
-    """FLOPs of all rows of a ConvNet, about; 0 for other architectures."""
+    """The estimated FLOPs of all rows of a ConvNet; 0 for other architectures."""
     return _flops(bench.set, arch, bench.request, bench.protocols, bench.train)
 
 
@@ -251,9 +251,9 @@ def _flops(
 def _teachers(
     found: Artifact, cells: tuple[Cell, ...], protocols: dict[str, Protocol], decisions: dict[str, Decisions]
 ) -> teaching.Teachers | None:
-    """The shipped teachers, where a row needs them: to label real images or views, or for their features.
+    """The shipped teachers, if a row needs them: to label real images or views, or for their features.
 
-    They are compiled where any row is: the work is there to pay for it, and the choice does not hang on an order.
+    They are compiled if any row is. There is enough work then, and the order of rows does not matter.
     """
     soft = [cell for cell in cells if labelled_by_teachers(found, cell, protocols)]
     scored = next((cell.data for cell in cells if cell.data in selection.SCORED), None)
@@ -271,18 +271,18 @@ def _teachers(
     if not found.manifest.teachers or not (soft or views or features):
         return None
     how = replace(next(iter(decisions.values())), compile=any(decision.compile for decision in decisions.values()))
-    how = replace(how, precision="float32", together=1)  # they only look
+    how = replace(how, precision="float32", together=1)  # they only predict
     return teaching.load(found.teacher_files, decisions=how, of=found.sizes)
 
 
 def labelled_by_teachers(found: Artifact, cell: Cell, protocols: dict[str, Protocol]) -> bool:
-    """Whether a row's real images need the soft labels that the set's own images have."""
+    """Whether a row's real images need the set's kind of soft labels."""
     stored = protocols[cell.protocol].labels == "stored" and found.manifest.labels.form != "hard"
     return stored and cell.data not in ("distilled", "full", "random_bytes", "equal_compute")
 
 
 def examples(bench: Bench, cell: Cell) -> fit.Examples:
-    """The images and labels of one row, labelled as its protocol wants them."""
+    """The images and labels of one row, with the labels of its protocol."""
     found, protocol = bench.set, bench.protocol(cell)
     soft = protocol.labels == "stored"
     if cell.data == "distilled" and frozen.is_frozen(cell.arch):
@@ -307,20 +307,20 @@ def examples(bench: Bench, cell: Cell) -> fit.Examples:
     inputs, targets = found.preprocess.inputs(pool.images[drawn]), None
     if labelled_by_teachers(found, cell, bench.protocols):
         assert bench.teachers is not None
-        # As the set's own labels are stored: in half precision.
+        # In half precision, as the set's own labels are stored.
         logits = bench.teachers.label(inputs, None if record.labels.teachers == "mean" else 0).half().float()
         targets = _targets(found, logits, protocol)
     return fit.Examples(inputs, pool.labels[drawn], targets=targets)
 
 
 def _targets(found: Artifact, soft: Tensor | None, protocol: Protocol) -> Tensor | None:
-    """What the protocol's loss learns from stored soft labels: logits become probabilities for a cross-entropy."""
+    """The targets of the protocol's loss from stored soft labels. For a cross-entropy, logits become probabilities."""
     labels = found.manifest.labels
     return losses.targets(soft, protocol, labels.form, labels.temperature)
 
 
 def teach(bench: Bench, cell: Cell) -> Callable[[Tensor], Tensor] | None:
-    """What labels a row's augmented views, where its protocol wants that."""
+    """The function that labels a row's augmented views, if its protocol needs one."""
     labels = bench.protocol(cell).labels
     if labels not in ON_THE_FLY:
         return None

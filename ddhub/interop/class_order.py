@@ -1,4 +1,4 @@
-"""Class order: from the numbers or names of a foreign set's files to the classes of its source.
+"""Class order: mapping the class numbers or names of a foreign set to the classes of its source.
 
 Shapes: N images, K classes.
 """
@@ -19,16 +19,16 @@ from ddhub.interop.reading import Foreign
 def settle(
     found: Foreign, classes: Sequence[str], named: Sequence[str] | None, affirmed: bool, where: str
 ) -> tuple[Foreign, list[str]]:
-    """The set with its classes numbered as in `classes`, and what to write down of how that was known.
+    """Number the set's classes as in `classes`. Return also notes on how the order was known.
 
     Args:
-        classes: of the source, in its order.
-        named: the source's names of the set's classes 0, 1, ..., where the user gave them.
-        affirmed: the user says that the set's order is the source's.
-        where: what is read, for messages.
+        classes: the source's classes, in its order.
+        named: the source's names of the set's classes 0, 1, ..., if the user gave them.
+        affirmed: whether the user affirmed that the set's order is the source's.
+        where: the name of the set, for messages.
 
     Raises:
-        UserError: for labels outside the range, names that the source does not have.
+        UserError: for labels out of range, or names that the source lacks.
     """
     labels, notes = _numbered(found, len(classes), where)
     order = _order(found, classes, named, affirmed, where)
@@ -60,7 +60,7 @@ def settle(
 
 
 def _numeric(found: Foreign, classes: Sequence[str]) -> bool:
-    """Whether the files number their classes rather than name them as the source does."""
+    """Whether the files number their classes and do not use the source's names."""
     numbers = all(group.isdecimal() and len(group) < 10 for group in found.groups)
     return not set(found.groups) <= set(classes) and numbers
 
@@ -88,7 +88,7 @@ def _numbered(found: Foreign, classes: int, where: str) -> tuple[Tensor, list[st
 
 
 def _order(found: Foreign, classes: Sequence[str], named: Sequence[str] | None, affirmed: bool, where: str) -> Tensor:
-    """For each class number of the files, the source's class number (K,)."""
+    """The source's class number for each class number of the files, (K,)."""
     if named is not None:
         return _by_name(named, classes, "--classes")
     if not found.groups:

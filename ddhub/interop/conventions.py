@@ -1,9 +1,9 @@
-"""What the files of other tools do not say: their statistics, whitening, class order and protocols, in one place.
+"""Conventions of other tools that their files do not state: statistics, whitening, class order, protocols.
 
 Sources, each as read in its repository: DD_APM 53c8847, dc_benchmark 071901d, DatasetCondensation 53f63a6,
 mtt-distillation 0c42493, TESLA 488842e, DATM 97ae510, google-research/kip, SRe2L 8d00cba, RDED 3f6453d,
-Rethinking-Dataset-Compression 91d1ef0, Efficient-Dataset-Condensation 086273c, NCFM 34a81d7; the rest
-from the tool's paper. What is not here is asked for.
+Rethinking-Dataset-Compression 91d1ef0, Efficient-Dataset-Condensation 086273c, NCFM 34a81d7. Other facts are
+from the tools' papers. The user is asked for anything that is missing here.
 """
 
 from dataclasses import dataclass
@@ -16,11 +16,11 @@ from ddhub.training.protocol import Protocol
 
 @dataclass(frozen=True)
 class Statistics:
-    """How a family made network inputs of a dataset's pixels."""
+    """How a family of tools made network inputs from a dataset's pixels."""
 
-    mean: tuple[float, ...] | None  # of pixels in [0, 1]; None: fitted on the source's train split
+    mean: tuple[float, ...] | None  # of pixels in [0, 1]; None if fitted on the source's train split
     std: tuple[float, ...] | None
-    zca: bool | None  # None: some sets of the family are whitened and some are not
+    zca: bool | None  # None if only some sets of the family are whitened
     source: str
 
 
@@ -28,7 +28,7 @@ CIFAR100 = ((0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762))
 _DC = "DatasetCondensation and dc_benchmark"
 _IDC = "Efficient-Dataset-Condensation and NCFM"
 STATISTICS = {
-    # CIFAR-100 under CIFAR-10's statistics is no slip of ours: these families do it.
+    # CIFAR-100 with CIFAR-10's statistics is correct: these families do so.
     ("apm", "cifar10"): Statistics(*CIFAR10, None, "DD_APM"),
     ("apm", "cifar100"): Statistics(*CIFAR10, None, "DD_APM"),
     ("apm", "tiny"): Statistics(*IMAGENET, None, "DD_APM"),
@@ -47,7 +47,7 @@ STATISTICS = {
     ("dc", "mnist"): Statistics(*MNIST, False, _DC),
     ("dc", "fashion"): Statistics(*FASHION, False, _DC),
     ("dc", "svhn"): Statistics(*SVHN, False, _DC),
-    # NCFM's table; IDC's has the same values for those that it knows.
+    # NCFM's table. IDC's has the same values for its datasets.
     ("idc", "cifar10"): Statistics(*CIFAR10, False, _IDC),
     ("idc", "cifar100"): Statistics(*CIFAR10, False, _IDC),
     ("idc", "tiny"): Statistics(*IMAGENET, False, _IDC),
@@ -57,19 +57,19 @@ STATISTICS = {
     ("idc", "svhn"): Statistics(*SVHN, False, _IDC),
     ("eccv24", "cifar100"): Statistics(*CIFAR100, False, "the ECCV 2024 dataset distillation challenge"),
 }
-# KIP standardises by the training images' own statistics, whatever they are; pixels can be normalised in any way.
+# KIP uses the training images' own statistics. Sets of pixels can be normalised in any way.
 ANY_DATASET = {
     "kip": Statistics(None, None, None, "google-research/kip, nn_training.ipynb"),
     "folder": Statistics(None, None, False, "the set holds pixels: the source's own statistics serve"),
     "idc": Statistics(None, None, False, "the set holds pixels: the source's own statistics serve"),
     "hub": Statistics(None, None, False, "the set holds pixels: the source's own statistics serve"),
 }
-# Tiny ImageNet goes about in the order of wnids and in that of wnids.txt; downsampled ImageNet has an order of its own.
+# Tiny ImageNet exists in the order of wnids and in that of wnids.txt. Downsampled ImageNet has its own order.
 ORDERS = {
     "tiny": "Tiny ImageNet goes about in two class orders (RDED issue 4, CV-DD issue 5)",
     ("apm", "imagenet"): "downsampled ImageNet has a class order of its own, not that of wnids",
 }
-# A mirrored digit is another one, or none: DSA goes without flips (IDC's and DSA's own code).
+# A mirrored digit is another digit or none, so DSA goes without flips (IDC's and DSA's own code).
 DIGITS = ("mnist", "svhn", "digits")
 UNMIRRORED = "color_crop_cutout_scale_rotate"
 PROTOCOLS: dict[str, dict[str, Any]] = {
@@ -83,7 +83,7 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
     "folder": {"loss": "ce", "augment": "dsa", "lr": 0.01, "epochs": 300, "batch": 128},
     "hub": {"loss": "ce", "augment": "dsa", "lr": 0.01, "epochs": 300, "batch": 128},
 }
-# arXiv:2312.08912, Table A9: what differs from the row above.
+# arXiv:2312.08912, Table A9: differences from the row above.
 APM: dict[tuple[str, int], dict[str, Any]] = {
     ("cifar10", 1000): {"epochs": 600},
     ("cifar100", 50): {"lr": 0.04},
@@ -105,21 +105,21 @@ ABOUT = {
 
 
 def statistics(family: str, name: str) -> Statistics | None:
-    """How a family normalised a dataset, or None where nobody wrote it down."""
+    """A family's statistics for a dataset; None if they are not documented."""
     return STATISTICS.get((family, IDS.get(name, "")), ANY_DATASET.get(family))
 
 
 def disputed_order(family: str, name: str) -> str | None:
-    """Why the class order of a family's files on a dataset cannot be taken for granted, or None."""
+    """The reason why the class order of a family's files on a dataset is uncertain, or None."""
     known = IDS.get(name, "")
     return ORDERS.get((family, known), ORDERS.get(known))
 
 
 def protocol(family: str, name: str, ipc: int, form: str, lr: float | None) -> tuple[Protocol, list[str]]:
-    """How networks are trained on a family's sets, and what the table said that the files do not.
+    """The protocol for a family's sets, and notes on the facts from the table.
 
     Args:
-        lr: the rate that is known, or None to take the table's.
+        lr: the known learning rate; None takes the table's.
     """
     values = PROTOCOLS[family] | (APM.get((IDS.get(name, ""), ipc), {}) if family == "apm" else {})
     if IDS.get(name, name) in DIGITS and values["augment"] == "dsa":

@@ -1,7 +1,7 @@
-"""Export: an artifact in somebody else's layout, for tools that read no other.
+"""Export: an artifact in another tool's layout.
 
-Values are what the layout's family makes of pixels: its own tools, and an import, take its statistics for granted.
-Images come class by class, because some readers take classes from places.
+Values follow the conventions of the layout's family, on which its tools and an import rely. Images are ordered by
+class, because some readers derive classes from positions.
 """
 
 import shlex
@@ -25,25 +25,25 @@ from ddhub.interop.input_space import InputSpace
 
 @dataclass(frozen=True)
 class Values:
-    """What is exported of the images."""
+    """The exported values of the images."""
 
     inputs: Tensor  # float32 (M, C, H, W)
-    told: str  # in words
-    options: tuple[str, ...] = ()  # of `ddhub import`, where the layout's reader cannot know
+    told: str  # their description
+    options: tuple[str, ...] = ()  # options of `ddhub import` that the files do not state
 
 
 def export(source: Path, layout: str, out: Path, named: bool = False) -> dict[str, Any]:
-    """Write the artifact in folder `source` into the new folder `out`, all of it or nothing.
+    """Write the artifact in folder `source` into the new folder `out`, complete or not at all.
 
     Args:
-        named: of the layout folder, call class folders by name.
+        named: in the layout `folder`, name class folders by their classes.
 
     Returns:
-        `files` written, `space` that the values are in, `read_with`: the command that imports them, and `left_out`:
-        what the layout has no place for.
+        `files` written, `space` of the values, `read_with` (the command to import them), and `left_out` (parts that the
+        layout cannot hold).
 
     Raises:
-        UserError: for a layout that cannot hold the set; says why.
+        UserError: for a layout that cannot hold the set, with the reason.
     """
     chosen = layouts.load(layout)
     if chosen.write is None:
@@ -72,14 +72,14 @@ def export(source: Path, layout: str, out: Path, named: bool = False) -> dict[st
 
 
 def _by_class(found: Artifact) -> Artifact:
-    """The set with its rows class by class, as they were within each."""
+    """The set with its rows ordered by class, and unchanged within each class."""
     order = found.labels.argsort(stable=True)
     columns = ("images", "labels", "soft_labels", "pixels", "groups")
     return replace(found, **{name: c[order] for name in columns if (c := getattr(found, name)) is not None})
 
 
 def _check_holds(found: Artifact, layout: str, forms: tuple[str, ...]) -> None:
-    """Refuse a set without the soft labels that a layout is made of."""
+    """Refuse a set without the soft labels that a layout requires."""
     form = found.manifest.labels.form
     if "hard" not in forms and form not in forms:
         labels = "has hard labels only" if form == "hard" else f"has {form}"
@@ -87,7 +87,7 @@ def _check_holds(found: Artifact, layout: str, forms: tuple[str, ...]) -> None:
 
 
 def _values(found: Artifact, layout: str) -> Values:
-    """The images as the layout's family makes network inputs of pixels; without a known one, as the set does."""
+    """The images with the preprocessing of the layout's family; of the set itself if that is not known."""
     own, family = found.preprocess, conventions.statistics(layout, found.manifest.source.dataset)
     if layout == "folder":
         return Values(found.inputs, "8-bit pixels, as PNG because JPEG would change them")
@@ -111,14 +111,14 @@ def _values(found: Artifact, layout: str) -> Values:
 
 
 def _unit(found: Artifact) -> Tensor:
-    """The images as float pixels, where [0, 1] can be displayed, (M, C, H, W)."""
+    """The images as float pixels (M, C, H, W). [0, 1] can be displayed."""
     return found.images.float() / 255 if found.pixels is None else found.preprocess.unit(found.pixels)
 
 
 def _whitened(found: Artifact) -> Tensor:
-    """The images under the whitening that the field fits on all training images, which an import fits again."""
+    """The images with the whitening of the field, fitted on all training images. An import fits it again."""
     if found.manifest.imported is not None:
-        return found.inputs  # under that whitening already
+        return found.inputs  # the set has that whitening already
     split, _, _ = sources.load_train(origin.source_spec(found, None))
     if split.fingerprint != found.manifest.source.fingerprint:
         raise UserError(f"{split.spec.path or split.spec.dataset}: is not the source that {found.folder} was made from")
@@ -127,7 +127,7 @@ def _whitened(found: Artifact) -> Tensor:
 
 
 def _read_with(found: Artifact, layout: str, out: Path, values: Values) -> str:
-    """The command that imports what was exported."""
+    """The command that imports the exported files."""
     source = found.manifest.source.dataset
     local = origin.remembered(found.manifest)
     told = ["--layout", layout] if is_path(layout) else []

@@ -1,6 +1,6 @@
-"""Sets of other tools in Hub repos that no table holds: files of tensors, archives and folders of pictures, fetched.
+"""Foreign sets in Hub repos as files: tensors, archives and folders of pictures are fetched and unpacked.
 
-A repo is looked at by its list of files before anything is fetched, and read at one commit.
+A repo's list of files is checked before anything is fetched. All files are read at one commit.
 """
 
 import re
@@ -21,18 +21,18 @@ from ddhub.data import unpacking
 from ddhub.interop import reading
 from ddhub.interop.reading import Reading
 
-TABLES = (".parquet", ".arrow", ".csv", ".jsonl")  # what `datasets` reads by itself
+TABLES = (".parquet", ".arrow", ".csv", ".jsonl")  # files that `datasets` reads
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff")
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
-SHARD = re.compile(r"-?\d+\.tar$")  # of a dataset in many parts, which `datasets` reads
-SHOWN = 5  # candidates that a message names
-MEMBERS = 10**6  # of one archive
-LINK = 0o12  # the kind of file, in the mode that a zip keeps of it
+SHARD = re.compile(r"-?\d+\.tar$")  # a part of a large dataset, which `datasets` reads
+SHOWN = 5  # number of candidates named in a message
+MEMBERS = 10**6  # most members of an archive
+LINK = 0o12  # the file type of a link, in a zip member's mode
 
 
 @dataclass(frozen=True)
 class Repo:
-    """A Hub dataset at one commit, and its files with their sizes."""
+    """A Hub dataset at one commit, with its files and their sizes."""
 
     name: str
     commit: str
@@ -40,12 +40,12 @@ class Repo:
 
 
 def local(path: Path, how: Reading) -> tuple[Path, list[str]]:
-    """Where a set lies here, fetched and unpacked where a Hub repo holds it as files, and notes on that.
+    """The local place of a set, with notes. A set in a Hub repo's files is fetched and unpacked.
 
-    Paths here, and repos whose tables `datasets` reads, are returned as they are.
+    Local paths, and repos whose tables `datasets` reads, are returned unchanged.
 
     Raises:
-        UserError: where a repo holds several sets, or more than is read.
+        UserError: if a repo holds several sets, or exceeds the limit.
     """
     if not hub_client.is_id(str(path)) or path.suffix in reading.SINGLE:
         return path, []
@@ -70,7 +70,7 @@ def local(path: Path, how: Reading) -> tuple[Path, list[str]]:
 
 
 def _listed(name: str, revision: str | None) -> Repo:
-    """The files of a repo at the commit that a revision stands for now; those of a commit are kept."""
+    """The files of a repo at the current commit of a revision. The listing of a commit is cached."""
     commit, sizes = str(revision), {}
     if hub_client.COMMIT.fullmatch(commit):
         listed = strict_json.known(_note(name, commit), limits.JSON_BYTES)
@@ -92,13 +92,13 @@ def _cache(name: str, commit: str) -> Path:
 
 
 def _note(name: str, commit: str) -> Path:
-    """Where the listing of a commit is kept."""
+    """The cache file for the listing of a commit."""
     folder = _cache(name, commit)
     return folder.with_name(f"{folder.name}.json")
 
 
 def _chosen(repo: Repo, asked: str | None) -> str | None:
-    """The file or folder of a repo that holds the set; None where its tables do."""
+    """The file or folder of a repo that holds the set; None if its tables hold it."""
     if asked is not None:
         inside = asked.strip("/")
         if not any(_belongs(name, inside) for name in repo.sizes):
@@ -113,7 +113,7 @@ def _chosen(repo: Repo, asked: str | None) -> str | None:
 
 
 def _sets(repo: Repo) -> list[str]:
-    """The files and folders of a repo that may each be a set, by path; an empty one is the whole repo."""
+    """The files and folders of a repo that may each be a set, by path. An empty path is the whole repo."""
     names = [name for name in repo.sizes if not PurePosixPath(name).name.startswith((".", "FKD_", "batch_"))]
     archives = [name for name in names if name.lower().endswith(ARCHIVES)]
     if len(archives) > 1 and all(SHARD.search(name) for name in archives):
@@ -136,7 +136,7 @@ def _few(names: Sequence[str]) -> str:
 
 
 def _belongs(name: str, chosen: str) -> bool:
-    """Whether a file of a repo is part of what was chosen: it, what lies in it, or the other halves of a set."""
+    """Whether a file of a repo belongs to the chosen set: the file itself, a file in the folder, or its other half."""
     if chosen in ("", name) or name.startswith(f"{chosen}/"):
         return True
     halves = reading.is_half(Path(name)) and reading.is_half(Path(chosen))
@@ -144,7 +144,7 @@ def _belongs(name: str, chosen: str) -> bool:
 
 
 def _fetch(repo: Repo, wanted: Sequence[str], folder: Path) -> None:
-    """Bring files of a repo to a folder of ours, as plain files."""
+    """Fetch files of a repo as plain files into a folder."""
     missing = [name for name in wanted if not (folder / name).is_file()]
     if not missing:
         return
@@ -154,7 +154,7 @@ def _fetch(repo: Repo, wanted: Sequence[str], folder: Path) -> None:
 
 
 def _unpacked(archive: Path, how: Reading) -> Path:
-    """The folder of an archive's files; links and whatever is no plain file are left out."""
+    """The folder with an archive's plain files. Links and special files are left out."""
     out = archive.with_name(f"{archive.name}.unpacked")
     if out.is_dir():
         return out
@@ -168,13 +168,13 @@ def _unpacked(archive: Path, how: Reading) -> Path:
                     shutil.copyfileobj(content, file)
     except (UserError, OSError):
         raise
-    except Exception as fault:  # zipfile and tarfile raise whatever a broken file leads them to
+    except Exception as fault:  # zipfile and tarfile raise anything for a broken file
         raise UserError(f"{archive.name}: a damaged archive ({one_line(fault, 200)})") from fault
     return out
 
 
 def _members(archive: Path, how: Reading) -> Iterator[tuple[str, IO[bytes]]]:
-    """The plain files of an archive, after a look at what they come to."""
+    """The plain files of an archive, after a check of their total size."""
     if archive.name.lower().endswith(".zip"):
         with zipfile.ZipFile(archive) as packed:
             plain = [entry for entry in packed.infolist() if not entry.is_dir() and entry.external_attr >> 28 != LINK]
@@ -191,7 +191,7 @@ def _members(archive: Path, how: Reading) -> Iterator[tuple[str, IO[bytes]]]:
 
 
 def _check(archive: Path, members: Sequence[tuple[str, int]], how: Reading) -> None:
-    """Refuse names that lead out, and more than is read of one set.
+    """Refuse names that lead out of the archive, and more content than the limit.
 
     Raises:
         UserError: naming the archive.
@@ -214,13 +214,13 @@ def _check(archive: Path, members: Sequence[tuple[str, int]], how: Reading) -> N
 
 
 def _inner(place: Path) -> Path:
-    """The folder inside folders that hold nothing else: archives have their own name around their content."""
+    """The innermost folder below folders that hold nothing else. Archives often wrap their content in such folders."""
     while place.is_dir():
         inside = [path for path in place.iterdir() if not path.name.startswith(unpacking.OF_OTHERS)]
         if len(inside) != 1 or not inside[0].is_dir() or inside[0].name in ("train", "data", "syn_data"):
             break
         if not any(path.is_dir() for path in inside[0].iterdir()) and _has_pictures(inside[0]):
-            break  # the one class of a set
+            break  # the only class of a set
         place = inside[0]
     return place
 

@@ -1,6 +1,6 @@
-"""Import: a set in somebody else's layout becomes an artifact that is loaded and evaluated like a native one.
+"""Import: a set in another tool's layout becomes an artifact that is loaded and evaluated like a native one.
 
-What the files do not say comes from conventions.py or from the user, and is written down; nothing is guessed.
+Missing facts come from conventions.py or from the user, and are recorded. Nothing is guessed.
 Shapes: N images, C H W image, K classes.
 """
 
@@ -43,7 +43,7 @@ from ddhub.training.protocol import Protocol
 
 @dataclass(frozen=True)
 class ImportRequest:
-    """What the user says of a set; None leaves it to the files and the table."""
+    """The user's statements about a set. None leaves a fact to the files and the table."""
 
     source: str  # the dataset it was distilled from: a Hub id, `digits` or a folder
     overrides: Sequence[str] = ()  # `source.KEY=VALUE`
@@ -55,12 +55,12 @@ class ImportRequest:
     epochs: int | None = None
     space: StatedSpace = field(default_factory=StatedSpace)
     classes: str | None = None  # a file with one class name per line, in the set's order
-    order: str | None = None  # `source` affirms that the set's classes are in the source's order
+    order: str | None = None  # `source` affirms that the set has the source's class order
     reading: Reading = field(default_factory=Reading)
 
 
 def ask(source: str, **options: Unpack[ImportOptions]) -> ImportRequest:
-    """What the user says, from keyword arguments."""
+    """The user's statements, from keyword arguments."""
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     read, space = (
         {field.name: given.pop(field.name) for field in fields(part) if field.name in given}
@@ -71,13 +71,13 @@ def ask(source: str, **options: Unpack[ImportOptions]) -> ImportRequest:
 
 
 def import_set(path: Path, out: Path, asked: ImportRequest) -> Path:
-    """Make an artifact of the foreign set at `path`, payload and manifest, in the empty folder `out`.
+    """Make an artifact from the foreign set at `path`: payload and manifest, in the empty folder `out`.
 
     Args:
-        asked: its `name` is the set's, and needed.
+        asked: its `name`, the set's name, is required.
 
     Raises:
-        UserError: for whatever the set, its source or the table leaves unsaid or contradicts; nothing is written then.
+        UserError: for facts that are missing or contradict each other. Nothing is written then.
     """
     assert asked.name is not None
     name = set_name.check_name(asked.name)
@@ -106,7 +106,7 @@ def import_set(path: Path, out: Path, asked: ImportRequest) -> Path:
 
 
 def evaluation_of(folder: Path) -> str:
-    """The command that evaluates an imported set: a ConvNet that its size allows, no baselines that need teachers."""
+    """The command that evaluates an imported set: a ConvNet for its size, and no baselines that need teachers."""
     record = manifest.read(folder)
     side = record.source.resolution
     arch = "convnet" if side in CONVNET_DEPTH else f"convnet{max(2, min(5, side.bit_length() - 3))}"
@@ -118,7 +118,7 @@ def find(path: Path, layout: str, how: Reading) -> tuple[str, Path]:
     """The layout of the set at a path, and the file or folder that holds it.
 
     Raises:
-        UserError: where none fits or several do; names them.
+        UserError: naming the candidates, if no layout fits or several do.
     """
     _refuse_known(path)
     layouts = _all_layouts() if layout == "auto" else {layout: layout_module.load(layout)}
@@ -130,7 +130,7 @@ def find(path: Path, layout: str, how: Reading) -> tuple[str, Path]:
     if len(fitting) == 1:
         return fitting[0]
     if layout != "auto" and len(fitting) < 2:
-        return layout, path  # the layout's own reader says best what is missing
+        return layout, path  # the layout's own reader reports best what is missing
     if not fitting:
         known = ", ".join(layouts)
         what = "fits none of the layouts" if path.exists() else "no such file or folder, and no Hub id owner/name"
@@ -142,7 +142,7 @@ def find(path: Path, layout: str, how: Reading) -> tuple[str, Path]:
 
 
 def _all_layouts() -> dict[str, Layout]:
-    """Every layout by name, without those of packages that are broken: they stand in no other's way."""
+    """All layouts by name. Broken plug-ins are left out with a message."""
     found = {}
     for name in plugins.LAYOUTS.names():
         try:
@@ -158,10 +158,10 @@ def _detects(layout: Layout, place: Path, how: Reading) -> bool:
 
 
 def read(path: Path, layout: str, how: Reading) -> Foreign:
-    """Read a set in a layout, as its files have it.
+    """Read a set in a layout, with the content of its files unchanged.
 
     Raises:
-        UserError: for whatever the layout misses; for a layout of somebody else's that returns no set.
+        UserError: for missing parts, or a layout plug-in that returns no set.
     """
     chosen = layout_module.load(layout)
     with plugins.blaming(chosen.code):
@@ -174,12 +174,12 @@ def read(path: Path, layout: str, how: Reading) -> Foreign:
 
 
 def _held(path: Path, how: Reading) -> str:
-    """What a file holds, in words."""
+    """The content of a file in words."""
     return readings.described(readings.arrays(path, how) if path.suffix == ".npz" else readings.load(path, how))
 
 
 def _refuse_known(path: Path) -> None:
-    """What is no set, or no foreign one."""
+    """Refuse artifacts and known files that are no foreign set."""
     if path.is_dir() and (path / MANIFEST).is_file():
         raise UserError(f"{path}: is a ddhub artifact already", next=f"ddhub evaluate {path}")
     per_batch = path.is_dir() and any(path.glob("epoch_*/batch_*.tar"))
@@ -194,7 +194,7 @@ def _refuse_known(path: Path) -> None:
 
 
 def _source(asked: ImportRequest, found: Foreign) -> tuple[SourceSpec, str | None]:
-    """The source to read, and the local folder it is read from; a local folder is recorded by its name alone."""
+    """The source to read, and its local folder. Only the name of a local folder is recorded."""
     data: dict[str, Any] = {"source": {"dataset": asked.source}}
     foreign_keys = [text for text in asked.overrides if not text.strip().startswith("source.")]
     if foreign_keys:
@@ -207,13 +207,13 @@ def _source(asked: ImportRequest, found: Foreign) -> tuple[SourceSpec, str | Non
         folder = Path(spec.dataset).expanduser()
         spec = spec.model_copy(update={"dataset": f"./{folder.absolute().name}", "path": str(folder.absolute())})
     if spec.resolution is None and catalog.dataset(spec.dataset) == "imagenet":
-        # Its own images have all sizes; the set's side is the only one that it can be compared at.
+        # The source's images differ in size. They are compared at the set's side.
         spec = spec.model_copy(update={"resolution": int(found.images.shape[-1])})
     return spec, str(Path(spec.path).expanduser().absolute()) if spec.path else None
 
 
 def _class_file(asked: ImportRequest) -> list[str] | None:
-    """The class names of `--classes`, one per line."""
+    """The class names in the file of `--classes`, one per line."""
     if asked.classes is None:
         return None
     if asked.order is not None:
@@ -226,7 +226,7 @@ def _class_file(asked: ImportRequest) -> list[str] | None:
 
 
 def _check_order(asked: ImportRequest, found: Foreign, dataset: str) -> None:
-    """Ask for the class order where several circulate and the files name no classes."""
+    """Ask for the class order if several are in use and the files name no classes."""
     disputed = conventions.disputed_order(found.family, dataset)
     numbered = not found.groups or all(group.isdigit() for group in found.groups)
     if disputed and numbered and asked.order is None and asked.classes is None:
@@ -237,7 +237,7 @@ def _check_order(asked: ImportRequest, found: Foreign, dataset: str) -> None:
 
 
 def _in_channels(found: Foreign, channels: int) -> Foreign:
-    """A set of pictures in as many channels as its source: grey is repeated, equal channels become one."""
+    """A set of pictures with the channels of its source. Grey is repeated; equal channels become one."""
     images = found.images
     if images.is_floating_point() or images.shape[1] == channels:
         return found
@@ -273,7 +273,7 @@ def _write(
     fitted: Preprocess,
     notes: list[str],
 ) -> Manifest:
-    """Write payload and manifest, and return this; `notes` is completed by what is found out here."""
+    """Write payload and manifest, and return the manifest. Facts found here are added to `notes`."""
     assert found.labels is not None
     exact = found.images if found.images.is_floating_point() else None
     shown, clipped = (found.images, 0.0) if exact is None else fitted.pixels(exact)
@@ -334,7 +334,7 @@ def _described(
     method: dict[str, Any],
     license: str | None,
 ) -> dict[str, Any]:
-    """What stands in `recipe.yaml` of a set that no recipe made: where it is from, its evaluation and its card."""
+    """The `recipe.yaml` of an imported set: its origin, its evaluation and its card."""
     pretty = (
         f"{source.dataset.split('/')[-1]} distilled by {method['name']}, {manifest.ipc_text(counts)} images per class"
     )

@@ -1,4 +1,4 @@
-"""The space of a foreign set's floats: which statistics or whitening made network inputs of pixels."""
+"""The input space of a foreign set: the statistics or whitening that turned pixels into its floats."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from ddhub.interop.reading import Foreign
 
 @dataclass(frozen=True)
 class InputSpace:
-    """How the set's network inputs were made of pixels."""
+    """How the set's network inputs were made from pixels."""
 
     kind: str  # "fixed", "fitted", "zca" or "per_image"
     because: str
@@ -25,7 +25,7 @@ class InputSpace:
 
 @dataclass(frozen=True)
 class StatedSpace:
-    """What the user says of the space; None leaves it to the files and the table."""
+    """The user's statements about the space. None leaves a fact to the files and the table."""
 
     mean: Sequence[float] | None = None
     std: Sequence[float] | None = None
@@ -33,10 +33,10 @@ class StatedSpace:
 
 
 def settle(asked: StatedSpace, found: Foreign, dataset: str) -> InputSpace:
-    """Statistics and whitening: as told, as the files' names say, or as the table has them.
+    """Find statistics and whitening: from the user, from the files' names, or from the table.
 
     Raises:
-        UserError: where nobody says.
+        UserError: if none of them states it.
     """
     if (asked.mean is None) != (asked.std is None):
         raise UserError("--mean and --std go together")
@@ -71,7 +71,7 @@ def settle(asked: StatedSpace, found: Foreign, dataset: str) -> InputSpace:
 
 
 def fit(space: InputSpace, split: Split) -> tuple[Preprocess, list[str]]:
-    """The map between pixels and the set's inputs, and what to write down of it."""
+    """The map between pixels and the set's inputs, and notes on it."""
     whole, images = torch.arange(len(split)), split.images
     fitted_on = f"fitted on all {len(split)} training images of the source"
     if space.kind == "zca":

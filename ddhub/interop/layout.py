@@ -1,7 +1,7 @@
-"""What a layout of another tool's sets is: the whole contract, checked when one is loaded.
+"""The contract of a layout of another tool's sets, checked when a layout is loaded.
 
-A layout is a file with `LAYOUT = Layout(...)`: in `ddhub/interop/layouts`, found by its name, or anywhere else as
-`--layout ./mine.py`. A package offers one as an entry point of the group `ddhub.layouts`, which names the object.
+A layout is a file with `LAYOUT = Layout(...)`. Files in `ddhub/interop/layouts` are found by name, others by path, as
+`--layout ./mine.py`. A package offers a layout as an entry point of the group `ddhub.layouts`.
 """
 
 from __future__ import annotations
@@ -22,32 +22,32 @@ FORMS = ("logits", "probabilities", "regression", "hard")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Layout:
-    """A layout: how its sets are told from others, read, and written."""
+    """A layout: how its sets are recognised, read and written."""
 
     detect: Callable[[Path, Reading], bool]
-    """Whether a file, a folder or a Hub id holds a set of this layout; asked with `--layout auto` of all layouts."""
+    """Whether a file, folder or Hub id holds a set of this layout. `--layout auto` asks all layouts."""
 
     read: Callable[[Path, Reading], Foreign]
-    """Reads the set at a path, and raises UserError for what is missing or of a wrong form. It runs nothing of it."""
+    """Reads the set at a path without running any of it. It raises UserError for missing or malformed parts."""
 
     write: Callable[..., None] | None = None
-    """Writes an Artifact into an empty folder; None where sets are only read."""
+    """Writes an Artifact into an empty folder; None for a layout that is only read."""
 
     holds: tuple[str, ...] = ("hard",)
-    """The forms of labels that `write` has a place for, of FORMS; without `hard`, sets of hard labels are refused."""
+    """The label forms that `write` can store, out of FORMS. Without `hard`, sets of hard labels are refused."""
 
     named: bool = False
-    """Whether `write` takes a third argument, and where it is true calls folders of classes by the classes' names."""
+    """Whether `write` takes a third argument. If that is true, it names class folders by their classes."""
 
     code: Code | None = None
-    """Whose code it is, where it is not ddhub's own; filled in when it is loaded."""
+    """The origin of the code, if it is not ddhub's own. It is filled in on loading."""
 
 
 def load(name: str) -> Layout:
-    """The layout of a name: ddhub's own, an installed package's, or a file.
+    """Load a layout by name: ddhub's own, an installed package's, or a file.
 
     Raises:
-        UserError: for a name that nobody has, and for a plug-in that breaks the contract; says how.
+        UserError: for an unknown name, and for a plug-in that breaks the contract, with its faults.
     """
     found = plugins.LAYOUTS.find(name)
     plugins.refuse("layout", name, found.code, faults(found.plugin))
@@ -56,7 +56,7 @@ def load(name: str) -> Layout:
 
 
 def faults(plugin: Any) -> list[str]:
-    """What keeps an object from being a layout: one line per fault."""
+    """The faults of an object as a layout, one line each."""
     if not isinstance(plugin, Layout):
         return [f"is {type(plugin).__name__}, not Layout(detect=detect, read=read) of ddhub.interop.layout"]
     found = []

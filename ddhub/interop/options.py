@@ -1,4 +1,4 @@
-"""What a user may say of a set in another tool's layout, where its files do not."""
+"""The user's statements about a set in another tool's layout, where its files state nothing."""
 
 from collections.abc import Sequence
 from typing import TypedDict
@@ -11,23 +11,23 @@ class ImportOptions(TypedDict, total=False):
 
     overrides: Overrides  #: changes of the source, such as `source.path=FOLDER`
     layout: str  #: the name of a layout (`ddhub import --help` lists them), `./NAME.py`, or auto
-    name: str | None  #: of the set; None takes its folder's
-    method: str | None  #: that made it
-    license: str | None  #: for the card
-    lr: float | None  #: the rate to train at
-    epochs: int | None  #: to train for
-    mean: Sequence[float] | None  #: of pixels in [0, 1], one value a channel
-    std: Sequence[float] | None  #: likewise
+    name: str | None  #: the set's name; None takes its folder's
+    method: str | None  #: the method that made it
+    license: str | None  #: the licence for the card
+    lr: float | None  #: the learning rate for training
+    epochs: int | None  #: the epochs for training
+    mean: Sequence[float] | None  #: the mean of pixels in [0, 1], one value per channel
+    std: Sequence[float] | None  #: the standard deviation, likewise
     zca: bool | None  #: whether its floats are whitened
     classes: str | None  #: a file with one class name per line, in the set's order
-    order: str | None  #: `source` affirms that its classes are in the source's order
-    experiment: int | None  #: of a DC file that holds several
-    factor: int | None  #: tiles a side that an image of the layout idc is made of
-    file: str | None  #: the file or folder of a Hub repo that holds several sets
+    order: str | None  #: `source` affirms that the set has the source's class order
+    experiment: int | None  #: the number of the experiment, in a DC file with several
+    factor: int | None  #: tiles per side of an image in the layout idc
+    file: str | None  #: the file or folder to take from a Hub repo with several sets
     range: Sequence[float] | None  #: values of black and white, in pictures of more than 8 bits
-    background: str | None  #: the colour that shows through transparent places
-    config: str | None  #: the subset of a Hub dataset that has several
-    image: str | None  #: the column of a Hub dataset
-    label: str | None  #: likewise
-    split: str  #: likewise
-    limit: int  #: bytes that are read of one file
+    background: str | None  #: the colour behind transparent places
+    config: str | None  #: the subset, for a Hub dataset with several
+    image: str | None  #: the image column of a Hub dataset
+    label: str | None  #: its label column
+    split: str  #: its split
+    limit: int  #: the most bytes read from one file

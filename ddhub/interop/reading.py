@@ -1,7 +1,8 @@
-"""Sets in other people's layouts: what was found in them, and how a stranger's file is read without running it.
+"""Reading of foreign sets: the found content, and safe readers for files of strangers.
 
-Pickles are walked (torch_files.py), then read as data (torch's weights_only) with numpy scalars and dtypes allowed
-by name; arrays without pickles, images after a look at their size. Shapes: N images, C H W image, K classes.
+Pickles are simulated first (torch_files.py), then loaded as data (torch's weights_only) with numpy scalars and dtypes
+allowed by name. Arrays are read without pickles, and images after a size check.
+Shapes: N images, C H W image, K classes.
 """
 
 import hashlib
@@ -25,65 +26,65 @@ from ddhub.base.errors import UserError
 from ddhub.base.redact import is_text, one_line
 from ddhub.base.units import size
 
-# Bytes that are read of one file, unless told otherwise: never more than half of this machine's memory.
+# Default limit of bytes read from one file: never more than half of this machine's memory.
 LIMIT = min(limits.SET_BYTES, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2)
-MANY = 16  # more files than this are recorded by one hash of their listing
+MANY = 16  # a larger number of files is recorded as one hash of their listing
 SINGLE = (".pt", ".pth", ".npz")  # files that may hold a whole set
-# How a file of no layout becomes one of a layout that anybody can write.
+# Advice for files of no layout: how to write the simplest layout.
 AS_PAIR = (
     "with floats in [0, 1], (N, C, H, W), and classes from 0: torch.save([images, labels], 'set.pt'); "
     "then ddhub import set.pt --factor 1"
 )
-# Names of files that hold the images, the labels or the rate of a set alone.
+# Names of files that hold only the images, the labels or the rate of a set.
 HALF = re.compile(r"(?<![a-z])(?:images?|labels?)(?![a-z]).*\.pth?$|(?:^|_)lr(?:_[^.]*)?\.pth?$", re.IGNORECASE)
 LABELS = re.compile(r"(?<![a-z])(?:labels?|targets?)(?![a-z])", re.IGNORECASE)
-TABLES = (".pt", ".pth", ".npy", ".npz", ".csv", ".json", ".txt")  # what a file of labels may be
-UNIT_SLACK = 0.25  # how far pixels in [0, 1] may lie outside
-MOST_SHOWN = 4  # of the items of a container, in messages
+TABLES = (".pt", ".pth", ".npy", ".npz", ".csv", ".json", ".txt")  # possible types of label files
+UNIT_SLACK = 0.25  # how far pixels in [0, 1] may lie outside of it
+MOST_SHOWN = 4  # items of a container shown in a message
 Form = Literal["logits", "probabilities", "regression", "hard"]
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What a layout may be told about how to read its files."""
+    """The user's settings for reading a layout's files."""
 
-    limit: int = LIMIT  #: bytes of one file, packed or unpacked
-    experiment: int | None = None  #: of a DC file that holds several
-    factor: int | None = None  #: tiles a side that an image of IDC's kind is made of
+    limit: int = LIMIT  #: the most bytes of one file, packed or unpacked
+    experiment: int | None = None  #: the number of the experiment, in a DC file with several
+    factor: int | None = None  #: tiles per side of an image of IDC's kind
     image: str | None = None  #: columns and split of a Hub dataset
     label: str | None = None
     split: str = "train"
     file: str | None = None  #: the file or folder of a Hub repo that holds the set
     config: str | None = None  #: the subset and the commit of a Hub dataset
     revision: str | None = None
-    range: tuple[float, ...] | None = None  # values of black and white of pictures with more than 8 bits
-    background: str | None = None  # shows through transparent places; None is white
+    range: tuple[float, ...] | None = None  # values of black and white, in pictures of more than 8 bits
+    background: str | None = None  # the colour behind transparent places; None is white
 
 
 @dataclass(frozen=True)
 class Foreign:
-    """A set as its files have it; classes are still in the files' own order."""
+    """A foreign set as its files hold it, with the files' own class order."""
 
     family: str  #: its row in ddhub/interop/conventions.py
-    images: Tensor  #: float32 network inputs or, where `unit` says so, pixels in [0, 1]; or uint8 pixels: (N, C, H, W)
-    labels: Tensor | None  #: int64 (N,); None: images come class by class, as many of each
-    files: dict[str, FileRecord]  #: what was read, by name
+    images: Tensor  #: (N, C, H, W): float32 inputs, or pixels in [0, 1] if `unit` is set; or uint8 pixels
+    labels: Tensor | None  #: int64 (N,); None if images are ordered by class, equally many of each
+    files: dict[str, FileRecord]  #: the files that were read, by name
     soft: Tensor | None = None  #: float32 (N, K)
     form: Form = "hard"
-    groups: tuple[str, ...] = ()  #: what the files call class 0, 1, ..., where they call them anything
-    ipc: int | None = None  #: images per class, where the layout fixes them
-    lr: float | None = None  #: where the files hold one
-    zca: bool | None = None  #: where the files' names say
-    method: str | None = None  #: where the files say
+    groups: tuple[str, ...] = ()  #: the files' names for class 0, 1, ..., if they have any
+    ipc: int | None = None  #: images per class, if the layout fixes their number
+    lr: float | None = None  #: the learning rate, if the files hold one
+    zca: bool | None = None  #: whether images are whitened, if the files' names say so
+    method: str | None = None  #: the method, if the files name it
     notes: list[str] = field(default_factory=list)
-    unit: bool = False  #: floats are pixels in [0, 1], not yet network inputs
+    unit: bool = False  #: whether floats are pixels in [0, 1], not network inputs
 
 
 def load(path: Path, how: Reading) -> Any:
     """A torch file's content as plain data: tensors, lists, dicts, numbers. Tensors stay on the disk until used.
 
     Raises:
-        UserError: for a file that is too large, is no such file, or asks for anything to be run.
+        UserError: for a file that is too large, malformed, or asks for code to be run.
     """
     packed = _check_size(path, how, stored=True)
     try:
@@ -92,7 +93,7 @@ def load(path: Path, how: Reading) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True, mmap=packed)
     except UserError:
         raise
-    except Exception as fault:  # torch raises whatever a broken file leads it to
+    except Exception as fault:  # torch raises anything for a broken file
         text = str(fault)
         wanted = re.search(r"GLOBAL (\S+)|type (?:\w+ )?<class '([^']+)'>", text)
         if wanted or "nsupported" in text:
@@ -106,10 +107,10 @@ def load(path: Path, how: Reading) -> Any:
 
 
 def arrays(path: Path, how: Reading, wanted: Sequence[str] | None = None) -> dict[str, np.ndarray]:
-    """The arrays of an .npz file; pickled objects in it are refused.
+    """The arrays of an .npz file. Pickled objects in it are refused.
 
     Args:
-        wanted: the names of those to read; None reads all, an empty list none. What is not read is there, and empty.
+        wanted: names of the arrays to read; None reads all, an empty list none. Other arrays are present, but empty.
     """
     _check_size(path, how, stored=False)
     try:
@@ -120,12 +121,12 @@ def arrays(path: Path, how: Reading, wanted: Sequence[str] | None = None) -> dic
         if odd is not None:
             raise ValueError(f"{odd[:60]!r} is no array")
         return arrays
-    except Exception as fault:  # numpy and zipfile raise whatever a broken file leads them to
+    except Exception as fault:  # numpy and zipfile raise anything for a broken file
         raise UserError(f"{path.name}: is not a file of plain numpy arrays ({one_line(fault, 200)})") from fault
 
 
 def _allowed() -> list[Any]:
-    """What pickles of numpy scalars name: each is our own narrow stand-in, under numpy's old and new names."""
+    """The functions that pickles of numpy scalars may name, as narrow stand-ins, under numpy's old and new names."""
     kinds = [type(np.dtype(code)) for code in ("?", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")]
     scalars = [(_scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
     return [*scalars, (_dtype, "numpy.dtype"), (_encode, "_codecs.encode"), *kinds]
@@ -146,7 +147,7 @@ def _encode(text: str, encoding: str = "latin1") -> bytes:
 
 
 def _check_size(path: Path, how: Reading, *, stored: bool) -> bool:
-    """Refuse a file that is, or unpacks to, more than the limit; says whether it is a zip archive."""
+    """Refuse a file that exceeds the limit, packed or unpacked. Return whether it is a zip archive."""
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     check_names([path.name])
@@ -157,7 +158,7 @@ def _check_size(path: Path, how: Reading, *, stored: bool) -> bool:
         if packed:
             with zipfile.ZipFile(path) as archive:
                 members = archive.infolist()
-    except Exception as fault:  # zipfile raises whatever a broken file leads it to
+    except Exception as fault:  # zipfile raises anything for a broken file
         raise UserError(f"{path.name}: a damaged archive ({one_line(fault, 200)})") from fault
     if packed:
         unpacked = sum(member.file_size for member in members)
@@ -181,7 +182,7 @@ def pictures(value: Any, where: str, how: Reading) -> Tensor:
     """Check a tensor of network inputs, (N, C, H, W) or (N, H, W, C), and return it as float32 (N, C, H, W).
 
     Args:
-        where: file and key, for the message.
+        where: file and key, for messages.
     """
     if not isinstance(value, Tensor) or not value.is_floating_point() or value.dim() != 4:
         raise UserError(f"{where}: expected images as a float tensor (N, C, H, W), found {described(value)}")
@@ -208,7 +209,7 @@ def matrix(value: Any, where: str, how: Reading) -> Tensor:
 
 
 def numbers(value: Any, where: str, how: Reading) -> Tensor:
-    """Check hard labels, floats that are whole numbers among them, and return them as int64 (N,)."""
+    """Check hard labels, also whole numbers stored as floats, and return them as int64 (N,)."""
     kinds = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
     fitting = isinstance(value, Tensor) and (value.dtype in kinds or value.is_floating_point()) and value.dim() == 1
     if not fitting:
@@ -221,7 +222,7 @@ def numbers(value: Any, where: str, how: Reading) -> Tensor:
 
 
 def pair(content: Any) -> tuple[Tensor, Tensor] | None:
-    """Images (N, C, H, W) and one label each (N,) of a file that is a list, tuple or dict of them; otherwise None."""
+    """Images (N, C, H, W) and labels (N,) of a file that is a list, tuple or dict of them; otherwise None."""
     if isinstance(content, dict) and {"images", "labels"} <= set(content):
         content = [content["images"], content["labels"]]
     if not isinstance(content, list | tuple) or len(content) != 2:
@@ -232,17 +233,17 @@ def pair(content: Any) -> tuple[Tensor, Tensor] | None:
 
 
 def is_unit(images: Tensor) -> bool:
-    """Whether floats look like pixels in [0, 1], which condensers leave by a little; normalised pixels do by far."""
+    """Whether floats look like pixels in [0, 1]. Distilled pixels may exceed it slightly, normalised ones do by far."""
     return images.is_floating_point() and bool(images.min() > -UNIT_SLACK) and bool(images.max() < 1 + UNIT_SLACK)
 
 
 def is_half(path: Path) -> bool:
-    """Whether a file's name says that it holds images, labels or a rate alone."""
+    """Whether a file's name marks it as images, labels or a rate alone."""
     return HALF.search(path.name) is not None
 
 
 def refuse_labels_beside(path: Path) -> None:
-    """Refuse to take labels from places where a file of labels lies beside the images.
+    """Refuse to derive labels from positions if a label file lies beside the images.
 
     Raises:
         UserError: naming that file.
@@ -256,7 +257,7 @@ def refuse_labels_beside(path: Path) -> None:
 
 
 def described(value: Any) -> str:
-    """What a value is, for messages."""
+    """A value's type and size, for messages."""
     if isinstance(value, Tensor | np.ndarray):
         return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
     if isinstance(value, list | tuple | dict):
@@ -267,7 +268,7 @@ def described(value: Any) -> str:
 
 
 def _check_stored(value: Tensor, where: str, how: Reading) -> None:
-    """Refuse tensors that claim more than is there: a few stored numbers can have any shape by strides of 0."""
+    """Refuse tensors that claim more than is stored. By strides of 0, a few numbers can have any shape."""
     if type(value) not in (Tensor, torch.nn.Parameter) or value.layout != torch.strided or value.device.type != "cpu":
         raise UserError(f"{where}: is no plain tensor")
     claimed = value.numel() * value.element_size()
@@ -278,7 +279,7 @@ def _check_stored(value: Tensor, where: str, how: Reading) -> None:
 
 
 def check_names(names: Iterable[str]) -> None:
-    """Refuse names of files or folders that are no UTF-8, or hold control characters: they could not be written down.
+    """Refuse file names that are no UTF-8 or have control characters. They could not be recorded.
 
     Raises:
         UserError: naming the first.
@@ -289,7 +290,7 @@ def check_names(names: Iterable[str]) -> None:
 
 
 def records(paths: Sequence[Path], root: Path) -> dict[str, FileRecord]:
-    """Hash and size of what was read, by name; many files as one hash of what `sha256sum` prints for them."""
+    """Hash and size of the files read, by name. For many files, one hash of the output of `sha256sum` for them."""
     names = {path: path.relative_to(root).as_posix() for path in paths}
     check_names(names.values())
     found = {
@@ -305,7 +306,7 @@ def records(paths: Sequence[Path], root: Path) -> dict[str, FileRecord]:
 
 
 def save(path: Path, content: Any) -> None:
-    """Write plain data as a torch file, whole or not at all."""
-    buffer = io.BytesIO()  # torch's own writer reports a full disk as something else
+    """Write plain data as a torch file, complete or not at all."""
+    buffer = io.BytesIO()  # torch's own writer misreports a full disk
     torch.save(content, buffer)
     file_tools.write_atomic(path, lambda file: file.write(buffer.getbuffer()))

@@ -1,1 +1,1 @@
-"""What results say: summaries, tables, charts, cards, pages; and whether a set is sound. It may import evaluation."""
+"""Reports on results: summaries, tables, charts, cards, pages; and verification of a set. It may import evaluation."""

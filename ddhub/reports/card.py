@@ -1,4 +1,4 @@
-"""The dataset card: manifest and report in, README.md out; a pure function, strict about what is missing."""
+"""The dataset card: README.md as a pure function of manifest and report. Missing values are errors."""
 
 import re
 from functools import cache
@@ -48,9 +48,9 @@ def render(manifest: Manifest, recipe: dict[str, Any], report: Evaluation | None
     """The card of an artifact.
 
     Args:
-        recipe: the resolved recipe's values, for the card's name; imported sets may have none.
-        report: what its rows say, or None before any evaluation.
-        info: what `describe` says of the data files.
+        recipe: the resolved recipe's values, for the card's name. Imported sets may have none.
+        report: the summary of the rows, or None before any evaluation.
+        info: the result of `describe`.
     """
     title = _title(manifest, recipe)
     rows = report.rows if report else []
@@ -85,14 +85,14 @@ def render(manifest: Manifest, recipe: dict[str, Any], report: Evaluation | None
 
 @cache
 def _template() -> jinja2.Template:
-    """The card's template; compiling it takes longer than filling it in."""
+    """The card's template, cached because compiling it is slower than rendering."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(shipped("cards")),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        autoescape=False,  # Markdown, not HTML; names are made inert by `plain`, `code` and `literal`
+        autoescape=False,  # Markdown, not HTML; `plain`, `code` and `literal` escape names
     )
     environment.filters |= {"size": size, "duration": duration, "percent": _percent}
     environment.filters |= {"plain": plain, "code": code, "literal": literal, "ipc_text": ipc_text}
@@ -100,14 +100,14 @@ def _template() -> jinja2.Template:
 
 
 def _title(manifest: Manifest, recipe: Any) -> str:
-    """The recipe's name for the card; a stranger's recipe can hold anything."""
+    """The recipe's name for the card. A stranger's recipe can hold anything."""
     publish = recipe.get("publish") if isinstance(recipe, dict) else None
     title = publish.get("pretty_name") if isinstance(publish, dict) else None
     return title if isinstance(title, str) and title else manifest.name
 
 
 def _expected(manifest: Manifest, report: Evaluation | None, home: str) -> str | None:
-    """The measured accuracy that the script should come near, or None where there is none."""
+    """The measured accuracy that the card's script should approach; None if there is none."""
     for score in report.summary if report else []:
         own = score.test_set.startswith(f"{manifest.source.dataset} ")
         if own and (score.arch, score.protocol, score.data) == (home, "native", "distilled"):
@@ -116,7 +116,7 @@ def _expected(manifest: Manifest, report: Evaluation | None, home: str) -> str |
 
 
 def _settings(method: dict[str, Any], prefix: str = "") -> dict[str, str]:
-    """A method's settings as text, those of inner levels under `outer.inner`."""
+    """A method's settings as text. Nested keys become `outer.inner`."""
     found: dict[str, str] = {}
     for key, value in method.items():
         if isinstance(value, dict):
@@ -127,7 +127,7 @@ def _settings(method: dict[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def _header(manifest: Manifest, title: str, images: int, info: dict[str, Any]) -> dict[str, Any]:
-    """The YAML header's content."""
+    """The content of the YAML header."""
     dataset = manifest.source.dataset
     is_id = REPO_ID.fullmatch(dataset) is not None
     license = manifest.license
@@ -150,7 +150,7 @@ def _header(manifest: Manifest, title: str, images: int, info: dict[str, Any]) -
 
 
 class _Dumper(yaml.SafeDumper):
-    """YAML that every reader takes for the same texts: nothing that looks like a number or breaks a line is bare."""
+    """A YAML dumper that quotes everything which a reader could misread: numbers, line breaks."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -170,12 +170,12 @@ def _percent(fraction: float) -> str:
 
 
 def code(text: str) -> str:
-    """A name, id or path of a stranger's as inline code; inert words where code could not hold it."""
+    """A stranger's name, id or path as inline code, or as plain words if code cannot hold it."""
     return f"`{text}`" if re.fullmatch(r"[\w./:@+=, -]+", text, re.ASCII) else plain(text)
 
 
 def literal(value: str | list[str]) -> str:
-    """Strings of a stranger's as Python: quoted, on one line, whatever they hold."""
+    """A stranger's strings as Python literals, on one line."""
     if isinstance(value, list):
         return f"[{', '.join(map(literal, value))}]"
     return f'"{value}"' if value.isprintable() and not {'"', "\\"} & set(value) else repr(value)

@@ -1,4 +1,4 @@
-"""What the card's training script needs to know of a set (templates cards/train.py.j2, cards/dynamic.py.j2)."""
+"""The variables of the card's training script (templates cards/train.py.j2, cards/dynamic.py.j2)."""
 
 from typing import Any
 
@@ -11,20 +11,19 @@ from ddhub.training import architectures
 from ddhub.training.field_networks import CONVNET_DEPTH, ConvNet
 from ddhub.training.protocol import DSA_OPERATIONS
 
-PLACEHOLDER = "OWNER/NAME"  # of a set that has not been pushed
+PLACEHOLDER = "OWNER/NAME"  # the id of a set that was never pushed
 
 
 def context(manifest: Manifest) -> dict[str, Any]:
     """The variables of the templates.
 
-    Strings among them come from strangers: the templates write them through the filter `literal`, and class names
-    not at all.
+    Strings come from strangers. The templates write them through the filter `literal`, and never write class names.
     """
     source, labels, protocol = manifest.source.model_dump(), manifest.labels, manifest.protocol
     depth, width, exact = convnet(manifest)
     shipped = [teacher.file for teacher in manifest.teachers]
     digits = source["dataset"] == "digits"
-    source = {"range": None, "background": None, "config": None, **source}  # unset keys are not in a manifest
+    source = {"range": None, "background": None, "config": None, **source}  # a manifest has no unset keys
     return {
         "set": manifest.repo_id or PLACEHOLDER,
         "source": source,
@@ -47,13 +46,13 @@ def context(manifest: Manifest) -> dict[str, Any]:
         "temperature": labels.temperature,
         "top_k": labels.top_k,
         "rest": labels.rest,
-        # Labels on the fly: where the script's ConvNet is what the teachers are.
+        # Labels are made on the fly if the script's ConvNet is the teachers' architecture.
         "teachers": shipped if exact and all(t.arch == manifest.home_arch for t in manifest.teachers) else [],
     }
 
 
 def _test_seeds(manifest: Manifest) -> list[int]:
-    """The seeds that draw the test images of every class, where a source has no test split."""
+    """The seeds that draw the test images of each class, for a source without a test split."""
     source = manifest.source
     if source.dataset == "digits":
         return [seeds.derive(0, "validation", label) for label in range(10)]
@@ -62,7 +61,7 @@ def _test_seeds(manifest: Manifest) -> list[int]:
 
 
 def convnet(manifest: Manifest) -> tuple[int, int, bool]:
-    """Depth and width of the script's ConvNet, and whether that is the home architecture or only one of its size."""
+    """Depth and width of the script's ConvNet, and whether it is the home architecture or only of similar size."""
     side, channels = manifest.source.resolution, manifest.source.channels
     try:
         with torch.device("meta"):
@@ -77,5 +76,5 @@ def convnet(manifest: Manifest) -> tuple[int, int, bool]:
 
 
 def operations(augment: str) -> list[str]:
-    """The augmentations that a protocol names; a stranger's other words do not get into the script."""
+    """The augmentations that a protocol names. Unknown words of a stranger do not get into the script."""
     return [word for word in (DSA_OPERATIONS if augment == "dsa" else augment.split("_")) if word in DSA_OPERATIONS]

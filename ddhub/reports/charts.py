@@ -1,7 +1,7 @@
-"""Charts: accuracy with its intervals, accuracy against cost; as PNG, and as SVG for a page.
+"""Charts of accuracy with intervals, and of accuracy against cost; as PNG, and as SVG for a page.
 
-The same report gives the same bytes (with one version of matplotlib). Colours are Okabe and Ito's, which the
-colour-blind tell apart; every series has a marker of its own too.
+The same report gives the same bytes (with one version of matplotlib). The colours are Okabe and Ito's, which
+colour-blind people can distinguish. Every series also has its own marker.
 """
 
 import contextlib
@@ -22,12 +22,12 @@ from ddhub.reports.tables import oneline
 COLOURS = (
     *("#0072B2", "#E69F00", "#D55E00", "#CC79A7", "#56B4E9", "#8A8A8A"),
     *("#6A3D9A", "#B15928", "#882255", "#222223", "#009E73"),
-)  # as in DATA
+)  # the keys of DATA
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "h")
-INK = "#222223"  # in a page, the colour of its text
-SHOWN = ("distilled", "random", "full")  # with intervals
-MOST_PANELS, MOST_ARCHS = 8, 100  # of a picture, which could not be drawn at any size; the table has all
-LONGEST = 96  # characters of a name
+INK = "#222223"  # replaced by the text colour in a page
+SHOWN = ("distilled", "random", "full")  # data shown with intervals
+MOST_PANELS, MOST_ARCHS = 8, 100  # limits of a picture; the table shows all
+LONGEST = 96  # most characters of a name
 STYLE = {
     **{"font.family": "DejaVu Sans", "font.size": 10, "text.parse_math": False, "svg.fonttype": "none"},
     **{"text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": INK, "xtick.color": INK, "ytick.color": INK},
@@ -36,12 +36,12 @@ STYLE = {
 }
 
 
-Point = Score | tuple[float, float]  # an accuracy with its interval, or a cost beside an accuracy
+Point = Score | tuple[float, float]  # an accuracy with its interval, or a pair of cost and accuracy
 
 
 @dataclass(frozen=True)
 class Series:
-    """One colour of a chart: what it is, and a value per architecture."""
+    """One colour of a chart: its name, and a value per architecture."""
 
     title: str
     colour: str
@@ -50,18 +50,18 @@ class Series:
 
 @dataclass(frozen=True)
 class Cost:
-    """What accuracy is set against."""
+    """The horizontal axis of a cost chart."""
 
-    key: str  # of a row
+    key: str  # the key in a row
     axis: str
     unit: str = ""
-    least: float = 1.0  # what less counts as, for an axis of powers
+    least: float = 1.0  # smallest value shown on the logarithmic axis
 
 
 COSTS = (
     Cost("seconds", "seconds of one training", least=0.01),
     Cost("flops", "FLOPs of one training", "FLOP"),
-    Cost("train_bytes", "bytes of what was trained on", "B"),
+    Cost("train_bytes", "bytes of the training data", "B"),
 )
 
 
@@ -73,23 +73,23 @@ class Panel:
     archs: list[str]
     series: list[Series]
     cost: Cost = COSTS[0]
-    span: tuple[float, float] = (0.0, 100.0)  # of accuracy in per cent: one axis for all panels
+    span: tuple[float, float] = (0.0, 100.0)  # range of accuracy in per cent, shared by all panels
 
 
 def accuracy_panels(report: Evaluation) -> list[Panel]:
-    """Per protocol and test set: the summary's entries of distilled, random and full data, by architecture."""
+    """Per protocol and test set: the scores of distilled, random and full data, by architecture."""
 
     def entry(line: Line, data: str) -> Score | None:
         found = line.scores.get(data, [])
-        return found[0] if len(found) == 1 else None  # several under one name: in the table alone
+        return found[0] if len(found) == 1 else None  # several scores with one name are shown only in the table
 
     return on_one_axis(_panels(report, SHOWN, entry)[:MOST_PANELS])
 
 
 def cost_panels(report: Evaluation) -> list[Panel]:
-    """Per protocol and test set: (cost, accuracy), both means, by architecture; all data, a panel for each of COSTS.
+    """Per protocol and test set: mean cost and accuracy by architecture, for all data, with a panel for each of COSTS.
 
-    Beside seconds, a cost that is the same for all has nothing to tell.
+    Costs other than seconds get no panel if they are equal for all.
     """
     found = [
         [replace(panel, cost=cost) for panel in _panels(report, tuple(DATA), _point(report, cost))] for cost in COSTS
@@ -100,7 +100,7 @@ def cost_panels(report: Evaluation) -> list[Panel]:
 
 
 def _point(report: Evaluation, cost: Cost) -> Callable[[Line, str], Point | None]:
-    """What gives the mean cost and accuracy of a line's data, or None."""
+    """A function that gives mean cost and accuracy of a line's data, or None."""
     spent: dict[tuple[str, ...], list[float]] = {}
     for row in report.rows:
         value = getattr(row, cost.key)
@@ -119,7 +119,7 @@ def _point(report: Evaluation, cost: Cost) -> Callable[[Line, str], Point | None
 
 
 def _costs(panel: Panel) -> Iterator[tuple[Series, str, tuple[float, float]]]:
-    """Series, architecture, and cost beside accuracy, of every point of a panel of costs."""
+    """Series, architecture, and (cost, accuracy) of each point in a cost panel."""
     for series in panel.series:
         for arch, point in series.points.items():
             assert isinstance(point, tuple)
@@ -132,7 +132,7 @@ def _spent(panel: Panel) -> set[float]:
 
 
 def on_one_axis(panels: Sequence[Panel]) -> list[Panel]:
-    """Panels whose axis of accuracy spans what is in any of them, and no more."""
+    """The panels with one axis of accuracy that just spans all of them."""
     ends = [
         100 * end
         for panel in panels
@@ -148,7 +148,7 @@ def on_one_axis(panels: Sequence[Panel]) -> list[Panel]:
 
 
 def _ends(point: Point) -> tuple[float, ...]:
-    """What an axis has to reach: a mean and its interval, or the accuracy beside a cost."""
+    """The values that an axis must include: mean and interval, or the accuracy of a cost pair."""
     return (point.mean, *(point.ci95 or ())) if isinstance(point, Score) else (point[1],)
 
 
@@ -172,7 +172,7 @@ def _panels(report: Evaluation, kinds: Sequence[str], value: Callable[[Line, str
 
 
 def save(report: Evaluation, folder: Path) -> list[str]:
-    """Write accuracy.png and cost.png of a report into `folder`, or remove those that say nothing; their names."""
+    """Write accuracy.png and cost.png of a report into `folder`, or remove empty ones. Return the written names."""
     written = []
     for name, (draw, panels) in charts(report).items():
         path = folder / f"{name}.png"
@@ -186,12 +186,12 @@ def save(report: Evaluation, folder: Path) -> list[str]:
 
 
 def charts(report: Evaluation) -> dict[str, tuple[Callable[..., None], list[Panel]]]:
-    """How each chart of a report is drawn, and what is in it; no panels where there is nothing to show."""
+    """The drawing function and panels of each chart of a report. An empty chart has no panels."""
     return {"accuracy": (draw_accuracy, accuracy_panels(report)), "cost": (draw_cost, cost_panels(report))}
 
 
 def draw_accuracy(axes: Any, panel: Panel) -> None:
-    """A dot and its 95% interval per architecture and series; no interval where n is 1."""
+    """Draw a dot and its 95% interval per architecture and series, without interval if n is 1."""
     step = 0.7 / len(panel.series)
     for number, series in enumerate(panel.series):
         shift = (number - (len(panel.series) - 1) / 2) * step
@@ -211,7 +211,7 @@ def draw_accuracy(axes: Any, panel: Panel) -> None:
 
 
 def draw_cost(axes: Any, panel: Panel) -> None:
-    """Colour says what was trained on, the marker which architecture."""
+    """Draw points: the colour shows the data, the marker the architecture."""
     from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullFormatter
 
     for series, arch, (spent, top1) in _costs(panel):
@@ -230,13 +230,13 @@ def draw_cost(axes: Any, panel: Panel) -> None:
 
 
 def label_of(text: str) -> str:
-    """A name of a stranger's; matplotlib would hide one that opens with an underscore."""
+    """A stranger's name as a label. matplotlib would hide one that opens with an underscore."""
     shown = oneline(text if len(text) <= LONGEST else text[: LONGEST - 3] + "...")
     return f" {shown}" if shown.startswith("_") else shown
 
 
 def _legend(panels: Sequence[Panel], by_arch: bool) -> dict[str, tuple[str, str]]:
-    """Colour and marker of every series, once, and, where markers say architectures, of those, in the colour of ink."""
+    """Colour and marker of every series and, if markers show architectures, of these in the colour of ink."""
     found: dict[str, tuple[str, str]] = {}
     for panel in panels:
         for number, series in enumerate(panel.series):
@@ -249,7 +249,7 @@ def _legend(panels: Sequence[Panel], by_arch: bool) -> dict[str, tuple[str, str]
 
 
 def _figure(draw: Callable[..., None], panels: Sequence[Panel], across: int) -> Any:
-    """A figure of panels, `across` side by side; to be called in the style of the house."""
+    """A figure of panels, `across` per row, to be called within the chart style."""
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
@@ -259,7 +259,7 @@ def _figure(draw: Callable[..., None], panels: Sequence[Panel], across: int) -> 
     names = max(len(label_of(arch)) for panel in panels for arch in panel.archs)
     most = max(len(panel.archs) * len(panel.series) for panel in panels)
     legend = _legend(panels, by_arch)
-    # Inches, for text of 10 points; the legend takes as many lines as it needs below the panels.
+    # In inches, for text of 10 points. The legend below the panels takes as many lines as it needs.
     width = columns * (4.6 if by_arch else max(4.6, 3.4 + 0.075 * names))
     side_by_side = max(1, int(width / (0.5 + 0.09 * max(map(len, legend)))))
     below = 0.25 + 0.22 * -(-len(legend) // side_by_side)
@@ -278,14 +278,14 @@ def _figure(draw: Callable[..., None], panels: Sequence[Panel], across: int) -> 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Say nothing of letters that the font lacks: the table has every name."""
+    """Ignore warnings about letters that the font lacks. The table has every name."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph")
         yield
 
 
 def png(draw: Callable[..., None], panels: Sequence[Panel]) -> bytes:
-    """Panels as one PNG, two side by side."""
+    """Panels as one PNG, two per row."""
     import matplotlib.style
 
     file = io.BytesIO()
@@ -296,7 +296,7 @@ def png(draw: Callable[..., None], panels: Sequence[Panel]) -> bytes:
 
 
 def svg(draw: Callable[..., None], panel: Panel, salt: str) -> str:
-    """One panel as SVG to stand in a page: no inline style, ids of its own by `salt`, ink in the colour of the text."""
+    """A panel as SVG for a page: without inline styles, with ids made unique by `salt`, and ink in the text colour."""
     import matplotlib.style
 
     file = io.StringIO()
@@ -306,7 +306,7 @@ def svg(draw: Callable[..., None], panel: Panel, salt: str) -> str:
     text = file.getvalue()
     text = text[text.index("<svg") :].replace(INK, "currentColor")
     text = re.sub(r"<metadata>.*?</metadata>|<style .*?</style>|<!--.*?-->", "", text, flags=re.DOTALL)
-    text = re.sub(r' id="[a-zA-Z.\d]+_\d+"', "", text)  # figure_1, axes_2: nothing refers to them
+    text = re.sub(r' id="[a-zA-Z.\d]+_\d+"', "", text)  # ids such as figure_1, which nothing refers to
     text = re.sub(r'<svg [^>]*?viewBox="([^"]+)"[^>]*>', rf'<svg viewBox="\1" role="img" {XLINK}>', text, count=1)
     return re.sub(r'(<[^>]*?) style="([^"]*)"', _attributes, text).strip()
 
@@ -315,8 +315,8 @@ XLINK = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/
 
 
 def _attributes(found: re.Match[str]) -> str:
-    """A `style` as attributes, because the page forbids inline styles; the page chooses fonts."""
+    """A `style` as attributes, because the page forbids inline styles. The page sets fonts."""
     pairs = [part.partition(":") for part in found[2].split(";") if part.strip()]
     kept = [(name.strip(), value.strip()) for name, _, value in pairs if not name.strip().startswith("font")]
-    # A name may hold anything, but a style is matplotlib's alone; quotes cannot come out of an attribute here.
+    # Names can hold anything, but styles come from matplotlib. Quotes cannot leave an attribute here.
     return found[1] + "".join(f' {name}="{value}"' for name, value in kept)

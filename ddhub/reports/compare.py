@@ -1,4 +1,4 @@
-"""Many sets side by side: what was trained and tested alike, whether two differ, and what cannot be compared."""
+"""Comparison of several sets: equal protocols and tests, differences between two sets, and warnings."""
 
 import itertools
 import math
@@ -13,21 +13,21 @@ from ddhub.reports.summary import Line
 from ddhub.reports.tables import Table, TableCell, accuracy, difference, share
 
 FORMAT = 1
-NOTES = (summary.FEW, summary.NOTE)  # said once
+NOTES = (summary.FEW, summary.NOTE)  # notes that are printed once
 Key = tuple[str, str, str]  # architecture, protocol, test set
 PAIRS = (
-    "Whether two sets differ is told by seed, pair by pair, each interval for itself: nothing is corrected for their "
+    "Differences between two sets are paired by seed. Each interval stands alone: there is no correction for their "
     "number."
 )
 
 
 def build(sets: Sequence[tuple[str, Sequence[Row]]]) -> Report:
-    """The document of `ddhub report --json`: every set's report, how each two differ, and warnings.
+    """The document of `ddhub report --json`: the report of each set, differences of each pair, and warnings.
 
-    Sets stand in the order of the images that they train on, equal ones in the order given.
+    Sets are ordered by the number of their training images, and otherwise as given.
 
     Args:
-        sets: what to call each, and its rows.
+        sets: the label of each set, and its rows.
     """
     found = [summary.build(name, rows) for name, rows in sorted(sets, key=lambda each: _images(each[1]))]
     differences = [each for a, b in itertools.combinations(found, 2) for each in _differences(a, b)]
@@ -35,13 +35,13 @@ def build(sets: Sequence[tuple[str, Sequence[Row]]]) -> Report:
 
 
 def _images(rows: Sequence[Row]) -> float:
-    """The most images that a set's own rows were trained on; infinite where they do not say."""
+    """The largest number of training images of a set's own rows; infinite if they do not record it."""
     counts = (row.train_images for row in rows if row.data == "distilled")
     return max((count for count in counts if count is not None), default=math.inf)
 
 
 def _differences(a: Evaluation, b: Evaluation) -> Iterator[Difference]:
-    """How `a` differs from `b`, paired by seed, wherever both were tested on the same images."""
+    """The differences of `a` from `b`, paired by seed, wherever both were tested on the same images."""
     both = _clear(a) + _clear(b)
     places: dict[tuple[str, str, str, str], list[Row]] = {}
     for row in both:
@@ -53,7 +53,7 @@ def _differences(a: Evaluation, b: Evaluation) -> Iterator[Difference]:
 
 
 def _clear(report: Evaluation) -> list[Row]:
-    """A set's own rows, as those of the data that its name names; not those of several settings at once."""
+    """A set's own rows, without names that stand for several settings."""
     single = {
         (line.arch, line.protocol, line.test_set)
         for line in summary.lines(report)
@@ -71,16 +71,16 @@ def _own(report: Evaluation) -> list[Row]:
 
 
 def _settings(row: Row) -> dict[str, str]:
-    """What a row was trained with, as text."""
+    """The training settings of a row, as text."""
     return {key: str(value) for key, value in row.settings.items()}
 
 
 def _warnings(found: Sequence[Evaluation]) -> Iterator[str]:
-    """What keeps sets, or lines of them, from being compared."""
+    """Reasons why sets, or lines of them, cannot be compared."""
     tests = {report.set: _tests(report) for report in found}
     if len(set(map(frozenset, tests.values()))) > 1:
         told = "; ".join(f"{name} on {', '.join(map(_named, sorted(those)))}" for name, those in tests.items())
-        yield f"not tested on the same images: {told}. Lines of different test images are not comparable."
+        yield f"not tested on the same images: {told}. Lines with different test images are not comparable."
     for protocol in dict.fromkeys(row.protocol_title for report in found for row in _own(report)):
         known = {report.set: _values(report, protocol) for report in found}
         known = {name: values for name, values in known.items() if values}
@@ -88,10 +88,10 @@ def _warnings(found: Sequence[Evaluation]) -> Iterator[str]:
         unlike = [key for key in keys if len({frozenset(values.get(key, {"-"})) for values in known.values()}) > 1]
         if unlike:
             told = "; ".join(f"{key} {_each({name: v.get(key, {'-'}) for name, v in known.items()})}" for key in unlike)
-            yield f"protocol {protocol} is not the same for all: {told}. A difference may be the protocol's doing."
+            yield f"protocol {protocol} is not the same for all: {told}. The protocol may cause differences."
     sizes = {report.set: _sizes(report) for report in found if _sizes(report)}
     if len(set(map(frozenset, sizes.values()))) > 1:
-        yield f"not as many images to train on: {_each(sizes)}."
+        yield f"different numbers of training images: {_each(sizes)}."
 
 
 def _each(values: dict[str, set[str]]) -> str:
@@ -112,7 +112,7 @@ def _sizes(report: Evaluation) -> set[str]:
 
 
 def _values(report: Evaluation, protocol: str) -> dict[str, set[str]]:
-    """The values of every setting that the rows of a protocol were trained with."""
+    """The values of every setting in the rows of a protocol."""
     found: dict[str, set[str]] = {}
     for row in _own(report):
         for key, value in _settings(row).items() if row.protocol_title == protocol else ():
@@ -121,7 +121,7 @@ def _values(report: Evaluation, protocol: str) -> dict[str, set[str]]:
 
 
 def tables(document: Report) -> list[Table]:
-    """Accuracy with a column per set, what each gains over random, its share of full data, and how each two differ."""
+    """Accuracy with a column per set, the gain over random, the share of full data, and the difference of each pair."""
     keys, lines = _lines(document.sets)
     several = len({test for _, _, test in keys}) > 1
     lead = ["architecture", "protocol", *(["test set"] if several else [])]
@@ -160,7 +160,7 @@ def panels(document: Report) -> list[Panel]:
 
 
 def _lines(found: Sequence[Evaluation]) -> tuple[list[Key], dict[Key, list[Line | None]]]:
-    """Every line of any set, and what each set has there; test images that differ under one name stand apart."""
+    """Every line of any set, with each set's entry. Different test images with one name get separate lines."""
     marks = {test for report in found for test in _tests(report)}
     twice = {name for name, _ in marks if sum(other == name for other, _ in marks) > 1}
     every: list[dict[Key, Line]] = []
@@ -187,7 +187,7 @@ def _over(line: Line) -> TableCell:
 
 
 def _pairs(differences: Sequence[Difference], several: bool, lead: Sequence[str]) -> list[Table]:
-    """Whether two sets differ, line by line: a table per pair."""
+    """A table per pair of sets, with their difference line by line."""
     verdicts = {True: "yes", False: "not shown", None: "no interval"}
     heads = [*lead, "points", "n", "they differ"]
     found: dict[tuple[str, str], list[list[TableCell]]] = {}
@@ -201,7 +201,7 @@ def _pairs(differences: Sequence[Difference], several: bool, lead: Sequence[str]
 
 
 def sentences(document: Report) -> list[str]:
-    """Warnings first, then what every set says of itself, its name before it."""
+    """Warnings, followed by the sentences of each set with its name."""
     said = [f"Warning: {text}" for text in document.warnings]
     every = [text for report in document.sets for text in _named_sentences(report)]
     notes = [text for text in NOTES if any(text in summary.sentences(report) for report in document.sets)]
@@ -213,7 +213,7 @@ def _named_sentences(report: Evaluation) -> list[str]:
 
 
 def show(document: Report) -> None:
-    """Print a document for people; one set alone as its own report."""
+    """Print a document for people. A single set is shown by its own report."""
     if len(document.sets) == 1:
         (report,) = document.sets
         printing.show([printing.of_report(report, brief=True)], summary.sentences(report), first=verdicts.above(report))

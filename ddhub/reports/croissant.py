@@ -1,8 +1,8 @@
-"""The Croissant description of a set: croissant.json, from which `mlcroissant` reads its records.
+"""The Croissant description of a set, croissant.json, with which `mlcroissant` reads its records.
 
-Croissant 1.1, https://docs.mlcommons.org/croissant/docs/croissant-spec-1.1.html. Paths are relative, so it describes a
-copy of the set's folder. For a URL the Hub makes a description of its own (`/api/datasets/OWNER/NAME/croissant`);
-this one adds what the Hub cannot know: hashes, names of classes, what soft labels mean.
+Croissant 1.1, https://docs.mlcommons.org/croissant/docs/croissant-spec-1.1.html. Paths are relative, so the file
+describes a copy of the set's folder. The Hub makes its own description (`/api/datasets/OWNER/NAME/croissant`). This one
+adds facts that the Hub does not know: hashes, class names, the meaning of soft labels.
 """
 
 from pathlib import Path
@@ -17,8 +17,8 @@ from ddhub.base.hub_client import REPO_ID
 
 HUB = "https://huggingface.co/datasets"
 PARQUET = "application/x-parquet"
-FILES, RECORDS, CLASSES = "files", "train", "classes"  # ids of the description
-# Terms of the vocabulary, as the specification's context has them.
+FILES, RECORDS, CLASSES = "files", "train", "classes"  # ids in the description
+# Terms of the vocabulary, as in the specification's context.
 TERMS = (
     *("arrayShape", "citeAs", "column", "containedIn", "equivalentProperty", "extract", "field", "fileObject"),
     *("fileProperty", "fileSet", "format", "includes", "isArray", "isLiveDataset", "jsonPath", "key", "md5"),
@@ -49,7 +49,7 @@ NUMBERS = {"int16": "cr:Int16", "int32": "cr:Int32", "halffloat": "cr:Float16", 
 def render(manifest: Manifest, folder: Path) -> bytes:
     """The description of a set, from its manifest and the header of its first data file."""
     names = sorted(name for name in manifest.files if name.startswith("data/"))
-    # mlcroissant compares the hash of a file that records are read from by name, not of those of a set of files.
+    # mlcroissant checks the hash of a file that records name, but not the hashes in a file set.
     source = {"fileObject": {"@id": names[0]}} if len(names) == 1 else {"fileSet": {"@id": FILES}}
     stored = parquet_file.value_types(parquet.shards(folder)[0])
     fields = [_field(manifest, name, stored[name], source) for name in COLUMNS if name in stored]
@@ -70,7 +70,7 @@ def render(manifest: Manifest, folder: Path) -> bytes:
 
 
 def faults(folder: Path, record: Manifest) -> list[str]:
-    """Where the description leads a reader to other files, columns or classes than the set has; a set may have none.
+    """Entries that lead a reader to other files, columns or classes than the set's. The file may be missing.
 
     Raises:
         UserError: for a file that is no JSON.
@@ -87,7 +87,7 @@ def faults(folder: Path, record: Manifest) -> list[str]:
 
 
 def _facts(node: Any) -> set[tuple[str, ...]]:
-    """What a reader goes by, wherever it stands: addresses with hashes, columns, and names of classes."""
+    """The entries that a reader uses, at any place: addresses with hashes, columns, class names."""
     if isinstance(node, list):
         return set().union(*map(_facts, node))
     if not isinstance(node, dict):
@@ -97,12 +97,12 @@ def _facts(node: Any) -> set[tuple[str, ...]]:
 
 
 def _page(repo_id: str | None) -> str | None:
-    """The address of a Hub dataset; None for what is none."""
+    """The address of a Hub dataset; None if there is none."""
     return f"{HUB}/{repo_id}" if repo_id and REPO_ID.fullmatch(repo_id) else None
 
 
 def _description(manifest: Manifest) -> str:
-    """What the set is, in a sentence."""
+    """The set in one sentence."""
     side, source, method = manifest.source.resolution, manifest.source.dataset, manifest.method["name"]
     made = "drawn at random" if method == "random" else f"distilled (method: {method})"
     classes = len(manifest.classes)
@@ -110,7 +110,7 @@ def _description(manifest: Manifest) -> str:
 
 
 def _node(kind: str, id: str, name: str, **more: Any) -> dict[str, Any]:
-    """A node of the description; what is None is left out."""
+    """A node of the description. Values of None are left out."""
     return {"@type": f"cr:{kind}", "@id": id, "name": name, **{k: v for k, v in more.items() if v is not None}}
 
 
@@ -129,7 +129,7 @@ def _files() -> dict[str, Any]:
 
 
 def _classes(manifest: Manifest) -> dict[str, Any]:
-    """The names of the classes, which `label` refers to."""
+    """The class names, to which `label` refers."""
     label, name = f"{CLASSES}/label", f"{CLASSES}/name"
     return _node(
         "RecordSet",
@@ -149,7 +149,7 @@ def _field(manifest: Manifest, name: str, stored: str, source: dict[str, Any]) -
     """A column as a field of the records.
 
     Args:
-        stored: what arrow calls the type of its values.
+        stored: arrow's name for the type of its values.
     """
     source = {**source, "extract": {"column": name}}
     if name == IMAGE:
@@ -163,7 +163,7 @@ def _field(manifest: Manifest, name: str, stored: str, source: dict[str, Any]) -
 
 
 def _shape(manifest: Manifest, name: str) -> dict[str, Any]:
-    """The shape of a column's values, where they are arrays."""
+    """The shape of a column's values, if they are arrays."""
     side, labels = manifest.source.resolution, manifest.labels.top_k or len(manifest.classes)
     shapes = {"soft_label": [labels], "soft_index": [labels], "pixels": [manifest.source.channels, side, side]}
     if name not in shapes:
@@ -172,7 +172,7 @@ def _shape(manifest: Manifest, name: str) -> dict[str, Any]:
 
 
 def _meaning(manifest: Manifest, name: str) -> str | None:
-    """What a column holds, where its name and type do not say."""
+    """The meaning of a column, if its name and type do not show it."""
     return {
         "soft_label": f"{manifest.labels.form.capitalize()}.",
         "soft_index": "The classes that the values of soft_label belong to.",

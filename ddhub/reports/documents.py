@@ -1,4 +1,4 @@
-"""The documents of `evaluate --json` and `report --json`, typed. Accuracies are fractions, intervals 95%."""
+"""The documents of `evaluate --json` and `report --json`, typed. Accuracies are fractions, intervals are 95%."""
 
 import html
 
@@ -26,13 +26,13 @@ class Score(Document):
     arch: str = Field(description="Architecture.")
     protocol: str = Field(description="Protocol with the user's changes, as `native epochs=50`.")
     data: str = Field(description="`distilled`, a baseline, or `full`.")
-    test_set: str = Field(description="What people call the test images.")
+    test_set: str = Field(description="Name of the test images.")
     mean: float = Field(description="Mean test accuracy.")
     std: float | None = Field(description="Sample standard deviation. null where n is 1.")
     n: int = Field(description="Number of trainings.")
     ci95: Interval | None = Field(description="95% interval of the mean. null where n is 1.")
     corrupted: Moments | None = Field(
-        default=None, description="Mean test accuracy over corrupted images, of the rows that were tested on them."
+        default=None, description="Mean test accuracy on corrupted images, over the rows with that test."
     )
 
 
@@ -41,26 +41,26 @@ class Difference(Document):
 
     arch: str = Field(description="Architecture.")
     protocol: str = Field(description="Protocol with the user's changes.")
-    test_set: str = Field(description="What people call the test images.")
+    test_set: str = Field(description="Name of the test images.")
     a: str = Field(description="First data, or first set.")
     b: str = Field(description="Second data, or second set.")
     mean: float = Field(description="Mean of the differences.")
     std: float | None = Field(description="Sample standard deviation of the differences. null where n is 1.")
     n: int = Field(description="Number of pairs.")
     ci95: Interval | None = Field(description="95% interval of the mean. null where n is 1.")
-    differs: bool | None = Field(description="Whether the interval leaves out zero. null where n is 1.")
-    disjoint: bool | None = Field(description="Whether the intervals of both means do not touch.")
-    same_settings: bool = Field(default=True, description="Between sets: whether both were trained alike.")
+    differs: bool | None = Field(description="Whether the interval excludes zero. null where n is 1.")
+    disjoint: bool | None = Field(description="Whether the intervals of both means are disjoint.")
+    same_settings: bool = Field(default=True, description="Between sets: whether both had the same training settings.")
 
 
 class Recovery(Document):
-    """The share of full data's accuracy that the set reaches."""
+    """The set's share of the accuracy of full data."""
 
     arch: str = Field(description="Architecture.")
     protocol: str = Field(description="Protocol with the user's changes.")
-    test_set: str = Field(description="What people call the test images.")
+    test_set: str = Field(description="Name of the test images.")
     data: str = Field(description="`distilled` or a baseline.")
-    share: float = Field(description="Its mean accuracy over that of full data.")
+    share: float = Field(description="Its mean accuracy divided by that of full data.")
     ci95: Interval | None = Field(description="95% interval of the share. null where either n is 1.")
     n: tuple[int, int] = Field(description="Trainings on the set, and on full data.")
 
@@ -69,7 +69,7 @@ class RankFidelity(Document):
     """Kendall's tau between the rankings of architectures by the set and by full data."""
 
     protocol: str = Field(description="Protocol with the user's changes.")
-    test_set: str = Field(description="What people call the test images.")
+    test_set: str = Field(description="Name of the test images.")
     data: str = Field(description="`distilled` or a baseline.")
     archs: list[str] = Field(description="Architectures that were ranked.")
     tau: float = Field(description="Kendall's tau-b.")
@@ -82,16 +82,16 @@ class DDRanking(Document):
 
     arch: str = Field(description="Architecture.")
     protocol: str = Field(description="Protocol with the user's changes.")
-    test_set: str = Field(description="What people call the test images.")
+    test_set: str = Field(description="Name of the test images.")
     lrs: float | None = Field(description="Label-robust score. 0.269 is no lead and no loss.")
     ars: float | None = Field(description="Augmentation-robust score. 0.269 is no lead and no loss.")
-    hlr: float | None = Field(description="Full data's accuracy less that of the set with hard labels.")
+    hlr: float | None = Field(description="Accuracy of full data minus that of the set with hard labels.")
     ior: float | None = Field(description="Lead of the set over random real images.")
     lead_unaugmented: float | None = Field(description="The same lead without augmentation.")
 
 
 class Evaluation(Document):
-    """The rows of a set and what they say; the document of `evaluate --json` and of report.json."""
+    """The rows of a set and their summary: the document of `evaluate --json` and of report.json."""
 
     format: int = Field(default=1, description="Version of the format.")
     set: str = Field(description="Name of the set, or `owner/name@commit`.")
@@ -100,10 +100,10 @@ class Evaluation(Document):
     comparisons: list[Difference] = Field(default_factory=list, description="The set against each baseline.")
     recovery: list[Recovery] = Field(default_factory=list, description="Share of full data's accuracy.")
     rank_fidelity: list[RankFidelity] = Field(
-        default_factory=list, description="Whether the set ranks architectures as full data does."
+        default_factory=list, description="Agreement of architecture rankings by the set and by full data."
     )
     dd_ranking: list[DDRanking] = Field(default_factory=list, description="DD-Ranking's scores.")
-    probe: Outcome | None = Field(default=None, description="Whether the set is fed as it was made.")
+    probe: Outcome | None = Field(default=None, description="Outcome of the probe.")
 
     def __repr__(self) -> str:
         scores = ", ".join(
@@ -120,12 +120,12 @@ class Evaluation(Document):
 
 
 class Push(Document):
-    """What a push did."""
+    """The result of a push."""
 
     repo_id: str = Field(description="Repo of the Hub.")
     commit: str = Field(description="Commit that holds the set.")
     url: str = Field(description="Address of the commit or pull request.")
-    changed: bool = Field(description="false where the Hub held exactly this already.")
+    changed: bool = Field(description="false if the Hub had exactly this content already.")
 
     def __repr__(self) -> str:
         return f"<Push to {self.repo_id}: {self.url}{'' if self.changed else ', which held this already'}>"
@@ -141,8 +141,8 @@ class Report(Document):
     format: int = Field(default=1, description="Version of the format.")
     sets: list[Evaluation] = Field(description="One entry per set.")
     differences: list[Difference] = Field(description="Every pair of sets.")
-    warnings: list[str] = Field(description="What makes numbers unlike.")
-    pushed: Push | None = Field(default=None, description="What `--push` did.")
+    warnings: list[str] = Field(description="Reasons why numbers are not comparable.")
+    pushed: Push | None = Field(default=None, description="Result of `--push`.")
 
     def __repr__(self) -> str:
         return f"<Report on {', '.join(each.set for each in self.sets)}>"

@@ -1,6 +1,6 @@
-"""The report as one HTML file that asks for nothing: style, script and charts are inside (template in cards/).
+"""The report as one self-contained HTML file with style, script and charts (template in cards/).
 
-Names are strangers': Jinja escapes every one, and the page's own policy runs its one script and nothing else.
+Names come from strangers. Jinja escapes them, and the page's own policy allows only its one script.
 """
 
 import base64
@@ -23,21 +23,21 @@ CHARTS = {
     "accuracy": "Accuracy by architecture, with 95% intervals; none where n is 1",
     "cost": "Accuracy against time, compute and bytes",
 }
-CHARTED = 8  # sets whose own charts are drawn, which is most of the work; all are in the overview and in tables
+CHARTED = 8  # number of sets with charts of their own, which are slow to draw; overview and tables have all sets
 
 
 def write(document: Report, path: Path, places: Mapping[str, Path]) -> None:
     """Write the page of a document of compare.build.
 
     Args:
-        places: folders of the sets that are at hand, by their names in the document; their images are shown.
+        places: folders of local sets, by their names in the document. Their images are shown.
     """
     shown = {name: image_grid.of_classes(folders.read(place)) for name, place in places.items()}
     files.write_bytes(path, render(document, shown).encode())
 
 
 def render(document: Report, shown: Mapping[str, list[image_grid.Pictured]] | None = None) -> str:
-    """The page of a document of compare.build: a section per set, and before them all of them side by side.
+    """The page of a document of compare.build: an overview of all sets, then a section per set.
 
     Args:
         shown: images of sets, by their names in the document.
@@ -76,7 +76,7 @@ def _template() -> jinja2.Template:
 
 
 def _inert(value: Any) -> Any:
-    """A stranger's words on one line; Jinja escapes them after that."""
+    """A stranger's text on one line. Jinja escapes it afterwards."""
     return tables.oneline(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
@@ -85,17 +85,17 @@ def _shipped(name: str) -> str:
 
 
 def _hash(text: str) -> str:
-    """What a content security policy knows an inline style or script by."""
+    """The hash of an inline style or script for a content security policy."""
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 
 
 def _drawn(salt: str, draw: Callable[..., None], panels: Sequence[charts.Panel]) -> list[Markup]:
-    """Panels as SVG, each with ids of its own; matplotlib escapes what stands in them."""
+    """Panels as SVG with unique ids. matplotlib escapes their texts."""
     return [Markup(charts.svg(draw, panel, f"{salt} {number}")) for number, panel in enumerate(panels)]
 
 
 def _sections(found: Sequence[Evaluation], shown: Mapping[str, list[image_grid.Pictured]]) -> list[dict[str, Any]]:
-    """Of each set what it says, its images, its table, its charts; charts of one kind share one axis of accuracy."""
+    """For each set its sentences, images, table and charts. Charts of one kind share the axis of accuracy."""
     drawn = _charts(found)
     return [
         {
@@ -114,7 +114,7 @@ def _sections(found: Sequence[Evaluation], shown: Mapping[str, list[image_grid.P
 
 
 def _charts(found: Sequence[Evaluation]) -> list[tuple[str, list[list[Markup]]]]:
-    """By kind of chart, the drawn panels of every set; of those beyond CHARTED, none."""
+    """The drawn panels of every set, by kind of chart; none for sets beyond CHARTED."""
     kinds = [charts.charts(each) for each in found[:CHARTED]]
     drawn = []
     for name in CHARTS:

@@ -1,4 +1,4 @@
-"""A set's images, for people to look at: as one picture for the card, and class by class for a page."""
+"""A set's images for people: as one picture for the card, and by classes for a page."""
 
 import base64
 import textwrap
@@ -15,41 +15,41 @@ if TYPE_CHECKING:
 
     from ddhub.artifact.folder import Artifact
 
-CLASSES, OF_EACH = 20, 10  # shown, at most
-PIXELS = 2**20  # on a page, where more than one image of each class is shown
-PICTURE = 0.85  # inches of an image
-FEW, ACROSS = 3, 10  # images of a class that stand under its name; images side by side then
+CLASSES, OF_EACH = 20, 10  # most classes and images of each that are shown
+PIXELS = 2**20  # most pixels on a page that shows several images per class
+PICTURE = 0.85  # inches per image
+FEW, ACROSS = 3, 10  # up to FEW images per class stand below its name, ACROSS images per row
 
 
 @dataclass(frozen=True)
 class Pictured:
-    """The first images of a class as addresses that hold them."""
+    """The first images of a class as data addresses."""
 
     name: str
     addresses: list[str]
 
 
 def of_classes(found: "Artifact") -> list[Pictured]:
-    """The first images of the first classes, as PNG inside of addresses."""
+    """The first images of the first classes, as PNG in data addresses."""
     names = found.manifest.classes[:CLASSES]
     each = max(1, min(OF_EACH, PIXELS // (len(names) * found.images[0, 0].numel())))
     return [Pictured(name, list(map(address, found.images[found.labels == k][:each]))) for k, name in enumerate(names)]
 
 
 def address(image: "Tensor") -> str:
-    """A uint8 image (C, H, W) as PNG inside of an address."""
+    """A uint8 image (C, H, W) as PNG in a data address."""
     return f"data:image/png;base64,{base64.b64encode(parquet.png(image)).decode()}"
 
 
 def image_grid(found: "Artifact", path: Path) -> None:
-    """Write a PNG of the first synthetic images by class: few of a class stand under its name, many beside it."""
+    """Write a PNG of the first synthetic images by class: few per class stand below its name, many beside it."""
     import matplotlib.style
     from matplotlib.figure import Figure
 
     names = found.manifest.classes[:CLASSES]
     count = max(1, min(OF_EACH, found.manifest.ipc))
     across = min(len(names), ACROSS // count) if count <= FEW else 1
-    above = 0.3 if across > 1 else 0.0  # inches for a name
+    above = 0.3 if across > 1 else 0.0  # inches for a class name
     wide, high = PICTURE * count + 0.1, PICTURE + 0.1 + above
     size = (wide * across, high * -(-len(names) // across))
     with matplotlib.style.context(["default", charts.STYLE, {"axes.grid": False}]), charts.quiet():
@@ -72,7 +72,7 @@ def image_grid(found: "Artifact", path: Path) -> None:
 
 
 def _strip(images: "Tensor", count: int) -> Any:
-    """Images (n, C, H, W) side by side on white, in the room of `count`: (H, W', C), or (H, W') of grey ones."""
+    """Images (n, C, H, W) in a row on white, with space for `count`: (H, W', C), or (H, W') for grey ones."""
     import numpy as np
 
     side = images.shape[-1]

@@ -1,4 +1,4 @@
-"""A set on the Hub with card and report: verified before, in one commit, and read back after."""
+"""Publishing a set with card and report: verified before, in one commit, and compared after."""
 
 import tempfile
 from pathlib import Path
@@ -26,15 +26,15 @@ def push(
     yes: bool = False,
     make: bool = True,
 ) -> Push:
-    """Publish an artifact folder as a Hub dataset repo; `ddhub.push` says what the arguments are.
+    """Publish an artifact folder as a Hub dataset repo. The arguments are those of `ddhub.push`.
 
-    A repo that the set was pushed to before and that is gone is made anew where `yes` or `private` say so alone.
+    If the repo of an earlier push is gone, only `yes` or `private` allows to create it again.
 
     Args:
-        make: make the repo where it is missing.
+        make: create a missing repo.
 
     Raises:
-        UserError: for a set with faults, or what the Hub refuses; nothing is pushed then.
+        UserError: for a set with faults, or if the Hub refuses. Nothing is pushed then.
     """
     with same_folder.kept(folder):
         faults = verify.faults(folder)
@@ -59,7 +59,7 @@ def push(
             make=make,
         )
         try:
-            for name, content in described.items():  # the folder now knows where it lives
+            for name, content in described.items():  # the folder now names its repo
                 files.write_bytes(folder / name, content)
         except UserError as fault:
             raise UserError(f"{done.url}: published; but here {fault.args[0]}", next=fault.next) from fault
@@ -67,20 +67,20 @@ def push(
 
 
 def repo_for(folder: Path) -> str:
-    """The repo that a set in a folder belongs to: the one that it was pushed to, or USER/NAME of who is logged in.
+    """The repo of a set in a folder: that of an earlier push, or USER/NAME of the logged-in user.
 
     Raises:
-        UserError: for what is no set, or where nobody is logged in.
+        UserError: if there is no set, or nobody is logged in.
     """
     record = manifest.read(folder)
     return record.repo_id or f"{hub_client.user()}/{record.name}"
 
 
 def results(found: SetRows, *, create_pr: bool = False, yes: bool = False) -> Push:
-    """Bring a repo the rows of its set, with card, report and charts anew, in one commit; no repo is made.
+    """Commit the rows of a set to its repo, with new card, report and charts. No repo is created.
 
     Raises:
-        UserError: where the set has no repo, or the Hub refuses.
+        UserError: if the set has no repo, or the Hub refuses.
     """
     repo_id, revision = find_results.destination(found)
     place = found.place

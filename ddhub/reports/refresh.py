@@ -1,4 +1,4 @@
-"""Card, description, pictures and report of a set, written anew from what lies in its folder."""
+"""Rewriting card, description, pictures and report of a set from the content of its folder."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from ddhub.reports.documents import Evaluation
 
 
 def write(folder: Path) -> None:
-    """Write the image grid, charts, report.json, croissant.json and README.md of an artifact anew."""
+    """Write the image grid, charts, report.json, croissant.json and README.md of an artifact again."""
     with same_folder.kept(folder), progress.busy("drawing pictures and writing the card"):
         from ddhub.artifact import folder as folders
         from ddhub.reports import charts, croissant, image_grid
@@ -25,7 +25,7 @@ def write(folder: Path) -> None:
 
 
 def card_of(record: Manifest, folder: Path, summary: Evaluation) -> bytes:
-    """The card's text, from a manifest, the report of its rows and what lies in its folder."""
+    """The card's text, from manifest, report and folder."""
     from ddhub.reports import card
 
     resolved = strict_yaml.read(folder / RECIPE)
@@ -33,17 +33,17 @@ def card_of(record: Manifest, folder: Path, summary: Evaluation) -> bytes:
 
 
 def results(artifact: Path | None, record: Manifest, out: Path) -> None:
-    """Write what tells of an evaluation's rows anew, where there are any.
+    """Write the results of an evaluation's rows again, if there are any.
 
     Args:
-        artifact: the set's folder, where its rows lie in it: its card is written. None: the report alone is.
+        artifact: the set's folder, if it holds the rows. Its card is written too. None writes only the report.
         record: the set's manifest.
-        out: holds the folder of rows.
+        out: the folder that holds the folder of rows.
     """
     rows = out / "evaluation"
     if not rows.is_dir():
         return
-    # One after the other: of several processes on this folder, the last one's report has the rows of all.
+    # One process at a time: the last report then has the rows of all processes.
     with files.locked(rows / ".report.lock"):
         if artifact is not None:
             write(artifact)

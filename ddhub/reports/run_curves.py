@@ -1,4 +1,4 @@
-"""What a run's metrics.jsonl says, as a picture: one chart for each value, one line for each phase."""
+"""Curves of a run's metrics.jsonl as a picture: a chart per value, a line per phase."""
 
 from pathlib import Path
 
@@ -10,21 +10,21 @@ from ddhub.base.units import counted
 from ddhub.reports import charts
 
 METRICS, PICTURE = "metrics.jsonl", "metrics.png"
-SHOWN = 10  # numbers of damaged lines
-BESIDE = ("step", "seconds")  # numbers of a line that are no values
+SHOWN = 10  # damaged lines that are named
+BESIDE = ("step", "seconds")  # numbers of a line that are not plotted as values
 
 Curves = dict[str, dict[str, list[tuple[float, float]]]]  # value, phase: (step, number)
 
 
 def plot(folder: Path, out: Path | None = None) -> Path:
-    """Draw the values that a run logged, against its steps; the picture's path.
+    """Draw the logged values of a run against its steps. Return the picture's path.
 
     Args:
-        folder: of the set that the run makes or made.
-        out: the picture; None takes one beside the metrics, which is never pushed.
+        folder: the folder of the run's set.
+        out: the picture's file; None takes one beside the metrics, which is never pushed.
 
     Raises:
-        UserError: where nothing was logged.
+        UserError: if nothing was logged.
     """
     found = curves(folder)
     if not found:
@@ -36,7 +36,7 @@ def plot(folder: Path, out: Path | None = None) -> Path:
 
 
 def curves(folder: Path) -> Curves:
-    """The values of a run and of its groups; lines that a kill has torn, or that are damaged, are left out and said."""
+    """The values of a run and of its groups. Damaged lines are skipped with a message."""
     found: Curves = {}
     for path in sorted((folder / STATE).rglob(METRICS)):
         group = next((part.removesuffix(".run") for part in path.parts if part.endswith(".run")), "")

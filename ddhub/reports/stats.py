@@ -1,6 +1,6 @@
-"""What rows say together: means with intervals, whether two differ, the share of full data, the order of architectures.
+"""Statistics of rows: means with intervals, differences, share of full data, ranking of architectures.
 
-Everything is a function of rows (ddhub/evaluation/results.py). Accuracies are fractions; intervals are 95%.
+All functions take rows (ddhub/evaluation/results.py). Accuracies are fractions, and intervals are 95%.
 """
 
 import math
@@ -12,7 +12,7 @@ from ddhub.evaluation.results import Row
 from ddhub.reports.documents import DDRanking, Difference, Moments, RankFidelity, Recovery, Score
 
 LEVEL = 0.975  # quantile of a two-sided 95% interval
-MOST_RANKED = 300  # architectures; every pair of them is compared in every resample
+MOST_RANKED = 300  # most architectures ranked; each resample compares every pair
 RESAMPLES = 2000  # of the bootstrap behind the interval of Kendall's tau
 SCORE_WEIGHT = 0.5  # DD-Ranking's default weight of each of its two components
 
@@ -20,11 +20,11 @@ SCORE_WEIGHT = 0.5  # DD-Ranking's default weight of each of its two components
 def summarise(rows: Sequence[Row]) -> list[Score]:
     """Mean, sample standard deviation, n and 95% interval (Student's t) per architecture, protocol, data and test set.
 
-    A protocol that the user changed is one of its own, named with its changes: `native epochs=50`.
+    An overridden protocol counts as another protocol, named with its overrides: `native epochs=50`.
     """
     groups: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
-        # Rows of other settings are never averaged together, whatever they are called.
+        # Rows with different settings are never averaged, whatever their names.
         settings = files.digest([row.content.get(key) for key in ("settings", "family", "protocol_version", "weights")])
         key = (row.arch, row.protocol_title, row.data, row.test_set, row.test, settings)
         groups.setdefault(key, []).append(row)
@@ -32,7 +32,7 @@ def summarise(rows: Sequence[Row]) -> list[Score]:
 
 
 def _score(rows: Sequence[Row]) -> Score:
-    """The mean accuracy of rows that are alike but for seeds, and that on corrupted images where there is any."""
+    """The mean accuracy of rows that differ only by seed, and their accuracy on corrupted images if there is any."""
     first, corrupted = rows[0], [row.corrupted.mean for row in rows if row.corrupted is not None]
     also: dict[str, Any] = {"corrupted": moments(corrupted)} if corrupted else {}
     return Score(
@@ -46,11 +46,11 @@ def _score(rows: Sequence[Row]) -> Score:
 
 
 def compare(rows: Sequence[Row], a: str = "distilled", b: str = "random") -> list[Difference]:
-    """How the accuracy of data `a` differs from that of data `b`, per architecture, protocol and test set.
+    """The difference in accuracy between data `a` and `b`, per architecture, protocol and test set.
 
     Rows are paired by seed. A seed gives both the same initial weights and order of augmentation, so their difference
-    varies less than either. `differs` says whether the 95% interval of the mean difference leaves out zero. It is None
-    where there are fewer than two pairs. `disjoint` says whether the 95% intervals of both means do not touch.
+    varies less than either. `differs` says whether the 95% interval of the mean difference excludes zero. It is None
+    for fewer than two pairs. `disjoint` says whether the 95% intervals of both means are disjoint.
     """
     found = []
     places: dict[tuple[str, str, str], list[Row]] = {}
@@ -72,7 +72,7 @@ def compare(rows: Sequence[Row], a: str = "distilled", b: str = "random") -> lis
 
 
 def moments(values: Sequence[float]) -> Moments:
-    """Mean, sample standard deviation, n and Student's 95% interval of the mean; a single value has no interval."""
+    """Mean, sample standard deviation, n and Student's 95% interval of the mean. A single value has no interval."""
     from scipy import special
 
     n, mean = len(values), sum(values) / len(values)
@@ -86,7 +86,7 @@ def moments(values: Sequence[float]) -> Moments:
 def recovery(rows: Sequence[Row], data: str = "distilled") -> list[Recovery]:
     """Share of the full-data accuracy per architecture and protocol, with a 95% interval (delta method).
 
-    The interval takes both means as independent; None where either has a single row.
+    The interval treats both means as independent. It is None if either has a single row.
     """
     from scipy import special
 
@@ -113,12 +113,12 @@ def rank_fidelity(
 ) -> RankFidelity | None:
     """Kendall's tau-b between architectures ranked by accuracy on a set and on full data; None below 3 and above 300.
 
-    The interval resamples each architecture's rows (percentile bootstrap); it says how sure the two rankings are for
-    these architectures, nothing of others. It is None where an architecture has a single row, which resampling cannot
-    vary. The whole is None too where either ranking is one big tie.
+    The interval resamples each architecture's rows (percentile bootstrap). It covers the uncertainty of the two
+    rankings for these architectures only. It is None if an architecture has a single row, which resampling cannot vary.
+    The result is None if a ranking is one tie.
 
     Args:
-        rows: all of them tested on `test_set`.
+        rows: rows that were all tested on `test_set`.
     """
     import numpy as np
 
@@ -146,7 +146,7 @@ def rank_fidelity(
 
 
 def _kendall(a: Any, b: Any) -> Any:
-    """Kendall's tau-b between the rows of two arrays (R, k), all at once: (R,); NaN where a row is one big tie."""
+    """Kendall's tau-b between the rows of two arrays (R, k), all at once: (R,); NaN for a row that is one tie."""
     import numpy as np
 
     first, second = np.triu_indices(a.shape[1], 1)
@@ -164,16 +164,15 @@ def _by_arch(rows: Iterable[Row], data: str, protocol: str | None) -> dict[str, 
 
 
 def dd_ranking(rows: Sequence[Row], arch: str, test_set: str, protocol: str = "native") -> DDRanking:
-    """DD-Ranking's label-robust and augmentation-robust scores from fractions, each with its components.
+    """DD-Ranking's label-robust and augmentation-robust scores from fractions, with their components.
 
-    HLR is how far hard labels fall behind full data: smaller is better. IOR is how far the set's own protocol is ahead
-    of random images. LRS weighs the two against each other. ARS averages the lead over random images with augmentation
-    and without. Both scores are mapped by (e^x - e^-1) / (e - e^-1): 0.269 is no lead and no loss
+    HLR is the deficit of hard labels against full data; smaller is better. IOR is the lead of the set's own protocol
+    over random images. LRS weighs the two. ARS averages the lead over random images with and without augmentation.
+    Both scores are mapped by (e^x - e^-1) / (e - e^-1): 0.269 is no lead and no loss
     (github.com/NUS-HPC-AI-Lab/DD-Ranking).
-    A score is None where a component was not run. Learning rates are the protocols', not chosen on test data.
-
+    A score is None if a component was not run. Learning rates are those of the protocols, not chosen on test data.
     Args:
-        rows: all of them tested on `test_set`.
+        rows: rows that were all tested on `test_set`.
     """
     scores = summarise([row for row in rows if row.arch == arch])
     means = {(score.protocol, score.data): score.mean for score in scores}

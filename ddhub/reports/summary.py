@@ -1,4 +1,4 @@
-"""From rows to report.json, and what it says: one line per architecture, protocol and test set, and sentences."""
+"""The summary of rows: report.json, a line per architecture, protocol and test set, and sentences."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -16,7 +16,7 @@ from ddhub.evaluation.results import Row
 from ddhub.reports import stats
 from ddhub.reports.documents import DDRanking, Difference, Evaluation, RankFidelity, Recovery, Score
 
-# What was trained on, in the order of columns, and what people call it.
+# Kinds of training data in the order of columns, with their names for people.
 DATA = {
     "distilled": "distilled",
     "random": "random real",
@@ -30,35 +30,35 @@ DATA = {
     "equal_compute": "equal compute",
     "full": "full data",
 }
-TITLES = {  # in sentences
+TITLES = {  # names in sentences
     "random": "random real images",
     "random_bytes": "random real images of as many bytes",
-    "easy": "real images that the teachers find easy",
+    "easy": "real images that are easy for the teachers",
     "equal_compute": "fresh real images at equal compute",
 }
-REAL = tuple(DATA)[1:-1]  # what a set has to beat
+REAL = tuple(DATA)[1:-1]  # the baselines that a set must beat
 NOTE = (
-    "Intervals are 95% (Student's t over seeds), each line for itself: nothing is corrected for their number. "
-    "≠ 0: that of the paired difference leaves out zero."
+    "Intervals are 95% (Student's t over seeds). Each stands alone: there is no correction for their number. "
+    "≠ 0: the interval of the paired difference excludes zero."
 )
 
-FEW = "Where n=2, an interval reaches 12.7 standard errors to each side: more seeds would tell more."
+FEW = "With n=2, an interval extends 12.7 standard errors to each side. More seeds make it narrower."
 
 
 @dataclass(frozen=True)
 class Line:
-    """One line of the table: an architecture under a protocol on a test set."""
+    """One line of the table: an architecture with a protocol on a test set."""
 
     arch: str
-    protocol: str  # `-` where there is full data alone
+    protocol: str  # `-` for a line with only full data
     test_set: str
-    scores: dict[str, list[Score]]  # by data; several where rows of other settings go by the same name
+    scores: dict[str, list[Score]]  # by data; several if rows with different settings share a name
     over: dict[str, Difference]  # paired comparisons with baselines, by baseline
-    share: Recovery | None  # of the full data's accuracy
+    share: Recovery | None  # the share of full data's accuracy
 
 
 def build(name: str, rows: Sequence[Row]) -> Evaluation:
-    """The report of a set: rows, their summary, and what compares them; what has nothing to say is left out."""
+    """The report of a set: rows, their summary, and comparisons. Empty parts are left out."""
     ordered = sorted(rows, key=lambda row: (row.arch, row.protocol, row.data, row.seed))
     scores = stats.summarise(ordered)
     clear = _clear(ordered, scores)
@@ -77,13 +77,13 @@ def build(name: str, rows: Sequence[Row]) -> Evaluation:
 
 
 def _clear(rows: Sequence[Row], scores: Sequence[Score]) -> list[Row]:
-    """The rows whose names say what they are: not those of several settings, or test images, under one name."""
+    """The rows with unambiguous names, without names that stand for several settings or test images."""
     counts = Counter((score.arch, score.protocol, score.data, score.test_set) for score in scores)
     return [row for row in rows if counts[row.arch, row.protocol_title, row.data, row.test_set] == 1]
 
 
 def _fidelity(test_set: str, rows: Sequence[Row]) -> Iterator[RankFidelity]:
-    """Per protocol, whether the set ranks architectures as full data does."""
+    """Per protocol, the agreement of architecture rankings by the set and by full data."""
     for protocol in dict.fromkeys(row.protocol_title for row in rows if row.data == "distilled"):
         found = stats.rank_fidelity(rows, protocol, test_set)
         if found is not None:
@@ -91,7 +91,7 @@ def _fidelity(test_set: str, rows: Sequence[Row]) -> Iterator[RankFidelity]:
 
 
 def _scores(test_set: str, rows: Sequence[Row]) -> Iterator[DDRanking]:
-    """Per architecture, DD-Ranking's scores where one can be told."""
+    """Per architecture, DD-Ranking's scores, if there is one."""
     for arch in dict.fromkeys(row.arch for row in rows):
         found = stats.dd_ranking(rows, arch, test_set)
         if found.lrs is not None or found.ars is not None:
@@ -99,37 +99,37 @@ def _scores(test_set: str, rows: Sequence[Row]) -> Iterator[DDRanking]:
 
 
 def save(record: Manifest, rows_folder: Path, path: Path) -> Evaluation:
-    """Write the report of every kept row of a set to `path`, with what a probe of it found beside it; return it."""
+    """Write the report of all rows of a set to `path`, with the outcome of a probe beside it. Return the report."""
     report = with_probe(build(record.name, results.of(record, rows_folder)), _probed(record, path))
     files.write_json(path, content(report))
     return report
 
 
 def with_probe(report: Evaluation, outcome: Outcome | None) -> Evaluation:
-    """The report with what a probe found, all keys of it."""
+    """The report with all keys of a probe's outcome."""
     return report if outcome is None else report.model_copy(update={"probe": Outcome(**outcome.content())})
 
 
 def _probed(record: Manifest, path: Path) -> Outcome | None:
-    """What `ddhub/evaluation/probe/check.py` wrote of this very payload beside a report."""
+    """The outcome beside a report that `ddhub/evaluation/probe/check.py` wrote for this payload."""
     found = strict_json.known(path.with_name("probe.json"))
     return Outcome.kept(found) if found.get("payload") == manifest.identity(record.files) else None
 
 
 def content(report: Evaluation) -> dict[str, Any]:
-    """The content of report.json: rows as their own files have them, and `test_set` where format 1 has it."""
+    """The content of report.json: rows as in their own files, and `test_set` where format 1 has it."""
     found = report.to_dict() | {"rows": [row.content for row in report.rows]}
     for key in ("rank_fidelity", "dd_ranking"):
         for entry in found.get(key, []):
-            entry["test_set"] = entry.pop("test_set")  # stands last
+            entry["test_set"] = entry.pop("test_set")  # in the last place
     return found
 
 
 def agrees(kept: Any, built: Evaluation) -> bool:
-    """Whether a report.json is that of its rows: numbers may differ in their last digits between machines.
+    """Whether a report.json is that of its rows. The last digits of numbers may differ between machines.
 
-    Intervals of rank fidelity are drawn, and another numpy may draw otherwise: those are not compared. Nor is what a
-    probe found, which no row says.
+    Intervals of rank fidelity come from random draws, which depend on numpy's version, and are not compared. The
+    outcome of a probe is not compared either, because rows do not hold it.
     """
     if isinstance(kept, dict):
         kept = {key: value for key, value in kept.items() if key != "probe"}
@@ -154,7 +154,7 @@ def _alike(a: Any, b: Any) -> bool:
 
 
 def lines(report: Evaluation) -> list[Line]:
-    """The table: full data stands on every line of its architecture and test set, or on one of its own."""
+    """The table. Full data appears on each line of its architecture and test set, or on a line of its own."""
     groups: dict[tuple[str, str, str], dict[str, list[Score]]] = {}
     full: dict[tuple[str, str], list[Score]] = {}
     for score in report.summary:
@@ -179,14 +179,14 @@ def _place(entry: Score | Difference | Recovery) -> tuple[str, str, str]:
 
 
 def sentences(report: Evaluation) -> list[str]:
-    """What the table says, in words: where the set is above random with disjoint intervals and where it is not."""
+    """The table in sentences: where the set is above random images with disjoint intervals, and where it is not."""
     every = lines(report)
     ours = [line for line in every if "distilled" in line.scores]
     several = len({line.test_set for line in every}) > 1
     present = {data for line in ours for data in line.scores}
     said = []
     if ours and "random" not in present:
-        said.append("Random real images were not run: nothing here says what distilling adds to picking images.")
+        said.append("Random real images were not run, so the gain of distilling over selecting images is unknown.")
     for protocol, test_set in dict.fromkeys((line.protocol, line.test_set) for line in ours if "random" in present):
         here = [line for line in ours if (line.protocol, line.test_set) == (protocol, test_set)]
         said.append(f"{_under(protocol, test_set, several)}, {_claim(here, 'random', [line.arch for line in here])}")
@@ -201,7 +201,7 @@ def sentences(report: Evaluation) -> list[str]:
 
 
 def corrupted(rows: Sequence[Row]) -> list[str]:
-    """What the columns of corrupted images mean, where there are any."""
+    """An explanation of the columns of corrupted images, if there are any."""
     severities = sorted({row.corrupted.severity for row in rows if row.corrupted is not None})
     if not severities:
         return []
@@ -214,7 +214,7 @@ def _under(protocol: str, test_set: str, several: bool) -> str:
 
 
 def _against(ours: Sequence[Line], data: str, several: bool) -> str:
-    """The claim for another baseline over all protocols; where they are many, as counts."""
+    """The claim for another baseline over all protocols. Many protocols are summed up as counts."""
     tried = [line for line in ours if data in line.scores]
     if len({(line.protocol, line.test_set) for line in tried}) == 1:
         where = _under(tried[0].protocol, tried[0].test_set, several)
@@ -224,7 +224,7 @@ def _against(ours: Sequence[Line], data: str, several: bool) -> str:
     below = [line for line in apart if line not in above]
     return (
         f"Distilled is above {TITLES.get(data, DATA[data])} with disjoint 95% intervals on {len(above)} of "
-        f"{len(tried)} lines, below with disjoint ones on {len(below)}; on the others they overlap or are missing."
+        f"{len(tried)} lines, and below with disjoint ones on {len(below)}. On the others they overlap or are missing."
     )
 
 
@@ -241,7 +241,7 @@ def _claim(here: Sequence[Line], data: str, places: Sequence[str]) -> str:
 
 
 def why_not(line: Line, data: str) -> str | None:
-    """Why a line does not show the set above a baseline with disjoint 95% intervals; None where it does."""
+    """The reason why a line does not show the set above a baseline with disjoint 95% intervals; None if it does."""
     if data not in line.scores:
         return f"{TITLES.get(data, DATA[data])} not run"
     if len(line.scores["distilled"]) > 1 or len(line.scores[data]) > 1:
@@ -267,7 +267,7 @@ def _ranked(entry: RankFidelity, several: bool) -> str:
 
 
 def _scored(entries: Sequence[DDRanking], several: bool) -> list[str]:
-    """DD-Ranking's scores, all in one sentence."""
+    """DD-Ranking's scores in one sentence."""
     told = []
     for entry in entries:
         scores = (("label-robust", entry.lrs), ("augmentation-robust", entry.ars))

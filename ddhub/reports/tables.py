@@ -1,4 +1,4 @@
-"""Tables for people: in the terminal, as Markdown, for the HTML page; no number or name is ever cut."""
+"""Tables for people: in the terminal, as Markdown, for the HTML page. No number or name is cut."""
 
 import html
 import os
@@ -11,14 +11,14 @@ from ddhub.reports import summary
 from ddhub.reports.documents import Difference, Evaluation, Moments, Recovery, Score
 from ddhub.reports.summary import DATA, REAL, Line
 
-# What starts something in Markdown, HTML or a formula; an underscore inside a word does not.
+# Characters with a meaning in Markdown, HTML or formulas. An underscore inside a word has none.
 MARKUP = re.compile(r"[<>&|`*\[\]{}#\\~$@]|(?<![^\W_])_|_(?![^\W_])|:(?=//)|(?<=www)\.", re.IGNORECASE)
-WIDTH = 110  # of what goes into a pipe, which has none
+WIDTH = 110  # width of output into a pipe
 
 
 @dataclass(frozen=True)
 class TableCell:
-    """What a cell says, and by what it sorts."""
+    """The text of a cell, and its sort key."""
 
     text: str = "-"
     value: float | None = None
@@ -26,7 +26,7 @@ class TableCell:
 
 @dataclass(frozen=True)
 class Table:
-    """A title, columns of which the first `lead` name the line, and lines."""
+    """A title, lines, and columns, of which the first `lead` identify the line."""
 
     title: str
     heads: list[str]
@@ -35,10 +35,10 @@ class Table:
 
 
 def of_report(report: Evaluation, *, brief: bool = False) -> Table:
-    """One line per architecture, protocol and test set; columns only for what is there.
+    """One line per architecture, protocol and test set, without empty columns.
 
     Args:
-        brief: say n once, in the title, where it is the same everywhere.
+        brief: show n once, in the title, if it is the same everywhere.
     """
     found = summary.lines(report)
     counts = {score.n for score in report.summary}
@@ -62,14 +62,14 @@ def of_report(report: Evaluation, *, brief: bool = False) -> Table:
 
 
 def accuracy(entry: Score | Moments, bare: bool = False) -> str:
-    """`48.5 ± 0.4 (n=5)` in per cent; without a spread where n is 1, without n where it is said elsewhere."""
+    """`48.5 ± 0.4 (n=5)` in per cent, without spread if n is 1, and without n if `bare`."""
     number = f" (n={entry.n})"
     spread = "" if entry.std is None else f" ± {100 * entry.std:.1f}"
     return f"{100 * entry.mean:.1f}{spread}{'' if bare else number}"
 
 
 def difference(entry: Difference) -> str:
-    """`+5.0 (+2.5 to +7.5) ≠ 0` in points; the last where the interval leaves out zero."""
+    """`+5.0 (+2.5 to +7.5) ≠ 0` in points. `≠ 0` means that the interval excludes zero."""
     if entry.ci95 is None:
         return f"{100 * entry.mean:+.1f}"
     low, high = (100 * bound for bound in entry.ci95)
@@ -77,13 +77,13 @@ def difference(entry: Difference) -> str:
 
 
 def _accuracies(line: Line, data: str, bare: bool) -> TableCell:
-    """Rows of several settings that go by one name stand beside each other, never averaged."""
+    """The accuracies of a cell. Rows with different settings but one name are listed, never averaged."""
     entries = line.scores.get(data, [])
     return TableCell(" / ".join(accuracy(e, bare) for e in entries), entries[0].mean) if entries else TableCell()
 
 
 def _corrupted(line: Line, data: str) -> TableCell:
-    """The accuracies on corrupted images, where rows were tested on them; n where it is another."""
+    """The accuracies on corrupted images, if rows were tested on them, with n if it differs."""
     pairs = [(score, score.corrupted) for score in line.scores.get(data, []) if score.corrupted is not None]
     told = [accuracy(corrupted, corrupted.n == score.n) for score, corrupted in pairs]
     return TableCell(" / ".join(told), pairs[0][1].mean) if pairs else TableCell()
@@ -100,7 +100,7 @@ def _apart(line: Line) -> TableCell:
 
 
 def share(entry: Recovery | None) -> TableCell:
-    """`99.1% (98.0 to 100.2)` of the full data's accuracy."""
+    """`99.1% (98.0 to 100.2)` of the accuracy of full data."""
     if entry is None:
         return TableCell()
     bounds = entry.ci95
@@ -109,17 +109,17 @@ def share(entry: Recovery | None) -> TableCell:
 
 
 def oneline(text: str) -> str:
-    """A stranger's words on one line, without characters that move the cursor or turn the text around."""
+    """A stranger's text on one line, without characters that move the cursor or reverse the text."""
     return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 def plain(text: str) -> str:
-    """A stranger's words, inert in Markdown and HTML: no markup, no links, no formulas, one line."""
+    """A stranger's text on one line, escaped for Markdown and HTML: no markup, links or formulas."""
     return MARKUP.sub(lambda found: "".join(f"&#{ord(letter)};" for letter in found[0]), oneline(text))
 
 
 def results(report: Evaluation) -> str:
-    """The card's results as Markdown: the table, then what it says in sentences."""
+    """The card's results as Markdown: the table and its sentences."""
     return "\n".join([markdown(of_report(report)), "", *(f"- {plain(text)}" for text in summary.sentences(report))])
 
 
@@ -131,7 +131,7 @@ def markdown(table: Table) -> str:
 
 
 def html_table(table: Table) -> str:
-    """A table as HTML, its title above it."""
+    """A table as HTML with its title above."""
 
     def line(tag: str, texts: Sequence[str]) -> str:
         return "<tr>" + "".join(f"<{tag}>{html.escape(oneline(text))}</{tag}>" for text in texts) + "</tr>"
@@ -142,14 +142,14 @@ def html_table(table: Table) -> str:
 
 
 def parts(table: Table, width: int) -> list[list[int]]:
-    """The columns of the tables that this one is printed as, side by side no wider than `width` where that can be.
+    """The columns of each printed table, where a wide table is printed as several of at most `width`.
 
-    Each repeats the columns that name its lines; one that does not fit even so is wider, never cut.
+    Each part repeats the columns that identify lines. A part that is too wide even so is not cut.
     """
     from rich.cells import cell_len
 
     texts = [[head, *(oneline(line[at].text) for line in table.lines)] for at, head in enumerate(table.heads)]
-    widths = [max(map(cell_len, column)) + 3 for column in texts]  # two spaces and a border
+    widths = [max(map(cell_len, column)) + 3 for column in texts]  # plus two spaces and a border
     lead = list(range(table.lead))
     found: list[list[int]] = [[]]
     for column in range(table.lead, len(widths)):
@@ -165,15 +165,15 @@ def show(
     """Print tables and sentences for people.
 
     Args:
-        first: sentences that stand above the tables, and stand out.
-        sentences: small print below them.
+        first: highlighted sentences above the tables.
+        sentences: notes below the tables.
     """
     from rich import table as rich_table
     from rich.console import Console
 
-    # Names are strangers': no markup, no emoji.
+    # Names come from strangers, so markup and emoji are off.
     terminal = Console(stderr=stderr, markup=False, emoji=False, highlight=False)
-    told = terminal.is_terminal or os.environ.get("COLUMNS", "").isdigit()  # rich obeys COLUMNS
+    told = terminal.is_terminal or os.environ.get("COLUMNS", "").isdigit()  # rich uses COLUMNS
     width = terminal.width if told else WIDTH
     for text in first:
         terminal.print(oneline(text), style="bold", soft_wrap=True)
@@ -185,7 +185,7 @@ def show(
                 shown.add_column(oneline(table.heads[at]), justify="left" if at < table.lead else "right", no_wrap=True)
             for line in table.lines:
                 shown.add_row(*(oneline(line[at].text) for at in columns))
-            # As wide as it is: a terminal wraps, a pipe does not care, and nothing is cut.
+            # At full width: a terminal wraps it, and nothing is cut.
             whole = max(width, terminal.measure(shown, options=terminal.options.update(width=10_000)).maximum)
             Console(stderr=stderr, markup=False, emoji=False, highlight=False, width=whole).print(shown)
     for text in sentences:

@@ -1,4 +1,4 @@
-"""The first sentences of a report: whether a set is better than random real images, and what is wrong with it."""
+"""The first sentences of a report: whether the set is better than random real images, and reasons to doubt it."""
 
 import re
 from collections.abc import Sequence
@@ -11,17 +11,17 @@ from ddhub.reports import summary
 from ddhub.reports.documents import Evaluation, Report
 from ddhub.reports.summary import Line
 
-LACKING = re.compile(r"\((\d+) of (\d+) classes\)")  # what evaluate writes into the name of the test images
+LACKING = re.compile(r"\((\d+) of (\d+) classes\)")  # as `evaluate` writes it into the name of the test images
 
 
 def first(report: Evaluation) -> str:
-    """One plain sentence: what the comparison with random real images shows."""
+    """The result of the comparison with random real images, in one sentence."""
     ours = [line for line in summary.lines(report) if "distilled" in line.scores]
     if not ours:
         return "No network was trained on the set itself."
     tried = [line for line in ours if "random" in line.scores]
     if not tried:
-        return "Nothing tells whether the set is better than random real images: these were not run."
+        return "Random real images were not run, so it is unknown whether the set is better."
     won = [line for line in tried if summary.why_not(line, "random") is None]
     lost = _lost(tried)
     places = "lines" if len({line.protocol for line in tried}) > 1 else "architectures"
@@ -36,19 +36,19 @@ def first(report: Evaluation) -> str:
         return f"In one training of each, the set is below {told}." if once else f"The set is worse than {told}."
     if won:
         return (
-            f"The set is better than random real images on {len(won)} of {len(tried)} {places}; on the others nothing"
-            " is shown."
+            f"The set is better than random real images on {len(won)} of {len(tried)} {places}. On the others it is"
+            " not shown to be better."
         )
     return f"The set is not shown to be better than random real images: {summary.why_not(tried[0], 'random')}."
 
 
 def above(report: Evaluation) -> list[str]:
-    """What stands above the table: the plain sentence, then warnings."""
+    """The sentences above the table: the verdict, then warnings."""
     return [first(report), *(f"WARNING: {text}" for text in warnings(report))]
 
 
 def warnings(report: Evaluation) -> list[str]:
-    """What a reader must know of the numbers: lines below random, and classes that were not tested."""
+    """Warnings about the scores: lines below random images, and classes that were not tested."""
     ours = [line for line in summary.lines(report) if "distilled" in line.scores]
     said = []
     for line in _lost([line for line in ours if "random" in line.scores]):
@@ -61,7 +61,7 @@ def warnings(report: Evaluation) -> list[str]:
 
 
 def of_set(record: Manifest, report: Evaluation) -> list[str]:
-    """What a set's manifest and its scores say against it."""
+    """Reasons to doubt a set, from its manifest and its scores."""
     classes = len(record.classes)
     scores = [score for score in report.summary if score.data == "distilled"]
     told = [
@@ -74,13 +74,13 @@ def of_set(record: Manifest, report: Evaluation) -> list[str]:
 
 
 def warn_of(record: Manifest, report: Evaluation) -> None:
-    """Warn of what is wrong with a set."""
+    """Warn of the reasons to doubt a set."""
     for text in of_set(record, report):
         warn(f"WARNING: {report.set}: {text}")
 
 
 def warn_of_all(sets: Sequence[SetRows], document: Report) -> None:
-    """Warn of what is wrong with the sets of a report, where they are at hand and not only their rows."""
+    """Warn of the reasons to doubt the sets of a report. Sets of which only rows exist are skipped."""
     places = {each.label: each.place for each in sets}
     for report in document.sets:
         if (place := places[report.set]) is not None:
@@ -88,7 +88,7 @@ def warn_of_all(sets: Sequence[SetRows], document: Report) -> None:
 
 
 def _lost(lines: Sequence[Line]) -> list[Line]:
-    """The lines on which random real images are ahead beyond doubt, or by the only number that there is."""
+    """The lines on which random real images are clearly better, or better in the only comparison."""
     found = []
     for line in lines:
         entry = line.over.get("random")

@@ -1,6 +1,6 @@
-"""Is a set what it says it is? Every fault named, none mended.
+"""Verification of a set: every fault is named, and none is mended.
 
-Bounded memory: the data files are read a row group at a time. torch is imported only to compare column `pixels`.
+Memory is bounded, because the data files are read by row groups. torch is imported only to compare column `pixels`.
 Shapes: B rows of one group, K classes, C H W image.
 """
 
@@ -22,11 +22,11 @@ from ddhub.reports import croissant, summary, tables
 from ddhub.reports.documents import Evaluation
 from ddhub.training import teacher_file
 
-SUM_TOLERANCE = 0.01  # of float16 probabilities over many classes
+SUM_TOLERANCE = 0.01  # tolerance for a sum of float16 probabilities over many classes
 
 
 def faults(folder: Path) -> list[str]:
-    """One line per fault of an artifact folder, each naming the file; none when all is well."""
+    """The faults of an artifact folder, one line each, naming the file; empty for a sound set."""
     try:
         record = manifest.read(folder)
     except UserError as fault:
@@ -34,26 +34,26 @@ def faults(folder: Path) -> list[str]:
     found = payload.file_faults(folder, record) + _links(folder)
     contradictions = manifest.contradictions(record, f"{folder}/ddhub.json")
     found += contradictions
-    # By a manifest that contradicts itself, data cannot be read.
+    # Data cannot be read by a contradictory manifest.
     checks = () if contradictions else (_data, _preprocessing, _teachers, croissant.faults)
     for check in (*checks, _recipe, _results):
         try:
             found += check(folder, record)
         except UserError as fault:
             found.append(fault.args[0])
-    # A damaged file shows itself in several checks; each fault is said once. File names can hold anything.
+    # A damaged file causes faults in several checks. Each fault is listed once. File names can hold anything.
     return list(dict.fromkeys(map(redact.shown, found)))
 
 
 def _links(folder: Path) -> list[str]:
-    """Links that lead out of the folder, to files or folders: nothing is read, written or published through them."""
+    """Links out of the folder, to files or folders. Nothing is read, written or published through them."""
     places = [Path(at) / name for at, folders, names in os.walk(folder) for name in (*folders, *names)]
     out = sorted(path for path in places if path.is_symlink() and files.leads_out(folder, path))
     return [f"{path}: is a link that leads out of the folder" for path in out]
 
 
 def _data(folder: Path, record: Manifest) -> list[str]:
-    """The data files: columns, counts, classes, ranges."""
+    """Faults of the data files: columns, counts, classes, ranges."""
     where, side = f"{folder}/data", record.source.resolution
     if not parquet.shards(folder):
         return [f"{where}: holds no train-*.parquet"]
@@ -64,7 +64,7 @@ def _data(folder: Path, record: Manifest) -> list[str]:
     classes = len(record.classes)
     counts = np.zeros(classes, np.int64)
     first, rows_of = 0, None
-    if record.groups * classes <= parquet.count(folder):  # else there is no image of every class in every group
+    if record.groups * classes <= parquet.count(folder):  # otherwise some group lacks a class
         rows_of = np.zeros((record.groups, classes), np.int64)
     elif record.groups > 1:
         found.append(f"{where}: has fewer rows than {record.groups} groups of {classes} classes")
@@ -86,7 +86,7 @@ def _data(folder: Path, record: Manifest) -> list[str]:
 
 
 def _count_groups(part: Arrays, rows_of: np.ndarray | None) -> list[str]:
-    """Count the rows of every group and class, where the rows say of which group they are."""
+    """Count the rows of each group and class, if rows have groups."""
     if part.group is None or rows_of is None:
         return []
     groups, classes = rows_of.shape
@@ -98,7 +98,7 @@ def _count_groups(part: Arrays, rows_of: np.ndarray | None) -> list[str]:
 
 
 def _groups(rows_of: np.ndarray | None, record: Manifest) -> list[str]:
-    """The counts of every group against the manifest."""
+    """Differences between the counts of groups and the manifest."""
     if rows_of is None:
         return []
     expected = np.array(record.counts_of_groups)
@@ -110,7 +110,7 @@ def _groups(rows_of: np.ndarray | None, record: Manifest) -> list[str]:
 
 
 def _columns(part: Arrays, record: Manifest) -> list[str]:
-    """The columns that are there against those that the manifest says there are."""
+    """Differences between the existing columns and the manifest's."""
     promised = {
         "soft_label": record.labels.form != "hard",
         "soft_index": record.labels.top_k is not None,
@@ -129,7 +129,7 @@ def _columns(part: Arrays, record: Manifest) -> list[str]:
 
 
 def _ranges(part: Arrays, record: Manifest) -> list[str]:
-    """Values that cannot be meant."""
+    """Values that are out of range."""
     found = []
     for name, column in (("soft_label", part.soft), ("pixels", part.pixels)):
         if column is not None and not np.isfinite(column).all():
@@ -146,12 +146,12 @@ def _ranges(part: Arrays, record: Manifest) -> list[str]:
 
 
 def _preprocessing(folder: Path, record: Manifest) -> list[str]:
-    """The whitening's shape and values, and `pixels` against the pictures that people see."""
+    """Faults of the whitening's shape and values, and differences between `pixels` and the displayed pictures."""
     found = None
     if record.preprocess.zca:
         path = folder / record.preprocess.zca
         if not path.is_file():
-            return []  # said already
+            return []  # reported already
         found = whitening.read(path, record.source.channels * record.source.resolution**2)
     if record.preprocess.pixels_space is None or record.imported is not None:
         return []
@@ -166,18 +166,18 @@ def _preprocessing(folder: Path, record: Manifest) -> list[str]:
     if first is None or first.pixels is None:
         return []
     shown, _ = preprocess.pixels(first.pixels.float())
-    if (shown.int() - first.images.int()).abs().float().mean() > 2:  # float16 moves display values by less than one
+    if (shown.int() - first.images.int()).abs().float().mean() > 2:  # float16 changes display values by less than 1
         return [f"{folder}/data: columns 'pixels' and 'image' do not show the same pictures"]
     return []
 
 
 def _teachers(folder: Path, record: Manifest) -> list[str]:
-    """Every teacher's file against its entry in the manifest."""
+    """Differences between each teacher's file and its entry in the manifest."""
     found = []
     for teacher in record.teachers:
         path = folder / teacher.file
         if not path.is_file():
-            continue  # said already
+            continue  # reported already
         try:
             facts = teacher_file.facts(path)
         except UserError as fault:
@@ -195,20 +195,20 @@ def _teachers(folder: Path, record: Manifest) -> list[str]:
 
 
 def _recipe(folder: Path, record: Manifest) -> list[str]:
-    """The recipe against the manifest."""
+    """Differences between recipe and manifest."""
     path = folder / RECIPE
     if not path.is_file():
         return [] if RECIPE in record.files else [f"{path}: missing"]
     content = strict_yaml.read(path)
     if not isinstance(content, dict):
         return [f"{path}: not a recipe"]
-    content = {"groups": 1, **content}  # sets that others made, and recipes from before there were any, name none
+    content = {"groups": 1, **content}  # imported sets and older recipes have no key `groups`
     expected = {"name": record.name, "ipc": record.ipc, "groups": record.groups}
     return [f"{path}: {key} is not the manifest's" for key, value in expected.items() if content.get(key) != value]
 
 
 def _results(folder: Path, record: Manifest) -> list[str]:
-    """Report and card against the rows that both tell of."""
+    """Differences between report, card and rows."""
     try:
         built = summary.build(record.name, results.of(record, folder / "evaluation"))
         said = _report(folder, built)
@@ -218,7 +218,7 @@ def _results(folder: Path, record: Manifest) -> list[str]:
 
 
 def _report(folder: Path, built: Evaluation) -> list[str]:
-    """The report against the rows that it sums up."""
+    """Differences between the report and its rows."""
     path = folder / REPORT
     if not path.is_file():
         return [f"{path}: missing, with rows in evaluation/"] if built.rows else []
@@ -227,7 +227,7 @@ def _report(folder: Path, built: Evaluation) -> list[str]:
 
 
 def _card(folder: Path, record: Manifest, built: Evaluation | None) -> list[str]:
-    """The card's header against the manifest, and its results against the report, where the rows give one."""
+    """Differences between the card's header and the manifest, and between its results and the report."""
     path = folder / CARD
     if not path.is_file():
         return [f"{path}: missing"]

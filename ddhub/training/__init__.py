@@ -1,1 +1,1 @@
-"""Networks and how they learn: architectures, the loop, teachers, augmentation. It may import base and data."""
+"""Networks and their training: architectures, the loop, teachers, augmentation. It may import base and data."""

@@ -1,9 +1,9 @@
-"""Architectures by name: the field's networks, and every timm model.
+"""Architectures by name: the networks of the field, and every timm model.
 
-Short names resolve in TABLE, then among what installed packages offer (entry points of the group
-`ddhub.architectures`, each a `Build`); `timm:NAME` is always timm's own. `_wN` after a name of TABLE makes the network
-N wide. `frozen:NAME` is a linear classifier of a pretrained backbone's features (frozen.py). The networks themselves,
-and their stems for small images, are in field_networks.py; timm_registry.py tells timm of them.
+Short names stand in TABLE or come from installed packages (entry points of the group `ddhub.architectures`, each a
+`Build`). `timm:NAME` is timm's model. `_wN` after a name of TABLE sets the width to N. `frozen:NAME` is a linear
+classifier on a pretrained backbone's features (frozen.py). field_networks.py holds the networks and their stems for
+small images, and timm_registry.py registers them with timm.
 Shapes: B images, C channels, S side, K classes.
 """
 
@@ -25,28 +25,29 @@ from ddhub.base.schema import did_you_mean
 from ddhub.training import frozen, timm_registry
 from ddhub.training.field_networks import TABLE, Build, ConvNet
 
-# What the code of a model raises that cannot run.
+# Exceptions of a model's code when the model cannot run.
 FAULTS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
-NAME = re.compile(r"(timm:)?[A-Za-z0-9]\w*([.-]\w+)*", re.ASCII)  # of an architecture; timm keeps what follows a dot
-MOST_WEIGHTS = 10**9  # a set can name an architecture of any width
-BY_IMAGE = (nn.GroupNorm, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)  # norms within each image
-BY_BATCH = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)  # norms over the images of a batch
-# What initialisers do to a weight, none of which changes its shape. On the device `meta` each takes a millisecond.
+NAME = re.compile(r"(timm:)?[A-Za-z0-9]\w*([.-]\w+)*", re.ASCII)  # an architecture's name; timm's has dots
+MOST_WEIGHTS = 10**9  # a stranger's set can name an architecture of any width
+BY_IMAGE = (nn.GroupNorm, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)  # norms over one image
+BY_BATCH = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)  # norms over a batch
+# Initialisers, none of which changes a shape. On the device `meta` each still takes a millisecond.
 FILLS = {
     getattr(Tensor, f"{name}_")
     for name in ("normal", "uniform", "erfinv", "fill", "zero", "clamp", "mul", "add", "sub", "div", "copy")
 }
-COMPILED = ("convnet",)  # families that compiling was measured to pay for (benchmarks/README.md)
+COMPILED = ("convnet",)  # families that compiling makes faster, as measured (benchmarks/README.md)
 
 
 def resolve(arch: str) -> Build:
-    """The builder of an architecture: a name of TABLE, or one with `_wN` after it, or `timm:NAME`.
+    """The builder of an architecture: a name of TABLE, with or without `_wN`, or `timm:NAME`.
 
-    N is the width of the first stage, with which all others grow: 128 is a ConvNet's and AlexNet's own, 64 ResNet's
-    and VGG's. It is the embedding of a ViT, 192 wide of its own; heads are three, or four where three do not divide it.
+    N is the width of the first stage, and all others scale with it. The defaults are 128 for ConvNets and AlexNet, and
+    64 for ResNet and VGG. For a ViT N is the embedding (default 192). It has three heads, or four if three do not
+    divide N.
 
     Raises:
-        UserError: for a name that nobody knows; says what is near.
+        UserError: for an unknown name, with similar names.
     """
     if arch in TABLE:
         return TABLE[arch]
@@ -78,13 +79,13 @@ def resolve(arch: str) -> Build:
 
 
 def names() -> list[str]:
-    """The short names: those of TABLE, and those that installed packages offer."""
+    """The short names of TABLE and of installed packages."""
     return [*TABLE, *plugins.ARCHITECTURES.names()]
 
 
 @cache
 def _installed(arch: str) -> Build:
-    """The builder that an installed package offers as an entry point of the group `ddhub.architectures`."""
+    """The builder of an installed package, from the entry points `ddhub.architectures`."""
     found = plugins.ARCHITECTURES.find(arch)
     wrong = plugins.takes(found.plugin, "classes", "channels", "side")
     plugins.refuse("architecture", arch, found.code, [wrong] if wrong else [])
@@ -93,7 +94,7 @@ def _installed(arch: str) -> Build:
 
 
 def _timm(name: str, classes: int, channels: int, side: int) -> nn.Module:
-    """timm's model as timm builds it; told the image's size where it takes one and runs at it."""
+    """timm's model as timm builds it, with the image size if it takes one and can run at it."""
     return timm_registry.with_ours().create_model(
         name, num_classes=classes, in_chans=channels, **_told(name, classes, channels, side)
     )
@@ -101,9 +102,9 @@ def _timm(name: str, classes: int, channels: int, side: int) -> nn.Module:
 
 @cache
 def _told(name: str, classes: int, channels: int, side: int) -> dict[str, Any]:
-    """What a model of timm's has to be told to run at a size, found out on shapes alone.
+    """The arguments with which a timm model runs at a size, found by shapes alone.
 
-    Most take the image's size, or run at any. Patches that do not divide it ask for a border, and CrossViT scales
+    Most models take the image size or run at any size. If patches do not divide it, a border is added. CrossViT scales
     images itself to the size that it was made for.
     """
     sized: dict[str, Any] = {"img_size": side}
@@ -115,15 +116,15 @@ def _told(name: str, classes: int, channels: int, side: int) -> dict[str, Any]:
                 net(torch.zeros(2, channels, side, side))
             return told
         except FAULTS as fault:
-            if told is sized and isinstance(fault, TypeError):  # it takes no size
+            if told is sized and isinstance(fault, TypeError):  # it takes no image size
                 return {}
     return sized
 
 
 def family(arch: str) -> str:
-    """The family of an architecture, which depth, width and norm do not change: convnet, alexnet, resnet, ...
+    """The family of an architecture, independent of depth, width and norm: convnet, alexnet, resnet, ...
 
-    That of timm's models is the file that they are in, as `vision_transformer`; frozen backbones are one family.
+    The family of a timm model is its file, such as `vision_transformer`. Frozen backbones are one family.
     """
     if frozen.is_frozen(arch):
         return "frozen"
@@ -134,10 +135,10 @@ def family(arch: str) -> str:
 
 
 def build(arch: str, classes: int, channels: int, side: int, seed: int) -> nn.Module:
-    """A freshly initialised network; the same seed gives the same weights.
+    """A freshly initialised network. The same seed gives the same weights.
 
     Raises:
-        UserError: when the architecture is unknown or cannot run at this size; says why.
+        UserError: if the architecture is unknown or cannot run at this size, with the reason.
     """
     builder = resolve(arch)
     weights = _weights(arch, classes, channels, side)
@@ -155,7 +156,7 @@ def build(arch: str, classes: int, channels: int, side: int, seed: int) -> nn.Mo
 
 @cache
 def _weights(arch: str, classes: int, channels: int, side: int) -> int:
-    """How many weights a network has, found out on shapes alone; 0 where only building it can tell."""
+    """The number of weights of a network, found by shapes alone; 0 if only building it can tell."""
     try:
         return sum(weight.numel() for weight in _on_meta(arch, classes, channels, side).parameters())
     except FAULTS:
@@ -163,13 +164,13 @@ def _weights(arch: str, classes: int, channels: int, side: int) -> int:
 
 
 def _on_meta(arch: str, classes: int, channels: int, side: int) -> nn.Module:
-    """A network that has shapes and no weights."""
+    """A network with shapes and without weights."""
     with shapes_alone():
         return resolve(arch)(classes, channels, side)
 
 
 class _Unfilled(TorchFunctionMode):
-    """Leaves out what fills weights, which is most of the work of building on the device `meta`, and fills nothing."""
+    """Skips all initialisers, which are most of the work of building on the device `meta`."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in FILLS or getattr(func, "__module__", None) == "torch.nn.init":
@@ -179,16 +180,16 @@ class _Unfilled(TorchFunctionMode):
 
 @contextmanager
 def shapes_alone() -> Iterator[None]:
-    """Networks that are built here have shapes and no weights: they take no memory and next to no time."""
+    """Build networks without weights in this block. They take no memory and almost no time."""
     with torch.random.fork_rng(devices=[]), torch.device("meta"), _Unfilled():
         yield
 
 
 def try_out(arch: str, classes: int, channels: int, side: int) -> nn.Module:
-    """Build a network and run two images through it, so that one that cannot run is found before any work.
+    """Build a network and run two images through it, to find one that cannot run before work begins.
 
     Raises:
-        UserError: for one that cannot, is no classifier, or normalises single values, which leaves nothing of them.
+        UserError: for a network that cannot run, is no classifier, or normalises single values to a constant.
     """
     net = build(arch, classes, channels, side, seed=0)
     hooks = [layer.register_forward_pre_hook(_check_norm) for layer in net.modules() if isinstance(layer, BY_IMAGE)]
@@ -206,7 +207,7 @@ def try_out(arch: str, classes: int, channels: int, side: int) -> nn.Module:
 
 
 def _check_norm(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-    """Refuse maps (B, C, ...) of which every value is a group of its own: normalised, all become the same constant."""
+    """Refuse maps (B, C, ...) of which each value is normalised alone. All would become the same constant."""
     images, channels = inputs[0].shape[:2]
     groups = layer.num_groups if isinstance(layer, nn.GroupNorm) else channels
     if inputs[0].numel() == images * groups:
@@ -214,7 +215,7 @@ def _check_norm(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
 
 
 def draws(net: nn.Module, channels: int, side: int) -> bool:
-    """Whether a network draws from torch's own state in training, as one with dropout does."""
+    """Whether a network draws from torch's global generator in training, as dropout does."""
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         before = torch.get_rng_state()
         net.train()(torch.zeros(2, channels, side, side))
@@ -227,13 +228,13 @@ def _cannot_run(arch: str, side: int, fault: BaseException) -> UserError:
 
 
 def _failed_line(fault: BaseException) -> str:
-    """The line of a model's own code that a fault without words came from."""
+    """The line of a model's code that raised an exception without a message."""
     lines = [str(frame.line) for frame in traceback.extract_tb(fault.__traceback__) if "timm" in frame.filename]
     return f"{type(fault).__name__} in `{lines[-1]}`" if lines else type(fault).__name__
 
 
 def training_flops(arch: str, channels: int, side: int, images: float) -> float:
-    """FLOPs of training a network on so many images, about; 0 for families that are not compiled."""
+    """The estimated FLOPs of training a network on so many images; 0 for families that are not compiled."""
     return (
         3 * forward_flops(arch, channels, side) * images if family(arch) in COMPILED else 0.0
     )  # backward costs two forwards
@@ -241,16 +242,16 @@ def training_flops(arch: str, channels: int, side: int, images: float) -> float:
 
 @cache
 def forward_flops(arch: str, channels: int, side: int) -> int:
-    """FLOPs of one image's forward pass, counted on shapes alone."""
+    """The FLOPs of a forward pass on one image, counted by shapes alone."""
     with torch.device("meta"):
         return flops(_on_meta(arch, 2, channels, side).eval(), channels, side)
 
 
 def flops(net: nn.Module, channels: int, side: int) -> int:
-    """FLOPs of one image's forward pass through a network, which may lie on the device `meta`."""
+    """The FLOPs of a forward pass of a network on one image. The network may lie on the device `meta`."""
     if isinstance(net, ConvNet):
         return net.flops(side)
-    from torch.utils.flop_counter import FlopCounterMode  # with torch's compiler, which takes seconds to import
+    from torch.utils.flop_counter import FlopCounterMode  # imports torch's compiler, which takes seconds
 
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         net(torch.zeros(1, channels, side, side, device=next(net.parameters()).device))
@@ -259,16 +260,16 @@ def flops(net: nn.Module, channels: int, side: int) -> int:
 
 @dataclass(frozen=True)
 class Outputs:
-    """Bytes of what the layers of a network put out of one image, about."""
+    """The estimated bytes of the layers' outputs for one image."""
 
-    every: int = 0  # of all layers
+    every: int = 0  # outputs of all layers
     largest: int = 0  # inputs and outputs of the largest layer
     layers: int = 0
 
 
 @cache
 def activation_bytes(arch: str, channels: int, side: int) -> Outputs:
-    """What one image's forward pass puts out, found out on shapes alone; zeros where those do not tell."""
+    """The outputs of a forward pass on one image, found by shapes alone; zeros if shapes do not tell."""
     try:
         with torch.device("meta"):
             return outputs(_on_meta(arch, 2, channels, side).eval(), channels, side)
@@ -277,7 +278,7 @@ def activation_bytes(arch: str, channels: int, side: int) -> Outputs:
 
 
 def outputs(net: nn.Module, channels: int, side: int) -> Outputs:
-    """What the layers of a network put out of one image, on torch's default device."""
+    """The outputs of a network's layers for one image, on torch's default device."""
     every, largest = [], [0]
 
     def note(layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
@@ -295,7 +296,7 @@ def outputs(net: nn.Module, channels: int, side: int) -> Outputs:
 
 @cache
 def mixes(arch: str, channels: int, side: int) -> bool:
-    """Whether what a network learns from a batch depends on how it is cut: batch norms and dropout."""
+    """Whether cutting a batch changes what a network learns from it, as with batch norm and dropout."""
     try:
         net = _on_meta(arch, 2, channels, side)
     except FAULTS:

@@ -1,8 +1,8 @@
 """Differentiable siamese augmentation (DSA) as batched tensor operations, in network-input space.
 
 Zhao and Bilen, "Dataset Condensation with Differentiable Siamese Augmentation", ICML 2021, arXiv:2102.08259, with the
-strengths that the trajectory-matching family and arXiv:2312.08912 use. One operation is drawn per batch, its magnitude
-per image; `siamese=True` gives the whole batch one magnitude, so that two batches can be moved alike.
+strengths of trajectory matching and of arXiv:2312.08912. One operation is drawn per batch, and a magnitude per image.
+`siamese=True` draws one magnitude for the whole batch, so that two batches can be augmented alike.
 Shapes: B images, C H W image; every draw u is uniform in [0, 1), shape (B,).
 """
 
@@ -19,27 +19,27 @@ from ddhub.training.protocol import DSA_OPERATIONS
 
 CROP, CUTOUT, SCALE, ROTATE_DEGREES = 0.125, 0.5, 1.2, 15.0
 RRC_AREA = 0.08
-RRC_TRIES = 10  # of a crop that fits into the image; the whole image afterwards
-PATCHES = 2  # a side, of images that are made of patches
+RRC_TRIES = 10  # draws of a crop that fits; after them, the whole image is taken
+PATCHES = 2  # patches per side of an image that consists of patches
 
-Moves = list[tuple[str, Tensor]]  # operations in turn, each with its draws u (n, B), or (n, 1) for all of a batch
+Moves = list[tuple[str, Tensor]]  # operations in order, with their draws u (n, B), or (n, 1) for a whole batch
 
 
 def augment(images: Tensor, strategy: str, generator: torch.Generator, *, siamese: bool = False) -> Tensor:
-    """Apply one randomly drawn operation to a batch, or a chain of them.
+    """Apply one randomly drawn operation, or a chain of operations, to a batch.
 
     Args:
         images: (B, C, H, W) network inputs, H equal to W.
-        strategy: `dsa`, `none`, operations joined by underscores (one is drawn) or by plus signs (all, in turn).
-        generator: a CPU generator; the same state gives the same draws on every device.
-        siamese: one magnitude for the whole batch.
+        strategy: `dsa`, `none`, operations joined by underscores (one is drawn) or by plus signs (all, in order).
+        generator: a CPU generator. The same state gives the same draws on every device.
+        siamese: draw one magnitude for the whole batch.
     """
     (moves,) = sent([drawn(strategy, len(images), generator, siamese=siamese)], images.device)
     return moved(images, moves)
 
 
 def drawn(strategy: str, count: int, generator: torch.Generator, *, siamese: bool = False) -> Moves:
-    """What `augment` does to a batch of so many images, drawn on the CPU."""
+    """Draw on the CPU what `augment` does to a batch of so many images."""
     if strategy == "none":
         return []
     names = strategy.split("+") if strategy in CHAINS or "+" in strategy else [_drawn(strategy, generator)]
@@ -48,13 +48,13 @@ def drawn(strategy: str, count: int, generator: torch.Generator, *, siamese: boo
 
 
 def sent(several: Sequence[Moves], where: torch.device | str) -> list[Moves]:
-    """The moves of several batches on a device, by one copy."""
+    """Move the draws of several batches to a device, in one transfer."""
     draws = iter(device.send([draws for moves in several for _, draws in moves], where))
     return [[(name, next(draws)) for name, _ in moves] for moves in several]
 
 
 def moved(images: Tensor, moves: Moves) -> Tensor:
-    """A batch (B, C, H, W) after its moves, whose draws are on its device."""
+    """Apply drawn moves to a batch (B, C, H, W) on the same device."""
     for name, draws in moves:
         images = FORMULAS[name](images, draws.expand(len(draws), len(images)))
     return images
@@ -76,7 +76,7 @@ def color(x: Tensor, u: Tensor) -> Tensor:
 
 
 def crop(x: Tensor, u: Tensor) -> Tensor:
-    """Shift by up to an eighth of the side in each direction; zeros come in."""
+    """Shift by up to an eighth of the side in each direction. Zeros fill the gap."""
     side = x.shape[-1]
     reach = int(side * CROP + 0.5)
     shift = (u[:2] * (2 * reach + 1)).long().clamp(max=2 * reach)  # (2, B), 0..2*reach into the padded image
@@ -89,7 +89,7 @@ def crop(x: Tensor, u: Tensor) -> Tensor:
 
 
 def cutout(x: Tensor, u: Tensor) -> Tensor:
-    """Zero a square of half the side, its centre anywhere, clipped at the border."""
+    """Zero a square of half the side, with its centre anywhere, clipped at the border."""
     side = x.shape[-1]
     size = int(side * CUTOUT + 0.5)
     start = (u[:2] * (side + 1 - size % 2)).long() - size // 2  # (2, B)
@@ -105,7 +105,7 @@ def flip(x: Tensor, u: Tensor) -> Tensor:
 
 
 def scale(x: Tensor, u: Tensor) -> Tensor:
-    """Stretch the sampling grid by sx and sy, drawn apart from [1/1.2, 1.2]."""
+    """Stretch the sampling grid by sx and sy, drawn independently from [1/1.2, 1.2]."""
     low = 1 / SCALE
     factors = u[:2] * (SCALE - low) + low
     zero = torch.zeros_like(factors[0])
@@ -113,15 +113,16 @@ def scale(x: Tensor, u: Tensor) -> Tensor:
 
 
 def rotate(x: Tensor, u: Tensor) -> Tensor:
-    """Rotate by up to 15 degrees either way."""
+    """Rotate by up to 15 degrees in either direction."""
     angle = (u[0] - 0.5) * 2 * math.radians(ROTATE_DEGREES)
     return _sample(x, [angle.cos(), -angle.sin(), angle.sin(), angle.cos()])
 
 
 def rrc(x: Tensor, u: Tensor, least: float = RRC_AREA) -> Tensor:
-    """A random part of the image, of `least` to 100% of its area and 3/4 to 4/3 of its shape, at the image's own size.
+    """Crop a random part of `least` to 100% of the area and 3/4 to 4/3 of the aspect, resized to the image's size.
 
-    As torchvision's RandomResizedCrop, sampled bilinearly: parts that do not fit are drawn again, ten times at most.
+    It equals torchvision's RandomResizedCrop with bilinear sampling. A part that does not fit is drawn again, at most
+    ten times.
     """
     area = u[:RRC_TRIES] * (1 - least) + least
     ratio = torch.exp((u[RRC_TRIES : 2 * RRC_TRIES] * 2 - 1) * math.log(4 / 3))
@@ -136,16 +137,16 @@ def rrc(x: Tensor, u: Tensor, least: float = RRC_AREA) -> Tensor:
 
 
 def shuffle(x: Tensor, u: Tensor) -> Tensor:
-    """Exchange the halves of an image left and right, then top and bottom, each with probability 1/2 (RDED)."""
+    """Swap the left and right halves of an image, then top and bottom, each with probability 1/2 (RDED)."""
     half = x.shape[-1] // PATCHES
     x = torch.where((u[0] < 0.5).view(-1, 1, 1, 1), torch.cat([x[..., half:], x[..., :half]], 3), x)
     return torch.where((u[1] < 0.5).view(-1, 1, 1, 1), torch.cat([x[:, :, half:], x[:, :, :half]], 2), x)
 
 
 def cutmix(x: Tensor, u: Tensor) -> Tensor:
-    """Paste a box of another image of the batch, one box for all (arXiv:1905.04899); labels are the teachers' to give.
+    """Paste a box of another image of the batch, one box for all (arXiv:1905.04899). Teachers must give the labels.
 
-    The share of the box is uniform in [0, 1), its centre anywhere, clipped at the border.
+    The area of the box is uniform in [0, 1), with its centre anywhere, clipped at the border.
     """
     side = x.shape[-1]
     half = (u[0, 0].sqrt() * side / 2).round()
@@ -157,11 +158,11 @@ def cutmix(x: Tensor, u: Tensor) -> Tensor:
 
 
 def _sample(x: Tensor, matrix: list[Tensor], shift: list[Tensor] | None = None) -> Tensor:
-    """Bilinear sampling through a 2x2 matrix and a shift per image, zeros outside.
+    """Sample bilinearly through a 2x2 matrix and a shift per image, with zeros outside.
 
     Args:
-        matrix: row by row, each entry (B,).
-        shift: across and down, (B,) each, in half sides; None is no shift.
+        matrix: its entries by rows, each (B,).
+        shift: across and down, (B,) each, in half sides; None for no shift.
     """
     across, down = shift or [torch.zeros_like(matrix[0])] * 2
     rows = [matrix[0], matrix[1], across, matrix[2], matrix[3], down]
@@ -173,7 +174,7 @@ def _sample(x: Tensor, matrix: list[Tensor], shift: list[Tensor] | None = None) 
 
 
 def _gathered(x: Tensor, grid: Tensor) -> Tensor:
-    """What grid_sample gives, whose gradient a card can also compute in one order: pixel by pixel.
+    """As grid_sample. Its gradient is computed pixel by pixel, in one order, which is deterministic on a GPU.
 
     Args:
         grid: (B, H, W, 2), across and down, -1 to 1.
@@ -205,6 +206,6 @@ CHAINS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "rrc": rrc,
     "rrc50": partial(rrc, least=0.5),
     "cutmix": cutmix,
-}  # not part of DSA: protocols of the field that chain operations use them
+}  # not part of DSA; protocols of the field chain them
 FORMULAS |= CHAINS
 DRAWS = {"rrc": 2 * RRC_TRIES + 2, "rrc50": 2 * RRC_TRIES + 2, "cutmix": 4}

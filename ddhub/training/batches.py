@@ -1,6 +1,6 @@
-"""What a training learns from, step by step. All that an epoch draws is drawn before its first step and sent at once.
+"""The batches of a training. All random draws of an epoch are made before its first step and sent at once.
 
-Where images lie on the device that learns them, no step of an epoch waits for the host.
+If the images lie on the training device, no step of an epoch waits for the host.
 Shapes: N images, B batch, C H W image, K classes.
 """
 
@@ -16,26 +16,26 @@ from ddhub.training import augment, device
 from ddhub.training.device import Decisions
 from ddhub.training.protocol import Protocol
 
-PIECE = 64 << 20  # bytes of images that are sent to a device at once
+PIECE = 64 << 20  # bytes of images per transfer to a device
 
 Batch = tuple[Tensor, Tensor, Tensor | None]  # network inputs (B, C, H, W), labels (B,), targets (B, K)
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Images to learn from or to be scored on; uint8 pixels stay what they are until a batch is drawn."""
+    """Images for training or scoring. uint8 pixels are converted when a batch is drawn."""
 
     images: Tensor  # uint8 pixels or float32 network inputs, (N, C, H, W)
     labels: Tensor  # int64 (N,)
-    preprocess: Preprocess | None = None  # None: images are network inputs already
-    targets: Tensor | None = None  # float32 (N, K), what soft losses learn
-    index: Tensor | None = None  # the rows that count, where not all do
+    preprocess: Preprocess | None = None  # None if the images are network inputs
+    targets: Tensor | None = None  # float32 (N, K), the targets of soft losses
+    index: Tensor | None = None  # the rows that belong to the examples; None for all
 
     def __len__(self) -> int:
         return len(self.labels if self.index is None else self.index)
 
     def rows(self, chosen: Tensor) -> Tensor:
-        """The rows of `images` that examples of these numbers are."""
+        """The rows of `images` for these example numbers."""
         return chosen if self.index is None else self.index[chosen]
 
     def batch(self, rows: Tensor, where: str) -> Batch:
@@ -48,9 +48,9 @@ class Examples:
         return inputs, labels, targets[0] if targets else None
 
     def on(self, decisions: Decisions) -> "Examples":
-        """The same on the device, where they are not there already and as much as they are may lie there.
+        """The examples on the training device, as far as they may stay there.
 
-        Pixels that are whitened are so once, where the inputs may lie there too: they take four times the room.
+        If whitened inputs may stay there, pixels are whitened only once. They take four times the memory.
         """
         if decisions.device == "cpu" or self.images.device.type != "cpu":
             return self
@@ -66,16 +66,16 @@ class Examples:
 
 
 def stacked(several: Sequence[Batch]) -> Batch:
-    """The batches of J networks as one, (J, B, ...) of each."""
+    """The batches of J networks stacked into one, (J, B, ...)."""
     inputs, labels, targets = zip(*several, strict=True)
     soft = [each for each in targets if each is not None]
     return torch.stack(inputs), torch.stack(labels), torch.stack(soft) if soft else None
 
 
 def order(examples: int, steps: int, seed: int, epoch: int) -> list[Tensor]:
-    """The batches of one epoch as numbers of examples, `steps` of them, all of one size.
+    """The batches of one epoch as example numbers: `steps` batches of one size.
 
-    One size means one compiled program; at most steps - 1 images, other ones each epoch, sit an epoch out.
+    One size needs one compiled program. At most steps - 1 images, different ones each epoch, are skipped.
     """
     if steps == 1:
         return [torch.arange(examples)]
@@ -93,12 +93,12 @@ def epoch(
     where: str,
     teach: Callable[[Tensor], Tensor] | None = None,
 ) -> Iterator[Batch]:
-    """The augmented batches of one epoch, on a device.
+    """Yield the augmented batches of one epoch, on a device.
 
     Args:
-        steps: batches.
-        number: of the epoch, from 0.
-        teach: gives the targets of each augmented batch of inputs, in place of stored ones.
+        steps: the number of batches.
+        number: the number of the epoch, from 0.
+        teach: computes the targets of each augmented batch of inputs, in place of the stored ones.
     """
     rows = [examples.rows(chosen) for chosen in order(len(examples), steps, seed, number)]
     draws = (seeds.generator(seed, "augment", number * steps + step) for step in range(steps))

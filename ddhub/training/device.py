@@ -1,7 +1,6 @@
-"""Devices, threads, precision and compilers: what speed decides for a run, once.
+"""Devices, threads, precision and compilers: the decisions on speed, made once per run.
 
-The only file that knows machines. Decisions change the last bits of results, so they are frozen into runs and rows
-and replayed.
+Decisions change the last bits of results. Runs and rows therefore record them, and a resumed run repeats them.
 """
 
 import contextlib
@@ -20,51 +19,51 @@ from torch import Tensor
 from ddhub.base.errors import UserError
 from ddhub.base.resources import AskedPrecision, Precision, Resources
 
-# Training work in FLOPs from which compiling pays on a CPU: compiling costs tens of seconds, after which ConvNets train
-# about twice as fast (benchmarks/README.md).
+# FLOPs of training above which compiling pays on a CPU. Compiling takes tens of seconds. ConvNets then train about
+# twice as fast (benchmarks/README.md).
 COMPILE_FROM = 2e12
 
-RESIDENT = 0.25  # share of a card's memory that the images of a training may take for good
+RESIDENT = 0.25  # share of a GPU's memory that training images may occupy throughout
 
-OWN_THREADS = torch.get_num_threads()  # torch's own choice, before anybody changes it
+OWN_THREADS = torch.get_num_threads()  # torch's own choice, before any change
 
 
 @dataclass(frozen=True)
 class Decisions:
-    """What speed decided for a run; the same decisions on the same machine and versions give the same bits."""
+    """Decisions on speed for a run. With the same machine and versions, the same decisions give the same bits."""
 
     device: str = "cpu"
     threads: int = 1
     compile: bool = False
-    precision: Precision = "float32"  # of the forward pass in training; weights, losses and scores are float32 always
-    together: int = 1  # networks that differ by seed only and are trained in one program; 1: one after another
-    micro_batch: int = 0  # images of a training step whose gradient is taken at once; 0: all
-    chunk: int = 0  # images that are predicted, or themselves have a gradient, at once; 0: as many as is usual
+    precision: Precision = "float32"  # of the forward pass in training; weights, losses and scores are always float32
+    together: int = 1  # networks of different seeds that one program trains; 1: one after another
+    micro_batch: int = 0  # images of a training step per gradient computation; 0: all
+    chunk: int = 0  # images predicted or differentiated at once; 0: the usual number
     graph: bool = False  # whether a step is recorded and replayed as one CUDA graph
     channels_last: bool = True  # the memory format of images and filters
-    tf32: bool = False  # whether a card's convolutions round their inputs to 10 bits; never those of scores
-    deterministic: bool = False  # of a card, whose bits may differ from run to run otherwise; a CPU's never do
-    resident: int = 0  # bytes of the images of a training that may stay on the device; more are sent batch by batch
+    tf32: bool = False  # whether GPU convolutions in training round inputs to 10 bits
+    deterministic: bool = False  # whether a GPU gives the same bits at every run; a CPU always does
+    resident: int = 0  # bytes of training images that may stay on the device; others are sent by batches
 
     def record(self) -> dict[str, Any]:
-        """The decisions as they stand in checkpoints, manifests and rows."""
+        """The decisions as recorded in checkpoints, manifests and rows."""
         return asdict(self)
 
     def obey(self, asked: Resources) -> bool:
-        """Whether these decisions are what was asked for, wherever anything was."""
+        """Whether these decisions agree with every request."""
         return all(
             getattr(asked, name) in (None, value) for name, value in self.record().items() if hasattr(asked, name)
         )
 
     @property
     def title(self) -> str:
-        """The way of training in words, as `float32, graph, 3 at once`."""
+        """The way of training in words, such as `float32, graph, 3 at once`."""
         words = [self.precision, *["graph"] * self.graph, *["compiled"] * self.compile]
         words += [f"{self.together} at once"] * (self.together > 1) + ["contiguous"] * (not self.channels_last)
         return ", ".join(words)
 
     def exact(self) -> "Decisions":
-        """The same in float32 and one by one, as what is cached for runs of any precision."""
+        """The decisions in float32 and one network at a time, for results cached for runs of any precision."""
         return replace(self, precision="float32", together=1)
 
 
@@ -80,16 +79,16 @@ def decide(
     """Decide once how to run.
 
     Args:
-        device: a torch device; None takes CUDA where there is one, of several this process's own (LOCAL_RANK).
-        threads: CPU threads; None leaves torch's own choice.
-        compile: None compiles on a CPU with a C++ compiler, where `flops` of ConvNet training lie ahead.
-        flops: an estimate of that work.
-        precision: None and `auto` are float32 for now, together: None is 1. What is fastest here,
-            ddhub/evaluation/speed.py measures.
-        deterministic: None is not, as on a card it costs speed.
+        device: a torch device; None takes CUDA if there is one. Of several GPUs, LOCAL_RANK chooses.
+        threads: CPU threads; None keeps torch's own choice.
+        compile: None compiles on a CPU with a C++ compiler, if `flops` of ConvNet training are worth it.
+        flops: an estimate of the training work.
+        precision: None and `auto` mean float32 here. `together` None means 1. ddhub/evaluation/speed.py measures the
+            fastest way later.
+        deterministic: None means False, because it costs speed on a GPU.
 
     Raises:
-        UserError: for a device that is not there, or `compile` without a C++ compiler.
+        UserError: for a missing device, or for `compile` without a C++ compiler.
     """
     name = device or own_device()
     try:
@@ -113,25 +112,25 @@ def decide(
 
 
 def decide_for(asked: Resources, flops: float = 0) -> Decisions:
-    """Decide once how to run with what was asked for; as `decide` does."""
+    """As `decide`, for the requested resources."""
     ways = (asked.precision, asked.together, asked.deterministic)
     return decide(asked.device, asked.threads, asked.compile, flops, *ways)
 
 
 def _switch(decisions: Decisions) -> None:
-    """Set what torch keeps for the whole process, of a card."""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS is not deterministic
+    """Set torch's process-wide GPU switches."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is not deterministic without it
     torch.use_deterministic_algorithms(decisions.deterministic)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # nobody reads any
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # never read
     torch.backends.cudnn.deterministic = decisions.deterministic
     torch.backends.cudnn.benchmark = not decisions.deterministic
     torch.backends.cudnn.allow_tf32 = decisions.tf32
-    torch.backends.cuda.matmul.allow_tf32 = False  # whitening and the last layer: little work, which stays exact
+    torch.backends.cuda.matmul.allow_tf32 = False  # whitening and the last layer are little work and stay exact
 
 
 @contextlib.contextmanager
 def full_float32(where: str) -> Iterator[None]:
-    """Scores on a card are taken without TF32, whatever networks were trained with."""
+    """Compute scores on a GPU without TF32, whatever training used."""
     if where == "cpu":
         yield
         return
@@ -148,7 +147,7 @@ def _cuda(name: str) -> bool:
 
 
 def own_device() -> str:
-    """CUDA where there is one; of several GPUs the one at LOCAL_RANK, as torchrun and worker processes have it."""
+    """CUDA if there is one. Of several GPUs, LOCAL_RANK of torchrun and workers chooses."""
     if not torch.cuda.is_available():
         return "cpu"
     rank = os.environ.get("LOCAL_RANK", "")
@@ -157,7 +156,7 @@ def own_device() -> str:
 
 
 def on_own_device(decisions: Decisions) -> Decisions:
-    """Decisions that another process froze: of several GPUs this process takes its own."""
+    """Decisions of another process with this process's own GPU."""
     own = own_device()
     return replace(decisions, device=own) if ":" in own and decisions.device.startswith("cuda") else decisions
 
@@ -168,17 +167,17 @@ def threads_each(processes: int) -> int:
 
 
 def room_for(device: str, threads: int) -> int:
-    """How many processes of so many CPU threads this machine has GPUs or cores for."""
+    """The number of processes with so many CPU threads for which this machine has GPUs or cores."""
     if device.startswith("cuda"):
         return max(1, torch.cuda.device_count())
     return max(1, (os.cpu_count() or 1) // threads)
 
 
 def apply(decisions: Decisions) -> None:
-    """Replay frozen decisions.
+    """Apply recorded decisions to this process.
 
     Raises:
-        UserError: when the device or the compiler that they need is not here.
+        UserError: if a needed device or compiler is missing here.
     """
     decide(decisions.device, decisions.threads, decisions.compile)
     if _cuda(decisions.device):
@@ -186,13 +185,13 @@ def apply(decisions: Decisions) -> None:
 
 
 def send(tensors: Sequence[Tensor], where: torch.device | str) -> list[Tensor]:
-    """Tensors of the host on a device, by one copy from pinned memory that the host does not wait for.
+    """Send tensors from the host to a device, in one asynchronous copy from pinned memory.
 
-    A tensor by itself costs a wait: memory that is not pinned is copied while the host stands still.
+    A separate copy of each tensor would make the host wait, because ordinary memory is not pinned.
     """
     if torch.device(where).type == "cpu" or not tensors:
         return list(tensors)
-    order = sorted(range(len(tensors)), key=lambda number: -tensors[number].itemsize)  # which keeps each aligned
+    order = sorted(range(len(tensors)), key=lambda number: -tensors[number].itemsize)  # keeps each tensor aligned
     packed = torch.cat([tensors[number].flatten().view(torch.uint8) for number in order])
     packed = packed.pin_memory() if torch.cuda.is_available() else packed
     parts = packed.to(where, non_blocking=True).split([tensors[number].nbytes for number in order])
@@ -202,11 +201,11 @@ def send(tensors: Sequence[Tensor], where: torch.device | str) -> list[Tensor]:
 
 @functools.cache
 def keep_freed_memory() -> bool:
-    """Tell glibc to keep freed memory for the next step instead of giving it back to the kernel.
+    """Tell glibc to keep freed memory for the next step, and not to return it to the kernel.
 
-    Every training step frees and takes the same tens of megabytes. The kernel zeroes fresh pages, which costs up to
-    half the speed on a CPU (benchmarks/README.md). A higher threshold for mapped blocks would not do:
-    glibc stops at 32 MiB, and the first activations of a ConvNet of width 128 are 50. Elsewhere nothing happens.
+    Every training step frees and takes the same tens of megabytes. The kernel zeroes new pages, which costs up to half
+    the speed on a CPU (benchmarks/README.md). A higher threshold for mapped blocks is not enough: glibc's maximum is
+    32 MiB, and the first activations of a ConvNet of width 128 have 50 MiB. Other systems are left unchanged.
     """
     try:
         libc = ctypes.CDLL("libc.so.6")
@@ -222,7 +221,7 @@ def has_compiler() -> bool:
 
 
 def peak_bytes(device: str) -> int:
-    """The most memory held so far: of the device where it is CUDA, otherwise of this process."""
+    """The peak memory so far: of a CUDA device, or else of this process."""
     if device.startswith("cuda"):
         return int(torch.cuda.max_memory_allocated(device))
     import resource
@@ -232,7 +231,7 @@ def peak_bytes(device: str) -> int:
 
 
 def versions(device: str) -> dict[str, str]:
-    """What computes: torch, and of a card its libraries and driver too; for records."""
+    """Versions for records: torch and, for a GPU, its libraries and driver."""
     found = {"torch": str(torch.__version__)}
     if not _cuda(device):
         return found
@@ -245,19 +244,19 @@ def versions(device: str) -> dict[str, str]:
 
 
 def spare(device: str) -> str | None:
-    """A budget that is smaller than what a card has for this process, as `--memory` takes it; None for a CPU."""
+    """A memory budget below what a GPU has for this process, as text for `--memory`; None for a CPU."""
     if not _cuda(device):
         return None
     return smaller(torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device))
 
 
 def smaller(budget: float) -> str:
-    """Three quarters of a budget, as `--memory` takes it."""
+    """Three quarters of a budget, as text for `--memory`."""
     return f"{0.75 * budget / 1e9:.2f}GB"
 
 
 def hardware(device: str) -> str:
-    """The device by name, for records."""
+    """The device's name, for records."""
     if device.startswith("cuda"):
         return torch.cuda.get_device_name(device)
     import platform

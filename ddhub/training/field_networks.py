@@ -1,6 +1,6 @@
-"""The field's networks and their widths: ConvNet, AlexNet, and ResNet, VGG and ViT with stems for small images.
+"""The networks of the field and their widths: ConvNet, AlexNet, and ResNet, VGG and ViT with small-image stems.
 
-The last three are timm's, which is imported where they are built: it takes seconds.
+The last three are timm's. timm takes seconds to import, so it is imported when they are built.
 Shapes: B images, C channels, S side, K classes.
 """
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-SMALL = 64  # sides up to this get a low-resolution stem
+SMALL = 64  # largest side with a low-resolution stem
 CONVNETS = {"convnet": None, **{f"convnet{depth}": depth for depth in range(2, 7)}}  # depth; None: from the side
 CONVNET_DEPTH = {8: 2, 16: 2, 28: 3, 32: 3, 64: 4, 128: 5, 224: 6, 256: 6}
 
@@ -18,8 +18,8 @@ CONVNET_DEPTH = {8: 2, 16: 2, 28: 3, 32: 3, 64: 4, 128: 5, 224: 6, 256: 6}
 class ConvNet(nn.Module):
     """The field's ConvNet: blocks of 3x3 convolution, instance norm, ReLU, 2x2 average pool; then one linear layer.
 
-    Gidaris and Komodakis, arXiv:1804.09458, as used since arXiv:2006.05929. Convolutions carry no bias: the instance
-    norm after them takes any constant away again, so the function is the same and training is 13% faster.
+    Gidaris and Komodakis, arXiv:1804.09458, as used since arXiv:2006.05929. Convolutions have no bias, because the
+    instance norm after them removes any constant. The function is the same and training is 13% faster.
     """
 
     def __init__(self, depth: int, width: int, classes: int, channels: int, side: int) -> None:
@@ -46,16 +46,16 @@ class ConvNet(nn.Module):
         return self.classifier(self.embed(x))
 
     def flops(self, side: int) -> int:
-        """FLOPs of one image of that side: two for every weight at every place that it is applied at."""
+        """The FLOPs of one image: two for each weight at each position where it is applied."""
         convolutions = [layer.weight.numel() for layer in self.features if isinstance(layer, nn.Conv2d)]
         applied = sum(count * (side >> block) ** 2 for block, count in enumerate(convolutions))
         return 2 * (applied + self.classifier.weight.numel())
 
 
 class AlexNet(nn.Module):
-    """The field's AlexNet for 32 px, five convolutions and one linear layer; it carries no normalisation.
+    """The field's AlexNet for 32 px: five convolutions and one linear layer, without normalisation.
 
-    Its convolutions are 1, 1.5, 2, 1.5 and 1.5 times `width` wide.
+    The widths of its convolutions are 1, 1.5, 2, 1.5 and 1.5 times `width`.
     """
 
     def __init__(self, classes: int, channels: int, side: int, width: int = 128) -> None:
@@ -88,12 +88,12 @@ def _resnet(
     from timm.models.resnet import BasicBlock
 
     stages = tuple(width * 2**stage for stage in range(4))
-    # timm opens with residual branches of zero. The rest is normalised image by image, and its mean over pixels tells
-    # images hardly apart: with instance norm such a network stays at chance. The field's ResNet has no such zeros.
+    # timm initialises residual branches to zero. With instance norm, the rest hardly tells images apart after pooling,
+    # and the network stays at chance. The field's ResNet has no such zeros.
     zeros = norm is not _instance_norm
     told: dict[str, Any] = {"norm_layer": norm, "channels": stages, "zero_init_last": zeros}
     net: Any = timm.create_model(name, num_classes=classes, in_chans=channels, **told)
-    if width != 64:  # timm's stem is 64 wide always
+    if width != 64:  # timm's stem always has width 64
         net.conv1 = nn.Conv2d(channels, width, 7, stride=2, padding=3, bias=False)
         net.bn1, net.layer1[0] = norm(width), BasicBlock(width, width, norm_layer=norm)
         net.init_weights(zero_init_last=zeros)
@@ -113,17 +113,17 @@ def _vgg11(classes: int, channels: int, side: int, norm: Any = nn.BatchNorm2d, w
         widths, num_classes=classes, in_chans=channels, norm_layer=norm, mlp_ratio=1 / 4096 if small else 1.0
     )
     if small:
-        # A small image leaves VGG's 7x7 fully connected head nothing to read: one global pool and a linear layer do.
+        # A small image leaves no input for VGG's 7x7 fully connected head. A global pool and a linear layer replace it.
         net.pre_logits = nn.Identity()
         net.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8 * width, classes))
         _thin_out_pools(net.features, side, norm)
-    elif width != 64:  # timm's fully connected head is 4096 wide always
+    elif width != 64:  # timm's fully connected head always has width 4096
         net.pre_logits, net.head.fc = ConvMlp(8 * width, 64 * width, 7), nn.Linear(64 * width, classes)
     return net
 
 
 def _thin_out_pools(features: Any, side: int, norm: Any) -> None:
-    """Take out the pools that would leave less than one pixel, or one alone to normalise by channel."""
+    """Remove pools that would leave no pixel, or a single one for a norm per channel."""
     *inner, last = (index for index, layer in enumerate(features) if isinstance(layer, nn.MaxPool2d))
     least = 2 if norm is _instance_norm else 1
     for index in [*inner, last]:
@@ -156,7 +156,7 @@ def _convnet(classes: int, channels: int, side: int, depth: int | None = None, w
 
 Build = Callable[..., nn.Module]  # (classes, channels, side) -> network with random weights
 
-# All take `width`, that of their first stage: the default is the field's. A ViT's is its embedding's.
+# All take `width`, the width of their first stage, with the field's default. A ViT's is its embedding.
 TABLE: dict[str, Build] = {
     **{name: partial(_convnet, depth=depth) for name, depth in CONVNETS.items()},
     "resnet18": _resnet,

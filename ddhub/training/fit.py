@@ -1,4 +1,4 @@
-"""Training one network on real or synthetic images, and scoring it. The same loop makes teachers, students and scores.
+"""Training of one network on real or synthetic images, and its scores. Teachers, students and evaluations use it.
 
 Shapes: N images, B batch, C H W image, K classes.
 """
@@ -25,15 +25,15 @@ from ddhub.training.optimisation import Family
 from ddhub.training.protocol import Protocol
 
 MOMENTUM = 0.9
-SMALL_BATCH = 32  # of families that need more steps than a protocol has
+SMALL_BATCH = 32  # batch size for families that need more steps than a protocol has
 
 
 class Diverged(UserError):
-    """A training whose loss is not finite any more."""
+    """A training whose loss is no longer finite."""
 
 
 def family_of(network: Network, protocol: Protocol) -> Family:
-    """How a network is trained: as its family is, but for what the protocol decides for all."""
+    """How a network is optimised: as its family is, unless the protocol decides for all families."""
     family = optimisation.for_all(network.family, protocol)
     if protocol.tuned:
         family = replace(family, lr=None)
@@ -52,20 +52,20 @@ def fit(
     run: Run | None = None,
     teach: Callable[[Tensor], Tensor] | None = None,
 ) -> list[Weights]:
-    """Train a fresh network; the optimiser and schedule are its family's (optimisation.FAMILIES).
+    """Train a new network. Its family sets optimiser and schedule (optimisation.FAMILIES).
 
     Args:
-        protocol: loss, augmentation, epochs, batch, and the rate of families that leave it to the protocol.
-        seed: of the initial weights, the order and the augmentation.
-        keep: numbers of finished epochs of the protocol after which to keep a snapshot.
-        run: makes the training resumable, epoch by epoch.
-        teach: gives the targets of each augmented batch of inputs, in place of stored ones (dynamic labels).
+        protocol: loss, augmentation, epochs, batch, and the learning rate of families without one of their own.
+        seed: the seed of initial weights, order and augmentation.
+        keep: epochs of the protocol after which a snapshot is kept.
+        run: makes the training resumable after each epoch.
+        teach: computes the targets of each augmented batch of inputs, in place of stored ones (dynamic labels).
 
     Returns:
         The snapshots in order, then the final weights.
 
     Raises:
-        Diverged: when training does.
+        Diverged: if the training diverges.
     """
     assert run is None or not keep, "a resumed training has lost its earlier snapshots"
     examples = examples.on(network.decisions)
@@ -100,16 +100,16 @@ def fit_many(
     keep: Iterable[int] = (),
     teach: Callable[[Tensor], Tensor] | None = None,
 ) -> list[list[Weights] | None]:
-    """Train several fresh networks, `network.decisions.together` of them in one program; of each what `fit` returns.
+    """Train several new networks, `network.decisions.together` of them in one program. Return the results of `fit`.
 
-    None stands for one that diverged; the others are none the worse for it.
+    None stands for a network that diverged. The others are not affected.
 
-    Each has the initialisation, order and augmentation that `fit` gives its seed, so it ends where `fit` would, up to
-    rounding: within 1e-3 of every weight's scale after a few dozen steps (test_together.py).
+    Each network has the initialisation, order and augmentation that `fit` gives to its seed. It ends where `fit` would
+    up to rounding: within 1e-3 of every weight's scale after a few dozen steps (test_together.py).
 
     Args:
-        examples: of each network, as many for all.
-        seeds: of each network.
+        examples: the examples of each network, equally many for all.
+        seeds: the seed of each network.
         keep, teach: as in `fit`.
     """
     at_once, kept = network.decisions.together, set(keep)
@@ -145,7 +145,7 @@ def _fit_together(
     keep: set[int],
     teach: Callable[[Tensor], Tensor] | None,
 ) -> list[list[Weights] | None]:
-    """`fit` with a leading dimension J: the sum of J losses has for each network's weights its own gradient."""
+    """`fit` with a leading dimension J. The sum of the J losses gives each network's weights their own gradient."""
     count, device = len(examples[0]), network.decisions.device
     examples = [each.on(network.decisions) for each in examples]
     assert all(len(each) == count for each in examples), "networks trained together see as many images each"
@@ -170,12 +170,12 @@ def _fit_together(
 
 
 def _epochs_of(keep: Iterable[int], epochs: int, protocol: Protocol) -> set[int]:
-    """The finished epochs after which to keep a snapshot: at the same parts of a training that is longer."""
+    """The epochs after which a snapshot is kept, at the same fractions of a longer training."""
     return {number * epochs // protocol.epochs for number in keep}
 
 
 def _backward_many(network: Network, weights: Weights, batch: Batch, protocol: Protocol) -> Tensor:
-    """Add the gradient of the sum of the losses of J networks to their weights'; the losses (J,)."""
+    """Add the gradient of the sum of J networks' losses to their weights. Return the losses (J,)."""
     inputs, labels, targets = batch
     logits = network.forward_many(weights, inputs)
     soft = [None] * len(logits) if targets is None else targets
@@ -185,10 +185,10 @@ def _backward_many(network: Network, weights: Weights, batch: Batch, protocol: P
 
 
 def _backward(network: Network, weights: Weights, batch: Batch, protocol: Protocol) -> Tensor:
-    """Add the gradient of a batch's loss to the weights', in micro-batches where memory is short; the loss.
+    """Add the gradient of a batch's loss to the weights, by micro-batches if memory is short. Return the loss.
 
-    A micro-batch counts by its share of the images, so the sum is the whole batch's gradient up to rounding. Batch
-    norms see the micro-batch alone.
+    A micro-batch is weighted by its share of the images. The sum is the gradient of the whole batch up to rounding.
+    Batch norms see only the micro-batch.
     """
     inputs, labels, targets = batch
     size = network.decisions.micro_batch or len(labels)
@@ -204,9 +204,9 @@ def _backward(network: Network, weights: Weights, batch: Batch, protocol: Protoc
 
 
 def _check(losses: Sequence[Tensor], weights: Weights, network: Network, epochs: int) -> None:
-    """Raise Diverged where an epoch ended with a loss that is not finite, or the last step left such weights."""
+    """Raise Diverged if an epoch ended with a non-finite loss, or the last step left non-finite weights."""
     known = [*(loss.isfinite() for loss in losses), *(value.isfinite().all() for value in weights.values())]
-    fine = torch.stack(known).tolist()  # what a training reads of its device, at once
+    fine = torch.stack(known).tolist()  # the only read from the device, at once
     spoilt = [number for number, ok in enumerate(fine[: len(losses)]) if not ok]
     when = f"epoch {epochs - len(losses) + spoilt[0] + 1} of {epochs}" if spoilt else "its last step"
     if not all(fine):
@@ -219,24 +219,24 @@ def _finite(weights: Weights) -> bool:
 
 
 def plan(count: int, protocol: Protocol, family: Family) -> tuple[int, int]:
-    """Epochs, and steps in each, of training on so many images: the protocol's, or as many as the family needs."""
-    steps = ceil(count / protocol.batch)  # as few batches as fit
+    """Epochs and steps per epoch for so many images: those of the protocol, or as many as the family needs."""
+    steps = ceil(count / protocol.batch)  # as few batches as possible
     if family.patient and protocol.epochs * steps < protocol.min_steps:
-        # Smaller batches cost nothing, so they come first.
+        # Smaller batches cost nothing, so they are tried first.
         needed = ceil(protocol.min_steps / protocol.epochs)
         steps = max(steps, min(needed, ceil(count / SMALL_BATCH)))
         return max(protocol.epochs, ceil(protocol.min_steps / steps)), steps
     return protocol.epochs, steps
 
 
-Gradient = Callable[[Network, Weights, Batch, Protocol], Tensor]  # adds to the weights' and gives the loss
+Gradient = Callable[[Network, Weights, Batch, Protocol], Tensor]  # adds to the weights' gradient and returns the loss
 
 
 class _Learner:
-    """Weights with the optimiser and schedule of their family; on a card a step of them is one launch.
+    """Weights with the optimiser and schedule of their family. On a GPU a step is one launch.
 
     Args:
-        length: epochs, and steps in each.
+        length: the epochs, and the steps in each.
     """
 
     def __init__(
@@ -253,18 +253,18 @@ class _Learner:
         if protocol.optimizer == "adamw":
             parameters = optimisation.decaying(network.skeleton, network.trainable, parameters)
         settings: dict[str, Any] = {"lr": self.rate, "weight_decay": self.family.weight_decay}
-        if self.family.optimizer in ("adamw", "adam"):  # Adam is AdamW without decay
+        if self.family.optimizer in ("adamw", "adam"):  # Adam is AdamW without weight decay
             cuda = network.decisions.device.startswith("cuda")
             self.optimizer = torch.optim.AdamW(parameters, **settings, capturable=graphed and cuda)
         else:
             self.optimizer = torch.optim.SGD(parameters, **settings, momentum=MOMENTUM, fused=graphed or None)
         if carry["optimizer"] is not None:
             self.optimizer.load_state_dict(carry["optimizer"])
-        for group in self.optimizer.param_groups if graphed else ():  # a graph reads its rate from memory
+        for group in self.optimizer.param_groups if graphed else ():  # a graph reads the rate from memory
             group["lr"] = torch.full((), self.rate, device=network.decisions.device)
 
     def step(self, number: int, batch: Batch) -> Tensor:
-        """The step of this number; its loss, until the next one."""
+        """Do one step. The returned loss is valid until the next step."""
         epochs, steps = self.length
         rate = self.rate * optimisation.rate_factor(self.family.schedule, number, steps, epochs)
         for group in self.optimizer.param_groups if rate != self._rate else ():
@@ -291,9 +291,9 @@ class _Learner:
 def predict(
     network: Network, weights: Weights, examples: Examples, batch: int = 500
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Logits (B, K) and labels (B,) of every example in order, without gradients.
+    """Logits (B, K) and labels (B,) of all examples in order, without gradients.
 
-    Every batch has the same size, the last one filled up by repetition and cut, so that one program serves all.
+    All batches have the same size. The last one is filled by repetition and cut, so that one program serves all.
     """
     examples = examples.on(network.decisions)
     size = min(batch, len(examples), network.decisions.chunk or batch)
@@ -309,7 +309,7 @@ def predict(
 
 
 def accuracy(network: Network, weights: Weights, examples: Examples) -> float:
-    """Top-1 accuracy as a fraction; raises Diverged where logits are not finite, whose largest would count."""
+    """Top-1 accuracy as a fraction. Raises Diverged for non-finite logits, whose maximum would count as an answer."""
     tallies = [
         torch.stack([(logits.argmax(1) == labels).sum(), (~logits.isfinite()).sum()])
         for logits, labels in predict(network, weights, examples)

@@ -1,8 +1,8 @@
-"""Frozen pretrained backbones: timm models that give features, once, on which linear classifiers are trained.
+"""Frozen pretrained backbones: timm models that give features once, on which linear classifiers are trained.
 
-`frozen:NAME` is timm's model with its published weights, from the Hub's cache or the Hub. `frozen:NAME@FILE` takes the
-weights from a file in timm's own format. The network that is trained is one linear layer: to it, an image is its
-features, of shape (F, 1, 1).
+`frozen:NAME` is timm's model with its published weights, from the Hub or its cache. `frozen:NAME@FILE` takes weights
+from a file in timm's format. The trained network is one linear layer. Its input for an image is the image's features,
+of shape (F, 1, 1).
 Shapes: N images, C channels, S side, F features, K classes.
 """
 
@@ -26,36 +26,36 @@ from ddhub.data.preprocess import Preprocess
 from ddhub.training import timm_registry
 
 PREFIX = "frozen:"
-VERSION = 1  # of the features; a change makes new cache files
+VERSION = 1  # version of the features; a change makes new cache files
 BATCH = 64  # images that go through a backbone at once
-WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # as timm's repos call theirs
-# What fetching weights ends with where they are not to be had.
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # file names in timm's repos
+# Exceptions for weights that cannot be fetched.
 FAULTS: tuple[type[Exception], ...] = (RuntimeError, KeyError, SafetensorError)
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """A pretrained network without its classifier, and how it wants its images."""
+    """A pretrained network without its classifier, and its input format."""
 
     net: nn.Module = field(repr=False)
     side: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    interpolation: str  # `bicubic`, or `bilinear` for all that timm calls otherwise
-    width: int  # features
-    weights: str  # identity of the weights
+    interpolation: str  # `bicubic`, or `bilinear` for timm's other kinds
+    width: int  # the number of features
+    weights: str  # a hash of the weights
 
 
 def is_frozen(arch: str) -> bool:
-    """Whether the name of an architecture is that of a frozen backbone."""
+    """Whether an architecture's name stands for a frozen backbone."""
     return arch.startswith(PREFIX)
 
 
 def split(arch: str) -> tuple[str, Path | None]:
-    """`frozen:NAME@FILE` as timm's name and the file of the weights; None where they are the published ones.
+    """`frozen:NAME@FILE` as timm's name and the weights file; None for published weights.
 
     Raises:
-        UserError: for a model that timm does not have, has no weights for, or a file that is not there.
+        UserError: for a model that timm lacks or has no weights for, or a missing file.
     """
     timm = timm_registry.with_ours()
     name, at, file = arch.removeprefix(PREFIX).partition("@")
@@ -73,22 +73,22 @@ def split(arch: str) -> tuple[str, Path | None]:
 
 
 def absolute(arch: str) -> str:
-    """The same name with the whole path of its file, for other processes; other architectures stay as they are."""
+    """The name with its file's absolute path, for other processes. Other architectures are unchanged."""
     name, at, file = arch.partition("@")
     return f"{name}@{Path(file).absolute()}" if at and is_frozen(arch) else arch
 
 
 def title(arch: str) -> str:
-    """What rows call an architecture: of a file its name alone, and no path of this machine's."""
+    """The architecture's name for rows: without the folder of its file, which is private."""
     name, at, file = arch.partition("@")
     return f"{name}@{Path(file).name}" if at and is_frozen(arch) else arch
 
 
 def probe(classes: int, channels: int, side: int) -> nn.Module:
-    """The linear classifier of features (F, 1, 1).
+    """The linear classifier on features (F, 1, 1).
 
     Raises:
-        ValueError: where it is asked for images.
+        ValueError: if it is requested for images.
     """
     if side != 1:
         raise ValueError("a frozen backbone is only for `ddhub evaluate --archs`: nothing else trains on its features")
@@ -97,10 +97,10 @@ def probe(classes: int, channels: int, side: int) -> nn.Module:
 
 @lru_cache(maxsize=2)
 def load(arch: str) -> Backbone:
-    """The backbone of an architecture, with its weights.
+    """Load the backbone of an architecture with its weights.
 
     Raises:
-        UserError: where the weights are not here and cannot be fetched, or are not this model's.
+        UserError: if the weights cannot be found, or belong to another model.
     """
     name, file = split(arch)
     with progress.busy(f"{title(arch)}: loading its weights"):
@@ -121,7 +121,7 @@ def load(arch: str) -> Backbone:
 def _published(arch: str, name: str) -> nn.Module:
     """timm's model with its published weights.
 
-    Without a network the Hub's client tries again for a minute and more, so that the Hub is asked once before.
+    The Hub is asked once first. Without a network, its client would retry for a minute or more.
     """
     faults: tuple[type[Exception], ...] = (*FAULTS, *hub_client.faults())
     try:
@@ -136,7 +136,7 @@ def _published(arch: str, name: str) -> nn.Module:
 
 
 def _need_hub(name: str) -> None:
-    """Ask the Hub for a model whose weights are not in its cache; raises what the client does where it cannot."""
+    """Ask the Hub for a model whose weights are not cached. Raise the client's exception if it fails."""
     from huggingface_hub import try_to_load_from_cache
 
     told = timm_registry.with_ours().get_pretrained_cfg(name)
@@ -149,10 +149,10 @@ def _need_hub(name: str) -> None:
 
 
 def _of_file(name: str, file: Path) -> nn.Module:
-    """timm's model with the weights of a file; its classifier is left out, and nothing else may be missing.
+    """timm's model with the weights of a file. Only its classifier may be missing.
 
     Raises:
-        UserError: for a file that holds no weights, others, or more than tensors.
+        UserError: for a file without weights, with other weights, or with more than tensors.
     """
     published = f"{PREFIX}{name} takes the published weights; FILE is what `timm` or `torch.save` wrote of a {name}"
     net: nn.Module = timm_registry.with_ours().create_model(name, pretrained=False, num_classes=0)
@@ -161,7 +161,7 @@ def _of_file(name: str, file: Path) -> nn.Module:
         missing = [str(key) for key in net.load_state_dict(found, strict=False).missing_keys]
     except UserError:
         raise
-    except Exception as fault:  # a damaged file leads its readers to anything
+    except Exception as fault:  # readers raise anything for a damaged file
         kind = "a file of safetensors" if file.suffix == ".safetensors" else "what torch.save writes"
         what = f"is not {kind}" if not isinstance(fault, RuntimeError) else _reason(fault)
         raise UserError(f"{file}: no weights of timm's {name}: {what}", next=published) from fault
@@ -173,7 +173,7 @@ def _of_file(name: str, file: Path) -> nn.Module:
 
 
 def _unpickled(file: Path, name: str) -> Any:
-    """The weights in a file of torch's, of which nothing is run."""
+    """The weights in a torch file, loaded without running its code."""
     alone = f"torch.save(timm.models.load_state_dict({str(file)!r}), 'weights.pth')"
     torch_files.check(
         file, limits.SET_BYTES, f'python -c "import timm, torch; {alone}", then {PREFIX}{name}@weights.pth'
@@ -186,7 +186,7 @@ def _reason(fault: BaseException) -> str:
 
 
 def _identity(net: nn.Module) -> str:
-    """A hash of all weights by name."""
+    """A hash of all weights and their names."""
     found = hashlib.sha256()
     for name, value in sorted(net.state_dict().items()):
         found.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
@@ -197,9 +197,9 @@ def _identity(net: nn.Module) -> str:
 def features(arch: str, images: Tensor, device: str = "cpu") -> Tensor:
     """Features (N, F, 1, 1) of uint8 images (N, C, S, S), computed once for these images and weights.
 
-    An image becomes what the backbone was trained on: three channels, its side, its mean and standard deviation. It is
-    enlarged or reduced whole, with antialiasing, and nothing is cropped. Features of an image are scaled to a mean
-    square of 1, so that one learning rate serves all backbones.
+    Images are adapted to the backbone: three channels, its side, its mean and standard deviation. They are resized
+    whole with antialiasing, and never cropped. The features of each image are scaled to a mean square of 1, so that
+    one learning rate serves all backbones.
     """
     backbone = load(arch)
     told = {"weights": backbone.weights, "version": VERSION, "images": _content(images), "device": device[:4]}

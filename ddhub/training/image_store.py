@@ -1,8 +1,7 @@
-"""Synthetic images with what their optimiser remembers, in files: a run's memory does not grow with its set.
+"""Synthetic images and their optimiser's state in files, so that a run's memory does not grow with its set.
 
-Rows are read when a student is to learn them and written back when others take their turn. Between two
-checkpoints, a row's old values are put aside before they are first overwritten. So a run that was killed at any moment
-finds the files as its checkpoint knows them.
+Rows are read for a student and written back afterwards. Between two checkpoints, the old values of a row are saved
+before they are first overwritten. A run that was killed at any moment can thus restore the files to its checkpoint.
 Shapes: M images, B rows of them, C H W image.
 """
 
@@ -18,31 +17,31 @@ from torch import Tensor
 from ddhub.base import files, mapped
 from ddhub.base.errors import UserError
 
-PART = 16 << 20  # bytes of one column that are worked on at once where all rows are
+PART = 16 << 20  # bytes of a column per piece, for work on all rows
 Values = dict[str, Tensor]  # columns by name, float32 (B, C, H, W)
 
 
 class Store:
-    """Columns of M images each (`images`, `velocity`, ...), float32, mapped from files into memory."""
+    """Columns of M images each (`images`, `velocity`, ...), float32, memory-mapped from files."""
 
     def __init__(self, folder: Path, shape: tuple[int, ...], fill: Callable[[Tensor], Values]) -> None:
-        """Open or make the files; `rewind` gives them their content.
+        """Open or create the files. `rewind` fills them.
 
         Args:
-            folder: of its own; made if need be.
+            folder: the store's own folder, created if missing.
             shape: (M, C, H, W).
-            fill: the initial values of some rows (B,), for every column.
+            fill: returns the initial values of some rows (B,), for each column.
 
         Raises:
-            UserError: when the disk has no room for them.
+            UserError: if the disk has no room for the files.
         """
         self.folder, self.shape, self.step = folder, shape, 0
         self._fill, self._made = fill, False
         self._columns = {name: self._open(name) for name in fill(torch.arange(1))}
-        self._aside = torch.zeros(shape[0], dtype=torch.bool)  # rows whose values at the checkpoint are put aside
+        self._aside = torch.zeros(shape[0], dtype=torch.bool)  # rows whose values at the checkpoint are saved
 
     def column(self, name: str) -> Tensor:
-        """All of a column (M, C, H, W), to be read only; its pages are the file's."""
+        """A whole column (M, C, H, W), mapped from its file, for reading only."""
         return self._columns[name]
 
     def read(self, rows: Tensor) -> Values:
@@ -50,9 +49,9 @@ class Store:
         return {name: column[rows] for name, column in self._columns.items()}
 
     def write(self, rows: Tensor, values: Values) -> None:
-        """Overwrite columns of rows (B,), all different, having put aside what the checkpoint knows of them."""
+        """Overwrite columns of distinct rows (B,). Their values at the checkpoint are saved first."""
         fresh = rows[~self._aside[rows]]
-        if self.step and len(fresh):  # the beginning can be made again
+        if self.step and len(fresh):  # initial values need no saving, because `fill` makes them again
             number = len(list(self.folder.glob(f"undo-{self.step:08d}-*")))
             path = self.folder / f"undo-{self.step:08d}-{number:06d}.safetensors"
             files.write_bytes(path, save({"rows": fresh, **self.read(fresh)}))
@@ -61,18 +60,18 @@ class Store:
             self._columns[name][rows] = value.cpu()
 
     def parts(self) -> Iterator[Tensor]:
-        """All rows in order, so many at a time as a bounded memory holds."""
+        """All rows in order, in parts of bounded memory."""
         each = max(1, PART // (4 * prod(self.shape[1:])))
         yield from torch.arange(self.shape[0]).split(each)
 
     def flush(self) -> None:
-        """Bring what was written to the disk, ahead of the checkpoint that counts on it."""
+        """Flush all writes to the disk, before the checkpoint that relies on them is written."""
         for name in self._columns:
             with files.disk_errors(self._path(name), "writing"):
                 files.flush(self._path(name))
 
     def mark(self, step: int, oldest: int) -> None:
-        """A checkpoint of `step` has been written; nothing before `oldest`, the first one kept, is gone back to."""
+        """Note that a checkpoint of `step` was written, and that `oldest` is the oldest checkpoint still kept."""
         self.step = step
         self._aside.zero_()
         for path in self._undo():
@@ -80,16 +79,16 @@ class Store:
                 path.unlink()
 
     def rewind(self, step: int) -> None:
-        """Bring every row back to its values at the checkpoint of `step`; at 0 to the initial ones.
+        """Restore every row to its values at the checkpoint of `step`; at step 0 to the initial ones.
 
         Raises:
-            UserError: where there is a checkpoint, but not the files that it counts on.
+            UserError: if the files of a checkpoint are missing.
         """
         if step and self._made:
             checkpoints = shlex.quote(str(self.folder.parent)) + "/*.pt"
             raise UserError(
                 f"{self.folder}: files that the checkpoint of step {step} counts on are gone",
-                next=f"bring them back, or begin anew with: rm {checkpoints}",
+                next=f"bring them back, or begin again with: rm {checkpoints}",
             )
         for path in reversed(self._undo()):
             if step and _step(path) >= step:
@@ -113,7 +112,7 @@ class Store:
 
     def _open(self, name: str) -> Tensor:
         path = self._path(name)
-        self._made = self._made or not mapped.holds(path, self.shape)  # and empty
+        self._made = self._made or not mapped.holds(path, self.shape)  # new files are empty
         return mapped.tensor(path, self.shape)
 
 

@@ -1,14 +1,14 @@
-"""Long runs: a visible loop that resumes, checkpoints, reports and stops on a non-finite value.
+"""The loop of a long run: it resumes, saves checkpoints, reports progress, and stops on a non-finite value.
 
     state = {"images": images}
     for step in run.steps(1000, state):
         ...
         run.log(loss=loss)
 
-The iterator fills `state` from the newest whole checkpoint, saves it soon and then every few minutes, writes lines of
-JSON, and shows people how far it is. Together with randomness made from (seed, purpose, step), a resumed run ends with
-the bits of an unbroken one. State holds tensors, numbers, strings, None, and lists and dicts of them. A true `stop` in
-it ends the loop early. What is too large for checkpoints lives in a Store, which goes back and forth with them.
+The iterator fills `state` from the newest intact checkpoint, saves it early and then every few minutes, writes metrics
+as JSON lines, and shows progress. Randomness comes from (seed, purpose, step). A resumed run therefore ends with the
+bits of an unbroken one. State holds tensors, numbers, strings, None, and lists and dicts of them. A true `stop` in it
+ends the loop early. A Store keeps what is too large for checkpoints, and is restored with them.
 """
 
 import io
@@ -31,18 +31,18 @@ from ddhub.base.units import duration
 from ddhub.training.image_store import Store
 
 State = dict[str, Any]
-SOON = 5.0  # seconds after the start of a process at which it saves first
-LONG = 5.0  # seconds of a step after which it saves every time,
-COST = 0.02  # if that takes no more than this share of the time
-METRICS = 500  # lines of metrics.jsonl of a phase, about: a run of so many steps has one for each
+SOON = 5.0  # seconds from the start of a process to its first checkpoint
+LONG = 5.0  # seconds; a longer step is saved each time,
+COST = 0.02  # if saving takes at most this share of the time
+METRICS = 500  # lines of metrics.jsonl per phase, about; a shorter run has one per step
 
 
 class Run:
-    """One resumable phase (`teacher`, `distill`) whose files live in one folder.
+    """One resumable phase (`teacher`, `distill`) with its files in one folder.
 
     Args:
-        unit: what people call a step.
-        beside: what else to say at the beginning, as `2 teachers from the cache`.
+        unit: the word for a step.
+        beside: more text for the first message, such as `2 teachers from the cache`.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Run:
         self.checkpoint_seconds, self.report_seconds = checkpoint_seconds, report_seconds
         self.unit, self.beside, self.title = unit, beside, phase.replace("_", " ")
         self.metrics = Metrics(folder / "metrics.jsonl")
-        self.seconds = 0.0  # spent in this phase, over all of its resumptions
+        self.seconds = 0.0  # time spent in this phase, with all earlier processes
         self._pending: list[tuple[int, dict[str, Any]]] = []
         self._values: dict[str, float] = {}
         self._step = 0
@@ -68,22 +68,22 @@ class Run:
         self._saving: float | None = None  # how long this process took for that
 
     def log(self, **values: Tensor | float) -> None:
-        """Note values of the current step; tensors are read only when a line is due, so the device is not stopped."""
+        """Note values of the current step. Tensors are read only when a line is due, so that the device never waits."""
         detached = {k: v.detach() if isinstance(v, Tensor) else v for k, v in values.items()}
         self._pending.append((self._step, detached))
 
     def steps(self, n: int, state: State, store: Store | None = None) -> Iterator[int]:
-        """Yield the steps still to do, 0 to n - 1; `state` is filled from the newest checkpoint first.
+        """Yield the remaining steps of 0 to n - 1, after filling `state` from the newest checkpoint.
 
-        A signal ends the loop after the step that it comes in, with a checkpoint; see ddhub/base/stopping.py.
+        A signal ends the loop after the current step, with a checkpoint; see ddhub/base/stopping.py.
 
         Args:
-            n: steps in all.
-            state: what a checkpoint holds.
-            store: what is brought back to the same step as `state`; at step 0 it is filled anew.
+            n: the number of all steps.
+            state: the content of a checkpoint.
+            store: restored to the same step as `state`, or filled with initial values at step 0.
 
         Raises:
-            UserError: naming the step whose logged values are not finite; the last checkpoint stays.
+            UserError: naming the step with non-finite values. The last checkpoint is kept.
             Stopped: after a signal.
         """
         self._step = self._restore(state)
@@ -114,7 +114,7 @@ class Run:
                     raise stopping.Stopped(signal)
 
     def _announce(self, n: int, ended: bool) -> None:
-        """Say where it begins, and what it has got already."""
+        """Report the first step and what is done already."""
         where = f"resuming at {self.unit} {self._step + 1} of {n}" if self._step else f"{n} {self._units(n)}"
         if ended:
             where = f"all of {self._step} {self._units(self._step)} done before"
@@ -124,7 +124,7 @@ class Run:
         return self.unit + "s" * (count != 1)
 
     def _look(self, clock: "_Clock", line: bool, live: bool) -> None:
-        """Read values and write a line of metrics where one is due; where people watch, read them more often."""
+        """Read values and write metrics when a line is due. A live display reads them more often."""
         if line or clock.metrics_due(self._step):
             self._flush()
             self.metrics.append(phase=self.phase, step=self._step, **self._values, seconds=round(self.seconds, 1))
@@ -138,7 +138,7 @@ class Run:
             say(f"{self.title}: {so_far} | {self._told(clock)}")
 
     def _told(self, clock: "_Clock") -> str:
-        """Values, pace, age of the newest checkpoint and time to go, as they are now."""
+        """Current values, pace, age of the newest checkpoint, and time left."""
         saved = "not saved yet" if self._saved is None else f"saved {duration(time.monotonic() - self._saved)} ago"
         values = [f"{name} {value:.4g}" for name, value in dict(self._values).items()]
         each = f"{'an' if self.unit[0] in 'aeiou' else 'a'} {self.unit}"
@@ -146,7 +146,7 @@ class Run:
         return " | ".join(filter(None, [*values, pace, saved, clock.pace.left(clock.n)]))
 
     def _save_due(self, clock: "_Clock") -> bool:
-        """One checkpoint soon, then one every few minutes; after every long step where that is cheap."""
+        """Save once early, then every few minutes, and after every long step if saving is cheap."""
         now = time.monotonic()
         if self._saving is None or self._saved is None:
             return now - clock.begun >= min(SOON, self.checkpoint_seconds)
@@ -154,7 +154,7 @@ class Run:
         return since >= self.checkpoint_seconds or (clock.pace.seconds >= LONG and COST * since >= self._saving)
 
     def _flush(self) -> None:
-        """Read the pending values: the newest of each, all checked to be finite."""
+        """Read the pending values, keep the newest of each, and check that all are finite."""
         for step, values in self._pending:
             for name, value in values.items():
                 number = float(value)
@@ -178,7 +178,7 @@ class Run:
             store.flush()
         content = {"step": self._step, "seconds": self.seconds, "state": state}
         path = self.folder / f"{self.phase}-{self._step:08d}.pt"
-        buffer = io.BytesIO()  # torch's own writer reports a full disk as something else
+        buffer = io.BytesIO()  # torch's own writer misreports a full disk
         torch.save(content, buffer)
         files.write_atomic(path, lambda file: file.write(buffer.getbuffer()))
         kept = self._checkpoints()[-2:]
@@ -191,7 +191,7 @@ class Run:
         self._saving = self._saved - begun
 
     def _restore(self, state: State) -> int:
-        """Fill `state` from the newest checkpoint that can be read; returns its step, 0 where there is none."""
+        """Fill `state` from the newest readable checkpoint and return its step; 0 if there is none."""
         files.sweep(self.folder)
         for path in reversed(self._checkpoints()):
             try:
@@ -211,11 +211,11 @@ class Run:
         return 0
 
     def _place(self, storage: Any, location: str) -> Any:
-        """A checkpoint's tensors where they were: on the CPU, or on the device that this run has now."""
+        """Put a checkpoint's tensors on the CPU, or on this run's device, as they were."""
         return storage if location == "cpu" else storage.to(device=torch.device(self.device))
 
     def forget(self) -> None:
-        """Remove this phase's checkpoints and stores, once its result is kept elsewhere; metrics stay."""
+        """Remove the phase's checkpoints and stores, once its result is kept elsewhere. Metrics stay."""
         for path in self.folder.glob(f"{self.phase}-*"):
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
@@ -223,36 +223,36 @@ class Run:
                 path.unlink(missing_ok=True)
 
     def remove(self) -> None:
-        """Remove this phase's folder, once its result is a file of its own."""
+        """Remove the phase's folder, once its result is a file elsewhere."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class _Clock:
-    """How fast the steps of one process come, and when something is due."""
+    """The pace of a process's steps, and the times at which reports are due."""
 
     def __init__(self, first: int, n: int, before: float, report_seconds: float) -> None:
         self.n, self.begun, self.pace = n, time.monotonic(), progress.Pace(first)
         self._before, self._every = before, report_seconds
-        self._lined = self.begun + min(0.0, progress.SILENCE - report_seconds)  # the first line comes early
+        self._lined = self.begun + min(0.0, progress.SILENCE - report_seconds)  # the first line is early
         self._drawn = self.begun
 
     def ticked(self, step: int) -> float:
-        """A step has ended; the seconds of the phase so far."""
+        """Note the end of a step. Return the seconds of the phase so far."""
         self.pace.at(step)
         return self._before + time.monotonic() - self.begun
 
     def line_due(self, ended: bool) -> bool:
-        """Whether a line for people is due; if so, the next one is from now on."""
+        """Whether a progress line is due. If so, its interval starts again."""
         due = ended or time.monotonic() - self._lined >= self._every
         self._lined = time.monotonic() if due else self._lined
         return due
 
     def metrics_due(self, step: int) -> bool:
-        """Whether a line of metrics is due, beyond those that people see."""
+        """Whether a metrics line is due in addition to progress lines."""
         return step % -(-self.n // METRICS) == 0
 
     def redraw_due(self) -> bool:
-        """Whether what people watch is to be read anew."""
+        """Whether a live display needs new values."""
         due = time.monotonic() - self._drawn >= progress.REDRAW
         self._drawn = time.monotonic() if due else self._drawn
         return due
@@ -263,5 +263,5 @@ def _step(checkpoint: Path) -> int:
 
 
 def duration_ms(seconds: float) -> str:
-    """Milliseconds below a second, seconds above."""
+    """Milliseconds below one second, otherwise seconds."""
     return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.2f} s"

@@ -1,4 +1,4 @@
-"""What networks minimise, as functions of logits (B, K), labels (B,) and soft targets (B, K) or None."""
+"""Loss functions of logits (B, K), labels (B,) and soft targets (B, K) or None."""
 
 from collections.abc import Callable
 from functools import partial
@@ -40,11 +40,11 @@ def distillation(logits: Tensor, labels: Tensor, targets: Tensor | None, tempera
 
 
 def targets(soft: Tensor | None, protocol: Protocol, form: str, temperature: float) -> Tensor | None:
-    """What a protocol's loss learns from stored soft labels (B, K): logits become probabilities for a cross-entropy.
+    """The targets of a protocol's loss from stored soft labels (B, K). A cross-entropy gets probabilities from logits.
 
     Args:
-        form: of the soft labels, as the manifest says: logits, probabilities, regression or hard.
-        temperature: by which logits are divided.
+        form: the form of the soft labels in the manifest: logits, probabilities, regression or hard.
+        temperature: the divisor of logits.
     """
     if soft is None or protocol.loss != "soft_ce" or form != "logits":
         return soft

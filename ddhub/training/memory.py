@@ -1,8 +1,7 @@
-"""A run's memory as a setting: how many images may be worked on at once, found by rehearsing a step or two.
+"""Keeping to a memory budget: rehearsals find how many images fit into a step at once.
 
-What counts is what a run takes for itself. Of a GPU, that is what torch reserved. Otherwise it is the process's
-anonymous memory. Pages of files are left out, because the system may drop them: libraries, real images, the store of
-synthetic ones.
+Only the run's own memory counts: what torch reserved on a GPU, otherwise the process's anonymous memory. Pages of
+files (libraries, real images, the store of synthetic ones) do not count, because the system can drop them.
 """
 
 import contextlib
@@ -22,20 +21,20 @@ from ddhub.training import device as devices
 from ddhub.training.device import Decisions
 
 SIZES = (1, 2, 5, 10, 25, 50, 100, 150, 200, 250, 350, 500, 750, 1000)
-RESERVE = 0.9  # share of a budget that a rehearsal may take: batches, checkpoints and the store's pieces need some too
+RESERVE = 0.9  # share of a budget for a rehearsal; batches, checkpoints and the store need the rest
 SAMPLE_SECONDS = 0.005
-USUAL = 2 * 10**9  # bytes that an evaluation's batches may take on a CPU where nobody says
-SCORED = 500  # images that are scored at once where memory is no matter
-# What a pass takes of what layers put out, measured on ConvNets at 32 and 224 px: 2.4 and 2.5 of the largest layer in
-# scoring, 1.5 and 1.7 of all layers in training.
+USUAL = 2 * 10**9  # default budget of an evaluation's batches on a CPU, in bytes
+SCORED = 500  # images scored at once without a budget
+# Memory of a pass relative to the layers' outputs, measured on ConvNets at 32 and 224 px: 2.4 and 2.5 times the
+# largest layer in scoring, 1.5 and 1.7 times all layers in training.
 SCORING, LEARNING = 3, 2
 
 
 class Peak:
-    """The most memory held while the block runs, in bytes: `with Peak(device) as peak: ...; peak.bytes`.
+    """Measures the peak memory of a block, in bytes: `with Peak(device) as peak: ...; peak.bytes`.
 
     Args:
-        every: seconds between two looks, where nobody keeps count.
+        every: seconds between two samples, if the system keeps no peak.
     """
 
     def __init__(self, device: str, every: float = SAMPLE_SECONDS) -> None:
@@ -67,7 +66,7 @@ class Peak:
 
 
 def anonymous_bytes() -> int:
-    """This process's memory that no file stands behind; where the system does not tell, all that it ever had."""
+    """This process's anonymous memory; its peak memory if the system does not report it."""
     try:
         status = Path("/proc/self/status").read_text(encoding="utf-8")
     except OSError:
@@ -76,7 +75,7 @@ def anonymous_bytes() -> int:
 
 
 def give_back() -> None:
-    """Hand freed memory back to the system, so that what was held before does not count again."""
+    """Return freed memory to the system, so that it does not count again."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)
 
@@ -84,15 +83,15 @@ def give_back() -> None:
 def fitted(
     budget: int, device: str, works: Mapping[str, Callable[[int], object]], most: Mapping[str, int]
 ) -> dict[str, int]:
-    """For each kind of work the most images at once that keep within a budget.
+    """Find the largest number of images at once that keeps within a budget, for each kind of work.
 
     Args:
-        budget: bytes.
-        works: by the name of a decision, a rehearsal of a step on so many images.
-        most: by the same names, beyond how many it makes no difference.
+        budget: the budget in bytes.
+        works: the rehearsals by the name of their decision. Each does a step on so many images.
+        most: the largest useful number of images, by the same names.
 
     Raises:
-        UserError: when one image at a time is too many; says what is needed.
+        UserError: if one image at a time takes too much, with the needed budget.
     """
     found = {}
     for name, work in works.items():
@@ -105,10 +104,10 @@ def fitted(
 
 
 def check(budget: int, device: str, name: str, work: Callable[[], object]) -> None:
-    """Refuse a budget that is too small for a rehearsal that no decision cuts into pieces.
+    """Refuse a budget that is too small for work that cannot be divided.
 
     Raises:
-        UserError: saying what is needed; `name` says for what.
+        UserError: with the needed budget; `name` is the work.
     """
     with Peak(device) as peak, _all_there(name, device):
         work()
@@ -117,10 +116,10 @@ def check(budget: int, device: str, name: str, work: Callable[[], object]) -> No
 
 
 def foretold(budget: int, name: str, most: int, bytes_of: Callable[[int], float]) -> int:
-    """What `fitted` would find for the decision `name` where so many images take `bytes_of` them.
+    """What `fitted` would find for the decision `name`, if `bytes_of` gives the memory for a number of images.
 
     Raises:
-        UserError: as `fitted` does.
+        UserError: as for `fitted`.
     """
     fitting = [size for size in _ladder(most) if bytes_of(size) <= budget * RESERVE]
     if not fitting:
@@ -129,17 +128,17 @@ def foretold(budget: int, name: str, most: int, bytes_of: Callable[[int], float]
 
 
 def cut(decisions: Decisions, arch: str, channels: int, side: int, batch: int, budget: int | None) -> Decisions:
-    """Decisions by which training and scoring keep to a budget, about, by what the layers put out of each image.
+    """Decisions with which training and scoring keep to a budget, estimated from the layers' outputs per image.
 
-    Scores do not hang on how many images are looked at together. Nor does a step's gradient, up to rounding, but for
-    networks with batch norm or dropout: their steps are cut only where a budget is asked for.
+    Scores do not depend on the number of images scored at once. Gradients do not either, up to rounding, except with
+    batch norm or dropout. Steps of such networks are divided only for a requested budget.
 
     Args:
-        batch: images of a training step.
-        budget: bytes; None takes USUAL on a CPU, and cuts nothing on a GPU.
+        batch: the images of a training step.
+        budget: bytes; None takes USUAL on a CPU, and no limit on a GPU.
 
     Raises:
-        UserError: where one image takes more than the budget that is asked for; says what is needed.
+        UserError: if one image exceeds the requested budget, with the needed budget.
     """
     put_out = architectures.activation_bytes(arch, channels, side)
     every, largest = put_out.every, put_out.largest
@@ -163,9 +162,9 @@ def _too_small(what: str, peak: float) -> UserError:
 
 
 def _largest(allowed: int, device: str, work: Callable[[int], object], most: int) -> tuple[int, int]:
-    """The largest size that stays within `allowed` bytes, and its peak; that of the smallest where none does.
+    """The largest size within `allowed` bytes and its peak; the smallest size if none fits.
 
-    Sizes are tried upwards, and none that the last two foretell to be too large: a step that is, can end the process.
+    Sizes grow. A size is skipped if the last two predict that it is too large, because trying it could end the process.
     """
     tried: list[tuple[int, int]] = []
     for size in _ladder(most):
@@ -179,7 +178,7 @@ def _largest(allowed: int, device: str, work: Callable[[int], object], most: int
         except (torch.OutOfMemoryError, MemoryError):
             if not tried:
                 raise
-            break  # the budget is more than there is
+            break  # the machine has less memory than the budget
         tried.append((size, peak.bytes))
         if peak.bytes > allowed:
             break
@@ -189,7 +188,7 @@ def _largest(allowed: int, device: str, work: Callable[[int], object], most: int
 
 @contextlib.contextmanager
 def _all_there(what: str, device: str) -> Iterator[None]:
-    """Say it where a device has less memory than the smallest rehearsal takes."""
+    """Report a device with less memory than the smallest rehearsal takes."""
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError) as fault:

@@ -1,9 +1,8 @@
-"""The fast path: the only file that knows devices, threads, memory formats, autocast, vmap and torch.compile.
+"""The fast path: memory formats, autocast, vmap and torch.compile behind plain functions.
 
-Everything else calls `Network.forward(weights, images)`, a plain function of plain tensors, or `forward_many` for
-several networks at once. What was decided (Decisions) changes the last bits of results, so decisions are frozen into
-runs and rows and replayed.
-Shapes: J networks trained together, B images, C channels, S side, K classes.
+Callers use `Network.forward(weights, images)`, a plain function of plain tensors, or `forward_many` for several
+networks at once. Decisions change the last bits of results. Runs and rows therefore record them, and a resumed run
+repeats them.
 """
 
 import functools
@@ -21,32 +20,32 @@ from ddhub.training.device import Decisions, keep_freed_memory
 from ddhub.training.field_networks import ConvNet
 
 Weights = dict[str, Tensor]  # parameters and buffers by name
-# Pixels of inputs, some 500 images of CIFAR, that keep a GPU busy in one call; chosen for memory, and not measured.
+# Input pixels (some 500 CIFAR images) that keep a GPU busy in one call. The value was chosen for memory, not measured.
 BUSY_PIXELS = 2**19
 
 
 class Network:
-    """One architecture at one size, as functions of its weights; shared by all networks of that kind in a process."""
+    """An architecture at one size, as functions of its weights. All networks of that kind in a process share it."""
 
     def __init__(self, arch: str, classes: int, channels: int, side: int, decisions: Decisions) -> None:
         self.arch, self.classes, self.channels, self.side = arch, classes, channels, side
         self.decisions = decisions
         keep_freed_memory()
         skeleton = architectures.try_out(arch, classes, channels, side)
-        self.draws = architectures.draws(skeleton, channels, side)  # in training, from torch's own state
+        self.draws = architectures.draws(skeleton, channels, side)  # whether training draws global random numbers
         self.skeleton = skeleton.to(decisions.device)
         self.family = optimisation.FAMILIES[optimisation.kind(self.skeleton)]
         self.trainable = [name for name, _ in self.skeleton.named_parameters()]
-        # Tied weights are one tensor under several names, of which functions of weights take the first.
+        # Tied weights are one tensor with several names. Functions of weights take the first name.
         self._tied = self.skeleton.state_dict().keys() - _names(self.skeleton)
-        # A ConvNet has no mode, and toggling it would only make the compiler work twice.
+        # A ConvNet has no training mode. Toggling it would only cause a second compilation.
         self._modal = not isinstance(self.skeleton, ConvNet)
         self.compiled = decisions.compile and architectures.family(arch) in architectures.COMPILED
         if self.compiled:
-            # A GPU build of torch on a machine without one warns at every start; there is nothing to be done about it.
+            # A GPU build of torch warns at every start on a machine without a GPU.
             logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
-            # Every network, batch size and kind of gradient is a program of its own; past torch's limit of 8 it would
-            # go on uncompiled, against what the row says.
+            # Each network, batch size and kind of gradient is a program. Beyond torch's limit of 8 it would run
+            # uncompiled, against the recorded decisions.
             torch._dynamo.config.recompile_limit = 256
             torch._dynamo.config.accumulated_recompile_limit = 1024
             usual = decisions.device == "cpu" and decisions.precision == "float32" and decisions.together == 1
@@ -59,21 +58,21 @@ class Network:
             self._try_together()
 
     def init(self, seed: int) -> Weights:
-        """Fresh weights; the same seed gives the same."""
+        """New weights. The same seed gives the same ones."""
         net = architectures.build(self.arch, self.classes, self.channels, self.side, seed)
         return self.place(net.state_dict())
 
     def place(self, weights: Weights) -> Weights:
-        """Weights on this network's device and in its memory format, detached; of tied ones the first."""
+        """Weights on this network's device and in its memory format, detached; of tied ones, the first."""
         own = {name: value.detach() for name, value in weights.items() if name not in self._tied}
         where, values = self.decisions.device, list(own.values())
         if where != "cpu" and all(value.device.type == "cpu" for value in values):
-            # Cloned: what is sent at once is one piece of memory, and weights change each on their own.
+            # Cloned, because tensors sent at once share memory, and weights change independently.
             own = {name: value.clone() for name, value in zip(own, device.send(values, where), strict=True)}
         return {name: self._formatted(value.to(where)) for name, value in own.items()}
 
     def forward(self, weights: Weights, images: Tensor, *, train: bool = False) -> Tensor:
-        """Logits (B, K) of network inputs (B, C, S, S); in training mode buffers in `weights` are updated in place."""
+        """Logits (B, K) of network inputs (B, C, S, S). In training mode, buffers in `weights` are updated in place."""
         if self._modal:
             self.skeleton.train(train)
         if not train:
@@ -82,17 +81,17 @@ class Network:
             return self._call(weights, self._formatted(images)).float()
 
     def portions(self, several: Sequence[Weights], images: Tensor) -> Iterator[Sequence[Weights]]:
-        """Weights as `forward_each` takes them at once for these inputs (B, C, S, S).
+        """Weights in the groups that `forward_each` runs at once for these inputs (B, C, S, S).
 
-        On a GPU, where calls cost more than arithmetic, so many that their pixels are enough work for it; more would
-        cost memory, and time no less. On a CPU one after another.
+        On a GPU calls cost more than arithmetic. A group holds enough networks to keep the GPU busy. On a CPU a group
+        is one network.
         """
         pixels = images.shape[0] * images.shape[-1] ** 2
         size = 1 if self.decisions.device == "cpu" else max(1, BUSY_PIXELS // pixels)
         yield from (several[start : start + size] for start in range(0, len(several), size))
 
     def forward_each(self, several: Sequence[Weights], images: Tensor) -> Tensor:
-        """Logits (J, B, K) that J weights give for the same inputs (B, C, S, S), not in training mode."""
+        """Logits (J, B, K) of J networks for the same inputs (B, C, S, S), in evaluation mode."""
         return torch.cat([self._forward_together(part, images) for part in self.portions(several, images)])
 
     def _forward_together(self, several: Sequence[Weights], images: Tensor) -> Tensor:
@@ -106,7 +105,7 @@ class Network:
     def forward_many(self, weights: Weights, images: Tensor) -> Tensor:
         """Logits (J, B, K) of J networks with stacked weights (J, ...), each on its own inputs (J, B, C, S, S).
 
-        In training mode: buffers in `weights` are updated in place.
+        It runs in training mode, and updates buffers in `weights` in place.
         """
         if self._modal:
             self.skeleton.train()
@@ -115,7 +114,7 @@ class Network:
 
     @contextmanager
     def seeded(self, seed: int) -> Iterator[None]:
-        """Let what the network itself draws in training, as dropout does, come from a seed; torch's state stays."""
+        """Seed the network's own draws in training, such as dropout. torch's global state is restored."""
         if not self.draws:
             yield
             return
@@ -125,7 +124,7 @@ class Network:
             yield
 
     def _try_together(self) -> None:
-        """Refuse a network that several seeds cannot share a program of."""
+        """Refuse a network for which several seeds cannot be trained in one program."""
         if self.draws:
             raise UserError(f"--together: {self.arch} has dropout, which draws per network", next="--together 1")
         if isinstance(self.skeleton, ConvNet):
@@ -136,7 +135,7 @@ class Network:
         images = torch.zeros(2, 2, self.channels, self.side, self.side, device=self.decisions.device)
         try:
             self.forward_many(weights, images).sum().backward()
-        except RuntimeError as fault:  # vmap has no rule for some operation of its
+        except RuntimeError as fault:  # vmap has no rule for an operation of the network
             reason = " ".join(str(fault).split())[:200]
             raise UserError(f"--together: {self.arch} cannot be trained so: {reason}", next="--together 1") from fault
 
@@ -144,14 +143,14 @@ class Network:
         """Features before the classifier (B, F), differentiable.
 
         Raises:
-            UserError: for a network that does not give any.
+            UserError: for a network without such features.
         """
         if isinstance(self.skeleton, ConvNet):
             return functional_call(_Embedding(self.skeleton), {f"net.{k}": v for k, v in weights.items()}, (images,))
         raise UserError(f"arch '{self.arch}': features are read from ConvNets only", next="use convnet or convnet3_w32")
 
     def _formatted(self, value: Tensor) -> Tensor:
-        # Channels last is what convolutions on CPUs read fastest; what a card does, is measured there.
+        # Channels last is the fastest format for convolutions on CPUs. On a GPU it is measured.
         last = value.ndim == 4 and self.decisions.channels_last
         return value.contiguous(memory_format=torch.channels_last) if last else value
 
@@ -166,23 +165,23 @@ class Network:
 
 
 def stack(several: Sequence[Weights]) -> Weights:
-    """Weights of J networks as one: every tensor (...) becomes (J, ...)."""
+    """Stack the weights of J networks: each tensor (...) becomes (J, ...)."""
     return {name: torch.stack([weights[name] for weights in several]) for name in several[0]}
 
 
 def unstack(weights: Weights, number: int) -> Weights:
-    """One network's weights out of stacked ones."""
+    """One network's weights, out of stacked ones."""
     return {name: value[number] for name, value in weights.items()}
 
 
 @functools.lru_cache(maxsize=16)
 def network(arch: str, classes: int, channels: int, side: int, decisions: Decisions) -> Network:
-    """The Network of these dimensions; made (and compiled) once in a process."""
+    """The Network of these dimensions. It is built and compiled once per process."""
     return Network(arch, classes, channels, side, decisions)
 
 
 class _Embedding(nn.Module):
-    """A ConvNet whose output is its features."""
+    """A ConvNet that outputs its features."""
 
     def __init__(self, net: ConvNet) -> None:
         super().__init__()
@@ -193,5 +192,5 @@ class _Embedding(nn.Module):
 
 
 def _names(net: nn.Module) -> set[str]:
-    """The names of parameters and buffers, of tied ones the first."""
+    """The names of parameters and buffers; of tied ones, the first name."""
     return {name for kind in (net.named_parameters(), net.named_buffers()) for name, _ in kind}

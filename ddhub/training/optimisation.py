@@ -1,4 +1,4 @@
-"""How networks are optimised: by their kind, and otherwise where a set was made for another family of networks."""
+"""Optimisers and schedules: by kind of network, with exceptions for networks of another family than the set's."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
@@ -9,52 +9,52 @@ from torch import Tensor, nn
 
 from ddhub.training.protocol import Protocol
 
-NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)  # the first: batch and instance norm
+NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)  # the first: batch, instance norm
 
 
 @dataclass(frozen=True)
 class Family:
-    """How networks of one kind are trained, whatever the set."""
+    """The optimiser settings of one kind of network, for any set."""
 
     optimizer: str  # sgd, adamw or adam
-    lr: float | None  # None: the protocol's
+    lr: float | None  # None takes the protocol's
     weight_decay: float
     schedule: str  # half: x0.1 after half of the epochs; cosine: linear warm-up over a tenth, then cosine to zero
     source: str
-    patient: bool = False  # trains for the protocol's `min_steps` at least
+    patient: bool = False  # trains for at least the protocol's `min_steps`
 
 
 FAMILIES = {
     "convnet": Family("sgd", None, 5e-4, "half", "arXiv:2312.08912 and the field since arXiv:2006.05929; momentum .9"),
     "transformer": Family(
         *("adamw", 5e-4, 0.05, "cosine"),
-        # A ViT-tiny is far from done after the few hundred steps in which ConvNets learn a small set; validation data
-        # chose its rate (benchmarks/README.md).
+        # A ViT-tiny is far from done after the few hundred steps in which a ConvNet learns a small set. Validation
+        # data chose its rate (benchmarks/README.md).
         source="DeiT, arXiv:2012.12877, Table 9, at half its rate for batch 1024",
         patient=True,
     ),
 }
-# Of networks of another family than the set's own that carry no normalisation: its rate is not made for them.
+# For networks without normalisation, of another family than the set's. The set's rate does not suit them.
 UNNORMALISED = Family(
     *("adamw", 1e-3, 0.05, "cosine"),
     source="validation data, random and distilled images alike: benchmarks/results/other_families.json",
 )
-# Protocols of the field decide for every architecture: AdamW as in RDED, Adam as in RD3.
+# Some protocols of the field decide for all architectures: RDED uses AdamW, RD3 Adam.
 ADAPTIVE = {"adamw": (0.01, "half_cosine"), "adam": (0.0, "cosine_to_zero")}  # weight decay, schedule
 
 
 def kind(net: nn.Module) -> str:
-    """`transformer` for networks that normalise by layer (ViTs, Swin, ConvNeXt, mixers), otherwise `convnet`."""
+    """`transformer` for networks with layer norm (ViTs, Swin, ConvNeXt, mixers), otherwise `convnet`."""
     return "transformer" if any(isinstance(layer, nn.LayerNorm) for layer in net.modules()) else "convnet"
 
 
 def for_other_family(protocol: Protocol, net: nn.Module, told: Collection[str] = ()) -> Protocol:
-    """A set's own protocol as it trains a network of another family than the set's: for `min_steps` at least.
+    """A set's own protocol for a network of another family: it trains for at least `min_steps`.
 
-    Labels and loss are the same. The optimiser is too, but for networks without normalisation (UNNORMALISED).
+    Labels and loss stay. The optimiser stays too, except for networks without normalisation (UNNORMALISED).
 
     Args:
-        told: the settings that a user decided on, which stay; an optimiser with all that belongs to it.
+        told: settings that the user chose, which stay. A chosen optimiser stays with all its settings.
     """
     changes: dict[str, object] = {"patient": "epochs" not in told}
     if not any(isinstance(layer, NORMS) for layer in net.modules()) and "optimizer" not in told:
@@ -64,7 +64,7 @@ def for_other_family(protocol: Protocol, net: nn.Module, told: Collection[str] =
 
 
 def for_all(family: Family, protocol: Protocol) -> Family:
-    """How a family is trained where the protocol decides it for all; by SGD, families keep what they have."""
+    """A family's settings after a protocol that decides for all families. With SGD a family keeps its own."""
     if protocol.optimizer not in ADAPTIVE:
         return family
     decay, schedule = ADAPTIVE[protocol.optimizer]
@@ -73,10 +73,10 @@ def for_all(family: Family, protocol: Protocol) -> Family:
 
 
 def decaying(net: nn.Module, names: Sequence[str], parameters: Sequence[Tensor]) -> list[dict[str, Any]]:
-    """Parameters in two groups: weights of layers decay; biases, norms and all of one dimension do not (RDED).
+    """Parameters in two groups: weights of layers decay; biases, norms and all others of one dimension do not (RDED).
 
     Args:
-        net: what gives the parameters' sizes; `names` are theirs, in their order.
+        net: the network, for the parameters' shapes; `names` are their names, in order.
     """
     sizes = {name: value.dim() for name, value in net.named_parameters()}
     groups: dict[bool, list[Tensor]] = {True: [], False: []}
@@ -86,11 +86,11 @@ def decaying(net: nn.Module, names: Sequence[str], parameters: Sequence[Tensor])
 
 
 def rate_factor(name: str, step: int, steps_per_epoch: int, epochs: int) -> float:
-    """The factor on the learning rate at one step, by the name of a schedule (Family.schedule)."""
+    """The factor on the learning rate at one step, for a schedule by name (Family.schedule)."""
     if name == "half":
         return 1.0 if step // steps_per_epoch < (epochs + 1) // 2 else 0.1
     total = steps_per_epoch * epochs
-    if name == "half_cosine":  # RDED's, which ends at half the rate
+    if name == "half_cosine":  # RDED's schedule, which ends at half the rate
         return 0.5 * (1 + cos(pi * step / total / 2))
     if name == "cosine_to_zero":
         return 0.5 * (1 + cos(pi * step / total))

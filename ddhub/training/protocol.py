@@ -1,4 +1,4 @@
-"""How a network is trained: the protocol of a set, the settings of teachers, the names of augmentations."""
+"""Protocols: how a network is trained on a set. Also the settings of teachers, and the names of augmentations."""
 
 from typing import Any, Literal
 
@@ -11,7 +11,7 @@ Loss = Literal["l1_logits", "ce", "soft_ce", "mse", "kl"]
 
 
 class Protocol(Strict):
-    """How a network is trained on a set; some families keep their own optimiser and rate (optimisation.FAMILIES)."""
+    """How a network is trained on a set. Some families keep their own optimiser and rate (optimisation.FAMILIES)."""
 
     loss: Loss = Field(
         description="`l1_logits`: mean absolute difference of logits. `ce`: cross-entropy with the class. `soft_ce`: "
@@ -19,46 +19,46 @@ class Protocol(Strict):
     )
     augment: str = Field(default="dsa", description="`dsa`, `none`, or operations joined by `_` or `+`.")
     optimizer: Literal["sgd", "adamw", "adam"] = Field(
-        default="sgd", description="`adamw` and `adam` hold for every family; SGD leaves families what they have."
+        default="sgd", description="`adamw` and `adam` apply to every family. With `sgd` a family keeps its own."
     )
-    lr: Rate = Field(description="Learning rate. Families with a rate of their own keep it.")
+    lr: Rate = Field(description="Learning rate. A family with its own rate keeps that.")
     epochs: Count = Field(description="Passes over the set.")
-    batch: Batch = Field(default=256, description="Images of a training step.")
+    batch: Batch = Field(default=256, description="Images in a training step.")
     schedule: Literal["half", "cosine", "half_cosine", "cosine_to_zero"] | None = Field(
-        default=None, description="How the rate falls. null: to half along a cosine by `adamw`, to zero by `adam`."
+        default=None, description="Schedule of the rate. null: a cosine, to half with `adamw`, to zero with `adam`."
     )
     min_steps: CountOrZero = Field(
-        default=2000, description="Fewest steps of transformers, and of other families than the set's own."
+        default=2000, description="Fewest steps for transformers, and for families other than the set's own."
     )
-    patient: bool = Field(default=False, description="`min_steps` holds for this network, whatever its family.")
+    patient: bool = Field(default=False, description="Apply `min_steps` to this network, whatever its family.")
     labels: Literal["stored", "hard", "teachers", "teacher"] = Field(
         default="stored",
-        description="`teachers`: the mean of the shipped ones labels every augmented view. `teacher`: the first does.",
+        description="Who labels each augmented view. `teachers`: the mean of the shipped ones. `teacher`: the first.",
     )
     temperature: Temperature = Field(
-        default=1.0, description="Temperature of the loss `kl`, which is multiplied by its square."
+        default=1.0, description="Temperature of the loss `kl`. The loss is multiplied by its square."
     )
     weight_decay: Weight | None = Field(default=None, description="null takes the family's.")
-    tuned: bool = Field(default=False, description="`lr` was chosen for this architecture, and every family takes it.")
+    tuned: bool = Field(default=False, description="`lr` was chosen for this architecture and replaces a family's own.")
 
 
-# The operations of differentiable siamese augmentation; ddhub/training/augment.py holds their formulas.
+# The operations of differentiable siamese augmentation. ddhub/training/augment.py holds their formulas.
 DSA_OPERATIONS = ("color", "crop", "cutout", "flip", "scale", "rotate")
-AUGMENTATIONS = (*DSA_OPERATIONS, "shuffle", "rrc", "rrc50", "cutmix")  # those of the field's other protocols too
+AUGMENTATIONS = (*DSA_OPERATIONS, "shuffle", "rrc", "rrc50", "cutmix")  # with those of the field's other protocols
 
 
 class TeacherSpec(Strict):
-    """The networks trained on real data, whose predictions are matched."""
+    """The networks trained on real data, which label the set."""
 
     arch: str = Field(default="convnet", description="Architecture of the teachers.")
     count: int = Field(default=1, ge=0, le=limits.NETWORKS, description="Number of teachers.")
     epochs: Count = Field(default=100, description="Passes of a teacher over the training images.")
     lr: Rate = Field(default=0.05, description="Learning rate of a teacher.")
-    batch: Batch = Field(default=256, description="Images of a training step of a teacher.")
+    batch: Batch = Field(default=256, description="Images in a training step of a teacher.")
 
 
 def check_augment(value: Any) -> list[str]:
-    """The faults of a recipe's `augment`, a line each."""
+    """The faults of a recipe's `augment`, one line each."""
     if not isinstance(value, str) or value in ("dsa", "none"):
         return []
     unknown = [word for word in value.split("_") if word not in DSA_OPERATIONS]

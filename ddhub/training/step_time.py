@@ -1,4 +1,4 @@
-"""How long a step takes in one way and another, tried on this machine; times are noisy, so a way must win clearly."""
+"""The time of a training step in different ways, tried on this machine. Times are noisy, so a way must win clearly."""
 
 import contextlib
 import time
@@ -8,15 +8,15 @@ from ddhub.base.errors import UserError
 from ddhub.training.device import Decisions
 
 STEPS, ROUNDS = 2, 3
-CARD_STEPS = 30  # a graph is recorded after a few
-MARGIN = 0.9  # another way must take less than this part of the first one's time
+CARD_STEPS = 30  # a graph is recorded after the first few
+MARGIN = 0.9  # another way must take less than this share of the first way's time
 
 
 def measured(ways: Iterable[Decisions], seconds: Callable[[Decisions], float]) -> dict[Decisions, float]:
-    """Seconds of a step of each way; those that a network or this machine cannot train in are left out."""
+    """Seconds of a step in each way. Ways in which a network or this machine cannot train are left out."""
     found = {}
     for way in ways:
-        with contextlib.suppress(UserError, RuntimeError):  # the second is a compiler's, or of a card's memory
+        with contextlib.suppress(UserError, RuntimeError):  # RuntimeError comes from a compiler or a full GPU memory
             found[way] = seconds(way)
     return found
 
@@ -28,10 +28,10 @@ def fastest(seconds: dict[Decisions, float]) -> Decisions:
 
 
 def step_seconds(train: Callable[[int], object], device: str) -> float:
-    """Seconds of a step: the best of some rounds, after one that compiles.
+    """Seconds of a step: the best of some rounds, after a round that compiles.
 
     Args:
-        train: trains anew for so many steps, and waits for its end.
+        train: trains a new network for so many steps, and waits for the end.
     """
 
     def run(steps: int) -> float:
@@ -43,7 +43,7 @@ def step_seconds(train: Callable[[int], object], device: str) -> float:
         run(1)
         return min(run(STEPS) for _ in range(ROUNDS)) / STEPS
     run(CARD_STEPS)
-    # What a training begins with, as recording its graph, is in both.
+    # The start of a training, such as recording its graph, is in both.
     return (
         min(run(2 * CARD_STEPS) for _ in range(ROUNDS)) / CARD_STEPS
         - min(run(CARD_STEPS) for _ in range(ROUNDS)) / CARD_STEPS

@@ -1,4 +1,4 @@
-"""What a teacher's file says of itself, read without torch."""
+"""The metadata of a teacher's file, read without torch."""
 
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,10 @@ FACTS = {"arch": str, "classes": int, "channels": int, "side": int, "validation_
 
 
 def facts(path: Path) -> dict[str, Any]:
-    """What a teacher's file says of itself: arch, classes, channels, side, validation_top1.
+    """The metadata of a teacher's file: arch, classes, channels, side, validation_top1.
 
     Raises:
-        UserError: naming a file that is no teacher.
+        UserError: naming a file that is no teacher's.
     """
     try:
         files.refuse_odd(path)

@@ -1,7 +1,7 @@
 """Teachers: networks trained once on the training part of a source, cached by content, shipped with the set.
 
-Nothing here sees test data, and no teacher is chosen: each one trains to its last epoch, and its accuracy on the
-held-out validation part is recorded.
+No test data is used, and no teacher is selected. Each trains to its last epoch, and its accuracy on the validation part
+is recorded.
 Shapes: B images, C H W image, K classes.
 """
 
@@ -33,7 +33,7 @@ from ddhub.training.loop import Run
 from ddhub.training.network import Network, Weights
 from ddhub.training.protocol import Protocol, TeacherSpec
 
-TRAINING = 2  # version of the rules below; a change makes new cache files (2: DSA turns by 15 degrees, not 7.5)
+TRAINING = 2  # version of the training rules; a change makes new cache files (2: DSA rotates by 15 degrees, not 7.5)
 
 
 @dataclass(frozen=True)
@@ -44,19 +44,19 @@ class Teachers:
     weights: Sequence[Weights]
     files: Sequence[Path]
     validation_top1: Sequence[float]
-    cached: int = 0  # how many of them `obtain` found trained
+    cached: int = 0  # number of teachers that `obtain` found in the cache
 
     def __len__(self) -> int:
         return len(self.weights)
 
     def logits(self, inputs: Tensor, which: int | None = None) -> Tensor:
-        """Logits (B, K) of network inputs (B, C, H, W): one teacher's, or the mean of all; differentiable in inputs."""
+        """Logits (B, K) of network inputs (B, C, H, W): of one teacher or the mean of all; differentiable in inputs."""
         if which is not None:
             return self.network.forward(self.weights[which], inputs)
         return self.network.forward_each(self.weights, inputs).mean(0)
 
     def label(self, inputs: Tensor, which: int | None = None, batch: int = 500, room: Room | None = None) -> Tensor:
-        """Like `logits`, without gradients and in batches, for sets of any size; on the device, or in a given room."""
+        """As `logits`, without gradients and in batches, for sets of any size; on the device or in `room`."""
         decisions = self.network.decisions
         each = min(batch, decisions.chunk or batch)
         labels = (room or self._on_device)((len(inputs), self.network.classes), torch.float32)
@@ -69,9 +69,9 @@ class Teachers:
         return torch.empty(tuple(shape), dtype=dtype, device=self.network.decisions.device)
 
     def errors(self, inputs: Tensor, label: int) -> Tensor:
-        """EL2N scores (B,) of a class's inputs (B, C, H, W): the mean over the teachers, on the CPU.
+        """EL2N scores (B,) of one class's inputs (B, C, H, W), the mean over the teachers, on the CPU.
 
-        A score is the norm of a teacher's probabilities less the right answer's (arXiv:2107.07075, section 2).
+        A score is the norm of a teacher's probabilities minus the one-hot label (arXiv:2107.07075, section 2).
         """
         right = F.one_hot(torch.tensor(label), self.network.classes)
         guesses = [self.label(inputs, which).softmax(1).cpu() for which in range(len(self))]
@@ -79,12 +79,12 @@ class Teachers:
 
     @property
     def origin(self) -> str:
-        """Where they come from, for people; nothing where all were trained just now."""
+        """The teachers' origin, for messages; empty if all were trained just now."""
         return f"{self.cached} teacher{'s' * (self.cached > 1)} from the cache" if self.cached else ""
 
     @property
     def has_features(self) -> bool:
-        """Whether `features` gives any: ConvNets have them."""
+        """Whether `features` works: only ConvNets have features."""
         return hasattr(self.network.skeleton, "embed")
 
     def features(self, inputs: Tensor) -> Tensor:
@@ -94,7 +94,7 @@ class Teachers:
 
 
 def embedded(teachers: Teachers | None, inputs: Tensor, batch: int = 500) -> Tensor:
-    """What tells images (B, C, H, W) apart, on the CPU: the first teacher's features (B, F), or else the inputs."""
+    """A representation of images (B, C, H, W), on the CPU: the first teacher's features (B, F), or else the inputs."""
     if teachers is None or not teachers.has_features:
         return inputs.flatten(1)
     return torch.cat([teachers.features(part).cpu() for part in inputs.split(batch)])
@@ -102,25 +102,25 @@ def embedded(teachers: Teachers | None, inputs: Tensor, batch: int = 500) -> Ten
 
 @dataclass(frozen=True)
 class Lessons:
-    """What the teachers of a recipe learn from, and how."""
+    """The training data and settings of a recipe's teachers."""
 
     spec: TeacherSpec
     network: Network
     training: fit.Examples  # the training part, pixels and hard labels
-    validation: fit.Examples  # the held-out part; scored once, after training
+    validation: fit.Examples  # the validation part, scored once after training
     augment: str
-    identity: Any  # what else makes these teachers what they are (source, split, preprocessing); in the cache's key
+    identity: Any  # other influences on the teachers (source, split, preprocessing), for the cache key
     checkpoint_seconds: float = 120
 
     @property
     def protocol(self) -> Protocol:
-        """How each of them is trained."""
+        """The protocol of their training."""
         spec = self.spec
         return Protocol(loss="ce", augment=self.augment, lr=spec.lr, epochs=spec.epochs, batch=spec.batch)
 
     @property
     def paths(self) -> list[Path]:
-        """The file of each in the cache."""
+        """The cache file of each teacher."""
         settings = self.protocol.model_dump(include={"loss", "augment", "optimizer", "lr", "epochs", "batch"})
         if self.network.family.patient:
             settings["min_steps"] = self.protocol.min_steps
@@ -128,7 +128,7 @@ class Lessons:
         return [file_tools.home() / "teachers" / f"{key}-{index:02d}.safetensors" for index in range(self.spec.count)]
 
     def give(self, index: int, path: Path) -> None:
-        """Train the teacher of this number, or go on where an earlier process stopped, and write its file."""
+        """Train one teacher, or resume its training, and write its file."""
         phase, decisions = f"teacher {index + 1} of {self.spec.count}", self.network.decisions
         run = Run(
             path.with_name(f"{path.stem}-{file_tools.digest(decisions.record())[:6]}.run"),
@@ -150,11 +150,11 @@ class Lessons:
 
 
 def obtain(lessons: Lessons, sent: Callable[[int], jobs.Job] | None = None, workers: int = 1) -> Teachers:
-    """Train the teachers that are not in the cache yet, and load all of them.
+    """Train the teachers that are not cached yet, and load all of them.
 
     Args:
-        sent: makes, of a teacher's number, the job that trains it in another process; for several workers.
-        workers: processes that share the teachers.
+        sent: makes the job that trains a teacher in another process, from the teacher's number; for several workers.
+        workers: the processes that share the teachers.
     """
 
     def here(index: int) -> jobs.Job:
@@ -163,7 +163,7 @@ def obtain(lessons: Lessons, sent: Callable[[int], jobs.Job] | None = None, work
     job = here if sent is None or workers == 1 else sent
     for path in lessons.paths:
         if path.exists() and not _whole(path):
-            say(f"{path}: the teacher cached there is damaged; training it anew")
+            say(f"{path}: the teacher cached there is damaged; training it again")
             path.unlink(missing_ok=True)
     cached = sum(path.exists() for path in lessons.paths)
     made = {path: job(index) for index, path in enumerate(lessons.paths)}
@@ -172,10 +172,10 @@ def obtain(lessons: Lessons, sent: Callable[[int], jobs.Job] | None = None, work
 
 
 def cached(fingerprint: str) -> list[tuple[list[Path], Any]]:
-    """Finished teachers of the cache that were trained on a source, and the identity that `obtain` was given of them.
+    """Finished teachers in the cache for a source, with the identity that was given to `obtain`.
 
     Args:
-        fingerprint: the source's, which an identity opens with.
+        fingerprint: the source's fingerprint, with which an identity opens.
     """
     found: dict[str, tuple[list[Path], Any]] = {}
     for path in sorted((file_tools.home() / "teachers").glob("*.safetensors")):
@@ -186,12 +186,12 @@ def cached(fingerprint: str) -> list[tuple[list[Path], Any]]:
 
 
 def seconds(teachers: Teachers) -> float:
-    """How long cached teachers took to train; kept beside their files, since a clock inside would change bytes."""
+    """The training time of cached teachers. It lies beside their files, because inside it would change their bytes."""
     return sum(_took(path) for path in teachers.files)
 
 
 def _took(path: Path) -> float:
-    """The seconds of one, 0 where nothing or nothing sound says them."""
+    """The seconds of one teacher; 0 without a valid record."""
     with contextlib.suppress(UserError):
         found = strict_json.read(_seconds(path))
         return float(found) if isinstance(found, int | float) and found > 0 else 0.0
@@ -199,7 +199,7 @@ def _took(path: Path) -> float:
 
 
 def _whole(path: Path) -> bool:
-    """Whether a cached teacher is what was written, as far as a hash beside it tells."""
+    """Whether a cached teacher's file is unchanged, by the hash beside it."""
     expected = strict_json.known(_about(path)).get("sha256")
     return expected is None or checked_files.hold([path], lambda: file_tools.sha256(path) == expected)
 
@@ -213,7 +213,7 @@ def _seconds(path: Path) -> Path:
 
 
 def _content(network: Network, weights: Weights, validation_top1: float) -> bytes:
-    """One teacher as a safetensors file, its dimensions and validation accuracy in the metadata."""
+    """A teacher as a safetensors file, with its dimensions and validation accuracy as metadata."""
     facts = {
         "arch": network.arch,
         "classes": network.classes,
@@ -231,13 +231,13 @@ def load(
     decisions: device.Decisions | None = None,
     of: tuple[int, int, int] | None = None,
 ) -> Teachers:
-    """Load teachers of one architecture; without a `network`, make the one that their files name.
+    """Load teachers of one architecture. Without a `network`, build the one that their files name.
 
     Args:
-        of: the classes, channels and side of the set that they are shipped with, which must be theirs.
+        of: classes, channels and side of the set that ships them, which must be equal.
 
     Raises:
-        UserError: naming the file that is no teacher, or not of the same kind as the others.
+        UserError: naming the file that is no teacher's or differs in kind from the others.
     """
     weights, scores = [], []
     for path in paths:
@@ -268,7 +268,7 @@ def _tensors(path: Path) -> Weights:
 
 
 def _check_sizes(path: Path, tensors: Weights, sizes: tuple[int, int, int], of: tuple[int, int, int]) -> None:
-    """Refuse sizes that are not the set's, or that no file of this length could be of, before a network is made."""
+    """Refuse sizes other than the set's, or impossible for the file's length, before a network is built."""
     classes, channels, side = sizes
     outputs = {length for value in tensors.values() for length in value.shape}
     if sizes != of or classes not in outputs or channels not in (1, 3) or not 4 <= side <= limits.SIDE:

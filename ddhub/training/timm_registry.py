@@ -1,6 +1,6 @@
-"""timm, with the field's networks in its registry as `ddhub_NAME`; nothing of timm's own is overwritten.
+"""timm with the field's networks in its registry as `ddhub_NAME`. No name of timm is overwritten.
 
-timm takes seconds to import, which only its own networks wait for.
+timm takes seconds to import. Only networks of timm need it.
 """
 
 from functools import cache
@@ -14,7 +14,7 @@ from ddhub.training.field_networks import TABLE, Build
 
 @cache
 def with_ours() -> Any:
-    """The module timm, with our networks in its registry."""
+    """The module timm, with ddhub's networks registered."""
     import timm
 
     for name, build in TABLE.items():

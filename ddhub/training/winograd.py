@@ -1,10 +1,10 @@
 """3x3 convolutions with 4 times fewer multiplications, for wide layers in float32 on a CPU.
 
 Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", arXiv:1509.09308, section 4.3, F(4x4, 3x3). Tiles
-of 6x6 inputs that overlap by 2 become tiles of 4x4 outputs, by 36 products instead of 144. The weights' gradient is
-taken in the same domain. Results differ from a direct convolution's by rounding (1e-5 of the largest value). Transforms
-move memory and save arithmetic, so the layer must be wide. At 128 channels a step of a ConvNet is about 1.3 times as
-fast (benchmarks/distill_cycle.py). At 32 it is not.
+of 6x6 inputs that overlap by 2 become tiles of 4x4 outputs, by 36 products in place of 144. The weights' gradient is
+computed in the same domain. Results differ from a direct convolution's by rounding (1e-5 of the largest value).
+Transforms move memory and save arithmetic, so the layer must be wide. At 128 channels a step of a ConvNet is about 1.3
+times as fast (benchmarks/distill_cycle.py). At 32 it is not.
 Shapes: N images, C input and O output channels, H W image, T = N * H/4 * W/4 tiles.
 """
 
@@ -15,12 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-TILE = 4  # outputs of a tile, in both directions
-WIDE = 64  # channels, on both sides, from which the transforms pay
+TILE = 4  # outputs of a tile in each direction
+WIDE = 64  # number of input and output channels above which the transforms pay
 
 
 class Conv2d(nn.Conv2d):
-    """A convolution that `fits`, done this way; parameters and their names are those of any other."""
+    """A suitable convolution (`fits`), computed by tiles. Its parameters and their names are the usual ones."""
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, C, H, W) to (N, O, H, W)."""
@@ -28,7 +28,7 @@ class Conv2d(nn.Conv2d):
 
 
 def adopt(net: nn.Module, side: int) -> None:
-    """Let every convolution of a ConvNet that fits work this way, in place; each is followed by a 2x2 pool."""
+    """Convert every suitable convolution of a ConvNet in place. Each is followed by a 2x2 pool."""
     for layer in net.modules():
         if isinstance(layer, nn.Conv2d):
             if fits(layer, side):
@@ -37,7 +37,7 @@ def adopt(net: nn.Module, side: int) -> None:
 
 
 def fits(layer: nn.Conv2d, side: int) -> bool:
-    """Whether a convolution of images of so many pixels can and should be done this way."""
+    """Whether a convolution on images of so many pixels can and should be computed by tiles."""
     usual = layer.kernel_size == (3, 3) and layer.stride == (1, 1) and layer.padding == (1, 1) and layer.groups == 1
     return usual and layer.bias is None and min(layer.in_channels, layer.out_channels) >= WIDE and side % TILE == 0
 
@@ -60,7 +60,7 @@ def convolution(images: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
 
 @torch.library.custom_op("ddhub::winograd_images", mutates_args=())
 def gradient_of_images(gradient: Tensor, weight: Tensor) -> Tensor:
-    """The gradient (N, C, H, W) of `images` from that of the result (N, O, H, W): a convolution with turned weights."""
+    """The gradient (N, C, H, W) of `images` from that of the result (N, O, H, W): convolution with flipped weights."""
     with torch.no_grad():
         tiles = _compiled(_of_inputs)(_channels_last(gradient))
         return _result(tiles, _of_weights(weight.flip(2, 3).transpose(0, 1)), gradient.shape)
@@ -106,7 +106,7 @@ def _backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor, _: Ten
 
 convolution.register_autograd(_backward, setup_context=_keep)
 
-# G of the paper's equation 22, and below its B (`_six_inputs`) and A (`_four_outputs`, and transposed `_six_outputs`).
+# G of the paper's equation 22; below are its B (`_six_inputs`) and A (`_four_outputs`, and transposed `_six_outputs`).
 _KERNEL = torch.tensor(
     [
         [1 / 4, 0, 0],
@@ -185,5 +185,5 @@ def _channels_last(value: Tensor) -> Tensor:
 
 @functools.cache
 def _compiled(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """A transform as one program of its own, so that nothing before it is computed again for each of its reads."""
+    """Compile a transform as a program of its own. Otherwise earlier work would be repeated for each of its reads."""
     return torch.compile(function, dynamic=False)

@@ -1,4 +1,4 @@
-"""Damaged caches: what was changed on the disk is noticed, made anew and said so; nothing is computed from it."""
+"""Damaged caches: what was changed on the disk is noticed, made again and said so; nothing is computed from it."""
 
 import json
 from pathlib import Path
@@ -48,7 +48,7 @@ CASES = [(name, number) for name in SPOILS for number in range(len(SPOILS[name])
 
 
 @pytest.mark.parametrize(("name", "number"), CASES)
-def test_decoded_images_that_were_changed_are_decoded_anew(image_folder, name, number, monkeypatch, capsys):
+def test_decoded_images_that_were_changed_are_decoded_again(image_folder, name, number, monkeypatch, capsys):
     """A bit, the order, another class name, a file that is gone, empty, cut, or something else."""
     spec = SourceSpec(dataset=str(image_folder))
     good = source.load_train(spec)[0]
@@ -61,10 +61,10 @@ def test_decoded_images_that_were_changed_are_decoded_anew(image_folder, name, n
     assert (again.images == images).all() and (again.labels == labels).all()
     assert (again.classes, again.fingerprint) == (good.classes, good.fingerprint)
     told = capsys.readouterr().err
-    assert "are damaged; decoding them anew" in told or (name == "meta.json" and "decoding 60 images" in told)
+    assert "are damaged; decoding them again" in told or (name == "meta.json" and "decoding 60 images" in told)
 
 
-def test_a_survey_that_was_changed_is_made_anew(image_folder):
+def test_a_survey_that_was_changed_is_made_again(image_folder):
     """What decides of resolution and channels is not believed without its hash."""
     spec = SourceSpec(dataset=str(image_folder))
     source.load_train(spec)
@@ -99,7 +99,7 @@ def lessons(count: int = 1) -> teachers.Lessons:
 
 
 @pytest.mark.parametrize("spoil", [flip, *CUTS[1:]])
-def test_a_cached_teacher_that_was_changed_is_trained_anew(spoil, monkeypatch, capsys):
+def test_a_cached_teacher_that_was_changed_is_trained_again(spoil, monkeypatch, capsys):
     """The same bytes come out; another source's teachers are not offered damaged."""
     first = teachers.obtain(lessons())
     path = first.files[0]
@@ -109,7 +109,7 @@ def test_a_cached_teacher_that_was_changed_is_trained_anew(spoil, monkeypatch, c
     assert teachers.cached("id") == []
     again = teachers.obtain(lessons())
     assert path.read_bytes() == good and again.cached == 0
-    assert "the teacher cached there is damaged; training it anew" in capsys.readouterr().err
+    assert "the teacher cached there is damaged; training it again" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("odd", ["", "[]", "nan", '"5"', "{", "-3", "true", "1e400"])

@@ -140,7 +140,7 @@ def digest(path: str) -> str:
 
 
 def test_a_cut_download_goes_on_where_it_stopped(hub):
-    """Clients write pieces of 10 MiB, so what is smaller than that begins anew."""
+    """Clients write pieces of 10 MiB, so what is smaller than that begins again."""
     content = bytes(range(256)) * (24 * 2**12)
     hub.create_repo("alice/set")
     hub.commit("alice/set", {"large.bin": content})

@@ -37,7 +37,7 @@ def downloads(server) -> list[str]:
 
 
 def test_a_report_never_makes_a_repo(server, folder):
-    """Deleted, by id and by folder; the private one that was pushed to is not made anew in public."""
+    """Deleted, by id and by folder; the private one that was pushed to is not made again in public."""
     api.push(folder, ID, private=True)
     evaluated(folder)
     hub.fetch(ID)
@@ -190,7 +190,7 @@ def test_a_report_with_nothing_new_ends_well(server, folder, tmp_path, monkeypat
 
 
 @pytest.mark.parametrize("name", ["data/train-00000-of-00001.parquet", "ddhub.json", "README.md"])
-def test_a_damaged_download_is_fetched_anew_once(server, folder, tmp_path, name, capsys):
+def test_a_damaged_download_is_fetched_again_once(server, folder, tmp_path, name, capsys):
     """A bit of a cached file is flipped: it is named, and the pull succeeds."""
     api.push(folder, ID)
     place = hub.fetch(ID).folder / name
@@ -201,10 +201,10 @@ def test_a_damaged_download_is_fetched_anew_once(server, folder, tmp_path, name,
     api.pull(ID, tmp_path / "copy")
     assert (tmp_path / "copy" / name).read_bytes() == (folder / name).read_bytes()
     told = capsys.readouterr().err
-    assert f"{blob}: {name} is damaged in the cache; fetching it anew" in told
+    assert f"{blob}: {name} is damaged in the cache; fetching it again" in told
 
 
-def test_a_damaged_download_that_cannot_be_had_anew_is_named(server, folder, monkeypatch):
+def test_a_damaged_download_that_cannot_be_had_again_is_named(server, folder, monkeypatch):
     """Offline: the file in the cache is in the sentence."""
     from huggingface_hub import constants
 
@@ -324,7 +324,7 @@ def test_a_foreign_commit_is_known_offline(server, foreign, monkeypatch, capsys)
     commit = hub.pin(foreign, None)
     server.fail("info", Status(503), times=math.inf)
     assert hub.pin(foreign, None) == commit
-    assert f"{foreign}: as it was seen here last, at {commit[:12]}; the Hub says 503" in capsys.readouterr().err
+    assert f"{foreign}: as last seen, at {commit[:12]}; the Hub says 503" in capsys.readouterr().err
     server.heal()
     del server.store.repos[foreign]
     assert hub.pin(foreign, None) == commit

@@ -78,7 +78,7 @@ def test_what_a_repo_serves_is_checked_before_it_is_believed(server, folder):
 
 
 def with_json(change) -> Changed:
-    """The answer's document as a function makes it anew."""
+    """The answer's document as a function makes it again."""
     return Changed(lambda answer: replace(answer, body=json.dumps(change(json.loads(answer.body))).encode()))
 
 

@@ -32,7 +32,7 @@ def rewrite(folder, change):
 
 
 def rehash(folder, **update):
-    """Write the manifest anew, its hashes true, some fields changed; croissant.json, which had the old ones, goes."""
+    """Write the manifest again, its hashes true, some fields changed; croissant.json, which had the old ones, goes."""
     record = manifest.read(folder)
     records = payloads.file_records(folder)
     data = sum(file.bytes for name, file in records.items() if name.startswith("data/"))

@@ -48,7 +48,7 @@ def refused(call: Callable[[], Any], *words: str) -> str:
     return message
 
 
-# Changes of a file: a byte set anew, a stretch cut out, a stretch put in; places are fractions of its length.
+# Changes of a file: a byte set again, a stretch cut out, a stretch put in; places are fractions of its length.
 CHANGES = st.lists(
     st.tuples(st.sampled_from(["set", "cut", "put"]), st.floats(0, 1), st.binary(min_size=1, max_size=8)),
     min_size=1,

@@ -1,7 +1,7 @@
-"""Independent jobs as a dict {output file: function}: done means the file exists, resuming is skipping.
+"""Independent jobs as a dict {output file: function}. A job is done if its file exists, so a rerun skips it.
 
-One failed job leaves the others done. Processes and machines that share a folder claim a job before they begin it, so
-the same command may run many times at once. The engines:
+A failed job does not stop the others. Processes and machines that share a folder claim a job before they begin it, so
+the same command can run many times at once. The engines:
 
     a loop                 the default
     worker processes       `--workers N`; one that dies loses its own job, which is run again
@@ -31,26 +31,26 @@ __all__ = ["Engine", "Job", "choose", "run_all"]
 
 @dataclass(frozen=True)
 class Engine:
-    """Where jobs run."""
+    """How jobs are spread over processes and machines."""
 
     workers: int = 1  # processes on this machine
-    shard: tuple[int, int] = (0, 1)  # which part of how many
+    shard: tuple[int, int] = (0, 1)  # (index, number of shards)
     ray: str | None = None  # an address, or `local`
     cpus: int = 1  # of one Ray task
     gpus: bool = True  # whether a Ray task takes a GPU, where the cluster has any
 
     def part(self, jobs: Mapping[Path, Job]) -> dict[Path, Job]:
-        """This shard's jobs: every n-th of the sorted outputs, done or not, in the order given."""
+        """The jobs of this shard, in the order given: every n-th of the sorted outputs, done or not."""
         index, count = self.shard
         mine = set(sorted(jobs)[index::count])
         return {path: job for path, job in jobs.items() if path in mine}
 
 
 def choose(workers: int | None = None, shard: str | None = None, ray: str | None = None) -> Engine:
-    """The engine for these options; without --shard and --ray, torchrun's RANK and WORLD_SIZE are a shard.
+    """Choose the engine for these options. Without --shard and --ray, torchrun's RANK and WORLD_SIZE are a shard.
 
     Raises:
-        UserError: for options that contradict each other, or Ray where it is not installed.
+        UserError: if options contradict each other, or if Ray is not installed.
     """
     if ray is not None:
         if shard is not None or (workers or 1) > 1:
@@ -68,16 +68,16 @@ def run_all(
     name: str = "jobs",
     costs: Mapping[Path, float] | None = None,
 ) -> None:
-    """Run every job of this shard whose file does not exist, and wait for those that others have claimed.
+    """Run every job of this shard whose file does not exist, and wait for jobs that others have claimed.
 
     Args:
-        name: what people call the outputs, which are counted as they come.
-        costs: of every output in any unit, where a job has several or they differ; for the time that is left.
+        name: the noun for the outputs in progress messages.
+        costs: the cost of each output in any unit, for the estimate of time left; None counts them alike.
 
     Raises:
-        UserError: after all jobs were tried, with what each failed one said; at once where their folder is gone.
-        ExceptionGroup: where several failed, some by faults of ours; one such fault is raised as it is. Both say what
-            was kept.
+        UserError: after all jobs were tried, with the message of each failed job; at once if their folder is gone.
+        ExceptionGroup: if several jobs failed by ddhub's own faults; a single such fault is raised as it is. A note
+            says what was kept.
     """
     part = engine.part(jobs)
     with contextlib.ExitStack() as stack:
@@ -110,7 +110,7 @@ def _loop(board: Board) -> None:
 
 def _report(board: Board, total: int) -> None:
     order = list(board.jobs)
-    board.faults.sort(key=lambda found: order.index(found[0]))  # not as processes happened to end
+    board.faults.sort(key=lambda found: order.index(found[0]))  # in the order of jobs, not of their ends
     faults = [fault for _, fault in board.faults]
     summary = f"{len(faults)} of {total} jobs failed"
     if any(not isinstance(fault, UserError) for fault in faults):

@@ -1,4 +1,4 @@
-"""The board on which every engine finds its next job: not done, and claimed by nobody else."""
+"""The board of jobs: every engine takes its next job here, one that is neither done nor claimed."""
 
 import pickle
 import time
@@ -12,7 +12,7 @@ from ddhub.base.jobs.claims import EXPIRY, Claims, holder, path_of, pulse
 from ddhub.base.log import say, warn
 from ddhub.base.units import duration
 
-# Writes the file that it is given, atomically, and last where it writes others beside it. Several processes: pickled.
+# Writes the given file atomically, after any files beside it. It is pickled for other processes.
 Job = Callable[[Path], None]
 
 POLL = 0.5  # seconds between two looks at what others are doing
@@ -24,20 +24,20 @@ class Board:
     """The jobs of one call of `run_all`.
 
     Args:
-        look: is called when outputs may have come.
+        look: called when new outputs may exist.
     """
 
     def __init__(self, jobs: Mapping[Path, Job], claims: Claims, look: Callable[[], None]) -> None:
         self.jobs, self.claims, self.look = jobs, claims, look
-        self.open = dict.fromkeys(path for path in jobs if not path.exists())  # neither done nor handed out
+        self.open = dict.fromkeys(path for path in jobs if not path.exists())  # jobs neither done nor handed out
         if len(self.open) < len(jobs):
             stopping.goes_on(LEFT)
         self.faults: list[tuple[Path, Exception]] = []
         self._said = False
-        self._seen: dict[Path, tuple[object, float]] = {}  # the pulse of a claim, and since when it stands still
+        self._seen: dict[Path, tuple[object, float]] = {}  # the pulse of a claim, and the time of its last change
 
     def take(self) -> Path | None:
-        """Hand out a job, claimed; None while others work on all that are open."""
+        """Claim a job and hand it out; None while others work on all open jobs."""
         for path in list(self.open):
             if self.claims.take(path):
                 del self.open[path]
@@ -49,7 +49,7 @@ class Board:
         return None
 
     def wait(self) -> None:
-        """Give others time for what they claimed, having said so once."""
+        """Wait for jobs that others claimed, and say so once."""
         if not self._said and self.open:
             say(f"waiting for {len(self.open)} done elsewhere, the first by {holder(next(iter(self.open)))}")
             self._said = True
@@ -59,7 +59,7 @@ class Board:
         self.look()
 
     def _refuse_dead(self, path: Path) -> None:
-        """Wait for no claim whose heart stands still by our own clock, whatever the clocks of files say."""
+        """Stop waiting for a claim whose heartbeat stopped. This process's own clock decides, not file times."""
         beaten, now = pulse(path), time.monotonic()
         known, since = self._seen.get(path, (None, now))
         if beaten is None or beaten != known:
@@ -71,12 +71,12 @@ class Board:
             )
 
     def put_back(self, path: Path) -> None:
-        """Take back a job that was not done, to be handed out again; others may take it too."""
+        """Return an unfinished job to the board, so that any process can take it."""
         self.claims.release(path)
         self.open[path] = None
 
     def settle(self, path: Path, fault: Exception | None = None) -> None:
-        """Take back a job, done or failed."""
+        """Return a finished or failed job."""
         self.claims.release(path)
         if fault is None:
             stopping.goes_on(LEFT)
@@ -87,10 +87,10 @@ class Board:
 
 
 def attempt(job: Job, path: Path, number: same_folder.Number | None = None) -> Exception | None:
-    """Run a job; what it raised, without the tensors that its frames hold.
+    """Run a job and return what it raised, without the tensors in its frames.
 
     Args:
-        number: of the output's folder, as the process that hands out the job knows it.
+        number: the identity of the output's folder, as known to the process that hands out the job.
     """
     try:
         with same_folder.kept(path.parent, number), memory_errors(path.stem):
@@ -105,7 +105,7 @@ def attempt(job: Job, path: Path, number: same_folder.Number | None = None) -> E
 
 
 def attempt_pickled(job: bytes, path: Path, number: same_folder.Number | None = None) -> Exception | None:
-    """The same in another process: faults that are not the user's come back as their traceback's text."""
+    """Run a pickled job in another process. Faults that are not UserErrors return as the text of their traceback."""
 
     def unpacked(path: Path) -> None:
         with progress.busy("loading libraries"):  # those of its functions

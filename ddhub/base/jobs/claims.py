@@ -1,9 +1,9 @@
 """Claims: processes and machines that share a folder agree on who does which job.
 
-A claim is a hidden file beside the output, made exclusively (O_EXCL). It names its process, and its modification time
-is a heartbeat. It falls to the next who asks when its process is dead (seen at once on the same machine) or its heart
-has not beaten for `EXPIRY` seconds. A process that was only asleep so long may then do its job a second time: both
-write the same row, atomically, so that costs time and nothing else.
+A claim is a hidden file beside the output, created exclusively (O_EXCL). It names its process, and its modification
+time is a heartbeat. Another process may take it over when its process is dead (seen at once on the same machine), or
+without a heartbeat for `EXPIRY` seconds. A process that only slept may then do the job a second time. Both write the
+same row atomically, so that costs time and nothing else.
 """
 
 import contextlib
@@ -25,17 +25,17 @@ from typing import IO, Any
 from ddhub.base import files, strict_json
 
 HEARTBEAT = 15.0  # seconds between two beats
-EXPIRY = 120.0  # seconds without one after which a claim is anybody's
-UNSIGNED = 10.0  # the same where its process died between making and signing it
+EXPIRY = 120.0  # seconds without a beat after which a claim is free
+UNSIGNED = 10.0  # the same for a claim that was created but never signed
 
 
 def path_of(output: Path) -> Path:
-    """Where the claim of an output lies; no pattern for rows, payload or published files matches its name."""
+    """The path of an output's claim. No pattern for rows, payload or published files matches its name."""
     return output.with_name(f".{output.name}.claim")
 
 
 class Claims:
-    """The claims of this process; they are given back when the `with` block ends."""
+    """The claims of this process. They are released when the `with` block ends."""
 
     def __init__(self) -> None:
         self._token = uuid.uuid4().hex
@@ -54,13 +54,13 @@ class Claims:
         self._heart.join()
 
     def take(self, output: Path) -> bool:
-        """Claim an output; False where somebody else works on it.
+        """Claim an output; False if another process works on it.
 
         Raises:
-            UserError: when the folder cannot be written.
+            UserError: if the folder cannot be written.
         """
         path = path_of(output)
-        self._held.add(path)  # before it is: a signal may come at any moment, and what is signed otherwise stays anyway
+        self._held.add(path)  # noted first: a signal may come at any moment, and release spares claims of others
         with files.disk_errors(path, "claiming"):
             files.make_parent(path)
             try:
@@ -74,7 +74,7 @@ class Claims:
         return True
 
     def release(self, output: Path) -> None:
-        """Give a claim back, its job done or failed."""
+        """Release a claim when its job is done or failed."""
         self._give_back(path_of(output))
 
     def _sign(self, file: IO[str]) -> None:
@@ -82,7 +82,7 @@ class Claims:
         file.write(json.dumps({**_machine(), "pid": pid, "began": _began(pid), "token": self._token}))
 
     def _sign_first(self, file: IO[str], path: Path) -> None:
-        """Sign a claim just made; where there is no room for that, it must not stay and look like somebody's."""
+        """Sign a new claim. If the disk has no room for the signature, the claim is removed."""
         try:
             with file:
                 self._sign(file)
@@ -91,7 +91,7 @@ class Claims:
             raise
 
     def _take_over(self, path: Path) -> bool:
-        """Sign an expired claim, if nobody else does so first."""
+        """Sign an expired claim, unless another process does so first."""
         if not expired(path):
             return False
         with _locked(path) as file:
@@ -105,25 +105,25 @@ class Claims:
 
     def _give_back(self, path: Path) -> None:
         with _locked(path) as file:
-            if file is not None and self._token in file.read():  # it may have expired, and be another's by now
+            if file is not None and self._token in file.read():  # it may have expired and have another owner now
                 path.unlink()
         self._held.discard(path)
 
     def _beat(self) -> None:
         while not self._end.wait(HEARTBEAT):
             for path in list(self._held):
-                with contextlib.suppress(OSError):  # a disk that hiccups now may be well at the next beat
+                with contextlib.suppress(OSError):  # the disk may work again at the next beat
                     os.utime(path)
 
 
 def holder(output: Path) -> str:
-    """Who works on an output, for people."""
+    """The process that works on an output, as text for messages."""
     signed = _read(path_of(output))
     return f"process {signed['pid']} on {signed['host']}" if signed else "another process"
 
 
 def pulse(output: Path) -> tuple[int, str] | None:
-    """When the heart of an output's claim beat last, and whose it is; None where it is claimed by nobody."""
+    """Time of the last heartbeat of an output's claim, and its owner; None without a claim."""
     path = path_of(output)
     try:
         return path.lstat().st_mtime_ns, (_read(path) or {}).get("token", "")
@@ -132,7 +132,7 @@ def pulse(output: Path) -> tuple[int, str] | None:
 
 
 def expired(path: Path) -> bool:
-    """Whether a claim's process is dead, or its heart stopped long ago."""
+    """Whether a claim's process is dead, or its heartbeat stopped long ago."""
     try:
         beaten = path.lstat().st_mtime
         files.refuse_link(path)
@@ -143,10 +143,10 @@ def expired(path: Path) -> bool:
             if began is None or began != signed["began"]:
                 return True
         limit = EXPIRY if signed is not None else UNSIGNED
-        # Machines' clocks differ. Only one that seems old is compared with the clock that wrote it: the file system's.
-        # One ahead of that was written before the clock was set back, and beats no more.
+        # Machines' clocks differ. A claim that seems old is compared with the clock of the file system, which wrote
+        # its time. A time ahead of that clock was written before the clock was set back. Such a claim is dead.
         return abs(time.time() - beaten) > limit and abs(_clock(path.parent) - beaten) > limit
-    except FileNotFoundError:  # given back this moment
+    except FileNotFoundError:  # released this moment
         return False
 
 
@@ -156,7 +156,7 @@ def _clock(folder: Path) -> float:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """What a claim says; None where it is gone, was never signed, or by nobody of ours."""
+    """The content of a claim; None if it is gone, unsigned, or not written by ddhub."""
     signed = strict_json.known(path)
     texts = all(isinstance(signed.get(key), str) for key in (*_machine(), "began", "token"))
     pid = signed.get("pid")
@@ -165,23 +165,21 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[IO[str] | None]:
-    """Hold the lock of a claim file as it is now; None where it is gone."""
+    """Hold the lock of the current claim file; None if it is gone."""
     try:
         file = io.TextIOWrapper(files.open_own(path, "r+b"), encoding="utf-8")
     except FileNotFoundError:
         yield None
         return
     with file:
-        with contextlib.suppress(
-            OSError
-        ):  # a shared file system without locks: then only the moment of expiry can race
+        with contextlib.suppress(OSError):  # a shared file system without locks: only takeovers can race then
             fcntl.flock(file, fcntl.LOCK_EX)
         yield file if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()) else None
 
 
 @functools.cache
 def _machine() -> dict[str, str]:
-    """What tells the process table of this machine from all others: a pid means nothing elsewhere."""
+    """Identify this machine's process table. A process id means nothing on another machine."""
     known = {"host": socket.gethostname(), "boot": "", "processes": ""}
     with contextlib.suppress(OSError):  # not on Linux
         known["boot"] = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -190,7 +188,7 @@ def _machine() -> dict[str, str]:
 
 
 def _began(pid: int) -> str | None:
-    """When a living process began, which tells it from a later one of the same number; None for a dead one."""
+    """The start time of a living process, which tells it from a later one with the same id; None for a dead one."""
     try:
         state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return None if state in "ZX" else fields[18]

@@ -1,7 +1,7 @@
-"""Ray: each job a task, run again by Ray when its process or node dies.
+"""Ray as an engine: each job is a task. Ray runs it again when its process or node dies.
 
-A task gives back the bytes of what it wrote and this process writes them, so that nodes need not share the output's
-folder. What a job reads must be readable on every node, where ddhub must be installed in the same version.
+A task returns the bytes of its files and this process writes them, so nodes need not share the output folder. Every
+node needs the same version of ddhub and must be able to read a job's inputs.
 """
 
 import contextlib
@@ -19,19 +19,19 @@ from ddhub.base.errors import UserError
 from ddhub.base.jobs.board import POLL, Board, attempt, attempt_pickled
 from ddhub.base.log import warn
 
-RETRIES = 3  # of a task whose process or node died
+RETRIES = 3  # tries of a task whose process or node died
 
 
 def work(board: Board, address: str, *, cpus: int, gpus: bool) -> None:
     """Run the jobs of a board as tasks of a Ray cluster.
 
     Args:
-        address: of the cluster; `local` starts one here.
-        cpus: that a task takes.
-        gpus: whether it takes a GPU too, where the cluster has any.
+        address: the address of the cluster; `local` starts one here.
+        cpus: the CPUs of a task.
+        gpus: whether a task takes a GPU, if the cluster has any.
 
     Raises:
-        UserError: when the cluster cannot be reached.
+        UserError: if the cluster cannot be reached.
     """
     if not board.open:
         return
@@ -58,13 +58,13 @@ def work(board: Board, address: str, *, cpus: int, gpus: bool) -> None:
 
 @contextlib.contextmanager
 def _connected(address: str) -> Iterator[None]:
-    """Connect to a cluster, or start one here; a connection that the caller has is used, and stays."""
+    """Connect to a cluster, or start one here. A connection of the caller is used and stays open."""
     import ray
 
     if ray.is_initialized():
         yield
         return
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere unless the user says so
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no usage statistics, unless the user allows them
     how = {"include_dashboard": False} if address == "local" else {}
     try:
         _knock(address)
@@ -79,7 +79,7 @@ def _connected(address: str) -> Iterator[None]:
 
 
 def _knock(address: str) -> None:
-    """Raise OSError where nobody listens; Ray itself would try for minutes."""
+    """Raise OSError if nothing listens at the address. Ray itself would try for minutes."""
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if colon and port.isdecimal():
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
@@ -97,8 +97,8 @@ def _submitter(cpus: int, gpus: bool) -> Callable[..., Any]:
 
 
 def _task(job: bytes, name: str, version: str, level: int) -> tuple[dict[str, bytes], Exception | None]:
-    """On a node: run a job, and give back the files that it wrote and what it raised."""
-    log.to_stderr(level)  # Ray brings it to the command's own
+    """Run a job on a node. Return the files that it wrote and the exception that it raised."""
+    log.to_stderr(level)  # Ray forwards it to the command's stderr
     if version != __version__:
         return {}, UserError(f"{socket.gethostname()}: has ddhub {__version__}, and the command ddhub {version}")
     with tempfile.TemporaryDirectory(prefix="ddhub-") as folder:
@@ -108,7 +108,7 @@ def _task(job: bytes, name: str, version: str, level: int) -> tuple[dict[str, by
 
 
 def _receiver(task: Any) -> Callable[[Path], None]:
-    """A job that only writes what a finished task gave back."""
+    """A job that writes the files of a finished task."""
     import ray
 
     def receive(path: Path) -> None:
@@ -117,7 +117,7 @@ def _receiver(task: Any) -> Callable[[Path], None]:
         except ray.exceptions.RayError as fault:
             reason = next(iter(str(fault).splitlines()), type(fault).__name__)
             raise UserError(f"{path.name}: Ray gave it up: {reason}", next="ray status") from fault
-        for name in sorted(given, key=lambda name: name == path.name):  # the job's own file last: it says all is done
+        for name in sorted(given, key=lambda name: name == path.name):  # the job's own file last: it marks the end
             if not path.with_name(name).exists():
                 files.write_bytes(path.with_name(name), given[name])
         if fault_there is not None:

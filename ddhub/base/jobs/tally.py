@@ -1,4 +1,4 @@
-"""How many outputs of a list of jobs there are, and when the last one will be: a bar, or a line now and then."""
+"""Progress of a list of jobs: outputs done and time left, as a bar or as a line now and then."""
 
 import time
 from collections.abc import Mapping
@@ -10,12 +10,12 @@ from ddhub.base.units import duration
 
 
 class Tally:
-    """Counts files, so that what other processes finish counts too.
+    """Counts output files, so that outputs of other processes count too.
 
     Args:
-        name: what people call the outputs, as `rows`.
-        costs: of every output, in any unit; the time that is left is told by them.
-        at_once: outputs that are made at the same time; before so many have come, nobody knows their pace.
+        name: the plural noun for the outputs, such as `rows`.
+        costs: the cost of each output in any unit, for the estimate of time left.
+        at_once: outputs that are made at the same time. Their pace is known once so many are done.
     """
 
     def __init__(self, name: str, costs: Mapping[Path, float], at_once: int = 1) -> None:
@@ -34,11 +34,11 @@ class Tally:
 
     @property
     def done(self) -> int:
-        """Outputs that were there when somebody looked last."""
+        """The outputs that existed at the last look."""
         return len(self.costs) - len(self._missing)
 
     def look(self) -> None:
-        """See what is there by now, and say it where that is new."""
+        """Count the existing outputs, and report a new count."""
         before, now = self.done, time.monotonic()
         self._missing = {path for path in self._missing if not path.exists()}
         self._pace.at(self._work - self._left())
@@ -57,5 +57,5 @@ class Tally:
         return sum(self.costs[path] for path in self._missing)
 
     def _told(self) -> str:
-        """The time that is left, which goes down between two looks."""
+        """The time left as text. It goes down between two looks."""
         return self._pace.left(self._work) if self._missing and self.done - self._before >= self._at_once else ""

@@ -1,6 +1,6 @@
-"""Local worker processes: fresh interpreters (a fork would break torch's threads), fed one job at a time.
+"""Local worker processes. They are fresh interpreters, because a fork breaks torch's threads.
 
-A worker that dies loses its own job, which is run again. When this process ends, however it ends, its workers end too.
+A worker takes one job at a time. If it dies, its job runs again. All workers end with this process.
 """
 
 import contextlib
@@ -24,16 +24,16 @@ from ddhub.base.jobs.board import LEFT, POLL, Board, attempt_pickled
 from ddhub.base.log import warn
 from ddhub.base.units import counted, listed
 
-ATTEMPTS = 3  # a job whose worker dies so often is reported, not run again
+ATTEMPTS = 3  # deaths of a job's workers after which the job is reported as failed
 
-# Not multiprocessing's own spawn: it would run the caller's script again, which takes a guard that notebooks and
-# scripts lack.
+# multiprocessing's own spawn runs the caller's script again. Scripts need a guard against that, and notebooks have
+# none.
 CODE = "import json, sys; sys.path[:] = json.loads(sys.argv[2]); from ddhub.base.jobs import workers; workers.main()"
 
 
 @dataclass
 class Worker:
-    """One process, the pipe to it, and the job it is at."""
+    """A process, the pipe to it, and its current job."""
 
     index: int
     process: subprocess.Popen[bytes]
@@ -43,13 +43,13 @@ class Worker:
 
     @classmethod
     def start(cls, index: int) -> "Worker":
-        """Start a process; LOCAL_RANK tells it which GPU is its own."""
+        """Start a process. LOCAL_RANK tells it its GPU."""
         ours, theirs = Pipe()
         process = subprocess.Popen(
             [sys.executable, "-c", CODE, str(theirs.fileno()), json.dumps(sys.path), str(log.ROOT.getEffectiveLevel())],
             stdin=subprocess.PIPE,  # never written to: it closes when this process ends
             pass_fds=[theirs.fileno()],
-            env={"LOCAL_RANK": str(index), **os.environ},  # torchrun's own stays
+            env={"LOCAL_RANK": str(index), **os.environ},  # torchrun's own value wins
         )
         theirs.close()
         return cls(index, process, ours)
@@ -74,7 +74,7 @@ def work(board: Board, count: int) -> None:
             if not any(worker.path for worker in team):
                 board.wait()
                 continue
-            # The time limit: a dead worker's own children may hold its end of the pipe open.
+                # The time limit: children of a dead worker may keep its end of the pipe open.
             wait([worker.pipe for worker in team if worker.path], timeout=POLL)
             for place, worker in enumerate(team):
                 if worker.path is not None and not _settle(worker, board):
@@ -103,7 +103,7 @@ def _team(count: int) -> Iterator[list[Worker]]:
 
 
 def _ask_to_end(team: list[Worker]) -> None:
-    """Let workers save what they are at; those that take too long are ended all the same."""
+    """Let workers save their work; after a time limit they are ended."""
     stopping.goes_on(LEFT)
     for worker in team:
         worker.process.terminate()
@@ -119,13 +119,13 @@ def _ask_to_end(team: list[Worker]) -> None:
 
 def _give(worker: Worker, board: Board, path: Path) -> None:
     worker.path = path
-    with contextlib.suppress(OSError):  # it is dead, as will be found
+    with contextlib.suppress(OSError):  # it is dead, which _settle finds
         worker.pipe.send((pickle.dumps(board.jobs[path]), path, same_folder.number_of(path.parent)))
 
 
 def _settle(worker: Worker, board: Board) -> bool:
-    """Note what a worker has to say, if anything; False if it is dead."""
-    ended = worker.process.poll() is not None  # asked first: what it said before its end is still in the pipe
+    """Handle a worker's message, if there is one; False if the worker is dead."""
+    ended = worker.process.poll() is not None  # asked first, because its last message may still be in the pipe
     try:
         while worker.pipe.poll():
             fault = worker.pipe.recv()
@@ -145,7 +145,7 @@ def _settle(worker: Worker, board: Board) -> bool:
 
 
 def _replace(worker: Worker, board: Board, deaths: dict[Path, int]) -> Worker:
-    """Start another in a dead one's place, and put its job back on the board unless it was that too often."""
+    """Start another worker for a dead one. Its job returns to the board, or fails after too many deaths."""
     path = worker.path
     assert path is not None
     worker.stop()
@@ -168,12 +168,12 @@ def _ending(code: int) -> str:
 
 
 def main() -> None:
-    """A worker: do what comes through the pipe until it closes."""
+    """Run as a worker: do the jobs that come through the pipe until it closes."""
     for number in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # Ctrl-C reaches the whole group; who started us ends us
+        signal.signal(number, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends its workers
     threading.Thread(target=_end_with_parent, daemon=True).start()
     pipe = Connection(int(sys.argv[1]))
-    lock = threading.RLock()  # a signal may want to say something in the middle of a message
+    lock = threading.RLock()  # reentrant: a signal handler may log in the middle of a message
 
     def send(message: object) -> None:
         with lock:
@@ -184,7 +184,7 @@ def main() -> None:
         with stopping.heeded(), contextlib.suppress(EOFError, OSError), progress.passed_on(send):
             while True:
                 send(attempt_pickled(*pipe.recv()))
-    except stopping.Stopped as fault:  # by who started us, or by a cluster that stops all of its processes
+    except stopping.Stopped as fault:  # by the parent, or by a cluster that stops its processes
         sys.exit(stopping.exit_code(fault))
 
 

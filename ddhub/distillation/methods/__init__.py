@@ -1,1 +1,1 @@
-"""Distillation methods: one file each, found by its name; what a file holds says ddhub/distillation/method.py."""
+"""Distillation methods: a file or package each, found by its name. ddhub/distillation/method.py is their contract."""

@@ -1,4 +1,4 @@
-"""Random real images with the teachers' labels: the baseline that every method has to beat, as a method of its own."""
+"""Random real images with the teachers' labels: the baseline for every method, itself as a method."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 
 class Config(Strict):
-    """Random selection has no knobs."""
+    """Random selection has no settings."""
 
 
 def distill(task: Task, run: Run) -> SyntheticSet:
-    """Draw `ipc` training images of every class and label them."""
+    """Draw `ipc` training images of each class and label them."""
     from ddhub.distillation.task import SyntheticSet
 
     images, labels = task.start("real")
@@ -26,7 +26,7 @@ def distill(task: Task, run: Run) -> SyntheticSet:
 
 
 def work(outline: Outline) -> Phase:
-    """What a run comes to: nothing to speak of."""
+    """The work of a run, which is negligible."""
     from ddhub.distillation.plan.work import Phase
 
     return Phase([])

@@ -1,1 +1,4 @@
-"""What a run will take: steps, costs here, what earlier runs took. It may import what distillation may."""
+"""Forecasts of a run: its work, the costs on this machine, and the record of earlier runs.
+
+It may import what distillation may.
+"""

@@ -1,4 +1,4 @@
-"""How many images at once a recipe's memory allows: measured on this machine, or foretold from fits."""
+"""The number of images at once within a recipe's memory budget: measured here, or forecast from fits."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -20,10 +20,10 @@ from ddhub.training.protocol import Protocol
 
 
 def measured(outline: Outline) -> Decisions:
-    """Decisions with as large micro-batches and chunks as the recipe's memory allows, found by a few steps on noise.
+    """Decisions with the largest micro-batches and chunks within the recipe's memory budget, found by steps on noise.
 
     Raises:
-        UserError: for a budget that is too small for one image, or for a step of the method that nothing cuts.
+        UserError: if one image, or an indivisible step of the method, exceeds the budget.
     """
     recipe, device, method = outline.recipe, outline.decisions.device, method_of(outline.recipe)
     assert recipe.memory is not None
@@ -42,7 +42,7 @@ def measured(outline: Outline) -> Decisions:
 
 
 def foretold(outline: Outline) -> Outline:
-    """The outline with as many images at once as its recipe's memory allows, as fits foretell it."""
+    """The outline with as many images at once as the memory budget allows, by forecast."""
     if outline.recipe.memory is None:
         return outline
     budget, chosen, chunked = memory_bytes(outline.recipe.memory), dict[str, Any](), cut_into_chunks(outline)
@@ -55,20 +55,20 @@ def foretold(outline: Outline) -> Outline:
 
 
 def cut_into_chunks(outline: Outline) -> list[Work]:
-    """The works that the decision `chunk` cuts: the method's own, or where it has none, scores of real images."""
+    """The works that the decision `chunk` divides: those of the method, or else scores of real images."""
     phase = forecast.of_method(outline)
     own = [work for work in (phase.works if phase else []) if work.cut == "chunk"]
     return own or [scoring(outline, "scores", outline.recipe.teachers.arch, outline.held_out, 1, pixels=True)]
 
 
 def _uncut(outline: Outline) -> list[Work]:
-    """The works of the method that no decision cuts."""
+    """The works of the method that no decision divides."""
     phase = forecast.of_method(outline)
     return [work for work in (phase.works if phase else []) if work.cut is None and work.calls]
 
 
 def _most(outline: Outline, chunked: Sequence[Work]) -> dict[str, int]:
-    """By the names of decisions, the most images at once: more than a batch holds makes no difference."""
+    """The largest useful number of images at once, by decision: a batch."""
     recipe = outline.recipe
     chunk = min(PREDICTED, max(work.batch for work in chunked))
     return {"micro_batch": max(recipe.teachers.batch, recipe.evaluate.batch), "chunk": chunk}
@@ -79,7 +79,7 @@ def _largest(fits: Sequence[Fit], images: int) -> float:
 
 
 def _train(networks: Sequence[Network], images: int) -> None:
-    """Two steps of training on so many images of noise."""
+    """Train for two steps on so many images of noise."""
     for network in networks:
         noise = torch.zeros(images, network.channels, network.side, network.side)
         labels = torch.zeros(images, dtype=torch.int64)

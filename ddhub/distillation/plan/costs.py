@@ -1,7 +1,7 @@
-"""What calls of a work cost on this machine: measured in short runs on noise and kept, or roughly told without a try.
+"""Costs of calls of a work on this machine: measured by short runs on noise and stored, or estimated without a try.
 
-Seconds are linear in series, calls and images, bytes in the images of a call. A fit holds for one kind of machine,
-threads, version of torch, precision, and what the work's own key says; it lies under DDHUB_HOME.
+Seconds are linear in series, calls and images, bytes in the images of a call. A fit belongs to one kind of machine,
+threads, torch version, precision, and the work's own key. Fits are stored under DDHUB_HOME.
 """
 
 import platform
@@ -24,18 +24,18 @@ from ddhub.training import device as devices
 from ddhub.training import memory
 from ddhub.training.device import Decisions
 
-SERIES = 2.0  # seconds that a series of calls is tried for, about
-CALL = 0.5  # seconds of one call, by the rough estimate, beyond which fewer images are tried
-MOST = 100  # calls of a series that is tried
+SERIES = 2.0  # about the seconds of a series of calls that is tried
+CALL = 0.5  # estimated seconds of a call above which fewer images are tried
+MOST = 100  # most calls of a series that is tried
 ROUNDS = 3
-# What nobody can tell without trying; `plan` says that it is rough.
+# Guesses for what only a try can tell. `plan` marks them as rough.
 COMPILING = 30.0  # seconds
-FUSED = 0.5  # share of the memory traffic that is left once compiled
+FUSED = 0.5  # share of memory traffic that remains after compilation
 
 
 @dataclass(frozen=True)
 class Point:
-    """Seconds of a series of so many calls on so many images each."""
+    """Seconds of a series of calls with equally many images."""
 
     images: int
     calls: int
@@ -44,34 +44,34 @@ class Point:
 
 @dataclass(frozen=True)
 class Fit:
-    """What calls of a work cost."""
+    """The costs of calls of a work."""
 
     series: float  # seconds before a series' first call
-    call: float  # seconds of a call, whatever its images
-    image: float  # seconds of an image
-    compiling: float  # seconds that the first series takes longer
-    fixed: float  # bytes of the process or the GPU, whatever the images of a call
-    each: float  # bytes of an image of a call
-    measured: str | None = None  # the day; None: not measured
-    largest: int = 0  # images of a call that was tried
+    call: float  # seconds of a call, without its images
+    image: float  # seconds per image
+    compiling: float  # additional seconds of the first series
+    fixed: float  # bytes of the process or the GPU, without the images of a call
+    each: float  # bytes per image of a call
+    measured: str | None = None  # day of the measurement; None if it is an estimate
+    largest: int = 0  # images of the largest call that was tried
 
     def seconds(self, series: float, calls: float, images: float) -> float:
-        """Seconds of so much work, once compiled."""
+        """Seconds of so much work, after compilation."""
         return self.series * series + self.call * calls + self.image * images
 
     def bytes(self, at_once: int) -> float:
-        """The most bytes held in a call on so many images."""
+        """The peak bytes of a call on so many images."""
         return self.fixed + self.each * at_once
 
 
 def fitted(points: Sequence[Point], peaks: Sequence[tuple[int, float]], compiling: float = 0, **told: Any) -> Fit:
-    """The fit with the least relative squares, longer series counting for more; no part of it is negative.
+    """Fit costs by least relative squares, with longer series weighted more. No cost is negative.
 
     Args:
         points: measured seconds.
-        peaks: images of a call, and the most bytes held.
-        compiling: seconds of a first series of one call on as many images as any of the points.
-        told: the other fields of a Fit.
+        peaks: images of a call, and the peak bytes held.
+        compiling: seconds of a first series, of one call with as many images as one of the points.
+        told: the other fields of Fit.
     """
     from scipy.optimize import nnls
 
@@ -87,17 +87,17 @@ def fitted(points: Sequence[Point], peaks: Sequence[tuple[int, float]], compilin
 
 
 def measure(works: Sequence[Work], decisions: Decisions, clock: Callable[[], float] | None = None) -> Fit:
-    """Try calls on noise, and keep their fit.
+    """Try calls on noise, and store their fit.
 
     Args:
-        works: of one key; calls are tried on as few images as any of them has at once, and as many, or as are quick.
-        clock: seconds; None waits for the device.
+        works: works with one key. Calls have as few and as many images at once as any of them, if that is quick.
+        clock: returns seconds; None waits for the device.
     """
     devices.apply(decisions)
     work, fewest = max(works, key=lambda each: each.at_once), min(each.at_once for each in works)
     guess = rough(work, decisions)
     most = max(1, min(work.at_once, int(CALL / guess.image) if guess.image else work.at_once))
-    least = fewest if fewest < most else max(min(2, most), most // 2)  # batch norms refuse to learn one image
+    least = fewest if fewest < most else max(min(2, most), most // 2)  # batch norms cannot train on one image
     now = clock or (lambda: _clock(decisions.device))
     points, peaks, first = list[Point](), list[tuple[int, float]](), 0.0
     for images in sorted({least, most}):
@@ -113,7 +113,7 @@ def measure(works: Sequence[Work], decisions: Decisions, clock: Callable[[], flo
 
 
 def _points(work: Work, images: int, now: Callable[[], float]) -> list[Point]:
-    """Series of one call, and of as many as are quick."""
+    """Points of a series of one call, and of as many calls as are quick."""
     one = median(_timed(work, images, 1, now) for _ in range(ROUNDS))
     calls = min(MOST, 1 + round(SERIES / one))
     if calls == 1:
@@ -128,14 +128,14 @@ def _timed(work: Work, images: int, calls: int, now: Callable[[], float]) -> flo
 
 
 def _clock(device: str) -> float:
-    """Seconds, once the device has done what it was told."""
+    """The time in seconds, after the device has finished its work."""
     if device.startswith("cuda"):
         torch.cuda.synchronize(device)
     return time.perf_counter()
 
 
 def stored(work: Work, decisions: Decisions) -> Fit | None:
-    """The fit that was measured here earlier, if there is one that can be read."""
+    """The stored fit of a work, if there is a readable one."""
     try:
         found = strict_json.known(_path(work, decisions))
         return Fit(**found["fit"]) if found["key"] == key(work, decisions) else None
@@ -144,7 +144,7 @@ def stored(work: Work, decisions: Decisions) -> Fit | None:
 
 
 def key(work: Work, decisions: Decisions) -> dict[str, Any]:
-    """What a fit holds for."""
+    """Everything on which a fit depends."""
     return {
         **machine(decisions.device),
         "torch": torch.__version__,
@@ -160,7 +160,7 @@ def _path(work: Work, decisions: Decisions) -> Path:
 
 
 def machine(device: str) -> dict[str, Any]:
-    """The hardware that a device is, as far as its speed goes by it."""
+    """The hardware that determines a device's speed."""
     return {"hardware": devices.hardware(device), "processor": None if device.startswith("cuda") else _processor()}
 
 
@@ -175,16 +175,16 @@ def _processor() -> str:
 
 @dataclass(frozen=True)
 class Rates:
-    """What this machine does, measured in about a second."""
+    """The speed of this machine, measured in about a second."""
 
-    flops: float  # a second, of products of large matrices
-    bytes: float  # a second, read and written by a copy of what no cache holds
-    operation: float  # seconds of one that computes next to nothing
+    flops: float  # FLOP/s of products of large matrices
+    bytes: float  # bytes per second, read and written by a copy that exceeds all caches
+    operation: float  # seconds of an operation that computes almost nothing
 
 
 @cache
 def rates(device: str, threads: int, precision: str) -> Rates:
-    """Try products, a copy and small operations."""
+    """Measure products, a copy and small operations."""
     cuda = device.startswith("cuda")
     size, dtype = 8192 if cuda else 1024, getattr(torch, precision)
     a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
@@ -202,12 +202,12 @@ def rates(device: str, threads: int, precision: str) -> Rates:
     return Rates(
         2 * size**3 / best(lambda: a @ b),
         2 * 4 * large.numel() / best(lambda: copy.copy_(large)),
-        best(lambda: [torch.autograd.grad(small.relu(), small) for _ in range(500)]) / 1000,  # there and back
+        best(lambda: [torch.autograd.grad(small.relu(), small) for _ in range(500)]) / 1000,  # forward and backward
     )
 
 
 def rough(work: Work, decisions: Decisions) -> Fit:
-    """A guess from FLOPs, bytes moved and what the machine does of each, with nothing tried: off by factors."""
+    """An estimate from FLOPs and bytes moved, and the speed of this machine. It may be off by factors."""
     devices.apply(decisions)
     libraries = 0 if decisions.device.startswith("cuda") else _libraries()
     speed, told = rates(decisions.device, decisions.threads, decisions.precision), work.rough
@@ -224,5 +224,5 @@ def rough(work: Work, decisions: Decisions) -> Fit:
 
 @cache
 def _libraries() -> int:
-    """Bytes that this process held before it tried anything."""
+    """The bytes that this process held before any try."""
     return memory.anonymous_bytes()

@@ -1,4 +1,4 @@
-"""The document of `plan --json`, typed: what distilling a recipe here will take. Times in seconds, sizes in bytes."""
+"""The result of `plan`, typed: a forecast of distilling a recipe here. Times are in seconds, sizes in bytes."""
 
 from typing import Any
 
@@ -9,34 +9,34 @@ from ddhub.base.units import duration, size
 
 
 class PlannedWork(Document):
-    """Calls of one kind within a phase."""
+    """The calls of one kind within a phase."""
 
     name: str = Field(description="Kind of the work.")
     seconds: float = Field(description="Seconds of all calls.")
-    measured: str | None = Field(description="Day on which its cost was measured here. null: a rough estimate.")
+    measured: str | None = Field(description="Day on which its cost was measured here. null if it is an estimate.")
     calls: float = Field(description="Number of calls.")
     images: float = Field(description="Images of all calls.")
-    at_once: int = Field(description="Images of a call.")
+    at_once: int = Field(description="Images per call.")
     largest_tried: int = Field(description="Images of the largest call that was measured.")
 
 
 class PlannedPhase(Document):
-    """A phase of a run; None where the method does not say what its work is."""
+    """A phase of a run. Fields are None if the method declares no work."""
 
     phase: str = Field(description="`source`, `teachers`, `distill`, `packaging` or `memorisation`.")
     seconds: float | None = Field(description="Seconds of all processes.")
     wall_seconds: float | None = Field(description="Seconds on the clock.")
     compiling: float | None = Field(description="Seconds of these that compile.")
-    peak_bytes: int | None = Field(description="Most memory of a process.")
-    disk_bytes: int | None = Field(description="Disk that it fills.")
+    peak_bytes: int | None = Field(description="Peak memory of a process.")
+    disk_bytes: int | None = Field(description="Disk space that it fills.")
     measured: str | None = Field(description="Oldest day on which one of its works was measured.")
     rough: list[str] = Field(description="Works that were not measured here.")
-    works: list[PlannedWork] = Field(description="Calls, kind by kind.")
-    each_seconds: float | None = Field(default=None, description="Seconds of one group, where there are several.")
+    works: list[PlannedWork] = Field(description="Calls by kind.")
+    each_seconds: float | None = Field(default=None, description="Seconds of one group, if there are several.")
 
 
 class PlannedEvaluation(PlannedPhase):
-    """What `ddhub evaluate` takes after it, without options."""
+    """The evaluation of the set with default options."""
 
     phase: str = Field(description="`evaluate`.")
     arch: str = Field(description="Architecture: that of the teachers.")
@@ -44,29 +44,29 @@ class PlannedEvaluation(PlannedPhase):
 
 
 class PlannedSum(Document):
-    """All phases that are known."""
+    """The sum over all phases with a forecast."""
 
     seconds: float = Field(description="Seconds of all processes.")
     wall_seconds: float = Field(description="Seconds on the clock.")
-    peak_bytes: int = Field(description="Most memory of a process.")
-    disk_bytes: int = Field(description="Disk that the run fills.")
+    peak_bytes: int = Field(description="Peak memory of a process.")
+    disk_bytes: int = Field(description="Disk space that the run fills.")
     measured: str | None = Field(description="Oldest day on which a work was measured.")
     rough: list[str] = Field(description="Works that were not measured here.")
 
 
 class PlannedSource(Document):
-    """What the source holds."""
+    """The size of the source."""
 
     dataset: str = Field(description="Hub id, `digits`, or a folder.")
     images: int = Field(description="Images of the train split.")
     classes: int = Field(description="Number of classes.")
     channels: int = Field(description="1 is grey, 3 is RGB.")
     side: int = Field(description="Side in pixels.")
-    training: int = Field(description="Images that are distilled.")
+    training: int = Field(description="Images of the training part.")
 
 
 class PlannedGroups(Document):
-    """Parts that are made independently."""
+    """The groups of the set, which are made independently."""
 
     count: int = Field(description="Number of groups.")
     threads: int = Field(description="CPU threads of one group.")
@@ -74,7 +74,7 @@ class PlannedGroups(Document):
 
 
 class Plan(Document):
-    """What distilling a recipe here will take, phase by phase."""
+    """The forecast of distilling a recipe here, by phases."""
 
     recipe: str = Field(description="Name of the recipe.")
     hash: str = Field(description="Hash of the recipe.")
@@ -83,13 +83,13 @@ class Plan(Document):
     synthetic: int = Field(description="Images to make.")
     groups: PlannedGroups = Field(description="How the set is split.")
     machine: dict[str, Any] = Field(description="Hardware.")
-    decisions: dict[str, Any] = Field(description="What the machine decided: device, threads, precision, chunks.")
+    decisions: dict[str, Any] = Field(description="Choices of ddhub: device, threads, precision, chunks.")
     phases: list[PlannedPhase] = Field(description="One entry per phase.")
-    evaluating: PlannedEvaluation = Field(description="Evaluating the set. Not in the sum.")
+    evaluating: PlannedEvaluation = Field(description="Evaluation of the set. It is not in the sum.")
     sum: PlannedSum = Field(description="Time, memory and disk of the run.")
-    not_told: list[str] = Field(description="Phases that the method does not tell of.")
-    rates: dict[str, float] | None = Field(description="Operations and bytes a second, where estimates are rough.")
-    past: dict[str, Any] = Field(description="How far off earlier predictions were.")
+    not_told: list[str] = Field(description="Phases without a forecast, because the method declares no work.")
+    rates: dict[str, float] | None = Field(description="FLOP/s and bytes per second here, if estimates are rough.")
+    past: dict[str, Any] = Field(description="Errors of earlier forecasts.")
 
     def __repr__(self) -> str:
         total = self.sum

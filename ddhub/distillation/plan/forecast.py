@@ -1,6 +1,6 @@
-"""What a recipe's run takes before it runs: seconds and bytes of every phase, from fits of this machine or roughly.
+"""The forecast of a recipe's run: seconds and bytes of each phase, from fits of this machine or estimates.
 
-Nothing real is read: the shape of the source is known or told, teachers count as if none were cached.
+No data is read. The shape of the source is known or given, and no teacher counts as cached.
 """
 
 import importlib
@@ -28,14 +28,14 @@ from ddhub.training.device import Decisions
 from ddhub.training.protocol import Protocol
 
 Fits = Callable[[Work, Decisions], Fit | None]
-TESTED = 0.2  # test images, as a share of the train split's: nobody opens them to count
-LIBRARIES = ("datasets", "matplotlib.pyplot", "scipy.stats", "sklearn.datasets")  # what runs load late, but hold
+TESTED = 0.2  # assumed test images, as a share of the train split; the test split is not opened
+LIBRARIES = ("datasets", "matplotlib.pyplot", "scipy.stats", "sklearn.datasets")  # loaded late and kept
 
 
 def phases(outline: Outline) -> dict[str, Phase | None]:
-    """The phases of a run by the names that its record has them under; None where nobody says what a method does.
+    """The phases of a run, by name; None for a method that declares no work.
 
-    Of several groups, `distill` is one.
+    `distill` stands for one group.
     """
     return {
         "source": _source(outline),
@@ -47,17 +47,17 @@ def phases(outline: Outline) -> dict[str, Phase | None]:
 
 
 def of_method(outline: Outline) -> Phase | None:
-    """What the method does in one of the recipe's groups; None where it does not say."""
+    """The work of the method in one group; None if the method declares none."""
     method = method_of(outline.recipe)
     with plugins.blaming(method.code):
         return method.work(outline.group()) if method.work else None
 
 
 def possible(outline: Outline) -> Outline:
-    """The outline, as it is.
+    """Return the outline unchanged if it is possible.
 
     Raises:
-        UserError: for what its source, as far as it is known, is too small for.
+        UserError: if its source, as far as known, is too small for it.
     """
     chosen, classes = outline.recipe, outline.shape.classes
     most = max(1, outline.training // classes)
@@ -69,11 +69,11 @@ def possible(outline: Outline) -> Outline:
 
 
 def document(outline: Outline, threads: int, workers: int) -> dict[str, Any]:
-    """The whole plan: what it is of, its phases, and their sum.
+    """The whole plan: recipe, source, phases and their sum.
 
     Args:
-        threads: CPU threads of one group, and of one teacher.
-        workers: processes that share the teachers, and the groups.
+        threads: CPU threads of one group and of one teacher.
+        workers: the processes that share teachers and groups.
     """
     rows, decisions = predict(outline, threads, stored_or_rough, workers), outline.decisions
     known = [row for row in rows if row["seconds"] is not None]
@@ -103,25 +103,25 @@ def document(outline: Outline, threads: int, workers: int) -> dict[str, Any]:
 
 
 def sentences(document: dict[str, Any]) -> list[str]:
-    """What the numbers of a plan rest on, for people."""
+    """The basis of a plan's numbers, as sentences."""
     told = []
     for name in document["not_told"]:
-        told.append(f"{name}: method {document['method']} does not say what its work is, so this is not in the sum.")
+        told.append(f"{name}: method {document['method']} declares no work, so it is not in the sum.")
     if speed := document["rates"]:
         told.append(
-            f"rough: from FLOPs and bytes moved, at {speed['flops'] / 1e9:.0f} GFLOP/s of matrix products and"
-            f" {speed['bytes'] / 1e9:.1f} GB/s of copies measured just now, and {costs.COMPILING:.0f} seconds for every"
-            " program that is compiled; it can be off by a factor of three. --measure tries a few steps on noise."
+            f"rough: estimated from FLOPs and bytes moved, at {speed['flops'] / 1e9:.0f} GFLOP/s of matrix products and"
+            f" {speed['bytes'] / 1e9:.1f} GB/s of copies measured just now, and {costs.COMPILING:.0f} seconds per"
+            " compiled program. The estimate can be off by a factor of three. --measure tries a few steps on noise."
         )
     told.append(
-        "Teachers count as if none were cached, programs as if none were compiled before. Fetching and decoding the"
-        " source is not in it. Memory is a GPU's, or the process's anonymous memory."
+        "No teacher counts as cached, and no program as compiled. Fetching and decoding the source are not included."
+        " Memory is that of a GPU, or else the process's anonymous memory."
     )
     after = document["evaluating"]
     told.append(
-        f"evaluate: what `ddhub evaluate` takes without options, one row after another: {after['rows']} trainings of"
+        f"evaluate: the time of `ddhub evaluate` without options, one row after another: {after['rows']} trainings of"
         f" {after['arch']}, and tests on {TESTED:.0%} as many images as the train split has. It is not in the sum."
-        " Larger networks take longer, by their FLOPs and their least number of steps."
+        " Larger networks take longer, by their FLOPs and their minimum of steps."
     )
     return told
 
@@ -131,7 +131,7 @@ def _rates(decisions: Decisions) -> costs.Rates:
 
 
 def measure(outline: Outline, threads: int) -> None:
-    """Try every kind of call that a run does, on noise, and keep what it costs.
+    """Measure each kind of call of a run on noise, and store its cost.
 
     Args:
         threads: CPU threads of one group.
@@ -149,17 +149,17 @@ def measure(outline: Outline, threads: int) -> None:
 
 
 def stored_or_rough(work: Work, decisions: Decisions) -> Fit:
-    """The fit of a work that was measured here, otherwise a guess."""
+    """The measured fit of a work, or else an estimate."""
     return costs.stored(work, decisions) or costs.rough(work, decisions)
 
 
 def predict(outline: Outline, threads: int, fits: Fits, workers: int = 1) -> list[dict[str, Any]]:
-    """Every phase with its seconds and bytes; without them where a work has no fit.
+    """Each phase with its seconds and bytes, or without them if a work has no fit.
 
     Args:
-        threads: CPU threads of one group, and of one teacher.
-        fits: the fit of a work.
-        workers: processes that share the teachers, and the groups; each compiles for itself.
+        threads: CPU threads of one group and of one teacher.
+        fits: returns the fit of a work.
+        workers: the processes that share teachers and groups. Each compiles for itself.
     """
     seen: set[str] = set()
     rows, at_once = [], device.room_for(outline.decisions.device, threads)
@@ -183,7 +183,7 @@ def _estimate(phase: Phase | None, decisions: Decisions, fits: Fits, seen: set[s
     """Seconds and bytes of a phase.
 
     Args:
-        seen: programs that were compiled before; this phase's come to them.
+        seen: programs that are compiled already. Those of this phase are added.
     """
     works, seconds, compiling, peak = list[dict[str, Any]](), 0.0, 0.0, 0.0
     for work in phase.works if phase else []:
@@ -207,14 +207,14 @@ def _estimate(phase: Phase | None, decisions: Decisions, fits: Fits, seen: set[s
         "compiling": compiling,
         "peak_bytes": round(peak),
         "disk_bytes": round(phase.disk),
-        "measured": min((work["measured"] for work in works if work["measured"]), default=None),  # the oldest
+        "measured": min((work["measured"] for work in works if work["measured"]), default=None),  # the oldest day
         "rough": [work["name"] for work in works if not work["measured"]],
         "works": works,
     }
 
 
 def _of_groups(row: dict[str, Any], groups: int) -> dict[str, Any]:
-    """The row of one group as that of all, made by one process; `each_seconds` beside."""
+    """The row of all groups, made by one process, from that of one group. `each_seconds` keeps the latter."""
     if groups == 1 or row["seconds"] is None:
         return row
     each = row["seconds"] - row["compiling"]
@@ -224,10 +224,10 @@ def _of_groups(row: dict[str, Any], groups: int) -> dict[str, Any]:
 
 
 def _shared(row: dict[str, Any], processes: int, parts: int, at_once: int) -> dict[str, Any]:
-    """The row of a phase whose equal parts are shared by processes, each of which compiles for itself.
+    """The row of a phase whose equal parts several processes share. Each process compiles for itself.
 
     Args:
-        at_once: processes that this machine has cores or GPUs for; more of them take turns.
+        at_once: the processes that fit on this machine's cores or GPUs. The others take turns.
     """
     if processes < 2 or row["seconds"] is None:
         return row
@@ -243,7 +243,7 @@ def _shared(row: dict[str, Any], processes: int, parts: int, at_once: int) -> di
 
 
 def evaluating(outline: Outline, fits: Fits) -> dict[str, Any]:
-    """What `ddhub evaluate` takes without options: the teachers' architecture on the set and on random real images."""
+    """The forecast of `ddhub evaluate` without options: the teachers' architecture on set and random real images."""
     chosen, arch = outline.recipe, outline.recipe.teachers.arch
     rows, tested = 2 * chosen.evaluate.seeds, max(1, round(TESTED * outline.shape.images))
     learning = training(outline, "trainings", arch, outline.synthetic, own_protocol(chosen), rows)
@@ -252,7 +252,7 @@ def evaluating(outline: Outline, fits: Fits) -> dict[str, Any]:
 
 
 def _source(outline: Outline) -> Phase:
-    """Statistics and whitening; what it takes to fetch and decode the images is nobody's to tell."""
+    """Statistics and whitening. Nothing can forecast the time to fetch and decode images."""
     shape, zca = outline.shape, outline.recipe.preprocess.zca
     disk = 0 if outline.recipe.source.dataset == "digits" else shape.images * shape.values
     if constants(outline.recipe):
@@ -262,7 +262,7 @@ def _source(outline: Outline) -> Phase:
 
     def run(images: int, calls: int) -> None:
         pixels, rows = outline.noise(images).cpu().to(torch.uint8), torch.arange(images)
-        for part in [rows.repeat(calls)] if zca else [rows] * calls:  # the whitening itself is found once
+        for part in [rows.repeat(calls)] if zca else [rows] * calls:  # the whitening itself is computed once
             preprocess.fit(pixels, part, zca=zca)
 
     work = Work(
@@ -270,7 +270,7 @@ def _source(outline: Outline) -> Phase:
         {"work": "statistics", "channels": shape.channels, "side": shape.side, "zca": zca},
         *(1, ceil(outline.training / most), outline.training, most),
         run,
-        # Float64 takes twice as long, and the whitening's eigenvectors as long as five images a value.
+        # Float64 takes twice as long, and the whitening's eigenvectors as long as five images per value.
         Rough(4.0 * square * (1 + 5 * shape.values / outline.training), 24.0 * shape.values, 0, 0),
         held=48 * square,
     )
@@ -307,7 +307,7 @@ def _packaging(outline: Outline) -> Phase:
 
 
 def _memorisation(outline: Outline) -> Phase:
-    """The search for copies: pixels and features of every training image, against up to 512 others."""
+    """The copy check: pixels and features of each training image, against up to 512 others."""
     shape, arch = outline.shape, outline.recipe.teachers.arch
     one, limit = outline.forward(arch), memorisation.LIMIT
     features = bool(outline.recipe.teachers.count) and one.convnet

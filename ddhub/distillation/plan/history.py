@@ -1,6 +1,6 @@
-"""How far off predictions were: every finished run's seconds and bytes beside what the fits of this machine foretold.
+"""Errors of forecasts: seconds and bytes of each finished run, beside those that the fits of this machine predict.
 
-One JSON line a run under DDHUB_HOME. Noting one costs nothing that shows, and never fails a run.
+Each run adds one JSON line under DDHUB_HOME. That takes no noticeable time and never fails a run.
 """
 
 import contextlib
@@ -19,13 +19,13 @@ from ddhub.distillation.task import Task
 from ddhub.training import device as devices
 from ddhub.training import memory
 
-COMPARED = ("teachers", "distill", "packaging", "memorisation")  # nobody foretells how long a source takes to fetch
-EVERY = 0.2  # seconds between two looks at the memory
-ENOUGH = 3  # runs of a method that are spoken of apart
+COMPARED = ("teachers", "distill", "packaging", "memorisation")  # the time to fetch a source has no forecast
+EVERY = 0.2  # seconds between two samples of the memory
+ENOUGH = 3  # runs of a method above which it gets a summary of its own
 
 
 class Watch:
-    """What a run takes, seen from beside."""
+    """Measures memory and time of a run from a thread."""
 
     def __init__(self) -> None:
         self.begun, self.elsewhere = time.monotonic(), set[str]()
@@ -39,22 +39,22 @@ class Watch:
         self.peak.__exit__(kind, fault, at)
 
     def prepared(self, seconds: dict[str, float]) -> None:
-        """Look at the seconds before the method: teachers that took longer than there was were trained earlier."""
+        """Compare the seconds of the phases before the method with the clock. Longer ones come from cached teachers."""
         if seconds.get("teachers", 0) > time.monotonic() - self.begun:
             self.elsewhere.add("teachers")
 
     def bytes(self, device: str) -> int:
-        """The most bytes held, as memory.Peak counts them."""
+        """The peak bytes, as memory.Peak counts them."""
         return devices.peak_bytes(device) if device.startswith("cuda") else self.peak.bytes
 
 
 def note(task: Task, seconds: dict[str, float], watch: Watch, threads: int | None = None) -> None:
-    """Write down what a run took, where a stored fit says what it should have.
+    """Record the cost of a run, if stored fits can predict it.
 
     Args:
-        seconds: of every phase.
-        watch: of the run, which has ended.
-        threads: CPU threads of one group, where the recipe has several; their processes' memory is not known here.
+        seconds: the seconds of each phase.
+        watch: the watch of the run, which has ended.
+        threads: CPU threads of one group, for recipes of several. The memory of their processes is unknown here.
     """
     if not (files.home() / "plan" / "fits").is_dir():
         return
@@ -79,10 +79,10 @@ def note(task: Task, seconds: dict[str, float], watch: Watch, threads: int | Non
 
 
 def past(device: str, method: str) -> dict[str, Any]:
-    """How far off predictions were on this machine: of all runs, and of a method's where there are enough.
+    """The errors of forecasts on this machine: over all runs, and over a method's runs if there are enough.
 
     Returns:
-        `runs`, and of actual over predicted `seconds` and `peak_bytes` the median and range; `of_method` likewise.
+        `runs`, and median and range of actual over predicted `seconds` and `peak_bytes`. `of_method` has the same keys.
     """
     entries = [entry for entry in _read() if entry["machine"] == costs.machine(device)]
     own = [entry for entry in entries if entry["method"] == method]
@@ -101,7 +101,7 @@ def _spread(ratios: Sequence[float]) -> dict[str, float] | None:
 
 
 def sentences(found: dict[str, Any]) -> list[str]:
-    """What `past` found, for people."""
+    """The result of `past` as sentences."""
     if not found["runs"]:
         return ["past predictions: none yet; runs of recipes that were measured here are compared with them."]
     told = [f"past predictions: {_told(found)}"]

@@ -1,6 +1,6 @@
-"""What a run comes to, before it runs: which steps, how often, on how many images, and how to try one on noise.
+"""The work of a run, before it runs: kinds of steps, their number and images, and a trial on noise for each.
 
-Phases that every recipe has are listed in forecast.py; a method's own in its file, as `work(outline)`.
+forecast.py lists the phases of every recipe. A method's own file lists its work, as `work(outline)`.
 Shapes: C channels, S side, K classes.
 """
 
@@ -27,14 +27,14 @@ from ddhub.training.field_networks import ConvNet
 from ddhub.training.network import Network
 from ddhub.training.protocol import Protocol
 
-PREDICTED = 500  # images that train.predict and Teachers.label take at once
+PREDICTED = 500  # images that fit.predict and Teachers.label process at once
 
 
 def shape(spec: SourceSpec, images: int | None = None, classes: int | None = None, side: int | None = None) -> Shape:
-    """The shape of a source that is not read: what is told, or what is known of it.
+    """The shape of a source without reading it: the given numbers, or the known ones.
 
     Raises:
-        UserError: for a source that nobody knows; names the options that tell.
+        UserError: for an unknown source, with the options that describe it.
     """
     name = spec.dataset if spec.dataset == "digits" else catalog.dataset(spec.dataset)
     known = SHAPES.get(name or "", Shape(0, 0, 3, 0))
@@ -54,37 +54,37 @@ def shape(spec: SourceSpec, images: int | None = None, classes: int | None = Non
 
 @dataclass(frozen=True)
 class Outline:
-    """What work depends on: a recipe, the shape of its source, how it runs here."""
+    """Everything on which the work depends: the recipe, the shape of its source, and the decisions."""
 
     recipe: Recipe
     shape: Shape
     decisions: Decisions
-    parts: int = 1  # groups of the set that this outline is one of
+    parts: int = 1  # groups of the set, of which this outline is one
 
     @cached_property
     def config(self) -> Any:
-        """The settings of the recipe's method, as its own Config."""
+        """The settings of the recipe's method, as its own model."""
         return recipes.method_config(self.recipe)
 
     @property
     def synthetic(self) -> int:
-        """Images to make."""
+        """The number of images to make."""
         return self.recipe.ipc * self.shape.classes
 
     @property
     def whole(self) -> int:
-        """Images of the whole set, of which this outline makes one part."""
+        """The images of the whole set, of which this outline may be one group."""
         return self.synthetic * self.parts
 
     @property
     def held_out(self) -> int:
-        """Images of the validation part, as sources.hold_out takes them of equal classes."""
+        """The images of the validation part, as source.hold_out takes them from equal classes."""
         classes = self.shape.classes
         return classes * max(1, round(self.recipe.source.validation * self.shape.images / classes))
 
     @property
     def training(self) -> int:
-        """Images of the training part."""
+        """The images of the training part."""
         return max(1, self.shape.images - self.held_out)
 
     def group(self) -> "Outline":
@@ -93,63 +93,63 @@ class Outline:
         return replace(self, recipe=own, parts=self.recipe.groups)
 
     def forward(self, arch: str) -> "Forward":
-        """What a forward pass of an architecture takes on these images."""
+        """The cost of a forward pass of an architecture on these images."""
         return forward(arch, self.shape.classes, self.shape.channels, self.shape.side)
 
     def network(self, arch: str) -> Network:
-        """The network to try steps with, which cuts nothing into pieces."""
+        """A network to try steps with. It divides no batch."""
         decisions = replace(self.decisions, micro_batch=0, chunk=0)
         return network_module.network(arch, self.shape.classes, self.shape.channels, self.shape.side, decisions)
 
     def noise(self, images: int) -> Tensor:
-        """Made-up network inputs (images, C, S, S), on the device."""
+        """Random network inputs (images, C, S, S), on the device."""
         size = (images, self.shape.channels, self.shape.side, self.shape.side)
         return torch.randn(size, generator=torch.Generator().manual_seed(0)).to(self.decisions.device)
 
 
 @dataclass(frozen=True)
 class Forward:
-    """What one image's forward pass takes."""
+    """The cost of a forward pass on one image."""
 
     flops: float
-    bytes: float  # of all activations
+    bytes: float  # bytes of all activations
     layers: int
-    weights: int  # bytes
+    weights: int  # bytes of the weights
     family: optimisation.Family
     convnet: bool
 
 
 @dataclass(frozen=True)
 class Rough:
-    """What an image of a call takes, as far as can be told without trying."""
+    """The estimated cost of one image of a call."""
 
     flops: float
-    moved: float  # bytes read and written, uncompiled
-    kept: float  # bytes of memory
-    operations: float  # of a call, whatever its images
+    moved: float  # bytes read and written, without compilation
+    kept: float  # bytes kept in memory
+    operations: float  # operations of a call, for any number of images
 
 
 @dataclass(frozen=True)
 class Work:
-    """Calls of one kind, maybe in series, each with something to do before its first call, as trainings have."""
+    """Calls of one kind, possibly in several series. A series can have a costly start, as trainings do."""
 
     name: str
-    key: dict[str, Any]  # what the cost of a call depends on, beside machine and decisions
+    key: dict[str, Any]  # everything that affects the cost of a call, except machine and decisions
     series: float
-    calls: float  # of all series
-    images: float  # of all calls
-    at_once: int  # images of a call
-    run: Callable[[int, int], object]  # does a series on noise: images of a call, calls
+    calls: float  # calls of all series
+    images: float  # images of all calls
+    at_once: int  # images per call
+    run: Callable[[int, int], object]  # runs a series on noise, for images per call and number of calls
     rough: Rough
     compiled: bool = False
-    cut: str | None = None  # the decision that says how many images are at once, as `micro_batch`
-    held: float = 0  # bytes of memory beside what calls take
-    batch: int = 0  # images of a call that no decision cuts
+    cut: str | None = None  # the decision that sets the images per call, such as `micro_batch`
+    held: float = 0  # bytes of memory in addition to those of calls
+    batch: int = 0  # images per call without any decision
 
 
 @dataclass(frozen=True)
 class Phase:
-    """All works of a phase, and the bytes on the disk that it ends with."""
+    """All works of a phase, and the bytes that it leaves on the disk."""
 
     works: list[Work]
     disk: float = 0
@@ -157,7 +157,7 @@ class Phase:
 
 @cache
 def forward(arch: str, classes: int, channels: int, side: int) -> Forward:
-    """Count what a forward pass of one image takes.
+    """Count the cost of a forward pass on one image.
 
     Raises:
         UserError: for an architecture that cannot run at this size.
@@ -181,13 +181,13 @@ def training(
     pixels: bool = False,
     held: float = 0,
 ) -> Work:
-    """Trainings of a network under a protocol, by train.fit.
+    """Trainings of a network under a protocol, by fit.fit.
 
     Args:
-        count: images that it learns.
-        times: trainings.
-        pixels: whether they are real ones, which are preprocessed batch by batch.
-        held: bytes of memory beside.
+        count: the number of training images.
+        times: the number of trainings.
+        pixels: whether images are real ones, which are preprocessed by batches.
+        held: bytes of memory in addition.
     """
     one, decisions = outline.forward(arch), outline.decisions
     epochs, steps = fit.plan(count, protocol, one.family)
@@ -202,7 +202,7 @@ def training(
         images=times * epochs * steps * batch,
         at_once=at_once,
         run=partial(_train, outline, arch, protocol.augment, zca),
-        # A backward pass is two forward passes; each reads and writes every activation.
+        # A backward pass counts as two forward passes. Each reads and writes all activations.
         rough=Rough(3 * one.flops + _whitening(outline, zca), 6 * one.bytes, 1.5 * one.bytes, 8 * one.layers + 20),
         compiled=decisions.compile and one.convnet,
         cut="micro_batch",
@@ -214,7 +214,7 @@ def training(
 def scoring(
     outline: Outline, name: str, arch: str, count: int, times: float, *, pixels: bool = False, held: float = 0
 ) -> Work:
-    """Forward passes over `count` images, `times` times, by train.predict or Teachers.label."""
+    """Forward passes over `count` images, `times` times, by fit.predict or Teachers.label."""
     one, decisions = outline.forward(arch), outline.decisions
     at_once = max(1, min(PREDICTED, count, decisions.chunk or PREDICTED))
     calls = times * ceil(count / at_once)
@@ -245,15 +245,15 @@ def moving(
     chunk: int | None = None,
     held: float = 0,
 ) -> Work:
-    """A method's own steps, each the gradient of images, and of no weights, through some networks.
+    """The steps of a method: each computes the gradient of images, and not of weights, through some networks.
 
     Args:
-        networks: architectures, and how many networks of each.
-        batch: images of a step.
-        steps: of the whole run.
-        run: the method's own rehearsal: images at once, and how many times.
-        chunk: images whose gradient is taken at once, unless a decision says so; None: all.
-        held: bytes of memory beside.
+        networks: architectures, with the number of networks of each.
+        batch: images per step.
+        steps: the number of steps of the whole run.
+        run: the method's own trial: images at once, and number of steps.
+        chunk: images per gradient computation, unless a decision sets it; None for all.
+        held: bytes of memory in addition.
     """
     at_once = min(batch, (outline.decisions.chunk or chunk) if chunk else batch)
     passes = [(outline.forward(arch), count) for arch, count in networks]
@@ -268,7 +268,7 @@ def moving(
         images=steps * batch,
         at_once=at_once,
         run=run,
-        # The graph of one network of each architecture is there at a time (Network.portions).
+        # Memory holds the graph of one network of each architecture at a time (Network.portions).
         rough=Rough(2 * flops, 4 * size, sum(one.bytes for one, _ in passes), 4 * layers),
         compiled=outline.decisions.compile and all(one.convnet for one, _ in passes),
         cut="chunk" if chunk else None,
@@ -278,13 +278,13 @@ def moving(
 
 
 def _place(outline: Outline, networks: str | list[list[Any]]) -> dict[str, Any]:
-    """The networks of a key."""
+    """The networks as part of a key."""
     shape = outline.shape
     return {"arch": networks, "classes": shape.classes, "channels": shape.channels, "side": shape.side}
 
 
 def _whitening(outline: Outline, zca: bool) -> float:
-    """FLOPs of whitening an image."""
+    """FLOPs of whitening one image."""
     return 2.0 * outline.shape.values**2 if zca else 0.0
 
 

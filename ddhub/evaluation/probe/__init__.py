@@ -1,1 +1,1 @@
-"""Whether a set is fed to networks as it was made: a teacher answers. It may import what evaluation may."""
+"""The probe: a teacher checks whether a set is fed to networks as it was made. It may import what evaluation may."""

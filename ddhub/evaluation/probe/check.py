@@ -1,8 +1,8 @@
-"""Is a set fed as it was made? A teacher looks at it in the space and class order that its manifest claims, and others.
+"""The probe of a set: a teacher looks at it in the claimed space and class order, and in others.
 
-Inputs are brought to pixels by the preprocessing that the manifest claims, and then to the teacher's own inputs; what
-it recognises is judged in verdict.py. Only the source's train split is read. Without a teacher, or with too
-little to go by, the verdict is `unknown`, never `fine`.
+The claimed preprocessing turns inputs into pixels, and the teacher's own preprocessing turns these into its inputs.
+verdict.py judges what the teacher recognises. Only the source's train split is read. Without a teacher, or with too
+little evidence, the verdict is `unknown`, never `fine`.
 Shapes: N images, C H W image, K classes.
 """
 
@@ -33,13 +33,13 @@ from ddhub.evaluation.probe.teacher import Referee
 from ddhub.evaluation.probe.verdict import Judgement, SpaceReading
 from ddhub.training import device as devices
 
-VERSION = 1  # of the rules; a change probes anew
-ENOUGH, EACH = 1000, 4  # images to look at, and the fewest of a class
-EXACT = 256  # images whose stored logits are compared
-# Of the logits' own spread: float16 and another device's rounding stay below a thousandth, another space does not.
+VERSION = 1  # version of the rules; a change probes again
+ENOUGH, EACH = 1000, 4  # number of images to check, and the fewest of each class
+EXACT = 256  # number of images whose stored logits are compared
+# Relative to the logits' own spread. Rounding to float16 or by another device stays below it, another space does not.
 AGREE = 0.01
 AGAIN = "ddhub import, or ddhub evaluate --source, with"
-ROUNDING = 1.5 / 255  # pixels and floats of one image differ by the rounding of both
+ROUNDING = 1.5 / 255  # pixels and floats of one image may both be rounded
 
 
 def probe(
@@ -51,14 +51,14 @@ def probe(
     read: bool = True,
     resources: Resources = Resources(),
 ) -> Outcome:
-    """Probe a set with a teacher at hand, say what was found, and write it to `out`/probe.json.
+    """Probe a set with an available teacher, report the outcome, and write it to `out`/probe.json.
 
     Args:
-        train: train a teacher where there is none.
-        read: read the source also where the set ships teachers and nothing else needs it.
+        train: train a teacher if there is none.
+        read: read the source even if the set ships teachers and nothing else needs it.
 
     Returns:
-        The outcome; that of an earlier probe of the same set by the same teacher.
+        The outcome. An earlier outcome of the same set and teacher is reused.
     """
     source = _Source(found, source_path, read or not found.manifest.teachers)
     teacher = teachers.at_hand(found, source.split, devices.decide(resources.device, resources.threads, False))
@@ -73,7 +73,7 @@ def probe(
         with progress.busy(f"{found.manifest.name}: probing whether it is fed as it was made"):
             outcome = _no_teacher(source) if teacher is None else examine(found, teacher, source.split)
         payload = manifest.identity(found.manifest.files)
-        kept_as = key if source.fault is None else None  # what could not be read may be there the next time
+        kept_as = key if source.fault is None else None  # an unreadable source may be readable next time
         files.write_json(out / "probe.json", {"key": kept_as, "payload": payload, **outcome.content()})
     if outcome.verdict == "permuted classes" and _numbered(found):
         path = out / "classes.txt"
@@ -86,14 +86,14 @@ def probe(
 
 
 class _Source:
-    """The set's source, read where it is asked for."""
+    """The set's source, read on demand."""
 
     def __init__(self, found: Artifact, path: str | None, read: bool) -> None:
         self.found, self.path, self.read = found, path, read
         self.fault: UserError | None = None
 
     def split(self) -> Split | None:
-        """The train split; None where it cannot be read, with the reason in `fault`."""
+        """The train split; None if it cannot be read, with the reason in `fault`."""
         return self._split if self.read else None
 
     @cached_property
@@ -106,7 +106,7 @@ class _Source:
 
 
 def _numbered(found: Artifact) -> bool:
-    """Whether the set was imported with its class numbers taken for the source's."""
+    """Whether the import took the set's class numbers for the source's."""
     notes = [] if found.manifest.imported is None else found.manifest.imported.notes
     return any(note.startswith("class order: ") and ("taken" in note or "affirmed" in note) for note in notes)
 
@@ -133,7 +133,7 @@ def _no_teacher(source: _Source) -> Outcome:
 
 
 def examine(found: Artifact, teacher: Referee, source: Callable[[], Split | None]) -> Outcome:
-    """Look at a set with a teacher: as it is fed, and where that leaves doubts in other spaces."""
+    """Check a set with a teacher: as it is fed and, in case of doubt, in other spaces."""
     chosen = _chosen(found.labels, len(found.manifest.classes))
     labels = found.labels[chosen]
     lens = _Lens(found, teacher, chosen)
@@ -154,18 +154,18 @@ def examine(found: Artifact, teacher: Referee, source: Callable[[], Split | None
 
 
 def _chosen(labels: Tensor, classes: int) -> Tensor:
-    """Rows to look at: the first of every class, as many of each."""
+    """The rows to check: equally many of each class, the first ones."""
     each = max(EACH, ENOUGH // classes)
     return torch.cat([(labels == label).nonzero().flatten()[:each] for label in range(classes)])
 
 
 def _well(labels: Tensor, reading: SpaceReading, teacher: Referee) -> bool:
-    """Whether so much is recognised that no other space could do better by what counts."""
+    """Whether recognition is so good that no other space could be significantly better."""
     return float((reading.predicted == labels).float().mean()) >= (1 - verdicts.MARGIN) * teacher.top1
 
 
 class _Lens:
-    """How a teacher sees a set that is read in one space or another."""
+    """A teacher's view of a set, in one space or another."""
 
     def __init__(self, found: Artifact, teacher: Referee, chosen: Tensor) -> None:
         few, every = teachers.FEW, teacher.teachers
@@ -174,11 +174,11 @@ class _Lens:
         self.images = found.images[chosen]
         self.floats = None if found.pixels is None else found.pixels[chosen]
         self.shipped = teacher.kind == "shipped"
-        # Pixels are what they are; but a shipped teacher's inputs are made of them as the manifest says.
+        # The set's pixels are fixed. But a shipped teacher's inputs follow from them by the manifest's preprocessing.
         self.spaces_matter = (self.floats is None) if self.shipped else (self.floats is not None)
 
     def reading(self, space: Space, own: Preprocess | None) -> SpaceReading:
-        """The set in one space: predictions, and how far its pixels are from those of the source."""
+        """The set in one space: predictions, and the distance of its pixels from the source's."""
         unit = self.images.float() / 255 if self.floats is None else space.preprocess.unit(self.floats)
         if self.shipped:
             inputs = space.preprocess.inputs(self.images) if self.floats is None else self.floats
@@ -190,9 +190,9 @@ class _Lens:
 
 
 def _logits(found: Artifact, teacher: Referee) -> float | None:
-    """Distance of stored logits from what the shipped teachers say of the inputs; None where none are stored.
+    """The distance between stored logits and the shipped teachers' logits for the inputs; None without stored logits.
 
-    Where floats are shipped beside the pixels, these must show the same images, or the distance is infinite.
+    If floats and pixels do not show the same images, the distance is infinite.
     """
     record, soft = found.manifest, found.soft_labels
     if found.pixels is not None and record.imported is None:
@@ -211,7 +211,7 @@ def _logits(found: Artifact, teacher: Referee) -> float | None:
 
 
 def _exact(found: Artifact, judged: Judgement, logits: float | None) -> Judgement:
-    """What stored logits add: they are the shipped teachers' only in the right space."""
+    """The judgement with the evidence of stored logits, which fit the shipped teachers only in the right space."""
     if logits is None or logits <= AGREE or judged.verdict in ("wrong space", "permuted classes"):
         return judged
     if judged.verdict == "fine" or judged.best is not None:
@@ -232,7 +232,7 @@ def _outcome(
     judged: Judgement,
     logits: float | None,
 ) -> Outcome:
-    """Judgement and numbers, as they are told and kept."""
+    """The outcome with judgement and numbers, for messages and the file."""
     names = found.manifest.classes
     moved = {names[a]: names[b] for a, b in enumerate(judged.order or ()) if a != b} or None
     scores = [
@@ -258,7 +258,7 @@ def _outcome(
 
 
 def _finite(number: float | None) -> float | None:
-    """A number that JSON can hold; None for any other."""
+    """A number that JSON can hold; None for others."""
     return number if number is not None and math.isfinite(number) else None
 
 
@@ -270,7 +270,7 @@ def _sentence(judged: Judgement, moved: dict[str, str] | None) -> str:
 
 
 def _next(found: Artifact, judged: Judgement, moved: dict[str, str] | None) -> str | None:
-    """What to type about it."""
+    """The next command for a judgement."""
     if judged.verdict == "fine":
         return None
     if found.manifest.imported is None:

@@ -1,4 +1,4 @@
-"""The spaces that sets are found in: what may have made network inputs of pixels, whatever a manifest says of it.
+"""Known input spaces: the ways in which network inputs may have been made from pixels.
 
 Shapes: N images, C H W image.
 """
@@ -17,13 +17,13 @@ from ddhub.data.preprocess import Preprocess
 from ddhub.data.source import Split
 from ddhub.interop import conventions
 
-LARGEST_WHITENING = 4096  # values of an image; the eigenvectors of more take longer than a probe may
-FIT_ON = 10_000  # images that a whitening is fitted on here
+LARGEST_WHITENING = 4096  # values per image; larger eigenproblems take too long for a probe
+FIT_ON = 10_000  # number of images for fitting a whitening
 
 
 @dataclass(frozen=True)
 class Space:
-    """One way in which inputs may have been made of pixels."""
+    """One way in which inputs may have been made from pixels."""
 
     words: str
     option: str | None
@@ -32,7 +32,7 @@ class Space:
 
 
 def others(found: Artifact, split: Split, own: Preprocess) -> Iterator[Space]:
-    """The spaces that sets are found in, but for the one that the manifest claims."""
+    """The known spaces other than the one that the manifest claims."""
     claimed = found.preprocess
     undo = "--no-zca " if claimed.zca is not None else ""
     for words, mean, std in _affine(found, own):
@@ -41,7 +41,7 @@ def others(found: Artifact, split: Split, own: Preprocess) -> Iterator[Space]:
     if split.images[0].numel() <= LARGEST_WHITENING:
         some = torch.linspace(0, len(split) - 1, min(FIT_ON, len(split))).long()
         if claimed.zca is None or claimed.per_image:
-            # Kornia divides the covariance by N - 1 and ours by N: no teacher can tell.
+            # Kornia divides the covariance by N - 1 and ddhub by N. A teacher cannot tell the difference.
             yield Space("whitened by ZCA", "--zca", preprocessing.fit(split.images, some, zca=True, unbiased=True))
         layout = None if found.manifest.imported is None else found.manifest.imported.layout
         if not claimed.per_image and layout == "kip":
@@ -51,7 +51,7 @@ def others(found: Artifact, split: Split, own: Preprocess) -> Iterator[Space]:
 
 
 def _affine(found: Artifact, own: Preprocess) -> Iterator[tuple[str, tuple[float, ...], tuple[float, ...]]]:
-    """Means and standard deviations in use, each once."""
+    """Known means and standard deviations, without repetition."""
     channels = len(own.mean)
     yield "normalised by the source's own mean and standard deviation", own.mean, own.std
     known = catalog.dataset(found.manifest.source.dataset)
@@ -72,7 +72,7 @@ def _same(claimed: Preprocess, mean: tuple[float, ...], std: tuple[float, ...]) 
 
 
 def _fitted(inputs: Tensor, own: Preprocess, undo: str) -> Space:
-    """The statistics under which the set's pixels have the source's mean and contrast."""
+    """The statistics with which the set's pixels have the source's mean and contrast."""
     mean, std = inputs.mean((0, 2, 3)), inputs.std((0, 2, 3)).clamp(min=1e-9)
     scale = torch.tensor(own.std) / std
     shift = torch.tensor(own.mean) - mean * scale
@@ -86,7 +86,7 @@ def _list(values: tuple[float, ...]) -> str:
 
 
 def distance(unit: Tensor, own: Preprocess | None) -> float | None:
-    """How far pixels (N, C, H, W) are from the source's: mean in deviations or contrast as a logarithm, if larger."""
+    """The distance of pixels (N, C, H, W) from the source's: of means in deviations, or of log contrasts, if larger."""
     if own is None:
         return None
     mean, std = unit.mean((0, 2, 3)).double(), unit.std((0, 2, 3)).double().clamp(min=1e-9)
@@ -95,7 +95,7 @@ def distance(unit: Tensor, own: Preprocess | None) -> float | None:
 
 
 def off(claimed: Preprocess, own: Preprocess | None) -> float | None:
-    """How far the statistics that a set claims are from the source's, on the same scale; None for a whitening."""
+    """The distance of a set's claimed statistics from the source's, on the same scale; None for a whitening."""
     if own is None or claimed.zca is not None:
         return None
     pairs = zip(claimed.mean, claimed.std, own.mean, own.std, strict=True)

@@ -1,6 +1,6 @@
-"""The teacher that a probe asks: shipped with the set, cached for its source, or trained where the user allows it.
+"""The teacher of a probe: shipped with the set, cached for its source, or trained if the user allows it.
 
-It sees the source's train split alone, and its accuracy is that on the part held out of it.
+It sees only the source's train split. Its accuracy is measured on the validation part.
 """
 
 import math
@@ -25,17 +25,17 @@ from ddhub.training.device import Decisions
 from ddhub.training.protocol import Protocol, TeacherSpec
 from ddhub.training.teachers import Teachers
 
-# Small and short, since it only has to know the classes; no flips, which some classes do not bear, and no play with
-# colours, which would make it blind to what it is asked.
+# Small and short, because it only has to know the classes. No flips, which change some classes. No colour changes,
+# which would hide differences between spaces.
 WIDTH, LR, BATCH, AUGMENT = 32, 0.05, 128, "crop_cutout_scale_rotate"
 LEAST_STEPS, EPOCHS = 200, (10, 100)
-FEW = 3  # teachers are enough to ask
+FEW = 3  # number of teachers that is enough
 VALIDATION, SPLIT_SEED = 0.1, 0
 
 
 @dataclass(frozen=True)
 class Referee:
-    """A teacher, and how pixels become its inputs."""
+    """A teacher, with the preprocessing of its inputs."""
 
     teachers: Teachers
     preprocess: Preprocess
@@ -43,12 +43,12 @@ class Referee:
 
     @property
     def top1(self) -> float:
-        """Validation accuracy, the mean over its networks."""
+        """The mean validation accuracy of its networks."""
         return sum(self.teachers.validation_top1) / len(self.teachers)
 
 
 def at_hand(found: Artifact, source: Callable[[], Split | None], decisions: Decisions) -> Referee | None:
-    """The teachers that the set ships, or the best in the cache for its source; None where there are none."""
+    """The teachers that the set ships, or the best cached ones for its source; None if there are none."""
     if found.manifest.teachers:
         return Referee(
             teaching.load(found.teacher_files, decisions=decisions, of=found.sizes), found.preprocess, "shipped"
@@ -61,7 +61,7 @@ def at_hand(found: Artifact, source: Callable[[], Split | None], decisions: Deci
     fitting = [(teachers, identity) for teachers, identity in loaded if _fits(teachers, found)]
     if not fitting:
         return None
-    # Fitting a whitening takes long: plain inputs first, then accuracy.
+    # Fitting a whitening is slow, so plain inputs come first, and then accuracy.
     teachers, identity = min(fitting, key=lambda one: (bool(one[1][3]), -sum(one[0].validation_top1) / len(one[0])))
     _, validation, seed, whitened, *constants = identity
     if constants:
@@ -78,16 +78,16 @@ def _fits(teachers: Teachers, found: Artifact) -> bool:
 
 
 def trained(split: Split, asked: Resources) -> Referee:
-    """Train a small teacher on the source, after saying how long that takes; it stays in the cache.
+    """Train a small teacher on the source, after an estimate of the time. It is cached.
 
     Args:
-        asked: its `device`, `threads` and `compile`.
+        asked: the requested resources: `device`, `threads` and `compile`.
     """
     training, validation = sources.hold_out(split.labels, VALIDATION, SPLIT_SEED)
     channels, side = int(split.images.shape[1]), int(split.images.shape[2])
     steps = math.ceil(len(training) / BATCH)
     epochs = min(EPOCHS[1], max(EPOCHS[0], math.ceil(LEAST_STEPS / steps)))
-    depth = min(6, max(2, side.bit_length() - 3))  # the field's at its usual sizes, and one for every other
+    depth = min(6, max(2, side.bit_length() - 3))  # the field's depth at usual sizes, and a similar one for others
     arch = f"convnet{depth}_w{WIDTH}"
     flops = architectures.training_flops(arch, channels, side, epochs * len(training))
     decisions = device.decide(asked.device, asked.threads, asked.compile, flops)
@@ -102,7 +102,7 @@ def trained(split: Split, asked: Resources) -> Referee:
 
 
 def _announce(network: networks.Network, split: Split, training: torch.Tensor, fitted: Preprocess, steps: int) -> None:
-    """Say how long training takes, from a few steps of it after one to warm up."""
+    """Report an estimate of the training time, from a few steps after a warm-up step."""
     measured = min(3, math.ceil(len(training) / BATCH))
     protocol = Protocol(loss="ce", augment=AUGMENT, lr=LR, epochs=1, batch=BATCH)
     seconds = 0.0

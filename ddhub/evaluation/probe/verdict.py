@@ -1,9 +1,9 @@
-"""What a teacher's predictions on a set prove: is it fed in its space, are its classes in order?
+"""Verdicts from a teacher's predictions on a set: whether its space and its class order are right.
 
-Three tests, each at ALPHA over the number of spaces tried. Recognised: more hits than chance (binomial). Better read
-otherwise: an exact McNemar test on the images that one reading gets right and the other wrong. Another class order:
-the best assignment of one half of every class's images is scored on the other half, so that it cannot fit noise.
-A teacher that normalises by itself recognises images of any contrast; there the pixels' own statistics speak.
+There are three tests, each at ALPHA divided by the number of spaces tried. Recognition: more hits than chance
+(binomial). A better space: an exact McNemar test on images that only one reading gets right. Another class order: the
+best assignment on one half of each class's images is scored on the other half, so that it cannot fit noise.
+A teacher that normalises its inputs recognises images of any contrast. Then the pixels' own statistics decide.
 Shapes: N images, K classes.
 """
 
@@ -14,12 +14,12 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-ALPHA = 0.001  # a set of noise is called recognised once in a thousand
-SURE = 0.95  # the power below which a test says nothing when it finds nothing
-HALF = 0.5  # of what the teacher does on held-out real images: distilled images are harder, but not more than so
-MARGIN = 0.1  # of the same: spaces that a teacher tells apart by less do a set no harm that could be seen
-# How far the set's pixels may be from the source's, in standard deviations of the mean and logarithms of the contrast.
-NEAR, APART, FAR = 0.1, 0.3, 1.0  # a sure match; a contrast off by a third; one that distilling does not explain
+ALPHA = 0.001  # probability that a set of noise is called recognised
+SURE = 0.95  # least power of a test whose negative result counts
+HALF = 0.5  # share of the teacher's accuracy on real images that distilled ones must reach
+MARGIN = 0.1  # share of the same accuracy; smaller gains of another space are harmless
+# Distances of the set's pixels from the source's, in standard deviations of the mean and logarithms of the contrast.
+NEAR, APART, FAR = 0.1, 0.3, 1.0  # a sure match; a contrast off by a third; more than distilling explains
 
 
 @dataclass(frozen=True)
@@ -27,31 +27,31 @@ class SpaceReading:
     """A set read in one space, as a teacher sees it."""
 
     space: str  # in words
-    option: str | None  # what to type for it
+    option: str | None  # the options for it
     predicted: Tensor  # int64 (N,)
-    distance: float | None = None  # of the pixels' mean and contrast from the source's; None: not known
-    named: bool = True  # False: fitted to the set itself
+    distance: float | None = None  # of the pixels' mean and contrast from the source's; None if unknown
+    named: bool = True  # False if it was fitted to the set itself
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """What was found."""
+    """The finding about a set."""
 
     verdict: str  # fine, wrong space, permuted classes, unrecognised or unknown
     why: str
     best: SpaceReading | None = None  # the space that explains the set
-    order: list[int] | None = None  # for each label of the set the class that its images show, where that is another
+    order: list[int] | None = None  # class shown by the images of each label, if the order differs
 
 
 @dataclass(frozen=True)
 class _Scored:
-    """A reading under one order of the classes."""
+    """A reading scored with one order of the classes."""
 
     reading: SpaceReading
     hits: Tensor  # bool (N,)
-    trials: int  # how many of the hits are independent
+    trials: int  # number of independent trials
     chance: float
-    order: Tensor | None = None  # (K,); None: as labelled
+    order: Tensor | None = None  # (K,); None for the labelled order
 
     @cached_property
     def rate(self) -> float:
@@ -72,8 +72,8 @@ def judge(labels: Tensor, classes: int, readings: Sequence[SpaceReading], top1: 
 
     Args:
         labels: (N,).
-        readings: the set as it is fed, then in other spaces.
-        top1: of the teacher on held-out real images.
+        readings: the set as it is fed, followed by other spaces.
+        top1: the teacher's accuracy on held-out real images.
     """
     level = ALPHA / (2 * len(readings))
     fed, *others = (_scored(labels, classes, reading) for reading in readings)
@@ -92,7 +92,7 @@ def judge(labels: Tensor, classes: int, readings: Sequence[SpaceReading], top1: 
 
 
 def could_tell(count: int, chance: float, bar: float, level: float) -> bool:
-    """Whether so many images, recognised at the rate `bar`, would be told from chance almost surely."""
+    """Whether so many images, recognised at the rate `bar`, would almost surely differ from chance."""
     from scipy import stats
 
     needed = int(stats.binom.isf(level, count, min(chance, 1.0))) + 1
@@ -100,7 +100,7 @@ def could_tell(count: int, chance: float, bar: float, level: float) -> bool:
 
 
 def mcnemar(before: Tensor, after: Tensor) -> float:
-    """The one-sided exact p-value that `after` hits no more than `before`; both bool (N,)."""
+    """The one-sided exact p-value that `after` hits no more than `before`; both are bool (N,)."""
     from scipy import stats
 
     wins, losses = int((after & ~before).sum()), int((before & ~after).sum())
@@ -108,11 +108,11 @@ def mcnemar(before: Tensor, after: Tensor) -> float:
 
 
 def order(labels: Tensor, predicted: Tensor, classes: int) -> Tensor:
-    """For each label the class that its images are predicted to be, one to one (K,): the assignment with most hits."""
+    """The predicted class of each label, one to one (K,): the assignment with the most hits."""
     from scipy.optimize import linear_sum_assignment
 
     counts = torch.bincount(labels * classes + predicted, minlength=classes**2).view(classes, classes).double()
-    counts += torch.eye(classes, dtype=counts.dtype) * 0.5 / classes  # between equals, the order as it stands
+    counts += torch.eye(classes, dtype=counts.dtype) * 0.5 / classes  # prefers the given order among equals
     return torch.from_numpy(linear_sum_assignment(counts.numpy(), maximize=True)[1])
 
 
@@ -123,7 +123,7 @@ def _scored(labels: Tensor, classes: int, reading: SpaceReading) -> _Scored:
 
 
 def _reordered(labels: Tensor, classes: int, scored: _Scored) -> _Scored | None:
-    """A reading under its best order of classes, each half scored by the other's; None where it has that order."""
+    """A reading with its best class order, where each half is scored by the other; None if the order is unchanged."""
     predicted = scored.reading.predicted
     whole = order(labels, predicted, classes)
     if bool((whole == torch.arange(classes)).all()):
@@ -134,12 +134,12 @@ def _reordered(labels: Tensor, classes: int, scored: _Scored) -> _Scored | None:
         if bool(half.any()) and bool((~half).any()):
             fitted = order(labels[~half], predicted[~half], classes)
             hits[half] = fitted[labels[half]] == predicted[half]
-    # The halves' scores hang together, so that together they count as one.
+    # The two halves are not independent, so they count as one.
     return _Scored(scored.reading, hits, max(1, len(labels) // 2), scored.chance, whole)
 
 
 def _halves(labels: Tensor) -> Tensor:
-    """Every other image of each class, bool (N,)."""
+    """A mask of every other image of each class, bool (N,)."""
     second = torch.zeros(len(labels), dtype=torch.bool)
     for label in labels.unique():
         members = (labels == label).nonzero().flatten()
@@ -157,7 +157,7 @@ def _better(
     recognised: bool,
     gain: float,
 ) -> _Scored | None:
-    """The space or order in which the set is clearly better recognised than as it is fed, if there is one."""
+    """The space or order with clearly better recognition than the set as it is fed; None if there is none."""
     found = []
     for scored in (fed, *others):
         if scored is not fed and scored.rate - fed.rate >= MARGIN * gain and (scored.reading.named or not recognised):
@@ -169,7 +169,7 @@ def _better(
     if not found:
         return None
     best = max(s.rate for s in found)
-    # Of equals: no other order before another, a space that is known before one fitted to the set, then its pixels.
+    # Among equals: the given order first, then a known space before a fitted one, then the nearer pixels.
     return min(
         (s for s in found if s.rate >= best - MARGIN * gain),
         key=lambda s: (s.order is not None, s.reading is not fed.reading, not s.reading.named, _far(s)),
@@ -177,7 +177,7 @@ def _better(
 
 
 def _moved_gain(labels: Tensor, fed: _Scored, again: _Scored) -> float:
-    """How many more of the images in classes that move are hit, as a share."""
+    """The share of additional hits among images of classes that move."""
     assert again.order is not None
     moved = again.order[labels] != labels
     return float((again.hits[moved].float() - fed.hits[moved].float()).mean()) if bool(moved.any()) else 0.0
@@ -198,7 +198,7 @@ def _explained(found: _Scored, fed: _Scored) -> Judgement:
 
 
 def _doubts(labels: Tensor, classes: int, fed: _Scored, others: Sequence[_Scored], gain: float) -> Judgement:
-    """A set that is recognised as it is fed: fine, unless another reading could be the right one."""
+    """The judgement of a set that is recognised as it is fed: fine, unless another reading could be right."""
     count = len(labels)
     shown = f"a teacher recognises {int(fed.hits.sum())} of {count} images as they are fed"
     matching = [s for s in others if s.reading.named and _far(s) < NEAR and s.rate >= fed.rate - MARGIN * gain]

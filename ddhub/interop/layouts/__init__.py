@@ -1,1 +1,1 @@
-"""Layouts of other tools' sets: one file each, found by its name; what a file holds says ddhub/interop/layout.py."""
+"""Layouts of other tools' sets: a file each, found by its name. ddhub/interop/layout.py is their contract."""

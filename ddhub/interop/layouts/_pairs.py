@@ -1,6 +1,6 @@
-"""Images and labels in files side by side: `images_best.pt`, `labels_best.pt`, perhaps `lr_best.pt` (MTT and DATM).
+"""Images and labels in separate files: `images_best.pt`, `labels_best.pt`, perhaps `lr_best.pt` (MTT and DATM).
 
-Other names differ in the word alone: `images.pt`, `labels.pt`, `lr.pt` (DD-Ranking); `CIFAR10_IPC10_images.pt`
+Other pairs of names are `images.pt`, `labels.pt`, `lr.pt` (DD-Ranking), and `CIFAR10_IPC10_images.pt` with its labels
 (DC-BENCH).
 """
 
@@ -20,13 +20,13 @@ SUFFIXES = (".pt", ".pth")
 IMAGES, LABELS, RATE = (
     re.compile(rf"(?<![a-z]){word}(?![a-z])", re.IGNORECASE) for word in ("images?", "labels?", "lr")
 )
-# As DC-BENCH names its files of random and k-means images: CIFAR10_IPC10_normalize_images.pt.
+# DC-BENCH's file names of random and k-means images: CIFAR10_IPC10_normalize_images.pt.
 BENCH = re.compile(r"[A-Za-z0-9]+_IPC\d+_(?:normalize_)?images\.pt")
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """The files of one set; several where it was split."""
+    """The files of one set. A set may be split into several."""
 
     images: list[Path]
     labels: list[Path]
@@ -34,20 +34,20 @@ class Pairs:
 
     @property
     def files(self) -> list[Path]:
-        """All of them."""
+        """All files of the set."""
         return [*self.images, *self.labels, *([self.lr] if self.lr else [])]
 
     @property
     def bench(self) -> bool:
-        """Whether they are named as DC-BENCH's."""
+        """Whether the names are those of DC-BENCH."""
         return BENCH.fullmatch(self.images[0].name) is not None
 
 
 def find(path: Path) -> Pairs | None:
-    """The files of the set at a folder or at one of its image files, or None where there are none.
+    """The files of the set at a folder or at one of its image files; None if there are none.
 
     Raises:
-        UserError: for whitened images undone for viewing, for sets or iterations to choose from, for missing labels.
+        UserError: for unwhitened images for viewing, for several sets or iterations, or for missing labels.
     """
     if path.is_dir():
         return _of_stems(path, _stems(path)) or _only(path)
@@ -63,7 +63,7 @@ def find(path: Path) -> Pairs | None:
 
 
 def _of_stems(folder: Path, stems: list[str]) -> Pairs | None:
-    """The files `images_STEM.pt` of a set with their labels and rate."""
+    """The files `images_STEM.pt` of a set, with their labels and rate."""
     if not stems:
         return None
     if any(stem.startswith("zca_") for stem in stems):
@@ -73,7 +73,7 @@ def _of_stems(folder: Path, stems: list[str]) -> Pairs | None:
         )
     labels = [folder / f"labels_{stem}.pt" for stem in stems]
     if len(stems) > 1 and not any(label.exists() for label in labels):
-        labels = [folder / "labels_best.pt"]  # the images alone were split
+        labels = [folder / "labels_best.pt"]  # only the images were split
     missing = next((label for label in labels if not label.is_file()), None)
     if missing:
         raise UserError(f"{missing.name}: no such file beside {f'images_{stems[0]}.pt'}")
@@ -82,7 +82,7 @@ def _of_stems(folder: Path, stems: list[str]) -> Pairs | None:
 
 
 def _only(folder: Path) -> Pairs | None:
-    """The one pair of files of a folder whose names differ in `images` and `labels` alone."""
+    """The only pair of files in a folder whose names differ just in `images` and `labels`."""
     found = [pair for path in sorted(folder.iterdir()) if path.suffix in SUFFIXES and (pair := _pair(path))]
     if len(found) > 1:
         names = ", ".join(pair.images[0].name for pair in found[:3])
@@ -94,13 +94,13 @@ def _only(folder: Path) -> Pairs | None:
 
 
 def _pair(path: Path) -> Pairs | None:
-    """An image file with the labels beside it, as `images.pt` and `labels.pt`, or `A_images.pt` and `A_labels.pt`."""
+    """An image file with its labels, such as `images.pt` and `labels.pt`, or `A_images.pt` and `A_labels.pt`."""
     labels = _beside(path, IMAGES, LABELS)
     return None if labels is None else Pairs([path], [labels], _beside(path, IMAGES, RATE))
 
 
 def _beside(path: Path, own: re.Pattern[str], other: re.Pattern[str]) -> Path | None:
-    """The file of the same name but for one word, whatever its case."""
+    """The file whose name differs in one word only, in upper or lower case."""
     wanted = own.sub("*", path.name)
     names = sorted(path.parent.iterdir()) if own.search(path.name) else []
     return next(
@@ -110,7 +110,7 @@ def _beside(path: Path, own: re.Pattern[str], other: re.Pattern[str]) -> Path | 
 
 
 def _stems(folder: Path) -> list[str]:
-    """What stands for `best` in the names of the set's image files, in order."""
+    """The words in place of `best` in the names of the set's image files, in order."""
     names = [
         match.group(1) for file in folder.glob("images_*.pt") if (match := re.match(r"images_(.+)\.pt$", file.name))
     ]
@@ -146,7 +146,7 @@ def images(pairs: Pairs, how: Reading) -> Tensor:
 
 
 def labels(pairs: Pairs, how: Reading) -> Tensor:
-    """All labels as they are stored: (N,) or (N, K)."""
+    """All labels as stored: (N,) or (N, K)."""
     parts: list[Any] = [reading.load(path, how) for path in pairs.labels]
     for path, part in zip(pairs.labels, parts, strict=True):
         alike = isinstance(part, Tensor) and part.dim() in (1, 2) and part.shape[1:] == parts[0].shape[1:]
@@ -161,20 +161,20 @@ def labels(pairs: Pairs, how: Reading) -> Tensor:
 
 
 def has_soft_labels(pairs: Pairs, how: Reading) -> bool:
-    """Whether the first file of labels holds a row of numbers per image."""
+    """Whether the first label file holds a row of numbers per image."""
     part = reading.load(pairs.labels[0], how)
     return isinstance(part, Tensor) and part.dim() == 2
 
 
 def rate(pairs: Pairs, how: Reading) -> float | None:
-    """The learned rate, where there is a file for it."""
+    """The learned rate, if there is a file for it."""
     if pairs.lr is None:
         return None
     value = reading.load(pairs.lr, how)
     try:
         plain = isinstance(value, int | float) or (isinstance(value, Tensor) and value.numel() == 1)
         value = float(value) if plain else -1.0
-    except (ArithmeticError, RuntimeError, TypeError, ValueError):  # of tensors without numbers, or of odd ones
+    except (ArithmeticError, RuntimeError, TypeError, ValueError):  # for tensors without numbers, or odd ones
         value = -1.0
     if not 0 < value < float("inf"):
         raise UserError(f"{pairs.lr.name}: is not one positive learning rate", next="--lr RATE, without this file")

@@ -1,7 +1,7 @@
 """Adversarial prediction matching's own files (DD_APM, arXiv:2312.08912): `..._best.pt`.
 
-A dict: `data` is [images float32 (N, C, H, W), logits float32 (N, K) of one teacher], class by class;
-`accs_all_exps` is not read. Whitened (kornia's ZCA) where it was run with `--zca`, else normalised.
+A dict: `data` is [images float32 (N, C, H, W), logits float32 (N, K) of one teacher], ordered by class.
+`accs_all_exps` is not read. Runs with `--zca` give whitened images (kornia's ZCA), other runs normalised ones.
 """
 
 from pathlib import Path
@@ -17,7 +17,7 @@ from ddhub.interop.reading import Foreign, Reading
 
 
 def detect(path: Path, how: Reading) -> bool:
-    """A torch file with one pair of tensors, the second of them a matrix."""
+    """Accept a torch file with one pair of tensors, the second of them a matrix."""
     if path.suffix not in (".pt", ".pth") or not path.is_file():
         return False
     content = reading.load(path, how)
@@ -28,7 +28,7 @@ def detect(path: Path, how: Reading) -> bool:
 
 
 def read(path: Path, how: Reading) -> Foreign:
-    """Read the pair; the class of an image is its place."""
+    """Read the pair. The class of an image follows from its position."""
     content = reading.load(path, how)
     pair = content.get("data") if isinstance(content, dict) else None
     if not isinstance(pair, list | tuple) or len(pair) != 2:

@@ -1,7 +1,7 @@
 """Difficulty-aligned trajectory matching's files (DATM, github.com/NUS-HPC-AI-Lab/DATM): images, logits and a rate.
 
-`images_best.pt` float32 (N, C, H, W), whitened; `labels_best.pt` float32 (N, K), logits that were learned; `lr_best.pt`
-a scalar. Networks learn softmax(logits). DD-Ranking takes these tensors as they are.
+`images_best.pt` float32 (N, C, H, W), whitened; `labels_best.pt` float32 (N, K), learned logits; `lr_best.pt` a scalar.
+Networks learn softmax(logits). DD-Ranking uses these tensors unchanged.
 """
 
 from pathlib import Path
@@ -17,13 +17,13 @@ from ddhub.interop.reading import Foreign, Reading
 
 
 def detect(path: Path, how: Reading) -> bool:
-    """Image, soft label and rate files side by side."""
+    """Accept files of images, soft labels and rate in one folder."""
     pairs = _pairs.find(path)
     return pairs is not None and pairs.lr is not None and _pairs.has_soft_labels(pairs, how)
 
 
 def read(path: Path, how: Reading) -> Foreign:
-    """Read images, logits and, where it is there, the rate."""
+    """Read images, logits and, if there is one, the rate."""
     pairs = _pairs.find(path)
     if pairs is None:
         raise UserError(f"{path.name}: holds no images_best.pt, as the layout datm has it")

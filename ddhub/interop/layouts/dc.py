@@ -1,7 +1,7 @@
 """Dataset condensation's files (DC, DSA, DM: github.com/VICO-UoE/DatasetCondensation): `res_DC_..._10ipc.pt`.
 
 A dict: `data` is a list of experiments, each [images float32 (N, C, H, W), labels int64 (N,)], normalised.
-DC-BENCH reads the last experiment. Some files hold one experiment without the list, or without the dict (DataDAM's).
+DC-BENCH reads the last experiment. Some files hold one experiment without the list, or without the dict (DataDAM).
 """
 
 import re
@@ -26,7 +26,7 @@ def _experiments(content: Any) -> list[Any] | None:
 
 
 def detect(path: Path, how: Reading) -> bool:
-    """A torch file with a list of pairs, or with one pair that is normalised."""
+    """Accept a torch file with a list of pairs, or with one pair of normalised images."""
     if path.suffix not in (".pt", ".pth") or not path.is_file():
         return False
     content = reading.load(path, how)
@@ -35,7 +35,7 @@ def detect(path: Path, how: Reading) -> bool:
 
 
 def read(path: Path, how: Reading) -> Foreign:
-    """Read one experiment; which, has to be said where there are several."""
+    """Read one experiment. The user must choose if there are several."""
     found = _experiments(reading.load(path, how))
     if found is None:
         raise UserError(f"{path.name}: key 'data' is not a list of [images, labels], as the layout dc has it")
@@ -66,7 +66,7 @@ def write(found: Artifact, folder: Path) -> None:
     method = "".join(letter for letter in str(record.method["name"]).upper() if letter.isalnum()) or "DDHUB"
     dataset, net = catalog.spelling(record.source.dataset), "ConvNet"
     if catalog.dataset(record.source.dataset) == "tiny":
-        dataset, net = "tinyimagenet", "ConvNetD4"  # as DC-BENCH looks for it
+        dataset, net = "tinyimagenet", "ConvNetD4"  # the name that DC-BENCH expects
     name = f"res_{method}_{dataset}_{net}_{record.ipc}ipc.pt"
     content = {"data": [[found.inputs.clone(), found.labels.clone()]], "accs_all_exps": {}}
     reading.save(folder / name, content)

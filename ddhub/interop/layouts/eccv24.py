@@ -1,6 +1,6 @@
-"""The ECCV 2024 dataset distillation challenge's submissions: `cifar100.pt`, `tinyimagenet.pt`.
+"""Submissions to the ECCV 2024 dataset distillation challenge: `cifar100.pt`, `tinyimagenet.pt`.
 
-One float tensor (10 K, C, H, W), normalised; the classes come one after another, ten images of each.
+One float tensor (10 K, C, H, W), normalised, ordered by class, ten images per class.
 """
 
 from pathlib import Path
@@ -19,7 +19,7 @@ NAMES = {"cifar100": "cifar100", "tiny": "tinyimagenet"}
 
 
 def detect(path: Path, how: Reading) -> bool:
-    """A torch file that is one tensor of images, and not half of another layout."""
+    """Accept a torch file with one tensor of images that is not half of another layout."""
     if path.suffix not in (".pt", ".pth") or not path.is_file() or reading.is_half(path):
         return False
     content = reading.load(path, how)
@@ -27,13 +27,13 @@ def detect(path: Path, how: Reading) -> bool:
 
 
 def read(path: Path, how: Reading) -> Foreign:
-    """Read the tensor; the class of an image is its place."""
+    """Read the tensor. The class of an image follows from its position."""
     images = reading.pictures(reading.load(path, how), path.name, how)
     return Foreign("eccv24", images, None, reading.records([path], path.parent), ipc=IPC)
 
 
 def write(found: Artifact, folder: Path) -> None:
-    """Write the tensor, class by class."""
+    """Write the tensor, ordered by class."""
     record = found.manifest
     if record.counts != [IPC] * len(record.classes):
         raise UserError(

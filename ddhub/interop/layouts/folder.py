@@ -1,7 +1,7 @@
 """Folders of image files, one folder per class: SRe2L and CDA `newNNN/classNNN_idNNN.jpg`, RDED `syn_data/NNNNN/...`.
 
-A class folder is named by the class's number or by its name. Labels beside them (FKD) belong to augmented views of a
-training run and are no part of the set.
+A class folder is named by the class's number or name. Labels beside them (FKD) belong to augmented views of a training
+run, and not to the set.
 """
 
 import re
@@ -26,19 +26,19 @@ from ddhub.interop import reading
 from ddhub.interop.layout import Layout
 from ddhub.interop.reading import Foreign, Reading
 
-CLASSES = "classes.txt"  # class names, a line each, beside numbered folders
-# A file that is called so and is no picture is a damaged one; one with another name is no part of the set.
+CLASSES = "classes.txt"  # class names, one per line, beside numbered folders
+# A broken file with such a name is a damaged picture. A broken file with another name is not part of the set.
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm", ".pnm", ".pfm")
-FKD = "FKD_"  # what folders of labels beside the classes begin with
-TABLES = (".parquet", ".arrow", ".pt", ".pth", ".npz", ".zip", ".tar")  # what other layouts read
+FKD = "FKD_"  # how folders of labels beside the classes begin
+TABLES = (".parquet", ".arrow", ".pt", ".pth", ".npz", ".zip", ".tar")  # files of other layouts
 
 
 @dataclass(frozen=True)
 class ClassFolders:
-    """What lies in a folder of class folders."""
+    """The content of a folder of class folders."""
 
     classes: dict[Path, list[Path]]  # the picture files of each class folder, in the order of their numbers
-    left_out: list[str]  # what is no part of the set, in words
+    left_out: list[str]  # descriptions of content that is not part of the set
 
 
 def _root(path: Path) -> Path:
@@ -46,19 +46,19 @@ def _root(path: Path) -> Path:
 
 
 def _folders(root: Path) -> list[Path]:
-    """The folders that may be a class's."""
+    """The folders that may be classes."""
     return sorted(entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith((*OF_OTHERS, FKD)))
 
 
 def _is_picture(path: Path) -> bool:
-    """By name or by content; `._name` is what macOS writes beside a file."""
+    """Whether a file is a picture, by name or content. `._name` is a leftover of macOS."""
     if path.name.startswith(".") or not path.is_file():
         return False
     return path.suffix.lower() in SUFFIXES or decodes.is_picture(path)
 
 
 def _look(root: Path) -> ClassFolders:
-    """Tell classes from what lies beside them, by what the files hold."""
+    """Separate classes from other content, by what the files hold."""
     classes, left, beside = {}, Counter[str](), []
     for folder in _folders(root):
         entries = sorted(folder.iterdir(), key=_by_number)
@@ -83,13 +83,13 @@ def _kind(path: Path) -> str:
 
 
 def _by_number(path: Path) -> list[tuple[bool, int, str]]:
-    """The order of numbers in a name: image10 comes after image9."""
+    """A sort key by the numbers in a name: image10 comes after image9."""
     parts = re.split(r"(\d+)", path.name)
     return [(t.isdecimal(), int(t) if t.isdecimal() else 0, t) for t in parts]
 
 
 def detect(path: Path, how: Reading) -> bool:
-    """A folder of folders of pictures; what else lies there is nothing that another layout reads."""
+    """Accept a folder of folders of pictures without files of other layouts."""
     if not path.is_dir():
         return False
     folders = {folder: list(folder.iterdir()) for folder in _folders(_root(path))}
@@ -98,12 +98,12 @@ def detect(path: Path, how: Reading) -> bool:
 
 
 def _holds_data(entry: Path) -> bool:
-    """Whether what lies in a folder without pictures may be a set's: a table, or pictures further down."""
+    """Whether a folder without pictures may hold a set: a table, or pictures further down."""
     return entry.suffix in TABLES or (entry.is_dir() and any(map(_is_picture, entry.iterdir())))
 
 
 def read(path: Path, how: Reading) -> Foreign:
-    """Decode every image as a viewer shows it; they must all have one size."""
+    """Decode every image as a viewer shows it. All must have one size."""
     if not path.is_dir():
         raise UserError(f"{path.name}: is no folder of class folders; unpack archives first")
     root = _root(path)
@@ -124,7 +124,7 @@ def read(path: Path, how: Reading) -> Foreign:
 
 
 def _named(root: Path, folders: tuple[str, ...]) -> tuple[str, ...]:
-    """The class names that the lines of `classes.txt` give to numbered folders; without it, the folders' own."""
+    """The class names for numbered folders from the lines of `classes.txt`, or else the folders' own names."""
     path = root / CLASSES
     if not path.is_file() or path.is_symlink() or not all(name.isdecimal() and len(name) < 10 for name in folders):
         return folders
@@ -138,14 +138,14 @@ def _named(root: Path, folders: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _refuse_links(paths: list[Path], root: Path) -> None:
-    # A stranger's archive could point at the reader's own pictures, which would then be published.
+    # A stranger's archive could point at private pictures of the reader. They would then be published.
     for path in paths:
         if path.is_symlink():
             raise UserError(f"{path.relative_to(root)}: is a symbolic link; refused", next="put the file itself there")
 
 
 def _decoded(paths: list[Path], root: Path, how: Reading) -> tuple[torch.Tensor, list[str]]:
-    """All images as uint8 (N, C, H, W), grey only where all of them are; and what to write down of them."""
+    """All images as uint8 (N, C, H, W), grey only if all are grey, and notes on them."""
     headers = [survey.header(str(path), str(path.relative_to(root))) for path in paths]
     for header in headers:
         _check_size(header, headers[0])
@@ -177,13 +177,13 @@ def _arrays(paths: list[Path], headers: list[survey.Header], rules: Rules, grey:
 
 
 def _rules(how: Reading) -> Rules:
-    """What the user said of the pictures."""
+    """The decoding rules from the user."""
     bounds = (how.range[0], how.range[1]) if how.range else None
     return Rules(bounds, how.background or Rules.background, option="--range {:g},{:g}")
 
 
 def _check_size(header: survey.Header, first: survey.Header) -> None:
-    """All pictures are squares of one size, and not too large."""
+    """Refuse pictures that are too large, not square, or of different sizes."""
     (width, height), (side, _) = header.size, first.size
     if max(width, height) > limits.SIDE:
         raise UserError(f"{header.where}: claims {width}x{height} pixels; refused")
@@ -193,12 +193,12 @@ def _check_size(header: survey.Header, first: survey.Header) -> None:
 
 
 def write(found: Artifact, folder: Path, named: bool = False) -> None:
-    """Write `NNNNN/classNNNNN_idNNNNN.png`, and `classes.txt` with the class names, a line each in the labels' order.
+    """Write `NNNNN/classNNNNN_idNNNNN.png`, and `classes.txt` with the class names, one per line in label order.
 
-    PNG, because JPEG would change the pixels.
+    The format is PNG, because JPEG would change the pixels.
 
     Args:
-        named: call the folders by the classes' names.
+        named: name the folders by their classes.
     """
     classes = found.manifest.classes
     odd = next((name for name in classes if name in ("", ".", "..") or "/" in name or name.startswith(".")), None)

@@ -1,7 +1,7 @@
-"""Any labelled image dataset that `datasets.load_dataset` reads: a Hub id or a local folder (rethinkdc's sets, D3HR's).
+"""Labelled image datasets that `datasets.load_dataset` reads: a Hub id or local folder (rethinkdc's sets, D3HR's).
 
-rethinkdc's sets have columns `image` and `class_id`, plain integers without names. Export has no such layout: an
-artifact is one already.
+rethinkdc's sets have columns `image` and `class_id`, plain integers without names. There is no export, because an
+artifact is such a dataset already.
 """
 
 from pathlib import Path
@@ -15,12 +15,12 @@ from ddhub.interop import reading
 from ddhub.interop.layout import Layout
 from ddhub.interop.reading import Foreign, Reading
 
-# What tells such a folder by itself; other tables could be anybody's settings, and need `--layout hub`.
+# Files that identify such a folder. Other tables can be anything and need `--layout hub`.
 TABLES = ("*.parquet", "*.arrow", "metadata.csv", "metadata.jsonl")
 
 
 def detect(path: Path, how: Reading) -> bool:
-    """`owner/name` that is no path here, or a folder with tables or with a folder per split."""
+    """Accept `owner/name` that is no local path, or a folder with tables or with a folder per split."""
     if not path.exists():
         return hub_client.is_id(str(path)) and path.suffix not in reading.SINGLE
     if not path.is_dir():
@@ -30,7 +30,7 @@ def detect(path: Path, how: Reading) -> bool:
 
 
 def read(path: Path, how: Reading) -> Foreign:
-    """Read one split as uint8 pixels; the classes are named as the dataset names them."""
+    """Read one split as uint8 pixels, with the dataset's class names."""
     local = path.is_dir()
     outside = next((p for p in path.rglob("*") if files.leads_out(path, p)), None) if local else None
     if outside is not None:

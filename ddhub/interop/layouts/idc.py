@@ -1,8 +1,8 @@
-"""IDC's files and those of its kind (IDC, DREAM, DANCE, IDM, NCFM): `data.pt`, `data_best.pt`.
+"""Files of IDC and its relatives (IDC, DREAM, DANCE, IDM, NCFM): `data.pt`, `data_best.pt`.
 
-A list [images float32 (N, C, H, W), labels int64 (N,)], or a dict with these names; pixels in [0, 1], not normalised.
-With a factor f an image is f x f tiles, and networks train on each tile at the size of a whole image
-(github.com/snu-mllab/Efficient-Dataset-Condensation, decoding "single"). The files do not say which factor.
+A list [images float32 (N, C, H, W), labels int64 (N,)], or a dict with these names. Pixels are in [0, 1], not
+normalised. With a factor f, an image holds f x f tiles, and networks train on each tile, enlarged to the image's size
+(github.com/snu-mllab/Efficient-Dataset-Condensation, decoding "single"). The files do not state the factor.
 """
 
 from pathlib import Path
@@ -17,11 +17,11 @@ from ddhub.interop import reading
 from ddhub.interop.layout import Layout
 from ddhub.interop.reading import Foreign, Reading
 
-EMPTY = 0.5  # what fills up a side that the factor does not divide
+EMPTY = 0.5  # fills a side that the factor does not divide
 
 
 def detect(path: Path, how: Reading) -> bool:
-    """A torch file with one pair of images in [0, 1] and labels."""
+    """Accept a torch file with one pair of images in [0, 1] and labels."""
     if path.suffix not in (".pt", ".pth") or not path.is_file():
         return False
     found = reading.pair(reading.load(path, how))
@@ -29,7 +29,7 @@ def detect(path: Path, how: Reading) -> bool:
 
 
 def read(path: Path, how: Reading) -> Foreign:
-    """Read the pair and cut the images into tiles; by which factor has to be said."""
+    """Read the pair and cut the images into tiles. The user must state the factor."""
     content = reading.load(path, how)
     found = reading.pair(content)
     if found is None:
@@ -55,7 +55,7 @@ def read(path: Path, how: Reading) -> Foreign:
 
 
 def cut(images: Tensor, factor: int) -> Tensor:
-    """The tiles of images (N, C, S, S), row by row, each enlarged to S: (N * factor^2, C, S, S)."""
+    """The tiles of images (N, C, S, S), by rows, each enlarged to S: (N * factor^2, C, S, S)."""
     channels, side = images.shape[1:3]
     tile = -(-side // factor)
     room = tile * factor - side
@@ -65,7 +65,7 @@ def cut(images: Tensor, factor: int) -> Tensor:
 
 
 def write(found: Artifact, folder: Path) -> None:
-    """Write `data.pt`: whole images, so factor 1 reads it."""
+    """Write `data.pt` with whole images, which factor 1 reads."""
     assert found.inputs.dtype == torch.float32
     reading.save(folder / "data.pt", [found.inputs.clone(), found.labels.clone()])
 

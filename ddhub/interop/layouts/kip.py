@@ -1,7 +1,7 @@
-"""Kernel inducing points' files (github.com/google-research/google-research/tree/master/kip): one .npz.
+"""Files of kernel inducing points (github.com/google-research/google-research/tree/master/kip): one .npz.
 
-`images` float32 (N, H, W, C), `labels` float32 (N, K), regression targets (one-hot less 1/K, or learned).
-The name says what was done: `zca` or `nozca`, `l` or `nol` for learned labels.
+`images` float32 (N, H, W, C), `labels` float32 (N, K), regression targets (one-hot minus 1/K, or learned).
+The file's name says `zca` or `nozca`, and `l` or `nol` for learned labels.
 """
 
 import re
@@ -19,14 +19,14 @@ from ddhub.interop.reading import Foreign, Reading
 
 
 def detect(path: Path, how: Reading) -> bool:
-    """An .npz file with images and labels."""
+    """Accept an .npz file with images and labels."""
     if path.suffix != ".npz" or not path.is_file():
         return False
     return {"images", "labels"} <= set(reading.arrays(path, how, wanted=()))
 
 
 def read(path: Path, how: Reading) -> Foreign:
-    """Read both arrays; the class of an image is its largest target."""
+    """Read both arrays. The class of an image is its largest target."""
     found = reading.arrays(path, how, wanted=("images", "labels"))
     if not {"images", "labels"} <= set(found):
         raise UserError(f"{path.name}: has no arrays 'images' and 'labels', as the layout kip has them")
@@ -45,7 +45,7 @@ def read(path: Path, how: Reading) -> Foreign:
 
 
 def write(found: Artifact, folder: Path) -> None:
-    """Write `kip_DATASET_ConvNet_ssizeNN_zca_nol_noaug_ckpt1000.npz` (or `nozca`), the name that DC-BENCH looks for."""
+    """Write `kip_DATASET_ConvNet_ssizeNN_zca_nol_noaug_ckpt1000.npz` (or `nozca`), the name that DC-BENCH expects."""
     import numpy as np
 
     assert found.soft_labels is not None

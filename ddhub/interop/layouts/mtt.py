@@ -1,8 +1,8 @@
-"""Trajectory matching's files (MTT, github.com/GeorgeCazenavette/mtt-distillation, and TESLA): images and labels.
+"""Files of trajectory matching (MTT, github.com/GeorgeCazenavette/mtt-distillation, and TESLA): images and labels.
 
-`images_best.pt` is float32 (N, C, H, W) in the space that networks are trained in; `labels_best.pt` is int64 (N,), or
-for TESLA with a teacher's labels float32 (N, K), rows that sum to 1. Large sets come in parts, `images_best_0.pt`, ....
-`images_zca_*.pt` are for viewing. The learned rate is not saved. Pairs of other names are read as well (see _pairs.py).
+`images_best.pt` is float32 (N, C, H, W) network inputs. `labels_best.pt` is int64 (N,), or float32 (N, K) with rows
+that sum to 1 for TESLA with a teacher's labels. Large sets come in parts, `images_best_0.pt`, ....
+`images_zca_*.pt` are for viewing. The learned rate is not saved. Pairs of other names are read too (see _pairs.py).
 """
 
 from pathlib import Path
@@ -18,7 +18,7 @@ from ddhub.interop.reading import Foreign, Reading
 
 
 def detect(path: Path, how: Reading) -> bool:
-    """Image and label files side by side, and no rate; with a rate, one class number per image."""
+    """Accept files of images and labels without a rate; with a rate, only one class number per image."""
     pairs = _pairs.find(path)
     return pairs is not None and (pairs.lr is None or not _pairs.has_soft_labels(pairs, how))
 

@@ -69,7 +69,10 @@ def test_every_key_is_explained_where_it_is_defined(model):
 def test_the_keys_of_recipes_are_printed_with_those_of_every_method():
     """A key that a recipe may hold, its range, choices and default, without reading the code."""
     text = CliRunner().invoke(main, ["recipes", "--keys"]).stdout
-    assert "  source.validation  number > 0 and < 0.9  [default: 0.1]\n      Share of `train` held out" in text
+    assert (
+        "  source.validation  number > 0 and < 0.9  [default: 0.1]\n      Share of each class of `train` held out"
+        in text
+    )
     assert "\n  method.name  apm or dm or random" in text
     assert text.index("Method apm") < text.index("method.student.epochs") < text.index("Method dm")
     told = json.loads(CliRunner().invoke(main, ["recipes", "--keys", "--json"]).stdout)

@@ -241,7 +241,7 @@ def test_every_kind_of_picture_is_read_alike(name, tmp_path, finished, results):
 
 
 def test_the_table_in_the_docs_is_what_was_measured(tmp_path, finished, results):
-    """One line per kind; DDHUB_GOLDEN=write pytest tests/unit/data/test_pictures.py writes it anew."""
+    """One line per kind; DDHUB_GOLDEN=write pytest tests/unit/data/test_pictures.py writes it again."""
     for number, name in enumerate(KINDS):
         if name not in results:  # another process has measured it
             results[name] = differences(name, tmp_path / str(number), finished)

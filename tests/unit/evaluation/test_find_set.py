@@ -45,7 +45,7 @@ def test_a_plain_folder_of_parquet(image_folder, make_folder, tmp_path, capsys):
     again = api.evaluate(str(plain), ["convnet2_w8"], importing={"epochs": 2}, **options).to_dict()
     assert again["rows"] == found["rows"] and "importing it into" not in capsys.readouterr().err
     api.evaluate(str(plain), ["convnet2_w8"], importing={"epochs": 3}, baselines=[], **options)
-    assert "imported anew" in capsys.readouterr().err
+    assert "imported again" in capsys.readouterr().err
     assert {row["epochs"] for row in json.loads((out / "report.json").read_text())["rows"]} == {3}
 
 

@@ -51,7 +51,7 @@ def header(text: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_card_is_as_kept(name):
-    """Byte for byte; after a wanted change, DDHUB_GOLDEN=write pytest tests/test_card.py writes them anew."""
+    """Byte for byte; after a wanted change, DDHUB_GOLDEN=write pytest tests/test_card.py writes them again."""
     path = GOLDEN / f"{name}.md"
     if os.environ.get("DDHUB_GOLDEN") == "write":
         path.parent.mkdir(exist_ok=True)

@@ -31,7 +31,8 @@ def pair(ours, theirs, **where):
         ),
         (
             pair(ABOVE, SAME) + pair(SAME, SAME[::-1], arch="vit"),
-            "The set is better than random real images on 1 of 2 architectures; on the others nothing is shown.",
+            "The set is better than random real images on 1 of 2 architectures."
+            " On the others it is not shown to be better.",
         ),
         (
             pair(ABOVE, SAME) + pair(BELOW, SAME, arch="vit"),
@@ -43,7 +44,7 @@ def pair(ours, theirs, **where):
         ),
         (
             rows("distilled", SAME),
-            "Nothing tells whether the set is better than random real images: these were not run.",
+            "Random real images were not run, so it is unknown whether the set is better.",
         ),
         (rows("random", SAME), "No network was trained on the set itself."),
     ],

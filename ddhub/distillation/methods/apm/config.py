@@ -9,14 +9,14 @@ from ddhub.distillation.method import INIT, Init
 
 
 class Student(Strict):
-    """How the students learn the synthetic set: L1 on logits, SGD, rate x0.1 after half."""
+    """Training of the students on the synthetic set: L1 on logits, SGD, rate x0.1 after half of the epochs."""
 
     arch: str | list[str] = Field(
-        default="convnet", description="Architecture of the students. Those of a list take turns, refresh by refresh."
+        default="convnet", description="Architecture of the students. Those of a list alternate by refresh."
     )
     epochs: Count = Field(default=250, description="Passes of a student over its images.")
     lr: Rate = Field(default=0.02, description="Learning rate of a student.")
-    batch: Batch = Field(default=256, description="Images of a training step of a student.")
+    batch: Batch = Field(default=256, description="Images in a training step of a student.")
 
     @field_validator("arch")
     @classmethod
@@ -27,51 +27,51 @@ class Student(Strict):
 
     @property
     def archs(self) -> list[str]:
-        """The architectures, be it one."""
+        """The architectures as a list."""
         return [self.arch] if isinstance(self.arch, str) else self.arch
 
 
 class Stopping(Strict):
-    """Choosing the set by validation accuracy: score it now and then, keep the best, decay the rate on a plateau."""
+    """Choice of the set by validation accuracy: score it regularly, keep the best, decay the rate on a plateau."""
 
     every: Count = Field(default=30, description="Updates between two scores.")
-    epochs: Count = Field(default=200, description="Passes of a network that scores.")
-    networks: Networks = Field(default=2, description="Networks of a score.")
+    epochs: Count = Field(default=200, description="Passes of a scoring network over the set.")
+    networks: Networks = Field(default=2, description="Networks behind a score.")
     patience: Count = Field(default=1, description="Scores without a new best before the rate decays.")
     decays: CountOrZero = Field(default=2, description="Decays, each from the best set. The next plateau ends the run.")
 
 
 class Config(Strict):
-    """Knobs of adversarial prediction matching; defaults are the paper's (Table A9) where it gives them."""
+    """Settings of adversarial prediction matching. Defaults are the paper's (Table A9) where it gives them."""
 
     iterations: CountOrZero | Literal["auto"] = Field(
         default="auto", description="Updates of the images. auto: 5 for each image of the set, from 100 to 2500."
     )
-    batch: Count | None = Field(default=None, description="Images a student learns and moves. null: all.")
+    batch: Count | None = Field(default=None, description="Images that a student learns and moves. null: all.")
     chunk: Count | Literal["auto"] = Field(
         default="auto",
-        description="Images whose gradient is computed at once. It bounds memory, and changes no result.",
+        description="Images per gradient computation. It bounds memory and does not change results.",
     )
-    refresh_every: Count = Field(default=3, description="Updates between two fresh students.")
-    snapshots: Count = Field(default=5, description="Snapshots of a student's training, at most one an epoch.")
-    student: Student = Field(default=Student(), description="How the students learn the set.")
-    students: Networks = Field(default=1, description="Fresh students of a refresh. Their mean counts.")
-    # arXiv:1707.07397; hashes are older than this key, so that 0 is left out.
+    refresh_every: Count = Field(default=3, description="Updates between two refreshes of the students.")
+    snapshots: Count = Field(default=5, description="Snapshots of a student's training, at most one per epoch.")
+    student: Student = Field(default=Student(), description="Training of the students.")
+    students: Networks = Field(default=1, description="New students per refresh. The mean of their gradients counts.")
+    # arXiv:1707.07397. The key is newer than published hashes, so 0 is left out of them.
     views: CountOrZero = Field(
         default=0,
         exclude_if=lambda views: views == 0,
-        description="Augmented views that an update's gradient is the mean over. 0: the bare images, as in the paper.",
+        description="Augmented views per update, whose gradients are averaged. 0: the plain images, as in the paper.",
     )
     lr_images: Rate = Field(default=1.0, description="SGD rate of the images, as network inputs.")
     momentum: float = Field(default=0.5, ge=0, lt=1, description="SGD momentum of the images.")
     alpha: Weight = Field(default=0.1, description="Weight of the teachers' cross-entropy.")
     decay: float = Field(default=0.3, gt=0, le=1, description="Factor on `lr_images` at half time or a plateau.")
-    teacher: Literal["random", "mean"] = Field(default="random", description="Whom a student learns from.")
+    teacher: Literal["random", "mean"] = Field(default="random", description="A student's teacher: one, or the mean.")
     init: Init = Field(default="real", description=INIT)
-    project: bool = Field(default=False, description="Keep images within what 8-bit pixels can show.")
-    average: float = Field(default=0.0, ge=0, lt=1, description="Decay of a moving average to ship. 0: the last set.")
-    stopping: Stopping | None = Field(default=None, description="null ships the last set. Otherwise the best one.")
+    project: bool = Field(default=False, description="Keep images in the range of 8-bit pixels.")
+    average: float = Field(default=0.0, ge=0, lt=1, description="Decay of a shipped moving average. 0: the last set.")
+    stopping: Stopping | None = Field(default=None, description="Choice of the best set. null ships the last one.")
 
     def updates(self, images: int) -> int:
-        """Updates of a whole set: as many for each image as the paper's 2500 for 500, between 100 and 2500."""
+        """The number of updates of a set: 5 per image, as the paper's 2500 for 500 images, from 100 to 2500."""
         return self.iterations if self.iterations != "auto" else min(max(5 * images, 100), 2500)

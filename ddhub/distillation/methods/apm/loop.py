@@ -1,14 +1,14 @@
 """Adversarial prediction matching: move images to where students trained on them still disagree with the teachers.
 
 Chen, Huang, Lu, Li, Wang, Cheng, Wang, "Dataset Distillation via Adversarial Prediction Matching", arXiv:2312.08912,
-section 3. Single-level: students are trained, never differentiated through.
-Differs from the authors' code:
-- Teachers and the final set are chosen by nothing, or by validation, never by test data.
-- A teacher is asked once per view, not once per snapshot. No weight gradients are computed.
-- The images updated between two refreshes are those that the students were trained on.
-- Iterations count exactly.
-Beyond the authors' code: gradients through augmented views, and students of several architectures (`views`,
-`student.arch`). Both keep the images from what a single network sees in them on the bare pixels.
+section 3. Students are trained, and never differentiated through.
+Differences from the authors' code:
+- Teachers and the final set are chosen by nothing or by validation, never by test data.
+- A teacher labels each view once, not once per snapshot. Weight gradients are not computed.
+- The images updated between two refreshes are those on which the students were trained.
+- The number of iterations is exact.
+Additions to the authors' code: gradients through augmented views, and students of several architectures (`views`,
+`student.arch`). Both keep the images from fitting a single network on plain pixels.
 Only the batch is held in memory (momentum.py).
 Shapes: M synthetic images, B of them in a batch, C H W image, K classes.
 """
@@ -34,19 +34,19 @@ from ddhub.training.protocol import Protocol
 
 
 def distill(task: Task, run: Run) -> SyntheticSet:
-    """Run the loop; resumable at any update."""
+    """Run the loop. It can be resumed at any update."""
     config: Config = task.config
     labels, device = task.initial_labels(), task.decisions.device
     iterations = config.updates(len(labels) * task.parts)
     store = Store(run.folder / f"{run.phase}-images", (len(labels), *task.image_shape), partial(initial, task))
     state: State = {
-        "rows": torch.arange(0),  # (B,) the batch of this refresh, and its columns of the store:
+        "rows": torch.arange(0),  # (B,) the batch of this refresh, followed by its columns of the store
         "batch": {name: value.to(device) for name, value in store.read(torch.arange(0)).items()},
-        "classes": labels[:0].to(device),  # (B,) of the batch
-        "moved": torch.zeros(len(labels), dtype=torch.int32),  # (M,) updates that the store's rows have seen
+        "classes": labels[:0].to(device),  # (B,) classes of the batch
+        "moved": torch.zeros(len(labels), dtype=torch.int32),  # (M,) updates applied to each row of the store
         "lr": config.lr_images,
-        "teacher": None,  # None: the mean of all
-        "snapshots": {},  # by architecture, the weights of this refresh's students
+        "teacher": None,  # None for the mean of all
+        "snapshots": {},  # weights of this refresh's students, by architecture
         "best": None,
         "best_top1": -1.0,
         "bad": 0,
@@ -61,7 +61,7 @@ def distill(task: Task, run: Run) -> SyntheticSet:
             batch["images"], state["classes"], students, state["teacher"], task, step
         )
         update(batch, gradient, state["lr"], task)
-        # The largest value speaks for all images: a step that spoilt them must not be saved as a good one.
+        # A non-finite largest value stops the loop, so that spoilt images are never saved.
         run.log(disagreement=disagreement, largest=batch["images"].abs().max(), lr=state["lr"])
         if config.stopping is not None:
             if (step + 1) % config.stopping.every == 0 or step + 1 == iterations:
@@ -77,7 +77,7 @@ def distill(task: Task, run: Run) -> SyntheticSet:
 
 
 def refresh(state: State, store: Store, labels: Tensor, task: Task, step: int) -> None:
-    """Draw a batch and a teacher, and train fresh students on the batch with the teacher's logits."""
+    """Draw a batch and a teacher, and train new students on the batch with the teacher's logits."""
     config, seed, teachers = task.config, task.recipe.seed, task.need_teachers()
     take(state, store, task, step)
     which = None
@@ -94,22 +94,22 @@ def refresh(state: State, store: Store, labels: Tensor, task: Task, step: int) -
 
 
 def turn(config: Config, number: int) -> list[str]:
-    """The architectures of a refresh's students, where refreshes are numbered from 0."""
+    """The architectures of the students of a refresh. Refreshes count from 0."""
     archs, first = config.student.archs, number * config.students
     return [archs[(first + student) % len(archs)] for student in range(config.students)]
 
 
 def student_seeds(config: Config, seed: int, step: int) -> list[int]:
-    """The seed of each student of a refresh: the first one's, as ever; others are numbered."""
+    """The seed of each student of a refresh. The first keeps its old seed, the others are numbered."""
     others = [seeds.derive(seed, "student", step, number) for number in range(1, config.students)]
     return [seeds.derive(seed, "student", step), *others]
 
 
 def taught(task: Task, arch: str, examples: fit.Examples, several: list[int], step: int) -> list[Weights]:
-    """The snapshots of fresh students of one architecture, trained from these seeds.
+    """The snapshots of new students of one architecture, trained from these seeds.
 
     Raises:
-        Diverged: when the training of one does.
+        Diverged: if a training diverges.
     """
     config, network = task.config, task.network(arch)
     kept = {max(1, round(config.student.epochs * (k + 1) / config.snapshots)) for k in range(config.snapshots)}
@@ -124,21 +124,21 @@ def taught(task: Task, arch: str, examples: fit.Examples, several: list[int], st
 
 
 def student_protocol(config: Config, augment: str) -> Protocol:
-    """How a student learns."""
+    """The protocol of the students."""
     spec = config.student
     return Protocol(loss="l1_logits", augment=augment, lr=spec.lr, epochs=spec.epochs, batch=spec.batch)
 
 
-Students = Sequence[tuple[Network, Sequence[Weights]]]  # by architecture, their snapshots
+Students = Sequence[tuple[Network, Sequence[Weights]]]  # networks by architecture, with their snapshots
 
 
 def adversarial_gradient(
     images: Tensor, labels: Tensor, students: Students, which: int | None, task: Task, step: int
 ) -> tuple[Tensor, Tensor]:
-    """Gradient of the mean loss over a batch with respect to its images (B, C, H, W), and the mean disagreement.
+    """The gradient of the mean loss over a batch with respect to its images (B, C, H, W), and the mean disagreement.
 
-    Of a group, the mean is over the batches of all its groups: divided by its own few images, an image would move many
-    times as fast in a group.
+    For a group, the mean is over the batches of all groups. A mean over its own few images would move each image many
+    times as fast.
     """
     images = images.detach().requires_grad_()
     gradient, disagreement = torch.zeros_like(images), torch.zeros((), device=images.device)
@@ -152,14 +152,14 @@ def adversarial_gradient(
 
 
 def viewed(images: Tensor, task: Task, step: int) -> list[Tensor]:
-    """What an update sees of its images (B, C, H, W): augmented views, differentiable, or the images as they are."""
+    """The images that an update uses, from (B, C, H, W): differentiable augmented views, or the images themselves."""
     draws = (seeds.generator(task.recipe.seed, "view", step, view) for view in range(task.config.views))
     moves = [augment.drawn(task.recipe.augment, len(images), draw) for draw in draws]
     return [augment.moved(images, each) for each in augment.sent(moves, images.device)] or [images.clone()]
 
 
 def chunked(images: Tensor, labels: Tensor, students: Students, which: int | None, task: Task) -> tuple[Tensor, Tensor]:
-    """`disagree` of all images, `chunk` of them at a time, which bounds the memory."""
+    """`disagree` of all images, by `chunk` images at a time to bound the memory."""
     size = task.decisions.chunk or chunk_size(task.config, images.shape[-1])
     teacher, config = partial(task.need_teachers().logits, which=which), task.config
     move: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] = partial(
@@ -183,12 +183,12 @@ def disagree(
     alpha: float,
     share: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
-    """Gradient of the summed loss of some images, and their summed disagreement over all snapshots.
+    """The gradient of the summed loss of some images, and their summed disagreement over all snapshots.
 
-    A snapshot's disagreement counts by its student's share of the loss.
+    A snapshot's disagreement is weighted by its student's share of the loss.
 
-    The teacher is asked once, and its graph used once: the snapshots' gradients meet in its logits. So one snapshot's
-    graph is held beside it at a time, however many there are; on a GPU those of as many as make one call worth it.
+    The teacher runs once forward and once backward, because the gradients of all snapshots add up in its logits. Memory
+    holds the graph of one snapshot at a time. On a GPU it holds as many as are worth one call.
     """
     images = images.detach().requires_grad_()
     wanted = teacher(images)
@@ -207,7 +207,7 @@ def disagree(
 
 
 def work(outline: Outline) -> Phase:
-    """What a run comes to: students and their teacher's labels at every refresh, updates, scores of whole sets."""
+    """The work of a run: students and their labels at every refresh, updates, scores of whole sets."""
     config, total, image = outline.config, outline.synthetic, 4 * outline.shape.values
     batch, teachers = min(config.batch or total, total), outline.recipe.teachers
     iterations = config.updates(outline.whole)
@@ -217,7 +217,7 @@ def work(outline: Outline) -> Phase:
     held = image * batch * (columns + 2 + config.views) + weights_held(outline)
     protocol, chunk = student_protocol(config, outline.recipe.augment), chunk_size(config, outline.shape.side)
     works = [scoring(outline, "their labels", teachers.arch, batch, refreshes * asked)]
-    turns = [turn(config, number) for number in range(len(config.student.archs))]  # then the first one again
+    turns = [turn(config, number) for number in range(len(config.student.archs))]  # then it repeats
     for archs in turns:
         for arch in dict.fromkeys(archs):
             times = refreshes * archs.count(arch) / len(turns)
@@ -235,7 +235,7 @@ def work(outline: Outline) -> Phase:
 
 
 def weights_held(outline: Outline) -> int:
-    """Bytes of a refresh's snapshots, where its students are of the largest architecture."""
+    """Bytes of a refresh's snapshots, for students of the largest architecture."""
     config = outline.config
     largest = max(outline.forward(arch).weights for arch in config.student.archs)
     return int(config.snapshots * config.students * largest)
@@ -249,10 +249,10 @@ def rehearse(
     updates: int = 1,
     archs: Sequence[str] = (),
 ) -> None:
-    """The work of updates of so many images of noise, with networks as they are initialised.
+    """The work of updates on so many images of noise, with untrained networks.
 
     Args:
-        archs: of the students of a refresh; none: every one that a refresh may draw.
+        archs: architectures of a refresh's students; none tries all that a refresh may have.
     """
     teacher, own = network(teacher_arch), archs or config.student.archs * config.students
     noise = torch.zeros(images, teacher.channels, teacher.side, teacher.side, device=teacher.decisions.device)
@@ -267,16 +267,16 @@ def rehearse(
 
 
 def chunk_size(config: Config, side: int) -> int:
-    """The chunk of a recipe; `auto` is the paper's smallest setting at 64 px and above, all of a small batch below."""
+    """The chunk of a recipe. `auto` takes the paper's smallest at 64 px and above, and a small batch whole below."""
     if config.chunk != "auto":
         return int(config.chunk)
     return 100 if side >= 64 else 500
 
 
 def choose(state: State, store: Store, labels: Tensor, task: Task, step: int) -> None:
-    """Score the set on validation data; keep the best, decay from it on a plateau, stop after the last decay.
+    """Score the set on validation data. Keep the best, decay from it on a plateau, stop after the last decay.
 
-    The best set is kept in memory: choosing is for sets that one can afford to score.
+    The best set is kept in memory, so this suits only sets of moderate size.
     """
     config, stopping = task.config, task.config.stopping
     settle(state, store, task, step)

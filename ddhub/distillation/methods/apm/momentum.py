@@ -1,7 +1,7 @@
-"""SGD with momentum on images of which a batch alone is in memory; the others wait in a store, and move all the same.
+"""SGD with momentum on images of which only a batch is in memory. The others wait in a store and move on.
 
-One optimiser holds all images: those outside the batch go on moving on their decaying momentum. Their moves are made
-up for, as one power of a 3x3 matrix, when they come into a batch again.
+One optimiser holds all images. Images outside the batch keep moving by their decaying momentum. Their moves are
+computed when they enter a batch again, as one power of a 3x3 matrix.
 `task.config` gives batch, lr_images, momentum, average (the decay of a moving average; 0: none) and project.
 Shapes: M synthetic images, B of them in a batch, C H W image.
 """
@@ -16,14 +16,14 @@ from ddhub.training.loop import State
 
 
 def initial(task: Task, rows: Tensor) -> Values:
-    """What the store holds of some rows at first."""
+    """The initial content of some rows of the store."""
     images = task.initial_images(rows, task.config.init)
     values = {"images": images, "velocity": torch.zeros_like(images)}
     return {**values, "average": images.clone()} if task.config.average else values
 
 
 def drawn(total: int, task: Task, step: int) -> Tensor:
-    """The rows (B,) of a refresh, in order."""
+    """The rows (B,) of a refresh, sorted."""
     batch = task.config.batch
     if batch is None or batch >= total:
         return torch.arange(total)
@@ -31,7 +31,7 @@ def drawn(total: int, task: Task, step: int) -> Tensor:
 
 
 def take(state: State, store: Store, task: Task, step: int) -> None:
-    """Draw a batch; put the old one back into the store, take the new one out as momentum has moved it meanwhile."""
+    """Draw a batch. Return the old one to the store, and take the new one out with its missed moves."""
     rows = drawn(len(state["moved"]), task, step)
     if torch.equal(rows, state["rows"]):
         return
@@ -41,13 +41,13 @@ def take(state: State, store: Store, task: Task, step: int) -> None:
 
 
 def put_back(state: State, store: Store, step: int) -> None:
-    """Write the batch as it is after `step` updates; it is gone on with all the same."""
+    """Write the batch to the store as of `step` updates. The batch stays in use."""
     store.write(state["rows"], state["batch"])
     state["moved"][state["rows"]] = step
 
 
 def settle(state: State, store: Store, task: Task, step: int) -> None:
-    """Bring all of the store to where `step` updates have carried it."""
+    """Apply all missed moves of the store up to `step` updates."""
     put_back(state, store, step)
     for rows in store.parts():
         waiting = rows[state["moved"][rows] < step]
@@ -57,9 +57,9 @@ def settle(state: State, store: Store, task: Task, step: int) -> None:
 
 
 def coasted(values: Values, updates: Tensor, lr: float, task: Task) -> Values:
-    """Rows (B, C, H, W) after `updates` (B,) more updates without a gradient: velocity decays, images and average move.
+    """Rows (B, C, H, W) after `updates` (B,) without a gradient: velocity decays, images and average move.
 
-    (average, images, velocity) of a row change by one 3x3 matrix at every such update, so by a power of it at many.
+    Each such update maps (average, images, velocity) of a row by one 3x3 matrix. Many updates are a power of it.
     """
     config = task.config
     if not updates.any():
@@ -91,12 +91,12 @@ def update(batch: Values, gradient: Tensor, lr: float, task: Task) -> None:
 
 
 def candidate(store: Store, task: Task) -> Tensor:
-    """The images as they would be shipped now: their moving average, or as they are where none is kept."""
+    """The images to ship now: their moving average, or themselves if there is none."""
     return store.column("average" if task.config.average else "images")
 
 
 def go_back(state: State, store: Store) -> None:
-    """Put the best images in the place of all, at rest."""
+    """Replace all images by the best ones, without velocity."""
     best, device = state["best"], state["batch"]["images"].device
     for rows in store.parts():
         values = {"images": best[rows], "average": best[rows], "velocity": torch.zeros_like(best[rows])}

@@ -11,9 +11,9 @@ LOOP = f"{__name__}.loop"
 
 
 class Config(Strict):
-    """Knobs of distribution matching; defaults are the paper's."""
+    """Settings of distribution matching. Defaults are the paper's."""
 
-    iterations: CountOrZero = Field(default=20000, description="Updates, each with a fresh random network.")
+    iterations: CountOrZero = Field(default=20000, description="Updates, each with a new random network.")
     arch: str = Field(default="convnet", description="Architecture of the random networks.")
     real: Count = Field(default=256, description="Real images per class and update.")
     lr_images: Rate = Field(default=1.0, description="SGD rate of the images, as network inputs.")

@@ -1,4 +1,4 @@
-"""Distribution matching: move the mean features of synthetic images onto those of real ones, in random networks.
+"""Distribution matching: move the mean features of synthetic images towards those of real ones, in random networks.
 
 Zhao and Bilen, "Dataset Condensation with Distribution Matching", WACV 2023, arXiv:2110.04181, section 3.
 Shapes: M synthetic images, K classes, R real images per class and step, F features.
@@ -22,7 +22,7 @@ from ddhub.training.network import Network, Weights
 
 
 def distill(task: Task, run: Run) -> SyntheticSet:
-    """Run the loop; resumable at any step."""
+    """Run the loop. It can be resumed at any step."""
     config: Config = task.config
     images, labels = task.start(config.init)
     network, where = task.network(config.arch), task.decisions.device
@@ -36,7 +36,7 @@ def distill(task: Task, run: Run) -> SyntheticSet:
         pairs = zip(drawn(members, real, task, step), mine, strict=True)
         gaps = [gap(network, weights, batch, pixels[rows], moves) for (batch, moves), rows in pairs]
         loss = torch.stack(gaps).sum()
-        gradient = torch.autograd.grad(loss, pixels)[0] / task.parts  # a mean over the images of all groups
+        gradient = torch.autograd.grad(loss, pixels)[0] / task.parts  # the mean over the images of all groups
         state["velocity"] = config.momentum * state["velocity"] + gradient
         state["images"] = state["images"] - config.lr_images * state["velocity"]
         run.log(loss=loss)
@@ -44,15 +44,15 @@ def distill(task: Task, run: Run) -> SyntheticSet:
 
 
 def rows_of(labels: Tensor, classes: int) -> list[Tensor]:
-    """The rows of every class."""
+    """The rows of each class."""
     return [(labels == label).nonzero().flatten() for label in range(classes)]
 
 
 def drawn(members: list[Tensor], real: Examples, task: Task, step: int) -> Iterator[tuple[Tensor, augment.Moves]]:
-    """For every class some real images (R, C, H, W), and how both batches are moved; sent at once.
+    """For each class some real images (R, C, H, W), and the augmentation of both batches, sent at once.
 
     Args:
-        members: of every class, the numbers of its real examples.
+        members: the numbers of the real examples of each class.
     """
     seed, where = task.recipe.seed, task.decisions.device
     rows, moves = [], []
@@ -72,7 +72,7 @@ def gap(network: Network, weights: Weights, real: Tensor, images: Tensor, moves:
 
 
 def work(outline: Outline) -> Phase:
-    """What a run comes to: steps over all synthetic images and `real` ones of every class."""
+    """The work of a run: steps over all synthetic images and `real` real images of each class."""
     config, total = outline.config, outline.synthetic
     batch = total + min(config.real * outline.shape.classes, outline.training)
     run = partial(steps_on_noise, outline, total / batch)
@@ -80,7 +80,7 @@ def work(outline: Outline) -> Phase:
 
 
 def steps_on_noise(outline: Outline, share: float, images: int, steps: int) -> None:
-    """The work of steps on so many images of noise, of which a share are synthetic."""
+    """The work of steps on so many images of noise, of which a share is synthetic."""
     network, moved = outline.network(outline.config.arch), max(1, round(share * images))
     for seed in range(steps):
         weights, noise = network.init(seed), outline.noise(images)
