@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ddhub.base.errors import UserError
 from ddhub.base.units import counted, listed
+from ddhub.data import copies
 from ddhub.data.splits import NAMES
 from ddhub.data.unpacking import DOCUMENTS, OF_OTHERS
 
@@ -163,6 +164,10 @@ def notes(held: Contents) -> list[str]:
     if others:
         kinds = f"{counted(len(others), 'file')} of other kinds ({listed(others, SHOWN)})"
         told.append(f"not read: {kinds}; a picture among them has to become a JPEG or PNG")
+    twice = copies.repeated(held.folder / path for path in held.pictures)
+    if twice:
+        apart = "" if held.divided else "; none is trained on and tested on"
+        told.append(f"copies, byte for byte: {counted(twice, 'picture')}{apart}")
     above = _above(held.pictures)
     if above:
         told.append(

@@ -21,7 +21,7 @@ from ddhub.base import checked_files, files, seeds
 from ddhub.base.errors import UserError
 from ddhub.base.log import say, warn_once
 from ddhub.base.units import counted
-from ddhub.data import columns, image_cache, opening, splits, survey
+from ddhub.data import columns, copies, image_cache, opening, splits, survey
 from ddhub.data.catalog import Shape
 from ddhub.data.encoded import Encoded
 from ddhub.data.spec import SourceSpec, held_out
@@ -195,7 +195,7 @@ def _load(spec: SourceSpec, split: str, limit: int | None = None, tested: bool =
     images, labels = encoded(spec, split, theirs=limit is not None), None
     asked = images.spec
     if asked.hold_out is not None:
-        labels = _part(labelled(images), asked, tested)
+        labels = _part(images, tested)
         images = images.only(labels.rows)
     spec = asked.model_copy(update=_surveyed(images))
     assert spec.channels and spec.resolution
@@ -276,15 +276,23 @@ def refuse_small(names: Sequence[str], counts: Sequence[int]) -> None:
             )
 
 
-def _part(whole: columns.Labels, spec: SourceSpec, tested: bool) -> columns.Labels:
+def _part(images: Encoded, tested: bool) -> columns.Labels:
     """Labels and rows of the training part of a train split, or of its test part if `tested`.
 
+    The test leaves out held-out pictures that are copies of training images.
+
     Raises:
-        UserError: for a class that is too small to divide.
+        UserError: for a class that is too small to divide, and where all held-out pictures are copies.
     """
+    whole, spec = labelled(images), images.spec
     assert spec.hold_out is not None
     refuse_small(whole.names, np.bincount(whole.numbers).tolist())
-    part = hold_out(torch.from_numpy(whole.numbers), spec.hold_out, spec.split_seed, "test")[tested].numpy()
+    numbers = torch.from_numpy(whole.numbers)
+    kept, held = (part.numpy() for part in hold_out(numbers, spec.hold_out, spec.split_seed, "test"))
+    if tested:
+        noted = files.home() / "images" / f"{files.digest(['copies', _key(images.only(whole.rows[held]))])[:32]}.json"
+        held = held[~np.isin(whole.rows[held], copies.left_out(images, whole.rows[kept], whole.rows[held], noted))]
+    part = held if tested else kept
     return columns.Labels(whole.numbers[part], whole.names, whole.rows[part])
 
 

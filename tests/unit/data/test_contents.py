@@ -14,14 +14,14 @@ def album(tmp_path):
     """A function that fills the folder `album` with files: pictures where the name says so, else the given bytes."""
 
     def make(*names: str, **content: bytes) -> contents.Contents | None:
-        for name in names:
+        for number, name in enumerate(names):
             path = tmp_path / "album" / name
             if name.endswith("/"):
                 path.mkdir(parents=True, exist_ok=True)
                 continue
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.suffix.lower() in (".png", ".jpg"):
-                Image.new("RGB", (8, 8), "red").save(path)
+                Image.new("RGB", (8, 8), (200, number, 0)).save(path)  # no two are copies
             else:
                 path.write_bytes(b"...")
         (tmp_path / "album").mkdir(exist_ok=True)
@@ -128,3 +128,14 @@ def test_the_suffixes_are_those_of_datasets():
     text = (source / "packaged_modules" / "imagefolder" / "imagefolder.py").read_text()
     listed = {line.strip().strip('",') for line in text.splitlines() if line.startswith('    ".')}
     assert listed == contents.PICTURES
+
+
+def test_copies_are_counted(album):
+    """Those beyond the first; with splits of its own nothing keeps them apart."""
+    held = album(*REGULAR)
+    first = held.folder / held.pictures[0]
+    for number in range(3):
+        (first.parent / f"copy{number}.png").write_bytes(first.read_bytes())
+    assert contents.notes(contents.contents(held.folder)) == [
+        "copies, byte for byte: 3 pictures; none is trained on and tested on"
+    ]

@@ -1,8 +1,14 @@
 """A source without a test split: a share of every class is kept for testing before anything else happens."""
 
+import re
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from conftest import coloured
+from PIL import Image
 
 from ddhub.base.errors import UserError
 from ddhub.data import image_cache, source
@@ -76,3 +82,53 @@ def test_a_class_that_cannot_be_divided_is_named(make_folder):
 def test_digits_have_a_test_split():
     """A second test part of them would be no test."""
     assert "digits has a test split" in refused(SourceSpec(dataset="digits", hold_out=0.2))
+
+
+@pytest.mark.parametrize("stored", ["as files", "in a table"])
+def test_a_copy_of_what_is_trained_on_is_not_tested_on(stored, tmp_path, untested, capsys):
+    """Whatever its class and wherever it is stored; what is trained on is as it was, and how many there are is said."""
+    folder = pictures(tmp_path / "pictures") if stored == "as files" else untested
+    spec = held(folder, hold_out=0.5)
+    train, test = source.load_train(spec)[0], source.load_test(spec)
+    assert "copies" not in capsys.readouterr().err
+    if stored == "as files":
+        for number in range(4):  # half of the class are copies of the other half
+            (folder / "red" / f"{number}.png").write_bytes((folder / "red" / f"{number + 4}.png").read_bytes())
+    else:
+        double(folder)
+    after, tested = source.load_train(spec)[0], source.load_test(spec)
+    told = capsys.readouterr().err
+    left_out = int(re.search(r"(\d+) of \d+ held-out pictures are left out of the test", told)[1])
+    assert not rows(after.images) & rows(tested.images) and left_out > 0
+    assert len(after) == len(tested) + left_out
+    if stored == "as files":
+        assert len(after) == len(train) and len(tested) == len(test) - left_out
+    assert torch.equal(source.load_test(spec).images, tested.images)  # from the cache
+    assert f"{left_out} of" in capsys.readouterr().err
+
+
+def pictures(folder):
+    """Eight pictures of noise in each of three folders."""
+    for number, label in enumerate(("red", "green", "blue")):
+        (folder / label).mkdir(parents=True)
+        for index in range(8):
+            noise = np.random.default_rng([number, index]).integers(0, 256, (8, 8, 3), np.uint8)
+            Image.fromarray(noise).save(folder / label / f"{index}.png")
+    return folder
+
+
+def double(folder):
+    """Every row of a dataset is there twice."""
+    (path,) = folder.rglob("*.parquet")
+    table = pq.read_table(path)
+    pq.write_table(pa.concat_tables([table, table]), path)
+
+
+def test_where_only_copies_were_held_out_there_is_no_test(tmp_path):
+    """Said with what to do."""
+    folder = pictures(tmp_path / "pictures")
+    for path in folder.rglob("*.png"):
+        path.write_bytes((folder / "red" / "0.png").read_bytes())
+    with pytest.raises(UserError, match="are copies of pictures that are trained on") as caught:
+        source.load_test(held(folder))
+    assert caught.value.next == "remove copies from the source"

@@ -1,0 +1,96 @@
+"""Pictures that are in a dataset more than once, byte for byte: none may be trained on and tested on."""
+
+import contextlib
+import hashlib
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ddhub.base import checked_files
+from ddhub.base.errors import UserError
+from ddhub.base.log import say
+from ddhub.base.units import counted
+
+if TYPE_CHECKING:  # a folder is looked at before any library is loaded
+    import numpy as np
+
+    from ddhub.data.encoded import Content, Encoded
+
+AT_ONCE = 256  # stored images that are read at a time
+
+
+def left_out(images: "Encoded", kept: "np.ndarray", held: "np.ndarray", noted: Path) -> list[int]:
+    """The held-out rows that are not tested on, since their picture is trained on too; how many is said.
+
+    Args:
+        noted: where they are remembered.
+
+    Raises:
+        UserError: where all of them are such.
+    """
+    found: list[int] | None = checked_files.noted(noted)
+    if found is None:
+        found = _seen(images, kept.tolist(), held.tolist())
+        checked_files.note(noted, found)
+    told = f"{images.spec.dataset}: {len(found)} of {counted(len(held), 'held-out picture')}"
+    if len(found) == len(held):
+        raise UserError(f"{told} are copies of pictures that are trained on", next="remove copies from the source")
+    if found:
+        say(f"{told} are left out of the test: they are copies, byte for byte, of pictures that are trained on")
+    return found
+
+
+def _seen(images: "Encoded", kept: Sequence[int], tested: Sequence[int]) -> list[int]:
+    """The tested rows whose picture is in a kept row too. What differs in length from all of these is not read."""
+    rows: dict[tuple[int, str], list[int]] = defaultdict(list)
+    for row, content in _contents(images, tested):
+        rows[_length(content), _hash(content)].append(row)
+    lengths = {length for length, _ in rows}
+    found: set[int] = set()
+    for _, content in _contents(images, kept):
+        if (length := _length(content)) in lengths:
+            found.update(rows.get((length, _hash(content)), ()))
+    return sorted(found)
+
+
+def repeated(paths: Iterable[Path]) -> int:
+    """How many of these files are copies of others of them; what differs in length from all others is not read."""
+    lengths: dict[int, list[Path]] = defaultdict(list)
+    for path in paths:
+        with contextlib.suppress(OSError):  # whoever reads it says so
+            lengths[path.stat().st_size].append(path)
+    alike = [group for group in lengths.values() if len(group) > 1]
+    return sum(len(group) - len({_hash(str(path)) for path in group}) for group in alike)
+
+
+def _contents(images: "Encoded", rows: Sequence[int]) -> Iterable[tuple[int, "Content"]]:
+    """Rows and what is stored there; a row without an image has nothing."""
+    import numpy as np
+
+    from ddhub.data.decode import Damaged
+
+    for row, item in images.only(np.asarray(rows)).items(AT_ONCE):
+        with contextlib.suppress(Damaged):
+            yield row, images.content(row, item)
+
+
+def _length(content: "Content") -> int:
+    return len(content) if isinstance(content, bytes) else _size(content)
+
+
+def _size(path: str) -> int:
+    try:
+        return os.path.getsize(path)
+    except OSError:  # decoding says so
+        return -1
+
+
+def _hash(content: "Content") -> str:
+    if isinstance(content, bytes):
+        return hashlib.sha256(content).hexdigest()
+    try:
+        return hashlib.sha256(Path(content).read_bytes()).hexdigest()
+    except OSError:
+        return content  # its path, which no other file has
