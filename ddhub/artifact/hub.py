@@ -8,7 +8,7 @@ from typing import Any
 
 from ddhub.artifact import cached, manifest
 from ddhub.artifact.file_names import MANIFEST, PUBLISHED
-from ddhub.base import files, hub_client, limits, redact, strict_json
+from ddhub.base import files, hub_client, hub_faults, limits, redact, strict_json
 from ddhub.base.errors import UserError
 from ddhub.base.log import say, warn
 from ddhub.base.schema import did_you_mean
@@ -74,13 +74,13 @@ def _fetched(reference: str) -> SetPlace:
             files.write_bytes(found.parent.parent.parent / "refs" / (revision or "main"), commit.encode())
         lacking = _lacking(folder, sizes)
         if lacking and away is not None:
-            what, then = hub_client.explain(away, repo_id)
+            what, then = hub_faults.explain(away, repo_id)
             raise UserError(
                 f"{reference}: {lacking[0]} is not in the cache, and the Hub is not read: {what}", next=then
             )
         hub_client.download(repo_id, commit, lacking)
     if away is not None and not isinstance(away, _offline()):
-        say(f"{reference}: from the cache, at {commit[:12]}; {hub_client.unseen(away)}")
+        say(f"{reference}: from the cache, at {commit[:12]}; {hub_faults.unseen(away)}")
     cached.heal(
         published(folder), lambda name: api.hf_hub_download(**of, filename=name, revision=commit, force_download=True)
     )
@@ -144,7 +144,7 @@ def _described(repo_id: str, revision: str | None) -> tuple[str | None, Mapping[
     try:
         found = hub_client.describe(repo_id, revision, sizes=True, timeout=hub_client.PATIENCE)
         return found.commit, found.sizes, None
-    except hub_client.faults() as fault:
+    except hub_faults.faults() as fault:
         return revision, {}, fault
 
 
@@ -162,11 +162,11 @@ def pin(repo_id: str, revision: str | None) -> str:
     with hub_client.errors(f"looking up {repo_id}", repo_id):
         try:
             found = hub_client.describe(repo_id, revision)
-        except hub_client.faults() as fault:
+        except hub_faults.faults() as fault:
             known = strict_json.known(note).get("commit")
             if not isinstance(known, str) or not hub_client.COMMIT.fullmatch(known):
                 raise
-            say(f"{repo_id}: as last seen, at {known[:12]}; {hub_client.unseen(fault)}")
+            say(f"{repo_id}: as last seen, at {known[:12]}; {hub_faults.unseen(fault)}")
             return known
     if MANIFEST in found.sizes:
         raise UserError(f"{repo_id}: is a ddhub artifact, which names its source itself", next="leave --source out")

@@ -11,7 +11,7 @@ from typing import Any
 
 from ddhub.artifact import manifest, read_back
 from ddhub.artifact.file_names import MANIFEST, PAYLOAD
-from ddhub.base import files, hub_client
+from ddhub.base import files, hub_client, hub_faults
 from ddhub.base.errors import UserError
 from ddhub.base.log import say, warn
 from ddhub.base.units import counted, size
@@ -238,7 +238,7 @@ def _commit(repo: _Repo, wanted: Wanted, stale: list[str], title: str) -> tuple[
                     lambda: repo.api.create_commit(repo.name, operations, **options), f"pushing to {repo.name}"
                 )
             except Exception as fault:
-                refused = hub_client.refused(fault)
+                refused = hub_faults.refused(fault)
                 raise
         return str(done.oid), done.pr_url
     except UserError as fault:

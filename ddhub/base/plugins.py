@@ -24,7 +24,7 @@ from ddhub.base.errors import UserError
 from ddhub.base.files import is_path
 from ddhub.base.log import say
 from ddhub.base.redact import one_line
-from ddhub.base.schema import did_you_mean
+from ddhub.base.schema import did_you_mean, nearest
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,11 @@ class Kind:
         entries = self.installed().get(name, [])
         if not entries:
             hint = f"; a file is written ./{name}" if self.constant and name.endswith(".py") else ""
-            raise UserError(f"no {self.noun} {name!r}{hint or did_you_mean(name, self.names())}")
+            raise UserError(
+                f"no {self.noun} {name!r}{hint or did_you_mean(name, self.names())}",
+                next=f"write {(nearest(name, self.names()) or self.names() or ['another'])[0]}"
+                + (", or a file as ./mine.py" if self.constant else ""),
+            )
         if len(entries) > 1:
             both = self.packages()[name]
             raise UserError(f"{self.noun} {name}: is in two packages, {both}", next="pip uninstall one of them")
@@ -101,7 +105,9 @@ class Kind:
         try:
             content = path.read_bytes()
         except OSError as fault:
-            raise UserError(f"{name}: no {self.noun} can be read there ({fault.strerror})") from fault
+            raise UserError(
+                f"{name}: no {self.noun} can be read there ({fault.strerror})", next=f"ls -l {path}"
+            ) from fault
         known = hashlib.sha256(content).hexdigest()
         if sha256 not in (None, known):
             raise UserError(

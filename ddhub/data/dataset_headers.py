@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from ddhub.base import files, hub_client, limits
+from ddhub.base import files, hub_client, hub_faults, limits
 from ddhub.base.errors import UserError
 from ddhub.base.redact import one_line
 from ddhub.data import splits
@@ -84,8 +84,8 @@ def _file(where: str, name: str, revision: str | None) -> Path | None:
         return Path(hub_client.client().hf_hub_download(where, name, repo_type="dataset", revision=revision))
     except EntryNotFoundError:
         return None
-    except hub_client.faults() as fault:
-        if hub_client.refused(fault) or splits.cached_commit(where) is None:
+    except hub_faults.faults() as fault:
+        if hub_faults.refused(fault) or splits.cached_commit(where) is None:
             raise
         return cached
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from ddhub.base import hub_client
+from ddhub.base import hub_client, hub_faults
 from ddhub.base.errors import UserError
 from ddhub.base.files import is_path
 from ddhub.base.log import say
@@ -70,7 +70,7 @@ def rows(spec: SourceSpec, split: str, wanted: tuple[str, str], theirs: bool = F
         ) from fault
     except unreadable as fault:
         why = one_line(fault.__cause__ or fault)
-        raise UserError(f"source: {where}: cannot be read: {why}", next=_advice(where)) from fault
+        raise UserError(f"source: {where}: cannot be read: {why}", next=_advice(where, fault)) from fault
 
 
 def data_files(spec: SourceSpec, split: str) -> list[Path]:
@@ -106,7 +106,7 @@ def data_files(spec: SourceSpec, split: str) -> list[Path]:
 
 def _unreadable() -> tuple[type[Exception], ...]:
     """The exceptions of `datasets`. A stranger's files can cause any, and their scripts are refused."""
-    return (*hub_client.faults(), ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, yaml.YAMLError)
+    return (*hub_faults.faults(), ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, yaml.YAMLError)
 
 
 def is_local(spec: SourceSpec) -> bool:
@@ -119,7 +119,7 @@ def resolve_revision(name: str, revision: str | None) -> str:
     """The commit of a Hub dataset's revision now, or the newest cached one if the Hub does not answer."""
     try:
         return hub_client.describe(name, revision).commit
-    except hub_client.faults() as fault:
+    except hub_faults.faults() as fault:
         if revision is not None:
             return revision  # perhaps cached; otherwise load_dataset fails
         cached = None if _answered(fault) else splits.cached_commit(name)
@@ -127,7 +127,7 @@ def resolve_revision(name: str, revision: str | None) -> str:
             say(f"{name}: the Hub does not answer; read from the cache, as of commit {cached}")
             return cached
         raise UserError(
-            f"source: {name}: the Hub does not answer for it: {one_line(fault)}", next=_advice(name)
+            f"source: {name}: the Hub does not answer for it: {one_line(fault)}", next=_advice(name, fault)
         ) from fault
 
 
@@ -136,8 +136,11 @@ def _answered(fault: BaseException) -> bool:
     return getattr(getattr(fault, "response", None), "status_code", 500) < 500
 
 
-def _advice(name: str) -> str:
-    return GATED.get(name, "check source.dataset, or read a local copy with --set source.path=FOLDER")
+def _advice(name: str, fault: BaseException) -> str:
+    """What to do about a source that cannot be read; where the Hub refused, or was not reached, what helps there."""
+    refused = hub_faults.of_hub(fault)
+    known = "check source.dataset" if refused is None else hub_faults.explain(refused, name)[1]
+    return GATED.get(name, f"{known}, or read a local copy with --set source.path=FOLDER")
 
 
 def split_names(spec: SourceSpec) -> list[str] | None:

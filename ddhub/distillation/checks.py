@@ -9,7 +9,7 @@ from typing import Any
 
 from ddhub.artifact.recipe import Recipe
 from ddhub.artifact.state import STATE
-from ddhub.base import files, hub_client
+from ddhub.base import files, hub_faults
 from ddhub.base import free_space as disk
 from ddhub.base.errors import UserError
 from ddhub.base.log import say
@@ -49,7 +49,7 @@ def check(recipe: Recipe, out: Path, asked: Resources, *, dry: bool = False) -> 
         if dry and not local:
             header(recipe)
             return
-    except hub_client.faults() as fault:
+    except hub_faults.faults() as fault:
         say(f"{recipe.source.dataset}: not checked, the Hub does not answer ({one_line(fault, 100)})")
         return
     held = look.look(recipe.source)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from ddhub.base.errors import UserError
-from ddhub.base.schema import did_you_mean
+from ddhub.base.schema import did_you_mean, nearest
 from ddhub.evaluation import source_settings
 from ddhub.evaluation.protocols import FROZEN, PROTOCOLS
 
@@ -30,7 +30,10 @@ def check(
     for kind, given, known in (("protocol", protocols, PROTOCOLS), ("baseline", baselines, BASELINES)):
         for name in given:
             if name not in known:
-                raise UserError(f"{kind} '{name}': unknown{did_you_mean(name, list(known))}")
+                raise UserError(
+                    f"{kind} '{name}': unknown{did_you_mean(name, list(known))}",
+                    next=f"--{kind}s {(nearest(name, list(known)) or list(known))[0]}",
+                )
     if archs:
         from ddhub.training import architectures
 

@@ -210,7 +210,10 @@ def _overridden(protocols: dict[str, Protocol], text: str) -> dict[str, Protocol
     each = setting(text, EXAMPLE)
     name, dot, field = each.key.rpartition(".")
     if dot and name not in protocols:
-        raise UserError(f"--set {text}: no protocol '{name}' here{did_you_mean(name, list(protocols))}")
+        raise UserError(
+            f"--set {text}: no protocol '{name}' here{did_you_mean(name, list(protocols))}",
+            next=f"--set {field}={each.value}, for all of {', '.join(protocols)}",
+        )
     chosen = [name] if dot else [known for known in protocols if known != "full"]
     value, changed = each.parsed(), dict(protocols)
     for known in chosen:

@@ -180,6 +180,7 @@ def _teachers(folder: Path, record: Manifest) -> list[str]:
             continue  # reported already
         try:
             facts = teacher_file.facts(path)
+            teacher_file.refuse_infinite(path)
         except UserError as fault:
             found.append(fault.args[0])
             continue

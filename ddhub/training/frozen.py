@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ddhub.base import files, hub_client, limits, progress, torch_files
+from ddhub.base import files, hub_client, hub_faults, limits, progress, torch_files
 from ddhub.base.errors import UserError
 from ddhub.base.schema import did_you_mean
 from ddhub.data.preprocess import Preprocess
@@ -123,7 +123,7 @@ def _published(arch: str, name: str) -> nn.Module:
 
     The Hub is asked once first. Without a network, its client would retry for a minute or more.
     """
-    faults: tuple[type[Exception], ...] = (*FAULTS, *hub_client.faults())
+    faults: tuple[type[Exception], ...] = (*FAULTS, *hub_faults.faults())
     try:
         _need_hub(name)
         net: nn.Module = timm_registry.with_ours().create_model(name, pretrained=True, num_classes=0)

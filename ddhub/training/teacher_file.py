@@ -1,8 +1,11 @@
 """The metadata of a teacher's file, read without torch."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from ddhub.base import files, strict_json
@@ -12,16 +15,37 @@ from ddhub.base.redact import one_line
 FACTS = {"arch": str, "classes": int, "channels": int, "side": int, "validation_top1": float}
 
 
+def refuse_infinite(path: Path) -> None:
+    """Refuse weights that are not finite, one tensor in memory at a time.
+
+    Raises:
+        UserError: naming the file.
+    """
+    with _read(path) as file:
+        for name in file.keys():  # noqa: SIM118, it is no dict
+            if not np.isfinite(file.get_tensor(name)).all():
+                raise UserError(f"{path}: holds weights that are not finite")
+
+
+@contextlib.contextmanager
+def _read(path: Path) -> Iterator[Any]:
+    """The file, open; what is no teacher's is a UserError."""
+    try:
+        files.refuse_odd(path)
+        with safe_open(path, "np") as file:
+            yield file
+    except UserError:
+        raise
+    except (OSError, SafetensorError, ArithmeticError, LookupError, ValueError, TypeError) as fault:
+        raise UserError(f"{path}: not a teacher's file ({one_line(fault, 100)})") from fault
+
+
 def facts(path: Path) -> dict[str, Any]:
     """The metadata of a teacher's file: arch, classes, channels, side, validation_top1.
 
     Raises:
         UserError: naming a file that is no teacher's.
     """
-    try:
-        files.refuse_odd(path)
-        with safe_open(path, "np") as file:
-            found: dict[str, Any] = strict_json.parse((file.metadata() or {})["ddhub"], "its facts")
+    with _read(path) as file:
+        found: dict[str, Any] = strict_json.parse((file.metadata() or {})["ddhub"], f"{path}: its facts")
         return {name: kind(found[name]) for name, kind in FACTS.items()}
-    except (OSError, SafetensorError, UserError, ArithmeticError, KeyError, ValueError, TypeError) as fault:
-        raise UserError(f"{path}: not a teacher's file ({one_line(fault, 100)})") from fault

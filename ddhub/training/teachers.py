@@ -56,13 +56,26 @@ class Teachers:
         return self.network.forward_each(self.weights, inputs).mean(0)
 
     def label(self, inputs: Tensor, which: int | None = None, batch: int = 500, room: Room | None = None) -> Tensor:
-        """As `logits`, without gradients and in batches, for sets of any size; on the device or in `room`."""
+        """As `logits`, without gradients and in batches, for sets of any size; on the device or in `room`.
+
+        Raises:
+            UserError: for labels that are not finite, as of weights that are too large.
+        """
         decisions = self.network.decisions
         each = min(batch, decisions.chunk or batch)
         labels = (room or self._on_device)((len(inputs), self.network.classes), torch.float32)
+        finite = torch.ones((), dtype=torch.bool, device=decisions.device)
         with torch.no_grad():
             for part, into in zip(inputs.split(each), labels.split(each), strict=True):
-                into.copy_(self.logits(part.to(decisions.device).float(), which))
+                told = self.logits(part.to(decisions.device).float(), which)
+                into.copy_(told)
+                finite &= told.isfinite().all()
+        if not finite:
+            where = f"{self.files[0]}: " if self.files else ""
+            raise UserError(
+                f"{where}teachers give labels that are not finite",
+                next="another set; or, of your own recipe, a lower teachers.lr and another --out",
+            )
         return labels
 
     def _on_device(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:

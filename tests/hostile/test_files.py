@@ -18,15 +18,17 @@ import torch
 from foreign_files import build, encoded, foreign_read, tree
 from hypothesis import given
 from PIL import Image
-from safetensors.torch import save
+from safetensors.torch import load_file, save
 from strangers import CHANGES, fuzzed, refused, said, spoiled
 
 from ddhub.artifact import folder as folders
-from ddhub.artifact import parquet
+from ddhub.artifact import manifest, parquet
 from ddhub.artifact.parquet import Rows
+from ddhub.base import files
 from ddhub.data import decode, preprocess
 from ddhub.interop import reading
 from ddhub.interop.reading import Reading
+from ddhub.reports import verify
 from ddhub.training import architectures, teacher_file, teachers
 
 CLASSES = ["elm", "oak", "yew"]
@@ -230,6 +232,22 @@ def test_teachers_are_of_the_sets_own_kind(finished, tmp_path):
     refused(lambda: load({**good, "arch": "convnet6_w99999"}), "cannot run")
     refused(lambda: load(good, {name: value.double() for name, value in weights.items()}), "weights are not those")
     refused(lambda: load(good, {name: value * float("nan") for name, value in weights.items()}), "not finite")
+    refused(lambda: teacher_file.refuse_infinite(path), "00.safetensors", "not finite")
+    large = load(good, {name: torch.full_like(value, 3e38) for name, value in weights.items()})
+    refused(lambda: large.label(torch.ones(3, 1, 8, 8)), "00.safetensors", "labels that are not finite")
+
+
+def test_a_set_whose_teachers_are_not_finite_is_no_good_one(folder):
+    """Its hashes are right: whoever made it wrote them. `verify` said that all was well, `evaluate` refused it."""
+    path = folder / "teachers" / "00.safetensors"
+    told, weights = teacher_file.facts(path), load_file(path)
+    next(iter(weights.values())).view(-1)[0] = float("inf")
+    path.write_bytes(save(weights, {"ddhub": json.dumps(told)}))
+    record = manifest.read(folder)
+    right = record.files["teachers/00.safetensors"].model_copy(update={"sha256": files.sha256(path)})
+    named = {**record.files, "teachers/00.safetensors": right}
+    (folder / "ddhub.json").write_bytes(manifest.dump(record.model_copy(update={"files": named})))
+    assert verify.faults(folder) == [f"{path}: holds weights that are not finite"]
     refused(lambda: architectures.build("convnet3_w99999", 10, 3, 32, seed=0), "weights are more than")
 
 

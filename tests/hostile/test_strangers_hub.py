@@ -1,5 +1,6 @@
 """Strangers' repos: a set is read at one commit whatever happens to its branch; nothing lands elsewhere."""
 
+import gzip
 import io
 import json
 import math
@@ -17,6 +18,7 @@ from strangers import refused, said
 from ddhub import api
 from ddhub.artifact import folder as folders
 from ddhub.artifact import hub
+from ddhub.base import hub_answers, limits
 from ddhub.data import opening
 from ddhub.interop import hub_set
 from ddhub.interop.reading import Reading
@@ -202,3 +204,75 @@ def test_a_source_is_read_at_the_commit_that_is_recorded(tmp_path):
         assert in_client(read_source, server, home=str(tmp_path / "home")) == [pinned, 30, 0]
         assert len(server.commits("alice/colours")) > 2
     assert io.BytesIO(first.popitem()[1]).read(4) == b"PAR1"
+
+
+def test_a_list_without_end_is_ended(server, folder, monkeypatch):
+    """By the number of its pages, and by their bytes: `push` waited for ever."""
+    server.create_repo(ID)
+    server.commit(ID, content(folder))
+    again = f'<{server.url}/api/datasets/{ID}/tree/main>; rel="next"'
+
+    def endless(answer: Answer) -> Answer:
+        return replace(answer, headers={**answer.headers, "Link": again})
+
+    server.fail("tree", Changed(lambda answer: endless(replace(answer, body=b"[]"))), times=math.inf)
+    monkeypatch.setattr(limits, "PAGES", 20)
+    refused(lambda: api.push(folder, ID), ID, "more than 20 pages")
+    server.heal()
+    server.fail("tree", Changed(endless), times=math.inf)
+    monkeypatch.setattr(limits, "PAGES", 10**6)
+    monkeypatch.setattr(limits, "ANSWER_BYTES", 10**5)
+    refused(lambda: api.push(folder, ID), ID, "more than 100,000 bytes")
+    server.heal()
+    assert api.push(folder, ID, yes=True).repo_id == ID
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_an_answer_without_end_is_ended(server, folder, monkeypatch, packed):
+    """Also one that unpacks to more than it seems; the client asks for none that is packed."""
+    body = json.dumps([" " * 10**6]).encode()
+    bomb = {"body": gzip.compress(body) if packed else body}
+    server.create_repo(ID)
+    server.commit(ID, content(folder))
+    monkeypatch.setattr(limits, "ANSWER_BYTES", 10**5)
+    heads = {"Content-Type": "application/json", **({"Content-Encoding": "gzip"} if packed else {})}
+    for kind in ("info", "revision", "tree"):
+        server.fail(kind, Changed(lambda answer: replace(answer, headers=heads, **bomb)), times=math.inf)
+    for call in (lambda: hub.pin(ID, None), lambda: api.push(folder, ID), lambda: hub_set.local(Path(ID), Reading())):
+        refused(call, ID, "an answer of more than")
+
+
+def test_an_answer_that_drips_is_ended(server, folder, monkeypatch):
+    """However small its drops are."""
+    server.create_repo(ID)
+    server.commit(ID, content(folder))
+    monkeypatch.setattr(hub_answers, "LONGEST", -1.0)
+    refused(lambda: hub.pin(ID, None), ID, "an answer that took more than")
+
+
+def test_a_file_of_an_announced_terabyte_is_no_fault_of_xet(server, folder):
+    """The client's own words speak of xet, and so did the advice."""
+
+    def announced(answer: Answer) -> Answer:
+        return replace(answer, headers={**answer.headers, "X-Linked-Size": str(10**12), "X-Linked-Etag": '"a"'})
+
+    server.create_repo(ID)
+    server.commit(ID, content(folder))
+    server.fail("resolve", Changed(announced), times=math.inf, method="HEAD")
+    told = refused(lambda: hub.fetch(ID), ID, "more than 50 GB")
+    assert "xet" not in told.lower()
+
+
+@pytest.mark.parametrize(
+    ("status", "words"), [(401, "hf auth login"), (404, "check the name"), (429, "in "), (503, "later")]
+)
+def test_the_advice_on_a_refused_import_is_that_of_the_hub(server, tmp_path, status, words):
+    """It named columns and splits, whatever the Hub said."""
+    server.create_repo("alice/pictures")
+    server.commit("alice/pictures", {"data/train.parquet": b"PAR1"})
+    for kind in ("info", "revision", "resolve", "tree", "paths-info"):
+        server.fail(kind, Status(status), times=math.inf)
+    told = refused(
+        lambda: api.import_set("alice/pictures", source="digits", layout="hub", out=tmp_path / "out"), "alice/pictures"
+    )
+    assert words in told.splitlines()[-1] and "--label" not in told

@@ -459,6 +459,7 @@ def test_the_limits_are_those_that_are_promised():
         **{"CLASS_NAME": "names of 1,000 characters", "PIXELS": "89,478,485 pixels", "SET_BYTES": "16 GB"},
         **{"JSON_VALUES": "2,000,000 values", "SCANS": "500 scans of a progressive JPEG"},
         **{"PICKLE_BYTES": "64 MB of pickle", "PICKLE_STEPS": "4,000,000 steps"},
+        **{"ANSWER_BYTES": "64 MB and 2,000 pages", "PAGES": "2,000 pages", "DOWNLOAD_BYTES": "50 GB"},
         **{"COUNT": "1,000,000,000 epochs", "NETWORKS": "10,000 networks", "FACTOR": "factors of 1,000,000"},
         **{"UNPACKED": "larger than 1 GB unpacked", "PACKED": "200 times its packed size", "INTEGER": "of 64 bits"},
     }

@@ -7,7 +7,7 @@ artifact is such a dataset already.
 from pathlib import Path
 
 from ddhub.artifact.records import FileRecord
-from ddhub.base import files, hub_client
+from ddhub.base import files, hub_client, hub_faults
 from ddhub.base.errors import UserError
 from ddhub.data import source
 from ddhub.data.spec import SourceSpec
@@ -54,6 +54,9 @@ def read(path: Path, how: Reading) -> Foreign:
         then = "--config NAME" if "which subset?" in said else "--image, --label, --split or --config NAME"
         if fault.next and "source.range" in fault.next:
             then = "--range BLACK,WHITE"
+        refused = None if local else hub_faults.of_hub(fault)
+        if refused is not None:
+            then = hub_faults.explain(refused, str(path))[1]
         raise UserError(f"{where}: as a set of images: {said}", next=then) from fault
     notes = []
     if local:
