@@ -1,6 +1,7 @@
 """Commands that make sets: recipes, plan, distill, merge."""
 
 import json
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,8 @@ def plan(recipe: str, overrides: tuple[str, ...], as_json: bool, **how: Any) -> 
         click.echo(json.dumps(found, indent=1))
     else:
         tables.show([_plan_table(found)], told)
+        settings = [word for text in overrides for word in ("--set", text)]
+        click.echo(f"next: {shlex.join(['ddhub', 'distill', recipe, *settings])}")
 
 
 def _plan_table(found: dict[str, Any]) -> Any:

@@ -71,8 +71,8 @@ def find(reference: str) -> Path:
         return shipped("recipes") / f"{stem}.yaml"
     kind = f"no such recipe{did_you_mean(stem, shipped_recipes())}"
     if reference and path.is_dir():
-        kind = "is a folder, not a recipe"
-    elif path.suffix in (".yaml", ".yml") or path.name != reference:
+        raise UserError(f"{reference}: is a folder, not a recipe", next=f"ddhub init {reference}  (writes its recipe)")
+    if path.suffix in (".yaml", ".yml") or path.name != reference:
         kind = f"no such file, and no shipped recipe{did_you_mean(stem, shipped_recipes())}"
     raise UserError(f"{reference or 'RECIPE'}: {kind}", next="ddhub recipes")
 

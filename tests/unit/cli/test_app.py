@@ -55,6 +55,7 @@ def test_dry_run_prints_a_recipe_that_reads_back(tmp_path):
         (["distil", "digits_ipc1"], 2, "no command 'distil'; did you mean 'distill'?\n  next: main distill --help"),
         (["--verison"], 2, "did you mean --version?\n  next: main --help"),
         (["distilled"], 2, "it is a folder\n  next: main distill distilled"),
+        (["plan", "distilled"], 1, "is a folder, not a recipe\n  next: ddhub init distilled"),
         (["evaluate", "nowhere"], 1, "nowhere: no such folder"),
         (["evaluate", "."], 1, "no ddhub artifact"),
         (["evaluate", ".", "--protocols", "nativ"], 1, "did you mean 'native'"),

@@ -81,6 +81,12 @@ def test_tables_are_as_wide_as_columns_says(columns, monkeypatch, capsys):
     assert max(map(len, lines)) > columns - 30
 
 
+def test_a_plan_ends_with_the_command_that_it_is_of():
+    """With the settings that it was made with."""
+    result = CliRunner().invoke(main, ["plan", "digits_ipc1", "--threads", "1", "--set", "method.iterations=3"])
+    assert result.stdout.endswith("next: ddhub distill digits_ipc1 --set method.iterations=3\n")
+
+
 def test_a_plan_as_json_is_all_that_is_printed(monkeypatch):
     """Neither table nor sentence beside it; how long it lasts is not told here, however slow the machine."""
     monkeypatch.setattr(progress, "SILENCE", 3600)

@@ -180,18 +180,22 @@ def test_a_path_comes_before_a_shipped_name(write, monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("reference", "fault"),
+    ("reference", "fault", "next"),
     [
-        ("digits_ipc2", "digits_ipc2: no such recipe; did you mean 'digits_ipc1'?"),
-        ("elsewhere/digits_ipc1.yaml", "elsewhere/digits_ipc1.yaml: no such file, and no shipped recipe"),
-        (".", ".: is a folder, not a recipe"),
+        ("digits_ipc2", "digits_ipc2: no such recipe; did you mean 'digits_ipc1'?", "ddhub recipes"),
+        (
+            "elsewhere/digits_ipc1.yaml",
+            "elsewhere/digits_ipc1.yaml: no such file, and no shipped recipe",
+            "ddhub recipes",
+        ),
+        (".", ".: is a folder, not a recipe", "ddhub init .  (writes its recipe)"),
     ],
 )
-def test_a_missing_recipe_points_to_the_list(reference, fault, tmp_path, monkeypatch):
-    """The next command lists what there is."""
+def test_a_missing_recipe_is_told_with_the_next_command(reference, fault, next, tmp_path, monkeypatch):
+    """It lists what there is, or writes the recipe of a folder."""
     monkeypatch.chdir(tmp_path)
     message = refused(reference)
-    assert fault in message and message.endswith("next: ddhub recipes")
+    assert fault in message and message.endswith(f"next: {next}")
 
 
 @pytest.mark.parametrize(
