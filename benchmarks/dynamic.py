@@ -18,7 +18,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ddhub.artifact import folder, origin
+from ddhub.artifact import folder, source_location
 from ddhub.base import seeds
 from ddhub.data import source
 from ddhub.training import device, fit
@@ -59,7 +59,7 @@ def main() -> None:
     asked = parser.parse_args()
     found = folder.read(asked.folder)
     record = found.manifest
-    real, _, validation = source.load_train(origin.source_spec(found, asked.source))
+    real, _, validation = source.load_train(source_location.source_spec(found, asked.source))
     decisions = device.decide("cpu", asked.threads, compile=device.has_compiler())
     channels, side = found.inputs.shape[1:3]
     network = networks.network(record.home_arch, len(record.classes), channels, side, decisions)

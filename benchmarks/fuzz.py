@@ -64,7 +64,7 @@ def spoiled(content: bytes, draw: random.Random) -> bytes:
 
 def row(folder: Path, draw: random.Random) -> Case:
     """A row of an evaluation, some of its values odd, or some of its bytes."""
-    from ddhub.evaluation import results
+    from ddhub.evaluation import rows
     from ddhub.reports import summary
 
     told: dict[str, Any] = {**ROW, "settings": {"lr": 0.1}, "decisions": {"together": 1}}
@@ -72,7 +72,7 @@ def row(folder: Path, draw: random.Random) -> Case:
         told[draw.choice(list(told))] = draw.choice(ODD)
     content = json.dumps(told).encode()
     (folder / "row.json").write_bytes(content if draw.random() < 0.5 else spoiled(content, draw))
-    return lambda: summary.build("set", [results.read(folder / "row.json"), results.Row.model_validate(ROW)])
+    return lambda: summary.build("set", [rows.read(folder / "row.json"), rows.Row.model_validate(ROW)])
 
 
 def changed(value: Any, draw: random.Random) -> Any:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ddhub.artifact import folder, origin
+from ddhub.artifact import folder, source_location
 from ddhub.artifact.folder import Artifact
 from ddhub.base import files, seeds
 from ddhub.data import source
@@ -109,7 +109,7 @@ class Material:
 def material(asked: argparse.Namespace) -> Material:
     """Read the set and its source."""
     found = folder.read(asked.folder)
-    real, training, validation = source.load_train(origin.source_spec(found, asked.source))
+    real, training, validation = source.load_train(source_location.source_spec(found, asked.source))
     decisions = device.decide("cpu", asked.threads, compile=False)
     held_out = Examples(real.images, real.labels, found.preprocess, index=validation)
     return Material(found, real, training, held_out, teachers.load(found.teacher_files, decisions=decisions), decisions)

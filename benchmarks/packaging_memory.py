@@ -30,7 +30,7 @@ TINY = [
 
 def measure(ipc: int, threads: int) -> dict:
     """Package a set in this process; bytes beyond what libraries hold, and seconds."""
-    from ddhub.base import mapped
+    from ddhub.base import mapped_tensors
     from ddhub.data.spec import SourceSpec
     from ddhub.distillation import packaging, recipes
     from ddhub.distillation.task import SyntheticSet
@@ -47,10 +47,10 @@ def measure(ipc: int, threads: int) -> dict:
     load_late()
     with tempfile.TemporaryDirectory() as name:
         folder, labels = Path(name), torch.arange(CLASSES).repeat_interleave(ipc)
-        images = mapped.tensor(folder / "images.f32", (len(labels), 3, SIDE, SIDE))
+        images = mapped_tensors.tensor(folder / "images.f32", (len(labels), 3, SIDE, SIDE))
         for part in images.split(1000):
             part.normal_(generator=torch.Generator().manual_seed(0))
-        soft = task.soft_labels(images, lambda shape, dtype: mapped.tensor(folder / "soft.f32", shape, dtype))
+        soft = task.soft_labels(images, lambda shape, dtype: mapped_tensors.tensor(folder / "soft.f32", shape, dtype))
         memory, begun = Memory("cpu"), time.monotonic()
         packaging.package(task, SyntheticSet(images, labels, soft), folder / "set", {}, [])
         seconds = time.monotonic() - begun

@@ -13,7 +13,7 @@ import time
 
 import numpy as np
 
-from ddhub.evaluation.results import Row
+from ddhub.evaluation.rows import Row
 from ddhub.reports import compare, html_page
 
 ARCHS = ("convnet3", "resnet18", "vgg11", "vit_tiny")

@@ -22,7 +22,7 @@ import torch
 from ddhub.artifact import folder as folders
 from ddhub.artifact import parquet, recipe
 from ddhub.artifact.parquet import Rows
-from ddhub.artifact.state import STATE
+from ddhub.artifact.run_state import STATE
 from ddhub.base import files, seeds
 from ddhub.base.resources import Resources
 from ddhub.distillation import pipeline

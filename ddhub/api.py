@@ -10,7 +10,7 @@ from typing import Any, Unpack
 
 from ddhub.artifact import hub
 from ddhub.artifact.file_names import MANIFEST
-from ddhub.artifact.state import STATE
+from ddhub.artifact.run_state import STATE
 from ddhub.base import files, jobs, new_folder, same_folder
 from ddhub.base import overrides as changes
 from ddhub.base.errors import UserError
@@ -19,10 +19,10 @@ from ddhub.base.resources import ResourceOptions, Resources
 from ddhub.distillation import recipes as recipe_files
 from ddhub.distillation.starting import init as init
 from ddhub.distillation.starting import recipe_file
-from ddhub.evaluation import choices, find_results
+from ddhub.evaluation import choices, find_rows
 from ddhub.interop.options import ImportOptions
 from ddhub.outcomes import Evaluation, Export, Made, Plan, Pull, Push, RecipeInfo, Report, Verification
-from ddhub.reports import refresh, summary, verdicts
+from ddhub.reports import headlines, refresh, summary
 
 Folder = str | Path  # the folder of a set, or the folder to write one to
 Reference = str | Path  # a set's folder, or its Hub id as `owner/name` or `owner/name@revision`
@@ -95,7 +95,7 @@ def plan(
         UserError: for a recipe that cannot be made, or a source whose size is not known.
     """
     resolved = recipe_files.read(str(recipe), changes.texts(overrides))
-    from ddhub.distillation import planning
+    from ddhub.distillation.plan import planning
 
     return planning.plan(resolved, Resources(**resources), planning.SourceSize(images, classes, side), measure=measure)
 
@@ -262,7 +262,7 @@ def evaluate(
             refresh.results(place.set if place.own else None, found.manifest, place.out)
         say(f"rows: {place.out / 'evaluation'}; summary: {place.out / ('README.md' if place.own else 'report.json')}")
         built = summary.build(name, done)
-        verdicts.warn_of(found.manifest, built)
+        headlines.warn_of(found.manifest, built)
         return summary.with_probe(built, probed)
 
 
@@ -291,9 +291,9 @@ def report(
     if (push or rows_from is not None) and len(sets) != 1:
         raise UserError("--push and --from: of one set", next="ddhub report SET --push, for each")
     names, where = dict.fromkeys(map(str, sets)), None if rows_from is None else Path(rows_from)
-    found = [each for name in names for each in find_results.read(name, where)]
+    found = [each for name in names for each in find_rows.read(name, where)]
     document = compare.build([(each.label, each.rows) for each in found])
-    verdicts.warn_of_all(found, document)
+    headlines.warn_of_all(found, document)
     if html is not None:
         from ddhub.reports import html_page
 

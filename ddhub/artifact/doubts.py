@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from ddhub.artifact.manifest import Manifest
-from ddhub.artifact.records import Memorisation
+from ddhub.artifact.manifest_parts import Memorisation
 
 COPIES = 0.05  # share of copied images above which a sentence reports them
 UNCHANGED = 1 / 255  # median pixel difference, in units of black to white, below which images count as unchanged

@@ -17,11 +17,11 @@ from ddhub.artifact import manifest as manifests
 from ddhub.artifact import parquet, payload
 from ddhub.artifact.file_names import WHITENING
 from ddhub.artifact.manifest import Manifest
+from ddhub.artifact.manifest_parts import ByteCounts, FileRecord
 from ddhub.artifact.parquet import Rows
-from ddhub.artifact.records import ByteCounts, FileRecord
 from ddhub.base import limits
 from ddhub.base.errors import UserError
-from ddhub.base.mapped import Room, in_memory
+from ddhub.base.mapped_tensors import Allocate, in_memory
 from ddhub.base.units import size
 from ddhub.data.preprocess import Preprocess, load_whitening
 
@@ -120,14 +120,14 @@ def _check_columns(folder: Path, record: Manifest, found: Rows) -> None:
 
 
 def read_data(
-    folder: Path, shape: tuple[int, int, int], classes: int, rest: float | None = None, room: Room = in_memory
+    folder: Path, shape: tuple[int, int, int], classes: int, rest: float | None = None, allocate: Allocate = in_memory
 ) -> Rows:
     """All rows of a set's data files, with soft labels (M, K) and pixels as float32.
 
     Args:
         shape: (C, H, W) of every image.
         rest: the soft label of classes that are not stored; needed if there is a column `soft_index`.
-        room: allocates the tensors of the rows.
+        allocate: allocates the tensors of the rows.
 
     Raises:
         UserError: naming the file, row or column that does not fit a set of this shape.
@@ -137,7 +137,7 @@ def read_data(
         part = _dense(part, folder, classes, rest)
         if count * sum(column[0].nbytes for column in part.columns() if column is not None) > limits.SET_BYTES:
             raise UserError(f"{folder}/data: {count} rows are more than is read ({size(limits.SET_BYTES)} of memory)")
-        whole = whole or _empty(part, count, room)
+        whole = whole or _empty(part, count, allocate)
         for kept, new in zip(whole.columns(), part.columns(), strict=True):
             if (kept is None) != (new is None):
                 raise UserError(f"{folder}/data: the files do not have the same columns")
@@ -171,9 +171,9 @@ def _dense(part: Rows, folder: Path, classes: int, rest: float | None) -> Rows:
     return Rows(part.images, part.labels, soft, None, pixels, part.group)
 
 
-def _empty(like: Rows, rows: int, room: Room) -> Rows:
+def _empty(like: Rows, rows: int, allocate: Allocate) -> Rows:
     """Allocated tensors for `rows` rows with the columns of `like`."""
-    return Rows(*(None if c is None else room((rows, *c.shape[1:]), c.dtype) for c in like.columns()))  # type: ignore[arg-type]
+    return Rows(*(None if c is None else allocate((rows, *c.shape[1:]), c.dtype) for c in like.columns()))  # type: ignore[arg-type]
 
 
 def check_files(folder: Path, record: Manifest) -> None:

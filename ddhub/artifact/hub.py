@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from ddhub.artifact import cached, manifest
+from ddhub.artifact import cache_repair, manifest
 from ddhub.artifact.file_names import MANIFEST, PUBLISHED
 from ddhub.base import files, hub_client, hub_faults, limits, redact, strict_json
 from ddhub.base.errors import UserError
@@ -66,7 +66,7 @@ def _fetched(reference: str) -> SetPlace:
     api = hub_client.client()
     of = {"repo_id": repo_id, "repo_type": "dataset"}
     with hub_client.errors(f"fetching {reference}", repo_id):
-        asked, sizes, away = _described(repo_id, revision or None)
+        asked, sizes, away = _commit_and_files(repo_id, revision or None)
         _refuse_excess(reference, sizes)
         found = _manifest(api, of, asked, away)
         folder, commit = found.parent, found.parent.name  # the cache keeps a folder for each commit
@@ -80,8 +80,8 @@ def _fetched(reference: str) -> SetPlace:
             )
         hub_client.download(repo_id, commit, lacking)
     if away is not None and not isinstance(away, _offline()):
-        say(f"{reference}: from the cache, at {commit[:12]}; {hub_faults.unseen(away)}")
-    cached.heal(
+        say(f"{reference}: from the cache, at {commit[:12]}; {hub_faults.why_cached(away)}")
+    cache_repair.heal(
         published(folder), lambda name: api.hf_hub_download(**of, filename=name, revision=commit, force_download=True)
     )
     return SetPlace(folder, repo_id, commit)
@@ -136,7 +136,7 @@ def _offline() -> type[Exception]:
     return OfflineModeIsEnabled
 
 
-def _described(repo_id: str, revision: str | None) -> tuple[str | None, Mapping[str, int], Exception | None]:
+def _commit_and_files(repo_id: str, revision: str | None) -> tuple[str | None, Mapping[str, int], Exception | None]:
     """The commit of a branch and its files; or the branch alone, with the reason why the Hub does not answer.
 
     Files are later requested by commit. A branch may move between two requests.
@@ -166,7 +166,7 @@ def pin(repo_id: str, revision: str | None) -> str:
             known = strict_json.known(note).get("commit")
             if not isinstance(known, str) or not hub_client.COMMIT.fullmatch(known):
                 raise
-            say(f"{repo_id}: as last seen, at {known[:12]}; {hub_faults.unseen(fault)}")
+            say(f"{repo_id}: as last seen, at {known[:12]}; {hub_faults.why_cached(fault)}")
             return known
     if MANIFEST in found.sizes:
         raise UserError(f"{repo_id}: is a ddhub artifact, which names its source itself", next="leave --source out")

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from ddhub.artifact.file_names import MANIFEST
-from ddhub.artifact.records import (
+from ddhub.artifact.manifest_parts import (
     MOST_GROUPS,
     ON_THE_FLY,
     ByteCounts,

@@ -14,10 +14,10 @@ import torch
 
 from ddhub import __version__
 from ddhub.artifact import folder as folders
-from ddhub.artifact import manifest, origin, parquet, payload, set_name
+from ddhub.artifact import manifest, parquet, payload, set_name, source_location
 from ddhub.artifact.file_names import MANIFEST, RECIPE
 from ddhub.artifact.manifest import Manifest
-from ddhub.artifact.records import MOST_GROUPS, ByteCounts, Imported, Making, Part
+from ddhub.artifact.manifest_parts import MOST_GROUPS, ByteCounts, Imported, Making, Part
 from ddhub.base import files, strict_yaml
 from ddhub.base.errors import UserError
 from ddhub.base.log import say
@@ -84,16 +84,16 @@ def merge(sets: Sequence[MergedPart], out: Path, name: str) -> None:
         if shared.startswith("teachers/") or shared == first.record.preprocess.zca:
             files.write_bytes(out / shared, (first.folder / shared).read_bytes())
     record = _manifest(sets, name, groups)
-    files.write_bytes(out / RECIPE, strict_yaml.to_yaml(_described(sets, record)).encode())
+    files.write_bytes(out / RECIPE, strict_yaml.to_yaml(_recipe_content(sets, record)).encode())
     records = payload.file_records(out)
     data = sum(file.bytes for path, file in records.items() if path.startswith("data/"))
     labels = sum(one.record.bytes.labels for one in sets)
     counts = first.record.bytes.model_copy(update={"images": data - labels, "labels": labels})
     whole = record.model_copy(update={"files": records, "bytes": counts})
     files.write_bytes(out / MANIFEST, manifest.dump(whole))
-    known = [origin.remembered(one.record) for one in sets]
+    known = [source_location.remembered(one.record) for one in sets]
     local = next((path for path in known if path is not None), None)
-    origin.remember(whole, local)
+    source_location.remember(whole, local)
 
 
 def _refuse_repeated(sets: Sequence[MergedPart]) -> None:
@@ -251,7 +251,7 @@ def _made(records: Sequence[Manifest]) -> Making:
     )
 
 
-def _described(sets: Sequence[MergedPart], record: Manifest) -> dict[str, Any]:
+def _recipe_content(sets: Sequence[MergedPart], record: Manifest) -> dict[str, Any]:
     """The content of `recipe.yaml`: the recipes of all parts, because no single run makes the merged set."""
     source, license = record.source.dataset, record.source.license
     images = f"{record.ipc_text} images per class in {record.groups} groups"

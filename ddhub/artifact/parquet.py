@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ddhub.artifact import parquet_file
-from ddhub.artifact.rows import Arrays, Rows
+from ddhub.artifact.image_rows import Arrays, Rows
 from ddhub.base import files, strict_json
 from ddhub.base.errors import UserError
 from ddhub.data import decode as decodes
@@ -86,7 +86,7 @@ def _merged_schema(folder: Path, classes: Sequence[str]) -> Any:
     """The columns of a set, with `group`."""
     import datasets
 
-    features = described(folder)
+    features = column_features(folder)
     features["label"] = datasets.ClassLabel(names=list(classes))
     features["group"] = datasets.Value("int16")
     return features.arrow_schema
@@ -100,7 +100,7 @@ def kinds(folder: Path) -> dict[str, str]:
     return {field.name: str(field.type) for field in schema if field.name not in ("label", "group")}
 
 
-def described(folder: Path) -> Any:
+def column_features(folder: Path) -> Any:
     """The columns of a set as `datasets` describes them, from the header of the first data file.
 
     Raises:

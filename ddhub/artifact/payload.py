@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ddhub.artifact.file_names import PAYLOAD
 from ddhub.artifact.manifest import Manifest
-from ddhub.artifact.records import FILE_NAME, FileRecord
+from ddhub.artifact.manifest_parts import FILE_NAME, FileRecord
 from ddhub.base import files
 
 

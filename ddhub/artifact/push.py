@@ -108,7 +108,7 @@ def _found(repo_id: str, revision: str | None, create_pr: bool, private: bool, m
             if not make:
                 raise _gone(repo_id) from None
             options = {"repo_type": "dataset", "private": private or None, "exist_ok": True}
-            hub_client.patiently(lambda: api.create_repo(repo_id, **options), f"making {repo_id}")
+            hub_client.retried(lambda: api.create_repo(repo_id, **options), f"making {repo_id}")
             info, made = hub_client.describe(repo_id), True
         repo = _Repo(api, repo_id, revision, create_pr, made, public=not info.private)
         if private and repo.public:
@@ -234,7 +234,7 @@ def _commit(repo: _Repo, wanted: Wanted, stale: list[str], title: str) -> tuple[
     try:
         with hub_client.errors(f"pushing to {repo.name}", repo.name):
             try:
-                done = hub_client.patiently(
+                done = hub_client.retried(
                     lambda: repo.api.create_commit(repo.name, operations, **options), f"pushing to {repo.name}"
                 )
             except Exception as fault:

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from ddhub.artifact.records import MOST_GROUPS
+from ddhub.artifact.manifest_parts import MOST_GROUPS
 from ddhub.artifact.set_name import NO_NAME, is_name
 from ddhub.base import limits
 from ddhub.base.files import digest

@@ -19,7 +19,7 @@ def stamp(path: Path) -> list[int]:
     return [found.st_size, found.st_mtime_ns]
 
 
-def hold(paths: Sequence[Path], check: Callable[[], bool], written: Any = None) -> bool:
+def unchanged(paths: Sequence[Path], check: Callable[[], bool], written: Any = None) -> bool:
     """Whether files are unchanged.
 
     Args:
@@ -46,13 +46,13 @@ def _key(paths: Sequence[Path]) -> tuple[tuple[object, ...], ...]:
     return tuple((str(path), *stamp(path)) for path in paths)
 
 
-def note(path: Path, content: Any) -> None:
+def write_note(path: Path, content: Any) -> None:
     """Write a small JSON value to the cache, with its hash."""
     files.write_json(path, {"content": content, "sha256": files.digest(content)})
 
 
-def noted(path: Path) -> Any:
-    """Read a value that `note` wrote; None if it is missing or damaged."""
+def read_note(path: Path) -> Any:
+    """Read a value that `write_note` wrote; None if it is missing or damaged."""
     found = None
     with contextlib.suppress(UserError):
         found = strict_json.read(path, limits.JSON_BYTES) if path.exists() else None

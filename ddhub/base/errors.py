@@ -32,7 +32,7 @@ class UserError(Exception):
         return f"{message}\n  next: {self.next}" if self.next else message
 
 
-def explained(fault: OSError, where: Path | None = None, doing: str = "") -> UserError | None:
+def as_user_error(fault: OSError, where: Path | None = None, doing: str = "") -> UserError | None:
     """Translate a fault of the disk into a UserError; None if the user cannot mend it.
 
     Args:

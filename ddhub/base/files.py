@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ddhub.base import same_folder
-from ddhub.base.errors import UserError, explained
+from ddhub.base.errors import UserError, as_user_error
 
 PACKAGE = Path(__file__).parent.parent  # ddhub itself
 ODD = (errno.ELOOP, errno.EMLINK, errno.ENXIO, errno.EOPNOTSUPP)  # of opening links, pipes, sockets and devices
@@ -55,7 +55,7 @@ def disk_errors(path: Path, doing: str) -> Iterator[None]:
     try:
         yield
     except OSError as fault:
-        known = explained(fault, path, doing)
+        known = as_user_error(fault, path, doing)
         if known is None:
             raise
         raise known from fault

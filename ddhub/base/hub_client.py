@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from ddhub import __version__
 from ddhub.base import log
-from ddhub.base.errors import UserError, explained
+from ddhub.base.errors import UserError, as_user_error
 from ddhub.base.hub_answers import OddAnswer, Watch
 from ddhub.base.hub_faults import ODD, explain, faults, pause
 from ddhub.base.redact import one_line
@@ -95,7 +95,7 @@ def describe(
 
 
 @contextlib.contextmanager
-def asked_once(repo_id: str, revision: str | None) -> Iterator[None]:
+def offline_if_silent(repo_id: str, revision: str | None) -> Iterator[None]:
     """Put clients offline in this block if the Hub is silent. Each request would otherwise retry for half a minute.
 
     A silent Hub is remembered for SILENCE seconds.
@@ -174,7 +174,7 @@ def user() -> str:
         return str(client().whoami()["name"])
 
 
-def patiently(call: Callable[[], Answer], doing: str) -> Answer:
+def retried(call: Callable[[], Answer], doing: str) -> Answer:
     """Call a function, and repeat it when the Hub asks for a pause (429) and the client does not wait by itself."""
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -218,17 +218,17 @@ def errors(doing: str, repo_id: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as fault:
-        known = _known(fault)
+        known = _hub_fault(fault)
         if known is None:
             raise
-        full = explained(known) if isinstance(known, OSError) else None
+        full = as_user_error(known) if isinstance(known, OSError) else None
         if full is not None:
             raise UserError(f"{doing}: {full.args[0]}", next=full.next) from None
         what, then = explain(known, repo_id)
         raise UserError(f"{doing}: {what}", next=then) from None  # the cause may carry the request's headers
 
 
-def _known(fault: BaseException | None) -> BaseException | None:
+def _hub_fault(fault: BaseException | None) -> BaseException | None:
     """The Hub's fault in a chain of exceptions. Uploads wrap it in a RuntimeError, the cache in an own exception."""
     while fault is not None:
         absent = type(fault).__name__ == "LocalEntryNotFoundError" and fault.__cause__ is not None

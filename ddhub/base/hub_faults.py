@@ -34,7 +34,7 @@ def refused(fault: BaseException) -> bool:
     return 400 <= status < 500 and status != 408
 
 
-def unseen(fault: BaseException) -> str:
+def why_cached(fault: BaseException) -> str:
     """The reason, in a few words, for reading the cache and not the Hub."""
     status = getattr(getattr(fault, "response", None), "status_code", None)
     return "the Hub cannot be reached" if status is None else f"the Hub says {status}"
@@ -68,7 +68,7 @@ def explain(fault: BaseException, repo_id: str) -> tuple[str, str]:
             "the repo holds no ddhub.json, so it is no ddhub artifact",
             f"ddhub evaluate {repo_id} --source DATASET (what it was distilled from), or ddhub import, likewise",
         )
-    known = _of_status(fault, repo_id)
+    known = _explain_status(fault, repo_id)
     if known is not None:
         return known
     if "too large to be downloaded" in str(fault):  # the client's sentence goes on with advice on xet
@@ -80,7 +80,7 @@ def explain(fault: BaseException, repo_id: str) -> tuple[str, str]:
     return f"the connection failed ({one_line(fault, 200)})", f"check the network, then {again}"
 
 
-def _of_status(fault: BaseException, repo_id: str) -> tuple[str, str] | None:
+def _explain_status(fault: BaseException, repo_id: str) -> tuple[str, str] | None:
     """The meaning of an answer's HTTP status; None without an answer."""
     from huggingface_hub.errors import RepositoryNotFoundError
 
@@ -94,7 +94,7 @@ def _of_status(fault: BaseException, repo_id: str) -> tuple[str, str] | None:
             "check the name; for a private one: hf auth login",
         )
     if status == 403:
-        return _forbidden(fault, repo_id)
+        return _explain_forbidden(fault, repo_id)
     if status in (409, 412):
         return "somebody else changed the repo meanwhile", f"{again}, which starts from what is there now"
     if status == 429:
@@ -106,7 +106,7 @@ def _of_status(fault: BaseException, repo_id: str) -> tuple[str, str] | None:
     return None if status is None else (f"the Hub refused ({status}): {one_line(fault, 200)}", again)
 
 
-def _forbidden(fault: BaseException, repo_id: str) -> tuple[str, str]:
+def _explain_forbidden(fault: BaseException, repo_id: str) -> tuple[str, str]:
     """A 403 as a sentence: no right to read, to write, or to write without a pull request."""
     request = getattr(getattr(fault, "response", None), "request", None)
     url = str(getattr(request, "url", ""))

@@ -129,7 +129,7 @@ LAYOUTS = Kind("layout", "ddhub.layouts", "LAYOUT", "ddhub.interop.layouts")
 ARCHITECTURES = Kind("architecture", "ddhub.architectures")  # ddhub's own stand in ddhub/training/architectures.py
 
 
-def later(module: str, name: str) -> Callable[..., Any]:
+def lazy(module: str, name: str) -> Callable[..., Any]:
     """A function whose module is imported on its first call. Settings can thus be read without torch."""
 
     def call(*given: Any, **named: Any) -> Any:
@@ -143,7 +143,7 @@ def public_name(name: str) -> str:
     return f"./{Path(name).name}" if is_path(name) else name
 
 
-def takes(function: Any, *arguments: str) -> str | None:
+def signature_fault(function: Any, *arguments: str) -> str | None:
     """Check that a function takes these positional arguments. Return the fault, or None."""
     wanted = f"({', '.join(arguments)})"
     if not callable(function):
@@ -170,7 +170,7 @@ def refuse(noun: str, name: str, code: Code | None, faults: list[str]) -> None:
 
 
 @contextlib.contextmanager
-def blaming(code: Code | None) -> Iterator[None]:
+def blame_plugin(code: Code | None) -> Iterator[None]:
     """Turn a fault in a plug-in's code into a UserError that names the code, with its traceback.
 
     Raises:
@@ -184,7 +184,7 @@ def blaming(code: Code | None) -> Iterator[None]:
         if code is None or type(fault).__name__ == "OutOfMemoryError":
             raise
         say("".join(traceback.format_exception(fault)).rstrip())
-        raise UserError(f"{code.name}: its code failed: {_described(fault)}") from fault
+        raise UserError(f"{code.name}: its code failed: {_fault_text(fault)}") from fault
 
 
 @functools.lru_cache(maxsize=8)
@@ -221,10 +221,10 @@ def _import_faults(where: str, next: str | None = None) -> Iterator[None]:
     except UserError:
         raise
     except (Exception, SystemExit) as fault:
-        raise UserError(f"{where}: cannot be loaded: {_described(fault)}", next=next) from fault
+        raise UserError(f"{where}: cannot be loaded: {_fault_text(fault)}", next=next) from fault
 
 
-def _described(fault: BaseException) -> str:
+def _fault_text(fault: BaseException) -> str:
     """An exception in one line, with the line of code that raised it."""
     frames = traceback.extract_tb(fault.__traceback__)
     # A SyntaxError names its own line.

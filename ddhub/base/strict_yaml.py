@@ -76,13 +76,13 @@ def parse_yaml(text: str, where: str, next: str | None = None) -> Any:
     try:
         found = yaml.load(text, Loader=_Loader)
     except (yaml.YAMLError, ArithmeticError, LookupError, ValueError, RecursionError) as fault:
-        raise UserError(f"{where}: not readable as YAML: {_said(fault)}", next=next) from fault
+        raise UserError(f"{where}: not readable as YAML: {_parser_message(fault)}", next=next) from fault
     if _depth(found) > limits.DEPTH:
         raise UserError(f"{where}: not readable as YAML: more than {limits.DEPTH} levels deep", next=next)
     return found
 
 
-def _said(fault: Exception) -> str:
+def _parser_message(fault: Exception) -> str:
     """The parser's message without its name for the text."""
     return redact.one_line(fault).replace('in "<unicode string>", ', "")
 

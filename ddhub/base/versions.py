@@ -9,7 +9,7 @@ LIBRARIES = ("torch", "timm", "datasets", "huggingface-hub")
 DRIVER = Path("/proc/driver/nvidia/gpus")  # a folder per GPU, where NVIDIA's driver is loaded
 
 
-def described() -> str:
+def summary() -> str:
     """Python, libraries and device, one line each."""
     installed = [f"{name} {importlib.metadata.version(name)}" for name in LIBRARIES]
     gpus = len(list(DRIVER.iterdir())) if DRIVER.is_dir() else 0

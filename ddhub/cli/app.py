@@ -10,7 +10,7 @@ import click
 
 from ddhub import __version__
 from ddhub.base import free_space, log, progress, stopping, versions
-from ddhub.base.errors import UserError, explained
+from ddhub.base.errors import UserError, as_user_error
 from ddhub.base.redact import one_line, shown
 from ddhub.cli import judge, make, misuse, share, start
 
@@ -52,8 +52,8 @@ class CommandGroup(click.Group):
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise  # as click ends them: the last one silently, since nobody reads any more
         except Exception as fault:
-            known = explained(fault) if isinstance(fault, OSError) else _unmapped(fault)
-            click.echo(f"error: {known}" if known else _of_ours(fault), err=True)
+            known = as_user_error(fault) if isinstance(fault, OSError) else _address_space_fault(fault)
+            click.echo(f"error: {known}" if known else _own_fault_text(fault), err=True)
             ctx.exit(1)
         except KeyboardInterrupt as fault:
             with contextlib.suppress(OSError):  # SIGHUP: the terminal is gone
@@ -61,14 +61,14 @@ class CommandGroup(click.Group):
             ctx.exit(stopping.exit_code(fault))
 
 
-def _unmapped(fault: Exception) -> UserError | None:
+def _address_space_fault(fault: Exception) -> UserError | None:
     """A library that could not be loaded, or memory that was not given, under a limit of address space."""
     if free_space.address_space() is None or not isinstance(fault, ImportError | MemoryError | RuntimeError):
         return None
     return UserError(f"not enough address space (ulimit -v): {one_line(fault, 200)}", next="ulimit -v unlimited")
 
 
-def _of_ours(fault: Exception) -> str:
+def _own_fault_text(fault: Exception) -> str:
     """A fault that is not the user's: its traceback and what was kept; of several jobs' faults, the first one's."""
     each = fault.exceptions if isinstance(fault, ExceptionGroup) else (fault,)
     told = [f"error: {one}" for one in each if isinstance(one, UserError)]
@@ -94,7 +94,7 @@ Completion of commands and options, for bash (zsh and fish likewise):
 def _version(ctx: click.Context, parameter: click.Parameter, asked: bool) -> None:
     """Print the versions that results depend on; torch is not imported for it."""
     if asked and not ctx.resilient_parsing:
-        click.echo(f"ddhub {__version__}\n{versions.described()}")
+        click.echo(f"ddhub {__version__}\n{versions.summary()}")
         ctx.exit()
 
 

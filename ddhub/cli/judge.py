@@ -127,7 +127,7 @@ def evaluate(
     are done are kept.
     """
     from ddhub import api
-    from ddhub.reports import summary, tables, verdicts
+    from ddhub.reports import headlines, summary, tables
 
     set_ = set_ if set_ is not None else which.standing("ddhub evaluate")
     of_source = [text for text in overrides if text.strip().startswith("source.")]
@@ -151,7 +151,7 @@ def evaluate(
         **how,
     )
     table, small_print = tables.of_report(found, brief=True), summary.sentences(found)
-    tables.show([table], small_print, first=verdicts.above(found), stderr=as_json)
+    tables.show([table], small_print, first=headlines.above(found), stderr=as_json)
     if as_json:
         click.echo(json.dumps(found.to_dict(), indent=1))
     elif (Path(set_) / "ddhub.json").is_file():

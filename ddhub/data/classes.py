@@ -15,7 +15,7 @@ def match(theirs: Sequence[str], ours: Sequence[str], *, some: bool = False) -> 
     """
     if len(theirs) != len(ours) and not (some and len(theirs) < len(ours)):
         return None
-    for key in (str, _wnid, _plain, _described, lambda name: _described(name).split(",")[0]):
+    for key in (str, _wnid, _plain, _words_of, lambda name: _words_of(name).split(",")[0]):
         matched = _matched(theirs, ours, key)
         if matched is not None:
             return matched
@@ -41,7 +41,7 @@ def _plain(name: str) -> str:
     return " ".join(re.split(r"[\s_-]+", name.casefold().strip()))
 
 
-def _described(name: str) -> str:
+def _words_of(name: str) -> str:
     """The plain name, with a WordNet id replaced by its words. timm ships the list."""
     wnid = _wnid(name)
     return _plain(_wordnet().get(wnid, name) if wnid else name)

@@ -16,7 +16,7 @@ from ddhub.base.units import counted
 if TYPE_CHECKING:  # a folder is looked at before any library is loaded
     import numpy as np
 
-    from ddhub.data.encoded import Content, Encoded
+    from ddhub.data.encoded_images import Content, Encoded
 
 AT_ONCE = 256  # stored images that are read at a time
 
@@ -30,10 +30,10 @@ def left_out(images: "Encoded", kept: "np.ndarray", held: "np.ndarray", noted: P
     Raises:
         UserError: where all of them are such.
     """
-    found: list[int] | None = checked_files.noted(noted)
+    found: list[int] | None = checked_files.read_note(noted)
     if found is None:
         found = _seen(images, kept.tolist(), held.tolist())
-        checked_files.note(noted, found)
+        checked_files.write_note(noted, found)
     told = f"{images.spec.dataset}: {len(found)} of {counted(len(held), 'held-out picture')}"
     if len(found) == len(held):
         raise UserError(f"{told} are copies of pictures that are trained on", next="remove copies from the source")

@@ -183,7 +183,7 @@ def upright_size(image: Any) -> tuple[int, int]:
     return (image.height, image.width) if turned else (image.width, image.height)
 
 
-def plain(image: Any, rules: Rules, where: str, grey: bool) -> Any:
+def to_8bit(image: Any, rules: Rules, where: str, grey: bool) -> Any:
     """A picture as 8-bit RGB or grey: rotated upright, scaled from its range, composited on the background.
 
     Raises:
@@ -246,7 +246,7 @@ def array(image: Any, rules: Rules, where: str, grey: bool, side: int | None = N
     """
     from PIL import Image
 
-    image = plain(image, rules, where, grey)
+    image = to_8bit(image, rules, where, grey)
     if side is not None and image.size != (side, side):
         image = image.resize((side, side), Image.Resampling.BOX)
     pixels = np.asarray(image)

@@ -22,7 +22,7 @@ from ddhub.base.log import say
 from ddhub.base.units import counted, duration
 from ddhub.data import decode as decodes
 from ddhub.data import survey
-from ddhub.data.encoded import Encoded
+from ddhub.data.encoded_images import Encoded
 from ddhub.data.plausibility import Extremes
 from ddhub.data.spec import SourceSpec
 
@@ -42,7 +42,7 @@ class Seen:
 
     def notes(self, spec: SourceSpec) -> list[str]:
         """One sentence for each odd thing."""
-        told = [survey.said((spec.range[0], spec.range[1]))] if spec.range else []
+        told = [survey.range_text((spec.range[0], spec.range[1]))] if spec.range else []
         if self.transparent:
             background = survey.rules_of(spec).background
             told.append(f"{self.transparent} pictures have transparency: shown on {background} (source.background)")
@@ -70,8 +70,8 @@ def read(folder: Path, asked: SourceSpec) -> dict[str, Any] | None:
     """
     if not (folder / "meta.json").exists():
         return None
-    meta: dict[str, Any] | None = checked_files.noted(folder / "meta.json")
-    if meta is None or not checked_files.hold(_arrays(folder), lambda: _whole(folder, meta), meta["stamps"]):
+    meta: dict[str, Any] | None = checked_files.read_note(folder / "meta.json")
+    if meta is None or not checked_files.unchanged(_arrays(folder), lambda: _whole(folder, meta), meta["stamps"]):
         say(f"{folder}: the images cached there are damaged; decoding them again")
         return None
     return meta if set(_unasked(asked)) <= set(meta["held"]) else None
@@ -147,7 +147,7 @@ def write(
         "held": _unasked(asked),
         "stamps": [checked_files.stamp(name) for name in _arrays(folder)],
     }
-    checked_files.note(folder / "meta.json", meta)
+    checked_files.write_note(folder / "meta.json", meta)
     checked_files.trust(_arrays(folder))
     return meta
 

@@ -168,7 +168,7 @@ def _reading(spec: SourceSpec) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         stack.enter_context(quiet())
         if not is_local(spec) and splits.cached_commit(spec.dataset) is not None:
-            stack.enter_context(hub_client.asked_once(spec.dataset, spec.revision))
+            stack.enter_context(hub_client.offline_if_silent(spec.dataset, spec.revision))
         yield
 
 

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from ddhub.base.mapped import Room, in_memory
+from ddhub.base.mapped_tensors import Allocate, in_memory
 from ddhub.data import whitening
 
 # Constants for normalisation in the code of DD_APM 53c8847, mtt-distillation 0c42493 and DATM 97ae510.
@@ -100,9 +100,9 @@ class Preprocess:
         """The displayable inputs nearest to `inputs`, by channel. Whitened inputs are clipped as pixels."""
         return self.inputs_from_unit(self.unit(inputs).clamp(0, 1))
 
-    def pixels(self, inputs: Tensor, room: Room = in_memory) -> tuple[Tensor, float]:
+    def pixels(self, inputs: Tensor, allocate: Allocate = in_memory) -> tuple[Tensor, float]:
         """Network inputs as uint8 pixels, and the share of values that were clipped to [0, 1]."""
-        shown, clipped = room(inputs.shape, torch.uint8), 0
+        shown, clipped = allocate(inputs.shape, torch.uint8), 0
         half = 0.5 / 255  # values that round into the range do not count as clipped
         for part, into in zip(_pieces(inputs), _pieces(shown), strict=True):
             unit = self.unit(part)

@@ -23,7 +23,7 @@ from ddhub.base.log import say, warn_once
 from ddhub.base.units import counted
 from ddhub.data import columns, copies, image_cache, opening, splits, survey
 from ddhub.data.catalog import Shape
-from ddhub.data.encoded import Encoded
+from ddhub.data.encoded_images import Encoded
 from ddhub.data.spec import SourceSpec, held_out
 
 TESTS = ("test", "validation", "valid", "val")  # usual names of a test split
@@ -237,10 +237,10 @@ def _surveyed(images: Encoded) -> dict[str, Any]:
         / "images"
         / f"{files.digest([_key(images), spec.resolution, spec.channels, spec.range])[:32]}.json"
     )
-    found: dict[str, Any] | None = checked_files.noted(path)
+    found: dict[str, Any] | None = checked_files.read_note(path)
     if found is None:
         found = survey.survey(images)
-        checked_files.note(path, found)
+        checked_files.write_note(path, found)
     return found
 
 

@@ -13,7 +13,7 @@ from ddhub.base import limits
 from ddhub.base.errors import UserError
 from ddhub.data import decode
 from ddhub.data.decode import Rules
-from ddhub.data.encoded import Content, Encoded
+from ddhub.data.encoded_images import Content, Encoded
 from ddhub.data.spec import SourceSpec
 
 LOOKED = 256  # rows whose headers are read
@@ -197,7 +197,7 @@ def _range(kind: str, seen: Extent, rules: Rules) -> tuple[float, float]:
     )
 
 
-def said(bounds: tuple[float, float]) -> str:
+def range_text(bounds: tuple[float, float]) -> str:
     """A range in words."""
     low, high = bounds
     scale = f"1/{(high - low) / 255:g}" if high - low >= 255 else f"{255 / (high - low):g}"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ddhub.artifact.recipe import Recipe
-from ddhub.artifact.state import STATE
+from ddhub.artifact.run_state import STATE
 from ddhub.base import files, hub_faults
 from ddhub.base import free_space as disk
 from ddhub.base.errors import UserError
@@ -16,9 +16,9 @@ from ddhub.base.log import say
 from ddhub.base.redact import one_line
 from ddhub.base.resources import Resources
 from ddhub.base.units import counted
-from ddhub.data import dataset_headers, look, opening, source
+from ddhub.data import dataset_headers, first_look, opening, source
 from ddhub.data.catalog import Shape
-from ddhub.data.look import Holdings
+from ddhub.data.first_look import Holdings
 from ddhub.data.spec import held_out
 from ddhub.distillation import pipeline
 from ddhub.distillation.plan import forecast, work
@@ -52,7 +52,7 @@ def check(recipe: Recipe, out: Path, asked: Resources, *, dry: bool = False) -> 
     except hub_faults.faults() as fault:
         say(f"{recipe.source.dataset}: not checked, the Hub does not answer ({one_line(fault, 100)})")
         return
-    held = look.look(recipe.source)
+    held = first_look.look(recipe.source)
     images(recipe, held)
     shape = Shape(held.images, len(held.classes), held.channels, recipe.source.resolution or held.side)
     if recipe.source.channels:

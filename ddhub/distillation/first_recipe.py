@@ -12,11 +12,12 @@ from ddhub.base.resources import Resources
 from ddhub.base.strict_yaml import parse_yaml, to_yaml
 from ddhub.base.units import counted, duration, listed
 from ddhub.data import source
-from ddhub.data.look import Holdings
+from ddhub.data.first_look import Holdings
 from ddhub.data.picture_settings import PictureSettings
 from ddhub.data.spec import SourceSpec, held_out
-from ddhub.distillation import planning, recipes
+from ddhub.distillation import recipes
 from ddhub.distillation.picture_options import PictureOptions, name_of
+from ddhub.distillation.plan import planning
 from ddhub.training.field_networks import CONVNET_DEPTH
 from ddhub.training.protocol import DSA_OPERATIONS
 
@@ -153,7 +154,7 @@ source:
   validation: {_validation(held)}   # share of each class, for choices during the run
   resolution: {size.side}   # pixels per side; pictures are resized to a square
   channels: {held.channels}
-{"".join(f"  {key}: {_scalar(value)}{chr(10)}" for key, value in _told(spec))}\
+{"".join(f"  {key}: {_scalar(value)}{chr(10)}" for key, value in _given_settings(spec))}\
 {mirrored}
 augment: {"_".join(operations)}
 # Networks trained on the pictures. The set learns to agree with them.
@@ -176,7 +177,7 @@ publish:
     return Choice(name, lines)
 
 
-def _told(spec: SourceSpec) -> list[tuple[str, Any]]:
+def _given_settings(spec: SourceSpec) -> list[tuple[str, Any]]:
     """The settings for reading pictures that the user gave."""
     return [(key, getattr(spec, key)) for key in PictureSettings.model_fields if getattr(spec, key)]
 

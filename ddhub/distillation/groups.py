@@ -22,8 +22,8 @@ from safetensors.torch import save
 from torch import Tensor
 
 from ddhub.artifact.recipe import Recipe
-from ddhub.artifact.state import RUN, STATE
-from ddhub.base import files, jobs, mapped, progress
+from ddhub.artifact.run_state import RUN, STATE
+from ddhub.base import files, jobs, mapped_tensors, progress
 from ddhub.base.errors import UserError
 from ddhub.base.log import say
 from ddhub.base.resources import Resources
@@ -57,7 +57,7 @@ class Shared:
     task: Task
 
     def __reduce__(self) -> tuple[Callable[[GroupRequest], "Shared"], tuple[GroupRequest]]:
-        return again, (self.request,)
+        return rebuild, (self.request,)
 
 
 @dataclass(frozen=True)
@@ -70,14 +70,14 @@ class FinishedGroup:
     peak_bytes: int  # peak memory of its process
 
 
-class Settled(Strict):
+class GroupSettings(Strict):
     """The content of groups.json: how all groups of a set are made, fixed by the first process."""
 
     threads: int  # CPU threads of one group
     teachers: list[str]  # sha256 of each
 
     @classmethod
-    def kept(cls, path: Path) -> "Settled":
+    def kept(cls, path: Path) -> "GroupSettings":
         """Read a groups.json.
 
         Raises:
@@ -154,7 +154,7 @@ def begin(
     recipe: Recipe, out: Path, asked: Resources, checkpoint_seconds: float, engine: jobs.Engine
 ) -> tuple[Shared, dict[str, float]]:
     """Prepare what all groups share. The first process fixes decisions. Return also the seconds of each phase."""
-    recipe = pipeline.rooted(recipe)
+    recipe = pipeline.with_absolute_paths(recipe)
     task, seconds = pipeline.prepare(recipe, out, asked, checkpoint_seconds)
     pipeline.belongs(recipe, out)  # in case another recipe was begun here meanwhile
     teachers = [(path.name, files.sha256(path)) for path in (task.teachers.files if task.teachers else ())]
@@ -232,20 +232,20 @@ def _package(shared: Shared, paths: list[Path], out: Path, seconds: dict[str, fl
     task, known = shared.task, {"peak_bytes": 0, "threads": shared.request.threads}
     each = len(task.initial_labels()) // len(paths)
     labels, seconds["distill"] = torch.empty(each * len(paths), dtype=torch.int64), 0.0
-    with mapped.room(out / STATE / "joined") as room:
-        images = room((len(labels), *task.image_shape), torch.float32)
+    with mapped_tensors.in_folder(out / STATE / "joined") as allocate:
+        images = allocate((len(labels), *task.image_shape), torch.float32)
         for path, rows in zip(paths, torch.arange(len(labels)).split(each), strict=True):
             group = read(path)
             assert len(group.labels) == each, "a method makes as many images in every group"
             images[rows], labels[rows] = group.images, group.labels
             seconds["distill"] += group.seconds
             known["peak_bytes"] = max(known["peak_bytes"], group.peak_bytes)
-        joined = packaging.checked(SyntheticSet(images, labels, task.soft_labels(images, room)), task)
+        joined = packaging.checked(SyntheticSet(images, labels, task.soft_labels(images, allocate)), task)
         packaging.package(task, joined, out, seconds, overrides, known)
 
 
 @functools.lru_cache(maxsize=1)
-def again(request: GroupRequest) -> Shared:
+def rebuild(request: GroupRequest) -> Shared:
     """Prepare what groups share in this process, for its first group.
 
     Raises:
@@ -303,8 +303,8 @@ def _settled(out: Path, threads: int, teachers: list[str]) -> int:
     path = out / STATE / "groups.json"
     with files.locked(out / STATE / "begin.lock"):
         if not path.exists():
-            files.write_json(path, Settled(threads=threads, teachers=teachers).model_dump())
-        begun = Settled.kept(path)
+            files.write_json(path, GroupSettings(threads=threads, teachers=teachers).model_dump())
+        begun = GroupSettings.kept(path)
     if begun.teachers != teachers:
         raise UserError(
             f"{out}: its groups were begun with other teachers than those in {files.home() / 'teachers'}",

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ddhub.artifact.records import Memorisation, Nearness
+from ddhub.artifact.manifest_parts import Memorisation, Nearness
 from ddhub.base import files, seeds
 from ddhub.distillation.task import Task
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from pydantic import BaseModel
 
 from ddhub.base import plugins
-from ddhub.base.plugins import Code, takes
+from ddhub.base.plugins import Code, signature_fault
 from ddhub.base.schema import Strict
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def faults(plugin: Any) -> list[str]:
         ("distill", plugin.distill, ("task", "run")),
         ("work", plugin.work, ("outline",)),
     ):
-        wrong = None if what == "work" and function is None else takes(function, *arguments)
+        wrong = None if what == "work" and function is None else signature_fault(function, *arguments)
         found += [f"{what}: {wrong}"] if wrong else []
     if not isinstance(plugin.architectures, tuple):
         return [*found, "architectures: is no tuple of keys, as ('arch',)"]

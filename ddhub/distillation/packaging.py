@@ -10,12 +10,10 @@ from typing import Any
 import torch
 
 from ddhub import __version__
-from ddhub.artifact import doubts, folder, manifest, origin, parquet, payload
+from ddhub.artifact import doubts, folder, manifest, parquet, payload, source_location
 from ddhub.artifact.file_names import MANIFEST, RECIPE, WHITENING
 from ddhub.artifact.manifest import Manifest
-from ddhub.artifact.parquet import Rows
-from ddhub.artifact.recipe import Recipe
-from ddhub.artifact.records import (
+from ddhub.artifact.manifest_parts import (
     LabelRecord,
     Making,
     Memorisation,
@@ -24,11 +22,13 @@ from ddhub.artifact.records import (
     SourceRecord,
     TeacherRecord,
 )
-from ddhub.artifact.state import STATE
-from ddhub.base import files, mapped, progress, strict_json
+from ddhub.artifact.parquet import Rows
+from ddhub.artifact.recipe import Recipe
+from ddhub.artifact.run_state import STATE
+from ddhub.base import files, mapped_tensors, progress, strict_json
 from ddhub.base.errors import UserError
 from ddhub.base.log import say, warn
-from ddhub.base.mapped import Room
+from ddhub.base.mapped_tensors import Allocate
 from ddhub.base.overrides import public_override
 from ddhub.base.units import duration
 from ddhub.data import spec as specs
@@ -63,20 +63,20 @@ def package(
     if task.preprocess.zca is not None:
         files.write_bytes(staging / WHITENING, task.preprocess.to_bytes())
     files.write_bytes(staging / RECIPE, _resolved_recipe(task).yaml().encode())
-    with mapped.room(out / STATE / "packaging") as room:  # for everything that grows with the set
-        pixels, clipped = task.preprocess.pixels(synthetic.images, room)
-        inputs = task.preprocess.inputs_into(pixels, room(pixels.shape, torch.float32))
+    with mapped_tensors.in_folder(out / STATE / "packaging") as allocate:  # for everything that grows with the set
+        pixels, clipped = task.preprocess.pixels(synthetic.images, allocate)
+        inputs = task.preprocess.inputs_into(pixels, allocate(pixels.shape, torch.float32))
         # The teachers label the images as shipped, not the images before rounding.
-        rows = _labelled(task, pixels, synthetic.labels, inputs, None, room)
+        rows = _labelled(task, pixels, synthetic.labels, inputs, None, allocate)
         parquet.write(staging, rows[0], task.source.classes)
         scores = {"float": measure(task, synthetic, out, "as it was distilled")}
-        scores["packaged"] = measure(task, _packaged(task, staging, rows[1], room), out, "in 8 bits")
+        scores["packaged"] = measure(task, _packaged(task, staging, rows[1], allocate), out, "in 8 bits")
         scores["8bit"], keep_floats = scores["packaged"], worth_floats(scores)
         if keep_floats:
-            exact = room(synthetic.images.shape, torch.float16).copy_(synthetic.images)
-            rows = _labelled(task, pixels, synthetic.labels, exact, exact, room)
+            exact = allocate(synthetic.images.shape, torch.float16).copy_(synthetic.images)
+            rows = _labelled(task, pixels, synthetic.labels, exact, exact, allocate)
             parquet.write(staging, rows[0], task.source.classes)
-            scores["packaged"] = measure(task, _packaged(task, staging, rows[1], room), out, "as packaged")
+            scores["packaged"] = measure(task, _packaged(task, staging, rows[1], allocate), out, "as packaged")
         seconds["packaging"] = time.monotonic() - begun
         begun = time.monotonic()
         with progress.busy(f"{task.recipe.name}: looking for copies of training images"):
@@ -88,7 +88,7 @@ def package(
         record = record.model_copy(update={"made": _with_groups(record.made, **among_groups)})
     install(staging, out, record)
     (out / STATE / MEASURED).unlink(missing_ok=True)
-    origin.remember(record, specs.local_folder(task.recipe.source))
+    source_location.remember(record, specs.local_folder(task.recipe.source))
     say(f"{out}: {task.recipe.name} made in {duration(sum(seconds.values()))}")
     for text in doubts.notes(record):
         say(text)
@@ -97,19 +97,24 @@ def package(
 
 
 def _labelled(
-    task: Task, images: torch.Tensor, labels: torch.Tensor, inputs: torch.Tensor, exact: torch.Tensor | None, room: Room
+    task: Task,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    inputs: torch.Tensor,
+    exact: torch.Tensor | None,
+    allocate: Allocate,
 ) -> tuple[Rows, float | None]:
     """The rows to ship, labelled as the recipe says, and the value of classes without a soft label.
 
     Raises:
         UserError: if the soft labels cannot be stored.
     """
-    soft, top_k = task.soft_labels(inputs, room), task.recipe.labels.top_k
+    soft, top_k = task.soft_labels(inputs, allocate), task.recipe.labels.top_k
     index, rest = None, None
     if soft is not None and top_k is not None:
         soft, index, rest = folder.keep_top(soft, top_k)
     if soft is not None:
-        soft = room(soft.shape, torch.float16).copy_(soft)
+        soft = allocate(soft.shape, torch.float16).copy_(soft)
         if not all(part.isfinite().all() for part in soft.split(1000)):
             raise UserError(
                 f"{task.recipe.name}: the teachers' logits of its images are beyond half precision, which they are "
@@ -131,13 +136,13 @@ def _with_groups(made: Making, peak_bytes: int, threads: int) -> Making:
     return made.model_copy(update={"peak_bytes": peak, "decisions": {**made.decisions, "group_threads": threads}})
 
 
-def _packaged(task: Task, staging: Path, rest: float | None, room: Room) -> SyntheticSet:
+def _packaged(task: Task, staging: Path, rest: float | None, allocate: Allocate) -> SyntheticSet:
     """The set as a reader gets it from its files."""
     channels, side = task.source.images.shape[1:3]
-    rows = folder.read_data(staging, (channels, side, side), len(task.source.classes), rest, room)
+    rows = folder.read_data(staging, (channels, side, side), len(task.source.classes), rest, allocate)
     inputs = rows.pixels
     if inputs is None:
-        inputs = task.preprocess.inputs_into(rows.images, room(rows.images.shape, torch.float32))
+        inputs = task.preprocess.inputs_into(rows.images, allocate(rows.images.shape, torch.float32))
     return checked(SyntheticSet(inputs, rows.labels, rows.soft), task)
 
 

@@ -11,10 +11,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ddhub.artifact import doubts, state
+from ddhub.artifact import doubts, run_state
 from ddhub.artifact.file_names import MANIFEST
 from ddhub.artifact.recipe import Recipe
-from ddhub.artifact.state import RUN, STATE, RunState
+from ddhub.artifact.run_state import RUN, STATE, RunState
 from ddhub.base import files, plugins, progress
 from ddhub.base.errors import UserError, memory_errors
 from ddhub.base.log import say, warn
@@ -83,7 +83,7 @@ def carry_out(task: Task, run: Run) -> tuple[SyntheticSet, float]:
         UserError: for images that are not finite, and whatever the method refuses.
     """
     begun, name, method = time.monotonic(), task.recipe.name, method_of(task.recipe)
-    with memory_errors(name, partial(_smaller, task)), plugins.blaming(method.code):
+    with memory_errors(name, partial(_smaller, task)), plugins.blame_plugin(method.code):
         synthetic = method.distill(task, run)
     # The loop's own clock survives interruptions. Time of the method outside of the loop is added here.
     seconds = max(run.seconds, time.monotonic() - begun)
@@ -123,7 +123,7 @@ def _refuse_strangers(out: Path) -> None:
 
 def belongs(recipe: Recipe, out: Path) -> bool:
     """Whether a run was begun in `out`. A run of another recipe is refused."""
-    begun = state.begun(out)
+    begun = run_state.begun(out)
     if begun is None:
         if (out / MANIFEST).exists():
             raise UserError(f"{out}: holds a finished set that was not made here", next="choose another --out")
@@ -156,7 +156,9 @@ def prepare(recipe: Recipe, out: Path, asked: Resources, checkpoint_seconds: flo
     if not recipe.teachers.count:
         return task, seconds
     threads = asked.threads or devices.threads_each(workers)
-    sent = SentLessons(rooted(recipe).model_dump_json(), out.absolute(), asked.device, threads, checkpoint_seconds)
+    sent = SentLessons(
+        with_absolute_paths(recipe).model_dump_json(), out.absolute(), asked.device, threads, checkpoint_seconds
+    )
     teachers = teaching.obtain(lessons(task, checkpoint_seconds), lambda index: partial(teach, sent, index), workers)
     task = replace(task, teachers=teachers)
     _warn_of(teachers, len(task.source.classes))
@@ -228,11 +230,11 @@ class SentLessons:
 
 def teach(sent: SentLessons, index: int, path: Path) -> None:
     """Train one teacher in a worker process."""
-    _arrived(sent).give(index, path)
+    _rebuilt_lessons(sent).give(index, path)
 
 
 @functools.lru_cache(maxsize=1)
-def _arrived(sent: SentLessons) -> teaching.Lessons:
+def _rebuilt_lessons(sent: SentLessons) -> teaching.Lessons:
     """The lessons in this process, prepared for its first teacher."""
     task = untaught(Recipe.model_validate_json(sent.recipe), sent.out, Resources(device=sent.device))
     task = replace(task, decisions=replace(task.decisions, threads=sent.threads))
@@ -240,7 +242,7 @@ def _arrived(sent: SentLessons) -> teaching.Lessons:
     return lessons(task, sent.checkpoint_seconds)
 
 
-def rooted(recipe: Recipe) -> Recipe:
+def with_absolute_paths(recipe: Recipe) -> Recipe:
     """The recipe with absolute local paths of source and method, because other processes start elsewhere."""
     where, name = recipe.source.path or recipe.source.dataset, recipe.method["name"]
     absolute = where if where == "digits" else specs.absolute(where)
@@ -253,7 +255,7 @@ def rooted(recipe: Recipe) -> Recipe:
 
 def _pinned(spec: SourceSpec, out: Path) -> SourceSpec:
     """The source at the commit with which a run began. The Hub's branch may have moved since."""
-    begun = state.begun(out)
+    begun = run_state.begun(out)
     if spec.revision is not None or begun is None:
         return spec
     return spec.model_copy(update={"revision": begun.revision})
@@ -261,7 +263,7 @@ def _pinned(spec: SourceSpec, out: Path) -> SourceSpec:
 
 def _frozen_decisions(recipe: Recipe, source: sources.Split, out: Path, asked: Resources) -> devices.Decisions:
     """Decide how to run, once. The decisions are stored with the recipe and used by every resume."""
-    begun = state.begun(out)
+    begun = run_state.begun(out)
     if begun is not None:
         if begun.fingerprint != source.fingerprint:
             raise UserError(
@@ -289,7 +291,7 @@ def _frozen_decisions(recipe: Recipe, source: sources.Split, out: Path, asked: R
         fingerprint=source.fingerprint,
         decisions=decisions.record(),
     )
-    state.begin(out, started)
+    run_state.begin(out, started)
     return decisions
 
 

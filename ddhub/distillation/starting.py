@@ -115,10 +115,10 @@ def chosen(spec: SourceSpec, asked: PictureOptions, place: str) -> "Choice":
         contents.check(held, place, spec.skip_damaged)
         told = contents.notes(held)
     with progress.busy(f"looking at {place}"):
-        from ddhub.data import look
+        from ddhub.data import first_look
         from ddhub.distillation import first_recipe
 
-        found = first_recipe.start(look.look(spec), asked)
+        found = first_recipe.start(first_look.look(spec), asked)
     return replace(found, reasons=[*found.reasons[:1], *told, *found.reasons[1:]])
 
 

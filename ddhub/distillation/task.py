@@ -13,7 +13,7 @@ from torch import Tensor
 from ddhub.artifact.recipe import Recipe
 from ddhub.base import seeds
 from ddhub.base.errors import UserError
-from ddhub.base.mapped import Room
+from ddhub.base.mapped_tensors import Allocate
 from ddhub.data import catalog, selection
 from ddhub.data import preprocess as preprocessing
 from ddhub.data import source as sources
@@ -141,15 +141,15 @@ class Task:
         labels = self.source.labels[self.training]
         return self.training[sources.stratified(labels, self.source.classes, ipc, self.recipe.seed, *purpose)]
 
-    def soft_labels(self, images: Tensor, room: Room | None = None) -> Tensor | None:
+    def soft_labels(self, images: Tensor, allocate: Allocate | None = None) -> Tensor | None:
         """The soft labels of network inputs for the recipe: logits (M, K) of the mean or of one teacher, or None.
 
-        They lie on the device, or in tensors of `room`.
+        They lie on the device, or in tensors from `allocate`.
         """
         if self.recipe.labels.form == "hard":
             return None
         assert self.teachers is not None
-        return self.teachers.label(images, None if self.recipe.labels.teachers == "mean" else 0, room=room)
+        return self.teachers.label(images, None if self.recipe.labels.teachers == "mean" else 0, allocate=allocate)
 
     def check_labels(self) -> None:
         """Refuse teachers whose logits cannot be stored, before work begins.

@@ -13,8 +13,8 @@ from ddhub.base import files, hub_client, limits, new_folder, strict_json
 from ddhub.base.errors import UserError
 from ddhub.base.log import say
 from ddhub.data import spec
-from ddhub.evaluation import find_results
-from ddhub.evaluation.find_results import IMPORTED
+from ddhub.evaluation import find_rows
+from ddhub.evaluation.find_rows import IMPORTED
 from ddhub.interop.options import ImportOptions
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ VERSION = 2  # version of the import; a change imports again
 
 
 @dataclass(frozen=True)
-class Brought:
+class ImportedSet:
     """A set that was imported for an evaluation."""
 
     out: Path  # the folder of its evaluation
@@ -45,7 +45,7 @@ def split(reference: str) -> tuple[str, str | None]:
     return repo_id, revision or None
 
 
-def refuse_unsaid(reference: str) -> None:
+def require_source(reference: str) -> None:
     """Ask for the source of a local set that is no artifact.
 
     Raises:
@@ -61,7 +61,7 @@ def refuse_unsaid(reference: str) -> None:
         )
 
 
-def bring(reference: str, out: Path | None, asked: "ImportRequest") -> Brought:
+def import_beside_rows(reference: str, out: Path | None, asked: "ImportRequest") -> ImportedSet:
     """Import a set into `out`/set, or use an earlier import of the same files with the same options.
 
     Args:
@@ -83,21 +83,21 @@ def bring(reference: str, out: Path | None, asked: "ImportRequest") -> Brought:
     elif not path.exists():
         raise UserError(f"{reference}: no such file or folder, and no Hub id owner/name")
     label = _label(where, asked.reading.config)
-    out = out if out is not None else find_results.evaluations(label)
+    out = out if out is not None else find_rows.evaluations(label)
     if path.is_dir() and out.resolve().is_relative_to(path.resolve()):
         raise UserError(f"{out}: lies in the set's own folder, where nothing is written", next="choose another --out")
     identity = files.digest([VERSION, commit or _listing(path), _options(asked)])
     name = f"{where}@{commit}" if commit else asked.name or label
     with new_folder.no_stub(out, out / "set" / MANIFEST, (IMPORTED,)), files.locked(out / ".import.lock"):
         if _imported(out) == identity:
-            return Brought(out, name, fresh=False)
+            return ImportedSet(out, name, fresh=False)
         _clear(out)
         say(f"{reference}: importing it into {out / 'set'}")
         files.write_json(out / IMPORTED, {"identity": None})
         with files.disk_errors(out, "importing"), new_folder.whole(out / "set") as staging:
             importing.import_set(path, staging, dataclasses.replace(asked, name=asked.name or label))
         files.write_json(out / IMPORTED, {"identity": identity, "set": name})
-    return Brought(out, name, fresh=True)
+    return ImportedSet(out, name, fresh=True)
 
 
 def _label(where: str, config: str | None) -> str:
@@ -189,16 +189,16 @@ def locate(
     if source is not None:
         from ddhub.interop import importing
 
-        brought = bring(reference, None if out is None else Path(out), importing.ask(source, **options))
+        brought = import_beside_rows(reference, None if out is None else Path(out), importing.ask(source, **options))
         return EvaluationPlace(brought.folder, brought.out, brought.name, str(brought.folder), brought.fresh)
     if options:
         raise UserError(
             f"{', '.join(sorted(options))}: for sets that are no ddhub artifacts", next="--source DATASET too"
         )
-    refuse_unsaid(reference)
+    require_source(reference)
     place = hub.fetch(reference)
     if place.repo_id is None and out is None:
         return EvaluationPlace(place.folder, place.folder, None, place.name)
     return EvaluationPlace(
-        place.folder, Path(out or find_results.evaluations(place.repo_id or place.name)), place.name, place.name
+        place.folder, Path(out or find_rows.evaluations(place.repo_id or place.name)), place.name, place.name
     )

@@ -13,7 +13,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from ddhub.artifact import manifest, origin
+from ddhub.artifact import manifest, source_location
 from ddhub.artifact.folder import Artifact
 from ddhub.artifact.manifest import Manifest
 from ddhub.base import files, jobs, limits, progress
@@ -24,10 +24,11 @@ from ddhub.base.resources import Resources
 from ddhub.base.units import counted, duration
 from ddhub.data import spec
 from ddhub.evaluation import corruptions as corrupting
-from ddhub.evaluation import cost, real_images, results, speed, tuning, workbench
 from ddhub.evaluation import protocols as named
+from ddhub.evaluation import real_images, speed, training_cost, tuning, workbench
+from ddhub.evaluation import rows as results
 from ddhub.evaluation.request import Cell, EvaluationRequest
-from ddhub.evaluation.results import Row
+from ddhub.evaluation.rows import Row
 from ddhub.evaluation.workbench import Bench
 from ddhub.training import architectures, fit, frozen
 from ddhub.training import device as devices
@@ -84,7 +85,7 @@ def evaluate(
     engine = jobs.choose(resources.workers, resources.shard, resources.ray)
     if resources.threads is None and (engine.workers > 1 or engine.ray):
         resources = replace(resources, threads=1 if engine.ray else devices.threads_each(engine.workers))
-    source_path = source_path or origin.remembered(found.manifest)  # other machines do not remember it
+    source_path = source_path or source_location.remembered(found.manifest)  # other machines do not remember it
     request = EvaluationRequest(
         reference=spec.absolute(reference or str(found.folder)),
         fetch=fetch,
@@ -217,7 +218,7 @@ def _cost(bench: Bench, cell: Cell) -> float:
         cell = replace(cell, data="distilled")
     tested = architectures.forward_flops(cell.arch, *workbench.shape(bench.set, cell.arch)) * len(bench.test)
     tested *= 1 + bench.request.corruptions * len(corrupting.CORRUPTIONS)
-    return cost.flops(bench, cell, count) + float(tested)
+    return training_cost.flops(bench, cell, count) + float(tested)
 
 
 def _work(bench: Bench, cells: tuple[Cell, ...], path: Path) -> None:
@@ -283,7 +284,7 @@ def _test(bench: Bench, cell: Cell, weights: networks.Weights, count: int, secon
         "set": bench.request.name,
         "top1": top1,
         **({"corrupted": _test_corrupted(bench, cell, weights)} if bench.request.corruptions else {}),
-        "overrides": named.of(cell.protocol, bench.request.overrides) + (["tuned"] if protocol.tuned else []),
+        "overrides": named.overrides_of(cell.protocol, bench.request.overrides) + (["tuned"] if protocol.tuned else []),
         "tuned": asdict(tuned) if tuned else None,
         "test_set": bench.test_set,
         "test_images": len(bench.test),
@@ -292,8 +293,8 @@ def _test(bench: Bench, cell: Cell, weights: networks.Weights, count: int, secon
         "lr": family.lr if family.lr is not None else protocol.lr,
         "optimizer": family.optimizer,
         "seconds": round(seconds, 2),
-        "flops": cost.flops(bench, cell, count),
-        "train_bytes": cost.stored_bytes(bench, cell, count),
+        "flops": training_cost.flops(bench, cell, count),
+        "train_bytes": training_cost.stored_bytes(bench, cell, count),
         "device": decisions.device,
         "hardware": devices.hardware(decisions.device),
         "versions": devices.versions(decisions.device),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ddhub.artifact.manifest import Manifest
-from ddhub.artifact.records import ON_THE_FLY
+from ddhub.artifact.manifest_parts import ON_THE_FLY
 from ddhub.base.errors import UserError
 from ddhub.base.overrides import setting
 from ddhub.base.schema import check, did_you_mean
@@ -177,7 +177,7 @@ def for_architecture(record: Manifest, name: str, protocol: Protocol, arch: str,
     conv3 = plain == record.home_arch == "convnet3"
     if conv3 and (len(record.classes), record.source.resolution) == (100, 32):  # CIFAR-100, a special case of RDED
         changes = {"lr": 2e-3, "batch": 25}
-    given = {text.partition("=")[0] for text in of(name, overrides)}
+    given = {text.partition("=")[0] for text in overrides_of(name, overrides)}
     return protocol.model_copy(update={key: value for key, value in changes.items() if key not in given})
 
 
@@ -194,7 +194,7 @@ def without_flip(strategy: str) -> str:
     return mark.join(part for part in strategy.split(mark) if part != "flip") or "none"
 
 
-def of(name: str, overrides: Sequence[str]) -> list[str]:
+def overrides_of(name: str, overrides: Sequence[str]) -> list[str]:
     """The overrides of one protocol, as `key=value`."""
     found = []
     for text in overrides:

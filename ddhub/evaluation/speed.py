@@ -13,7 +13,7 @@ from typing import Any
 from ddhub.artifact import manifest
 from ddhub.base import files, progress, seeds, strict_json
 from ddhub.base.log import say
-from ddhub.evaluation import results, workbench
+from ddhub.evaluation import rows, workbench
 from ddhub.evaluation.request import Cell
 from ddhub.evaluation.workbench import Bench
 from ddhub.training import device, fit, step_time
@@ -155,7 +155,7 @@ def _agreed(folder: Path, key: dict[str, Any]) -> dict[str, Any]:
 
 def _of_rows(bench: Bench, arch: str, hardware: str, out: Path) -> dict[str, Any] | None:
     """The decisions of existing rows in a grid without a file of decisions."""
-    for row in results.of(bench.set.manifest, out):
+    for row in rows.of(bench.set.manifest, out):
         if row.arch == arch and row.hardware == hardware and "decisions" in row.content:
             seeds_asked = len({cell.seed for cell in bench.request.cells})
             sound = _sound({**Decisions().record(), **row.decisions}, max(AT_ONCE, seeds_asked))

@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ddhub.artifact import folder, origin
+from ddhub.artifact import folder, source_location
 from ddhub.artifact.folder import Artifact
-from ddhub.artifact.records import ON_THE_FLY
+from ddhub.artifact.manifest_parts import ON_THE_FLY
 from ddhub.base import seeds as seeding
 from ddhub.base.errors import UserError
 from ddhub.data import opening, selection
@@ -55,7 +55,7 @@ class Bench:
     decisions: dict[str, Decisions]  # by architecture
 
     def __reduce__(self) -> tuple[Callable[[EvaluationRequest], "Bench"], tuple[EvaluationRequest]]:
-        return again, (self.request,)
+        return rebuild, (self.request,)
 
     def network(self, arch: str) -> networks.Network:
         """The network of an architecture for this set."""
@@ -66,8 +66,8 @@ class Bench:
         found = named.for_architecture(
             self.set.manifest, cell.protocol, self.protocols[cell.protocol], cell.arch, self.request.overrides
         )
-        if cell.protocol != "full" and named.PROTOCOLS[cell.protocol].own and not self.at_home(cell.arch):
-            told = {text.partition("=")[0] for text in named.of(cell.protocol, self.request.overrides)}
+        if cell.protocol != "full" and named.PROTOCOLS[cell.protocol].own and not self.in_home_family(cell.arch):
+            told = {text.partition("=")[0] for text in named.overrides_of(cell.protocol, self.request.overrides)}
             found = optimisation.for_other_family(found, self.network(cell.arch).skeleton, told)
         if cell.protocol == named.FROZEN and cell.data == "full":
             found = found.model_copy(update={"epochs": self.protocols["full"].epochs})
@@ -93,7 +93,7 @@ class Bench:
         most = max(2, ceil(epochs * steps * batch / there))
         return most, epochs * steps * batch // most, batch
 
-    def at_home(self, arch: str) -> bool:
+    def in_home_family(self, arch: str) -> bool:
         """Whether an architecture belongs to the family for which the set's own protocol was made."""
         return architectures.family(arch) == architectures.family(self.set.manifest.home_arch)
 
@@ -135,7 +135,7 @@ class Bench:
 
 
 @functools.lru_cache(maxsize=1)
-def again(request: EvaluationRequest) -> Bench:
+def rebuild(request: EvaluationRequest) -> Bench:
     """The Bench of a request in this process, built for its first row.
 
     Raises:
@@ -158,7 +158,7 @@ def build(found: Artifact, request: EvaluationRequest) -> Bench:
     """
     record, cells = found.manifest, request.cells
     compared = request.tune or any(cell.data != "distilled" for cell in cells)
-    spec = origin.source_spec(found, request.source_path) if compared or request.test is None else None
+    spec = source_location.source_spec(found, request.source_path) if compared or request.test is None else None
     test_spec = _test_spec(found, request, spec)
     test = sources.load_test(test_spec)
     what = f"the split '{sources.test_words(test_spec)}' of {test_spec.path or test_spec.dataset}"
@@ -192,7 +192,7 @@ def build(found: Artifact, request: EvaluationRequest) -> Bench:
 
 def _test_spec(found: Artifact, request: EvaluationRequest, spec: SourceSpec | None) -> SourceSpec:
     """The source of the test images: the set's own, or the one in the request, with the request's settings."""
-    own = spec if spec is not None and request.test is None else origin.recorded_spec(found)
+    own = spec if spec is not None and request.test is None else source_location.recorded_spec(found)
     asked = own if request.test is None else specs.elsewhere(own, request.test)
     asked = asked.model_copy(update=source_settings.settings(request.test_settings))
     return asked if request.test is None else sources.find_test(asked)
@@ -203,7 +203,7 @@ def _training_images(found: Artifact, request: EvaluationRequest, real: Split | 
     if real is not None:
         return real
     try:
-        spec = origin.source_spec(found, request.source_path)
+        spec = source_location.source_spec(found, request.source_path)
         return sources.load_train(spec)[0] if opening.is_local(spec) else None
     except UserError:
         return None
@@ -228,7 +228,7 @@ def _decide(
     decided = devices.decide_for(request.resources, _flops(found, arch, request, protocols, real))
     most = max(len(found.labels), len(real) if real is not None else 0)
     batch = min(most, max(protocol.batch for protocol in protocols.values()))
-    return memory.cut(decided, arch, *shape(found, arch), batch, request.resources.budget)
+    return memory.fit_to_budget(decided, arch, *shape(found, arch), batch, request.resources.budget)
 
 
 def flops(bench: Bench, arch: str) -> float:

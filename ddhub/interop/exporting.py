@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ddhub.artifact import folder, origin
+from ddhub.artifact import folder, source_location
 from ddhub.artifact.folder import Artifact
 from ddhub.base import files, new_folder, plugins
 from ddhub.base.errors import UserError
@@ -58,7 +58,7 @@ def export(source: Path, layout: str, out: Path, named: bool = False) -> dict[st
     out = new_folder.untaken(out)
     values = _values(found, layout)
     found = replace(found, pixels=values.inputs)
-    with files.disk_errors(out, "exporting"), new_folder.whole(out) as staging, plugins.blaming(chosen.code):
+    with files.disk_errors(out, "exporting"), new_folder.whole(out) as staging, plugins.blame_plugin(chosen.code):
         chosen.write(found, staging, *([named] if chosen.named else []))
     written = sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
     return {
@@ -119,7 +119,7 @@ def _whitened(found: Artifact) -> Tensor:
     """The images with the whitening of the field, fitted on all training images. An import fits it again."""
     if found.manifest.imported is not None:
         return found.inputs  # the set has that whitening already
-    split, _, _ = sources.load_train(origin.source_spec(found, None))
+    split, _, _ = sources.load_train(source_location.source_spec(found, None))
     if split.fingerprint != found.manifest.source.fingerprint:
         raise UserError(f"{split.spec.path or split.spec.dataset}: is not the source that {found.folder} was made from")
     fitted, _ = input_space.fit(InputSpace("zca", "as the family fits it"), split)
@@ -129,7 +129,7 @@ def _whitened(found: Artifact) -> Tensor:
 def _read_with(found: Artifact, layout: str, out: Path, values: Values) -> str:
     """The command that imports the exported files."""
     source = found.manifest.source.dataset
-    local = origin.remembered(found.manifest)
+    local = source_location.remembered(found.manifest)
     told = ["--layout", layout] if is_path(layout) else []
     told += ["--source", local if local and source.startswith("./") else source]
     if local and not source.startswith("./"):

@@ -39,7 +39,7 @@ class Repo:
     sizes: dict[str, int]
 
 
-def local(path: Path, how: Reading) -> tuple[Path, list[str]]:
+def fetched(path: Path, how: Reading) -> tuple[Path, list[str]]:
     """The local place of a set, with notes. A set in a Hub repo's files is fetched and unpacked.
 
     Local paths, and repos whose tables `datasets` reads, are returned unchanged.

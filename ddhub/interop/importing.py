@@ -14,11 +14,11 @@ import torch
 
 from ddhub import __version__
 from ddhub.artifact import folder as folders
-from ddhub.artifact import manifest, origin, parquet, payload, set_name
+from ddhub.artifact import manifest, parquet, payload, set_name, source_location
 from ddhub.artifact.file_names import MANIFEST, RECIPE, WHITENING
 from ddhub.artifact.manifest import Manifest
+from ddhub.artifact.manifest_parts import Imported, LabelRecord, Making, PreprocessRecord, SourceRecord
 from ddhub.artifact.parquet import Rows
-from ddhub.artifact.records import Imported, LabelRecord, Making, PreprocessRecord, SourceRecord
 from ddhub.base import files, plugins, strict_yaml
 from ddhub.base import overrides as changes
 from ddhub.base.errors import UserError
@@ -81,7 +81,7 @@ def import_set(path: Path, out: Path, asked: ImportRequest) -> Path:
     """
     assert asked.name is not None
     name = set_name.check_name(asked.name)
-    path, fetched = (path, []) if asked.layout == "hub" else hub_set.local(path, asked.reading)
+    path, fetched = (path, []) if asked.layout == "hub" else hub_set.fetched(path, asked.reading)
     layout, path = find(path, asked.layout, asked.reading)
     found = read(path, layout, asked.reading)
     if found.labels is None:
@@ -99,7 +99,7 @@ def import_set(path: Path, out: Path, asked: ImportRequest) -> Path:
         found = replace(found, images=fitted.inputs_from_unit(found.images), unit=False)
     plausibility.check(found.images, fitted, path.name)
     notes = [*fetched, *found.notes, *order_notes, *space_notes]
-    origin.remember(_write(out, name, layout, asked, found, split, fitted, notes), local)
+    source_location.remember(_write(out, name, layout, asked, found, split, fitted, notes), local)
     for note in notes:
         say(f"note: {note}")
     return out
@@ -153,7 +153,7 @@ def _all_layouts() -> dict[str, Layout]:
 
 
 def _detects(layout: Layout, place: Path, how: Reading) -> bool:
-    with plugins.blaming(layout.code):
+    with plugins.blame_plugin(layout.code):
         return layout.detect(place, how)
 
 
@@ -164,7 +164,7 @@ def read(path: Path, layout: str, how: Reading) -> Foreign:
         UserError: for missing parts, or a layout plug-in that returns no set.
     """
     chosen = layout_module.load(layout)
-    with plugins.blaming(chosen.code):
+    with plugins.blame_plugin(chosen.code):
         found = chosen.read(path, how)
     if not isinstance(found, Foreign) or found.family not in conventions.PROTOCOLS:
         known = ", ".join(sorted(conventions.PROTOCOLS))
@@ -175,7 +175,7 @@ def read(path: Path, layout: str, how: Reading) -> Foreign:
 
 def _held(path: Path, how: Reading) -> str:
     """The content of a file in words."""
-    return readings.described(readings.arrays(path, how) if path.suffix == ".npz" else readings.load(path, how))
+    return readings.describe(readings.arrays(path, how) if path.suffix == ".npz" else readings.load(path, how))
 
 
 def _refuse_known(path: Path) -> None:
@@ -292,7 +292,7 @@ def _write(
     parquet.write(out, rows, split.classes)
     if fitted.zca is not None:
         files.write_bytes(out / WHITENING, fitted.to_bytes())
-    described = _described(name, imported, counts, split.spec, protocol, method, license)
+    described = _recipe_content(name, imported, counts, split.spec, protocol, method, license)
     files.write_bytes(out / RECIPE, strict_yaml.to_yaml(described).encode())
     records = payload.file_records(out)
     known = split.spec.model_dump(include=set(SourceRecord.model_fields))
@@ -325,7 +325,7 @@ def _write(
     return record
 
 
-def _described(
+def _recipe_content(
     name: str,
     imported: Imported,
     counts: list[int],

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ddhub.base import plugins
-from ddhub.base.plugins import Code, takes
+from ddhub.base.plugins import Code, signature_fault
 
 if TYPE_CHECKING:
     from ddhub.interop.reading import Foreign, Reading
@@ -65,7 +65,7 @@ def faults(plugin: Any) -> list[str]:
         ("read", plugin.read, ("path", "how")),
         ("write", plugin.write, ("found", "folder", "named") if plugin.named else ("found", "folder")),
     ):
-        wrong = None if what == "write" and function is None else takes(function, *arguments)
+        wrong = None if what == "write" and function is None else signature_fault(function, *arguments)
         found += [f"{what}: {wrong}"] if wrong else []
     if not isinstance(plugin.holds, tuple) or not plugin.holds or not set(plugin.holds) <= set(FORMS):
         found.append(f"holds: is no tuple of some of {', '.join(FORMS)}, but {plugin.holds!r}")

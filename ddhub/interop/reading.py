@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ddhub.artifact.records import FileRecord
+from ddhub.artifact.manifest_parts import FileRecord
 from ddhub.base import files as file_tools
 from ddhub.base import limits, torch_files
 from ddhub.base.errors import UserError
@@ -185,7 +185,7 @@ def pictures(value: Any, where: str, how: Reading) -> Tensor:
         where: file and key, for messages.
     """
     if not isinstance(value, Tensor) or not value.is_floating_point() or value.dim() != 4:
-        raise UserError(f"{where}: expected images as a float tensor (N, C, H, W), found {described(value)}")
+        raise UserError(f"{where}: expected images as a float tensor (N, C, H, W), found {describe(value)}")
     _check_stored(value, where, how)
     if value.shape[3] in (1, 3) and value.shape[1] == value.shape[2] > 3:
         value = value.permute(0, 3, 1, 2)
@@ -200,7 +200,7 @@ def pictures(value: Any, where: str, how: Reading) -> Tensor:
 def matrix(value: Any, where: str, how: Reading) -> Tensor:
     """Check soft labels and return them as float32 (N, K)."""
     if not isinstance(value, Tensor) or not value.is_floating_point() or value.dim() != 2:
-        raise UserError(f"{where}: expected a row of numbers per image (N, K), found {described(value)}")
+        raise UserError(f"{where}: expected a row of numbers per image (N, K), found {describe(value)}")
     _check_stored(value, where, how)
     value = value.detach().to(torch.float32).contiguous()
     if not value.isfinite().all():
@@ -213,7 +213,7 @@ def numbers(value: Any, where: str, how: Reading) -> Tensor:
     kinds = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
     fitting = isinstance(value, Tensor) and (value.dtype in kinds or value.is_floating_point()) and value.dim() == 1
     if not fitting:
-        raise UserError(f"{where}: expected one class number per image (N,), found {described(value)}")
+        raise UserError(f"{where}: expected one class number per image (N,), found {describe(value)}")
     _check_stored(value, where, how)
     value = value.detach()
     if value.is_floating_point() and not (value.abs() <= limits.CLASSES).logical_and(value == value.round()).all():
@@ -256,13 +256,13 @@ def refuse_labels_beside(path: Path) -> None:
         )
 
 
-def described(value: Any) -> str:
+def describe(value: Any) -> str:
     """A value's type and size, for messages."""
     if isinstance(value, Tensor | np.ndarray):
         return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
     if isinstance(value, list | tuple | dict):
-        items = [f"{k!s:.40}: {described(v)}" for k, v in value.items()] if isinstance(value, dict) else None
-        items = items if items is not None else [described(item) for item in value[:MOST_SHOWN]]
+        items = [f"{k!s:.40}: {describe(v)}" for k, v in value.items()] if isinstance(value, dict) else None
+        items = items if items is not None else [describe(item) for item in value[:MOST_SHOWN]]
         return f"{type(value).__name__} of {len(value)} ({', '.join(items[:MOST_SHOWN])})"
     return type(value).__name__
 

@@ -29,7 +29,7 @@ def describe(folder: Path) -> dict[str, Any]:
     import datasets
     import pyarrow.parquet as pq
 
-    features = parquet.described(folder)
+    features = parquet.column_features(folder)
     files = [pq.ParquetFile(path) for path in parquet.shards(folder)]
     rows = sum(file.metadata.num_rows for file in files)
     in_memory = sum(batch.nbytes for file in files for batch in file.iter_batches(parquet.GROUP_ROWS))

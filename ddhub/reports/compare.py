@@ -4,8 +4,9 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 
-from ddhub.evaluation.results import Row
-from ddhub.reports import stats, summary, verdicts
+from ddhub.evaluation.rows import Row
+from ddhub.reports import headlines as verdicts
+from ddhub.reports import stats, summary
 from ddhub.reports import tables as printing
 from ddhub.reports.charts import COLOURS, Panel, Series, on_one_axis
 from ddhub.reports.documents import Difference, Evaluation, Report

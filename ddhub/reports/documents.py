@@ -6,7 +6,7 @@ from pydantic import Field
 
 from ddhub.base.document import Document
 from ddhub.evaluation.probe.outcome import Outcome
-from ddhub.evaluation.results import Row
+from ddhub.evaluation.rows import Row
 
 Interval = tuple[float, float]
 

@@ -16,7 +16,7 @@ from markupsafe import Markup
 from ddhub import __version__
 from ddhub.artifact import folder as folders
 from ddhub.base import files
-from ddhub.reports import charts, compare, image_grid, summary, tables, verdicts
+from ddhub.reports import charts, compare, headlines, image_grid, summary, tables
 from ddhub.reports.documents import Evaluation, Report
 
 CHARTS = {
@@ -100,8 +100,8 @@ def _sections(found: Sequence[Evaluation], shown: Mapping[str, list[image_grid.P
     return [
         {
             "name": each.set,
-            "verdict": verdicts.first(each),
-            "warnings": verdicts.warnings(each),
+            "verdict": headlines.first(each),
+            "warnings": headlines.warnings(each),
             "pictures": shown.get(each.set, []),
             "table": tables.of_report(each),
             "sentences": summary.sentences(each),

@@ -9,9 +9,9 @@ from ddhub.artifact.file_names import CARD, CROISSANT, MANIFEST
 from ddhub.base import files, hub_client, same_folder
 from ddhub.base.errors import UserError
 from ddhub.base.log import say
-from ddhub.evaluation import find_results
-from ddhub.evaluation import results as rows
-from ddhub.evaluation.find_results import SetRows
+from ddhub.evaluation import find_rows
+from ddhub.evaluation import rows as rows
+from ddhub.evaluation.find_rows import SetRows
 from ddhub.reports import croissant, refresh, summary, verify
 from ddhub.reports.documents import Push
 
@@ -82,13 +82,13 @@ def results(found: SetRows, *, create_pr: bool = False, yes: bool = False) -> Pu
     Raises:
         UserError: if the set has no repo, or the Hub refuses.
     """
-    repo_id, revision = find_results.destination(found)
+    repo_id, revision = find_rows.destination(found)
     place = found.place
     if place is not None and place.commit is not None and not found.added:
         say(f"{found.label}: no rows here that its repo lacks; nothing to push")
         url = f"{hub_client.client().endpoint}/datasets/{repo_id}"
         return Push(repo_id=repo_id, commit=place.commit, url=url, changed=False)
     with tempfile.TemporaryDirectory(prefix="ddhub-") as name:
-        folder = find_results.gathered(found, Path(name) / "set")
+        folder = find_rows.gathered(found, Path(name) / "set")
         refresh.write(folder)
         return push(folder, repo_id, revision=revision, create_pr=create_pr, yes=yes, make=False)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ddhub.artifact.state import STATE
+from ddhub.artifact.run_state import STATE
 from ddhub.base import files, strict_json
 from ddhub.base.errors import UserError
 from ddhub.base.log import say

@@ -1,6 +1,6 @@
 """Statistics of rows: means with intervals, differences, share of full data, ranking of architectures.
 
-All functions take rows (ddhub/evaluation/results.py). Accuracies are fractions, and intervals are 95%.
+All functions take rows (ddhub/evaluation/rows.py). Accuracies are fractions, and intervals are 95%.
 """
 
 import math
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ddhub.base import files
-from ddhub.evaluation.results import Row
+from ddhub.evaluation.rows import Row
 from ddhub.reports.documents import DDRanking, Difference, Moments, RankFidelity, Recovery, Score
 
 LEVEL = 0.975  # quantile of a two-sided 95% interval

@@ -10,9 +10,9 @@ from ddhub.artifact import manifest
 from ddhub.artifact.manifest import Manifest
 from ddhub.base import files, strict_json
 from ddhub.base.document import Document
-from ddhub.evaluation import results
+from ddhub.evaluation import rows as results
 from ddhub.evaluation.probe.outcome import Outcome
-from ddhub.evaluation.results import Row
+from ddhub.evaluation.rows import Row
 from ddhub.reports import stats
 from ddhub.reports.documents import DDRanking, Difference, Evaluation, RankFidelity, Recovery, Score
 

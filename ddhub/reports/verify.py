@@ -17,7 +17,7 @@ from ddhub.artifact.parquet import Arrays
 from ddhub.base import files, limits, redact, strict_json, strict_yaml
 from ddhub.base.errors import UserError
 from ddhub.data import whitening
-from ddhub.evaluation import results
+from ddhub.evaluation import rows
 from ddhub.reports import croissant, summary, tables
 from ddhub.reports.documents import Evaluation
 from ddhub.training import teacher_file
@@ -211,7 +211,7 @@ def _recipe(folder: Path, record: Manifest) -> list[str]:
 def _results(folder: Path, record: Manifest) -> list[str]:
     """Differences between report, card and rows."""
     try:
-        built = summary.build(record.name, results.of(record, folder / "evaluation"))
+        built = summary.build(record.name, rows.of(record, folder / "evaluation"))
         said = _report(folder, built)
     except UserError as fault:
         return [fault.args[0], *_card(folder, record, None)]

@@ -87,7 +87,7 @@ def names() -> list[str]:
 def _installed(arch: str) -> Build:
     """The builder of an installed package, from the entry points `ddhub.architectures`."""
     found = plugins.ARCHITECTURES.find(arch)
-    wrong = plugins.takes(found.plugin, "classes", "channels", "side")
+    wrong = plugins.signature_fault(found.plugin, "classes", "channels", "side")
     plugins.refuse("architecture", arch, found.code, [wrong] if wrong else [])
     build: Build = found.plugin
     return build
@@ -96,12 +96,12 @@ def _installed(arch: str) -> Build:
 def _timm(name: str, classes: int, channels: int, side: int) -> nn.Module:
     """timm's model as timm builds it, with the image size if it takes one and can run at it."""
     return timm_registry.with_ours().create_model(
-        name, num_classes=classes, in_chans=channels, **_told(name, classes, channels, side)
+        name, num_classes=classes, in_chans=channels, **_arguments(name, classes, channels, side)
     )
 
 
 @cache
-def _told(name: str, classes: int, channels: int, side: int) -> dict[str, Any]:
+def _arguments(name: str, classes: int, channels: int, side: int) -> dict[str, Any]:
     """The arguments with which a timm model runs at a size, found by shapes alone.
 
     Most models take the image size or run at any size. If patches do not divide it, a border is added. CrossViT scales

@@ -14,7 +14,7 @@ from torch import Tensor
 from ddhub.base import progress
 from ddhub.base import seeds as seeding
 from ddhub.base.errors import UserError
-from ddhub.training import batches, graph, optimisation
+from ddhub.training import batches, cuda_graph, optimisation
 from ddhub.training import device as devices
 from ddhub.training import network as networks
 from ddhub.training.batches import Batch, Examples
@@ -245,7 +245,7 @@ class _Learner:
         self.family, self.length, self._gradient = family_of(network, protocol), length, gradient
         self.network, self.protocol, self._rate = network, protocol, -1.0
         graphed = network.decisions.graph and not network.draws
-        self._learn = graph.graphed(self._step, network.decisions.device, prod(length)) if graphed else self._step
+        self._learn = cuda_graph.graphed(self._step, network.decisions.device, prod(length)) if graphed else self._step
         self.rate = self.family.lr if self.family.lr is not None else protocol.lr
         self.weights = network.place(carry["weights"])
         parameters: Any = [self.weights[name].requires_grad_() for name in network.trainable]

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from ddhub.base import files, mapped
+from ddhub.base import files, mapped_tensors
 from ddhub.base.errors import UserError
 
 PART = 16 << 20  # bytes of a column per piece, for work on all rows
@@ -112,8 +112,8 @@ class Store:
 
     def _open(self, name: str) -> Tensor:
         path = self._path(name)
-        self._made = self._made or not mapped.holds(path, self.shape)  # new files are empty
-        return mapped.tensor(path, self.shape)
+        self._made = self._made or not mapped_tensors.has_size(path, self.shape)  # new files are empty
+        return mapped_tensors.tensor(path, self.shape)
 
 
 def _step(path: Path) -> int:

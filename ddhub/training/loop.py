@@ -94,7 +94,7 @@ class Run:
         if ended:
             return
         clock = _Clock(self._step, n, self.seconds, self.report_seconds)
-        told = partial(self._told, clock)
+        told = partial(self._status, clock)
         shown = progress.Bar(self.title, n, told)
         with same_folder.kept(self.folder), stopping.Gate() as gate, progress.busy(self.title), shown as bar:
             while not ended:
@@ -135,9 +135,9 @@ class Run:
         bar.at(self._step)
         if line and (ended or not bar.live):
             so_far = f"{self.unit} {self._step}/{clock.n} {100 * self._step // clock.n}%"
-            say(f"{self.title}: {so_far} | {self._told(clock)}")
+            say(f"{self.title}: {so_far} | {self._status(clock)}")
 
-    def _told(self, clock: "_Clock") -> str:
+    def _status(self, clock: "_Clock") -> str:
         """Current values, pace, age of the newest checkpoint, and time left."""
         saved = "not saved yet" if self._saved is None else f"saved {duration(time.monotonic() - self._saved)} ago"
         values = [f"{name} {value:.4g}" for name, value in dict(self._values).items()]

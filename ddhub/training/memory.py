@@ -127,7 +127,9 @@ def foretold(budget: int, name: str, most: int, bytes_of: Callable[[int], float]
     return max(fitting)
 
 
-def cut(decisions: Decisions, arch: str, channels: int, side: int, batch: int, budget: int | None) -> Decisions:
+def fit_to_budget(
+    decisions: Decisions, arch: str, channels: int, side: int, batch: int, budget: int | None
+) -> Decisions:
     """Decisions with which training and scoring keep to a budget, estimated from the layers' outputs per image.
 
     Scores do not depend on the number of images scored at once. Gradients do not either, up to rounding, except with

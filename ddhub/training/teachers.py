@@ -24,7 +24,7 @@ from ddhub.base import checked_files, jobs, limits, progress, strict_json
 from ddhub.base import files as file_tools
 from ddhub.base.errors import UserError
 from ddhub.base.log import say
-from ddhub.base.mapped import Room
+from ddhub.base.mapped_tensors import Allocate
 from ddhub.base.redact import one_line
 from ddhub.base.units import duration
 from ddhub.training import device, fit, teacher_file
@@ -55,15 +55,17 @@ class Teachers:
             return self.network.forward(self.weights[which], inputs)
         return self.network.forward_each(self.weights, inputs).mean(0)
 
-    def label(self, inputs: Tensor, which: int | None = None, batch: int = 500, room: Room | None = None) -> Tensor:
-        """As `logits`, without gradients and in batches, for sets of any size; on the device or in `room`.
+    def label(
+        self, inputs: Tensor, which: int | None = None, batch: int = 500, allocate: Allocate | None = None
+    ) -> Tensor:
+        """As `logits`, without gradients and in batches, for sets of any size; `allocate` makes the result.
 
         Raises:
-            UserError: for labels that are not finite, as of weights that are too large.
+            UserError: for labels that are not finite, because weights are too large.
         """
         decisions = self.network.decisions
         each = min(batch, decisions.chunk or batch)
-        labels = (room or self._on_device)((len(inputs), self.network.classes), torch.float32)
+        labels = (allocate or self._on_device)((len(inputs), self.network.classes), torch.float32)
         finite = torch.ones((), dtype=torch.bool, device=decisions.device)
         with torch.no_grad():
             for part, into in zip(inputs.split(each), labels.split(each), strict=True):
@@ -214,7 +216,7 @@ def _took(path: Path) -> float:
 def _whole(path: Path) -> bool:
     """Whether a cached teacher's file is unchanged, by the hash beside it."""
     expected = strict_json.known(_about(path)).get("sha256")
-    return expected is None or checked_files.hold([path], lambda: file_tools.sha256(path) == expected)
+    return expected is None or checked_files.unchanged([path], lambda: file_tools.sha256(path) == expected)
 
 
 def _about(path: Path) -> Path:

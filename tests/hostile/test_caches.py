@@ -85,11 +85,11 @@ def test_files_are_read_once_a_process_and_again_when_they_change(tmp_path, monk
         reads.append(1)
         return path.read_bytes() == b"content"
 
-    assert checked_files.hold([path], check) and checked_files.hold([path], check) and len(reads) == 1
+    assert checked_files.unchanged([path], check) and checked_files.unchanged([path], check) and len(reads) == 1
     flip(path)
-    assert not checked_files.hold([path], check) and not checked_files.hold([path], check) and len(reads) == 3
+    assert not checked_files.unchanged([path], check) and not checked_files.unchanged([path], check) and len(reads) == 3
     monkeypatch.setattr(checked_files, "LARGE", 3)
-    assert checked_files.hold([path], check, [checked_files.stamp(path)]) and len(reads) == 3
+    assert checked_files.unchanged([path], check, [checked_files.stamp(path)]) and len(reads) == 3
 
 
 def lessons(count: int = 1) -> teachers.Lessons:

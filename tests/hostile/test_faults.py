@@ -234,8 +234,8 @@ def test_a_fault_of_the_disk_is_one_sentence_wherever_it_happens(monkeypatch, nu
 
 def test_other_faults_of_the_system_keep_their_traceback():
     """A broken disk, or a socket that refuses, is not told to be something else."""
-    assert errors.explained(OSError(errno.EIO, "broken", "f")) is None
-    assert errors.explained(PermissionError(errno.EACCES, "a socket")) is None
+    assert errors.as_user_error(OSError(errno.EIO, "broken", "f")) is None
+    assert errors.as_user_error(PermissionError(errno.EACCES, "a socket")) is None
 
 
 def test_a_full_cache_is_not_called_a_failed_connection():

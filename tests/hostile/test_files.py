@@ -62,7 +62,7 @@ def test_spoilt_parquet_is_read_or_refused(table, tmp_path_factory, changes):
     (folder / DATA).write_bytes(spoiled(table, changes))
     said(lambda: read(folder), str(folder))
     said(lambda: parquet.class_names(folder), DATA)
-    said(lambda: parquet.described(folder), DATA)
+    said(lambda: parquet.column_features(folder), DATA)
     said(lambda: parquet.pictures(folder), DATA)
 
 
@@ -130,7 +130,7 @@ def test_columns_that_are_no_sets_are_left_where_they_are(table, tmp_path):
     refused(lambda: read(tmp_path), DATA)
     for header in (b"{", b'{"info": 3}', b'{"info": {"features": {"label": {"_type": "Nonsense"}}}}', b"\xff", b"[]"):
         pq.write_table(whole.replace_schema_metadata({b"huggingface": header}), tmp_path / DATA)
-        said(lambda: parquet.described(tmp_path), DATA)
+        said(lambda: parquet.column_features(tmp_path), DATA)
         said(lambda: parquet.class_names(tmp_path), DATA)
     pq.write_table(whole.slice(0, 0), tmp_path / DATA)
     refused(lambda: read(tmp_path), "holds no images")

@@ -355,8 +355,8 @@ def test_a_failed_import_leaves_no_folder(server, foreign, tmp_path, image_folde
 
     before = sorted(tmp_path.rglob("*/"))
     asked = importing.ask(str(image_folder), layout="dc")
-    refused(lambda: find_set.bring(foreign, None, asked))
-    refused(lambda: find_set.bring(foreign, tmp_path / "deep" / "out", asked))
+    refused(lambda: find_set.import_beside_rows(foreign, None, asked))
+    refused(lambda: find_set.import_beside_rows(foreign, tmp_path / "deep" / "out", asked))
     refused(lambda: api.import_set(foreign, source=str(image_folder), out=tmp_path / "a" / "b", layout="dc"))
     refused(lambda: api.import_set("bob/never", source=str(image_folder), out=tmp_path / "a" / "b"))
     left = {path for path in set(tmp_path.rglob("*/")) - set(before)}

@@ -18,7 +18,7 @@ from strangers import refused
 
 from ddhub import api
 from ddhub.artifact import folder as folders
-from ddhub.artifact import manifest, origin
+from ddhub.artifact import manifest, source_location
 from ddhub.base import files
 from ddhub.base.errors import UserError
 from ddhub.data import dataset_headers
@@ -253,10 +253,10 @@ def test_a_manifest_chooses_no_folder_that_is_read(way, folder, private, tmp_pat
     found = changed_source(folder, dataset=names[way], image="image", label="label", revision=None)
     (folder / ".ddhub").mkdir(exist_ok=True)
     (folder / ".ddhub" / "run.json").write_text(json.dumps({"source_path": str(private)}))
-    told = refused(lambda: origin.source_spec(found, None), names[way], "--set source.path=")
+    told = refused(lambda: source_location.source_spec(found, None), names[way], "--set source.path=")
     assert "ddhub.json" in told
     refused(lambda: api.evaluate(str(folder), ["convnet2_w8"], seeds=1, threads=1, probe=False), "source.path=")
-    assert origin.source_spec(found, str(private)).path == str(private)
+    assert source_location.source_spec(found, str(private)).path == str(private)
     assert not (files.home() / "images").exists()
 
 
@@ -265,7 +265,7 @@ def test_state_that_came_with_a_folder_is_not_followed(folder, private, capsys):
     (folder / ".ddhub").mkdir(exist_ok=True)
     (folder / ".ddhub" / "run.json").write_text(json.dumps({"source_path": str(private)}))
     found = changed_source(folder, dataset="alice/colours")
-    assert origin.source_spec(found, None).path is None
+    assert source_location.source_spec(found, None).path is None
     assert f"names '{private}'; not read" in capsys.readouterr().err
 
 
@@ -280,11 +280,11 @@ def test_a_set_made_here_from_a_folder_is_evaluated_here_wherever_it_lies(image_
     found = api.evaluate(str(moved), ["convnet2_w8"], seeds=1, threads=1, overrides=["epochs=1"], probe=False).to_dict()
     assert len(found["rows"]) == 2
     changed = changed_source(moved, train="test", test="train")  # somebody changed its manifest since
-    refused(lambda: origin.source_spec(changed, None), "no Hub id")
+    refused(lambda: source_location.source_spec(changed, None), "no Hub id")
     changed_source(moved, train="train", test="test")
-    assert origin.source_spec(folders.read(moved), None).path == str(image_folder)
+    assert source_location.source_spec(folders.read(moved), None).path == str(image_folder)
     monkeypatch.setenv("DDHUB_HOME", str(tmp_path / "another"))
-    refused(lambda: origin.source_spec(folders.read(moved), None), "no Hub id", "--set source.path=FOLDER")
+    refused(lambda: source_location.source_spec(folders.read(moved), None), "no Hub id", "--set source.path=FOLDER")
 
 
 ARCHS = (

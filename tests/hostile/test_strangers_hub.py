@@ -107,7 +107,7 @@ def test_a_description_that_is_none_is_a_sentence(server, folder, change, tmp_pa
         lambda: hub.fetch(ID),
         lambda: hub.pin(ID, None),
         lambda: opening.resolve_revision(ID, None),
-        lambda: hub_set.local(Path(ID), Reading()),
+        lambda: hub_set.fetched(Path(ID), Reading()),
         lambda: api.push(folder, ID),
     ):
         assert len(refused(call, ID)) < 2000

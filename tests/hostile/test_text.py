@@ -19,7 +19,7 @@ from ddhub.artifact import manifest
 from ddhub.base import limits, redact, strict_json, strict_yaml
 from ddhub.base.errors import UserError
 from ddhub.distillation import recipes
-from ddhub.evaluation import results
+from ddhub.evaluation import rows
 from ddhub.reports import card, card_script, charts, compare, html_page, summary, tables, verify
 from ddhub.training import architectures
 
@@ -251,7 +251,7 @@ def test_a_row_is_read_or_refused(tmp_path_factory, content):
     path.write_bytes(json.dumps(content).encode("utf-8", "surrogatepass"))
 
     def look():
-        found = results.read(path)
+        found = rows.read(path)
         others = reports_of_rows.typed([ROW, {**ROW, "data": "random"}, {**ROW, "seed": 1}])
         built = summary.build("set", [found, *others])
         json.dumps(built.to_dict(), allow_nan=False).encode()
@@ -279,7 +279,7 @@ def test_rows_of_any_number_and_length_end_in_time(tmp_path):
     odd = [{"arch": "a" * (limits.NAME + 1)}, {"top1": True}, {"overrides": 3}, {"epochs": "many"}, {"settings": 1}]
     for content in ([], *({**ROW, **change} for change in odd)):
         (tmp_path / "row.json").write_text(json.dumps(content))
-        refused(lambda: results.read(tmp_path / "row.json"), "row.json", "not an evaluation row")
+        refused(lambda: rows.read(tmp_path / "row.json"), "row.json", "not an evaluation row")
 
 
 # Strangers' words: nothing that is special in Markdown, HTML, YAML, Jinja or Python is left out.

@@ -210,11 +210,11 @@ def test_an_import_that_cannot_be_told_is_made_anew(content, image_folder, make_
     asked = importing.ask(str(image_folder), layout="folder")
     from ddhub.evaluation import find_set
 
-    brought = find_set.bring(str(theirs), tmp_path / "out", asked)
+    brought = find_set.import_beside_rows(str(theirs), tmp_path / "out", asked)
     (tmp_path / "out" / "import.json").write_text(content)
-    assert find_set.bring(str(theirs), tmp_path / "out", asked).fresh and brought.fresh
+    assert find_set.import_beside_rows(str(theirs), tmp_path / "out", asked).fresh and brought.fresh
     with pytest.raises(UserError):
-        find_set.bring(str(theirs), theirs / "out", asked)
+        find_set.import_beside_rows(str(theirs), theirs / "out", asked)
 
 
 @pytest.mark.parametrize("seeds", [2_000_000_000, 20_001, 0, -1])

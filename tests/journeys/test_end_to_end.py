@@ -15,7 +15,7 @@ from ddhub.artifact import folder as folders
 from ddhub.artifact import manifest
 from ddhub.base import plugins
 from ddhub.base.errors import UserError
-from ddhub.evaluation import results
+from ddhub.evaluation import rows as results
 
 TINY = [
     "teachers.count=2",

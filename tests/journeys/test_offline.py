@@ -10,12 +10,12 @@ def read_source(offline: bool) -> list:
     import os
 
     os.environ["HF_HUB_OFFLINE"] = "1" if offline else "0"
-    from ddhub.data import look, source
+    from ddhub.data import first_look, source
     from ddhub.data.spec import SourceSpec
 
     spec = SourceSpec(dataset="alice/colours")
     split, _, _ = source.load_train(spec)
-    return [split.spec.revision, len(split), len(source.load_test(spec)), look.look(spec).tested]
+    return [split.spec.revision, len(split), len(source.load_test(spec)), first_look.look(spec).tested]
 
 
 def test_a_source_that_was_read_is_read_offline(tmp_path):

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ddhub.evaluation.results import Row
+from ddhub.evaluation.rows import Row
 from ddhub.reports import compare, summary
 from ddhub.reports.documents import Evaluation, Report
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ddhub.base import progress, same_folder, stopping
-from ddhub.base.errors import UserError, explained, memory_errors
+from ddhub.base.errors import UserError, as_user_error, memory_errors
 from ddhub.base.jobs.claims import EXPIRY, Claims, holder, path_of, pulse
 from ddhub.base.log import say, warn
 from ddhub.base.units import duration
@@ -100,7 +100,7 @@ def attempt(job: Job, path: Path, number: same_folder.Number | None = None) -> E
         while held is not None:
             traceback.clear_frames(held.__traceback__)
             held = held.__cause__ or held.__context__
-        return (isinstance(fault, OSError) and explained(fault)) or fault
+        return (isinstance(fault, OSError) and as_user_error(fault)) or fault
     return None
 
 

@@ -24,7 +24,7 @@ class Tally:
         self._work, self._begun, self._lined = self._left(), time.monotonic(), 0.0
         self._before = self.done
         self._pace = progress.Pace(start_up=False)  # the first outputs of several processes come together
-        self._bar = progress.Bar(name, len(costs), self._told, lines=False)
+        self._bar = progress.Bar(name, len(costs), self._time_left, lines=False)
 
     def __enter__(self) -> "Tally":
         return self
@@ -50,12 +50,12 @@ class Tally:
         if self._missing and (self._bar.live or now - self._lined < progress.LINE):
             return
         self._lined = now
-        rest = self._told() or f"in {duration(now - self._begun)}"
+        rest = self._time_left() or f"in {duration(now - self._begun)}"
         say(f"{self.name} {self.done}/{len(self.costs)} {100 * self.done // len(self.costs)}% | {rest}")
 
     def _left(self) -> float:
         return sum(self.costs[path] for path in self._missing)
 
-    def _told(self) -> str:
+    def _time_left(self) -> str:
         """The time left as text. It goes down between two looks."""
         return self._pace.left(self._work) if self._missing and self.done - self._before >= self._at_once else ""

@@ -34,7 +34,7 @@ def measured(outline: Outline) -> Decisions:
         "micro_batch": partial(_train, networks),
         "chunk": lambda images: [work.run(min(images, work.batch), 1) for work in chunked],
     }
-    with plugins.blaming(method.code):
+    with plugins.blame_plugin(method.code):
         for work in _uncut(outline):
             memory.check(budget, device, work.name, partial(work.run, work.at_once, 1))
         found: dict[str, Any] = dict(memory.fitted(budget, device, works, _most(outline, chunked)))

@@ -49,11 +49,11 @@ def phases(outline: Outline) -> dict[str, Phase | None]:
 def of_method(outline: Outline) -> Phase | None:
     """The work of the method in one group; None if the method declares none."""
     method = method_of(outline.recipe)
-    with plugins.blaming(method.code):
+    with plugins.blame_plugin(method.code):
         return method.work(outline.group()) if method.work else None
 
 
-def possible(outline: Outline) -> Outline:
+def check_possible(outline: Outline) -> Outline:
     """Return the outline unchanged if it is possible.
 
     Raises:

@@ -104,11 +104,13 @@ def sentences(found: dict[str, Any]) -> list[str]:
     """The result of `past` as sentences."""
     if not found["runs"]:
         return ["past predictions: none yet; runs of recipes that were measured here are compared with them."]
-    told = [f"past predictions: {_told(found)}"]
-    return told + ([f"of {found['of_method']['method']}: {_told(found['of_method'])}"] if found["of_method"] else [])
+    told = [f"past predictions: {_summary_text(found)}"]
+    return told + (
+        [f"of {found['of_method']['method']}: {_summary_text(found['of_method'])}"] if found["of_method"] else []
+    )
 
 
-def _told(found: dict[str, Any]) -> str:
+def _summary_text(found: dict[str, Any]) -> str:
     runs = f"{found['runs']} run{'s' if found['runs'] > 1 else ''}"
     ratios = [("seconds", found["seconds"]), ("bytes", found["peak_bytes"])]
     return ", ".join(

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ddhub.artifact import manifest, origin
+from ddhub.artifact import manifest, source_location
 from ddhub.artifact.folder import Artifact
 from ddhub.base import files, progress, strict_json
 from ddhub.base.errors import UserError
@@ -99,7 +99,7 @@ class _Source:
     @cached_property
     def _split(self) -> Split | None:
         try:
-            return sources.load_train(origin.source_spec(self.found, self.path))[0]
+            return sources.load_train(source_location.source_spec(self.found, self.path))[0]
         except UserError as fault:
             self.fault = fault
             return None
@@ -185,7 +185,9 @@ class _Lens:
         else:
             inputs = self.preprocess.inputs_from_unit(unit)
         predicted = self.teachers.label(inputs).argmax(1).cpu()
-        distance = input_spaces.off(space.preprocess, own) if self.shipped else input_spaces.distance(unit, own)
+        distance = (
+            input_spaces.claimed_distance(space.preprocess, own) if self.shipped else input_spaces.distance(unit, own)
+        )
         return SpaceReading(space.words, space.option, predicted, distance, space.named)
 
 

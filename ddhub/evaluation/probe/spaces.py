@@ -94,7 +94,7 @@ def distance(unit: Tensor, own: Preprocess | None) -> float | None:
     return float(torch.maximum((mean - wanted).abs() / spread, (std / spread).log().abs()).max())
 
 
-def off(claimed: Preprocess, own: Preprocess | None) -> float | None:
+def claimed_distance(claimed: Preprocess, own: Preprocess | None) -> float | None:
     """The distance of a set's claimed statistics from the source's, on the same scale; None for a whitening."""
     if own is None or claimed.zca is not None:
         return None

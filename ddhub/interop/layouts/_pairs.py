@@ -152,7 +152,7 @@ def labels(pairs: Pairs, how: Reading) -> Tensor:
         alike = isinstance(part, Tensor) and part.dim() in (1, 2) and part.shape[1:] == parts[0].shape[1:]
         if not alike or part.dtype != parts[0].dtype:
             raise UserError(
-                f"{path.name}: expected class numbers (N,) or soft labels (N, K), found {reading.described(part)}"
+                f"{path.name}: expected class numbers (N,) or soft labels (N, K), found {reading.describe(part)}"
             )
     for path, part in zip(pairs.labels, parts, strict=True):
         check = reading.matrix if part.dim() == 2 else reading.numbers

@@ -161,7 +161,7 @@ def _decoded(paths: list[Path], root: Path, how: Reading) -> tuple[torch.Tensor,
     for place, array in enumerate(_arrays(paths, headers, rules, grey)):
         images[place] = array
     notes = ["JPEG files are kept as the pixels they decode to"] if any(h.lossy for h in headers) else []
-    notes += [survey.said(rules.range)] if wide and rules.range else []
+    notes += [survey.range_text(rules.range)] if wide and rules.range else []
     clear = sum(header.transparent for header in headers)
     notes += [f"{clear} pictures have transparency: shown on {rules.background} (--background)"] if clear else []
     return torch.from_numpy(images), notes

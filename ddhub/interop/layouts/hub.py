@@ -6,7 +6,7 @@ artifact is such a dataset already.
 
 from pathlib import Path
 
-from ddhub.artifact.records import FileRecord
+from ddhub.artifact.manifest_parts import FileRecord
 from ddhub.base import files, hub_client, hub_faults
 from ddhub.base.errors import UserError
 from ddhub.data import source

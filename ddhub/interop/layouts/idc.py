@@ -33,7 +33,7 @@ def read(path: Path, how: Reading) -> Foreign:
     content = reading.load(path, how)
     found = reading.pair(content)
     if found is None:
-        held = reading.described(content)
+        held = reading.describe(content)
         raise UserError(f"{path.name}: is not [images, labels], as the layout idc has it, but {held}")
     images = reading.pictures(found[0], f"{path.name}: images", how)
     labels = reading.numbers(found[1], f"{path.name}: labels", how)

@@ -15,7 +15,7 @@ from sets import TINY, rehash, rewrite
 import ddhub
 from ddhub import api
 from ddhub.artifact import folder as folders
-from ddhub.artifact import manifest, origin, parquet
+from ddhub.artifact import manifest, parquet, source_location
 from ddhub.artifact.parquet import Rows
 from ddhub.base import files, strict_yaml
 from ddhub.base.errors import UserError
@@ -198,13 +198,13 @@ def test_its_source_is_read_where_its_parts_read_it(white, home, tmp_path, image
     (local[1] / ".ddhub" / "run.json").write_text(json.dumps({**known, "source_path": "/another's"}))
     api.merge(*[str(one) for one in local], out=tmp_path / "whole")
     whole = manifest.read(tmp_path / "whole")
-    assert origin.remembered(whole) is None  # this cache did not see the parts made
+    assert source_location.remembered(whole) is None  # this cache did not see the parts made
     monkeypatch.setenv("DDHUB_HOME", str(home))
-    assert origin.remembered(manifest.read(local[1])) == str(image_folder)
+    assert source_location.remembered(manifest.read(local[1])) == str(image_folder)
     monkeypatch.setenv("DDHUB_HOME", str(tmp_path / "third"))
-    origin.remember(manifest.read(local[1]), "/some/where")
+    source_location.remember(manifest.read(local[1]), "/some/where")
     api.merge(*[str(one) for one in local], out=tmp_path / "again")
-    assert origin.remembered(manifest.read(tmp_path / "again")) == "/some/where"
+    assert source_location.remembered(manifest.read(tmp_path / "again")) == "/some/where"
     texts = [(tmp_path / "again" / name).read_text() for name in ("ddhub.json", "recipe.yaml", "README.md")]
     assert not any("/some/where" in text or "/another's" in text for text in texts)
 

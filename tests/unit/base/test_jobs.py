@@ -27,7 +27,7 @@ from ddhub.base import jobs, progress, stopping
 from ddhub.base.errors import UserError
 from ddhub.base.jobs import Engine, board, claims, workers
 from ddhub.base.resources import Resources
-from ddhub.evaluation import grid, results
+from ddhub.evaluation import grid, rows
 from ddhub.training import device
 
 pytestmark = pytest.mark.slow
@@ -216,7 +216,7 @@ def test_a_claim_is_no_row_and_is_not_published(folder):
     for path in (signed(folder / "evaluation" / "a.json"), folder / "evaluation" / ".report.lock"):
         path.touch()
     assert hub.published(folder) == before
-    assert results.of(manifest.read(folder), folder / "evaluation") == []
+    assert rows.of(manifest.read(folder), folder / "evaluation") == []
 
 
 @pytest.mark.parametrize("count", range(1, 8))

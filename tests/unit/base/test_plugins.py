@@ -206,10 +206,10 @@ def test_a_fault_of_somebody_elses_code_names_the_code_after_its_lines(capfd):
     """A fault of ddhub's own stays one, and so does a UserError."""
     code = plugins.Code("./mine.py", "0" * 64)
     said = r"^\./mine\.py: its code failed: ZeroDivisionError: division by zero \(test_plugins\.py, line "
-    with pytest.raises(UserError, match=said), plugins.blaming(code):
+    with pytest.raises(UserError, match=said), plugins.blame_plugin(code):
         1 / 0  # noqa: B018
     assert "Traceback" in capfd.readouterr().err
-    with pytest.raises(ZeroDivisionError), plugins.blaming(None):
+    with pytest.raises(ZeroDivisionError), plugins.blame_plugin(None):
         1 / 0  # noqa: B018
-    with pytest.raises(UserError, match="said"), plugins.blaming(code):
+    with pytest.raises(UserError, match="said"), plugins.blame_plugin(code):
         raise UserError("said")

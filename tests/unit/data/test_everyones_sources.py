@@ -19,7 +19,7 @@ from PIL import Image
 
 from ddhub import api
 from ddhub.base.errors import UserError
-from ddhub.data import image_cache, look
+from ddhub.data import first_look, image_cache
 from ddhub.data import source as sources
 from ddhub.data.spec import SourceSpec, held_out
 from ddhub.distillation import checks, recipes
@@ -333,7 +333,7 @@ def test_a_class_of_one_image_is_trained_on():
 def test_a_class_of_one_image_passes_the_check_before_an_image_is_decoded():
     """One image per class is distilled of it; of no image nothing is."""
     recipe = recipes.read("digits_ipc1", [])
-    held = look.Holdings(recipe.source, ("a", "b"), (10, 1), side=8, uniform=True, channels=1, tested=True)
+    held = first_look.Holdings(recipe.source, ("a", "b"), (10, 1), side=8, uniform=True, channels=1, tested=True)
     checks.images(recipe, held)
     with pytest.raises(UserError, match="class 'b' has 0 in the training part"):
         checks.images(recipe, dataclasses.replace(held, counts=(10, 0)))

@@ -12,7 +12,7 @@ from ddhub.base.resources import Resources
 from ddhub.data.catalog import Shape
 from ddhub.distillation import recipes, speed
 from ddhub.distillation.plan.work import Outline
-from ddhub.training import device, graph, step_time
+from ddhub.training import cuda_graph, device, step_time
 
 BASE = device.Decisions(graph=True)
 
@@ -32,10 +32,13 @@ def told(monkeypatch):
 
 
 def test_steps_are_really_timed(monkeypatch):
-    monkeypatch.setattr(graph, "Recorder", Recorder)
-    monkeypatch.setattr(step_time, "STEPS", graph.WORTH)
+    monkeypatch.setattr(cuda_graph, "Recorder", Recorder)
+    monkeypatch.setattr(step_time, "STEPS", cuda_graph.WORTH)
     seconds = {way: speed._seconds(outline(), way) for way in (BASE, replace(BASE, together=2))}
-    assert all(value > 0 for value in seconds.values()) and Recorder.made[-1].replays == graph.WORTH - graph.WARM_UP
+    assert (
+        all(value > 0 for value in seconds.values())
+        and Recorder.made[-1].replays == cuda_graph.WORTH - cuda_graph.WARM_UP
+    )
 
 
 def test_the_usual_way_stays_unless_another_wins_clearly(told):

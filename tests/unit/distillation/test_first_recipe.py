@@ -6,10 +6,11 @@ import pytest
 
 from ddhub.base.errors import UserError
 from ddhub.base.strict_yaml import parse_yaml
-from ddhub.data.look import Holdings
+from ddhub.data.first_look import Holdings
 from ddhub.data.spec import SourceSpec
-from ddhub.distillation import first_recipe, planning
+from ddhub.distillation import first_recipe
 from ddhub.distillation.first_recipe import PictureOptions
+from ddhub.distillation.plan import planning
 
 PHOTOS = Holdings(
     SourceSpec(dataset="photos", path="/here/photos", image="image", label="label"),

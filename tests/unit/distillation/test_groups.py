@@ -53,7 +53,7 @@ def home(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def shared_home(sandbox, home, monkeypatch):
     monkeypatch.setenv("DDHUB_HOME", str(home))
-    groups.again.cache_clear()
+    groups.rebuild.cache_clear()
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from ddhub import api
 from ddhub.artifact import folder as folders
-from ddhub.artifact.state import STATE
+from ddhub.artifact.run_state import STATE
 from ddhub.base.errors import UserError
 from ddhub.distillation import packaging
 from ddhub.distillation.task import Task

@@ -10,7 +10,8 @@ from click.testing import CliRunner
 import ddhub
 from ddhub import api
 from ddhub.cli.app import main
-from ddhub.evaluation import corruptions, grid, results
+from ddhub.evaluation import corruptions, grid
+from ddhub.evaluation import rows as results
 from ddhub.evaluation.corruptions import CORRUPTIONS
 
 pytestmark = pytest.mark.slow

@@ -8,7 +8,7 @@ from ddhub.artifact import folder as folders
 from ddhub.base.errors import UserError
 from ddhub.base.resources import Resources
 from ddhub.evaluation import grid, speed
-from ddhub.evaluation.results import Row
+from ddhub.evaluation.rows import Row
 from ddhub.evaluation.workbench import network as bench_network
 from ddhub.training import device as devices
 from ddhub.training import network as networks

@@ -12,7 +12,7 @@ from PIL import Image
 
 from ddhub import api
 from ddhub.artifact import folder as folders
-from ddhub.artifact import origin
+from ddhub.artifact import source_location
 from ddhub.base.errors import UserError
 from ddhub.cli import app
 from ddhub.interop import conventions, importing
@@ -51,7 +51,7 @@ def grouped_once(image_folder, tmp_path_factory):
 @pytest.fixture
 def grouped(grouped_once, image_folder):
     """That set, as one that was made in this test's cache."""
-    origin.remember(grouped_once.manifest, str(image_folder))
+    source_location.remember(grouped_once.manifest, str(image_folder))
     return grouped_once
 
 
@@ -145,7 +145,7 @@ def test_class_folders_can_have_names(grouped, tmp_path):
     assert (tmp_path / "numbered" / "classes.txt").read_text() == "red\ngreen\nblue\n"
     (tmp_path / "numbered" / "classes.txt").write_text("blue\nred\ngreen\n")
     source = grouped.manifest.source
-    spec = {"overrides": [f"source.path={origin.remembered(grouped.manifest)}"]}
+    spec = {"overrides": [f"source.path={source_location.remembered(grouped.manifest)}"]}
     again = bring(tmp_path / "numbered", tmp_path / "a", source.dataset, **spec)
     assert again.labels.bincount().tolist() == [10, 10, 10] and again.labels[0] == 2
     assert "class order: by name" in again.manifest.imported.notes

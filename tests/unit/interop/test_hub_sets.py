@@ -222,7 +222,7 @@ def test_tables_are_left_to_datasets(server):
     """Files beside them change nothing (test_find_set.py reads such repos); an option still names those."""
     picture = pictures()["00000/class00000_id00000.png"]
     published(server, {"data/train-00000-of-00001.parquet": b"rows", "assets/a/preview.png": picture})
-    assert hub_set.local(Path(ID), Reading()) == (Path(ID), [])
-    place, notes = hub_set.local(Path(ID), Reading(file="assets/a/preview.png"))
+    assert hub_set.fetched(Path(ID), Reading()) == (Path(ID), [])
+    place, notes = hub_set.fetched(Path(ID), Reading(file="assets/a/preview.png"))
     assert place.read_bytes() == picture and len(notes) == 1
     assert {request.path.rpartition("/")[2] for request in server.seen("resolve")} == {"preview.png"}

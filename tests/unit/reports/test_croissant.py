@@ -14,7 +14,7 @@ from sets import rehash
 
 from ddhub import api
 from ddhub.artifact import parquet, payload
-from ddhub.artifact.rows import Rows
+from ddhub.artifact.image_rows import Rows
 from ddhub.reports import croissant, verify
 
 

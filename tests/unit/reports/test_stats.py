@@ -5,7 +5,7 @@ import math
 import pytest
 from scipy import stats
 
-from ddhub.evaluation.results import Row
+from ddhub.evaluation.rows import Row
 from ddhub.reports import stats as statistics
 
 

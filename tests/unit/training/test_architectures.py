@@ -271,9 +271,9 @@ def test_a_model_that_cannot_run_says_why():
 )
 def test_timm_is_told_what_it_needs_of_a_small_image(name, told):
     """Its size where the model takes one, a border where patches do not divide it; weights hang on the seed alone."""
-    architectures._told.cache_clear()
+    architectures._arguments.cache_clear()
     first, again = (architectures.build(f"timm:{name}", 3, 1, 8, seed=1).state_dict() for _ in range(2))
-    assert architectures._told(name, 3, 1, 8) == told
+    assert architectures._arguments(name, 3, 1, 8) == told
     assert all(torch.equal(first[key], again[key]) for key in first)
     assert architectures.try_out(f"timm:{name}", 3, 1, 8)(torch.zeros(2, 1, 8, 8)).shape == (2, 3)
 

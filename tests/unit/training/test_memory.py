@@ -131,16 +131,16 @@ def test_a_device_that_is_smaller_than_the_budget_ends_the_search():
 def test_an_evaluation_keeps_to_a_budget_by_what_layers_put_out():
     """Scores are cut for every network; steps where that changes nothing but rounding, or where it is asked for."""
     usual = devices.Decisions("cpu", 1)
-    small = memory.cut(usual, "convnet3", 3, 32, batch=256, budget=None)
+    small = memory.fit_to_budget(usual, "convnet3", 3, 32, batch=256, budget=None)
     assert small == usual  # nothing of the field's usual sizes is cut
-    large = memory.cut(usual, "convnet6", 3, 224, batch=50, budget=None)
+    large = memory.fit_to_budget(usual, "convnet6", 3, 224, batch=50, budget=None)
     assert 1 <= large.chunk < 20 and 1 <= large.micro_batch < 20
-    normed = memory.cut(usual, "resnet18", 3, 224, batch=256, budget=None)
+    normed = memory.fit_to_budget(usual, "resnet18", 3, 224, batch=256, budget=None)
     assert normed.chunk and not normed.micro_batch  # batch norms see the whole batch, unless somebody asks
-    assert memory.cut(usual, "resnet18", 3, 224, batch=256, budget=10**9).micro_batch
-    assert memory.cut(devices.Decisions("cuda", 1), "convnet6", 3, 224, batch=50, budget=None).chunk == 0
+    assert memory.fit_to_budget(usual, "resnet18", 3, 224, batch=256, budget=10**9).micro_batch
+    assert memory.fit_to_budget(devices.Decisions("cuda", 1), "convnet6", 3, 224, batch=50, budget=None).chunk == 0
     with pytest.raises(UserError, match="more than the budget") as caught:
-        memory.cut(usual, "convnet6", 3, 224, batch=50, budget=10**8)
+        memory.fit_to_budget(usual, "convnet6", 3, 224, batch=50, budget=10**8)
     assert "--memory 0." in str(caught.value)
     with pytest.raises(UserError, match="--memory lots"):
         Resources(memory="lots")

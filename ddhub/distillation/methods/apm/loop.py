@@ -21,12 +21,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ddhub.base import mapped, progress, seeds
+from ddhub.base import mapped_tensors, progress, seeds
 from ddhub.distillation.methods.apm.config import Config
 from ddhub.distillation.methods.apm.momentum import candidate, go_back, initial, settle, take, update
 from ddhub.distillation.plan.work import Outline, Phase, moving, scoring, training
 from ddhub.distillation.task import SyntheticSet, Task, own_protocol
-from ddhub.training import augment, fit, graph
+from ddhub.training import augment, cuda_graph, fit
 from ddhub.training.image_store import Store
 from ddhub.training.loop import Run, State
 from ddhub.training.network import Network, Weights
@@ -72,7 +72,7 @@ def distill(task: Task, run: Run) -> SyntheticSet:
     settle(state, store, task, iterations)
     chosen = candidate(store, task) if state["best"] is None else state["best"]
     return SyntheticSet(
-        chosen, labels, task.soft_labels(chosen, partial(mapped.tensor, store.folder / "soft_labels.f32"))
+        chosen, labels, task.soft_labels(chosen, partial(mapped_tensors.tensor, store.folder / "soft_labels.f32"))
     )
 
 
@@ -166,7 +166,7 @@ def chunked(images: Tensor, labels: Tensor, students: Students, which: int | Non
         disagree, students=students, teacher=teacher, alpha=config.alpha, share=1 / config.students
     )
     if task.decisions.graph:
-        move = graph.graphed(move, task.decisions.device, ceil(len(images) / size))
+        move = cuda_graph.graphed(move, task.decisions.device, ceil(len(images) / size))
     found, gap = torch.empty_like(images), torch.zeros((), device=images.device)
     for into, part, target in zip(found.split(size), images.split(size), labels.split(size), strict=True):
         gradient, own = move(part, target)

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from ddhub.base.plugins import later
+from ddhub.base.plugins import lazy
 from ddhub.base.schema import Count, CountOrZero, Rate, Strict
 from ddhub.distillation.method import INIT, Init, Method
 
@@ -21,4 +21,4 @@ class Config(Strict):
     init: Init = Field(default="real", description=INIT)
 
 
-METHOD = Method(config=Config, distill=later(LOOP, "distill"), work=later(LOOP, "work"), architectures=("arch",))
+METHOD = Method(config=Config, distill=lazy(LOOP, "distill"), work=lazy(LOOP, "work"), architectures=("arch",))

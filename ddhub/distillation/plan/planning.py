@@ -32,7 +32,7 @@ def plan(recipe: Recipe, asked: Resources, told: SourceSize, *, measure: bool = 
     if recipe.groups == 1:
         groups.refuse_engine(engine)
     shape = work.shape(recipe.source, told.images, told.classes, told.side)
-    outline = forecast.possible(work.Outline(recipe, shape, pipeline.decided(recipe, shape, asked)))
+    outline = forecast.check_possible(work.Outline(recipe, shape, pipeline.decided(recipe, shape, asked)))
     each = groups.threads_each(asked.threads, outline.decisions.threads, engine)
     if measure:
         if recipe.memory is not None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from ddhub.artifact import doubts, manifest
 from ddhub.artifact.manifest import Manifest
 from ddhub.base.log import warn
-from ddhub.evaluation.find_results import SetRows
+from ddhub.evaluation.find_rows import SetRows
 from ddhub.reports import summary
 from ddhub.reports.documents import Evaluation, Report
 from ddhub.reports.summary import Line

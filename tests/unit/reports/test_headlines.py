@@ -4,9 +4,9 @@ import pytest
 import reports_of_rows
 
 from ddhub.artifact import doubts, manifest
-from ddhub.artifact.records import Memorisation, Nearness, Packaging, TeacherRecord
+from ddhub.artifact.manifest_parts import Memorisation, Nearness, Packaging, TeacherRecord
 from ddhub.reports import compare, tables
-from ddhub.reports import verdicts as first_sentences
+from ddhub.reports import headlines as first_sentences
 
 ABOVE, SAME, BELOW = [0.60, 0.61, 0.62], [0.50, 0.51, 0.52], [0.40, 0.41, 0.42]
 

@@ -43,4 +43,4 @@ def damaged(path: Path) -> bool:
         with files.regular(blob) as file:
             return files.git_hash(file, blob.stat().st_size) == blob.name
 
-    return not checked_files.hold([blob], same)
+    return not checked_files.unchanged([blob], same)

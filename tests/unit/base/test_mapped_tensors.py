@@ -6,25 +6,25 @@ import os
 import pytest
 import torch
 
-from ddhub.base import mapped
+from ddhub.base import mapped_tensors
 from ddhub.base.errors import UserError
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.uint8, torch.int64])
 def test_a_file_is_found_as_it_was_left(tmp_path, dtype):
     written = torch.arange(6).view(2, 3).to(dtype)
-    mapped.tensor(tmp_path / "new" / "a", (2, 3), dtype).copy_(written)
-    assert mapped.holds(tmp_path / "new" / "a", (2, 3), dtype)
-    assert torch.equal(mapped.tensor(tmp_path / "new" / "a", (2, 3), dtype), written)
+    mapped_tensors.tensor(tmp_path / "new" / "a", (2, 3), dtype).copy_(written)
+    assert mapped_tensors.has_size(tmp_path / "new" / "a", (2, 3), dtype)
+    assert torch.equal(mapped_tensors.tensor(tmp_path / "new" / "a", (2, 3), dtype), written)
 
 
 def test_room_is_given_back_whatever_happens(tmp_path):
     """Also what a killed run left; tensors go on to be read by whoever holds them."""
     (tmp_path / "room").mkdir()
     (tmp_path / "room" / "left").touch()
-    with pytest.raises(ZeroDivisionError), mapped.room(tmp_path / "room") as room:
+    with pytest.raises(ZeroDivisionError), mapped_tensors.in_folder(tmp_path / "room") as allocate:
         assert not (tmp_path / "room" / "left").exists()
-        held, other = room((4,), torch.float32).fill_(1), room((4,), torch.float32).fill_(2)
+        held, other = allocate((4,), torch.float32).fill_(1), allocate((4,), torch.float32).fill_(2)
         assert len(list((tmp_path / "room").iterdir())) == 2
         raise ZeroDivisionError
     assert not (tmp_path / "room").exists()
@@ -39,4 +39,4 @@ def test_a_disk_without_room_says_so(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "posix_fallocate", full)
     with pytest.raises(UserError, match="a: the disk is full"):
-        mapped.tensor(tmp_path / "a", (2, 3))
+        mapped_tensors.tensor(tmp_path / "a", (2, 3))

@@ -9,8 +9,8 @@ from ddhub.artifact.file_names import MANIFEST
 from ddhub.base import files, hub_client, strict_json
 from ddhub.base.errors import UserError
 from ddhub.base.log import say
-from ddhub.evaluation import results
-from ddhub.evaluation.results import Row
+from ddhub.evaluation import rows as results
+from ddhub.evaluation.rows import Row
 
 IMPORTED = "import.json"  # in an evaluation's folder: the set that was imported for it
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from ddhub.artifact import manifest
 from ddhub.artifact.folder import Artifact
 from ddhub.artifact.manifest import Manifest
-from ddhub.artifact.state import STATE
+from ddhub.artifact.run_state import STATE
 from ddhub.base import files, hub_client, strict_json
 from ddhub.base.errors import UserError
 from ddhub.base.log import say
@@ -58,7 +58,7 @@ def _refuse_local(found: Artifact) -> None:
     if dataset == "digits":
         return
     if not hub_client.REPO_ID.fullmatch(dataset) and not re.fullmatch(r"\w[\w.-]{0,95}", dataset, re.ASCII):
-        said = _said(found.folder)
+        said = _recorded_path(found.folder)
         note = f"; its {STATE}/run.json says {said!r}" if said else ""
         raise UserError(
             f"{where}: its source {dataset[:200]!r} is no Hub id, and a set is not followed to folders of yours{note}",
@@ -69,12 +69,12 @@ def _refuse_local(found: Artifact) -> None:
             f"{where}: its source '{dataset}' is a Hub id, and a folder here has the same name",
             next=f"--set source.path={dataset} reads that folder; the command in another folder asks the Hub",
         )
-    said = _said(found.folder)
+    said = _recorded_path(found.folder)
     if said:
         say(f"{found.folder}: made elsewhere, or by an older ddhub: its {STATE}/run.json names {said!r}; not read")
 
 
-def _said(folder: Path) -> str | None:
+def _recorded_path(folder: Path) -> str | None:
     """The source path in a run.json, for messages only."""
     path = folder / STATE / "run.json"
     found = None

@@ -1,6 +1,6 @@
 """The cost of a training apart from seconds: FLOPs, and bytes of its training data."""
 
-from ddhub.artifact.records import ON_THE_FLY
+from ddhub.artifact.manifest_parts import ON_THE_FLY
 from ddhub.evaluation import baselines
 from ddhub.evaluation.workbench import Bench, Cell, labelled_by_teachers, shape
 from ddhub.training import architectures, fit

@@ -2,8 +2,8 @@
 
 import pytest
 
-from ddhub.artifact import state
-from ddhub.artifact.state import RunState
+from ddhub.artifact import run_state
+from ddhub.artifact.run_state import RunState
 from ddhub.base.errors import UserError
 
 BEGUN = RunState(
@@ -13,9 +13,9 @@ BEGUN = RunState(
 
 def test_how_a_run_began_is_read_back(tmp_path):
     """Nothing where none has begun."""
-    assert state.begun(tmp_path) is None
-    state.begin(tmp_path, BEGUN)
-    assert state.begun(tmp_path) == BEGUN
+    assert run_state.begun(tmp_path) is None
+    run_state.begin(tmp_path, BEGUN)
+    assert run_state.begun(tmp_path) == BEGUN
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"recipe_hash": 1}', '{"recipe": {}}'])
@@ -24,4 +24,4 @@ def test_a_damaged_file_is_named(tmp_path, text):
     (tmp_path / ".ddhub").mkdir()
     (tmp_path / ".ddhub" / "run.json").write_text(text)
     with pytest.raises(UserError, match=r"run\.json"):
-        state.begun(tmp_path)
+        run_state.begun(tmp_path)

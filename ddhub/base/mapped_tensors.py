@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ddhub.base import files
 
-Room = Callable[[Sequence[int], torch.dtype], Tensor]  # makes a tensor of a shape and type, its values still to come
+Allocate = Callable[[Sequence[int], torch.dtype], Tensor]  # returns a tensor of a shape and type with undefined values
 
 
 def in_memory(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
@@ -23,7 +23,7 @@ def in_memory(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
 
 
 @contextmanager
-def room(folder: Path) -> Iterator[Room]:
+def in_folder(folder: Path) -> Iterator[Allocate]:
     """Tensors in files of a temporary folder. The folder is deleted at the end, and so are folders of killed runs."""
     numbers = itertools.count()
 
@@ -44,7 +44,7 @@ def tensor(path: Path, shape: Sequence[int], dtype: torch.dtype = torch.float32)
         UserError: if the disk has no room for it.
     """
     kind = torch.empty(0, dtype=dtype).numpy().dtype
-    if not holds(path, shape, dtype):
+    if not has_size(path, shape, dtype):
         with files.disk_errors(path, "making room for the images"):
             files.make_parent(path)
             path.unlink(missing_ok=True)
@@ -53,7 +53,7 @@ def tensor(path: Path, shape: Sequence[int], dtype: torch.dtype = torch.float32)
     return torch.from_numpy(np.memmap(path, kind, "r+", shape=tuple(shape)))
 
 
-def holds(path: Path, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> bool:
+def has_size(path: Path, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> bool:
     """Whether the file exists with the size of such a tensor."""
     return path.exists() and path.stat().st_size == prod(shape) * dtype.itemsize
 
