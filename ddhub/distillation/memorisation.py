@@ -59,10 +59,11 @@ def check(task: Task, images: Tensor, labels: Tensor) -> tuple[Memorisation, lis
     by_pixels = nearest_by_pixels(queries, task.source.images, task.training, task.decisions.device)
     by_features = nearest_by_features(queries, task) if task.teachers and task.teachers.has_features else None
     count = len(chosen)
+    fresh = by_pixels.distances[count:] > 0  # a held-out image that is itself a copy says nothing of unseen images
     record = Memorisation(
         checked=count,
-        pixels=nearness(by_pixels.distances, count),
-        features=None if by_features is None else nearness(by_features.distances, count),
+        pixels=nearness(by_pixels.distances, count, fresh),
+        features=None if by_features is None else nearness(by_features.distances, count, fresh),
         starts=share_of_starts(task, by_pixels.rows[:count]),
     )
     closest = by_pixels.distances[:count].argsort(stable=True)[:SHOWN].tolist()
@@ -86,9 +87,14 @@ def spread(labels: Tensor, limit: int, generator: torch.Generator) -> Tensor:
     return order[turn[order].argsort(stable=True)][:limit].sort().values
 
 
-def nearness(distances: Tensor, count: int) -> Nearness:
-    """The figures for distances of `count` synthetic images, followed by those of held-out images."""
+def nearness(distances: Tensor, count: int, fresh: Tensor) -> Nearness:
+    """The figures for distances of `count` synthetic images, followed by those of held-out images.
+
+    Args:
+        fresh: which held-out images are no copies of training images, (Q - count); without any, all count.
+    """
     synthetic, held = distances[:count], distances[count:]
+    held = held[fresh] if fresh.any() else held
     farther = (held > synthetic.unsqueeze(1)).double().mean(1)  # for each synthetic image, the share of held-out images
     return Nearness(
         median=round(synthetic.median().item(), 6),

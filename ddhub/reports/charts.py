@@ -6,11 +6,12 @@ colour-blind people can distinguish. Every series also has its own marker.
 
 import contextlib
 import io
+import math
 import re
 import textwrap
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "h")
 INK = "#222223"  # replaced by the text colour in a page
 SHOWN = ("distilled", "random", "full")  # data shown with intervals
 MOST_PANELS, MOST_ARCHS = 8, 100  # limits of a picture; the table shows all
+MARGIN = 1.6  # of a logarithmic axis beyond its points
 LONGEST = 96  # most characters of a name
 STYLE = {
     **{"font.family": "DejaVu Sans", "font.size": 10, "text.parse_math": False, "svg.fonttype": "none"},
@@ -74,6 +76,7 @@ class Panel:
     series: list[Series]
     cost: Cost = COSTS[0]
     span: tuple[float, float] = (0.0, 100.0)  # range of accuracy in per cent, shared by all panels
+    marks: Mapping[str, str] = field(default_factory=dict)  # marker of each architecture, the same in all panels
 
 
 def accuracy_panels(report: Evaluation) -> list[Panel]:
@@ -95,6 +98,9 @@ def cost_panels(report: Evaluation) -> list[Panel]:
         [replace(panel, cost=cost) for panel in _panels(report, tuple(DATA), _point(report, cost))] for cost in COSTS
     ]
     told = [panel for each in found for panel in each if panel.cost is COSTS[0] or len(_spent(panel)) > 1]
+    archs = dict.fromkeys(arch for panel in told for arch in panel.archs)
+    marks = {arch: MARKERS[number % len(MARKERS)] for number, arch in enumerate(archs)}
+    told = [replace(panel, marks=marks) for panel in told]
     order = {title: number for number, title in enumerate(dict.fromkeys(panel.title for panel in told))}
     return on_one_axis(sorted(told, key=lambda panel: order[panel.title])[:MOST_PANELS])
 
@@ -212,21 +218,31 @@ def draw_accuracy(axes: Any, panel: Panel) -> None:
 
 def draw_cost(axes: Any, panel: Panel) -> None:
     """Draw points: the colour shows the data, the marker the architecture."""
-    from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullFormatter
+    from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, NullLocator
 
     for series, arch, (spent, top1) in _costs(panel):
-        mark = MARKERS[panel.archs.index(arch) % len(MARKERS)]
-        axes.plot([spent], [100 * top1], mark, color=series.colour, markersize=7, alpha=0.9)
+        axes.plot([spent], [100 * top1], panel.marks[arch], color=series.colour, markersize=7, alpha=0.9)
     least, most = min(_spent(panel)), max(_spent(panel))
     axes.set_xscale("log")
-    axes.set_xlim(least / 1.6, most * 1.6)
+    axes.set_xlim(least / MARGIN, most * MARGIN)
     axes.set_ylim(*panel.span)
-    axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if most > 100 * least else (1.0, 2.0, 5.0), numticks=6))
+    axes.xaxis.set_major_locator(FixedLocator(ticks(least / MARGIN, most * MARGIN)))
+    axes.xaxis.set_minor_locator(NullLocator())
     plain = FuncFormatter(lambda value, _: f"{value:g}")
     axes.xaxis.set_major_formatter(EngFormatter(panel.cost.unit) if panel.cost.unit else plain)
-    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel(panel.cost.axis)
     axes.set_ylabel("test accuracy in per cent")
+
+
+def ticks(low: float, high: float) -> list[float]:
+    """Three to seven round numbers between two positive ones, for a logarithmic axis; fewer where there are none."""
+    decades = [10.0**power for power in range(math.floor(math.log10(low)), math.floor(math.log10(high)) + 1)]
+    found: list[float] = []
+    for steps in ((1.0,), (1.0, 3.0), (1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)):
+        found = [decade * step for decade in decades for step in steps if low <= decade * step <= high]
+        if len(found) >= 3:
+            break
+    return found[:: math.ceil(len(found) / 7)] if found else []
 
 
 def label_of(text: str) -> str:
@@ -243,8 +259,8 @@ def _legend(panels: Sequence[Panel], by_arch: bool) -> dict[str, tuple[str, str]
             mark = "o" if by_arch else MARKERS[number % len(MARKERS)]
             found.setdefault(label_of(series.title), (series.colour, mark))
     for panel in panels if by_arch else ():
-        for number, arch in enumerate(panel.archs):
-            found.setdefault(label_of(arch), (INK, MARKERS[number % len(MARKERS)]))
+        for arch in panel.archs:
+            found.setdefault(label_of(arch), (INK, panel.marks[arch]))
     return found
 
 
@@ -260,15 +276,19 @@ def _figure(draw: Callable[..., None], panels: Sequence[Panel], across: int) -> 
     most = max(len(panel.archs) * len(panel.series) for panel in panels)
     legend = _legend(panels, by_arch)
     # In inches, for text of 10 points. The legend below the panels takes as many lines as it needs.
-    width = columns * (4.6 if by_arch else max(4.6, 3.4 + 0.075 * names))
+    each = 4.6 if by_arch else max(4.6, 3.4 + 0.075 * names)
+    width = columns * each
+    letters = int((each - (0.7 if by_arch else 0.3 + 0.08 * names)) / 0.085)  # of a title above its axes
+    titles = ["\n".join(textwrap.wrap(label_of(panel.title), max(20, letters))) for panel in panels]
+    more = max(title.count("\n") for title in titles)
     side_by_side = max(1, int(width / (0.5 + 0.09 * max(map(len, legend)))))
     below = 0.25 + 0.22 * -(-len(legend) // side_by_side)
-    height = rows * (3.0 if by_arch else 1.1 + 0.2 * most) + below
+    height = rows * ((3.0 if by_arch else 1.1 + 0.2 * most) + 0.17 * more) + below
     figure = Figure(figsize=(width, height), dpi=110, layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False).flatten().tolist()
-    for axes, panel in zip(grid, panels, strict=False):
+    for axes, panel, title in zip(grid, panels, titles, strict=False):
         draw(axes, panel)
-        axes.set_title("\n".join(textwrap.wrap(label_of(panel.title), 52)), loc="left")
+        axes.set_title(title, loc="left")
     for axes in grid[len(panels) :]:
         axes.remove()
     handles = [Line2D([], [], color=c, marker=m, linestyle="", label=title) for title, (c, m) in legend.items()]

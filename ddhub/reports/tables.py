@@ -5,7 +5,7 @@ import os
 import re
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ddhub.reports import summary
 from ddhub.reports.documents import Difference, Evaluation, Moments, Recovery, Score
@@ -13,6 +13,7 @@ from ddhub.reports.summary import DATA, REAL, Line
 
 # Characters with a meaning in Markdown, HTML or formulas. An underscore inside a word has none.
 MARKUP = re.compile(r"[<>&|`*\[\]{}#\\~$@]|(?<![^\W_])_|_(?![^\W_])|:(?=//)|(?<=www)\.", re.IGNORECASE)
+FOLDS = (10_000, 40, 24, 16)  # widths at which names are broken
 WIDTH = 110  # width of output into a pipe
 
 
@@ -148,8 +149,9 @@ def parts(table: Table, width: int) -> list[list[int]]:
     """
     from rich.cells import cell_len
 
-    texts = [[head, *(oneline(line[at].text) for line in table.lines)] for at, head in enumerate(table.heads)]
-    widths = [max(map(cell_len, column)) + 3 for column in texts]  # plus two spaces and a border
+    texts = [[head, *(line[at].text for line in table.lines)] for at, head in enumerate(table.heads)]
+    # Plus two spaces and a border.
+    widths = [max(cell_len(oneline(part)) for text in column for part in text.split("\n")) + 3 for column in texts]
     lead = list(range(table.lead))
     found: list[list[int]] = [[]]
     for column in range(table.lead, len(widths)):
@@ -157,6 +159,23 @@ def parts(table: Table, width: int) -> list[list[int]]:
             found.append([])
         found[-1].append(column)
     return [lead + part for part in found]
+
+
+def folded(table: Table, width: int) -> Table:
+    """A table on one line per cell; where it is wider, the names that identify a line are broken between words.
+
+    Of FOLDS the widest is taken with which the table is printed as the fewest parts.
+    """
+    whole = replace(table, lines=[[replace(cell, text=oneline(cell.text)) for cell in line] for line in table.lines])
+    return min((_fold(whole, most) for most in FOLDS), key=lambda each: len(parts(each, width)))
+
+
+def _fold(table: Table, most: int) -> Table:
+    def fold(cell: TableCell) -> TableCell:
+        lines = textwrap.wrap(cell.text, most, break_long_words=False, break_on_hyphens=False)
+        return replace(cell, text="\n".join(lines))
+
+    return replace(table, lines=[[*map(fold, line[: table.lead]), *line[table.lead :]] for line in table.lines])
 
 
 def show(
@@ -177,14 +196,14 @@ def show(
     width = terminal.width if told else WIDTH
     for text in first:
         terminal.print(oneline(text), style="bold", soft_wrap=True)
-    for table in tables:
+    for table in (folded(each, width) for each in tables):
         terminal.print(oneline(table.title), soft_wrap=True)
         for columns in parts(table, width):
             shown = rich_table.Table()
             for at in columns:
                 shown.add_column(oneline(table.heads[at]), justify="left" if at < table.lead else "right", no_wrap=True)
             for line in table.lines:
-                shown.add_row(*(oneline(line[at].text) for at in columns))
+                shown.add_row(*(line[at].text for at in columns))
             # At full width: a terminal wraps it, and nothing is cut.
             whole = max(width, terminal.measure(shown, options=terminal.options.update(width=10_000)).maximum)
             Console(stderr=stderr, markup=False, emoji=False, highlight=False, width=whole).print(shown)

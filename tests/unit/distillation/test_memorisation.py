@@ -48,6 +48,17 @@ def test_exact_copies_are_found(task):
     assert all(torch.equal(pair.synthetic, pair.by_pixels) for pair in pairs)
 
 
+def test_held_out_copies_hide_no_copies(task):
+    """A held-out image that is in the training part too lies at distance 0 from it, as no unseen image does."""
+    images = task.source.images.clone()
+    images[task.validation[:2]] = images[task.training[:2]]
+    doubled = replace(task, source=replace(task.source, images=images))
+    copied = images[task.training[:10]]
+    record, _ = memorisation.check(doubled, copied, task.source.labels[task.training[:10]])
+    assert record.pixels.copies == 1.0 and record.features.copies == 1.0
+    assert record.pixels.median_held_out > 0
+
+
 def test_images_near_those_that_they_started_as_are_told_apart(task):
     """What the set's images start as counts by its rows; a method that starts from none has no share."""
     started = replace(task, config=apm.Config(init="real"))

@@ -116,6 +116,19 @@ def test_no_name_or_number_is_ever_cut(capsys):
     assert all(part[: table.lead] == [0, 1] for part in narrow)
 
 
+def test_long_settings_of_a_protocol_are_broken_between_words_where_they_make_a_table_wide(monkeypatch, capsys):
+    """Then fewer tables stand below each other, and none is wider than the terminal."""
+    overrides = ["epochs=250", "batch=25", "min_steps=1000", "lr=0.1"]
+    rows = made("distilled", ABOVE, overrides=overrides) + made("random", SAME, overrides=overrides)
+    monkeypatch.setenv("COLUMNS", "80")
+    narrow = printed(rows, capsys).splitlines()
+    assert max(map(len, narrow)) <= 80 and sum(line.startswith("┏") for line in narrow) == 2
+    assert any("│ min_steps=1000 │" in line for line in narrow)
+    monkeypatch.setenv("COLUMNS", "200")
+    wide = printed(rows, capsys)
+    assert "native epochs=250 batch=25 min_steps=1000 lr=0.1 │" in wide and wide.count("┏") == 1
+
+
 def test_strangers_words_do_not_reach_the_terminal_or_markdown(capsys):
     """No markup, no escape sequences, no text turned around."""
     rows = made("distilled", ABOVE, arch=EVIL) + made("random", SAME, arch=EVIL)
@@ -202,6 +215,22 @@ def test_accuracy_stands_against_seconds_flops_and_bytes():
     assert [panel.cost.key for panel in charts.cost_panels(reports_of_rows.built("set", ours))] == ["seconds"]
     drawn = charts.svg(charts.draw_cost, panels[2], "x")
     assert "bytes of the training data" in drawn and "kB" in drawn
+
+
+@pytest.mark.parametrize("ends", [(59, 158), (328e3, 890e3), (0.9e12, 8e12), (1, 1e9), (0.011, 0.028), (95, 96)])
+def test_a_logarithmic_axis_has_round_numbers(ends):
+    """Three to seven of them, however near or far its ends are; at most so many where no round one lies between."""
+    found = charts.ticks(ends[0] / 1.6, ends[1] * 1.6)
+    assert 3 <= len(found) <= 7 and found == sorted(found)
+    assert all(f"{number:.1e}"[:3] in ("1.0", "1.5", "2.0", "3.0", "4.0", "5.0", "6.0", "8.0") for number in found)
+
+
+def test_an_architecture_has_one_marker_in_all_panels():
+    """Also where it is the first of several panels."""
+    ours = made("distilled", ABOVE, arch="a", overrides=["lr=0.1"]) + made("distilled", ABOVE, arch="b")
+    panels = charts.cost_panels(reports_of_rows.built("set", ours))
+    assert len(panels) == 2 and all(panel.marks == panels[0].marks for panel in panels)
+    assert len(set(panels[0].marks.values())) == 2
 
 
 def test_no_column_of_a_page_is_dashes_alone():
