@@ -106,7 +106,7 @@ def read(folder: Path) -> Artifact:
 
 
 def _check_columns(folder: Path, record: Manifest, found: Rows) -> None:
-    """Refuse a set without a column that its manifest requires. `ddhub verify` lists all faults."""
+    """Refuse a set without a column, or the images per class, of its manifest. `ddhub verify` lists all faults."""
     missing = [
         name
         for name, wanted, column in (
@@ -117,6 +117,11 @@ def _check_columns(folder: Path, record: Manifest, found: Rows) -> None:
     ]
     if missing:
         raise UserError(f"{folder}/data: column '{missing[0]}' is missing", next=f"ddhub verify {folder}")
+    if torch.bincount(found.labels.long(), minlength=len(record.classes)).tolist() != list(record.counts):
+        raise UserError(
+            f"{folder}/data: holds other numbers of images per class than its manifest says",
+            next=f"ddhub verify {folder}",
+        )
 
 
 def read_data(

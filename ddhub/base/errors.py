@@ -14,7 +14,7 @@ FULL = {
     errno.EFBIG: "a file may not grow so large here (ulimit -f)",
 }
 CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS)
-NO_PLACE = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG)
+NO_PLACE = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
 
 
 class UserError(Exception):
@@ -56,6 +56,8 @@ def as_user_error(fault: OSError, where: Path | None = None, doing: str = "") ->
         return None
     if fault.errno in CLOSED:
         return UserError(f"{place}: no permission{during}", next=f"ls -ld {place.parent} {place}")
+    if fault.errno == errno.ENAMETOOLONG:
+        return UserError(f"{place}: is longer than the name of a file can be", next="a shorter name")
     if fault.errno in NO_PLACE:
         return UserError(f"{place}: cannot be written there ({fault.strerror})", next=f"ls -ld {place.parent}")
     return None

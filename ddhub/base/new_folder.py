@@ -5,6 +5,7 @@ import errno
 import fcntl
 import glob
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -39,8 +40,11 @@ def whole(out: Path) -> Iterator[Path]:
         staging.chmod(0o755)
         _rename(staging, out)
     except UserError as fault:  # said of the folder that the user knows
-        message, advice = (text and text.replace(str(staging), str(out)) for text in (fault.args[0], fault.next))
-        raise UserError(message or "", next=advice) from fault
+        lasting = re.sub(
+            rf"(?<=df -h ){re.escape(str(staging))}.*?(?=\), )", lambda _: str(out.parent), fault.next or ""
+        )
+        message, advice = (text.replace(str(staging), str(out)) for text in (fault.args[0], lasting))
+        raise UserError(message, next=advice or None) from fault
     finally:
         shutil.rmtree(staging, ignore_errors=True)
         os.close(held)

@@ -12,15 +12,17 @@ SIGNED = re.compile(
     r"(https?://[^\s?'\"<>]+\?)[^\s'\"<>]*(?:signature|credential|token|policy|sig=|key)[^\s'\"<>]*", re.IGNORECASE
 )
 LOGIN = re.compile(r"(https?://)[^\s/@'\"<>]+@", re.IGNORECASE)
+LONG = re.compile(r"(\S{100})\S{1900,}")  # longer than a name or a path that anybody reads
 CONTROL = ("Cc", "Cs")  # control characters, and lone surrogates
 
 
 def shown(text: str) -> str:
-    """A text as it is printed. Tokens and signatures become `***`, and odd characters are escaped."""
+    """A text as it is printed. Tokens and signatures become `***`, odd characters are escaped, endless words cut."""
     for token in _tokens():
         text = text.replace(token, "***")
     text = LOGIN.sub(r"\1***@", SIGNED.sub(r"\1***", TOKEN.sub("***", text)))
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+    text = "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+    return LONG.sub(r"\1...", text)
 
 
 def one_line(fault: BaseException, most: int = 300) -> str:

@@ -23,7 +23,10 @@ def refuse_infinite(path: Path) -> None:
     """
     with _read(path) as file:
         for name in file.keys():  # noqa: SIM118, it is no dict
-            if not np.isfinite(file.get_tensor(name)).all():
+            value = file.get_tensor(name)
+            if value.dtype not in (np.float32, np.int64):  # int64: what batch norm counts
+                raise UserError(f"{path}: holds numbers of {value.dtype}, no weights in float32")
+            if not np.isfinite(value).all():
                 raise UserError(f"{path}: holds weights that are not finite")
 
 

@@ -216,7 +216,7 @@ def test_a_folder_that_is_being_filled_is_not_swept(tmp_path):
         (errno.EFBIG, "x/f: a file may not grow so large"),
         (errno.EACCES, "x/f: no permission"),
         (errno.EROFS, "x/f: no permission"),
-        (errno.ENAMETOOLONG, "x/f: cannot be written there"),
+        (errno.ENAMETOOLONG, "x/f: is longer than the name of a file can be"),
         (errno.EMFILE, "too many files are open (ulimit -n)"),
     ],
 )
@@ -236,6 +236,18 @@ def test_other_faults_of_the_system_keep_their_traceback():
     """A broken disk, or a socket that refuses, is not told to be something else."""
     assert errors.as_user_error(OSError(errno.EIO, "broken", "f")) is None
     assert errors.as_user_error(PermissionError(errno.EACCES, "a socket")) is None
+
+
+def test_the_advice_on_a_full_disk_names_a_folder_that_stays(tmp_path, monkeypatch):
+    """The new folder goes with the fault; `df` of it said that there is no such folder."""
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UserError, match="the disk is full") as caught, new_folder.whole(tmp_path / "set") as staging:
+        files.write_bytes(staging / "inner" / "first", b"1")
+    assert f"{tmp_path}/set/inner/first" in caught.value.args[0] and f"(df -h {tmp_path})" in caught.value.next
 
 
 def test_a_full_cache_is_not_called_a_failed_connection():

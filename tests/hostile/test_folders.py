@@ -210,6 +210,7 @@ def test_rows_that_contradict_the_manifest_are_named(folder):
         parquet.write(folder, changed, record.classes)
         rehash(folder)
         assert words in "\n".join(verify.faults(folder))
+        refused(lambda: folders.read(folder), "other numbers of images per class than its manifest says")
     parquet.write(folder, Rows(rows.images, rows.labels), record.classes)
     rehash(folder)
     refused(lambda: folders.read(folder), "column 'soft_label' is missing")

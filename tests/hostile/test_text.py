@@ -11,6 +11,7 @@ import hypothesis.strategies as st
 import pytest
 import reports_of_rows
 import yaml
+from click.testing import CliRunner
 from dataset_cards import CASES, DIGITS, case, info, scripts
 from hypothesis import given
 from strangers import CHANGES, VALUES, fuzzed, mutated, refused, said, spoiled
@@ -18,6 +19,7 @@ from strangers import CHANGES, VALUES, fuzzed, mutated, refused, said, spoiled
 from ddhub.artifact import manifest
 from ddhub.base import limits, redact, strict_json, strict_yaml
 from ddhub.base.errors import UserError
+from ddhub.cli import app
 from ddhub.distillation import recipes
 from ddhub.evaluation import rows
 from ddhub.reports import card, card_script, charts, compare, html_page, summary, tables, verify
@@ -447,6 +449,22 @@ def test_what_is_shown_is_printable_and_holds_no_token(value):
     assert "A" * 8 not in text and "abcdefgh" not in text
     assert card_script.operations("color_flip];import os") == ["color"]
     assert CASES  # the card's own cases hold hostile ones too
+
+
+LONG = ("x" * 10**5, "ü" * 10**5, "/".join(["y" * 200] * 500), "a/" + "b" * 10**5, "../" * 10**4)
+WORDS = ("verify X", "card X", "report X", "evaluate X", "pull X out", "distill X", "export X --layout mtt", "init X")
+SET = ("export SET --layout mtt --out X", "push SET X", "evaluate SET --protocols X", "evaluate SET --baselines X")
+
+
+@pytest.mark.parametrize("name", LONG, ids=lambda name: name[:4])
+def test_a_name_of_any_length_ends_in_a_short_sentence(name, folder, tmp_path, monkeypatch):
+    """Names of 100,000 characters were said in full."""
+    monkeypatch.chdir(tmp_path)
+    for words in (*WORDS, *SET):
+        command = [{"X": name, "SET": str(folder)}.get(word, word) for word in words.split()]
+        told = CliRunner().invoke(app.main, command)
+        assert told.exit_code in (1, 2) and "Traceback" not in told.output, words
+        assert len(told.output) < 5000 and "next: " in told.output, words
 
 
 def test_the_limits_are_those_that_are_promised():
