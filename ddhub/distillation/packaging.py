@@ -25,7 +25,7 @@ from ddhub.artifact.manifest_parts import (
 from ddhub.artifact.parquet import Rows
 from ddhub.artifact.recipe import Recipe
 from ddhub.artifact.run_state import STATE
-from ddhub.base import files, mapped_tensors, progress, strict_json
+from ddhub.base import files, intervals, mapped_tensors, progress, strict_json
 from ddhub.base.errors import UserError
 from ddhub.base.log import say, warn
 from ddhub.base.mapped_tensors import Allocate
@@ -202,13 +202,8 @@ def worth_floats(scores: dict[str, list[float]]) -> bool:
 
     The interval is Student's t over paired networks. Floats take three times the bytes of PNGs, so doubt means no.
     """
-    from scipy import stats
-
-    gaps = torch.tensor([a - b for a, b in zip(scores["float"], scores["packaged"], strict=True)])
-    if len(gaps) < 2:
-        return False
-    half = float(stats.t.ppf(0.975, len(gaps) - 1)) * gaps.std() / len(gaps) ** 0.5
-    return bool(gaps.mean() >= 0.005 and gaps.mean() > half)
+    gaps = intervals.of_mean([a - b for a, b in zip(scores["float"], scores["packaged"], strict=True)])
+    return gaps.ci95 is not None and gaps.mean >= 0.005 and gaps.ci95[0] > 0
 
 
 def _resolved_recipe(task: Task) -> Recipe:
@@ -239,7 +234,7 @@ def _manifest(
     rows: Rows,
     rest: float | None,
 ) -> Manifest:
-    recipe, source, spec, code = task.recipe, task.source, task.source.spec, method_of(task.recipe).code
+    recipe, source, spec = task.recipe, task.source, task.source.spec
     records = payload.file_records(staging)
     known = spec.model_dump(include=set(SourceRecord.model_fields))
     classes = list(source.classes)
@@ -249,14 +244,7 @@ def _manifest(
         classes=classes,
         wnids=wnids(classes),
         source=SourceRecord(**known, fingerprint=source.fingerprint, license=recipe.publish.license),
-        preprocess=PreprocessRecord(
-            mean=list(task.preprocess.mean),
-            std=list(task.preprocess.std),
-            statistics=task.preprocess.statistics,
-            zca=WHITENING if task.preprocess.zca is not None else None,
-            pixels_space=None if rows.pixels is None else "input",
-            clipped=clipped,
-        ),
+        preprocess=_preprocessing(task, clipped, rows),
         labels=LabelRecord(
             form=recipe.labels.form,
             teachers=None if rows.soft is None else recipe.labels.teachers,
@@ -269,33 +257,55 @@ def _manifest(
         seed=recipe.seed,
         init=recipe.method.get("init"),
         groups=recipe.groups,
-        packaging=Packaging(
-            arch=task.home_arch,
-            seeds=len(scores["float"]),
-            validation_top1_float=sum(scores["float"]) / len(scores["float"]),
-            validation_top1_8bit=sum(scores["8bit"]) / len(scores["8bit"]),
-            validation_top1_packaged=sum(scores["packaged"]) / len(scores["packaged"]),
-        ),
+        packaging=_accuracies(task, scores),
         memorisation=nearest,
-        made=Making(
-            ddhub=__version__,
-            torch=torch.__version__,
-            device=device.hardware(task.decisions.device),
-            versions=_of_card(task.decisions.device),
-            seconds=round(sum(seconds.values()), 1),
-            phases={name: round(value, 1) for name, value in seconds.items()},
-            peak_bytes=device.peak_bytes(task.decisions.device),
-            recipe_hash=recipe.hash,
-            overrides=[public_override(text) for text in overrides],
-            decisions=task.decisions.record(),
-            method_code=None if code is None else str(code),
-        ),
+        made=_making(task, seconds, overrides),
         files=records,
         bytes=folder.byte_counts(records, rows),
     )
 
 
-def _of_card(where: str) -> dict[str, str]:
+def _preprocessing(task: Task, clipped: float, rows: Rows) -> PreprocessRecord:
+    return PreprocessRecord(
+        mean=list(task.preprocess.mean),
+        std=list(task.preprocess.std),
+        statistics=task.preprocess.statistics,
+        zca=WHITENING if task.preprocess.zca is not None else None,
+        pixels_space=None if rows.pixels is None else "input",
+        clipped=clipped,
+    )
+
+
+def _accuracies(task: Task, scores: dict[str, list[float]]) -> Packaging:
+    """The mean of the scores in each form of the set."""
+    means = {form: sum(values) / len(values) for form, values in scores.items()}
+    return Packaging(
+        arch=task.home_arch,
+        seeds=len(scores["float"]),
+        validation_top1_float=means["float"],
+        validation_top1_8bit=means["8bit"],
+        validation_top1_packaged=means["packaged"],
+    )
+
+
+def _making(task: Task, seconds: dict[str, float], overrides: Sequence[str]) -> Making:
+    code = method_of(task.recipe).code
+    return Making(
+        ddhub=__version__,
+        torch=torch.__version__,
+        device=device.hardware(task.decisions.device),
+        versions=_gpu_versions(task.decisions.device),
+        seconds=round(sum(seconds.values()), 1),
+        phases={name: round(value, 1) for name, value in seconds.items()},
+        peak_bytes=device.peak_bytes(task.decisions.device),
+        recipe_hash=task.recipe.hash,
+        overrides=[public_override(text) for text in overrides],
+        decisions=task.decisions.record(),
+        method_code=None if code is None else str(code),
+    )
+
+
+def _gpu_versions(where: str) -> dict[str, str]:
     """The versions of a GPU's software; empty for a CPU."""
     return {name: version for name, version in device.versions(where).items() if name != "torch"}
 

@@ -109,9 +109,19 @@ def evaluate(
     paths = {out / _file_name(bench, cell): cell for cell in cells}
     _put_back(paths)  # left by a killed command
     if corruptions:
-        _set_aside(name or found.manifest.name, paths)
+        _set_aside(request.name, paths)
+    return _run(bench, out, engine, paths)
+
+
+def _run(bench: Bench, out: Path, engine: jobs.Engine, paths: dict[Path, Cell]) -> list[Row]:
+    """Make every missing row. Return all rows, or the existing ones for a shard.
+
+    Raises:
+        UserError: if rows failed.
+    """
+    name = bench.set.manifest.name
     missing = [path for path in paths if not path.exists()]
-    say(f"{found.manifest.name}: {len(paths)} rows, {len(paths) - len(missing)} done already")
+    say(f"{name}: {len(paths)} rows, {len(paths) - len(missing)} done already")
     if missing and engine.ray is None:  # speed on this machine says nothing of a cluster's
         bench = speed.settle(bench, out, sharded=engine.shard[1] > 1)
     costs = {path: _cost(bench, cell) for path, cell in paths.items()} if missing else {}

@@ -17,8 +17,8 @@ from ddhub.evaluation.choices import BASELINES
 from ddhub.evaluation.protocols import PROTOCOLS
 from ddhub.reports import card_script, charts, summary, tables
 from ddhub.reports.documents import Evaluation
+from ddhub.reports.escaping import code, literal, plain
 from ddhub.reports.summary import DATA
-from ddhub.reports.tables import plain
 from ddhub.training import optimisation
 
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
@@ -167,15 +167,3 @@ _Dumper.add_representer(str, _text)
 def _percent(fraction: float) -> str:
     """`48.1%`."""
     return f"{100 * fraction:.1f}%"
-
-
-def code(text: str) -> str:
-    """A stranger's name, id or path as inline code, or as plain words if code cannot hold it."""
-    return f"`{text}`" if re.fullmatch(r"[\w./:@+=, -]+", text, re.ASCII) else plain(text)
-
-
-def literal(value: str | list[str]) -> str:
-    """A stranger's strings as Python literals, on one line."""
-    if isinstance(value, list):
-        return f"[{', '.join(map(literal, value))}]"
-    return f'"{value}"' if value.isprintable() and not {'"', "\\"} & set(value) else repr(value)

@@ -17,8 +17,8 @@ from typing import Any
 
 from ddhub.base import files
 from ddhub.reports.documents import Evaluation, Score
+from ddhub.reports.escaping import oneline
 from ddhub.reports.summary import DATA, Line, lines
-from ddhub.reports.tables import oneline
 
 COLOURS = (
     *("#0072B2", "#E69F00", "#D55E00", "#CC79A7", "#56B4E9", "#8A8A8A"),

@@ -113,9 +113,9 @@ class Evaluation(Document):
         return f"<Evaluation of {self.set}: {scores or 'no rows'}{more}>"
 
     def _repr_html_(self) -> str:
-        from ddhub.reports import summary, tables
+        from ddhub.reports import escaping, summary, tables
 
-        said = "".join(f"<li>{html.escape(tables.oneline(text))}</li>" for text in summary.sentences(self))
+        said = "".join(f"<li>{html.escape(escaping.oneline(text))}</li>" for text in summary.sentences(self))
         return f"{tables.html_table(tables.of_report(self, brief=True))}<ul>{said}</ul>"
 
 
@@ -148,9 +148,9 @@ class Report(Document):
         return f"<Report on {', '.join(each.set for each in self.sets)}>"
 
     def _repr_html_(self) -> str:
-        from ddhub.reports import compare, tables
+        from ddhub.reports import compare, escaping, tables
 
         if len(self.sets) == 1:
             return self.sets[0]._repr_html_()
-        said = "".join(f"<li>{html.escape(tables.oneline(text))}</li>" for text in compare.sentences(self))
+        said = "".join(f"<li>{html.escape(escaping.oneline(text))}</li>" for text in compare.sentences(self))
         return f"{''.join(map(tables.html_table, compare.tables(self)))}<ul>{said}</ul>"

@@ -16,7 +16,7 @@ from markupsafe import Markup
 from ddhub import __version__
 from ddhub.artifact import folder as folders
 from ddhub.base import files
-from ddhub.reports import charts, compare, headlines, image_grid, summary, tables
+from ddhub.reports import charts, compare, escaping, headlines, image_grid, summary, tables
 from ddhub.reports.documents import Evaluation, Report
 
 CHARTS = {
@@ -77,7 +77,7 @@ def _template() -> jinja2.Template:
 
 def _inert(value: Any) -> Any:
     """A stranger's text on one line. Jinja escapes it afterwards."""
-    return tables.oneline(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+    return escaping.oneline(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _shipped(name: str) -> str:

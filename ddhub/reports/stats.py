@@ -7,11 +7,10 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ddhub.base import files
+from ddhub.base import files, intervals
 from ddhub.evaluation.rows import Row
 from ddhub.reports.documents import DDRanking, Difference, Moments, RankFidelity, Recovery, Score
 
-LEVEL = 0.975  # quantile of a two-sided 95% interval
 MOST_RANKED = 300  # most architectures ranked; each resample compares every pair
 RESAMPLES = 2000  # of the bootstrap behind the interval of Kendall's tau
 SCORE_WEIGHT = 0.5  # DD-Ranking's default weight of each of its two components
@@ -73,14 +72,7 @@ def compare(rows: Sequence[Row], a: str = "distilled", b: str = "random") -> lis
 
 def moments(values: Sequence[float]) -> Moments:
     """Mean, sample standard deviation, n and Student's 95% interval of the mean. A single value has no interval."""
-    from scipy import special
-
-    n, mean = len(values), sum(values) / len(values)
-    if n == 1:
-        return Moments(mean=mean, std=None, n=1, ci95=None)
-    std = math.sqrt(sum((value - mean) ** 2 for value in values) / (n - 1))
-    half = float(special.stdtrit(n - 1, LEVEL)) * std / math.sqrt(n)
-    return Moments(mean=mean, std=std, n=n, ci95=(mean - half, mean + half))
+    return Moments(n=len(values), **intervals.of_mean(values)._asdict())
 
 
 def recovery(rows: Sequence[Row], data: str = "distilled") -> list[Recovery]:
@@ -101,7 +93,7 @@ def recovery(rows: Sequence[Row], data: str = "distilled") -> list[Recovery]:
         if score.std is not None and whole.std is not None:
             errors = [((e.std or 0.0) / e.mean) ** 2 / e.n for e in (score, whole) if e.mean > 0]
             freedom = min(score.n, whole.n) - 1
-            half = share * math.sqrt(sum(errors)) * float(special.stdtrit(freedom, LEVEL))
+            half = share * math.sqrt(sum(errors)) * float(special.stdtrit(freedom, intervals.QUANTILE))
             interval = (share - half, share + half)
         where: dict[str, Any] = {name: getattr(score, name) for name in ("arch", "protocol", "test_set")}
         found.append(Recovery(**where, data=data, share=share, ci95=interval, n=(score.n, whole.n)))
@@ -141,7 +133,11 @@ def rank_fidelity(
     drawn = drawn[~np.isnan(drawn)]
     n = min(len(values[arch]) for values in (ours, full) for arch in archs)
     known = n > 1 and len(drawn) > 0
-    interval = (float(np.quantile(drawn, 1 - LEVEL)), float(np.quantile(drawn, LEVEL))) if known else None
+    interval = (
+        (float(np.quantile(drawn, 1 - intervals.QUANTILE)), float(np.quantile(drawn, intervals.QUANTILE)))
+        if known
+        else None
+    )
     return RankFidelity(protocol=protocol, test_set=test_set, data=data, archs=archs, tau=tau, ci95=interval, n=n)
 
 

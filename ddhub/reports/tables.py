@@ -2,17 +2,15 @@
 
 import html
 import os
-import re
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ddhub.reports import summary
 from ddhub.reports.documents import Difference, Evaluation, Moments, Recovery, Score
+from ddhub.reports.escaping import oneline, plain
 from ddhub.reports.summary import DATA, REAL, Line
 
-# Characters with a meaning in Markdown, HTML or formulas. An underscore inside a word has none.
-MARKUP = re.compile(r"[<>&|`*\[\]{}#\\~$@]|(?<![^\W_])_|_(?![^\W_])|:(?=//)|(?<=www)\.", re.IGNORECASE)
 FOLDS = (10_000, 40, 24, 16)  # widths at which names are broken
 WIDTH = 110  # width of output into a pipe
 
@@ -107,16 +105,6 @@ def share(entry: Recovery | None) -> TableCell:
     bounds = entry.ci95
     sure = "" if bounds is None else f" ({100 * bounds[0]:.1f} to {100 * bounds[1]:.1f})"
     return TableCell(f"{100 * entry.share:.1f}%{sure}", entry.share)
-
-
-def oneline(text: str) -> str:
-    """A stranger's text on one line, without characters that move the cursor or reverse the text."""
-    return "".join(letter if letter.isprintable() else " " for letter in text)
-
-
-def plain(text: str) -> str:
-    """A stranger's text on one line, escaped for Markdown and HTML: no markup, links or formulas."""
-    return MARKUP.sub(lambda found: "".join(f"&#{ord(letter)};" for letter in found[0]), oneline(text))
 
 
 def results(report: Evaluation) -> str:

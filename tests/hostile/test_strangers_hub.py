@@ -238,7 +238,7 @@ def test_an_answer_without_end_is_ended(server, folder, monkeypatch, packed):
     heads = {"Content-Type": "application/json", **({"Content-Encoding": "gzip"} if packed else {})}
     for kind in ("info", "revision", "tree"):
         server.fail(kind, Changed(lambda answer: replace(answer, headers=heads, **bomb)), times=math.inf)
-    for call in (lambda: hub.pin(ID, None), lambda: api.push(folder, ID), lambda: hub_set.local(Path(ID), Reading())):
+    for call in (lambda: hub.pin(ID, None), lambda: api.push(folder, ID), lambda: hub_set.fetched(Path(ID), Reading())):
         refused(call, ID, "an answer of more than")
 
 

@@ -110,7 +110,7 @@ def test_the_card_is_complete_and_inert(image_folder, tmp_path):
     """Its header is YAML with the licence and configs; words from the source cannot start Markdown or HTML."""
     import yaml
 
-    from ddhub.reports import card
+    from ddhub.reports import escaping
 
     found = make(tmp_path / "set", "publish={license: mit, pretty_name: '<b>Col|ours</b>'}", source=image_folder)
     text = (found.folder / "README.md").read_text()
@@ -119,7 +119,7 @@ def test_the_card_is_complete_and_inert(image_folder, tmp_path):
     assert header["configs"][0]["data_files"] == [{"split": "train", "path": "data/train-*.parquet"}]
     assert {"dataset-distillation", "ipc-10", "random"} <= set(header["tags"])
     assert "<b>" not in text.split("---\n", 2)[2]
-    assert card.plain("a|b") == "a&#124;b"
+    assert escaping.plain("a|b") == "a&#124;b"
 
 
 def test_logits_beyond_half_precision_are_refused_before_the_method_begins(tmp_path, monkeypatch):
