@@ -6,6 +6,7 @@ from ddhub.base.errors import UserError
 from ddhub.base.schema import did_you_mean, nearest
 from ddhub.evaluation import source_settings
 from ddhub.evaluation.protocols import FROZEN, PROTOCOLS
+from ddhub.training import arch_names
 
 BASELINES = {
     "random": "random real images, equally many per class, with the set's kind of labels and its protocol",
@@ -34,6 +35,8 @@ def check(
                     f"{kind} '{name}': unknown{did_you_mean(name, list(known))}",
                     next=f"--{kind}s {(nearest(name, list(known)) or list(known))[0]}",
                 )
+    for arch in archs:
+        arch_names.check(arch)
     if archs:
         from ddhub.training import architectures
 

@@ -22,7 +22,7 @@ from torch.overrides import TorchFunctionMode
 from ddhub.base import limits, plugins, seeds
 from ddhub.base.errors import UserError
 from ddhub.base.schema import did_you_mean
-from ddhub.training import frozen, timm_registry
+from ddhub.training import arch_names, frozen, timm_registry
 from ddhub.training.field_networks import TABLE, Build, ConvNet
 
 # Exceptions of a model's code when the model cannot run.
@@ -72,15 +72,7 @@ def resolve(arch: str) -> Build:
         return _installed(arch)
     if timm_registry.with_ours().is_model(arch):
         raise UserError(f"arch '{arch}': not one of ddhub's own names, but timm has it", next=f"write timm:{arch}")
-    raise UserError(
-        f"arch '{arch}': unknown{did_you_mean(arch, names())}",
-        next="an architecture such as convnet, resnet18, vit_tiny or timm:NAME",
-    )
-
-
-def names() -> list[str]:
-    """The short names of TABLE and of installed packages."""
-    return [*TABLE, *plugins.ARCHITECTURES.names()]
+    raise arch_names.unknown(arch)
 
 
 @cache

@@ -9,7 +9,7 @@ from ddhub.base import plugins
 from ddhub.base.errors import UserError
 from ddhub.distillation import method
 from ddhub.interop import layout
-from ddhub.training import architectures
+from ddhub.training import arch_names, architectures
 
 METHOD = """
 from ddhub.base.schema import Strict
@@ -167,7 +167,7 @@ def test_an_installed_package_offers_all_three_kinds(package):
     package(module, entries + "[ddhub.architectures]\nour_net = theirs:build\n")
     assert method.load("mean").code == layout.load("ours").code == plugins.Code("theirs 1.2")
     assert "mean" in plugins.METHODS.names() and "ours" in plugins.LAYOUTS.names()
-    assert "our_net" in architectures.names() and architectures.resolve("our_net")(10, 1, 8) is not None
+    assert "our_net" in arch_names.names() and architectures.resolve("our_net")(10, 1, 8) is not None
     assert "did you mean 'our_net'" in refused(architectures.resolve, "our_ne")
 
 

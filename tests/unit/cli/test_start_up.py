@@ -55,6 +55,7 @@ ROWS = {"numpy", "pyarrow", "PIL", "safetensors"}  # what data files, teachers a
         (["evaluate", "SET", "--protocols", "nativ"], 1, set()),
         (["evaluate", "SET", "--baselines", "rnd"], 1, set()),
         (["evaluate", "."], 1, set()),
+        (["evaluate", "SET", "--archs", "convnet,resnet19"], 1, set()),
         (["report", "nowhere"], 1, set()),
         (["report", "."], 1, set()),
         (["verify", "nowhere"], 1, ROWS),

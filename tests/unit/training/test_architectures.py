@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from ddhub.base.errors import UserError
-from ddhub.training import architectures, optimisation, timm_registry
+from ddhub.training import arch_names, architectures, field_networks, optimisation, timm_registry
 
 pytestmark = pytest.mark.slow
 
@@ -324,3 +324,16 @@ def test_the_work_of_training_is_counted_for_families_that_are_compiled():
     first, second, linear = 8 * 9 * 64, 8 * 8 * 9 * 16, 8 * 4 * 2
     assert architectures.training_flops("convnet2_w8", 1, 8, 100) == 3 * 100 * 2 * (first + second + linear)
     assert architectures.training_flops("alexnet_in_w8", 1, 8, 100) == 0
+
+
+def test_names_are_known_without_torch():
+    """Ours as the table has them, and timm's by its source; a name that is nobody's is refused before any import."""
+    import timm
+
+    assert set(arch_names.OWN) == set(field_networks.TABLE)
+    theirs = {name for name in timm.list_models() if not name.startswith("ddhub_")}
+    assert len(theirs) > 1000 and theirs <= arch_names._of_timm()
+    for arch in ("convnet3_w32", "timm:resnet34", "frozen:x", "resnet34"):
+        arch_names.check(arch)
+    with pytest.raises(UserError, match="arch 'resnet19': unknown; did you mean 'resnet18'"):
+        arch_names.check("resnet19")

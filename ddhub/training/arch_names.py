@@ -1,0 +1,54 @@
+"""Names of architectures, known without torch: a misspelt one is refused before any library is loaded."""
+
+import importlib.util
+import re
+from functools import cache
+from pathlib import Path
+
+from ddhub.base import plugins
+from ddhub.base.errors import UserError
+from ddhub.base.schema import did_you_mean
+
+OWN = (  # the names of field_networks.TABLE
+    *("convnet", "convnet2", "convnet3", "convnet4", "convnet5", "convnet6"),
+    *("resnet18", "resnet18_in", "alexnet_in", "vgg11", "vgg11_in", "vit_tiny"),
+)
+PREFIXES = ("timm:", "frozen:")
+WIDTH = re.compile(r"_w[1-9][0-9]{0,4}$")
+REGISTERED = re.compile(r"^@register_model\s+def (\w+)\(", re.MULTILINE)
+
+
+def check(arch: str) -> None:
+    """Refuse a name that neither ddhub nor a package nor timm knows. Whatever else is wrong, `resolve` says.
+
+    Raises:
+        UserError: with similar names.
+    """
+    ours = arch in OWN or WIDTH.sub("", arch) in OWN or arch.startswith(PREFIXES)
+    if ours or not re.fullmatch(r"\w+", arch) or arch in plugins.ARCHITECTURES.installed():
+        return
+    theirs = _of_timm()
+    if theirs and arch not in theirs:
+        raise unknown(arch)
+
+
+def names() -> list[str]:
+    """The short names of ddhub and of installed packages."""
+    return [*OWN, *plugins.ARCHITECTURES.names()]
+
+
+def unknown(arch: str) -> UserError:
+    """The fault of a name that nobody knows."""
+    return UserError(
+        f"arch '{arch}': unknown{did_you_mean(arch, names())}",
+        next="an architecture such as convnet, resnet18, vit_tiny or timm:NAME",
+    )
+
+
+@cache
+def _of_timm() -> frozenset[str]:
+    """The models of timm by its source, since importing it takes seconds; none where that is not to be found."""
+    spec = importlib.util.find_spec("timm")
+    places = spec.submodule_search_locations if spec else None
+    files = [path for place in places or () for path in Path(place, "models").glob("*.py")]
+    return frozenset(name for path in files for name in REGISTERED.findall(path.read_text(encoding="utf-8")))
