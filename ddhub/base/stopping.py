@@ -1,7 +1,7 @@
 """How Ctrl-C, SIGTERM and SIGHUP end a command: after the current step, with everything saved.
 
-A loop closes a `Gate` for each step. The first signal waits for the end of the step, at most PATIENCE seconds. A second
-signal does not wait. Outside of steps a signal ends the command at once.
+A loop closes a `Gate` for each step, and looks at the end of the step whether a signal waits. The first signal waits,
+at most PATIENCE seconds. A second signal does not wait. Outside of steps a signal ends the command at once.
 """
 
 import contextlib
@@ -12,17 +12,19 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Self
 
+from ddhub.base.errors import UserError
+
 PATIENCE = 5.0  # seconds that a signal waits for the end of a step
 SIGNALS = [number for name in ("SIGINT", "SIGTERM", "SIGHUP") if (number := getattr(signal, name, None)) is not None]
 
 
-_asked = threading.Event()
+_arrivals: list[int] = []  # the signals that came since the command began
 _kept: list[str] = []  # where the same command goes on, the newest last
 
 
 def asked() -> bool:
     """Whether a signal has come and the command is ending."""
-    return _asked.is_set()
+    return bool(_arrivals)
 
 
 def goes_on(where: str) -> None:
@@ -43,6 +45,11 @@ class Stopped(KeyboardInterrupt):
         self.number = number
 
 
+def in_place_of(fault: Exception) -> "Stopped | None":
+    """The stop that a library turned into a fault of its own, as some do of any exception; None if nobody asked."""
+    return None if isinstance(fault, UserError) or not _arrivals else Stopped(_arrivals[0])
+
+
 def exit_code(fault: KeyboardInterrupt) -> int:
     """The shell's exit code after a signal: 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP."""
     return 128 + getattr(fault, "number", signal.SIGINT)
@@ -61,8 +68,12 @@ def heeded() -> Iterator[None]:
             if handler is not signal.SIG_IGN:
                 signal.signal(number, _arrived)
         yield
+    except Exception as fault:
+        if (stopped := in_place_of(fault)) is not None:
+            raise stopped from fault
+        raise
     finally:
-        _asked.clear()
+        _arrivals.clear()
         for number, handler in before.items():
             signal.signal(number, handler)
 
@@ -97,6 +108,7 @@ class Gate:
         self.open()  # a held-back signal must not come after the loop
         Gate._current = self._outer
         if self._restore:
+            _arrivals.clear()
             with contextlib.suppress(ValueError):  # an abandoned loop may be closed by another thread
                 signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -104,12 +116,16 @@ class Gate:
         """Begin a step of about so many seconds. No signal waits longer than PATIENCE."""
         self._closed = self._active and seconds <= PATIENCE
 
-    def open(self) -> int | None:
-        """End a step, and return the signal that waited for it."""
-        self._closed = False
+    def heard(self) -> int | None:
+        """The signal that waits. Its time no longer runs, so that what it ends can be saved."""
         if self._timer is not None:
             self._timer.cancel()
         return self._number
+
+    def open(self) -> int | None:
+        """End a step, and return the signal that waited for it."""
+        self._closed = False
+        return self.heard()
 
     def holds(self, number: int) -> bool:
         """Hold a signal back, if possible. It is sent again when the step takes too long."""
@@ -123,7 +139,7 @@ class Gate:
 
 
 def _arrived(number: int, frame: FrameType | None) -> None:
-    _asked.set()
+    _arrivals.append(number)
     gate = Gate._current
     if gate is None or not gate.holds(number):
         raise Stopped(number)

@@ -98,18 +98,21 @@ class Run:
         shown = progress.Bar(self.title, n, told)
         with same_folder.kept(self.folder), stopping.Gate() as gate, progress.busy(self.title), shown as bar:
             while not ended:
-                gate.close(clock.pace.seconds)
+                gate.close(clock.pace.seconds)  # until the next step closes it: what a step notes and saves is held too
                 yield self._step
-                signal = gate.open()
+                gate.heard()
                 self._step += 1
                 self.seconds = clock.ticked(self._step)
                 ended = self._step >= n or bool(state.get("stop"))
                 line = clock.line_due(ended)
                 self._look(clock, line, bar.live)
-                if ended or signal is not None or self._save_due(clock):
+                saved = ended or gate.heard() is not None or self._save_due(clock)
+                if saved:
                     self._save(state, store)
                 self._show(bar, clock, line, ended)
-                if signal is not None:
+                if (signal := gate.heard()) is not None:
+                    if not saved:
+                        self._save(state, store)
                     say(f"{self.title}: saved at {self.unit} {self._step} of {n}")
                     raise stopping.Stopped(signal)
 

@@ -96,6 +96,8 @@ def attempt(job: Job, path: Path, number: same_folder.Number | None = None) -> E
         with same_folder.kept(path.parent, number), memory_errors(path.stem):
             job(path)
     except Exception as fault:
+        if (stopped := stopping.in_place_of(fault)) is not None:
+            raise stopped from fault
         held: BaseException | None = fault
         while held is not None:
             traceback.clear_frames(held.__traceback__)

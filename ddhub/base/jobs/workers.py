@@ -28,7 +28,15 @@ ATTEMPTS = 3  # deaths of a job's workers after which the job is reported as fai
 
 # multiprocessing's own spawn runs the caller's script again. Scripts need a guard against that, and notebooks have
 # none.
-CODE = "import json, sys; sys.path[:] = json.loads(sys.argv[2]); from ddhub.base.jobs import workers; workers.main()"
+CODE = """
+import signal
+for number in (signal.SIGINT, signal.SIGHUP):
+    signal.signal(number, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends its workers
+import json, sys
+sys.path[:] = json.loads(sys.argv[2])
+from ddhub.base.jobs import workers
+workers.main()
+"""
 
 
 @dataclass
@@ -169,8 +177,6 @@ def _ending(code: int) -> str:
 
 def main() -> None:
     """Run as a worker: do the jobs that come through the pipe until it closes."""
-    for number in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends its workers
     threading.Thread(target=_end_with_parent, daemon=True).start()
     pipe = Connection(int(sys.argv[1]))
     lock = threading.RLock()  # reentrant: a signal handler may log in the middle of a message

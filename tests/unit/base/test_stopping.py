@@ -1,5 +1,6 @@
 """Signals: the first waits for the end of a step, the second does not, and none is lost."""
 
+import contextlib
 import os
 import signal
 import threading
@@ -8,6 +9,8 @@ import time
 import pytest
 
 from ddhub.base import stopping
+from ddhub.base.errors import UserError
+from ddhub.base.jobs import board
 
 
 def send(number=signal.SIGTERM):
@@ -61,6 +64,38 @@ def test_a_step_that_takes_too_long_is_not_waited_for(monkeypatch):
                 time.sleep(0.01)
 
 
+def test_what_a_signal_ends_may_take_its_time(monkeypatch):
+    """Saving is not cut short by the time limit of the step before it; the gate stays closed meanwhile."""
+    monkeypatch.setattr(stopping, "PATIENCE", 0.2)
+    with stopping.heeded(), stopping.Gate() as gate:
+        gate.close(0.1)
+        send()
+        assert gate.heard() == signal.SIGTERM
+        time.sleep(0.4)
+        with pytest.raises(stopping.Stopped):
+            send()
+
+
+def test_a_signal_that_a_library_turns_into_its_own_fault_is_a_stop_all_the_same(tmp_path):
+    """As pydantic does while it builds a model. A sentence of ours stays one."""
+
+    def turned():
+        try:
+            send()
+        except KeyboardInterrupt as fault:
+            raise ValueError("SchemaError: Stopped: 15") from fault
+
+    for block in (turned, lambda: board.attempt(lambda path: turned(), tmp_path / "a")):
+        with pytest.raises(stopping.Stopped), stopping.heeded():
+            block()
+    with pytest.raises(UserError, match="its own"), stopping.heeded():
+        with contextlib.suppress(ValueError):
+            turned()
+        raise UserError("its own")
+    with pytest.raises(ValueError, match="before"), stopping.heeded():
+        raise ValueError("before any signal")
+
+
 def test_an_ended_gate_keeps_nothing_back():
     """Nor does one within whose block nothing was closed."""
     with stopping.heeded():
@@ -79,6 +114,15 @@ def test_handlers_are_as_they_were_afterwards():
         assert signal.getsignal(signal.SIGINT) is not signal.default_int_handler
         assert signal.getsignal(signal.SIGTERM) is before[1]
     assert [signal.getsignal(number) for number in stopping.SIGNALS] == before
+
+
+def test_a_signal_of_one_loop_says_nothing_of_the_next():
+    """A notebook goes on after Ctrl-C."""
+    with stopping.Gate() as gate:
+        gate.close(0.1)
+        send(signal.SIGINT)
+        assert stopping.asked() and gate.heard() == signal.SIGINT
+    assert not stopping.asked()
 
 
 def test_what_is_ignored_stays_ignored():

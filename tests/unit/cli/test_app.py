@@ -1,6 +1,7 @@
 """The command line: exit codes, clean stdout under --json, errors that end in a next command, never a traceback."""
 
 import json
+import signal
 import subprocess
 import sys
 
@@ -147,3 +148,23 @@ def test_it_runs_as_a_module(module):
     """`python -m ddhub` is the command."""
     done = subprocess.run([sys.executable, "-m", module, "--version"], capture_output=True, text=True, check=True)
     assert done.stdout.startswith(f"ddhub {__version__}\n")
+
+
+def test_ctrl_c_before_a_command_begins_ends_the_process_without_a_traceback():
+    """Libraries load at that time; a shell calls it 130."""
+    code = (
+        "import os, runpy, signal, sys\n"
+        "class Finder:\n"
+        "    def find_spec(name, *rest):\n"
+        "        if name == 'ddhub.cli.app':\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Finder)\n"
+        "runpy.run_module('ddhub', run_name='__main__')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, preexec_fn=_heeds)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
+
+
+def _heeds():
+    """A shell starts what runs in its background deaf to Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -231,6 +231,23 @@ def test_a_signal_ends_the_loop_after_its_step_with_a_checkpoint(tmp_path, capsy
     assert done == list(range(5, STEPS)) and torch.equal(state["x"], whole["x"])
 
 
+@pytest.mark.parametrize("place", ["_look", "_show", "_save"])
+def test_a_signal_between_steps_loses_nothing_either(tmp_path, monkeypatch, place):
+    """While values are noted, a bar is drawn or a checkpoint is written."""
+    whole = getattr(Run, place)
+
+    def hit(run, *given):
+        if run._step == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+        whole(run, *given)
+
+    monkeypatch.setattr(Run, place, hit)
+    run, seen = Run(tmp_path, "work", checkpoint_seconds=0 if place == "_save" else 1e9), []
+    with stopping.heeded(), pytest.raises(stopping.Stopped):
+        seen.extend(run.steps(STEPS, {"x": torch.ones(1)}))
+    assert checkpoints(tmp_path)[-1] == "work-00000005.pt"
+
+
 def test_ctrl_c_saves_in_anybody_s_program(tmp_path):
     """A notebook heeds no other signal, and needs to do nothing for this one."""
     state = {"x": torch.ones(1)}
