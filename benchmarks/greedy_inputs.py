@@ -75,10 +75,10 @@ def shared_set(folder: Path) -> Path:
 
 def with_manifest(place: Path, **update: Any) -> None:
     """Change a manifest, and make its hashes true."""
-    from ddhub.artifact import manifest, payload
+    from ddhub.artifact import manifest, payload_hashes
 
     told = json.loads((place / "ddhub.json").read_text())
-    records = {name: record.model_dump() for name, record in payload.file_records(place).items()}
+    records = {name: record.model_dump() for name, record in payload_hashes.file_records(place).items()}
     data = sum(record["bytes"] for name, record in records.items() if name.startswith("data/"))
     told |= {"files": records, "bytes": {**told["bytes"], "images": data, "labels": 0}, **update}
     (place / manifest.MANIFEST).write_text(json.dumps(told))

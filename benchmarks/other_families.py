@@ -23,7 +23,7 @@ from ddhub.artifact import folder, source_location
 from ddhub.artifact.folder import Artifact
 from ddhub.base import files, seeds
 from ddhub.data import source
-from ddhub.evaluation import baselines
+from ddhub.evaluation import baseline_images
 from ddhub.training import device, fit, teachers
 from ddhub.training import network as networks
 from ddhub.training.fit import Examples
@@ -92,10 +92,10 @@ class Material:
         found = self.found
         if case.data == "distilled":
             return Examples(found.inputs, found.labels, targets=found.soft_labels)
-        pool = baselines.Pool(
+        pool = baseline_images.Pool(
             self.real.images, self.real.labels, self.real.classes, self.training, lambda x: x, _unscored
         )
-        drawn = baselines.choose("random", pool, found.manifest.counts, case.number)
+        drawn = baseline_images.choose("random", pool, found.manifest.counts, case.number)
         inputs = found.preprocess.inputs(self.real.images[drawn])
         targets = self.shipped.label(inputs, None).half().float()
         return Examples(inputs, self.real.labels[drawn], targets=targets)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ddhub.artifact import manifest as manifests
-from ddhub.artifact import parquet, payload
+from ddhub.artifact import parquet, payload_hashes
 from ddhub.artifact.file_names import WHITENING
 from ddhub.artifact.manifest import Manifest
 from ddhub.artifact.manifest_parts import ByteCounts, FileRecord
@@ -187,6 +187,6 @@ def check_files(folder: Path, record: Manifest) -> None:
     Raises:
         UserError: with one line per fault.
     """
-    faults = manifests.contradictions(record, f"{folder}/ddhub.json") + payload.file_faults(folder, record)
+    faults = manifests.contradictions(record, f"{folder}/ddhub.json") + payload_hashes.file_faults(folder, record)
     if faults:
         raise UserError("\n".join(faults), next="fetch the set again, or make it again with ddhub distill")

@@ -8,7 +8,7 @@ from typing import Any
 
 from ddhub.artifact import cache_repair, manifest
 from ddhub.artifact.file_names import MANIFEST, PUBLISHED
-from ddhub.base import files, hub_client, hub_faults, limits, redact, strict_json
+from ddhub.base import files, hub_client, hub_faults, limits, links, redact, strict_json
 from ddhub.base.errors import UserError
 from ddhub.base.log import say, warn
 from ddhub.base.schema import did_you_mean
@@ -187,7 +187,7 @@ def published(folder: Path) -> dict[str, Path]:
     """
     found = sorted(path for pattern in PUBLISHED for path in folder.glob(pattern) if path.is_file())
     for path in found:
-        if files.leads_out(folder, path):  # a stranger's link could publish private files of the reader
+        if links.leads_out(folder, path):  # a stranger's link could publish private files of the reader
             raise UserError(
                 f"{path}: is a link that leads out of the folder; refused", next="put the file itself there"
             )

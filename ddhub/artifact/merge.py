@@ -14,7 +14,7 @@ import torch
 
 from ddhub import __version__
 from ddhub.artifact import folder as folders
-from ddhub.artifact import manifest, parquet, payload, set_name, source_location
+from ddhub.artifact import manifest, parquet, payload_hashes, set_name, source_location
 from ddhub.artifact.file_names import MANIFEST, RECIPE
 from ddhub.artifact.manifest import Manifest
 from ddhub.artifact.manifest_parts import MOST_GROUPS, ByteCounts, Imported, Making, Part
@@ -85,7 +85,7 @@ def merge(sets: Sequence[MergedPart], out: Path, name: str) -> None:
             files.write_bytes(out / shared, (first.folder / shared).read_bytes())
     record = _manifest(sets, name, groups)
     files.write_bytes(out / RECIPE, strict_yaml.to_yaml(_recipe_content(sets, record)).encode())
-    records = payload.file_records(out)
+    records = payload_hashes.file_records(out)
     data = sum(file.bytes for path, file in records.items() if path.startswith("data/"))
     labels = sum(one.record.bytes.labels for one in sets)
     counts = first.record.bytes.model_copy(update={"images": data - labels, "labels": labels})

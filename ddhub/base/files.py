@@ -1,4 +1,4 @@
-"""Files that are never half written: atomic writes, hashes, locks, and where ddhub keeps things."""
+"""Files and folders: atomic writes, hashes, locks, and the cache folder."""
 
 import contextlib
 import errno
@@ -15,19 +15,19 @@ from io import BufferedRandom, BufferedReader
 from pathlib import Path
 from typing import IO, Any
 
-from ddhub.base import same_folder
+from ddhub.base import links, same_folder
 from ddhub.base.errors import UserError, as_user_error
 
 PACKAGE = Path(__file__).parent.parent  # ddhub itself
 ODD = (errno.ELOOP, errno.EMLINK, errno.ENXIO, errno.EOPNOTSUPP)  # of opening links, pipes, sockets and devices
-TEMPORARY = ".tmp"  # how files end that are being written
+TEMPORARY = ".tmp"  # suffix of unfinished files
 
 
 def home() -> Path:
     """The cache folder: `$DDHUB_HOME`, by default `ddhub` in the user's cache folder.
 
     Raises:
-        UserError: where there is neither.
+        UserError: if no home folder is known.
     """
     explicit = os.environ.get("DDHUB_HOME")
     if explicit:
@@ -51,7 +51,7 @@ def shipped_recipes() -> list[str]:
 
 @contextlib.contextmanager
 def disk_errors(path: Path, doing: str) -> Iterator[None]:
-    """Turn a full disk or a missing permission at `path` into a UserError that says what to do."""
+    """Turn a full disk or a missing permission at `path` into a UserError with the next command."""
     try:
         yield
     except OSError as fault:
@@ -62,12 +62,12 @@ def disk_errors(path: Path, doing: str) -> Iterator[None]:
 
 
 def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Let `write` fill a temporary file beside `path`, flush it to the disk, then rename it into place.
+    """Let `write` fill a temporary file beside `path`, flush it to the disk, then rename it to `path`.
 
-    A reader sees the old file or the new one, whole.
+    A reader sees the complete old file or the complete new one.
 
     Raises:
-        UserError: when the disk is full or the folder may not be written.
+        UserError: if the disk is full or the folder is not writable.
     """
     with disk_errors(path, "writing"):
         make_parent(path)
@@ -86,27 +86,27 @@ def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
 
 
 def _temporary(path: Path) -> tuple[int, str]:
-    """A new file beside `path`, locked: `sweep` takes away those that nobody holds."""
+    """A new locked file beside `path`. `sweep` removes only files without a lock."""
     while True:
         with places(path.parent):
             descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=TEMPORARY)
-        with contextlib.suppress(OSError):  # a file system without locks, where nothing is swept either
+        with contextlib.suppress(OSError):  # a file system without locks: `sweep` removes nothing there
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         if os.path.exists(name):
             return descriptor, name
-        os.close(descriptor)  # swept before it was locked
+        os.close(descriptor)  # another process removed it before the lock
 
 
 def flush(path: Path) -> None:
-    """Bring a file that others wrote to the disk, ahead of what counts on it."""
+    """Flush a file of another writer to the disk, before anything relies on it."""
     with path.open("rb+") as file:
         os.fsync(file.fileno())
 
 
 def sweep(folder: Path, pattern: str = f".*{TEMPORARY}") -> None:
-    """Take away what processes that were killed left half written: hidden files, or folders, that nobody has locked."""
+    """Remove unfinished hidden files and folders of killed processes. Nobody holds a lock on these."""
     for path in folder.glob(pattern):
-        with contextlib.suppress(OSError):  # gone, or held
+        with contextlib.suppress(OSError):  # removed, or locked
             descriptor = os.open(path, os.O_RDONLY)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -119,23 +119,23 @@ def sweep(folder: Path, pattern: str = f".*{TEMPORARY}") -> None:
 
 
 def make_parent(path: Path) -> None:
-    """Make the folder of a file that is about to be written; everything that ddhub writes goes through here.
+    """Make the folder of a file before the file is written. All writers of ddhub call this.
 
     Raises:
-        UserError: where the file would lie outside of the set that its path leads through: a stranger's folder can
-            hold links to anywhere. So where a folder of the command's own is no longer what it was.
+        UserError: if a link in a set leads the file out of the set, because strangers can make such links; or if a
+            folder of the command was deleted, renamed or replaced.
     """
-    refuse_led_out(path)
+    links.refuse_led_out(path)
     same_folder.refuse_other(path)
     make_folder(path.parent)
     same_folder.note_made(path)
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and those that it lies in.
+    """Make a folder and its parents.
 
     Raises:
-        UserError: where the system has no place for one, as under /proc.
+        UserError: if the system allows no folder there, as under /proc.
     """
     with places(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -143,45 +143,21 @@ def make_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def places(folder: Path) -> Iterator[None]:
-    """Say of a folder that nothing can be made in it, or in its place, as under /proc.
+    """Turn the fault of a folder in which nothing can be made, as under /proc, into a UserError.
 
     Raises:
-        UserError: naming it.
+        UserError: naming the folder.
     """
     try:
         yield
-    except FileNotFoundError as fault:  # though what it lies in was made
+    except FileNotFoundError as fault:  # although its parents exist
         raise UserError(
             f"{folder}: nothing can be made there", next="choose another; DDHUB_HOME or HOME say where caches go"
         ) from fault
 
 
-def refuse_led_out(path: Path) -> None:
-    """Refuse to change what lies at a path inside a set, but by a link on the way lies elsewhere.
-
-    Raises:
-        UserError: naming the folder.
-    """
-    for root in path.absolute().parents:
-        if _is_set(root) and leads_out(root, path.parent.absolute()):
-            raise UserError(
-                f"{path.parent}: is a link, or lies behind one, that leads out of the folder {root}; refused",
-                next=f"ls -l {root}, and remove the link",
-            )
-
-
-def _is_set(folder: Path) -> bool:
-    """Whether a folder is that of a set, or of an evaluation."""
-
-    def holds(name: str) -> bool:
-        return os.path.lexists(folder / name)
-
-    evaluated = holds("evaluation") and (holds("report.json") or holds("probe.json"))
-    return holds("ddhub.json") or holds("import.json") or evaluated
-
-
 def open_own(path: Path, mode: str) -> BufferedReader | BufferedRandom:
-    """Open a file of ddhub's own beside a set, `a+b` or `r+b`; never what a link at its place points to, nor a pipe.
+    """Open a file of ddhub's own beside a set, in mode `a+b` or `r+b`. Links are not followed.
 
     Raises:
         UserError: for a link, a folder, a pipe, a socket or a device.
@@ -196,10 +172,10 @@ def open_own(path: Path, mode: str) -> BufferedReader | BufferedRandom:
 
 
 def regular(path: Path) -> BufferedReader | BufferedRandom:
-    """Open a file to be read; a pipe, a socket or a device, which could keep its reader for ever, is refused.
+    """Open a regular file for reading.
 
     Raises:
-        UserError: naming it.
+        UserError: for a pipe, a socket or a device. A reader of these could wait for ever.
     """
     try:
         return _plain(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), path, "rb")
@@ -210,21 +186,21 @@ def regular(path: Path) -> BufferedReader | BufferedRandom:
 
 
 def refuse_odd(path: Path) -> None:
-    """Refuse a pipe, a socket or a device, before others open the file: they would wait for ever.
+    """Refuse a pipe, a socket or a device before a library opens it and waits for ever.
 
     Raises:
-        UserError: naming it.
-        OSError: where it cannot be opened at all.
+        UserError: naming the file.
+        OSError: if the file cannot be opened.
     """
     regular(path).close()
 
 
 def refuse_link(path: Path) -> None:
-    """Refuse a link, wherever it leads, and what is no file.
+    """Refuse every link, and everything else that is no regular file.
 
     Raises:
-        UserError: naming it.
-        FileNotFoundError: where nothing is there.
+        UserError: naming the path.
+        FileNotFoundError: if nothing is there.
     """
     if not stat.S_ISREG(path.lstat().st_mode):
         raise _no_file(path)
@@ -247,10 +223,10 @@ def _no_file(path: Path) -> UserError:
 
 
 def safe_name(text: str) -> str:
-    """A part of a file's name, of any name: letters, digits, `.`, `_` and `-` stay, all else becomes `_`.
+    """A name as a part of a file's name: all but letters, digits, `.`, `_` and `-` becomes `_`.
 
-    It opens with no dot and has at most 100 characters. Different names can become one: where that matters, a digest
-    belongs beside it.
+    The result begins with no dot and has at most 100 characters. Different names can give the same result, so callers
+    add a digest where that matters.
     """
     return re.sub(r"[^A-Za-z0-9._-]", "_", text).lstrip(".")[:100] or "_"
 
@@ -261,31 +237,18 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write `content` to `path` atomically, as `json_bytes` has it."""
+    """Write `content` to `path` atomically, in the form of `json_bytes`."""
     write_bytes(path, json_bytes(content))
 
 
 def json_bytes(content: Any) -> bytes:
-    """`content` as indented JSON in UTF-8; NaN is refused because JSON has none."""
+    """`content` as indented JSON in UTF-8. NaN is refused, because JSON has none."""
     return (json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 def is_path(text: str) -> bool:
-    """Whether a text is written as a path, and so is no name and no Hub id: it opens with `.`, `/` or `~`."""
+    """Whether a text is a path and no name or Hub id: it begins with `.`, `/` or `~`."""
     return text.startswith((".", "/", "~"))
-
-
-def leads_out(folder: Path, path: Path) -> bool:
-    """Whether a path inside a folder is, or goes through, a link to somewhere else.
-
-    The Hub's cache holds a set as links from `snapshots/COMMIT` to `blobs` beside it, which belong to the set.
-    """
-    try:
-        root, place = folder.resolve(), path.resolve()
-    except (OSError, RuntimeError):  # a link to itself
-        return True
-    cache = root.parent.parent / "blobs"
-    return not (place.is_relative_to(root) or (root.parent.name == "snapshots" and place.is_relative_to(cache)))
 
 
 def sha256(path: Path) -> str:
@@ -295,7 +258,7 @@ def sha256(path: Path) -> str:
 
 
 def git_hash(file: IO[bytes], length: int) -> str:
-    """The name that git gives to a file's content of so many bytes, as hex."""
+    """The hash that git computes of a file's content of `length` bytes, as hex."""
     state = hashlib.sha1(f"blob {length}\0".encode())
     while block := file.read(1 << 20):
         state.update(block)
@@ -303,17 +266,17 @@ def git_hash(file: IO[bytes], length: int) -> str:
 
 
 def digest(content: Any) -> str:
-    """The sha256 of a JSON-like value, as hex; equal values give equal digests, whatever the order of keys."""
+    """The sha256 of a JSON-like value, as hex. The order of keys does not matter."""
     return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
 @contextlib.contextmanager
 def locked(path: Path, busy: str | None = None) -> Iterator[None]:
-    """Hold an exclusive lock on `path` while the body runs; it vanishes with the process, however that ends.
+    """Hold an exclusive lock on `path` while the body runs. The lock also ends with the process.
 
     Args:
-        path: the lock file, made when missing.
-        busy: the message of the UserError raised when another process holds it; None waits instead.
+        path: the lock file. It is made if it is missing.
+        busy: the message of the UserError if another process holds the lock. None waits for it.
     """
     with disk_errors(path, "locking"):
         make_parent(path)

@@ -1,4 +1,4 @@
-"""What the Hub answers is looked at before the client believes it: where headers lead, and that lists end."""
+"""Checks of the Hub's answers before the client uses them: file names in headers, and the size of bodies and lists."""
 
 import re
 import sys
@@ -8,32 +8,32 @@ from typing import Any
 
 from ddhub.base import limits
 
-NAMING = ("X-Repo-Commit", "X-Linked-Etag", "ETag")  # headers of which the client makes names of files
+NAMING = ("X-Repo-Commit", "X-Linked-Etag", "ETag")  # headers that the client uses as names of files
 LONGEST = 600.0  # seconds that one answer of the API may take
-INFLATED = 1000  # times its size that a packed answer may unpack to
+INFLATED = 1000  # the most bytes that one byte of a packed answer can unpack to
 
 
 class OddAnswer(ValueError):
-    """What the Hub answered is none of the Hub's answers."""
+    """An answer that a real Hub does not give."""
 
 
 class Watch:
-    """Looks at every answer that one client of the Hub gets."""
+    """Checks every answer to one client of the Hub."""
 
     def __init__(self) -> None:
-        self._pages = 0  # in a row that name a next one
-        self._spent = [0]  # bytes of them
+        self._pages = 0  # successive pages of a list that name a next page
+        self._spent = [0]  # bytes of these pages
 
     def ask(self, request: Any) -> None:
-        """Let the API answer unpacked: what a packed answer comes to shows only when memory holds it."""
+        """Ask the API for unpacked answers, because the size of a packed answer is known only after unpacking."""
         if _of_api(request):
             request.headers["Accept-Encoding"] = "identity"
 
     def look(self, response: Any) -> None:
-        """Refuse an answer that names a file outside of the client's cache, and bound what it and its pages bring.
+        """Refuse an answer that names a file outside of the client's cache. Limit the bytes of the answer and its list.
 
         Raises:
-            OddAnswer: naming what is odd.
+            OddAnswer: with the reason.
         """
         _check_names(response)
         if not _of_api(response.request):
@@ -51,8 +51,8 @@ class Watch:
 
 
 def _bound(response: Any, spent: list[int], most: int, seconds: float) -> None:
-    """Let the body of an answer end in a fault where it does not end by itself; `spent` counts its bytes."""
-    library = sys.modules[type(response).__module__.partition(".")[0]]  # httpx, or what it is called now
+    """Let the body of an answer end with a fault at a limit of bytes or seconds. `spent` counts its bytes."""
+    library = sys.modules[type(response).__module__.partition(".")[0]]  # httpx, or httpx2
     body, until = response.stream, time.monotonic() + seconds
 
     class Bounded(library.SyncByteStream):  # type: ignore[name-defined]
@@ -60,7 +60,7 @@ def _bound(response: Any, spent: list[int], most: int, seconds: float) -> None:
             for part in body:
                 spent[0] += len(part)
                 if spent[0] > most:
-                    spent[0] = 0  # of the next list
+                    spent[0] = 0  # for the next list
                     raise OddAnswer(f"an answer of more than {most:,} bytes")
                 if time.monotonic() > until:
                     raise OddAnswer(f"an answer that took more than {seconds:.0f} seconds")
@@ -77,7 +77,7 @@ def _of_api(request: Any) -> bool:
 
 
 def _check_names(response: Any) -> None:
-    """The client calls what it downloads by these headers."""
+    """Check the headers that the client uses as names of downloaded files."""
     for name in NAMING:
         named = str(response.headers.get(name, ""))
         parts = re.split(r"[/\\]", named.removeprefix("W/").strip('"'))

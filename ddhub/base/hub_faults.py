@@ -1,4 +1,4 @@
-"""Refusals of the Hub, and failed ways to it, as sentences with the next command."""
+"""Refusals by the Hub and failures to reach it, as sentences with the next command."""
 
 import re
 import sys
@@ -35,13 +35,13 @@ def refused(fault: BaseException) -> bool:
 
 
 def why_cached(fault: BaseException) -> str:
-    """The reason, in a few words, for reading the cache and not the Hub."""
+    """A short reason for reading the cache instead of the Hub."""
     status = getattr(getattr(fault, "response", None), "status_code", None)
     return "the Hub cannot be reached" if status is None else f"the Hub says {status}"
 
 
 def of_hub(fault: BaseException | None) -> BaseException | None:
-    """The Hub's refusal, or the failed way to it, that a fault comes of; None for one of files and words."""
+    """The Hub's refusal or failure behind a fault; None for a fault of another kind."""
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
     transports = [sys.modules[name].HTTPError for name in ("httpx", "httpx2") if name in sys.modules]
@@ -51,22 +51,22 @@ def of_hub(fault: BaseException | None) -> BaseException | None:
 
 
 def explain(fault: BaseException, repo_id: str) -> tuple[str, str]:
-    """A fault of the Hub's client as a sentence, and the next command."""
+    """A sentence for a fault of the Hub's client, and the next command."""
     from huggingface_hub import errors as kinds
 
     again = "the same command again"
     if isinstance(fault, kinds.HFValidationError):
-        return f"no dataset of the Hub can be called so ({one_line(fault, 200)})", "choose another OWNER/NAME"
+        return f"no valid name of a Hub dataset ({one_line(fault, 200)})", "choose another OWNER/NAME"
     if isinstance(fault, kinds.OfflineModeIsEnabled) or "offline mode" in str(fault).lower():
-        return "not in the cache, and HF_HUB_OFFLINE forbids to ask the Hub", f"{again} with HF_HUB_OFFLINE=0"
+        return "not in the cache, and HF_HUB_OFFLINE forbids asking the Hub", f"{again} with HF_HUB_OFFLINE=0"
     if isinstance(fault, kinds.GatedRepoError):
-        return "the repo is gated", f"accept its terms on its page, then: hf auth login, and {again}"
+        return "the repo is gated", f"accept its terms on its page, then type hf auth login and {again}"
     if isinstance(fault, kinds.RevisionNotFoundError):
-        return "the repo has no such revision", f"choose one of those at {repo_id}"
+        return "the repo has no such revision", f"choose a revision of {repo_id}"
     if isinstance(fault, kinds.RemoteEntryNotFoundError) and "ddhub.json" in str(fault):
         return (
             "the repo holds no ddhub.json, so it is no ddhub artifact",
-            f"ddhub evaluate {repo_id} --source DATASET (what it was distilled from), or ddhub import, likewise",
+            f"ddhub evaluate {repo_id} --source DATASET, or ddhub import {repo_id} --source DATASET --out FOLDER",
         )
     known = _explain_status(fault, repo_id)
     if known is not None:
@@ -87,31 +87,31 @@ def _explain_status(fault: BaseException, repo_id: str) -> tuple[str, str] | Non
     status = getattr(getattr(fault, "response", None), "status_code", None)
     again = "the same command again"
     if status == 401 or (status == 400 and "Invalid user token" in str(fault)):
-        return "the Hub does not accept the token, or wants one", f"hf auth login, then {again}"
+        return "the Hub does not accept the token, or needs one", f"hf auth login, then {again}"
     if isinstance(fault, RepositoryNotFoundError) or status == 404:
         return (
-            f"no dataset {repo_id} on the Hub that this token may see, and no such folder here",
-            "check the name; for a private one: hf auth login",
+            f"no dataset {repo_id} on the Hub that this token can read, and no such folder here",
+            "check the name; for a private dataset: hf auth login",
         )
     if status == 403:
         return _explain_forbidden(fault, repo_id)
     if status in (409, 412):
-        return "somebody else changed the repo meanwhile", f"{again}, which starts from what is there now"
+        return "somebody else changed the repo in the meantime", f"{again}; it starts from the repo's present state"
     if status == 429:
         return "the Hub asks for a pause (429)", f"{again} in {pause(fault) or 'some'} seconds"
     if status == 501:
-        return "this server does not offer what was asked (501)", "check HF_ENDPOINT; https://huggingface.co offers it"
+        return "this server does not support the request (501)", "check HF_ENDPOINT; https://huggingface.co supports it"
     if status is not None and status >= 500:
-        return f"the Hub has a fault of its own ({status})", f"{again} later"
+        return f"the Hub has an internal fault ({status})", f"{again} later"
     return None if status is None else (f"the Hub refused ({status}): {one_line(fault, 200)}", again)
 
 
 def _explain_forbidden(fault: BaseException, repo_id: str) -> tuple[str, str]:
-    """A 403 as a sentence: no right to read, to write, or to write without a pull request."""
+    """A sentence for a 403: the token may not read, not write, or not write without a pull request."""
     request = getattr(getattr(fault, "response", None), "request", None)
     url = str(getattr(request, "url", ""))
     if getattr(request, "method", "") in ("GET", "HEAD"):
-        return f"the token may not read {repo_id} (403)", "hf auth login with a token that may, or ask its owner"
+        return f"the token may not read {repo_id} (403)", "hf auth login with another token, or ask the owner"
     login = "hf auth login with a token that has write access there"
     proposing = "create_pr=1" in url or not re.search("/(preupload|commit)/", url)
     return f"the token may not do this to {repo_id}", login if proposing else f"{login}; or propose it: --create-pr"

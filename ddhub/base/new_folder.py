@@ -1,4 +1,4 @@
-"""Folders that are new: filled as a whole or not at all, and nothing is left of a start that failed."""
+"""New folders: they are completed or not made, and a failed start leaves nothing."""
 
 import contextlib
 import errno
@@ -14,14 +14,14 @@ from pathlib import Path
 from ddhub.base import files, same_folder
 from ddhub.base.errors import UserError
 
-PARTIAL = ".partial"  # how folders end that are being filled
+PARTIAL = ".partial"  # suffix of unfinished folders
 
 
 def untaken(out: str | Path) -> Path:
-    """A folder that holds nothing yet.
+    """The path of a missing or empty folder.
 
     Raises:
-        UserError: naming one that holds something already.
+        UserError: if the folder holds something, or is no folder.
     """
     out = Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -31,7 +31,7 @@ def untaken(out: str | Path) -> Path:
 
 @contextlib.contextmanager
 def whole(out: Path) -> Iterator[Path]:
-    """Fill the new folder `out`, in a hidden one beside it that takes its name at the end: all of it, or nothing."""
+    """Fill a hidden folder beside `out`, and rename it to `out` at the end. After a fault nothing is left of it."""
     files.make_folder(out.parent)
     staging, held = _staging(out)
     try:
@@ -39,7 +39,7 @@ def whole(out: Path) -> Iterator[Path]:
             yield staging
         staging.chmod(0o755)
         _rename(staging, out)
-    except UserError as fault:  # said of the folder that the user knows
+    except UserError as fault:  # the message names `out`, because the user does not know the hidden folder
         lasting = re.sub(
             rf"(?<=df -h ){re.escape(str(staging))}.*?(?=\), )", lambda _: str(out.parent), fault.next or ""
         )
@@ -51,12 +51,12 @@ def whole(out: Path) -> Iterator[Path]:
 
 
 def _staging(out: Path) -> tuple[Path, int]:
-    """A new hidden folder beside `out` and the lock on it; those that killed processes left for `out` are swept."""
+    """A new hidden folder beside `out`, and its lock. Folders that killed processes left for `out` are removed."""
     with contextlib.ExitStack() as stack:
         parent = os.open(out.parent, os.O_RDONLY)
         stack.callback(os.close, parent)
         with contextlib.suppress(OSError):
-            fcntl.flock(parent, fcntl.LOCK_EX)  # nobody sweeps a folder between its making and its lock
+            fcntl.flock(parent, fcntl.LOCK_EX)  # nobody removes the new folder before it is locked
         files.sweep(out.parent, f".{glob.escape(out.name)}.*{PARTIAL}")
         with files.places(out):
             staging = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.", suffix=PARTIAL))
@@ -67,7 +67,7 @@ def _staging(out: Path) -> tuple[Path, int]:
 
 
 def _rename(staging: Path, out: Path) -> None:
-    """Let a folder take its name, that of an empty folder too."""
+    """Rename a folder to `out`. An empty folder there is replaced."""
     try:
         staging.replace(out)
     except OSError as fault:
@@ -78,11 +78,11 @@ def _rename(staging: Path, out: Path) -> None:
 
 @contextlib.contextmanager
 def no_stub(folder: Path, begun: Path, notes: Sequence[str] = ()) -> Iterator[None]:
-    """Take away what a failed start leaves of a folder: locks and notes alone, and the parents that were made for it.
+    """After a failed start, remove a new folder that holds only locks and notes, with its new parents.
 
     Args:
-        begun: the file whose presence says that there is work to go on with.
-        notes: names of files that are nothing without it.
+        begun: a file that exists once there is work to resume. The folder then stays.
+        notes: names of files that are useless without `begun`.
     """
     made = [each for each in (folder.absolute(), *folder.absolute().parents) if not each.exists()]
     try:
@@ -91,7 +91,7 @@ def no_stub(folder: Path, begun: Path, notes: Sequence[str] = ()) -> Iterator[No
         if made and folder.is_dir() and not begun.exists() and all(_is_nothing(p, notes) for p in folder.rglob("*")):
             shutil.rmtree(folder, ignore_errors=True)
         if made and not folder.exists():
-            with contextlib.suppress(OSError):  # a parent that holds something by now stays
+            with contextlib.suppress(OSError):  # a parent that is no longer empty stays
                 for parent in made[1:]:
                     parent.rmdir()
         raise

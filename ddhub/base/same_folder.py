@@ -1,6 +1,6 @@
-"""The folder that a command works in, which stays the same one: deleted, renamed or replaced, it is not written into.
+"""The folder of a command's work: once it is deleted, renamed or replaced, nothing is written into it.
 
-A folder is told by its device and inode. It is held open meanwhile, so that no other folder gets its number.
+Device and inode identify a folder. The folder is held open, so that no other folder gets the same numbers.
 """
 
 import contextlib
@@ -11,20 +11,20 @@ from pathlib import Path
 from ddhub.base.errors import UserError
 
 Number = tuple[int, int]  # device and inode
-_held: dict[Path, int | None] = {}  # a folder's descriptor by its path; None: it is yet to be made
+_held: dict[Path, int | None] = {}  # descriptors of folders by path; None for a folder that is not made yet
 
 
 @contextlib.contextmanager
 def kept(folder: Path, number: Number | None = None) -> Iterator[None]:
-    """Let writers refuse, while the block runs, a folder that is no longer the one of the beginning.
+    """While the block runs, let writers refuse the folder if it is no longer the original one.
 
-    One that is not there yet is known from its making on, by the first writer.
+    A missing folder is known from the moment when the first writer makes it.
 
     Args:
-        number: of the folder, as another process knows it, which keeps it too.
+        number: the folder's number in another process that also works there.
 
     Raises:
-        UserError: in place of a fault of ours that comes of the folder's loss, as of a file that is read.
+        UserError: if the folder was lost. It replaces other faults of the loss, such as a missing file.
     """
     path = folder.absolute()
     if path in _held:
@@ -50,7 +50,7 @@ def kept(folder: Path, number: Number | None = None) -> Iterator[None]:
 
 
 def refuse_other(path: Path) -> None:
-    """Refuse to write a file into a folder that was deleted, renamed or replaced meanwhile.
+    """Refuse to write a file into a folder that was deleted, renamed or replaced since the beginning.
 
     Raises:
         UserError: naming the folder.
@@ -62,7 +62,7 @@ def refuse_other(path: Path) -> None:
 
 
 def number_of(folder: Path) -> Number | None:
-    """What a folder is told by, on this machine; None where there is none."""
+    """Device and inode of a folder; None if there is none."""
     try:
         return _number(os.stat(folder))
     except OSError:
@@ -70,7 +70,7 @@ def number_of(folder: Path) -> Number | None:
 
 
 def note_made(path: Path) -> None:
-    """A file's folder has been made: from now on those on the way to it are known."""
+    """Open the newly made folders on the path of a file, so that they are known from now on."""
     for folder in path.absolute().parents:
         if folder in _held and _held[folder] is None:
             _held[folder] = _opened(folder)
@@ -79,7 +79,7 @@ def note_made(path: Path) -> None:
 def _opened(folder: Path) -> int | None:
     try:
         return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError:  # not there, no folder, or not to be read: whoever writes there says so
+    except OSError:  # missing, no folder, or not readable: the writer reports it
         return None
 
 
@@ -88,7 +88,7 @@ def _number(status: os.stat_result) -> Number:
 
 
 def _other(folder: Path) -> UserError:
-    happened = "was deleted or renamed in the middle of the work; it is not made again"
+    happened = "was deleted or renamed during the work; it is not made again"
     if os.path.lexists(folder):
-        happened = "was replaced by another folder in the middle of the work; nothing is written into that one"
+        happened = "was replaced by another folder during the work; nothing is written into the new one"
     return UserError(f"{folder}: {happened}", next="give a renamed folder its name back; then the same command")

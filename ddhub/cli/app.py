@@ -1,4 +1,4 @@
-"""The command line: the group of all commands (ddhub/commands), and how a fault ends one."""
+"""The command line: the group of all commands (ddhub/cli), and the end of a command by a fault."""
 
 import contextlib
 import os
@@ -22,7 +22,10 @@ COMMANDS = (
 
 
 class CommandGroup(click.Group):
-    """Commands that end in one sentence and exit code 1 when they fail; a fault of ours shows its traceback before."""
+    """The group of commands. A failed command ends with one sentence and exit code 1.
+
+    A fault of ddhub's own shows its traceback first.
+    """
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The commands in the order of work."""
@@ -50,7 +53,7 @@ class CommandGroup(click.Group):
             click.echo(f"error: {fault}", err=True)
             ctx.exit(1)
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
-            raise  # as click ends them: the last one silently, since nobody reads any more
+            raise  # click ends these; a broken pipe ends silently, because nobody reads any more
         except Exception as fault:
             known = as_user_error(fault) if isinstance(fault, OSError) else _address_space_fault(fault)
             click.echo(f"error: {known}" if known else _own_fault_text(fault), err=True)
@@ -62,14 +65,14 @@ class CommandGroup(click.Group):
 
 
 def _address_space_fault(fault: Exception) -> UserError | None:
-    """A library that could not be loaded, or memory that was not given, under a limit of address space."""
+    """The UserError for a fault that comes from a limit of address space; None if no limit is set."""
     if free_space.address_space() is None or not isinstance(fault, ImportError | MemoryError | RuntimeError):
         return None
     return UserError(f"not enough address space (ulimit -v): {one_line(fault, 200)}", next="ulimit -v unlimited")
 
 
 def _own_fault_text(fault: Exception) -> str:
-    """A fault that is not the user's: its traceback and what was kept; of several jobs' faults, the first one's."""
+    """The text of a fault of ddhub's own: its traceback, and what was kept. Of several faults, the first is shown."""
     each = fault.exceptions if isinstance(fault, ExceptionGroup) else (fault,)
     told = [f"error: {one}" for one in each if isinstance(one, UserError)]
     ours = [one for one in each if not isinstance(one, UserError)]
@@ -81,9 +84,9 @@ def _own_fault_text(fault: Exception) -> str:
 
 EXAMPLE = """\b
 Example:
-  ddhub distill ./photos                          a folder with a folder of pictures per class
-  ddhub evaluate --archs resnet18,vit_tiny        the set it made, on two networks
-  ddhub push                                      to the Hub, under your name
+  ddhub distill ./photos                          make a set of a folder with one folder per class
+  ddhub evaluate --archs resnet18,vit_tiny        evaluate this set with two architectures
+  ddhub push                                      publish it on the Hub under your name
 
 \b
 Completion of commands and options, for bash (zsh and fish likewise):
@@ -92,7 +95,7 @@ Completion of commands and options, for bash (zsh and fish likewise):
 
 
 def _version(ctx: click.Context, parameter: click.Parameter, asked: bool) -> None:
-    """Print the versions that results depend on; torch is not imported for it."""
+    """Print the versions that results depend on, without importing torch."""
     if asked and not ctx.resilient_parsing:
         click.echo(f"ddhub {__version__}\n{versions.summary()}")
         ctx.exit()
@@ -105,7 +108,7 @@ def _version(ctx: click.Context, parameter: click.Parameter, asked: bool) -> Non
 def main() -> None:
     """Distilled image-classification datasets as shareable artifacts: distill, package, evaluate."""
     log.to_stderr()
-    os.getcwd()  # torch does not survive its loss
+    os.getcwd()  # torch fails in a deleted folder
     free_space.warn_of_limit()
 
 

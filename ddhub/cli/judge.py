@@ -1,4 +1,4 @@
-"""Commands that say what a set is worth and whether it is whole: evaluate, report, verify, card, plot."""
+"""Commands that measure and check a set: evaluate, report, verify, card, plot."""
 
 import json
 import sys
@@ -32,33 +32,38 @@ if TYPE_CHECKING:
     "--archs",
     section=TRAINING,
     default="",
-    help="The architectures, comma-separated; frozen:NAME probes a pretrained timm backbone. "
+    help="The architectures, comma-separated. frozen:NAME takes a pretrained timm backbone. "
     "[default: that of the teachers]",
 )
 @option(
     "--protocols",
     section=TRAINING,
     default="native",
-    help=lambda: f"The ways to train, comma-separated: {_choices('protocols')}. [default: native]",
+    help=lambda: f"The protocols, comma-separated: {_choices('protocols')}. [default: native]",
 )
 @option(
     "--baselines",
     section=TRAINING,
     default="random",
-    help=lambda: f"Real images to compare with, comma-separated: {_choices('baselines')}; or none. [default: random]",
+    help=lambda: f"The baselines, comma-separated: {_choices('baselines')}; or none. [default: random]",
 )
-@option("--seeds", section=TRAINING, type=click.IntRange(1), help="The trainings per number. [default: the recipe's]")
+@option(
+    "--seeds",
+    section=TRAINING,
+    type=click.IntRange(1),
+    help="The number of trainings per accuracy. [default: the recipe's]",
+)
 @option(
     "--tune",
     section=TRAINING,
     is_flag=True,
-    help="Choose rate and weight decay for each architecture, on validation data only.",
+    help="Choose rate and weight decay for each architecture on the validation part.",
 )
 @option(
     "--together",
     section=RUNNING,
     type=click.IntRange(1),
-    help="The number of seeds that one program trains. [default: by speed, measured once]",
+    help="The number of seeds that one program trains at once. [default: the fastest, measured once]",
 )
 @option("--test", section=TRAINING, help="The Hub id or folder whose test split is used. [default: that of the source]")
 @option(
@@ -66,45 +71,50 @@ if TYPE_CHECKING:
     section=TRAINING,
     multiple=True,
     metavar="KEY=VALUE",
-    help="Change the protocols (epochs=50; native.lr=0.01 for one), or what is read (source.path=FOLDER, "
+    help="Change all protocols (epochs=50), one protocol (native.lr=0.01), or the source (source.path=FOLDER, "
     "source.test=SPLIT).",
 )
 @option(
     "--allow-train",
     section=TRAINING,
     is_flag=True,
-    help="Test on images that SET was distilled from, which is refused otherwise.",
+    help="Allow a test on images that SET was distilled from. It is refused otherwise.",
 )
 @option(
     "--corruptions",
     section=TRAINING,
     is_flag=True,
-    help="Test on corrupted images too: noise, blur, contrast, brightness, pixelate, JPEG.",
+    help="Also test on corrupted images: noise, blur, contrast, brightness, pixelate, JPEG.",
 )
 @option(
     "--source",
     section=FOREIGN,
-    help="What SET was distilled from, where it is no ddhub artifact: a Hub id, digits, or a folder.",
+    help="The source of a foreign set: a Hub id, digits, or a folder.",
 )
 @option(
     "--probe/--no-probe",
     section=FOREIGN,
     default=None,
-    help="Train a teacher to tell whether SET is fed as it was made; or do not ask. [default: if one is at hand]",
+    help="Check with a teacher whether SET is fed as it was made. --probe trains the teacher if none is there. "
+    "[default: check if a teacher is there]",
 )
 @importing_options
 @resource_options(
     "rows",
     *("float32", "bfloat16", "auto"),
-    precision="auto takes the faster one here. [default: auto for ConvNets, else float32]",
+    precision="auto takes the faster one on this machine. [default: auto for ConvNets, otherwise float32]",
 )
 @option(
     "--memory",
     section=RUNNING,
     metavar="AMOUNT",
-    help="What batches may take, such as 4GB. [default: 2GB on a CPU, for networks without batch norm]",
+    help="The memory for batches, such as 4GB. [default: 2GB on a CPU, for networks without batch norm]",
 )
-@option("--out", type=click.Path(), help="The folder of the rows. [default: SET; else ddhub-evaluations/NAME]")
+@option(
+    "--out",
+    type=click.Path(),
+    help="The folder of the rows. [default: SET if it is a folder with a set; otherwise ddhub-evaluations/NAME]",
+)
 @json_option
 def evaluate(
     set_: str | None,
@@ -121,10 +131,10 @@ def evaluate(
     as_json: bool,
     **how: Any,
 ) -> None:
-    """Train networks on SET, and on random real images, and test them.
+    """Train networks on SET and on random real images, and test them.
 
-    SET is a folder, a file or a Hub id. Without it: the set in this folder, or the only one in distilled/. Rows that
-    are done are kept.
+    SET is a folder, a file or a Hub id. The default is the set in this folder, or the only set in distilled/. Finished
+    rows are kept.
     """
     from ddhub import api
     from ddhub.reports import headlines, summary, tables
@@ -169,7 +179,7 @@ def _names(text: str) -> list[str]:
 
 
 def _source_path(overrides: list[str]) -> tuple[str | None, list[str]]:
-    """The folder of `source.path=FOLDER`, and what else is set of the source."""
+    """The folder of `source.path=FOLDER`, and the other settings of the source."""
     path, rest = None, []
     for text in overrides:
         each = setting(text, "source.path=FOLDER")
@@ -187,9 +197,9 @@ def _source_path(overrides: list[str]) -> tuple[str | None, list[str]]:
 @reporting_options
 @json_option
 def report(sets: tuple[str, ...], as_json: bool, **how: Any) -> None:
-    """Show the results of one SET, or of many side by side.
+    """Show the results of one SET, or of several side by side.
 
-    SETs are folders, Hub ids, or folders of evaluations.
+    SET is a folder, a Hub id, or the folder of an evaluation.
     """
     from ddhub import api
     from ddhub.reports import compare
@@ -209,9 +219,9 @@ def report(sets: tuple[str, ...], as_json: bool, **how: Any) -> None:
 @click.argument("set_", metavar="SET")
 @json_option
 def verify(set_: str, as_json: bool) -> None:
-    """Check that SET, a folder or Hub id, is what it says it is.
+    """Check SET against its manifest and its rows. SET is a folder or a Hub id.
 
-    Where it is not, there is one line per fault, and the exit code is 1.
+    Each fault is printed on one line. The exit code is then 1.
     """
     from ddhub import api
 
@@ -227,7 +237,7 @@ def verify(set_: str, as_json: bool) -> None:
 @command(epilog="Example:  ddhub card distilled/digits_ipc1")
 @click.argument("folder", type=click.Path())
 def card(folder: str) -> None:
-    """Write card, report and pictures of the set in FOLDER again."""
+    """Rewrite the card, report and pictures of the set in FOLDER."""
     from ddhub import api
 
     api.card(folder)
@@ -238,9 +248,9 @@ def card(folder: str) -> None:
 @click.argument("run", type=click.Path())
 @option("--out", type=click.Path(), help="The picture. [default: RUN/.ddhub/metrics.png]")
 def plot(run: str, out: str | None) -> None:
-    """Draw the loss and other values of a run, step by step.
+    """Draw the loss and other values of a run by steps.
 
-    RUN is the folder of its set.
+    RUN is the folder of the run's set.
     """
     from ddhub.reports import run_curves
 

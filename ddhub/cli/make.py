@@ -29,7 +29,7 @@ from ddhub.cli.start import pictures_options
 )
 @json_option
 def recipes(of_keys: bool, as_json: bool) -> None:
-    """List recipes, methods and plug-ins, or explain a recipe's keys."""
+    """List recipes, methods and plug-ins, or explain the keys of a recipe."""
     if of_keys:
         _keys(as_json)
         return
@@ -50,7 +50,7 @@ def recipes(of_keys: bool, as_json: bool) -> None:
 
 
 def _keys(as_json: bool) -> None:
-    """Print what a recipe may say: two lines a key, or as JSON one list of keys for `recipe` and for each method."""
+    """Print the keys of a recipe: two lines for each key, or JSON with a list for `recipe` and for each method."""
     from ddhub.distillation import recipes as recipe_files
 
     found = recipe_files.keys()
@@ -67,14 +67,16 @@ def _keys(as_json: bool) -> None:
 
 @command(epilog="Example:  ddhub plan imagenet_ipc50 --memory 4GB")
 @recipe_options
-@option("--images", section=RECIPE, type=click.IntRange(1), help="The images of the source's train split, if unknown.")
-@option("--classes", section=RECIPE, type=click.IntRange(1), help="The classes of the source, if they are not known.")
-@option("--side", section=RECIPE, type=click.IntRange(4), help="The side of its images in pixels, if it is not known.")
+@option(
+    "--images", section=RECIPE, type=click.IntRange(1), help="The number of images of an unknown source's train split."
+)
+@option("--classes", section=RECIPE, type=click.IntRange(1), help="The number of classes of an unknown source.")
+@option("--side", section=RECIPE, type=click.IntRange(4), help="The side of an unknown source's images in pixels.")
 @option(
     "--measure",
     section=RUNNING,
     is_flag=True,
-    help="Try a few steps of every kind on noise (minutes), and keep what they cost.",
+    help="Measure the costs by a few steps of every kind on noise, and keep them. It takes minutes.",
 )
 @resource_options(
     "groups",
@@ -85,9 +87,9 @@ def _keys(as_json: bool) -> None:
 )
 @json_option
 def plan(recipe: str, overrides: tuple[str, ...], as_json: bool, **how: Any) -> None:
-    """Say what RECIPE takes here: time, memory and disk.
+    """Forecast the time, memory and disk space of distilling RECIPE here.
 
-    The evaluation of its set is counted too. No images are read.
+    The evaluation of its set has a row of its own. No images are read.
     """
     from ddhub import api
     from ddhub.reports import tables
@@ -105,7 +107,7 @@ def plan(recipe: str, overrides: tuple[str, ...], as_json: bool, **how: Any) -> 
 
 
 def _plan_table(found: dict[str, Any]) -> Any:
-    """A line per phase, and their sum."""
+    """The table of a plan: a line for each phase, their sum, and the evaluation."""
     from ddhub.base.units import counted, duration, size
     from ddhub.reports.tables import Table, TableCell
 
@@ -146,7 +148,7 @@ def _plan_table(found: dict[str, Any]) -> Any:
 )
 @option("--out", type=click.Path(), help="The artifact's folder. [default: distilled/NAME]")
 @skip_damaged_option
-@option("--dry-run", is_flag=True, help="Check everything, print the resolved recipe and make nothing.")
+@option("--dry-run", is_flag=True, help="Check everything, print the resolved recipe, and make nothing.")
 @json_option
 def distill(
     recipe: str,
@@ -159,8 +161,8 @@ def distill(
 ) -> None:
     """Distill RECIPE, or a folder of pictures, into a set.
 
-    RECIPE is a path or the name of a shipped one. For a folder of pictures or a Hub id, one is written first, as by
-    ddhub init. The same command goes on with a run that was stopped.
+    RECIPE is the path of a recipe or the name of a shipped one. For a folder of pictures or a Hub id, a recipe is
+    written first, as ddhub init does. The same command resumes a stopped run.
     """
     overrides = (*overrides, SKIP_DAMAGED) if skip_damaged else overrides
     if dry_run:
@@ -182,14 +184,14 @@ def distill(
 
 
 def _dry_run(reference: str, overrides: tuple[str, ...], out: str | None, as_json: bool, how: dict[str, Any]) -> None:
-    """Print the recipe as it would be made, once everything that can be checked before work is."""
+    """Check everything that can be checked before work, then print the resolved recipe."""
     from ddhub.base.resources import Resources
     from ddhub.distillation import starting
 
     given = {name: value for name, value in how.items() if name not in ("minutes", "flips")}
     asked = Resources(**given)
     resolved, reasons = starting.resolved(reference, overrides, how["minutes"], how["flips"], asked)
-    from ddhub.distillation import checks  # with torch, which a faulty recipe needs not wait for
+    from ddhub.distillation import checks  # imports torch, so a faulty recipe is refused before
 
     checks.check(resolved, Path(out or Path("distilled") / resolved.name), asked, dry=True)
     for line in reasons:
@@ -208,7 +210,7 @@ def _dry_run(reference: str, overrides: tuple[str, ...], out: str | None, as_jso
 def merge(sets: tuple[str, ...], out: str, name: str | None, as_json: bool) -> None:
     """Join SETs that were made independently.
 
-    They are folders or Hub ids, of one source and with one set of teachers.
+    Each SET is a folder or a Hub id. All have the same source and the same teachers.
     """
     from ddhub import api
 

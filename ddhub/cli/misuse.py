@@ -1,4 +1,4 @@
-"""Wrong usage in the form of every other fault: what is wrong, what may be meant, and the next command."""
+"""Errors of wrong usage, in the form of all other errors: the fault, a suggestion, and the next command."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -26,7 +26,7 @@ class Misuse(click.ClickException):
 
 @contextlib.contextmanager
 def told(ctx: click.Context) -> Iterator[None]:
-    """Turn what click refuses of a command's words into a fault in our form."""
+    """Turn click's usage errors into a `Misuse`."""
     try:
         yield
     except click.exceptions.NoArgsIsHelpError:
@@ -36,7 +36,7 @@ def told(ctx: click.Context) -> Iterator[None]:
 
 
 def unknown_command(ctx: click.Context, name: str, commands: Sequence[str]) -> Misuse:
-    """There is no command of this name."""
+    """The fault for an unknown command."""
     asked, near = shown(name)[:80], schema.nearest(name, list(commands))
     if Path(name).is_dir():
         return Misuse(f"no command '{asked}': it is a folder\n  next: {ctx.command_path} distill {asked}")
@@ -45,7 +45,7 @@ def unknown_command(ctx: click.Context, name: str, commands: Sequence[str]) -> M
 
 
 def _what(fault: click.UsageError, ctx: click.Context) -> str:
-    """Click's words as we write them: small, without a full stop; an unknown option with the one that is meant."""
+    """Click's message in lower case and without a full stop. An unknown option comes with a suggestion."""
     if isinstance(fault, click.NoSuchOption):
         near = schema.nearest(fault.option_name, _options(ctx))
         meant = f"; did you mean {' or '.join(near)}?" if near else ""
@@ -57,13 +57,13 @@ def _what(fault: click.UsageError, ctx: click.Context) -> str:
 
 
 def _options(ctx: click.Context) -> list[str]:
-    """The options that a command takes, as they are typed."""
+    """The options of a command, as they are typed."""
     taken = [each for each in ctx.command.get_params(ctx) if isinstance(each, click.Option)]
     return [name for each in taken for name in [*each.opts, *each.secondary_opts] if name.startswith("--")]
 
 
 def _next(fault: click.UsageError, ctx: click.Context) -> str:
-    """The command's own example where something is missing, else its help."""
+    """The next command: the command's example if an argument is missing, otherwise its help."""
     example = ctx.command.epilog or ""
     if isinstance(fault, click.MissingParameter) and example.startswith(EXAMPLE):
         return example.removeprefix(EXAMPLE).strip()

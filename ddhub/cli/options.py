@@ -1,4 +1,4 @@
-"""How options are shown, and those that several commands share."""
+"""Options: their sections in the help, and the options that several commands share."""
 
 import functools
 import logging
@@ -12,7 +12,7 @@ from ddhub.base.errors import UserError
 from ddhub.cli import misuse
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-Help = str | Callable[[], str]  # a function is called when help is shown: what it names may take time to find
+Help = str | Callable[[], str]  # a function is called only when help is shown, because its imports may take time
 TRAINING, RUNNING, FOREIGN = "What to train", "Where it runs", "Sets in other tools' layouts"
 PICTURES, RECIPE, PUBLISHING = "Pictures without a recipe", "The recipe", "Publishing"
 OUTPUT = "Output"
@@ -20,7 +20,7 @@ SECTIONS = (PICTURES, RECIPE, TRAINING, RUNNING, FOREIGN, PUBLISHING, OUTPUT)  #
 
 
 class Option(click.Option):
-    """An option that help shows in a section."""
+    """An option with a section of the help."""
 
     def __init__(self, names: Sequence[str], *, section: str = OUTPUT, help: Help = "", **given: Any) -> None:
         super().__init__(names, help=help if isinstance(help, str) else "", **given)
@@ -34,7 +34,7 @@ class Option(click.Option):
 
 
 class Command(click.Command):
-    """A command whose help shows options in sections; every one takes --quiet and --verbose."""
+    """A command with --quiet and --verbose. Its help shows the options in sections."""
 
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
@@ -44,24 +44,24 @@ class Command(click.Command):
                 is_flag=True,
                 expose_value=False,
                 callback=functools.partial(_level, level=logging.WARNING),
-                help="Print warnings and the result alone.",
+                help="Print only warnings and the result.",
             ),
             Option(
                 ["-v", "--verbose"],
                 is_flag=True,
                 expose_value=False,
                 callback=functools.partial(_level, level=logging.DEBUG),
-                help="Print details too, with the time and the module of every message.",
+                help="Also print details, with the time and module of every message.",
             ),
         ]
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Read what follows the command's name."""
+        """Read the arguments and options after the command's name."""
         with misuse.told(ctx):
             return super().parse_args(ctx, args)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write a section per group of options."""
+        """Write the options in sections."""
         for section in SECTIONS:
             members = [each for each in self.get_params(ctx) if _section(each) == section]
             records = [record for each in members if (record := each.get_help_record(ctx)) is not None]
@@ -85,12 +85,12 @@ command = functools.partial(click.command, cls=Command)
 
 
 def option(*names: str, section: str = OUTPUT, help: Help, **given: Any) -> Callable[[Function], Function]:
-    """An option in a section of the help."""
+    """Add an option in a section of the help."""
     return click.option(*names, cls=Option, section=section, help=help, **given)
 
 
 def _added(function: Function, *options: Callable[[Any], Any]) -> Function:
-    """A function with options, which help shows in this order."""
+    """The function with options. Help shows them in this order."""
     for each in reversed(options):
         function = each(function)
     return function
@@ -112,7 +112,7 @@ def _bounds(ctx: click.Context, parameter: click.Parameter, text: str | None) ->
     return found
 
 
-json_option = option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout and nothing else.")
+json_option = option("--json", "as_json", is_flag=True, help="Print only one JSON document on stdout.")
 
 
 device_option = option(
@@ -122,7 +122,7 @@ threads_option = option(
     "--threads",
     section=RUNNING,
     type=click.IntRange(1),
-    help="The number of CPU threads; of each worker, where there are several. [default: all]",
+    help="The number of CPU threads of each process. [default: all]",
 )
 
 
@@ -130,18 +130,18 @@ skip_damaged_option = option(
     "--skip-damaged",
     section=RECIPE,
     is_flag=True,
-    help="Leave out pictures that cannot be decoded; as --set source.skip_damaged=true.",
+    help="Leave out pictures that cannot be decoded. Short for --set source.skip_damaged=true.",
 )
 SKIP_DAMAGED = "source.skip_damaged=true"
 
 
 def set_option(help: str) -> Callable[[Function], Function]:
-    """`--set KEY=VALUE`, any number of times; they arrive as `overrides`."""
+    """Add `--set KEY=VALUE`. It can be repeated, and arrives as `overrides`."""
     return option(*("--set", "overrides"), section=RECIPE, multiple=True, metavar="KEY=VALUE", help=help)
 
 
 def recipe_options(function: Function) -> Function:
-    """Add the argument RECIPE and what changes it: `recipe`, and as `overrides` all that --set and --memory say."""
+    """Add the argument RECIPE, --set and --memory. They arrive as `recipe` and `overrides`."""
 
     @functools.wraps(function)
     def gathered(memory: str | None, overrides: tuple[str, ...], **given: Any) -> Any:
@@ -157,20 +157,20 @@ def recipe_options(function: Function) -> Function:
                 "--memory",
                 section=RECIPE,
                 metavar="AMOUNT",
-                help="Keep to a budget of memory such as 4GB; the same as --set memory=4GB.",
+                help="The memory budget, such as 4GB. Short for --set memory=4GB.",
             ),
         ),
     )
 
 
 def resource_options(jobs: str, *precisions: str, precision: str, shared: str = "", spread: bool = True) -> Any:
-    """Options that say where a command runs: the fields of Resources but `together`.
+    """Add the options of where a command runs: all fields of Resources except `together`.
 
     Args:
-        jobs: what is spread over processes, in the plural.
-        precisions: those that can be chosen.
-        precision: what help says of them.
-        shared: what worker processes share, where that is more than the jobs.
+        jobs: the plural noun for the jobs that processes share.
+        precisions: the choices of --precision.
+        precision: a sentence for the help of --precision.
+        shared: the plural noun for all that worker processes share, if it is more than the jobs.
         spread: whether several machines can share the jobs.
     """
     one = jobs.removesuffix("s")
@@ -181,7 +181,7 @@ def resource_options(jobs: str, *precisions: str, precision: str, shared: str = 
             "--compile/--no-compile",
             section=RUNNING,
             default=None,
-            help="Use torch.compile, or do not. [default: where the work is long enough to pay for it]",
+            help="Use torch.compile or not. [default: use it if the work is long enough to gain time]",
         ),
         option(
             "--precision",
@@ -193,13 +193,13 @@ def resource_options(jobs: str, *precisions: str, precision: str, shared: str = 
             "--deterministic/--no-deterministic",
             section=RUNNING,
             default=None,
-            help="Get the same bits from a GPU at every run, which costs some speed. [default: no; a CPU always does]",
+            help="Get the same bits from a GPU in every run, at some cost of speed. [default: no; a CPU always does]",
         ),
         option(
             "--workers",
             section=RUNNING,
             type=click.IntRange(1),
-            help=f"The number of processes on this machine that share {shared or jobs}, and its threads. [default: 1]",
+            help=f"The number of processes on this machine that share the {shared or jobs}. [default: 1]",
         ),
     ]
     if spread:
@@ -208,28 +208,28 @@ def resource_options(jobs: str, *precisions: str, precision: str, shared: str = 
                 "--shard",
                 section=RUNNING,
                 metavar="I/N",
-                help=f"Run every N-th {one}, from the I-th; 0 is the first. [default: torchrun's, or all]",
+                help=f"Run every N-th {one}, beginning with number I; the first is 0. [default: torchrun's, or all]",
             ),
             option(
                 "--ray",
                 section=RUNNING,
                 metavar="ADDRESS",
-                help=f"Run {jobs} on a Ray cluster, each on --threads CPUs; `local` starts a cluster here.",
+                help=f"Run the {jobs} on a Ray cluster, each on --threads CPUs. `local` starts a cluster here.",
             ),
         ]
     return lambda function: _added(function, *options)
 
 
 def layouts(read: bool = False) -> str:
-    """The layouts that a set can be written in, or read in, for help."""
+    """The names of layouts for help: those that write, or all that read."""
     names = [name for name in plugins.LAYOUTS.names() if read or name != "hub"]
-    return f"{', '.join(names)}, or a file, as ./mine.py"
+    return f"{', '.join(names)}, or a file such as ./mine.py"
 
 
 def importing_options(function: Function) -> Function:
-    """Add the options for what files of other tools do not say; those given arrive as the dict `importing`.
+    """Add the options for facts that foreign sets do not state. They arrive as the dict `importing`.
 
-    It holds the fields of ddhub.interop.options.ImportOptions.
+    The dict holds the given fields of ddhub.interop.options.ImportOptions.
     """
     foreign = functools.partial(option, section=FOREIGN)
     options = {
@@ -241,45 +241,49 @@ def importing_options(function: Function) -> Function:
             *("--mean",),
             callback=_numbers,
             metavar="A,B,C",
-            help="The mean of pixels in [0, 1] per channel. [default: the table's]",
+            help="The mean of pixels in [0, 1], per channel. [default: that of the layout's family]",
         ),
         "std": foreign(
             "--std",
             callback=_numbers,
             metavar="A,B,C",
-            help="The standard deviation of pixels per channel. [default: the table's]",
+            help="The standard deviation of pixels in [0, 1], per channel. [default: that of the layout's family]",
         ),
         "zca": foreign(
             "--zca/--no-zca",
             default=None,
-            help="Its floats are whitened, or they are not. [default: the table's; asked where it has none]",
+            help="State whether the floats are ZCA-whitened. [default: as in the layout's family]",
         ),
         "classes": foreign(
             "--classes", type=click.Path(), help="A file with one class name per line, in the set's order."
         ),
         "order": foreign(
-            "--order", type=click.Choice(["source"]), help="Affirm that its classes are in the source's order."
+            "--order", type=click.Choice(["source"]), help="State that the classes are in the source's order."
         ),
         "lr": foreign(
-            "--lr", type=click.FloatRange(0, min_open=True), help="The rate to train at, where the files hold none."
+            "--lr", type=click.FloatRange(0, min_open=True), help="The learning rate, if the files hold none."
         ),
         "epochs": foreign(
-            "--epochs", type=click.IntRange(1), help="The number of epochs to train for. [default: the table's]"
+            "--epochs",
+            type=click.IntRange(1),
+            help="The number of training epochs. [default: that of the layout's family]",
         ),
         "name": foreign("--name", help="The name of the set. [default: that of its folder]"),
-        "method": foreign("--method", help="The method that made it. [default: what files or layout say]"),
+        "method": foreign("--method", help="The method that made the set. [default: that of the files or layout]"),
         "license": foreign(
-            "--license", help="The licence that the card names. [default: the source's, where it is known]"
+            "--license", help="The licence that the card names. [default: that of the source, if it is known]"
         ),
         "experiment": foreign(
-            "--experiment", type=click.IntRange(0), help="The experiment to take from a DC file that holds several."
+            "--experiment",
+            type=click.IntRange(0),
+            help="The number of an experiment in a DC file with several. The first is 0.",
         ),
         "factor": foreign(
             *("--factor",),
             type=click.IntRange(1),
-            help="Of the layout idc: an image is FACTOR x FACTOR tiles; 2 is usual.",
+            help="For the layout idc: each image consists of FACTOR x FACTOR tiles, usually 2.",
         ),
-        "file": foreign("--file", metavar="PATH", help="The file or folder of a Hub repo that holds several sets."),
+        "file": foreign("--file", metavar="PATH", help="A file or folder in a Hub repo with several sets."),
         "range": foreign(
             *("--range",),
             callback=_bounds,
@@ -287,9 +291,9 @@ def importing_options(function: Function) -> Function:
             help="The values of black and white in pictures of more than 8 bits. [default: found]",
         ),
         "background": foreign(
-            "--background", metavar="COLOUR", help="What shows through transparent places. [default: white]"
+            "--background", metavar="COLOUR", help="The colour behind transparent pixels. [default: white]"
         ),
-        "config": foreign("--config", metavar="NAME", help="The subset of a Hub dataset that has several."),
+        "config": foreign("--config", metavar="NAME", help="The subset of a Hub dataset with several."),
         "image": foreign("--image", metavar="COLUMN", help="The column of a Hub dataset's images. [default: found]"),
         "label": foreign("--label", metavar="COLUMN", help="The column of a Hub dataset's labels. [default: found]"),
         "split": foreign("--split", help="The split of a Hub dataset. [default: train]"),
@@ -309,20 +313,23 @@ def importing_options(function: Function) -> Function:
 
 
 def reporting_options(function: Function) -> Function:
-    """Where results go, and where else rows are."""
+    """Add the options for the output of results, and for more rows."""
     return _added(
         function,
-        option("--html", type=click.Path(), metavar="FILE", help="Write the results as one self-contained page too."),
+        option(
+            "--html", type=click.Path(), metavar="FILE", help="Also write the results as one self-contained HTML page."
+        ),
         option(
             *("--from", "rows_from"),
             type=click.Path(),
-            help="An evaluation's folder with more rows of SET. [default for a Hub id: ddhub-evaluations/OWNER--NAME]",
+            help="The folder of an evaluation with more rows of SET. [default for a Hub id: "
+            "ddhub-evaluations/OWNER--NAME]",
         ),
         option(
             "--push",
             section=PUBLISHING,
             is_flag=True,
-            help="Bring rows, report and card of the one SET to its repo, in one commit.",
+            help="Push the rows, report and card of one SET to its repo, in one commit.",
         ),
         option(
             "--create-pr",
@@ -331,6 +338,6 @@ def reporting_options(function: Function) -> Function:
             help="With --push: propose the commit as a pull request.",
         ),
         option(
-            "--yes", section=PUBLISHING, is_flag=True, help="With --push: delete files in the repo that are not here."
+            "--yes", section=PUBLISHING, is_flag=True, help="With --push: delete files of the repo that are not here."
         ),
     )

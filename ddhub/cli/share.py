@@ -1,4 +1,4 @@
-"""Commands that bring sets to others and theirs here: push, pull, import, export."""
+"""Commands that exchange sets with the Hub and other tools: push, pull, import, export."""
 
 import json
 from pathlib import Path
@@ -18,21 +18,21 @@ from ddhub.cli.options import FOREIGN, PUBLISHING, command, importing_options, j
     "--revision",
     section=PUBLISHING,
     metavar="BRANCH",
-    help="The branch to commit to; it is made where it is missing. [default: main]",
+    help="The branch for the commit. A missing branch is created. [default: main]",
 )
 @option("--create-pr", section=PUBLISHING, is_flag=True, help="Propose the commit as a pull request.")
 @option(
     "--yes",
     section=PUBLISHING,
     is_flag=True,
-    help="Ask nothing: push to the offered name, replace another set, or delete files that FOLDER lacks.",
+    help="Agree to everything: the offered name, replacing another set, and deleting files that FOLDER lacks.",
 )
 @json_option
 def push(folder: str | None, repo_id: str | None, as_json: bool, **how: Any) -> None:
     """Publish the set in FOLDER as a Hub dataset.
 
-    It is verified first, sent in one commit, and read back. Without FOLDER: the set in this folder, or the only one in
-    distilled/. Without OWNER/NAME: your user name and the set's name are offered.
+    The set is verified first, sent in one commit, and read back. The default of FOLDER is the set in this folder, or
+    the only set in distilled/. The default of OWNER/NAME is your user name and the set's name, if you agree.
     """
     from ddhub import api
 
@@ -42,9 +42,9 @@ def push(folder: str | None, repo_id: str | None, as_json: bool, **how: Any) -> 
         folder = folder or which.standing("ddhub push")
         offered = publish.repo_for(Path(folder))
         kind = "private" if how["private"] else "public"
-        doing = f"push {folder} to {offered}: one commit to that dataset, made as a {kind} one where it is not there"
+        doing = f"push {folder} to {offered} in one commit; a missing dataset is created as a {kind} one"
         which.agree(
-            f"{doing}{'; another set in it is replaced' if how['yes'] else ''}",
+            f"{doing}{'; another set there is replaced' if how['yes'] else ''}",
             how["yes"],
             f"ddhub push {folder} {offered}",
         )
@@ -63,7 +63,7 @@ def push(folder: str | None, repo_id: str | None, as_json: bool, **how: Any) -> 
 @click.argument("folder", type=click.Path())
 @json_option
 def pull(set_: str, folder: str, as_json: bool) -> None:
-    """Copy a set from the Hub into FOLDER, whole and checked."""
+    """Copy a set from the Hub into FOLDER, and verify it."""
     from ddhub import api
 
     done = api.pull(set_, folder)
@@ -76,14 +76,14 @@ def pull(set_: str, folder: str, as_json: bool) -> None:
     "--source",
     section=FOREIGN,
     required=True,
-    help="What it was distilled from: a Hub id, digits, or a folder.",
+    help="The source of the set: a Hub id, digits, or a folder.",
 )
 @option(
     *("--set", "overrides"),
     section=FOREIGN,
     multiple=True,
     metavar="source.KEY=VALUE",
-    help="Change how the source is read, as in source.path=FOLDER.",
+    help="Change how the source is read, such as source.path=FOLDER.",
 )
 @importing_options
 @option("--out", required=True, type=click.Path(), help="The artifact's folder.")
@@ -91,7 +91,7 @@ def pull(set_: str, folder: str, as_json: bool) -> None:
 def import_(
     path: str, source: str, out: str, overrides: tuple[str, ...], importing: dict[str, Any], as_json: bool
 ) -> None:
-    """Make an artifact of the set at PATH, in another tool's layout."""
+    """Make an artifact from the foreign set at PATH."""
     from ddhub import api
 
     made = api.import_set(path, out=out, source=source, overrides=overrides, **importing)
@@ -111,12 +111,10 @@ def import_(
     help=lambda: f"The layout to write: {layouts()}.",
 )
 @option("--out", type=click.Path(), help="A new folder. [default: exported/NAME_LAYOUT]")
-@option(
-    "--named", section=FOREIGN, is_flag=True, help="In the layout folder, call class folders by the classes' names."
-)
+@option("--named", section=FOREIGN, is_flag=True, help="For the layout folder: name class folders by their classes.")
 @json_option
 def export(folder: str, layout: str, out: str | None, named: bool, as_json: bool) -> None:
-    """Write the set in FOLDER in another tool's layout."""
+    """Write the set in FOLDER in the layout of another tool."""
     from ddhub import api
 
     done = api.export(folder, layout, out, named=named)

@@ -1,4 +1,4 @@
-"""`init`, and the options for somebody's own pictures."""
+"""The command init, and the options for the user's own pictures."""
 
 import json
 from collections.abc import Callable
@@ -23,20 +23,20 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def pictures_options(function: Function) -> Function:
-    """Add what is decided of pictures that have no recipe yet: `minutes` and `flips`, None where not given."""
+    """Add the options for pictures without a recipe: `minutes` and `flips`, None if not given."""
     flips = option(
         *("--no-flips", "flips"),
         section=PICTURES,
         flag_value=False,
         type=bool,
         default=None,
-        help="Train without mirroring pictures, as of text and digits. [default: with flips]",
+        help="Train without mirrored pictures, as for text and digits. [default: with flips]",
     )
     minutes = option(
         "--minutes",
         section=PICTURES,
         type=click.FloatRange(0, min_open=True),
-        help="The minutes that distilling may take here, about. [default: 15]",
+        help="The approximate minutes that distilling may take here. [default: 15]",
     )
     return minutes(flips(function))
 
@@ -44,15 +44,20 @@ def pictures_options(function: Function) -> Function:
 @command(epilog="Example:  ddhub init ./photos --minutes 15")
 @click.argument("source", metavar="FOLDER|HUB_ID")
 @pictures_options
-@option("--ipc", section=RECIPE, type=click.IntRange(1), help="The images of every class. [default: by the smallest]")
+@option(
+    "--ipc",
+    section=RECIPE,
+    type=click.IntRange(1),
+    help="The synthetic images per class. [default: by the smallest class]",
+)
 @option(
     "--resolution",
     section=RECIPE,
     type=click.IntRange(4),
-    help="The side of the images in pixels. [default: by pictures and time]",
+    help="The side of the synthetic images in pixels. [default: by the pictures and the time]",
 )
 @option("--name", section=RECIPE, help="The name of the set. [default: that of the folder]")
-@set_option("Say how the pictures are read, as in source.label=species.")
+@set_option("Change how the pictures are read, such as source.label=species.")
 @skip_damaged_option
 @device_option
 @threads_option
@@ -67,9 +72,9 @@ def init(
     skip_damaged: bool,
     **how: Any,
 ) -> None:
-    """Write a commented recipe for pictures of your own.
+    """Write a commented recipe for your own pictures.
 
-    They lie in a folder with a folder per class, or in a Hub dataset.
+    The pictures are in a folder with one folder per class, or in a Hub dataset.
     """
     from ddhub import api
 

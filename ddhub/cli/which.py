@@ -1,4 +1,4 @@
-"""Which set a command means that names none, and what it may do without being asked."""
+"""The set of a command that names none, and the user's agreement to a command."""
 
 import sys
 from pathlib import Path
@@ -7,25 +7,25 @@ import click
 
 from ddhub.base.errors import UserError
 
-MARK = "ddhub.json"  # what a set's folder holds
-MADE = Path("distilled")  # where `distill` puts sets
+MARK = "ddhub.json"  # a file in every set's folder
+MADE = Path("distilled")  # the folder in which `distill` puts sets
 
 
 def standing(command: str) -> str:
-    """The folder of the set that is meant where none is named: this one, or the only one made here, or as answered.
+    """The folder of a set that the user did not name: this folder, the only set in MADE, or the user's choice.
 
     Args:
-        command: that asks, for the message.
+        command: the command, for messages.
 
     Raises:
-        UserError: where there is none, or several and nobody to ask.
+        UserError: if there is no set, or if there are several and nobody can answer.
     """
     if Path(MARK).is_file():
         return "."
     found = sorted(str(path.parent) for path in MADE.glob(f"*/{MARK}"))
     if not found:
         raise UserError(
-            f"SET: none is named, this folder is none, and {MADE}/ holds none",
+            f"SET: none is named, this folder holds none, and {MADE}/ holds none",
             next=f"{command} FOLDER, or make one: ddhub distill ./photos",
         )
     if len(found) == 1:
@@ -39,25 +39,25 @@ def standing(command: str) -> str:
 
 
 def asks() -> bool:
-    """Whether somebody is there to answer."""
+    """Whether a user can answer on a terminal."""
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 
 def agree(doing: str, yes: bool, next: str) -> None:
-    """Say what is about to be done, and have it agreed to.
+    """Print what a command will do, and ask the user to agree.
 
     Args:
-        doing: in one sentence.
-        yes: agreed already.
-        next: the command that says it in full, for where nobody can answer.
+        doing: the sentence to print.
+        yes: whether the user agreed by an option.
+        next: the full command, for an error if nobody can answer.
 
     Raises:
-        UserError: where nobody can.
-        click.Abort: where the answer is no.
+        UserError: if nobody can answer.
+        click.Abort: if the answer is no.
     """
     click.echo(doing, err=True)
     if yes:
         return
     if not asks():
-        raise UserError("not done: nobody to agree to it here", next=next)
+        raise UserError("not done: this needs an answer on a terminal", next=next)
     click.confirm("go on", abort=True, err=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 from ddhub.base.errors import UserError
 from ddhub.base.units import counted, listed
 from ddhub.data import copies
-from ddhub.data.splits import NAMES
+from ddhub.data.local_splits import NAMES
 from ddhub.data.unpacking import DOCUMENTS, OF_OTHERS
 
 # Suffixes that `datasets` takes for pictures. Those that ddhub cannot decode are refused by name.

@@ -1,4 +1,4 @@
-"""Pictures that are in a dataset more than once, byte for byte: none may be trained on and tested on."""
+"""Copies, byte for byte, among the pictures of a dataset. The test leaves out copies of training pictures."""
 
 import contextlib
 import hashlib
@@ -13,22 +13,22 @@ from ddhub.base.errors import UserError
 from ddhub.base.log import say
 from ddhub.base.units import counted
 
-if TYPE_CHECKING:  # a folder is looked at before any library is loaded
+if TYPE_CHECKING:  # folders are checked before any library is imported
     import numpy as np
 
     from ddhub.data.encoded_images import Content, Encoded
 
-AT_ONCE = 256  # stored images that are read at a time
+AT_ONCE = 256  # stored images that are read at once
 
 
 def left_out(images: "Encoded", kept: "np.ndarray", held: "np.ndarray", noted: Path) -> list[int]:
-    """The held-out rows that are not tested on, since their picture is trained on too; how many is said.
+    """The held-out rows whose picture is also a training picture. Their number is reported.
 
     Args:
-        noted: where they are remembered.
+        noted: the cache file of the result.
 
     Raises:
-        UserError: where all of them are such.
+        UserError: if all held-out pictures are copies.
     """
     found: list[int] | None = checked_files.read_note(noted)
     if found is None:
@@ -36,14 +36,14 @@ def left_out(images: "Encoded", kept: "np.ndarray", held: "np.ndarray", noted: P
         checked_files.write_note(noted, found)
     told = f"{images.spec.dataset}: {len(found)} of {counted(len(held), 'held-out picture')}"
     if len(found) == len(held):
-        raise UserError(f"{told} are copies of pictures that are trained on", next="remove copies from the source")
+        raise UserError(f"{told} are copies of training pictures", next="remove copies from the source")
     if found:
-        say(f"{told} are left out of the test: they are copies, byte for byte, of pictures that are trained on")
+        say(f"{told} are left out of the test: they are copies, byte for byte, of training pictures")
     return found
 
 
 def _seen(images: "Encoded", kept: Sequence[int], tested: Sequence[int]) -> list[int]:
-    """The tested rows whose picture is in a kept row too. What differs in length from all of these is not read."""
+    """The tested rows whose picture is also in a kept row. Kept rows of other lengths are not read."""
     rows: dict[tuple[int, str], list[int]] = defaultdict(list)
     for row, content in _contents(images, tested):
         rows[_length(content), _hash(content)].append(row)
@@ -56,17 +56,17 @@ def _seen(images: "Encoded", kept: Sequence[int], tested: Sequence[int]) -> list
 
 
 def repeated(paths: Iterable[Path]) -> int:
-    """How many of these files are copies of others of them; what differs in length from all others is not read."""
+    """The number of files that are copies of other files. Files whose length no other file has are not read."""
     lengths: dict[int, list[Path]] = defaultdict(list)
     for path in paths:
-        with contextlib.suppress(OSError):  # whoever reads it says so
+        with contextlib.suppress(OSError):  # the reader of the file reports it
             lengths[path.stat().st_size].append(path)
     alike = [group for group in lengths.values() if len(group) > 1]
     return sum(len(group) - len({_hash(str(path)) for path in group}) for group in alike)
 
 
 def _contents(images: "Encoded", rows: Sequence[int]) -> Iterable[tuple[int, "Content"]]:
-    """Rows and what is stored there; a row without an image has nothing."""
+    """Rows and their stored content. Rows without an image are left out."""
     import numpy as np
 
     from ddhub.data.decode import Damaged
@@ -83,7 +83,7 @@ def _length(content: "Content") -> int:
 def _size(path: str) -> int:
     try:
         return os.path.getsize(path)
-    except OSError:  # decoding says so
+    except OSError:  # decoding reports it
         return -1
 
 
@@ -93,4 +93,4 @@ def _hash(content: "Content") -> str:
     try:
         return hashlib.sha256(Path(content).read_bytes()).hexdigest()
     except OSError:
-        return content  # its path, which no other file has
+        return content  # the path, which is unique

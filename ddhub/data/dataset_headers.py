@@ -11,10 +11,10 @@ from typing import Any
 
 import yaml
 
-from ddhub.base import files, hub_client, hub_faults, limits
+from ddhub.base import files, hub_client, hub_faults, limits, links
 from ddhub.base.errors import UserError
 from ddhub.base.redact import one_line
-from ddhub.data import splits
+from ddhub.data import local_splits
 
 # Builders that read images and labels. Others follow references to other files (hdf5, lance, iceberg), or unpickle.
 BUILDERS = ("arrow", "cache", "csv", "imagefolder", "json", "parquet", "text", "webdataset")
@@ -85,7 +85,7 @@ def _file(where: str, name: str, revision: str | None) -> Path | None:
     except EntryNotFoundError:
         return None
     except hub_faults.faults() as fault:
-        if hub_faults.refused(fault) or splits.cached_commit(where) is None:
+        if hub_faults.refused(fault) or local_splits.cached_commit(where) is None:
             raise
         return cached
 
@@ -156,7 +156,7 @@ def _texts(value: Any) -> Iterator[str]:
 def _check_file(name: str, where: str, repo_id: str | None) -> None:
     """Refuse a data file that lies outside of the dataset, also through links."""
     if Path(where).is_dir():
-        inside = "://" not in name and "::" not in name and not files.leads_out(Path(where), Path(name))
+        inside = "://" not in name and "::" not in name and not links.leads_out(Path(where), Path(name))
     else:
         inside = name.startswith(tuple(f"hf://datasets/{repo}@" for repo in (where, repo_id) if repo))
     if not inside:

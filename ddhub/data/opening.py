@@ -13,7 +13,7 @@ from ddhub.base.errors import UserError
 from ddhub.base.files import is_path
 from ddhub.base.log import say
 from ddhub.base.redact import one_line
-from ddhub.data import dataset_headers, splits, unpacking
+from ddhub.data import dataset_headers, local_splits, unpacking
 from ddhub.data.catalog import GATED
 from ddhub.data.spec import SourceSpec
 
@@ -34,11 +34,11 @@ def rows(spec: SourceSpec, split: str, wanted: tuple[str, str], theirs: bool = F
             raise UserError(f"source: {where}: is a file", next=f"--set source.path={local.parent}")
         if not local.exists():
             raise UserError(f"source: {where}: no such folder", next=f"ls {local.parent}")
-        splits.refuse_capitals(local)
-        if splits.saved(local):
+        local_splits.refuse_capitals(local)
+        if local_splits.saved(local):
             if theirs:  # its state can name any file
                 raise UserError(f"source: {where}: is what `save_to_disk` wrote; of strangers that is not read")
-            return splits.read_saved(local, split), revision
+            return local_splits.read_saved(local, split), revision
         arguments: dict[str, Any] = {"path": str(unpacking.unpacked(local))}
     else:
         revision = resolve_revision(where, spec.revision)
@@ -63,7 +63,7 @@ def rows(spec: SourceSpec, split: str, wanted: tuple[str, str], theirs: bool = F
         if names and split.partition("[")[0] not in names:
             raise UserError(
                 f"source: {where}: has no split '{split}', only {', '.join(names)}; check source.train and source.test",
-                next=splits.missing(*wanted, split, names),
+                next=local_splits.missing(*wanted, split, names),
             ) from fault
         raise UserError(
             f"source: {where}: {one_line(fault)}", next=f"check source.train and source.test ({split})"
@@ -79,7 +79,7 @@ def data_files(spec: SourceSpec, split: str) -> list[Path]:
     from huggingface_hub import hf_hub_download
 
     local = Path(spec.path or spec.dataset).expanduser()
-    if is_local(spec) and splits.saved(local):
+    if is_local(spec) and local_splits.saved(local):
         return []  # each split has its own columns
     where = str(local) if is_local(spec) else spec.dataset
     try:
@@ -122,7 +122,7 @@ def resolve_revision(name: str, revision: str | None) -> str:
     except hub_faults.faults() as fault:
         if revision is not None:
             return revision  # perhaps cached; otherwise load_dataset fails
-        cached = None if _answered(fault) else splits.cached_commit(name)
+        cached = None if _answered(fault) else local_splits.cached_commit(name)
         if cached is not None:
             say(f"{name}: the Hub does not answer; read from the cache, as of commit {cached}")
             return cached
@@ -150,9 +150,9 @@ def split_names(spec: SourceSpec) -> list[str] | None:
     import datasets
 
     local = Path(spec.path or spec.dataset).expanduser()
-    saved = splits.saved(local) if is_local(spec) else {}
+    saved = local_splits.saved(local) if is_local(spec) else {}
     if is_local(spec):
-        splits.refuse_capitals(local)
+        local_splits.refuse_capitals(local)
     try:
         with _reading(spec):
             where = str(unpacking.unpacked(local)) if is_local(spec) else spec.dataset
@@ -167,7 +167,7 @@ def _reading(spec: SourceSpec) -> Iterator[None]:
     """Let `datasets` read a source without progress bars, and from its cache if the Hub is silent."""
     with contextlib.ExitStack() as stack:
         stack.enter_context(quiet())
-        if not is_local(spec) and splits.cached_commit(spec.dataset) is not None:
+        if not is_local(spec) and local_splits.cached_commit(spec.dataset) is not None:
             stack.enter_context(hub_client.offline_if_silent(spec.dataset, spec.revision))
         yield
 

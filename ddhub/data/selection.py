@@ -1,10 +1,10 @@
 """Selection of real images that represent their class, by the methods of the field.
 
 A method takes a teacher's features (N, F) or scores (N,) of the images, and returns the rows of `count` images.
-Shapes: N images of one class, F features.
+Shapes: N images of one class, F features, K classes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -52,6 +52,16 @@ def kmeans(features: Tensor, count: int, seed: int) -> Tensor:
         row[chosen] = torch.inf
         chosen.append(int(row.argmin()))
     return torch.tensor(chosen)
+
+
+def el2n_scores(guesses: Sequence[Tensor], right: Tensor) -> Tensor:
+    """EL2N scores (n,): the norm of probabilities minus the one-hot label (arXiv:2107.07075, section 2).
+
+    Args:
+        guesses: the probabilities (n, K) of each teacher. The score is the mean over the teachers.
+        right: the one-hot label (K,).
+    """
+    return torch.stack([(guess - right).norm(dim=1) for guess in guesses]).mean(0)
 
 
 def el2n(scores: Tensor, count: int, seed: int) -> Tensor:

@@ -17,17 +17,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ddhub.base import checked_files, files, seeds
+from ddhub.base import checked_files, files
 from ddhub.base.errors import UserError
 from ddhub.base.log import say, warn_once
-from ddhub.base.units import counted
-from ddhub.data import columns, copies, image_cache, opening, splits, survey
+from ddhub.data import columns, copies, held_out, image_cache, local_splits, opening, survey
 from ddhub.data.catalog import Shape
 from ddhub.data.encoded_images import Encoded
-from ddhub.data.spec import SourceSpec, held_out
+from ddhub.data.spec import SourceSpec
 
 TESTS = ("test", "validation", "valid", "val")  # usual names of a test split
-LEAST = 3  # images of a class with a held-out test part: one each for training, validation and test
 DECODING = 3  # version of the decoding rules; a change makes new cache files
 
 
@@ -60,7 +58,7 @@ def load_train(spec: SourceSpec, limit: int | None = None) -> tuple[Split, Tenso
         UserError: if the source cannot be read as labelled images, with the reason.
     """
     split = _load(spec, spec.train, limit)
-    training, validation = hold_out(split.labels, spec.validation, spec.split_seed)
+    training, validation = held_out.hold_out(split.labels, spec.validation, spec.split_seed)
     return split, training, validation
 
 
@@ -78,13 +76,13 @@ def check_test(spec: SourceSpec) -> None:
     if spec.train.partition("[")[0] not in names:
         raise UserError(
             f"source: {spec.dataset}: has no split '{spec.train}', only {', '.join(names)}",
-            next=splits.missing(spec.train, spec.test, spec.train, names),
+            next=local_splits.missing(spec.train, spec.test, spec.train, names),
         )
     others = [name for name in names if name != spec.train.partition("[")[0]]
     if others:
         raise UserError(
             f"source: {spec.dataset}: has no split '{spec.test}' to test on, only {', '.join(names)}",
-            next=splits.missing(spec.train, spec.test, spec.test, names),
+            next=local_splits.missing(spec.train, spec.test, spec.test, names),
         )
     warn_once(
         f"{spec.dataset} has no split to test on, only {', '.join(names)}: --set source.hold_out=0.2 holds a share of "
@@ -111,7 +109,7 @@ def find_test(spec: SourceSpec) -> SourceSpec:
     if not usual:
         raise UserError(
             f"{spec.path or spec.dataset}: has no split to test on, only {', '.join(names)}",
-            next=splits.missing(spec.train, spec.test, spec.test, names),
+            next=local_splits.missing(spec.train, spec.test, spec.test, names),
         )
     return spec.model_copy(update={"test": usual[0]})
 
@@ -139,53 +137,6 @@ def load_test(spec: SourceSpec) -> Split:
 def test_words(spec: SourceSpec) -> str:
     """The test images in words: a split, or the held-out part of one."""
     return spec.test if spec.hold_out is None else f"{spec.train}, {spec.hold_out:.0%} held out"
-
-
-def hold_out(labels: Tensor, share: float, seed: int, purpose: str = "validation") -> tuple[Tensor, Tensor]:
-    """Split indices by class into (kept, held out), both sorted.
-
-    Each class holds out at least one image and keeps at least one. A class of a single image keeps it.
-
-    Args:
-        purpose: `validation` or `test`; their draws are independent.
-    """
-    held = []
-    found, counts = labels.unique(return_counts=True)
-    by_class = labels.argsort(stable=True).split(counts.tolist())  # sorted indices of each class
-    for label, members in zip(found.tolist(), by_class, strict=True):
-        order = torch.randperm(len(members), generator=seeds.generator(seed, purpose, label))
-        held.append(members[order[: held_out(len(members), share)]])
-    validation = torch.cat(held).sort().values
-    keep = torch.ones(len(labels), dtype=torch.bool)
-    keep[validation] = False
-    return keep.nonzero().flatten(), validation
-
-
-def stratified(
-    labels: Tensor, classes: tuple[str, ...], ipc: int | Sequence[int], seed: int, *purpose: str | int
-) -> Tensor:
-    """Indices of random images of each class, in the order of the classes.
-
-    Args:
-        ipc: the number for every class, or one number per class.
-
-    Raises:
-        UserError: if a class has fewer images.
-    """
-    chosen, counts = [], [ipc] * len(classes) if isinstance(ipc, int) else ipc
-    for label, name in enumerate(classes):
-        members, count = (labels == label).nonzero().flatten(), counts[label]
-        if not len(members) and count:
-            raise UserError(f"class '{name}' has no image in the training part", next="leave it out of the class names")
-        if len(members) < count:
-            raise UserError(
-                f"ipc: {counted(count, 'image')} per class asked for, but class '{name}' has {len(members)}"
-                " in the training part",
-                next=f"--set ipc={max(1, len(members))}, or a smaller source.validation",
-            )
-        order = torch.randperm(len(members), generator=seeds.generator(seed, "real", *purpose, label))
-        chosen.append(members[order[:count]])
-    return torch.cat(chosen)
 
 
 def _load(spec: SourceSpec, split: str, limit: int | None = None, tested: bool = False) -> Split:
@@ -249,7 +200,7 @@ def labelled(images: Encoded) -> columns.Labels:
     spec, split = images.spec, images.split
     labels = columns.labels(images.dataset, spec)
     if hasattr(images.dataset.features[spec.label], "names"):
-        own = splits.relabelled(
+        own = local_splits.relabelled(
             labels, str(spec.label), opening.data_files(spec, split), f"source: {spec.dataset}: {split}"
         )
         if own is not labels:
@@ -259,21 +210,6 @@ def labelled(images: Encoded) -> columns.Labels:
     if left:
         say(f"{spec.dataset} {split}: {left} of {len(images)} rows have no label (-1, or empty) and are left out")
     return labels
-
-
-def refuse_small(names: Sequence[str], counts: Sequence[int]) -> None:
-    """Refuse classes that are too small for training, validation and test parts.
-
-    Raises:
-        UserError: naming the class.
-    """
-    for name, count in zip(names, counts, strict=False):
-        if 0 < count < LEAST:
-            raise UserError(
-                f"source.hold_out: class '{name}' has {counted(count, 'image')}; "
-                f"training, validation and test take {LEAST}",
-                next=f"add images of '{name}', or leave the class out",
-            )
 
 
 def _part(images: Encoded, tested: bool) -> columns.Labels:
@@ -286,9 +222,9 @@ def _part(images: Encoded, tested: bool) -> columns.Labels:
     """
     whole, spec = labelled(images), images.spec
     assert spec.hold_out is not None
-    refuse_small(whole.names, np.bincount(whole.numbers).tolist())
+    held_out.refuse_small(whole.names, np.bincount(whole.numbers).tolist())
     numbers = torch.from_numpy(whole.numbers)
-    kept, held = (part.numpy() for part in hold_out(numbers, spec.hold_out, spec.split_seed, "test"))
+    kept, held = (part.numpy() for part in held_out.hold_out(numbers, spec.hold_out, spec.split_seed, "test"))
     if tested:
         noted = files.home() / "images" / f"{files.digest(['copies', _key(images.only(whole.rows[held]))])[:32]}.json"
         held = held[~np.isin(whole.rows[held], copies.left_out(images, whole.rows[kept], whole.rows[held], noted))]
@@ -305,7 +241,7 @@ def _digits(spec: SourceSpec, split: str) -> Split:
     table = _digits_table()
     pixels = (table[:, :-1].reshape(-1, 8, 8) * (255 / 16)).round().astype(np.uint8)
     images, labels = torch.from_numpy(pixels).unsqueeze(1), torch.from_numpy(table[:, -1].astype(np.int64))
-    train, test = hold_out(labels, 0.2, seed=0)
+    train, test = held_out.hold_out(labels, 0.2, seed=0)
     index = train if split == "train" else test
     images, labels = images[index], labels[index]
     classes = tuple(str(digit) for digit in range(10))

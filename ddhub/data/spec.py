@@ -100,8 +100,3 @@ def elsewhere(spec: SourceSpec, test: str) -> SourceSpec:
 def local_folder(spec: SourceSpec) -> str | None:
     """The local folder of a user's source; None for the Hub and for digits."""
     return spec.path or (spec.dataset if spec.dataset != "digits" and is_local(spec.dataset) else None)
-
-
-def held_out(count: int, share: float) -> int:
-    """The number of images held out of a class: at least one, but never the only one."""
-    return min(max(1, round(share * count)), max(0, count - 1))

@@ -16,10 +16,9 @@ from ddhub.base.log import say
 from ddhub.base.redact import one_line
 from ddhub.base.resources import Resources
 from ddhub.base.units import counted
-from ddhub.data import dataset_headers, first_look, opening, source
+from ddhub.data import dataset_headers, first_look, held_out, opening, source
 from ddhub.data.catalog import Shape
 from ddhub.data.first_look import Holdings
-from ddhub.data.spec import held_out
 from ddhub.distillation import pipeline
 from ddhub.distillation.plan import forecast, work
 from ddhub.distillation.recipes import method_config, method_of
@@ -111,8 +110,8 @@ def images(recipe: Recipe, held: Holdings) -> None:
     """
     spec = recipe.source
     for name, count in zip(held.classes, held.counts, strict=True):
-        left = count if spec.hold_out is None else count - held_out(count, spec.hold_out)
-        left -= held_out(left, spec.validation)
+        left = count if spec.hold_out is None else count - held_out.size(count, spec.hold_out)
+        left -= held_out.size(left, spec.validation)
         if recipe.ipc > left:
             raise UserError(
                 f"ipc: {counted(recipe.ipc, 'image')} per class asked for, and class '{name}' has {left} in the"

@@ -11,10 +11,10 @@ from ddhub.artifact.recipe import Recipe
 from ddhub.base.resources import Resources
 from ddhub.base.strict_yaml import parse_yaml, to_yaml
 from ddhub.base.units import counted, duration, listed
-from ddhub.data import source
+from ddhub.data import held_out, source
 from ddhub.data.first_look import Holdings
 from ddhub.data.picture_settings import PictureSettings
-from ddhub.data.spec import SourceSpec, held_out
+from ddhub.data.spec import SourceSpec
 from ddhub.distillation import recipes
 from ddhub.distillation.picture_options import PictureOptions, name_of
 from ddhub.distillation.plan import planning
@@ -63,7 +63,7 @@ def start(held: Holdings, asked: PictureOptions) -> Choice:
         UserError: for pictures from which no set can be made.
     """
     if not held.tested:
-        source.refuse_small(held.classes, held.counts)
+        held_out.refuse_small(held.classes, held.counts)
     tried: list[tuple[Size, Choice]] = []
     for size in sizes(held, asked):
         found = _written(held, asked, size)
@@ -100,8 +100,8 @@ def _seconds(recipe: Recipe, held: Holdings, resources: Resources) -> float:
 
 def training_images(held: Holdings) -> int:
     """Images of the smallest class without test and validation part."""
-    left = held.smallest if held.tested else held.smallest - held_out(held.smallest, HOLD_OUT)
-    return left - held_out(left, _validation(held))
+    left = held.smallest if held.tested else held.smallest - held_out.size(held.smallest, HOLD_OUT)
+    return left - held_out.size(left, _validation(held))
 
 
 def _validation(held: Holdings) -> float:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from ddhub import __version__
-from ddhub.artifact import doubts, folder, manifest, parquet, payload, source_location
+from ddhub.artifact import doubts, folder, manifest, parquet, payload_hashes, source_location
 from ddhub.artifact.file_names import MANIFEST, RECIPE, WHITENING
 from ddhub.artifact.manifest import Manifest
 from ddhub.artifact.manifest_parts import (
@@ -235,7 +235,7 @@ def _manifest(
     rest: float | None,
 ) -> Manifest:
     recipe, source, spec = task.recipe, task.source, task.source.spec
-    records = payload.file_records(staging)
+    records = payload_hashes.file_records(staging)
     known = spec.model_dump(include=set(SourceRecord.model_fields))
     classes = list(source.classes)
     return Manifest(

@@ -15,12 +15,12 @@ from ddhub.artifact import doubts, run_state
 from ddhub.artifact.file_names import MANIFEST
 from ddhub.artifact.recipe import Recipe
 from ddhub.artifact.run_state import RUN, STATE, RunState
-from ddhub.base import files, plugins, progress
+from ddhub.base import files, links, plugins, progress
 from ddhub.base.errors import UserError, memory_errors
 from ddhub.base.log import say, warn
 from ddhub.base.resources import Resources
 from ddhub.base.units import memory_bytes
-from ddhub.data import preprocess
+from ddhub.data import held_out, preprocess
 from ddhub.data import source as sources
 from ddhub.data import spec as specs
 from ddhub.data.catalog import Shape
@@ -114,7 +114,7 @@ def finished(recipe: Recipe, out: Path) -> bool:
 
 def _refuse_strangers(out: Path) -> None:
     """Refuse a folder that holds something else."""
-    files.refuse_led_out(out / STATE / "run.json")
+    links.refuse_led_out(out / STATE / "run.json")
     if out.exists() and not out.is_dir():
         raise UserError(f"{out}: is a file", next="choose another --out")
     if out.is_dir() and not (out / STATE / RUN).exists() and any(p.name != STATE for p in out.iterdir()):
@@ -183,7 +183,7 @@ def untaught(recipe: Recipe, out: Path, asked: Resources) -> Task:
     known = constants(recipe)
     with progress.busy(f"{recipe.name}: reading {recipe.source.dataset}"):
         source, training, validation = sources.load_train(_pinned(recipe.source, out))
-    sources.stratified(source.labels[training], source.classes, recipe.ipc, recipe.seed, "init")  # enough images?
+    held_out.stratified(source.labels[training], source.classes, recipe.ipc, recipe.seed, "init")  # enough images?
     if (recipe.labels.top_k or 1) > len(source.classes):
         raise UserError(f"labels.top_k: {recipe.labels.top_k} of {len(source.classes)} classes asked for")
     with files.locked(out / STATE / "begin.lock"):  # one of several processes decides for all

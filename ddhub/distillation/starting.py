@@ -1,6 +1,6 @@
-"""From somebody's own pictures to a recipe's file: where `init` and `distill ./folder` begin.
+"""From the user's own pictures to the file of a recipe, for `init` and `distill ./folder`.
 
-What looks at pictures is imported when there are some: a misspelt recipe or folder costs no second of torch's start.
+The code that reads pictures is imported only when it is needed. So a misspelt name is refused before torch is imported.
 """
 
 from collections.abc import Sequence
@@ -27,12 +27,12 @@ from ddhub.distillation.picture_options import MINUTES, PictureOptions, name_of
 if TYPE_CHECKING:
     from ddhub.distillation.first_recipe import Choice
 
-# What --set says of pictures before any is looked at; every other key is set in the recipe that is chosen.
+# Keys that --set applies before the pictures are read. All other keys are applied to the chosen recipe.
 READ_BY = ("revision", "config", "image", "label", "train", "test", "range", "background", "skip_damaged")
 
 
 def is_late(key: str) -> bool:
-    """Whether a key of a recipe does not say how pictures are read; an unknown one of the source is refused as such."""
+    """Whether a key of a recipe does not decide how pictures are read. Unknown keys of the source are refused later."""
     name = key.removeprefix("source.")
     return name == key or (name in SourceSpec.model_fields and name not in READ_BY)
 
@@ -47,12 +47,12 @@ def is_pictures(reference: str) -> bool:
 
 
 class Start(Document):
-    """A recipe for somebody's own pictures, as `init` writes it."""
+    """A recipe for the user's own pictures, as `init` writes it."""
 
     recipe: str = Field(description="File of the recipe.")
-    name: str = Field(description="Name of the set that it makes.")
-    chosen: list[str] = Field(description="What was chosen and why, a line each.")
-    seconds: float = Field(description="Seconds that distilling takes here, foretold.")
+    name: str = Field(description="Name of the set.")
+    chosen: list[str] = Field(description="Choices and their reasons, one line each.")
+    seconds: float = Field(description="Forecast of the seconds that distilling takes here.")
 
     def __repr__(self) -> str:
         return f"<Start {self.recipe}: {'; '.join(self.chosen)}>"
@@ -70,27 +70,29 @@ def init(
     overrides: Overrides = (),
     **resources: Unpack[ResourceOptions],
 ) -> Start:
-    """Write a recipe for somebody's own pictures, chosen by what they are and by what this machine does in the time.
+    """Write a recipe for the user's own pictures, chosen by the pictures, this machine and the allowed time.
 
     Args:
         source: a folder of pictures, or a Hub id.
-        out: the recipe's file; None takes `NAME.yaml` here.
-        minutes: that distilling may take here.
-        flips: whether training mirrors images; not where a mirrored picture is of another class.
-        name: of the set; None takes the source's.
-        ipc: images to make of every class; None chooses.
-        resolution: pixels a side; None chooses.
-        overrides: keys of `source` that say how the pictures are read, such as `source.label=species`.
+        out: the recipe's file. None takes `NAME.yaml` in the current folder.
+        minutes: the minutes that distilling may take here.
+        flips: whether training mirrors images. Use False if a mirrored picture belongs to another class.
+        name: the name of the set. None takes the name of the source.
+        ipc: the synthetic images per class. None leaves the choice to ddhub.
+        resolution: the side of the synthetic images in pixels. None leaves the choice to ddhub.
+        overrides: keys of `source` that decide how the pictures are read, such as `source.label=species`.
         resources: fields of `ddhub.base.resources.Resources`.
 
     Raises:
-        UserError: for what cannot be read as labelled images, and a file that is there already.
+        UserError: if the source cannot be read as labelled images, or if the file exists.
     """
     asked = PictureOptions(minutes, flips, name, ipc, resolution, Resources(**resources))
     changed = texts(overrides)
     late = [text for text in changed if is_late(setting(text).key)]
     if late:
-        raise UserError(f"--set {late[0]}: does not say how pictures are read", next="change it in the recipe's file")
+        raise UserError(
+            f"--set {late[0]}: does not say how pictures are read", next="change the key in the recipe's file"
+        )
     spec = as_read(spec_of(str(source)), changed)
     path = Path(out) if out is not None else Path(f"{name_of(spec, asked)}.yaml")
     refuse_there(path)  # before the look, which can take minutes
@@ -100,13 +102,13 @@ def init(
 
 
 def chosen(spec: SourceSpec, asked: PictureOptions, place: str) -> "Choice":
-    """Look at the pictures, and choose.
+    """Look at the pictures, and choose a recipe.
 
     Args:
-        place: where they are, as the user named it.
+        place: the pictures' folder or Hub id, as the user named it.
 
     Raises:
-        UserError: for pictures that no set can be made of.
+        UserError: if no set can be made of the pictures.
     """
     from ddhub.data import contents
 
@@ -123,10 +125,10 @@ def chosen(spec: SourceSpec, asked: PictureOptions, place: str) -> "Choice":
 
 
 def as_read(spec: SourceSpec, overrides: Sequence[str]) -> SourceSpec:
-    """The spec with what `--set` says of how pictures are read.
+    """The spec with the keys of `--set` that decide how pictures are read.
 
     Raises:
-        UserError: for keys and values that a source does not have.
+        UserError: for unknown keys and wrong values.
     """
     data = {"source": spec.model_dump()}
     override(data, overrides)
@@ -137,12 +139,12 @@ def as_read(spec: SourceSpec, overrides: Sequence[str]) -> SourceSpec:
 
 
 def begin(place: str, asked: PictureOptions, overrides: Sequence[str]) -> tuple[Path, "Choice | None"]:
-    """The file of the recipe for a folder of pictures or a Hub dataset, and what is chosen, or None where it is there.
+    """The path of the recipe for a folder of pictures or a Hub dataset, and the choice of its content.
 
-    A file that an earlier call wrote for the same pictures is gone on with.
+    If an earlier call wrote the file for the same pictures, the choice is None and the file is used.
 
     Raises:
-        UserError: where the file is somebody else's, or the pictures cannot be used.
+        UserError: if the file is a recipe for other pictures, or if the pictures cannot be used.
     """
     spec = spec_of(place)
     path = Path(f"{name_of(spec, asked)}.yaml")
@@ -160,17 +162,17 @@ def begin(place: str, asked: PictureOptions, overrides: Sequence[str]) -> tuple[
 def recipe_file(
     reference: str, overrides: Sequence[str], minutes: float | None, flips: bool | None, resources: Resources
 ) -> str:
-    """The recipe that a reference stands for; for pictures it is chosen, written and said first.
+    """The recipe of a reference. For pictures, a recipe is chosen, written and reported first.
 
     Raises:
-        UserError: for choices that a recipe has made already.
+        UserError: for options that only pictures without a recipe take.
     """
     asked = asked_of(reference, minutes, flips, resources)
     if asked is None:
         return reference
     path, found = begin(reference, asked, overrides)
     if found is None:
-        say(f"{path}: goes on with this recipe, written before; remove it to choose again")
+        say(f"{path}: this recipe was written before and is used; remove it for a new choice")
     else:
         write(found, path)
         for line in [*found.reasons, f"recipe: {path}"]:
@@ -181,10 +183,10 @@ def recipe_file(
 def resolved(
     reference: str, overrides: Sequence[str], minutes: float | None, flips: bool | None, resources: Resources
 ) -> tuple[Recipe, list[str]]:
-    """The recipe that a reference stands for, and what was chosen for pictures; nothing is written.
+    """The resolved recipe of a reference, and the reasons for the choices for pictures. Nothing is written.
 
     Raises:
-        UserError: for what is no recipe and no pictures.
+        UserError: if the reference is neither a recipe nor pictures.
     """
     asked = asked_of(reference, minutes, flips, resources)
     path, found = (Path(reference), None) if asked is None else begin(reference, asked, overrides)
@@ -195,30 +197,33 @@ def resolved(
 
 
 def asked_of(reference: str, minutes: float | None, flips: bool | None, resources: Resources) -> PictureOptions | None:
-    """What the user decided of pictures; None for a recipe.
+    """The user's choices for pictures; None for a recipe.
 
     Raises:
-        UserError: for choices that a recipe has made already.
+        UserError: for options that only pictures without a recipe take.
     """
     if is_pictures(reference):
         return PictureOptions(MINUTES if minutes is None else minutes, flips, resources=resources)
     for option, given in (("--minutes", minutes), ("--no-flips", flips)):
         if given is not None:
-            raise UserError(f"{option}: of pictures; a recipe says its steps and augmentation", next="--set KEY=VALUE")
+            raise UserError(
+                f"{option}: is for pictures without a recipe; a recipe holds its own steps and augmentation",
+                next="--set KEY=VALUE",
+            )
     return None
 
 
 def refuse_there(path: Path) -> None:
-    """Refuse a recipe's file that is there already."""
+    """Refuse the path of an existing file for a new recipe."""
     if path.exists():
         raise UserError(f"{path}: is there already", next=f"ddhub distill {path}, or choose another --out")
 
 
 def write(found: "Choice", path: Path) -> None:
-    """Write the recipe to a file of its own.
+    """Write the recipe to a new file.
 
     Raises:
-        UserError: where the file is there already, or cannot be written.
+        UserError: if the file exists or cannot be written.
     """
     refuse_there(path)
     write_bytes(path, found.text.encode())

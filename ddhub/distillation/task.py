@@ -14,9 +14,8 @@ from ddhub.artifact.recipe import Recipe
 from ddhub.base import seeds
 from ddhub.base.errors import UserError
 from ddhub.base.mapped_tensors import Allocate
-from ddhub.data import catalog, selection
+from ddhub.data import catalog, held_out, selection
 from ddhub.data import preprocess as preprocessing
-from ddhub.data import source as sources
 from ddhub.data.preprocess import Preprocess
 from ddhub.data.source import Split
 from ddhub.training import device, fit
@@ -110,10 +109,10 @@ class Task:
         counts = [
             min(selection.EASY * ipc, there) for there in labels.bincount(minlength=len(self.source.classes)).tolist()
         ]
-        drawn = sources.stratified(labels, self.source.classes, counts, self.recipe.seed, "init")
+        drawn = held_out.stratified(labels, self.source.classes, counts, self.recipe.seed, "init")
         chosen = []
         for label, rows in enumerate(self.training[drawn].split(counts)):
-            errors = teachers.errors(self.preprocess.inputs(self.source.images[rows]), label)
+            errors = teachers.el2n_scores(self.preprocess.inputs(self.source.images[rows]), label)
             chosen.append(rows[errors.argsort(stable=True)[:ipc].sort().values])
         return torch.stack(chosen)
 
@@ -139,7 +138,7 @@ class Task:
     def _drawn(self, ipc: int, *purpose: str | int) -> Tensor:
         """Rows of `ipc` random training images per class, ordered by class."""
         labels = self.source.labels[self.training]
-        return self.training[sources.stratified(labels, self.source.classes, ipc, self.recipe.seed, *purpose)]
+        return self.training[held_out.stratified(labels, self.source.classes, ipc, self.recipe.seed, *purpose)]
 
     def soft_labels(self, images: Tensor, allocate: Allocate | None = None) -> Tensor | None:
         """The soft labels of network inputs for the recipe: logits (M, K) of the mean or of one teacher, or None.

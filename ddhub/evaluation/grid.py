@@ -13,7 +13,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from ddhub.artifact import manifest, source_location
+from ddhub.artifact import source_location
 from ddhub.artifact.folder import Artifact
 from ddhub.artifact.manifest import Manifest
 from ddhub.base import files, jobs, limits, progress
@@ -25,7 +25,7 @@ from ddhub.base.units import counted, duration
 from ddhub.data import spec
 from ddhub.evaluation import corruptions as corrupting
 from ddhub.evaluation import protocols as named
-from ddhub.evaluation import real_images, speed, training_cost, tuning, workbench
+from ddhub.evaluation import real_images, row_names, speed, training_cost, tuning, workbench
 from ddhub.evaluation import rows as results
 from ddhub.evaluation.request import Cell, EvaluationRequest
 from ddhub.evaluation.rows import Row
@@ -63,7 +63,7 @@ def evaluate(
         out: the folder of the rows.
         name: the set's name in rows; None takes the manifest's.
         archs: architectures by name; none takes that of the set's teachers.
-        protocols: names of protocols.PROTOCOLS; baselines: names of choices.BASELINES.
+        protocols: names of protocols.PROTOCOLS; baselines: names of baselines.BASELINES.
         overrides: changes of protocols: `epochs=50` for all, `native.epochs=50` for one. Rows record them.
         seeds: rows per architecture, protocol and data; None takes the recipe's.
         test: a Hub id or folder whose test split is used instead of the source's.
@@ -106,7 +106,7 @@ def evaluate(
     engine = replace(engine, cpus=resources.threads or 1, gpus=gpus)
     if tune:
         bench = tuning.tune(bench, cells, out / "tuning", engine)
-    paths = {out / _file_name(bench, cell): cell for cell in cells}
+    paths = {out / row_names.file_name(bench, cell): cell for cell in cells}
     _put_back(paths)  # left by a killed command
     if corruptions:
         _set_aside(request.name, paths)
@@ -185,37 +185,13 @@ def _cells(
     return [Cell(arch, protocol, name, seed) for arch, protocol, name in lines for seed in range(count)]
 
 
-def _key(bench: Bench, cell: Cell) -> dict[str, Any]:
-    """Everything on which a row's accuracy depends, except the machine."""
-    protocol = bench.protocol(cell)
-    return {
-        "format": results.FORMAT,
-        "payload": manifest.identity(bench.set.manifest.files),
-        "arch": frozen.title(cell.arch),
-        "protocol": cell.protocol,
-        "protocol_version": named.version(cell.protocol),
-        "data": cell.data,
-        "seed": cell.seed,
-        "settings": protocol.model_dump(),
-        "family": asdict(fit.family_of(bench.network(cell.arch), protocol)),
-        "test": bench.test.fingerprint,
-        "train": bench.train.fingerprint if bench.train and cell.data != "distilled" else None,
-        **({"weights": frozen.load(cell.arch).weights} if frozen.is_frozen(cell.arch) else {}),
-    }
-
-
-def _file_name(bench: Bench, cell: Cell) -> str:
-    name = files.safe_name(frozen.title(cell.arch))
-    return f"{name}-{cell.protocol}-{cell.data}-s{cell.seed}-{files.digest(_key(bench, cell))[:8]}.json"
-
-
 def _jobs(bench: Bench, out: Path) -> dict[Path, jobs.Job]:
     """The rows as jobs. Rows that one program trains are one job. It is done when its last row is written."""
     found: dict[Path, jobs.Job] = {}
     for arch, decisions in bench.decisions.items():
         cells = [cell for cell in bench.request.cells if cell.arch == arch]
         for group in speed.together(cells, decisions.together):
-            paths = [out / _file_name(bench, cell) for cell in group]
+            paths = [out / row_names.file_name(bench, cell) for cell in group]
             missing = [path for path in paths if not path.exists()]
             found[(missing or paths)[-1]] = functools.partial(_work, bench, tuple(group))
     return found
@@ -236,7 +212,7 @@ def _work(bench: Bench, cells: tuple[Cell, ...], path: Path) -> None:
     decisions = bench.decisions[cells[0].arch]
     devices.apply(decisions)
     network, protocol = bench.network(cells[0].arch), bench.protocol(cells[0])
-    names = {path.with_name(_file_name(bench, cell)): cell for cell in cells}
+    names = {path.with_name(row_names.file_name(bench, cell)): cell for cell in cells}
     if path not in names:
         raise UserError(f"{path.name}: set, source or test data on {socket.gethostname()} are not what was asked for")
     begun = time.monotonic()
@@ -290,7 +266,7 @@ def _test(bench: Bench, cell: Cell, weights: networks.Weights, count: int, secon
         top1 = fit.accuracy(network, weights, bench.real(cell.arch, bench.test))
     family, tuned = fit.family_of(network, protocol), bench.tuned(cell)
     row = {
-        **_key(bench, cell),
+        **row_names.key(bench, cell),
         "set": bench.request.name,
         "top1": top1,
         **({"corrupted": _test_corrupted(bench, cell, weights)} if bench.request.corruptions else {}),

@@ -15,7 +15,7 @@ class Cell:
 
     arch: str
     protocol: str
-    data: str  # distilled, or one of choices.BASELINES
+    data: str  # distilled, or one of baselines.BASELINES
     seed: int
 
 

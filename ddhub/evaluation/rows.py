@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, ModelWrapValidatorHandler, PrivateAttr, model_validator
 
 from ddhub.artifact.manifest import Manifest, identity
-from ddhub.base import files, limits, redact, strict_json
+from ddhub.base import limits, links, redact, strict_json
 from ddhub.base.document import Document
 from ddhub.base.errors import UserError
 from ddhub.base.schema import check
@@ -115,9 +115,9 @@ def paths(folder: Path) -> list[Path]:
     Raises:
         UserError: for too many rows, or a row file that is a link out of the set.
     """
-    files.refuse_led_out(folder / "row.json")
+    links.refuse_led_out(folder / "row.json")
     found = sorted(folder.glob("*.json"))
-    linked = next((path for path in found if path.is_symlink() and files.leads_out(folder.parent, path)), None)
+    linked = next((path for path in found if path.is_symlink() and links.leads_out(folder.parent, path)), None)
     if linked is not None:
         raise UserError(f"{linked}: is a link that leads out of the folder; refused", next=f"rm {linked}")
     if len(found) > limits.ROWS:

@@ -1,7 +1,7 @@
 """The cost of a training apart from seconds: FLOPs, and bytes of its training data."""
 
 from ddhub.artifact.manifest_parts import ON_THE_FLY
-from ddhub.evaluation import baselines
+from ddhub.evaluation import baseline_images
 from ddhub.evaluation.workbench import Bench, Cell, labelled_by_teachers, shape
 from ddhub.training import architectures, fit
 
@@ -24,5 +24,9 @@ def stored_bytes(bench: Bench, cell: Cell, count: int) -> int:
     if cell.data == "distilled":
         soft = record.bytes.labels if labels == "stored" else 0
         return record.bytes.images + record.bytes.preprocess + soft + extra
-    soft = baselines.SOFT_BYTES * len(record.classes) if labelled_by_teachers(bench.set, cell, bench.protocols) else 0
+    soft = (
+        baseline_images.SOFT_BYTES * len(record.classes)
+        if labelled_by_teachers(bench.set, cell, bench.protocols)
+        else 0
+    )
     return round(count * (bench.pool.bytes_each + soft)) + extra

@@ -25,9 +25,9 @@ from ddhub.data import source as sources
 from ddhub.data import spec as specs
 from ddhub.data.source import Split
 from ddhub.data.spec import SourceSpec
-from ddhub.evaluation import baselines, real_images, source_settings
+from ddhub.evaluation import baseline_images, real_images, source_settings
 from ddhub.evaluation import protocols as named
-from ddhub.evaluation.baselines import Pool
+from ddhub.evaluation.baseline_images import Pool
 from ddhub.evaluation.dynamic_labels import ViewLabels
 from ddhub.evaluation.request import Cell, EvaluationRequest, Tuned
 from ddhub.training import architectures, fit, frozen, losses, memory, optimisation
@@ -131,7 +131,7 @@ class Bench:
     def _score(self, images: Tensor, label: int) -> Tensor:
         """EL2N scores (n,) of uint8 images of one class."""
         assert self.teachers is not None
-        return self.teachers.errors(self.set.preprocess.inputs(images), label)
+        return self.teachers.el2n_scores(self.set.preprocess.inputs(images), label)
 
 
 @functools.lru_cache(maxsize=1)
@@ -300,8 +300,8 @@ def examples(bench: Bench, cell: Cell) -> fit.Examples:
     if cell.data == "random_bytes":
         stored = record.bytes
         budget = stored.images + stored.labels + stored.preprocess + stored.teachers
-        counts = baselines.affordable(pool, budget, counts)
-    drawn = baselines.choose(cell.data, pool, counts, cell.seed)
+        counts = baseline_images.affordable(pool, budget, counts)
+    drawn = baseline_images.choose(cell.data, pool, counts, cell.seed)
     if frozen.is_frozen(cell.arch):
         return fit.Examples(bench.features(cell.arch, pool.images[drawn]), pool.labels[drawn])
     inputs, targets = found.preprocess.inputs(pool.images[drawn]), None

@@ -14,7 +14,7 @@ import torch
 
 from ddhub import __version__
 from ddhub.artifact import folder as folders
-from ddhub.artifact import manifest, parquet, payload, set_name, source_location
+from ddhub.artifact import manifest, parquet, payload_hashes, set_name, source_location
 from ddhub.artifact.file_names import MANIFEST, RECIPE, WHITENING
 from ddhub.artifact.manifest import Manifest
 from ddhub.artifact.manifest_parts import Imported, LabelRecord, Making, PreprocessRecord, SourceRecord
@@ -294,7 +294,7 @@ def _write(
         files.write_bytes(out / WHITENING, fitted.to_bytes())
     described = _recipe_content(name, imported, counts, split.spec, protocol, method, license)
     files.write_bytes(out / RECIPE, strict_yaml.to_yaml(described).encode())
-    records = payload.file_records(out)
+    records = payload_hashes.file_records(out)
     known = split.spec.model_dump(include=set(SourceRecord.model_fields))
     record = Manifest(
         name=name,

@@ -13,7 +13,7 @@ from ddhub.artifact.manifest import Manifest, ipc_text
 from ddhub.base.files import shipped
 from ddhub.base.hub_client import REPO_ID
 from ddhub.base.units import duration, size
-from ddhub.evaluation.choices import BASELINES
+from ddhub.evaluation.baselines import BASELINES
 from ddhub.evaluation.protocols import PROTOCOLS
 from ddhub.reports import card_script, charts, summary, tables
 from ddhub.reports.documents import Evaluation

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ddhub.base import files
+from ddhub.base import files, links
 from ddhub.reports.documents import Evaluation, Score
 from ddhub.reports.escaping import oneline
 from ddhub.reports.summary import DATA, Line, lines
@@ -186,7 +186,7 @@ def save(report: Evaluation, folder: Path) -> list[str]:
             files.write_bytes(path, png(draw, panels))
             written.append(path.name)
         else:
-            files.refuse_led_out(path)
+            links.refuse_led_out(path)
             path.unlink(missing_ok=True)
     return written
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ddhub.artifact import manifest, parquet, payload
+from ddhub.artifact import manifest, parquet, payload_hashes
 from ddhub.artifact.file_names import CARD, RECIPE, REPORT
 from ddhub.artifact.manifest import Manifest
 from ddhub.artifact.parquet import Arrays
-from ddhub.base import files, limits, redact, strict_json, strict_yaml
+from ddhub.base import files, limits, links, redact, strict_json, strict_yaml
 from ddhub.base.errors import UserError
 from ddhub.data import whitening
 from ddhub.evaluation import rows
@@ -31,7 +31,7 @@ def faults(folder: Path) -> list[str]:
         record = manifest.read(folder)
     except UserError as fault:
         return str(fault).splitlines()
-    found = payload.file_faults(folder, record) + _links(folder)
+    found = payload_hashes.file_faults(folder, record) + _links(folder)
     contradictions = manifest.contradictions(record, f"{folder}/ddhub.json")
     found += contradictions
     # Data cannot be read by a contradictory manifest.
@@ -48,7 +48,7 @@ def faults(folder: Path) -> list[str]:
 def _links(folder: Path) -> list[str]:
     """Links out of the folder, to files or folders. Nothing is read, written or published through them."""
     places = [Path(at) / name for at, folders, names in os.walk(folder) for name in (*folders, *names)]
-    out = sorted(path for path in places if path.is_symlink() and files.leads_out(folder, path))
+    out = sorted(path for path in places if path.is_symlink() and links.leads_out(folder, path))
     return [f"{path}: is a link that leads out of the folder" for path in out]
 
 

@@ -27,6 +27,7 @@ from ddhub.base.log import say
 from ddhub.base.mapped_tensors import Allocate
 from ddhub.base.redact import one_line
 from ddhub.base.units import duration
+from ddhub.data import selection
 from ddhub.training import device, fit, teacher_file
 from ddhub.training import network as networks
 from ddhub.training.loop import Run
@@ -83,14 +84,11 @@ class Teachers:
     def _on_device(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
         return torch.empty(tuple(shape), dtype=dtype, device=self.network.decisions.device)
 
-    def errors(self, inputs: Tensor, label: int) -> Tensor:
-        """EL2N scores (B,) of one class's inputs (B, C, H, W), the mean over the teachers, on the CPU.
-
-        A score is the norm of a teacher's probabilities minus the one-hot label (arXiv:2107.07075, section 2).
-        """
+    def el2n_scores(self, inputs: Tensor, label: int) -> Tensor:
+        """EL2N scores (B,) of one class's inputs (B, C, H, W), on the CPU."""
         right = F.one_hot(torch.tensor(label), self.network.classes)
         guesses = [self.label(inputs, which).softmax(1).cpu() for which in range(len(self))]
-        return torch.stack([(guess - right).norm(dim=1) for guess in guesses]).mean(0)
+        return selection.el2n_scores(guesses, right)
 
     @property
     def origin(self) -> str:

@@ -21,8 +21,8 @@ from ddhub import api
 from ddhub.artifact import folder as folders
 from ddhub.artifact import hub, manifest, parquet, parquet_file
 from ddhub.artifact.parquet import Rows
-from ddhub.base import files, plugins
-from ddhub.data import source
+from ddhub.base import links, plugins
+from ddhub.data import held_out, source
 from ddhub.data.spec import SourceSpec
 from ddhub.reports import verify
 from ddhub.training import architectures
@@ -90,7 +90,7 @@ def test_a_cache_of_the_hubs_is_a_set_of_links(folder, tmp_path):
     (snapshot / "a").symlink_to(blobs / "a")
     (snapshot / "b").symlink_to(folder / "README.md")
     root = snapshot.parent
-    assert not files.leads_out(root, snapshot / "a") and files.leads_out(root, snapshot / "b")
+    assert not links.leads_out(root, snapshot / "a") and links.leads_out(root, snapshot / "b")
 
 
 def test_tables_that_name_their_readers_files_are_refused(make_folder, tmp_path):
@@ -168,7 +168,7 @@ def test_a_million_classes_end_in_a_sentence(monkeypatch, tmp_path, make_folder)
         (tmp_path / "tree" / name).mkdir(parents=True)
         images[0].save(tmp_path / "tree" / name / "0.png")
     refused(lambda: foreign_read(tmp_path / "tree", "folder"), "tree: 4 classes, more than the 3 that are read")
-    kept, held = source.hold_out(torch.arange(10**4).repeat(3), 0.3, seed=0)  # in no quadratic time
+    kept, held = held_out.hold_out(torch.arange(10**4).repeat(3), 0.3, seed=0)  # in no quadratic time
     assert len(kept) == 2 * 10**4 and len(held) == 10**4
 
 

@@ -241,7 +241,7 @@ def test_a_repo_out_of_reach_is_read_from_the_cache_and_said(server, folder, tmp
 @pytest.mark.parametrize(
     ("kind", "status", "words"),
     [
-        ("commit", 501, "does not offer what was asked (501)"),
+        ("commit", 501, "does not support the request (501)"),
         ("preupload", 403, "may not do this"),
         ("resolve", 403, "may not read"),
     ],
@@ -262,7 +262,7 @@ def test_names_that_no_repo_can_have(server, folder, name):
     """Said before anything is sent."""
     for call in (lambda: api.push(folder, name), lambda: api.verify(name)):
         message = refused(call)
-        assert "can be called so" in message or "not a repo id" in message or "no such folder" in message
+        assert "no valid name" in message or "not a repo id" in message or "no such folder" in message
         assert "connection" not in message
     assert server.requests == []
 
@@ -272,7 +272,7 @@ def test_what_is_not_cached_while_offline(server, monkeypatch):
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    refused(lambda: api.verify(ID), "not in the cache, and HF_HUB_OFFLINE forbids to ask", "HF_HUB_OFFLINE=0")
+    refused(lambda: api.verify(ID), "not in the cache, and HF_HUB_OFFLINE forbids asking", "HF_HUB_OFFLINE=0")
     refused(lambda: hub.pin(ID, None), "HF_HUB_OFFLINE")
 
 

@@ -81,7 +81,7 @@ def test_a_run_whose_folder_is_deleted_ends_and_makes_none(tmp_path):
             if step == 3:
                 shutil.rmtree(tmp_path / "set")
 
-    refused(work, f"{folder}: was deleted or renamed in the middle of the work")
+    refused(work, f"{folder}: was deleted or renamed during the work")
     assert not (tmp_path / "set").exists()
 
 

@@ -140,7 +140,7 @@ def test_a_folder_of_240_pictures_becomes_a_set_that_is_evaluated_as_one_stands(
     assert not pixels[0] & pixels[1]
 
     again = run("distill", "./my photos", "--threads", "1", *chosen)
-    assert "goes on with this recipe" in again.stderr and "already made from this recipe" in again.stderr
+    assert "this recipe was written before" in again.stderr and "already made from this recipe" in again.stderr
 
 
 def test_what_is_set_of_a_source_is_heeded_by_the_first_look(photos):
@@ -158,7 +158,7 @@ def test_what_is_set_of_a_source_is_heeded_by_the_first_look(photos):
     assert "skip_damaged: true" in shown.stdout
     run("init", "my photos", "--skip-damaged")
     assert recipes.read("my_photos.yaml").source.skip_damaged
-    assert "change it in the recipe" in run("init", "my photos", "--set", "ipc=3", code=1).stderr
+    assert "change the key in the recipe" in run("init", "my photos", "--set", "ipc=3", code=1).stderr
     assert "unknown key" in run("init", "my photos", "--set", "source.lable=a", "--out", "b.yaml", code=1).stderr
 
 

@@ -76,7 +76,7 @@ def test_a_file_distills_also_in_other_processes_and_is_recorded_by_name_and_has
     assert record.method == {"name": "./mine.py", "sha256": sha256, "iterations": 4, "step": 0.01}
     assert record.made.method_code == f"./mine.py, sha256 {sha256}"
     assert "method={name: ./mine.py, iterations: 4}" in record.made.overrides
-    assert f"The method is no part of ddhub: it is code of `./mine.py, sha256 {sha256}`" in (
+    assert f"The method is not part of ddhub. Its code is `./mine.py, sha256 {sha256}`" in (
         folder / "README.md"
     ).read_text(encoding="utf-8")
     published = [folder / name for name in ("recipe.yaml", "ddhub.json", "README.md")]

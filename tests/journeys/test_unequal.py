@@ -10,7 +10,7 @@ from ddhub import api
 from ddhub.artifact import folder as folders
 from ddhub.artifact import manifest
 from ddhub.base.errors import UserError
-from ddhub.evaluation import baselines, workbench
+from ddhub.evaluation import baseline_images, workbench
 from ddhub.reports import verify
 
 COUNTS = [4, 1, 2]
@@ -51,14 +51,14 @@ def test_equal_sets_say_nothing_of_it(image_folder, tmp_path):
 def test_random_images_beside_them_are_as_many_of_each(tailed, monkeypatch):
     """Random, by bytes and herding: shares follow; every row trains."""
     drawn = {}
-    choose = baselines.choose
+    choose = baseline_images.choose
 
     def watched(name, pool, counts, seed):
         chosen = choose(name, pool, counts, seed)
         drawn[name] = pool.labels[chosen].bincount(minlength=3).tolist()
         return chosen
 
-    monkeypatch.setattr(workbench.baselines, "choose", watched)
+    monkeypatch.setattr(workbench.baseline_images, "choose", watched)
     report = api.evaluate(
         str(tailed.folder),
         ["convnet2_w8"],

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from ddhub.artifact import manifest, parquet
-from ddhub.artifact import payload as payloads
+from ddhub.artifact import payload_hashes as payloads
 from ddhub.artifact.parquet import Rows
 
 TINY = [

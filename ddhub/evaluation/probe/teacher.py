@@ -14,8 +14,8 @@ from ddhub.artifact.folder import Artifact
 from ddhub.base.log import say
 from ddhub.base.resources import Resources
 from ddhub.base.units import duration
+from ddhub.data import held_out
 from ddhub.data import preprocess as preprocessing
-from ddhub.data import source as sources
 from ddhub.data.preprocess import Preprocess
 from ddhub.data.source import Split
 from ddhub.training import architectures, device, fit
@@ -67,7 +67,7 @@ def at_hand(found: Artifact, source: Callable[[], Split | None], decisions: Deci
     if constants:
         mean, std = constants[0]
         return Referee(teachers, Preprocess(tuple(mean), tuple(std), statistics="field"), "cached")
-    training, _ = sources.hold_out(split.labels, validation, seed)
+    training, _ = held_out.hold_out(split.labels, validation, seed)
     return Referee(teachers, preprocessing.fit(split.images, training, zca=whitened), "cached")
 
 
@@ -83,7 +83,7 @@ def trained(split: Split, asked: Resources) -> Referee:
     Args:
         asked: the requested resources: `device`, `threads` and `compile`.
     """
-    training, validation = sources.hold_out(split.labels, VALIDATION, SPLIT_SEED)
+    training, validation = held_out.hold_out(split.labels, VALIDATION, SPLIT_SEED)
     channels, side = int(split.images.shape[1]), int(split.images.shape[2])
     steps = math.ceil(len(training) / BATCH)
     epochs = min(EPOCHS[1], max(EPOCHS[0], math.ceil(LEAST_STEPS / steps)))

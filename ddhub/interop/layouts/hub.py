@@ -7,7 +7,7 @@ artifact is such a dataset already.
 from pathlib import Path
 
 from ddhub.artifact.manifest_parts import FileRecord
-from ddhub.base import files, hub_client, hub_faults
+from ddhub.base import hub_client, hub_faults, links
 from ddhub.base.errors import UserError
 from ddhub.data import source
 from ddhub.data.spec import SourceSpec
@@ -32,7 +32,7 @@ def detect(path: Path, how: Reading) -> bool:
 def read(path: Path, how: Reading) -> Foreign:
     """Read one split as uint8 pixels, with the dataset's class names."""
     local = path.is_dir()
-    outside = next((p for p in path.rglob("*") if files.leads_out(path, p)), None) if local else None
+    outside = next((p for p in path.rglob("*") if links.leads_out(path, p)), None) if local else None
     if outside is not None:
         raise UserError(f"{outside.relative_to(path)}: is a link that leads out of the folder; refused")
     spec = SourceSpec(

@@ -137,14 +137,14 @@ def test_a_broken_set_is_not_pushed(server, folder):
 FAULTS = {
     "the token is refused": ("preupload", Status(401), "does not accept the token", "hf auth login"),
     "too many requests": ("commit", Status(429, retry_after=77), "pause", "77 seconds"),
-    "a fault of the Hub": ("info", Status(503), "fault of its own (503)", "again later"),
+    "a fault of the Hub": ("info", Status(503), "internal fault (503)", "again later"),
     "preupload forbidden": ("preupload", Status(403), "may not do this", "write access"),
-    "preupload keeps failing": ("preupload", Status(500), "fault of its own (500)", "again later"),
+    "preupload keeps failing": ("preupload", Status(500), "internal fault (500)", "again later"),
     "upload keeps failing": ("lfs-put", Status(503), "", "again"),
     "upload cut": ("lfs-put", Drop(), "", "again"),
     "commit refused": ("commit", Status(403), "may not do this", "write access"),
     "commit conflict": ("commit", Status(409), "somebody else changed", "again"),
-    "commit fails": ("commit", Status(500), "fault of its own (500)", "again later"),
+    "commit fails": ("commit", Status(500), "internal fault (500)", "again later"),
     "commit cut": ("commit", Drop(), "connection", "again"),
 }
 

@@ -147,8 +147,8 @@ def test_the_card_says_what_it_was_merged_of(merged):
     """One sentence, the column, and the parts' own figures."""
     card = (merged / "README.md").read_text()
     seeds = "`half0` (1 of each class, seed 0), `half1` (1 of each class, seed 1)"
-    assert f"They were merged of 2 sets that were made independently: {seeds}." in card
-    assert "| `group` | which of the 2 independently made groups" in card
+    assert f"They were merged from 2 sets that were made independently: {seeds}." in card
+    assert "| `group` | the number of the independently made group, 0 to 1" in card
     shown = manifest.read(merged).merged[0].packaging.validation_top1_packaged
     assert f"| `half0` | 1 | 1 | {100 * shown:.1f}% |" in card
     assert "Not measured for the merged set" in card and "makes it again" not in card

@@ -95,4 +95,4 @@ def test_yes_pushes_without_asking(folder, server, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path / "work")
     done = CliRunner().invoke(main, ["push", "--yes", "--private"])
     assert done.exit_code == 0, done.output
-    assert "to alice/digits_ipc1: one commit to that dataset, made as a private one" in done.stderr
+    assert "to alice/digits_ipc1 in one commit; a missing dataset is created as a private one" in done.stderr

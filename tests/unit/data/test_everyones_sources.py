@@ -19,9 +19,9 @@ from PIL import Image
 
 from ddhub import api
 from ddhub.base.errors import UserError
-from ddhub.data import first_look, image_cache
+from ddhub.data import first_look, held_out, image_cache
 from ddhub.data import source as sources
-from ddhub.data.spec import SourceSpec, held_out
+from ddhub.data.spec import SourceSpec
 from ddhub.distillation import checks, recipes
 
 pytestmark = pytest.mark.slow
@@ -322,12 +322,12 @@ def test_a_split_is_not_trained_and_tested_on(image_folder):
 def test_a_class_of_one_image_is_trained_on():
     """It is not held out; larger ones hold out their share."""
     labels = torch.tensor([0] * 10 + [1])
-    kept, held = sources.hold_out(labels, 0.2, seed=0)
+    kept, held = held_out.hold_out(labels, 0.2, seed=0)
     assert labels[held].tolist() == [0, 0] and 10 in kept.tolist()
-    assert len(sources.stratified(labels[kept], ("a", "b"), 1, 0)) == 2
+    assert len(held_out.stratified(labels[kept], ("a", "b"), 1, 0)) == 2
     for count in range(1, 40):  # what checks before an image is decoded count with is what is done
-        kept, held = sources.hold_out(torch.zeros(count), 0.2, seed=0)
-        assert (len(kept), len(held)) == (count - held_out(count, 0.2), held_out(count, 0.2))
+        kept, held = held_out.hold_out(torch.zeros(count), 0.2, seed=0)
+        assert (len(kept), len(held)) == (count - held_out.size(count, 0.2), held_out.size(count, 0.2))
 
 
 def test_a_class_of_one_image_passes_the_check_before_an_image_is_decoded():

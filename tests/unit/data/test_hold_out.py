@@ -129,6 +129,6 @@ def test_where_only_copies_were_held_out_there_is_no_test(tmp_path):
     folder = pictures(tmp_path / "pictures")
     for path in folder.rglob("*.png"):
         path.write_bytes((folder / "red" / "0.png").read_bytes())
-    with pytest.raises(UserError, match="are copies of pictures that are trained on") as caught:
+    with pytest.raises(UserError, match="are copies of training pictures") as caught:
         source.load_test(held(folder))
     assert caught.value.next == "remove copies from the source"

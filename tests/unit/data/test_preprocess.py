@@ -179,7 +179,7 @@ def test_a_set_by_the_fields_constants_says_so_and_is_trained_by_them(image_fold
     known = found.manifest.preprocess
     assert (known.statistics, known.mean, known.std) == ("field", [0.4914, 0.4822, 0.4465], [0.2023, 0.1994, 0.2010])
     assert found.preprocess == preprocess.field("cifar10")
-    assert "constants that the field uses" in " ".join((tmp_path / "set" / "README.md").read_text().split())
+    assert "constants of the field" in " ".join((tmp_path / "set" / "README.md").read_text().split())
     assert str(folder) == str(tmp_path / "set")
 
 

@@ -12,7 +12,7 @@ from huggingface_hub import errors
 from PIL import Image
 
 from ddhub.base.errors import UserError
-from ddhub.data import image_cache, source
+from ddhub.data import held_out, image_cache, source
 from ddhub.data.spec import SourceSpec
 
 
@@ -127,20 +127,20 @@ def test_images_of_no_common_square_need_a_resolution(make_folder, sizes):
 def test_the_held_out_share_is_stratified(share, held):
     """Disjoint, complete, the asked share of every class, at least one image; only the seed moves it."""
     labels = torch.tensor([0] * 50 + [1] * 20 + [2] * 5)[torch.randperm(75)]
-    kept, validation = source.hold_out(labels, share, seed=3)
+    kept, validation = held_out.hold_out(labels, share, seed=3)
     assert sorted(kept.tolist() + validation.tolist()) == list(range(75))
     assert labels[validation].bincount().tolist() == held
-    assert torch.equal(validation, source.hold_out(labels, share, seed=3)[1])
-    assert not torch.equal(validation, source.hold_out(labels, share, seed=4)[1])
+    assert torch.equal(validation, held_out.hold_out(labels, share, seed=3)[1])
+    assert not torch.equal(validation, held_out.hold_out(labels, share, seed=4)[1])
 
 
 def test_random_images_are_drawn_class_by_class():
     """`ipc` different ones of every class, others for another purpose; too many are refused by the class's name."""
     labels = torch.tensor([0, 1] * 6 + [0] * 8)
-    chosen = source.stratified(labels, ("cat", "dog"), 5, 0, "init")
+    chosen = held_out.stratified(labels, ("cat", "dog"), 5, 0, "init")
     assert labels[chosen].tolist() == [0] * 5 + [1] * 5 and len(set(chosen.tolist())) == 10
-    assert not torch.equal(chosen, source.stratified(labels, ("cat", "dog"), 5, 0, "baseline"))
-    message = refused(source.stratified, labels, ("cat", "dog"), 7, 0)
+    assert not torch.equal(chosen, held_out.stratified(labels, ("cat", "dog"), 5, 0, "baseline"))
+    message = refused(held_out.stratified, labels, ("cat", "dog"), 7, 0)
     assert "class 'dog' has 6" in message and "--set ipc=6" in message
 
 

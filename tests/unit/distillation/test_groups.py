@@ -31,7 +31,7 @@ from ddhub.base.errors import UserError
 from ddhub.base.jobs import board
 from ddhub.base.resources import Resources
 from ddhub.cli import app
-from ddhub.data import source
+from ddhub.data import held_out
 from ddhub.distillation import groups, packaging, pipeline, recipes
 from ddhub.distillation.methods.dm import loop as dm
 from ddhub.reports import verify
@@ -106,7 +106,7 @@ def test_every_reader_sees_the_groups(made):
     record = manifest.read(made)
     assert (record.ipc, record.groups, record.counts_of_groups, record.merged) == (4, 2, [[2] * 10] * 2, None)
     assert np.bincount(table["label"]).tolist() == [4] * 10
-    assert "`group` | which of the 2 independently made groups, 0 to 1" in (made / "README.md").read_text()
+    assert "`group` | the number of the independently made group, 0 to 1" in (made / "README.md").read_text()
     assert "which of the 2 groups an image is of" in api.export(made, "mtt", made.parent / "mtt").to_dict()["left_out"]
 
 
@@ -196,7 +196,7 @@ def test_no_real_image_starts_two_groups(tmp_path, ipc, count):
     task = task_of(tmp_path, f"ipc={ipc}", f"groups={count}")
     parts = [task.group(number, 1) for number in range(count)]
     rows = torch.cat([part.initial for part in parts])
-    drawn = source.stratified(task.source.labels[task.training], task.source.classes, ipc, 0, "init")
+    drawn = held_out.stratified(task.source.labels[task.training], task.source.classes, ipc, 0, "init")
     assert sorted(rows.tolist()) == sorted(task.training[drawn].tolist()) and len(set(rows.tolist())) == 10 * ipc
     for part in parts:
         assert (part.recipe.ipc, part.recipe.groups) == (ipc // count, 1)
@@ -231,7 +231,7 @@ def test_one_group_is_what_it_was_before_there_were_several(tmp_path):
     fixed.write_text("name: fixed\nipc: 1\nsource: {dataset: digits}\nmethod: {name: random}\n")
     assert recipes.read(str(fixed)).hash == "59b26ab77b25d91a6244c89a1b958dcf4ffd3611f3e826bc8c03b8f50f8d2171"
     task = task_of(tmp_path, "ipc=3")
-    drawn = source.stratified(task.source.labels[task.training], task.source.classes, 3, 0, "init")
+    drawn = held_out.stratified(task.source.labels[task.training], task.source.classes, 3, 0, "init")
     images, labels = task.start("real")
     assert torch.equal(images, task.preprocess.inputs(task.source.images[task.training[drawn]]))
     assert torch.equal(labels, task.source.labels[task.training[drawn]])

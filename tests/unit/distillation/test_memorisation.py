@@ -128,5 +128,5 @@ def test_a_made_set_carries_the_check_and_its_picture(tmp_path):
         assert picture.width > picture.height > 100
     assert not any(Path(name).parts[0] == "assets" for name in record.files)
     text = (out / "README.md").read_text()
-    assert "all are copies, by construction" in text
+    assert "so all images are copies" in text
     assert "(assets/nearest.png)" in text

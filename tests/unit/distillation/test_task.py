@@ -27,7 +27,7 @@ def task(tmp_path_factory):
 def errors(task, rows):
     """The mean EL2N score of a class's rows."""
     inputs, label = task.preprocess.inputs(task.source.images[rows]), int(task.source.labels[rows[0]])
-    return task.teachers.errors(inputs, label).mean().item()
+    return task.teachers.el2n_scores(inputs, label).mean().item()
 
 
 def test_easy_images_are_those_of_a_draw_that_teachers_err_on_least(task):

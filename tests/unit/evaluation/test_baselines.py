@@ -8,9 +8,9 @@ import torch
 from ddhub import api
 from ddhub.artifact import parquet
 from ddhub.base.errors import UserError
-from ddhub.evaluation import baselines
-from ddhub.evaluation.baselines import Pool
-from ddhub.evaluation.choices import BASELINES
+from ddhub.evaluation import baseline_images
+from ddhub.evaluation.baseline_images import Pool
+from ddhub.evaluation.baselines import BASELINES
 from ddhub.evaluation.protocols import FROZEN, PROTOCOLS
 
 pytestmark = pytest.mark.slow
@@ -37,19 +37,19 @@ def scores(images: torch.Tensor, label: int) -> torch.Tensor:
 def test_a_baseline_stays_in_the_training_part(name):
     """As many of each class, nothing that was held out, nothing twice; the same seed gives the same rows."""
     source = pool()
-    rows = baselines.choose(name, source, [4] * 3, seed=3)
+    rows = baseline_images.choose(name, source, [4] * 3, seed=3)
     assert source.labels[rows].tolist() == [0] * 4 + [1] * 4 + [2] * 4
     assert set(rows.tolist()) <= set(source.training.tolist()) and len(set(rows.tolist())) == 12
-    assert torch.equal(rows, baselines.choose(name, source, [4] * 3, seed=3))
+    assert torch.equal(rows, baseline_images.choose(name, source, [4] * 3, seed=3))
     with pytest.raises(UserError, match="12"):
-        baselines.choose(name, source, [13] * 3, seed=0)
+        baseline_images.choose(name, source, [13] * 3, seed=0)
 
 
 @pytest.mark.parametrize("name", ["random", "herding", "kcenter", "kmeans", "el2n", "ccs", "easy"])
 def test_a_baseline_has_as_many_of_each_class_as_the_set(name):
     """Also where these differ, and where a class has none."""
     source = pool()
-    rows = baselines.choose(name, source, [5, 0, 1], seed=3)
+    rows = baseline_images.choose(name, source, [5, 0, 1], seed=3)
     assert source.labels[rows].tolist() == [0] * 5 + [2]
 
 
@@ -57,17 +57,17 @@ def test_bytes_are_shared_as_the_set_s_classes_are():
     """Twice as many of one class stay twice as many; a class without images gets none."""
     source = pool()
     each = sum(len(parquet.png(image)) for image in source.images[source.training]) / len(source.training) + 2
-    assert baselines.affordable(source, int(each * 9.5), [2, 1, 0]) == [6, 3, 0]
-    assert baselines.affordable(source, 10**9, [4, 1, 1]) == [12, 3, 3]
+    assert baseline_images.affordable(source, int(each * 9.5), [2, 1, 0]) == [6, 3, 0]
+    assert baseline_images.affordable(source, 10**9, [4, 1, 1]) == [12, 3, 3]
 
 
 def test_what_fits_into_the_bytes_is_counted_in_encoded_images():
     """Between one image of each class and all of them."""
     source = pool()
     each = sum(len(parquet.png(image)) for image in source.images[source.training]) / len(source.training) + 2
-    assert baselines.affordable(source, int(each * 3 * 5.5), [1] * 3) == [5] * 3
-    assert baselines.affordable(source, 10, [7] * 3) == [1] * 3
-    assert baselines.affordable(source, 10**9, [7] * 3) == [12] * 3
+    assert baseline_images.affordable(source, int(each * 3 * 5.5), [1] * 3) == [5] * 3
+    assert baseline_images.affordable(source, 10, [7] * 3) == [1] * 3
+    assert baseline_images.affordable(source, 10**9, [7] * 3) == [12] * 3
 
 
 def test_every_protocol_and_baseline_makes_rows(folder):

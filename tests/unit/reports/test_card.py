@@ -51,7 +51,7 @@ def header(text: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_card_is_as_kept(name):
-    """Byte for byte; after a wanted change, DDHUB_GOLDEN=write pytest tests/test_card.py writes them again."""
+    """Byte for byte. After a wanted change, run this file with DDHUB_GOLDEN=write to write them again."""
     path = GOLDEN / f"{name}.md"
     if os.environ.get("DDHUB_GOLDEN") == "write":
         path.parent.mkdir(exist_ok=True)
@@ -81,10 +81,10 @@ def test_the_licence_is_the_sources():
         text = card.render(case(source=source), {}, None, info(case()))
         return header(text)["license"], text.partition("## Licence\n\n")[2].partition("\n\n")[0]
 
-    assert of() == ("cc-by-4.0", "`cc-by-4.0`, as the source.")
-    assert of(license="mit") == ("mit", "`mit`, as the source.")
+    assert of() == ("cc-by-4.0", "`cc-by-4.0`, as for the source.")
+    assert of(license="mit") == ("mit", "`mit`, as for the source.")
     assert of(dataset="me/leaves")[0] == of(dataset="uoft-cs/cifar10")[0] == "unknown"
-    assert "ask before you publish" in of(dataset="me/leaves")[1]
+    assert "Ask before you publish" in of(dataset="me/leaves")[1]
     license, words = of(dataset="ILSVRC/imagenet-1k")
     assert license == "other"
     assert "https://huggingface.co/datasets/ILSVRC/imagenet-1k" in words

@@ -13,7 +13,7 @@ from dataset_cards import HOSTILE, case
 from sets import rehash
 
 from ddhub import api
-from ddhub.artifact import parquet, payload
+from ddhub.artifact import parquet, payload_hashes
 from ddhub.artifact.image_rows import Rows
 from ddhub.reports import croissant, verify
 
@@ -36,7 +36,7 @@ def describe(folder, given, **changes):
     """Write rows and their description into a folder."""
     manifest = case(labels={"top_k": 3, "rest": 0.0}, **changes)
     parquet.write(folder, given, manifest.classes)
-    manifest = manifest.model_copy(update={"files": payload.file_records(folder)})
+    manifest = manifest.model_copy(update={"files": payload_hashes.file_records(folder)})
     (folder / "croissant.json").write_bytes(croissant.render(manifest, folder))
 
 
@@ -87,13 +87,13 @@ def test_a_damaged_data_file_is_noticed_by_its_hash(tmp_path):
 def test_it_says_what_is_known_and_nothing_else(tmp_path):
     """Licence and addresses are left out where nobody knows them."""
     parquet.write(tmp_path, rows(2, 1), case().classes)
-    manifest = case(files=payload.file_records(tmp_path), source={"dataset": "me/leaves"}, repo_id="me/set")
+    manifest = case(files=payload_hashes.file_records(tmp_path), source={"dataset": "me/leaves"}, repo_id="me/set")
     said = json.loads(croissant.render(manifest, tmp_path))
     assert (said["isBasedOn"], said["url"]) == tuple(
         f"https://huggingface.co/datasets/{name}" for name in ("me/leaves", "me/set")
     )
     assert "license" not in said
-    said = json.loads(croissant.render(case(files=payload.file_records(tmp_path)), tmp_path))
+    said = json.loads(croissant.render(case(files=payload_hashes.file_records(tmp_path)), tmp_path))
     assert (said["license"], "url" in said, "isBasedOn" in said) == ("cc-by-4.0", False, False)
 
 

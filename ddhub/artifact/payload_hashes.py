@@ -6,7 +6,7 @@ from pathlib import Path
 from ddhub.artifact.file_names import PAYLOAD
 from ddhub.artifact.manifest import Manifest
 from ddhub.artifact.manifest_parts import FILE_NAME, FileRecord
-from ddhub.base import files
+from ddhub.base import files, links
 
 
 def file_records(folder: Path) -> dict[str, FileRecord]:
@@ -27,7 +27,7 @@ def file_faults(folder: Path, record: Manifest) -> list[str]:
             faults.append(f"{folder}/ddhub.json: files: {name[:60]!r} is no file's name")
         elif ".." in Path(name).parts or Path(name).is_absolute():
             faults.append(f"{folder}/ddhub.json: files: '{name}' leads out of the folder")
-        elif files.leads_out(folder, path):
+        elif links.leads_out(folder, path):
             faults.append(f"{path}: is a link that leads out of the folder")
         elif not path.is_file():
             faults.append(f"{path}: missing")

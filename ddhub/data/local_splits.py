@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ddhub.base import files
+from ddhub.base import links
 from ddhub.base.errors import UserError
 from ddhub.base.redact import one_line
 from ddhub.data.columns import Labels
@@ -63,7 +63,7 @@ def read_saved(folder: Path, split: str) -> Any:
     try:
         state = json.loads((place / STATE).read_text(encoding="utf-8"))
         for entry in state["_data_files"]:
-            if files.leads_out(folder, place / entry["filename"]):
+            if links.leads_out(folder, place / entry["filename"]):
                 raise UserError(f"source: {place / STATE}: names a file outside of the dataset; refused")
         return datasets.load_from_disk(str(place))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as fault:
