@@ -7,7 +7,7 @@ import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -148,11 +148,12 @@ class DistilledSet:
         """
         if not self.manifest.teachers:
             raise UserError(f"{self.name}: ships no teachers")
-        return teachers.load(
+        found = teachers.load(
             self._artifact.teacher_files,
             decisions=devices.Decisions(str(self.inputs.device), torch.get_num_threads()),
             of=self._artifact.sizes,
-        ).label
+        )
+        return partial(found.label, check=self.inputs.device.type == "cpu")  # a check would wait for a GPU
 
     def dataset(self) -> Any:
         """The rows as a `datasets.Dataset` in torch format: `image` uint8 (C, H, W), `label`, `soft_label`, ..."""

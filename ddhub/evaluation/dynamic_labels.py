@@ -24,7 +24,7 @@ class ViewLabels:
     def of(self, teachers: Teachers, which: int | None, inputs: Tensor) -> Tensor:
         """Labels (B, K) of a batch of network inputs (B, C, H, W): of one teacher, or of the mean of all for None."""
         if inputs.device.type != "cpu":  # a GPU labels inputs faster than it sends them to the host
-            return teachers.label(inputs, which)
+            return teachers.label(inputs, which, check=False)
         pixels = inputs.contiguous().numpy().tobytes()
         key = hashlib.blake2b(pixels, digest_size=16, salt=str(which).encode()).digest()
         found = self.known.get(key)

@@ -57,9 +57,17 @@ class Teachers:
         return self.network.forward_each(self.weights, inputs).mean(0)
 
     def label(
-        self, inputs: Tensor, which: int | None = None, batch: int = 500, allocate: Allocate | None = None
+        self,
+        inputs: Tensor,
+        which: int | None = None,
+        batch: int = 500,
+        allocate: Allocate | None = None,
+        check: bool = True,
     ) -> Tensor:
         """As `logits`, without gradients and in batches, for sets of any size; `allocate` makes the result.
+
+        Args:
+            check: refuse labels that are not finite. The answer waits for the device, so training steps leave it out.
 
         Raises:
             UserError: for labels that are not finite, because weights are too large.
@@ -67,13 +75,10 @@ class Teachers:
         decisions = self.network.decisions
         each = min(batch, decisions.chunk or batch)
         labels = (allocate or self._on_device)((len(inputs), self.network.classes), torch.float32)
-        finite = torch.ones((), dtype=torch.bool, device=decisions.device)
         with torch.no_grad():
             for part, into in zip(inputs.split(each), labels.split(each), strict=True):
-                told = self.logits(part.to(decisions.device).float(), which)
-                into.copy_(told)
-                finite &= told.isfinite().all()
-        if not finite:
+                into.copy_(self.logits(part.to(decisions.device).float(), which))
+        if check and not all(part.isfinite().all() for part in labels.split(each)):
             where = f"{self.files[0]}: " if self.files else ""
             raise UserError(
                 f"{where}teachers give labels that are not finite",

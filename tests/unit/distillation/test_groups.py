@@ -141,7 +141,7 @@ def test_a_group_that_was_killed_goes_on_from_its_checkpoint(made, tmp_path, hom
     before = (folder / "group-0000.safetensors").stat().st_mtime_ns
     capfd.readouterr()
     api.distill("digits_ipc1", out=out, overrides=TWO, threads=1)
-    assert "group_1: resuming at step " in capfd.readouterr().err
+    assert "group 1: resuming at step " in capfd.readouterr().err
     assert (folder / "group-0000.safetensors").stat().st_mtime_ns == before
     assert payload(out) == payload(made)
 
