@@ -61,7 +61,7 @@ class Made(Document):
         if self.missing:
             return f"<Made {self.folder}: groups {', '.join(map(str, self.missing))} are missing>"
         record = self.manifest
-        return f"<Made {self.folder}: {record.name}, {len(record.classes)} classes, {record.ipc} images of each>"
+        return f"<Made {self.folder}: {record.name}, {len(record.classes)} classes, ipc {record.ipc_text}>"
 
     def _repr_html_(self) -> str:
         return pictured(repr(self), self.picture)

@@ -29,7 +29,7 @@ from ddhub.cli.start import pictures_options
 )
 @json_option
 def recipes(of_keys: bool, as_json: bool) -> None:
-    """List recipes, methods and plug-ins, or explain the keys of a recipe."""
+    """List recipes, methods and plug-ins, or explain a recipe's keys."""
     if of_keys:
         _keys(as_json)
         return
@@ -87,7 +87,7 @@ def _keys(as_json: bool) -> None:
 )
 @json_option
 def plan(recipe: str, overrides: tuple[str, ...], as_json: bool, **how: Any) -> None:
-    """Forecast the time, memory and disk space of distilling RECIPE here.
+    """Forecast the time, memory and disk space of RECIPE here.
 
     The evaluation of its set has a row of its own. No images are read.
     """

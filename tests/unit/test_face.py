@@ -126,7 +126,7 @@ def test_a_set_is_made_and_evaluated_from_python(tmp_path):
     changes = {"teachers": {"arch": "convnet2_w8", "count": 1, "epochs": 1}, "method.name": "random"}
     changes |= {"evaluate.epochs": 1, "evaluate.packaging_seeds": 1}
     made = ddhub.distill("digits_ipc1", tmp_path / "set", overrides=changes, threads=1)
-    assert made.manifest.ipc == 1 and "10 classes, 1 images of each" in repr(made)
+    assert made.manifest.ipc == 1 and "10 classes, ipc 1>" in repr(made)
     assert made._repr_html_().count("data:image/png;base64,") == 1
     scored = ddhub.evaluate(tmp_path / "set", ["convnet2_w8"], seeds=2, threads=1)
     assert {(row.data, row.seed) for row in scored.rows} == {(d, s) for d in ("distilled", "random") for s in (0, 1)}
