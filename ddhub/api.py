@@ -82,7 +82,7 @@ def plan(
     side: int | None = None,
     **resources: Unpack[ResourceOptions],
 ) -> Plan:
-    """Forecast the time, memory and disk of each phase of a recipe. No data is read and the network is not used.
+    """Forecast the time, memory and disk of each phase of a recipe. No image is decoded and the network is not used.
 
     Args:
         recipe: a path, or the name of a shipped recipe.

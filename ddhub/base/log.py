@@ -18,6 +18,12 @@ from ddhub.base.files import disk_errors, make_parent, open_own, write_bytes
 from ddhub.base.redact import shown
 
 ROOT = logging.getLogger("ddhub")
+# What people read of the keys of metrics.jsonl that do not say it themselves: in short, and in full.
+TITLES = {
+    "disagreement": ("disagreement", "disagreement of students\nand teachers (L1 of logits)"),
+    "largest": ("largest |pixel|", "largest absolute pixel\nof the synthetic images,\nin normalised units"),
+    "lr": ("lr", "learning rate"),
+}
 CLIENTS = ("huggingface_hub", "datasets")  # libraries that print what they log
 
 

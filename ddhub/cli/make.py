@@ -89,7 +89,7 @@ def _keys(as_json: bool) -> None:
 def plan(recipe: str, overrides: tuple[str, ...], as_json: bool, **how: Any) -> None:
     """Forecast the time, memory and disk space of RECIPE here.
 
-    The evaluation of its set has a row of its own. No images are read.
+    The evaluation of its set has a row of its own. No image is decoded.
     """
     from ddhub import api
     from ddhub.reports import tables

@@ -5,10 +5,11 @@ The choices need no training and no test data.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from math import ceil
 from typing import Any
 
 from ddhub.artifact.recipe import Recipe
-from ddhub.base.resources import Resources
+from ddhub.base import progress
 from ddhub.base.strict_yaml import parse_yaml, to_yaml
 from ddhub.base.units import counted, duration, listed
 from ddhub.data import held_out, source
@@ -30,6 +31,14 @@ REAL_PER_IMAGE = 4  # least number of real training images for each image to mak
 FEW = 100  # images of a class below which a larger share validates
 SHOWN = 10  # names of classes in a sentence
 SCHEDULES = (1.0, 0.5, 0.25, 0.1)  # shares of the whole schedule
+FULL = 120  # updates of the images in a whole schedule
+MOST = 480  # more updates than this are not chosen
+ENOUGH = 40  # updates below which images barely move
+REFRESH = 4  # updates between two fresh students: updates are a multiple of it
+LEAST = 3 * REFRESH
+USED = 0.9  # share of the time that is planned: start and decoding take the rest
+CHECKS = 3  # networks that measure the cost of packaging, and fewer where they take more than this share of the time:
+CHECKED = 0.15
 
 
 @dataclass(frozen=True)
@@ -54,27 +63,74 @@ class Size:
     side: int
     width: int
     schedule: float  # share of the full schedule
+    updates: int = LEAST  # of the images
+    checks: int = CHECKS  # networks that measure the cost of packaging
+
+    @property
+    def wanted(self) -> int:
+        """The updates of its schedule."""
+        return max(LEAST, round(FULL * self.schedule))
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds of a recipe by phases, and of one update of its images."""
+
+    phases: dict[str, float]
+    update: float
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of all phases."""
+        return sum(self.phases.values())
 
 
 def start(held: Holdings, asked: PictureOptions) -> Choice:
-    """Choose a recipe: the largest network and resolution whose full schedule fits the time, or else the smallest.
+    """Choose a recipe: the largest network and resolution whose schedule fits the time, or else the smallest.
+
+    What fits by an estimate is tried on noise before it is chosen. The images are updated as often as the time allows.
 
     Raises:
         UserError: for pictures from which no set can be made.
     """
     if not held.tested:
         held_out.refuse_small(held.classes, held.counts)
-    tried: list[tuple[Size, Choice]] = []
-    for size in sizes(held, asked):
-        found = _written(held, asked, size)
-        seconds = _seconds(found.recipe, held, asked.resources)
-        tried.append((size, replace(found, seconds=seconds)))
-        if seconds <= 60 * asked.minutes:
+    every = list(sizes(held, asked))
+    for size in every:
+        if size is not every[-1] and _filled(held, asked, size)[0].updates < size.wanted:
+            continue
+        with progress.busy(f"trying ConvNets of width {size.width} at {size.side} pixels on noise"):
+            planning.try_out(_written(held, asked, size).recipe, asked.resources, _told(held, size))
+        size, cost = _filled(held, asked, size)
+        if size.updates >= size.wanted:
             break
-    else:
-        tried.sort(key=lambda each: each[1].seconds, reverse=True)
-    size, chosen = tried[-1]
-    return replace(chosen, reasons=[*_reasons(held, asked, size, chosen.recipe), _time(chosen.seconds, asked.minutes)])
+    chosen = _written(held, asked, size)
+    reasons = [*_reasons(held, asked, size, chosen.recipe), *_times(size, cost, asked.minutes)]
+    return replace(chosen, seconds=cost.seconds, reasons=reasons)
+
+
+def _filled(held: Holdings, asked: PictureOptions, size: Size) -> tuple[Size, Cost]:
+    """The size with as many updates as the time allows and few checks of packaging, and its cost by the forecast."""
+    allowed = USED * 60 * asked.minutes
+    cost = _cost(held, asked, size)
+    each = cost.phases["packaging"] / size.checks
+    checks = min(CHECKS, max(1, int(CHECKED * allowed / each))) if each else CHECKS
+    rest = cost.seconds - cost.phases["distill"] - (size.checks - checks) * each
+    updates = int((allowed - rest) / cost.update) // REFRESH * REFRESH if cost.update else MOST
+    size = replace(size, checks=checks, updates=min(MOST, max(LEAST, updates)))
+    return size, _cost(held, asked, size)
+
+
+def _cost(held: Holdings, asked: PictureOptions, size: Size) -> Cost:
+    """The forecast of `ddhub plan` for distilling a size."""
+    told = _told(held, size)
+    plan = planning.plan(_written(held, asked, size).recipe, asked.resources, told)
+    phases = {row.phase: row.wall_seconds or 0.0 for row in plan.phases}
+    return Cost(phases, phases["distill"] / size.updates)
+
+
+def _told(held: Holdings, size: Size) -> planning.SourceSize:
+    return planning.SourceSize(held.images, len(held.classes), size.side)
 
 
 def sizes(held: Holdings, asked: PictureOptions) -> Iterator[Size]:
@@ -90,12 +146,6 @@ def sizes(held: Holdings, asked: PictureOptions) -> Iterator[Size]:
         for width in WIDTHS:
             yield Size(side, width, SCHEDULES[0])
     yield from (Size(sides[-1], WIDTHS[-1], schedule) for schedule in SCHEDULES[1:])
-
-
-def _seconds(recipe: Recipe, held: Holdings, resources: Resources) -> float:
-    """The forecast of `ddhub plan` for distilling the recipe here."""
-    told = planning.SourceSize(held.images, len(held.classes), recipe.source.resolution)
-    return planning.plan(recipe, resources, told).sum.wall_seconds
 
 
 def training_images(held: Holdings) -> int:
@@ -127,6 +177,7 @@ def _written(held: Holdings, asked: PictureOptions, size: Size) -> Choice:
     epochs = max(10, round(size.schedule * min(100, 1500 * batch / real)))
     teachers = max(1, round(3 * size.schedule**0.5))
     student_batch = min(50, made) if made > 1 else 2
+    trained = max(100, round(300 * size.schedule**0.5))
     operations = [word for word in DSA_OPERATIONS if word != "flip" or asked.flips is not False]
     name = name_of(spec, asked)
     mirrored = "# Training mirrors images: take flip_ out if a mirror image is wrong, as for text and digits."
@@ -161,15 +212,17 @@ augment: {"_".join(operations)}
 teachers: {{arch: {arch}, count: {teachers}, epochs: {epochs}, lr: 0.02, batch: {batch}}}
 method:
   name: apm
-  iterations: {round(120 * size.schedule)}   # updates of the images: more take longer, and often help
-  refresh_every: 4   # updates between two fresh students
+  iterations: {size.updates}   # updates of the images: more take longer, and often help
+  refresh_every: {REFRESH}   # updates between two fresh students
   snapshots: 5
   student: {{arch: {arch}, epochs: 50, lr: 0.02, batch: {student_batch}}}
+  init: easy   # start from training images that the teachers err on least
   lr_images: {0.3 * student_batch:g}
-  average: 0.95   # ship a moving average of the images
+  average: {min(0.95, round(1 - 6 / size.updates, 2)):g}   # ship a moving average of the images
 labels: {{form: logits, teachers: mean}}
-# How to train on the set, and the number of trainings behind a score.
-evaluate: {{epochs: 300, lr: 0.02, batch: {student_batch}, min_steps: 500, seeds: 5, full_epochs: {epochs}}}
+# How to train on the set, and the number of trainings behind a score and behind the check of packaging.
+evaluate: {{epochs: {trained}, lr: 0.02, batch: {student_batch}, min_steps: 500, seeds: 5, full_epochs: {epochs}, \
+packaging_seeds: {size.checks}}}
 publish:
   license: null   # licence of your pictures, such as cc-by-4.0: fill it in before you push
   pretty_name: {_scalar(f"{name} distilled by APM, {counted(ipc, 'image')} per class")}
@@ -210,6 +263,16 @@ def _reasons(held: Holdings, asked: PictureOptions, size: Size, recipe: Recipe) 
     return told
 
 
-def _time(seconds: float, minutes: float) -> str:
-    over = "" if seconds <= 60 * minutes else f", more than the {minutes:g} minutes asked for: nothing smaller is known"
-    return f"time: about {duration(seconds)} here by ddhub plan (a rough guess){over}"
+def _times(size: Size, cost: Cost, minutes: float) -> list[str]:
+    """The time foretold and how it is divided. It says what to do where it allows too few updates."""
+    parts = {name: seconds for name, seconds in cost.phases.items() if seconds >= 1}
+    told = ", ".join(f"{name} {duration(seconds)}" for name, seconds in parts.items())
+    over = "" if cost.seconds <= 60 * minutes else f", more than the {minutes:g} minutes asked for"
+    lines = [f"time: about {duration(cost.seconds)} here{over}{f' ({told})' if told else ''}"]
+    if size.updates < ENOUGH:
+        needed = ceil((cost.seconds + (ENOUGH - size.updates) * cost.update) / USED / 60)
+        lines.append(
+            f"few updates: {size.updates} barely move the images. --minutes {needed} allows {ENOUGH}."
+            " --set 'method={name: random}' takes real images with the teachers' labels, and next to no time"
+        )
+    return lines

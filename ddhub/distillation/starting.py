@@ -120,7 +120,8 @@ def chosen(spec: SourceSpec, asked: PictureOptions, place: str) -> "Choice":
         from ddhub.data import first_look
         from ddhub.distillation import first_recipe
 
-        found = first_recipe.start(first_look.look(spec), asked)
+        seen = first_look.look(spec)
+    found = first_recipe.start(seen, asked)
     return replace(found, reasons=[*found.reasons[:1], *told, *found.reasons[1:]])
 
 

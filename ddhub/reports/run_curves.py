@@ -5,7 +5,7 @@ from pathlib import Path
 from ddhub.artifact.run_state import STATE
 from ddhub.base import files, strict_json
 from ddhub.base.errors import UserError
-from ddhub.base.log import say
+from ddhub.base.log import TITLES, say
 from ddhub.base.units import counted
 from ddhub.reports import charts
 
@@ -70,7 +70,7 @@ def _drawn(found: Curves) -> bytes:
             for number, (phase, points) in enumerate(phases.items()):
                 steps, values = zip(*points, strict=True)
                 axes.plot(steps, values, color=charts.COLOURS[number % len(charts.COLOURS)], label=phase)
-            axes.set_ylabel(charts.label_of(name))
+            axes.set_ylabel(TITLES[name][1] if name in TITLES else charts.label_of(name))
         grid[-1].set_xlabel("step")
         grid[0].legend(ncols=4)
         figure.savefig(file, format="png", facecolor="white", metadata={"Software": None})

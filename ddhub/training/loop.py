@@ -26,7 +26,7 @@ from torch import Tensor
 
 from ddhub.base import files, progress, same_folder, stopping
 from ddhub.base.errors import UserError
-from ddhub.base.log import Metrics, say, warn
+from ddhub.base.log import TITLES, Metrics, say, warn
 from ddhub.base.units import duration
 from ddhub.training.image_store import Store
 
@@ -143,7 +143,7 @@ class Run:
     def _status(self, clock: "_Clock") -> str:
         """Current values, pace, age of the newest checkpoint, and time left."""
         saved = "not saved yet" if self._saved is None else f"saved {duration(time.monotonic() - self._saved)} ago"
-        values = [f"{name} {value:.4g}" for name, value in dict(self._values).items()]
+        values = [f"{TITLES.get(name, (name,))[0]} {value:.4g}" for name, value in dict(self._values).items()]
         each = f"{'an' if self.unit[0] in 'aeiou' else 'a'} {self.unit}"
         pace = f"{duration_ms(clock.pace.seconds)} {each}" if clock.pace.known else ""
         return " | ".join(filter(None, [*values, pace, saved, clock.pace.left(clock.n)]))

@@ -18,7 +18,6 @@ import numpy as np
 import torch
 
 from ddhub.base import files, strict_json
-from ddhub.base.log import say
 from ddhub.distillation.plan.work import Work
 from ddhub.training import device as devices
 from ddhub.training import memory
@@ -86,12 +85,18 @@ def fitted(points: Sequence[Point], peaks: Sequence[tuple[int, float]], compilin
     return Fit(series, call, image, extra, max(0.0, more - each * many), each, largest=largest, **told)
 
 
-def measure(works: Sequence[Work], decisions: Decisions, clock: Callable[[], float] | None = None) -> Fit:
+def measure(
+    works: Sequence[Work],
+    decisions: Decisions,
+    clock: Callable[[], float] | None = None,
+    series: float | None = None,
+) -> Fit:
     """Try calls on noise, and store their fit.
 
     Args:
         works: works with one key. Calls have as few and as many images at once as any of them, if that is quick.
         clock: returns seconds; None waits for the device.
+        series: about the seconds of a series of calls; None takes SERIES.
     """
     devices.apply(decisions)
     work, fewest = max(works, key=lambda each: each.at_once), min(each.at_once for each in works)
@@ -103,19 +108,18 @@ def measure(works: Sequence[Work], decisions: Decisions, clock: Callable[[], flo
     for images in sorted({least, most}):
         with memory.Peak(decisions.device) as peak:
             first = _timed(work, images, 1, now)
-            points += _points(work, images, now)
+            points += _points(work, images, now, SERIES if series is None else series)
         peaks.append((images, peak.bytes))
     fit = fitted(points, peaks, first, measured=datetime.now(UTC).date().isoformat())
     kept = {"key": key(work, decisions), "fit": asdict(fit), "points": [asdict(point) for point in points]}
     files.write_json(_path(work, decisions), kept)
-    say(f"{work.name}: {1000 * fit.image:.3g} ms an image, {1000 * fit.call:.3g} ms a call")
     return fit
 
 
-def _points(work: Work, images: int, now: Callable[[], float]) -> list[Point]:
+def _points(work: Work, images: int, now: Callable[[], float], series: float) -> list[Point]:
     """Points of a series of one call, and of as many calls as are quick."""
     one = median(_timed(work, images, 1, now) for _ in range(ROUNDS))
-    calls = min(MOST, 1 + round(SERIES / one))
+    calls = min(MOST, 1 + round(series / one))
     if calls == 1:
         return [Point(images, 1, one)]
     return [Point(images, 1, one), Point(images, calls, _timed(work, images, calls, now))]

@@ -1,9 +1,8 @@
 """The forecast of a recipe's run: seconds and bytes of each phase, from fits of this machine or estimates.
 
-No data is read. The shape of the source is known or given, and no teacher counts as cached.
+No image is decoded. The shape of the source is known, given or looked up, and no teacher counts as cached.
 """
 
-import importlib
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
@@ -14,7 +13,6 @@ import torch
 
 from ddhub.base import files, plugins
 from ddhub.base.errors import UserError
-from ddhub.base.log import say
 from ddhub.base.units import counted
 from ddhub.data import preprocess
 from ddhub.distillation import memorisation
@@ -29,7 +27,6 @@ from ddhub.training.protocol import Protocol
 
 Fits = Callable[[Work, Decisions], Fit | None]
 TESTED = 0.2  # assumed test images, as a share of the train split; the test split is not opened
-LIBRARIES = ("datasets", "matplotlib.pyplot", "scipy.stats", "sklearn.datasets")  # loaded late and kept
 
 
 def phases(outline: Outline) -> dict[str, Phase | None]:
@@ -130,24 +127,6 @@ def _rates(decisions: Decisions) -> costs.Rates:
     return costs.rates(decisions.device, decisions.threads, decisions.precision)
 
 
-def measure(outline: Outline, threads: int) -> None:
-    """Measure each kind of call of a run on noise, and store its cost.
-
-    Args:
-        threads: CPU threads of one group.
-    """
-    for library in LIBRARIES:
-        importlib.import_module(library)
-    alike: dict[str, tuple[Decisions, list[Work]]] = {}
-    for name, phase in phases(outline).items():
-        decisions = _decisions(outline, name, threads)
-        for work in phase.works if phase else []:
-            alike.setdefault(files.digest(costs.key(work, decisions)), (decisions, []))[1].append(work)
-    say(f"measuring {len(alike)} kinds of calls on noise, each compiled before where runs are")
-    for decisions, works in alike.values():
-        costs.measure(works, decisions)
-
-
 def stored_or_rough(work: Work, decisions: Decisions) -> Fit:
     """The measured fit of a work, or else an estimate."""
     return costs.stored(work, decisions) or costs.rough(work, decisions)
@@ -164,7 +143,7 @@ def predict(outline: Outline, threads: int, fits: Fits, workers: int = 1) -> lis
     seen: set[str] = set()
     rows, at_once = [], device.room_for(outline.decisions.device, threads)
     for name, phase in phases(outline).items():
-        row = _estimate(phase, _decisions(outline, name, threads), fits, seen)
+        row = _estimate(phase, decisions_of(outline, name, threads), fits, seen)
         if name == "distill":
             row = _of_groups(row, outline.recipe.groups)
         parts = {"teachers": outline.recipe.teachers.count, "distill": outline.recipe.groups}.get(name, 1)
@@ -172,7 +151,8 @@ def predict(outline: Outline, threads: int, fits: Fits, workers: int = 1) -> lis
     return rows
 
 
-def _decisions(outline: Outline, phase: str, threads: int) -> Decisions:
+def decisions_of(outline: Outline, phase: str, threads: int) -> Decisions:
+    """The decisions of a phase."""
     if phase == "teachers":
         return replace(outline.decisions.exact(), threads=threads)
     spread = phase == "distill" and outline.recipe.groups > 1

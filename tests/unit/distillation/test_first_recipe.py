@@ -1,6 +1,8 @@
 """A first recipe for somebody's own pictures: what is chosen follows from what they are and from the time."""
 
+import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -26,16 +28,21 @@ PHOTOS = Holdings(
 @pytest.fixture(autouse=True)
 def seconds(monkeypatch):
     """A machine whose seconds are the parameters of the network, so that no try on noise decides the test."""
-    looked_at = []
+    tried = []
 
     def plan(recipe, resources, told):
-        looked_at.append(recipe)
-        work = int(recipe.teachers.arch.rpartition("_w")[2]) * recipe.source.resolution**2
-        spent = work * recipe.method["iterations"] / 120 / 64
-        return type("Plan", (), {"sum": type("Sum", (), {"wall_seconds": spent})})
+        work = int(recipe.teachers.arch.rpartition("_w")[2]) * recipe.source.resolution**2 / 64
+        assert told.side == recipe.source.resolution
+        spent = {
+            "teachers": work * recipe.teachers.count * recipe.teachers.epochs / 1500,
+            "distill": work * recipe.method["iterations"] / 200,
+            "packaging": work * recipe.evaluate.packaging_seeds * recipe.evaluate.epochs / 3000,
+        }
+        return SimpleNamespace(phases=[SimpleNamespace(phase=a, wall_seconds=b) for a, b in spent.items()])
 
     monkeypatch.setattr(planning, "plan", plan)
-    return looked_at
+    monkeypatch.setattr(planning, "try_out", lambda recipe, *_: tried.append(recipe.teachers.arch))
+    return tried
 
 
 def chosen(held: Holdings = PHOTOS, **asked) -> first_recipe.Choice:
@@ -84,7 +91,33 @@ def test_too_little_time_takes_the_least_and_says_so():
     found = chosen(minutes=0.1)
     assert found.recipe.method["iterations"] == 12
     assert (found.recipe.teachers.count, found.recipe.teachers.epochs) == (1, 10)
-    assert "more than the 0.1 minutes asked for" in found.reasons[-1]
+    time, few = found.reasons[-2:]
+    assert "more than the 0.1 minutes asked for" in time
+    needed = int(re.search(r"12 barely move the images. --minutes (\d+) allows 40", few)[1])
+    assert chosen(minutes=needed).recipe.method["iterations"] >= 40
+    assert not any("few updates" in line for line in chosen(minutes=needed).reasons)
+
+
+@pytest.mark.parametrize("minutes", [2, 3, 5, 15, 60])
+def test_most_of_the_time_goes_into_distilling(minutes):
+    """Updates fill the time; the check of packaging keeps to its share, with fewer networks where it must."""
+    found = chosen(minutes=minutes)
+    parts = {name: first_recipe_seconds(found, name) for name in ("distill", "packaging")}
+    assert parts["distill"] > found.seconds / 2
+    assert parts["packaging"] <= max(first_recipe.CHECKED * 60 * minutes, found.seconds / 5)
+    assert 0.75 * 60 * minutes < found.seconds <= 60 * minutes
+
+
+def test_what_is_chosen_was_tried_on_noise(seconds):
+    """The time that is told rests on a try of the network that is chosen; larger ones that cannot fit are not tried."""
+    found = chosen(minutes=20)
+    assert seconds[-1] == found.recipe.teachers.arch and len(seconds) == 1
+
+
+def first_recipe_seconds(found: first_recipe.Choice, phase: str) -> float:
+    """The seconds of a phase by the forecast."""
+    told = planning.SourceSize(1, 1, found.recipe.source.resolution)
+    return next(row.wall_seconds for row in planning.plan(found.recipe, None, told).phases if row.phase == phase)
 
 
 def test_classes_too_small_to_be_divided_are_refused_before_anything_is_chosen():

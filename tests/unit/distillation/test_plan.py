@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 from ddhub import api
 from ddhub.base import files
@@ -16,7 +17,7 @@ from ddhub.data import catalog, source
 from ddhub.data.catalog import Shape
 from ddhub.distillation import pipeline, recipes
 from ddhub.distillation.methods import apm
-from ddhub.distillation.plan import costs, forecast, history
+from ddhub.distillation.plan import costs, forecast, history, planning, trying
 from ddhub.distillation.plan import work as work_module
 from ddhub.distillation.plan.work import Outline, Rough, Work
 from ddhub.training import device
@@ -40,7 +41,7 @@ def brief(monkeypatch):
     """Measurements of a few calls, and of none of the libraries that a run loads late."""
     monkeypatch.setattr(costs, "SERIES", 0.02)
     monkeypatch.setattr(costs, "ROUNDS", 1)
-    monkeypatch.setattr(forecast, "LIBRARIES", ())
+    monkeypatch.setattr(trying, "LIBRARIES", ())
 
 
 def row(found, name):
@@ -59,6 +60,30 @@ def test_every_shipped_recipe_is_planned_without_its_source(name, monkeypatch):
     assert found["sum"]["peak_bytes"] == max(each["peak_bytes"] for each in found["phases"])
     assert found["evaluating"]["seconds"] > 0 and found["evaluating"]["rows"] >= 2
     assert not (files.home() / "plan").exists()
+
+
+def test_a_folder_of_pictures_is_counted(tmp_path, steady):
+    """A recipe for one's own pictures needs no option: names and headers tell how many there are."""
+    for number in range(24):
+        (tmp_path / "leaves" / ["elm", "oak"][number % 2]).mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (20, 16)).save(tmp_path / "leaves" / ["elm", "oak"][number % 2] / f"{number}.png")
+    mine = [f"source={{dataset: {tmp_path / 'leaves'}, resolution: 8, hold_out: 0.25}}", "ipc=1"]
+    found = api.plan("digits_ipc10", overrides=mine, threads=1).to_dict()["source"]
+    assert (found["images"], found["classes"], found["side"]) == (18, 2, 8)
+
+
+def test_a_try_before_a_choice_measures_what_counts_once(steady, brief, monkeypatch):
+    """What takes a twentieth of the time or more, unless it was measured here before."""
+    tried, measure = [], costs.measure
+    monkeypatch.setattr(trying, "BRIEF", 0.02)
+    monkeypatch.setattr(
+        costs, "measure", lambda works, *rest, **how: tried.append(works[0].name) or measure(works, *rest, **how)
+    )
+    for _ in range(2):
+        planning.try_out(recipes.read("digits_ipc1", TINY), Resources(threads=1), planning.SourceSize())
+    assert 0 < len(tried) == len(set(tried)) < 5
+    rows = api.plan("digits_ipc1", overrides=TINY, threads=1).to_dict()["phases"]
+    assert sum(each["seconds"] for each in rows if each["measured"]) > 0.8 * sum(each["seconds"] for each in rows)
 
 
 def test_what_is_known_of_digits_is_what_they_are():

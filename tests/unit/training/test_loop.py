@@ -181,6 +181,15 @@ def test_the_progress_line_says_what_people_ask(tmp_path, capsys):
     assert out == "" and "work: step 2/4 50% | loss " in err and "a step | saved 0s ago | eta 0s" in err
 
 
+def test_a_value_is_named_for_what_it_is(tmp_path, capsys):
+    """The key stays as it is in metrics.jsonl; people read which value it is."""
+    run = Run(tmp_path, "work")
+    for _ in run.steps(1, {}):
+        run.log(largest=2.5)
+    assert "| largest |pixel| 2.5 |" in capsys.readouterr().err
+    assert '"largest": 2.5' in (tmp_path / "metrics.jsonl").read_text()
+
+
 def test_saved_means_saved(tmp_path, capsys, monkeypatch):
     """Nothing is said to be saved before there is a checkpoint; its age is the file's, also of an earlier process."""
     monkeypatch.setattr(loops, "SOON", 1e9)
