@@ -79,7 +79,7 @@ def test_a_push_without_a_name_offers_one_and_asks(folder, server, monkeypatch):
     monkeypatch.chdir(folder)
     alone = CliRunner().invoke(main, ["push"])
     assert alone.exit_code == 1
-    assert "push . to alice/digits_ipc1: one commit" in alone.stderr
+    assert "push . to alice/digits_ipc1 in one commit" in alone.stderr
     assert "next: ddhub push . alice/digits_ipc1" in alone.stderr
     monkeypatch.setattr(which, "asks", lambda: True)
     assert CliRunner().invoke(main, ["push"], input="n\n").exit_code == 1
