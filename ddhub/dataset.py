@@ -19,7 +19,7 @@ from ddhub.artifact import folder, hub
 from ddhub.artifact.folder import Artifact
 from ddhub.artifact.manifest import Manifest
 from ddhub.base import seeds
-from ddhub.base.errors import UserError
+from ddhub.base.errors import UserError, paths_checked
 from ddhub.data.preprocess import Preprocess
 from ddhub.training import augment, losses, teachers
 from ddhub.training import device as devices
@@ -168,6 +168,7 @@ class DistilledSet:
         return rows.with_format("torch")
 
 
+@paths_checked
 def load(reference: str | Path) -> DistilledSet:
     """Load a distilled set from a folder or a Hub id (`owner/name`, `owner/name@revision`). It is checked and cached.
 

@@ -4,10 +4,14 @@ import contextlib
 import errno
 import os
 from collections.abc import Callable, Iterator
+from functools import wraps
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 from ddhub.base.redact import shown
 
+Given = ParamSpec("Given")
+Answer = TypeVar("Answer")
 FULL = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the quota of the disk is used up",
@@ -61,6 +65,25 @@ def as_user_error(fault: OSError, where: Path | None = None, doing: str = "") ->
     if fault.errno in NO_PLACE:
         return UserError(f"{place}: cannot be written there ({fault.strerror})", next=f"ls -ld {place.parent}")
     return None
+
+
+def paths_checked(function: Callable[Given, Answer]) -> Callable[Given, Answer]:
+    """A function of the Python interface, whose faults of the disk and of odd paths are UserErrors."""
+
+    @wraps(function)
+    def checked(*given: Given.args, **named: Given.kwargs) -> Answer:
+        for each in (*given, *named.values()):
+            if isinstance(each, str | Path) and "\0" in str(each):
+                raise UserError(f"{each}: holds a NUL, which no path and no name does", next="give it without the NUL")
+        try:
+            return function(*given, **named)
+        except OSError as fault:
+            known = as_user_error(fault)
+            if known is None:
+                raise
+            raise known from fault
+
+    return checked
 
 
 def _stands() -> bool:

@@ -163,3 +163,25 @@ def test_strangers_names_are_inert_in_notebooks(folder):
 
     shown = Verification(set="<script>x</script>", faults=["<b>bad</b>"])._repr_html_()
     assert "<script>" not in shown and "<b>" not in shown
+
+
+@pytest.mark.parametrize("path", ["x" * 300, "/".join(["y" * 200] * 30), "a\0b"], ids=["long", "deep", "NUL"])
+def test_paths_that_no_file_can_have_are_sentences(path, folder):
+    """Wherever a function takes one; the command line says the same."""
+    calls = {
+        **{"verify": ddhub.verify, "load": ddhub.load, "report": ddhub.report, "evaluate": ddhub.evaluate},
+        **{"plan": ddhub.plan, "distill": ddhub.distill, "init": ddhub.init},
+        "distill, out": lambda odd: ddhub.distill("digits_ipc1", out=odd),
+        "merge": lambda odd: ddhub.merge(odd, out="out"),
+        "merge, out": lambda odd: ddhub.merge(folder, out=odd),
+        "import, out": lambda odd: ddhub.import_set(folder, source="digits", out=odd),
+        "export, out": lambda odd: ddhub.export(folder, "folder", odd),
+        "push": lambda odd: ddhub.push(odd, "owner/name"),
+        "pull, out": lambda odd: ddhub.pull("owner/name", odd),
+        "report, from": lambda odd: ddhub.report(folder, rows_from=odd),
+        "evaluate, source": lambda odd: ddhub.evaluate(folder, source_path=odd),
+    }
+    for name, call in calls.items():
+        with pytest.raises(ddhub.UserError) as caught:
+            call(path)
+        assert len(str(caught.value)) < 9000 and caught.value.next, name
