@@ -5,6 +5,7 @@ The functions are named as the commands are. A function imports what it needs wh
 """
 
 import importlib
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'ddhub' has no attribute {name!r}")
     found = getattr(importlib.import_module(_HOME[name]), name)
+    if isinstance(found, FunctionType):
+        found = importlib.import_module("ddhub.base.errors").paths_checked(found)
     globals()[name] = found
     return found
 

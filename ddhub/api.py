@@ -13,7 +13,7 @@ from ddhub.artifact.file_names import MANIFEST
 from ddhub.artifact.run_state import STATE
 from ddhub.base import files, jobs, new_folder, same_folder
 from ddhub.base import overrides as changes
-from ddhub.base.errors import UserError, paths_checked
+from ddhub.base.errors import UserError
 from ddhub.base.log import say
 from ddhub.base.resources import ResourceOptions, Resources
 from ddhub.distillation import recipes as recipe_files
@@ -28,7 +28,6 @@ Folder = str | Path  # the folder of a set, or the folder to write one to
 Reference = str | Path  # a set's folder, or its Hub id as `owner/name` or `owner/name@revision`
 
 
-@paths_checked
 def distill(
     recipe: str | Path,
     out: Folder | None = None,
@@ -73,7 +72,6 @@ def distill(
             return card(folder)
 
 
-@paths_checked
 def plan(
     recipe: str | Path,
     *,
@@ -102,7 +100,6 @@ def plan(
     return planning.plan(resolved, Resources(**resources), planning.SourceSize(images, classes, side), measure=measure)
 
 
-@paths_checked
 def push(
     folder: Folder,
     repo_id: str,
@@ -130,7 +127,6 @@ def push(
     return publish.push(Path(folder), repo_id, private=private, revision=revision, create_pr=create_pr, yes=yes)
 
 
-@paths_checked
 def pull(set: str, out: Folder) -> Pull:
     """Copy a set from the Hub into a new folder. The copy is verified and complete, or nothing is written.
 
@@ -147,7 +143,6 @@ def pull(set: str, out: Folder) -> Pull:
     return Pull(folder=str(out), repo_id=repo_id, commit=commit)
 
 
-@paths_checked
 def merge(*sets: Reference, out: Folder, name: str | None = None) -> Made:
     """Join sets that were made independently into one artifact. It is complete, or nothing is written.
 
@@ -166,14 +161,12 @@ def merge(*sets: Reference, out: Folder, name: str | None = None) -> Made:
     return Made(folder=str(out))
 
 
-@paths_checked
 def card(folder: Folder) -> Made:
     """Write the card, report and pictures of an artifact folder again."""
     refresh.write(Path(folder))
     return Made(folder=str(folder))
 
 
-@paths_checked
 def verify(set: Reference) -> Verification:
     """Check a set, given as a folder or Hub id, against its manifest and its own statements."""
     from ddhub.reports import verify as verifying
@@ -182,7 +175,6 @@ def verify(set: Reference) -> Verification:
     return Verification(set=place.name, faults=verifying.faults(place.folder))
 
 
-@paths_checked
 def evaluate(
     set: Reference,
     archs: Sequence[str] = (),
@@ -274,7 +266,6 @@ def evaluate(
         return summary.with_probe(built, probed)
 
 
-@paths_checked
 def report(
     *sets: Reference,
     html: Folder | None = None,
@@ -314,7 +305,6 @@ def report(
     return document
 
 
-@paths_checked
 def import_set(path: Folder, *, source: str, out: Folder, **options: Unpack[ImportOptions]) -> Made:
     """Import a set in another tool's layout. The artifact is complete, or nothing is written.
 
@@ -339,7 +329,6 @@ def import_set(path: Folder, *, source: str, out: Folder, **options: Unpack[Impo
     return Made(folder=str(out), next=importings.evaluation_of(out))
 
 
-@paths_checked
 def export(folder: Folder, layout: str, out: Folder | None = None, *, named: bool = False) -> Export:
     """Write an artifact folder in another tool's layout.
 

@@ -19,7 +19,7 @@ from ddhub.artifact import folder, hub
 from ddhub.artifact.folder import Artifact
 from ddhub.artifact.manifest import Manifest
 from ddhub.base import seeds
-from ddhub.base.errors import UserError, paths_checked
+from ddhub.base.errors import UserError
 from ddhub.data.preprocess import Preprocess
 from ddhub.training import augment, losses, teachers
 from ddhub.training import device as devices
@@ -147,7 +147,9 @@ class DistilledSet:
             UserError: if the set ships no teachers.
         """
         if not self.manifest.teachers:
-            raise UserError(f"{self.name}: ships no teachers")
+            raise UserError(
+                f"{self.name}: ships no teachers", next="use the labels of the set, DistilledSet.soft_labels"
+            )
         found = teachers.load(
             self._artifact.teacher_files,
             decisions=devices.Decisions(str(self.inputs.device), torch.get_num_threads()),
@@ -168,7 +170,6 @@ class DistilledSet:
         return rows.with_format("torch")
 
 
-@paths_checked
 def load(reference: str | Path) -> DistilledSet:
     """Load a distilled set from a folder or a Hub id (`owner/name`, `owner/name@revision`). It is checked and cached.
 

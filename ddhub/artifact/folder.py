@@ -20,7 +20,7 @@ from ddhub.artifact.manifest import Manifest
 from ddhub.artifact.manifest_parts import ByteCounts, FileRecord
 from ddhub.artifact.parquet import Rows
 from ddhub.base import limits
-from ddhub.base.errors import UserError
+from ddhub.base.errors import UserError, next_step
 from ddhub.base.mapped_tensors import Allocate, in_memory
 from ddhub.base.units import size
 from ddhub.data.preprocess import Preprocess, load_whitening
@@ -92,6 +92,11 @@ def read(folder: Path) -> Artifact:
     Raises:
         UserError: naming the missing, damaged or contradicting file.
     """
+    with next_step(f"ddhub verify {folder}"):
+        return _read(folder)
+
+
+def _read(folder: Path) -> Artifact:
     record = manifests.read(folder)
     check_files(folder, record)
     shape = (record.source.channels, record.source.resolution, record.source.resolution)

@@ -67,6 +67,16 @@ def as_user_error(fault: OSError, where: Path | None = None, doing: str = "") ->
     return None
 
 
+@contextlib.contextmanager
+def next_step(command: str) -> Iterator[None]:
+    """Give the UserErrors of a block that name no next command this one."""
+    try:
+        yield
+    except UserError as fault:
+        fault.next = fault.next or shown(command)
+        raise
+
+
 def paths_checked(function: Callable[Given, Answer]) -> Callable[Given, Answer]:
     """A function of the Python interface, whose faults of the disk and of odd paths are UserErrors."""
 

@@ -41,7 +41,7 @@ def setting(text: str, example: str = "method.iterations=10") -> Setting:
     """
     key, equals, value = text.partition("=")
     if not equals or not key.strip().rpartition(".")[2]:
-        raise UserError(f"--set {text}: expected KEY=VALUE, as in {example}")
+        raise UserError(f"--set {text}: expected KEY=VALUE, as in {example}", next=f"--set {example}")
     return Setting(text, key.strip(), value)
 
 
@@ -63,7 +63,10 @@ def override(data: dict[str, Any], overrides: Sequence[str]) -> None:
                 target[parent] = {}
             target = target[parent]
             if not isinstance(target, dict):
-                raise UserError(f"--set {each.text}: '{'.'.join(parents[:depth])}' has no keys below it")
+                raise UserError(
+                    f"--set {each.text}: '{'.'.join(parents[:depth])}' has no keys below it",
+                    next="ddhub recipes --keys",
+                )
         parsed = each.parsed()
         if parents == ["method"] and last == "name" and target.get("name") != parsed:
             target.clear()

@@ -186,7 +186,7 @@ def _source_path(overrides: list[str]) -> tuple[str | None, list[str]]:
         if each.key != "source.path":
             rest.append(text)
         elif not each.value.strip():
-            raise UserError(f"--set {text}: names no folder")
+            raise UserError(f"--set {text}: names no folder", next="--set source.path=FOLDER")
         else:
             path = each.value.strip()
     return path, rest

@@ -101,14 +101,19 @@ def _numbers(ctx: click.Context, parameter: click.Parameter, text: str | None) -
     try:
         return None if text is None else tuple(float(part) for part in text.split(","))
     except ValueError:
-        raise UserError(f"--{parameter.name} {text}: expected numbers, as in 0.49,0.48,0.45") from None
+        raise UserError(
+            f"--{parameter.name} {text}: expected numbers, as in 0.49,0.48,0.45",
+            next=f"--{parameter.name} 0.49,0.48,0.45",
+        ) from None
 
 
 def _bounds(ctx: click.Context, parameter: click.Parameter, text: str | None) -> tuple[float, ...] | None:
     """Two rising numbers of an option."""
     found = _numbers(ctx, parameter, text)
     if found is not None and (len(found) != 2 or found[0] >= found[1]):
-        raise UserError(f"--{parameter.name} {text}: expected black and white, as in 0,4095")
+        raise UserError(
+            f"--{parameter.name} {text}: expected black and white, as in 0,4095", next=f"--{parameter.name} 0,4095"
+        )
     return found
 
 

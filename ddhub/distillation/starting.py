@@ -13,7 +13,7 @@ from pydantic import Field
 from ddhub.artifact.recipe import Recipe
 from ddhub.base import hub_client, progress
 from ddhub.base.document import Document
-from ddhub.base.errors import UserError, paths_checked
+from ddhub.base.errors import UserError
 from ddhub.base.files import shipped_recipes, write_bytes
 from ddhub.base.log import say
 from ddhub.base.overrides import Overrides, override, setting, texts
@@ -58,7 +58,6 @@ class Start(Document):
         return f"<Start {self.recipe}: {'; '.join(self.chosen)}>"
 
 
-@paths_checked
 def init(
     source: str | Path,
     out: str | Path | None = None,

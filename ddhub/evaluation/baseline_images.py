@@ -57,7 +57,10 @@ def choose(name: str, pool: Pool, counts: Sequence[int], seed: int) -> Tensor:
     for label, title in enumerate(pool.classes):
         members, count = pool.training[labels == label], counts[label]
         if len(members) < count:
-            raise UserError(f"baseline {name}: class '{title}' has {len(members)} real images, {count} are needed")
+            raise UserError(
+                f"baseline {name}: class '{title}' has {len(members)} real images, {count} are needed",
+                next=f"--baselines without {name}",
+            )
         if count:
             images, drawn = pool.images[members], seeds.derive(seed, name, label)
             seen = pool.score(images, label) if name in selection.SCORED else pool.embed(images)

@@ -81,7 +81,9 @@ def import_beside_rows(reference: str, out: Path | None, asked: "ImportRequest")
     elif (path / MANIFEST).is_file():
         raise UserError(f"{reference}: is a ddhub artifact, which names its source itself", next="leave --source out")
     elif not path.exists():
-        raise UserError(f"{reference}: no such file or folder, and no Hub id owner/name")
+        raise UserError(
+            f"{reference}: no such file or folder, and no Hub id owner/name", next=f"ls {path.absolute().parent}"
+        )
     label = _label(where, asked.reading.config)
     out = out if out is not None else find_rows.evaluations(label)
     if path.is_dir() and out.resolve().is_relative_to(path.resolve()):

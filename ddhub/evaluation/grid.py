@@ -171,7 +171,7 @@ def _cells(
 ) -> list[Cell]:
     """The cells of the grid, one per row."""
     if count < 1:
-        raise UserError("--seeds: at least 1")
+        raise UserError("--seeds: at least 1", next="--seeds 1")
     data = ["distilled", *(name for name in baselines if name != "full")]
     whole = ["full"] if "full" in baselines else []
     lines = []

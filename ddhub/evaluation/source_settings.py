@@ -23,10 +23,10 @@ def settings(overrides: Sequence[str]) -> dict[str, Any]:
     other = next((text for text in overrides if text.split("=")[0].strip() not in _settable()), None)
     if other is not None:
         keys = ", ".join(f"source.{key}" for key in (*TEST_KEYS, "path"))
-        raise UserError(f"--set {other}: of the source, only {keys} can be set here")
+        raise UserError(f"--set {other}: of the source, only {keys} can be set here", next="--set source.path=FOLDER")
     spec, faults = check(SourceSpec, {"dataset": "test", **given}, "source.")
     if spec is None:
-        raise UserError("\n".join(faults))
+        raise UserError("\n".join(faults), next="ddhub recipes --keys")
     changed = {key: getattr(spec, key) for key in given}
     return {**changed, "hold_out": None} if "test" in changed else changed  # a named split is read whole
 

@@ -217,7 +217,7 @@ def _class_file(asked: ImportRequest) -> list[str] | None:
     if asked.classes is None:
         return None
     if asked.order is not None:
-        raise UserError("--classes and --order both say the class order; give one of them")
+        raise UserError("--classes and --order both say the class order; give one of them", next="leave --order out")
     try:
         lines = Path(asked.classes).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as fault:

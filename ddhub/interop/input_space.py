@@ -39,7 +39,7 @@ def settle(asked: StatedSpace, found: Foreign, dataset: str) -> InputSpace:
         UserError: if none of them states it.
     """
     if (asked.mean is None) != (asked.std is None):
-        raise UserError("--mean and --std go together")
+        raise UserError("--mean and --std go together", next="ddhub import --help")
     known = conventions.statistics(found.family, dataset)
     whitened, because = asked.zca, "as told by --zca or --no-zca"
     if whitened is None and found.zca is not None:
@@ -52,7 +52,10 @@ def settle(asked: StatedSpace, found: Foreign, dataset: str) -> InputSpace:
         return InputSpace("per_image" if found.family == "kip" else "zca", because)
     if asked.mean is not None and asked.std is not None:
         if len(asked.mean) != len(asked.std) or len(asked.mean) != found.images.shape[1] or min(asked.std) <= 0:
-            raise UserError(f"--mean and --std: {found.images.shape[1]} numbers each, standard deviations above 0")
+            raise UserError(
+                f"--mean and --std: {found.images.shape[1]} numbers each, standard deviations above 0",
+                next="ddhub import --help",
+            )
         return InputSpace("fixed", "as told by --mean and --std", tuple(asked.mean), tuple(asked.std))
     if whitened is None and known is not None:
         raise UserError(

@@ -22,6 +22,7 @@ from ddhub.artifact import folder as folders
 from ddhub.artifact import hub, manifest, parquet, parquet_file
 from ddhub.artifact.parquet import Rows
 from ddhub.base import links, plugins
+from ddhub.base.errors import UserError
 from ddhub.data import held_out, source
 from ddhub.data.spec import SourceSpec
 from ddhub.reports import verify
@@ -268,3 +269,15 @@ def test_a_set_names_no_code():
     ):
         refused(lambda arch=arch: architectures.build(arch, 10, 3, 32, seed=0))
     assert parquet_file.PICTURE in parquet.READ
+
+
+def test_a_set_that_cannot_be_read_ends_with_the_command_that_says_all(folder, monkeypatch):
+    """Whatever is wrong with it; a fault with advice of its own keeps that."""
+    monkeypatch.setattr(folders.limits, "SET_BYTES", 1)
+    with pytest.raises(UserError, match="more than") as caught:
+        folders.read(folder)
+    assert caught.value.next == f"ddhub verify {folder}"
+    (folder / "recipe.yaml").write_text("changed: yes\n")
+    with pytest.raises(UserError) as caught:
+        folders.read(folder)
+    assert caught.value.next.startswith("fetch the set again")
