@@ -28,6 +28,7 @@ def summary(folder: Path, commands: list[str]) -> dict:
         "clipped": manifest["preprocess"]["clipped"],
         "bytes": manifest["bytes"],
         "summary": report["summary"],
+        "rank_fidelity": report.get("rank_fidelity", []),
         "rows": [{key: row[key] for key in kept} for row in report["rows"]],
     }
 

@@ -66,11 +66,11 @@ class Recovery(Document):
 
 
 class RankFidelity(Document):
-    """Kendall's tau between the rankings of architectures by the set and by full data."""
+    """Kendall's tau between the rankings of architectures by the set, or random images, and by full data."""
 
     protocol: str = Field(description="Protocol with the user's changes.")
     test_set: str = Field(description="Name of the test images.")
-    data: str = Field(description="`distilled` or a baseline.")
+    data: str = Field(description="`distilled` or `random`.")
     archs: list[str] = Field(description="Architectures that were ranked.")
     tau: float = Field(description="Kendall's tau-b.")
     ci95: Interval | None = Field(description="95% interval by a bootstrap over the rows. null where an n is 1.")
@@ -100,7 +100,8 @@ class Evaluation(Document):
     comparisons: list[Difference] = Field(default_factory=list, description="The set against each baseline.")
     recovery: list[Recovery] = Field(default_factory=list, description="Share of full data's accuracy.")
     rank_fidelity: list[RankFidelity] = Field(
-        default_factory=list, description="Agreement of architecture rankings by the set and by full data."
+        default_factory=list,
+        description="Agreement of architecture rankings by the set, and by random images, with full data.",
     )
     dd_ranking: list[DDRanking] = Field(default_factory=list, description="DD-Ranking's scores.")
     probe: Outcome | None = Field(default=None, description="Outcome of the probe.")

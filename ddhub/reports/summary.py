@@ -83,11 +83,12 @@ def _clear(rows: Sequence[Row], scores: Sequence[Score]) -> list[Row]:
 
 
 def _fidelity(test_set: str, rows: Sequence[Row]) -> Iterator[RankFidelity]:
-    """Per protocol, the agreement of architecture rankings by the set and by full data."""
+    """Per protocol, the agreement of architecture rankings by full data with those by the set and by random images."""
     for protocol in dict.fromkeys(row.protocol_title for row in rows if row.data == "distilled"):
-        found = stats.rank_fidelity(rows, protocol, test_set)
-        if found is not None:
-            yield found
+        for data in ("distilled", "random"):
+            found = stats.rank_fidelity(rows, protocol, test_set, data)
+            if found is not None:
+                yield found
 
 
 def _scores(test_set: str, rows: Sequence[Row]) -> Iterator[DDRanking]:
@@ -260,8 +261,9 @@ def why_not(line: Line, data: str) -> str | None:
 def _ranked(entry: RankFidelity, several: bool) -> str:
     bounds = entry.ci95
     sure = "" if bounds is None else f"95% interval {bounds[0]:.2f} to {bounds[1]:.2f}, "
+    by = "random real images rank" if entry.data == "random" else "the set ranks"
     return (
-        f"{_under(entry.protocol, entry.test_set, several)}, architectures rank as they do on full data with "
+        f"{_under(entry.protocol, entry.test_set, several)}, {by} architectures as full data does with "
         f"Kendall's tau {entry.tau:.2f} ({sure}{len(entry.archs)} architectures, n={entry.n})."
     )
 

@@ -75,7 +75,10 @@ def test_report_json_has_what_rows_can_say_and_no_empty_keys():
 def test_one_training_of_each_ranks_architectures_without_an_interval():
     """Three architectures, one seed: a ranking, no interval, and a document that says so."""
     built = reports_of_rows.built("a", everything(["convnet", "resnet18", "vit_tiny"], 1, ["native"]))
-    assert [(each.tau, each.ci95, each.n) for each in built.rank_fidelity] == [(1.0, None, 1)]
+    ranked = [(each.data, each.tau, each.ci95, each.n) for each in built.rank_fidelity]
+    assert ranked == [("distilled", 1.0, None, 1), ("random", 1.0, None, 1)]
+    told = " ".join(summary.sentences(built))
+    assert "the set ranks architectures" in told and "random real images rank architectures" in told
     assert summary.content(built)["rank_fidelity"][0]["ci95"] is None
 
 
