@@ -1,6 +1,6 @@
-"""What people see of long work: a live bar on a terminal, plain lines elsewhere, and no long silence.
+"""Progress of long work: a live bar on a terminal, plain lines elsewhere, and no long silence.
 
-The command line draws inside `shown()`. A program that uses ddhub gets neither bars nor words about silence.
+The command line shows progress inside `shown()`. A program that uses ddhub as a library gets no bars and no such lines.
 """
 
 import contextlib
@@ -19,21 +19,21 @@ from ddhub.base.units import duration
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-SILENCE = 2.0  # seconds after which people are told what goes on
+SILENCE = 2.0  # seconds without output after which a line says what is going on
 LINE = 10.0  # seconds between two plain lines
-REDRAW = 0.5  # seconds between two looks at values for a bar
+REDRAW = 0.5  # seconds between two reads of values for a bar
 SLOW_TO_LOAD = ("torch", "timm", "datasets", "sklearn", "matplotlib")
-BRIEF = 1.0  # seconds of work that gets no bar
+BRIEF = 1.0  # seconds of work without a bar
 
 T = TypeVar("T", covariant=True)
 
 
 class Counted(Iterable[T], Sized, Protocol[T]):
-    """What can be gone through and has a length."""
+    """An iterable with a length."""
 
 
 class _Screen:
-    """The terminal's bars, all in one display that stands only while there is one."""
+    """The terminal's bars, in one display that exists only while there is a bar."""
 
     def __init__(self) -> None:
         self.wanted = False  # whether a command draws
@@ -73,7 +73,7 @@ class _Screen:
 
 
 def _task(bar: int) -> Any:
-    return bar  # rich gives its plain numbers a name of their own
+    return bar  # rich has a type of its own for these numbers
 
 
 def _display() -> "Progress":
@@ -82,7 +82,7 @@ def _display() -> "Progress":
     from rich.text import Text
 
     class Told(ProgressColumn):
-        """Words that are true when they are drawn."""
+        """Text that is computed each time it is drawn."""
 
         max_refresh = None
 
@@ -98,7 +98,7 @@ def _display() -> "Progress":
         console=Console(stderr=True, markup=False, emoji=False, highlight=False),
         refresh_per_second=4,
         transient=True,
-        redirect_stdout=False,  # what a script reads is not the display's business
+        redirect_stdout=False,  # scripts read stdout
     )
 
 
@@ -106,13 +106,13 @@ _screen = _Screen()
 
 
 class Bar:
-    """How far one piece of work is; nothing to see where nobody draws.
+    """The progress of one piece of work; invisible outside `shown()`.
 
     Args:
-        name: of the work.
-        total: steps in all; None where nobody knows.
-        told: gives what else there is to say, at any time and from any thread.
-        lines: whether its owner says lines, often enough that nobody has to break a silence.
+        name: the name of the work.
+        total: the number of steps; None if it is unknown.
+        told: gives the text beside the bar. It is called at any time and from any thread.
+        lines: whether the caller prints lines itself, so that no silence has to be broken.
     """
 
     def __init__(self, name: str, total: int | None, told: Callable[[], str], lines: bool = True) -> None:
@@ -132,11 +132,11 @@ class Bar:
 
     @property
     def live(self) -> bool:
-        """Whether it is drawn."""
+        """Whether the bar is drawn."""
         return self._bar >= 0
 
     def at(self, done: int) -> None:
-        """So many steps are done; what is over in a moment gets no bar."""
+        """Show the number of finished steps. Brief work gets no bar."""
         if done and self._lines and not self._speaks:
             self._speaks = True
             _doing.append(SPOKEN_FOR)
@@ -147,20 +147,20 @@ class Bar:
 
 
 class Pace:
-    """How long a unit of work takes here, and how long the rest will.
+    """Seconds for a unit of work, and for the work that is left.
 
     Args:
-        done: what earlier processes did.
-        start_up: whether the first advance, which may load and compile, says nothing of the others.
+        done: work of earlier processes.
+        start_up: whether to leave out the first advance, which may load and compile.
     """
 
     def __init__(self, done: float = 0, *, start_up: bool = True) -> None:
-        self.seconds, self.known = 0.0, False  # a unit; whether that says anything of those to come
+        self.seconds, self.known = 0.0, False  # seconds for a unit, and whether they are known yet
         self._done, self._seen = done, time.monotonic()
         self._from, self._uncounted = (self._done, self._seen), start_up
 
     def at(self, done: float) -> None:
-        """So much is done by now."""
+        """Note the work that is done by now."""
         if done <= self._done:
             return
         self._done, self._seen = done, time.monotonic()
@@ -170,14 +170,14 @@ class Pace:
             self._from, self._uncounted = (self._done, self._seen), False
 
     def left(self, total: float) -> str:
-        """`eta 2m10s`, which goes down between two advances; nothing as long as nobody knows."""
+        """`eta 2m10s`, counting down between two advances; empty while it is unknown."""
         if not self.known or self._done >= total:
             return ""
         return f"eta {duration(max(0.0, self.seconds * (total - self._done) - (time.monotonic() - self._seen)))}"
 
 
 def track(steps: Counted[T], unit: str) -> Iterator[T]:
-    """Go through steps, showing how far they are; named as the innermost `busy`."""
+    """Iterate over steps and show progress, under the name of the innermost `busy`."""
     name, pace, spoken = doing() or unit, Pace(), time.monotonic()
 
     with Bar(name, len(steps), lambda: pace.left(len(steps))) as bar:
@@ -192,26 +192,26 @@ def track(steps: Counted[T], unit: str) -> Iterator[T]:
 
 
 Doing = str | Callable[[], str]
-SPOKEN_FOR = ""  # in place of a name: steps are counted, and lines come without anybody's help
+SPOKEN_FOR = ""  # in place of a name: a bar's owner prints lines itself
 _doing: list[Doing] = []
 
 
 def working() -> str:
-    """What a command does where no `busy` block says more: it loads a library, as long as one is not ready."""
+    """What a command does outside of `busy` blocks: `loading NAME` while a library loads, otherwise `working`."""
     specs = {name: getattr(sys.modules.get(name), "__spec__", None) for name in SLOW_TO_LOAD}
     loading = [name for name, spec in specs.items() if getattr(spec, "_initializing", False)]
     return f"loading {loading[0]}" if loading else "working"
 
 
 def doing() -> str | None:
-    """What the innermost `busy` says."""
+    """The text of the innermost `busy`."""
     found = next((what for what in reversed(_doing) if what != SPOKEN_FOR), None)
     return found() if callable(found) else found
 
 
 @contextlib.contextmanager
 def busy(what: Doing) -> Iterator[None]:
-    """Name what a block does, for the case that it takes long; a function is asked whenever somebody wants to know."""
+    """Name what a block does, in case it takes long. A function is called each time the name is needed."""
     _doing.append(what)
     try:
         yield
@@ -221,7 +221,7 @@ def busy(what: Doing) -> Iterator[None]:
 
 @contextlib.contextmanager
 def passed_on(send: Callable[[str], None]) -> Iterator[None]:
-    """Tell another process what this block does, as often as that changes; nothing where lines say it already."""
+    """Send another process each change of what this block does; an empty text if lines say it already."""
     end = threading.Event()
 
     def watch() -> None:
@@ -230,7 +230,7 @@ def passed_on(send: Callable[[str], None]) -> Iterator[None]:
             what = "" if _doing[-1:] == [SPOKEN_FOR] else doing() or ""
             if what != said:
                 said = what
-                with contextlib.suppress(OSError, ValueError):  # nobody listens any more
+                with contextlib.suppress(OSError, ValueError):  # the other process has ended
                     send(what)
 
     thread = threading.Thread(target=watch, name="progress", daemon=True)
@@ -244,11 +244,11 @@ def passed_on(send: Callable[[str], None]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def shown() -> Iterator[None]:
-    """Draw bars in this block, and break every silence of more than two seconds."""
-    end, ear = threading.Event(), _Ear()
-    watch = threading.Thread(target=_break_silence, args=(end, ear), name="progress", daemon=True)
+    """Draw bars in this block, and print a line after two seconds without output."""
+    end, heard = threading.Event(), _LastLine()
+    watch = threading.Thread(target=_break_silence, args=(end, heard), name="progress", daemon=True)
     _screen.wanted = True
-    log.ROOT.addHandler(ear)
+    log.ROOT.addHandler(heard)
     watch.start()
     try:
         with busy(working):
@@ -256,12 +256,12 @@ def shown() -> Iterator[None]:
     finally:
         end.set()
         watch.join()
-        log.ROOT.removeHandler(ear)
+        log.ROOT.removeHandler(heard)
         _screen.wanted = False
 
 
-class _Ear(logging.Handler):
-    """Knows when something was said last."""
+class _LastLine(logging.Handler):
+    """Records the time of the last line of output."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -271,8 +271,8 @@ class _Ear(logging.Handler):
         self.last = time.monotonic()
 
 
-def _break_silence(end: threading.Event, ear: _Ear) -> None:
-    """Say what goes on where nothing else was said: after two seconds, then every ten."""
+def _break_silence(end: threading.Event, heard: _LastLine) -> None:
+    """Say what is going on after two seconds without output, then every ten."""
     said, begun, patience = None, time.monotonic(), SILENCE
     while not end.wait(0.25):
         what, now = "stopping" if stopping.asked() else doing(), time.monotonic()
@@ -280,6 +280,6 @@ def _break_silence(end: threading.Event, ear: _Ear) -> None:
             said, begun, patience = what, now, SILENCE
         if not what or _screen.busy or (_doing[-1:] == [SPOKEN_FOR] and not stopping.asked()):
             continue
-        if now - ear.last >= patience:
+        if now - heard.last >= patience:
             say(f"{what} ..." if patience == SILENCE else f"{what} ... {duration(now - begun)}")
             patience = LINE
