@@ -89,8 +89,8 @@ def test_a_dry_run_of_a_folder_writes_nothing(photos):
         (["init", "nowhere"], "nowhere: no such folder"),
         (["init", "./nowhere"], "no such folder"),
         (["distill", "./nowhere"], "no such folder"),
-        (["distill", "digits_ipc1", "--minutes", "5"], "--minutes: of pictures"),
-        (["distill", "digits_ipc1", "--no-flips"], "--no-flips: of pictures"),
+        (["distill", "digits_ipc1", "--minutes", "5"], "--minutes: is for pictures"),
+        (["distill", "digits_ipc1", "--no-flips"], "--no-flips: is for pictures"),
         (["init", "my photos", "--name", "a/b"], "a/b"),
     ],
 )

@@ -35,7 +35,7 @@ def test_a_frozen_backbone_beside_a_network(made, weights):
         [arch, "convnet2_w8"],
         protocols=["hard"],
         baselines=["random", "full"],
-        overrides=["epochs=2", "full.epochs=1", "frozen.epochs=60"],
+        overrides=["epochs=2", "full.epochs=1", "frozen.epochs=200"],
         seeds=1,
         threads=1,
     ).to_dict()
@@ -44,7 +44,7 @@ def test_a_frozen_backbone_beside_a_network(made, weights):
     assert {(row["protocol"], row["protocol_version"]) for row in rows} == {("frozen", 1)}
     assert {row["data"] for row in rows} == {"distilled", "random", "full"} and len(rows) == 3
     assert {row["weights"] for row in rows} == {frozen.load(arch).weights}
-    assert {row["epochs"] for row in rows if row["data"] != "full"} == {60}
+    assert {row["epochs"] for row in rows if row["data"] != "full"} == {200}
     assert {row["epochs"] for row in rows if row["data"] == "full"} == {1}
     assert {row["settings"]["labels"] for row in rows} == {"hard"}
     others = [row for row in report["rows"] if row not in rows]
