@@ -2,6 +2,7 @@
 # make test   the tests
 # make quick  those that train and serve nothing, while editing
 # make bounds the oldest and the newest releases of datasets, huggingface-hub and timm (needs a package index)
+# make gpu    the script of measurements for a GPU, all its stages in small on a CPU
 # make check  what CI runs before the tests: format, lint, types, wheel
 # make docs   the documentation, in docs/_build; warnings are errors
 VENV ?= .venv
@@ -9,7 +10,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 DEMO := distilled/digits_ipc1_dm
 
-.PHONY: demo test quick bounds check lint types wheel docs clean
+.PHONY: demo test quick bounds gpu check lint types wheel docs clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -30,6 +31,9 @@ quick: $(VENV)/.installed
 bounds: $(VENV)/.installed
 	$(BIN)/python tests/bounds.py oldest
 	$(BIN)/python tests/bounds.py newest
+
+gpu: $(VENV)/.installed
+	$(BIN)/python benchmarks/gpu.py --tiny --minutes 30 --out distilled/gpu_tiny
 
 check: lint types wheel
 
