@@ -2,6 +2,7 @@
 
 import re
 import sys
+from typing import Any
 
 from ddhub.base.redact import one_line
 
@@ -9,13 +10,17 @@ ODD = (AttributeError, LookupError, TypeError)  # what the client raises on a ma
 
 
 def faults() -> tuple[type[Exception], ...]:
-    """The exceptions of the Hub's client when the Hub refuses or is out of reach. Its HTTP library has two names."""
+    """The exceptions of the Hub's client when the Hub refuses or is out of reach."""
     from datasets.exceptions import DatasetsError
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled, XetDownloadError
 
-    libraries = [sys.modules[name] for name in ("httpx", "httpx2") if name in sys.modules]
-    transports = [kind for each in libraries for kind in (each.HTTPError, each.InvalidURL)]
+    transports = [kind for each in _transports() for kind in (each.HTTPError, each.InvalidURL)]
     return (HfHubHTTPError, OfflineModeIsEnabled, DatasetsError, XetDownloadError, OSError, ValueError, *transports)
+
+
+def _transports() -> list[Any]:
+    """The HTTP libraries that are loaded; the client's has two names."""
+    return [sys.modules[name] for name in ("httpx", "httpx2") if name in sys.modules]
 
 
 def pause(fault: BaseException) -> int | None:
@@ -44,7 +49,7 @@ def of_hub(fault: BaseException | None) -> BaseException | None:
     """The Hub's refusal or failure behind a fault; None for a fault of another kind."""
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
-    transports = [sys.modules[name].HTTPError for name in ("httpx", "httpx2") if name in sys.modules]
+    transports = [library.HTTPError for library in _transports()]
     while fault is not None and not isinstance(fault, (HfHubHTTPError, OfflineModeIsEnabled, *transports)):
         fault = fault.__cause__ or fault.__context__
     return fault

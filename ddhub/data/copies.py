@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ddhub.base import checked_files
+from ddhub.base import checked_files, files
 from ddhub.base.errors import UserError
 from ddhub.base.log import say
 from ddhub.base.units import counted
@@ -91,6 +91,6 @@ def _hash(content: "Content") -> str:
     if isinstance(content, bytes):
         return hashlib.sha256(content).hexdigest()
     try:
-        return hashlib.sha256(Path(content).read_bytes()).hexdigest()
+        return files.sha256(Path(content))
     except OSError:
         return content  # the path, which is unique

@@ -5,8 +5,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 
 from ddhub.evaluation.rows import Row
-from ddhub.reports import headlines as verdicts
-from ddhub.reports import stats, summary
+from ddhub.reports import headlines, stats, summary
 from ddhub.reports import tables as printing
 from ddhub.reports.charts import COLOURS, Panel, Series, on_one_axis
 from ddhub.reports.documents import Difference, Evaluation, Report
@@ -217,7 +216,9 @@ def show(document: Report) -> None:
     """Print a document for people. A single set is shown by its own report."""
     if len(document.sets) == 1:
         (report,) = document.sets
-        printing.show([printing.of_report(report, brief=True)], summary.sentences(report), first=verdicts.above(report))
+        printing.show(
+            [printing.of_report(report, brief=True)], summary.sentences(report), first=headlines.above(report)
+        )
     else:
-        told = [f"{report.set}: {text}" for report in document.sets for text in verdicts.above(report)]
+        told = [f"{report.set}: {text}" for report in document.sets for text in headlines.above(report)]
         printing.show(tables(document), sentences(document), first=told)

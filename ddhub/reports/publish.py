@@ -9,8 +9,7 @@ from ddhub.artifact.file_names import CARD, CROISSANT, MANIFEST
 from ddhub.base import files, hub_client, same_folder
 from ddhub.base.errors import UserError
 from ddhub.base.log import say
-from ddhub.evaluation import find_rows
-from ddhub.evaluation import rows as rows
+from ddhub.evaluation import find_rows, rows
 from ddhub.evaluation.find_rows import SetRows
 from ddhub.reports import croissant, refresh, summary, verify
 from ddhub.reports.documents import Push

@@ -14,7 +14,7 @@ OWN = (  # the names of field_networks.TABLE
     *("resnet18", "resnet18_in", "alexnet_in", "vgg11", "vgg11_in", "vit_tiny"),
 )
 PREFIXES = ("timm:", "frozen:")
-WIDTH = re.compile(r"_w[1-9][0-9]{0,4}$")
+WIDENED = re.compile(r"(\w+)_w([1-9][0-9]{0,4})")  # a name, and the width of its first stage
 REGISTERED = re.compile(r"^@register_model\s+def (\w+)\(", re.MULTILINE)
 
 
@@ -24,7 +24,8 @@ def check(arch: str) -> None:
     Raises:
         UserError: with similar names.
     """
-    ours = arch in OWN or WIDTH.sub("", arch) in OWN or arch.startswith(PREFIXES)
+    widened = WIDENED.fullmatch(arch)
+    ours = (widened[1] if widened else arch) in OWN or arch.startswith(PREFIXES)
     if ours or not re.fullmatch(r"\w+", arch) or arch in plugins.ARCHITECTURES.installed():
         return
     theirs = _of_timm()

@@ -58,9 +58,9 @@ def resolve(arch: str) -> Build:
         raise UserError(
             f"arch {arch[: limits.NAME]!r}: is no architecture's name (letters, digits and _, single . or - between)"
         )
-    narrowed = re.fullmatch(r"(\w+)_w([1-9][0-9]{0,4})", arch)
-    if narrowed and narrowed[1] in TABLE:
-        return partial(TABLE[narrowed[1]], width=int(narrowed[2]))
+    widened = arch_names.WIDENED.fullmatch(arch)
+    if widened and widened[1] in TABLE:
+        return partial(TABLE[widened[1]], width=int(widened[2]))
     if arch.startswith("timm:"):
         name = arch.removeprefix("timm:")
         if not timm_registry.with_ours().is_model(name):

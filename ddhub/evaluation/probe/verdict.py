@@ -80,9 +80,9 @@ def judge(labels: Tensor, classes: int, readings: Sequence[SpaceReading], top1: 
     gain = top1 - fed.chance
     bar = fed.chance + HALF * gain
     recognised = fed.recognised(bar, level)
-    as_user_error = _better(labels, classes, fed, others, bar, level, recognised, gain)
-    if as_user_error is not None:
-        return _explained(as_user_error, fed)
+    better = _better(labels, classes, fed, others, bar, level, recognised, gain)
+    if better is not None:
+        return _explained(better, fed)
     if not recognised and not could_tell(len(labels), fed.chance, bar, level):
         return Judgement("unknown", f"{len(labels)} images and a teacher of {top1:.0%} accuracy are too little to tell")
     if not recognised:
