@@ -1,12 +1,13 @@
 """Verification of a set: every fault is named, and none is mended.
 
-Memory is bounded, because the data files are read by row groups. torch is imported only to compare column `pixels`.
+Memory is bounded, because the data files are read by row groups. torch is imported only for `pixels` and for teachers.
 Shapes: B rows of one group, K classes, C H W image.
 """
 
 import os
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,6 +22,9 @@ from ddhub.evaluation import rows
 from ddhub.reports import croissant, summary, tables
 from ddhub.reports.documents import Evaluation
 from ddhub.training import teacher_file
+
+if TYPE_CHECKING:
+    from ddhub.training.network import Network
 
 SUM_TOLERANCE = 0.01  # tolerance for a sum of float16 probabilities over many classes
 
@@ -172,27 +176,37 @@ def _preprocessing(folder: Path, record: Manifest) -> list[str]:
 
 
 def _teachers(folder: Path, record: Manifest) -> list[str]:
-    """Differences between each teacher's file and its entry in the manifest."""
-    found = []
+    """Differences of each teacher's file from its entry in the manifest, or else from the network that it names."""
+    found, like = [], None
     for teacher in record.teachers:
         path = folder / teacher.file
         if not path.is_file():
             continue  # reported already
-        try:
-            facts = teacher_file.facts(path)
-            teacher_file.refuse_infinite(path)
-        except UserError as fault:
-            found.append(fault.args[0])
-            continue
         expected = {
             "arch": teacher.arch,
             "classes": len(record.classes),
             "channels": record.source.channels,
             "side": record.source.resolution,
         }
-        wrong = [name for name, value in expected.items() if facts.get(name) != value]
-        found += [f"{path}: its {name} is {facts.get(name)!r}, not {expected[name]!r}" for name in wrong]
+        try:
+            facts = teacher_file.facts(path)
+            wrong = [name for name, value in expected.items() if facts[name] != value]
+            found += [f"{path}: its {name} is {facts[name]!r}, not {expected[name]!r}" for name in wrong]
+            like = like if wrong else _weights(path, like)
+        except UserError as fault:
+            found.append(fault.args[0])
     return found
+
+
+def _weights(path: Path, like: "Network | None") -> "Network":
+    """The network of a teacher's weights, as a training loads them.
+
+    Args:
+        like: the network of the set's other teachers, which must be the same.
+    """
+    from ddhub.training import device, teachers
+
+    return teachers.load([path], like, device.Decisions()).network
 
 
 def _recipe(folder: Path, record: Manifest) -> list[str]:

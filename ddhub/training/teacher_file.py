@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from ddhub.base import files, strict_json
@@ -13,21 +12,6 @@ from ddhub.base.errors import UserError
 from ddhub.base.redact import one_line
 
 FACTS = {"arch": str, "classes": int, "channels": int, "side": int, "validation_top1": float}
-
-
-def refuse_infinite(path: Path) -> None:
-    """Refuse weights that are not finite, one tensor in memory at a time.
-
-    Raises:
-        UserError: naming the file.
-    """
-    with _read(path) as file:
-        for name in file.keys():  # noqa: SIM118, it is no dict
-            value = file.get_tensor(name)
-            if value.dtype not in (np.float32, np.int64):  # int64: what batch norm counts
-                raise UserError(f"{path}: holds numbers of {value.dtype}, no weights in float32")
-            if not np.isfinite(value).all():
-                raise UserError(f"{path}: holds weights that are not finite")
 
 
 @contextlib.contextmanager

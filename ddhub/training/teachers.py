@@ -264,11 +264,8 @@ def load(
             assert decisions is not None
             sizes = (told["classes"], told["channels"], told["side"])
             _check_sizes(path, tensors, sizes, of or sizes)
-            network = networks.network(told["arch"], *sizes, decisions)
-        own = network.place(network.skeleton.state_dict())
-        expected = {name: (value.shape, value.dtype) for name, value in own.items()}
-        if {name: (value.shape, value.dtype) for name, value in tensors.items()} != expected:
-            raise UserError(f"{path}: its weights are not those of a {network.arch} for {network.side} px")
+            network = _build(path, told["arch"], sizes, decisions)
+        _check_weights(path, tensors, network)
         if not all(value.isfinite().all() for value in tensors.values()):
             raise UserError(f"{path}: holds weights that are not finite")
         weights.append(network.place(tensors))
@@ -283,6 +280,27 @@ def _tensors(path: Path) -> Weights:
         return load_file(path)
     except (OSError, SafetensorError, ValueError, KeyError) as fault:
         raise UserError(f"{path}: not a teacher's file ({one_line(fault, 100)})") from fault
+
+
+def _build(path: Path, arch: str, sizes: tuple[int, int, int], decisions: device.Decisions) -> Network:
+    """The network that a teacher's file names."""
+    try:
+        return networks.network(arch, *sizes, decisions)
+    except UserError as fault:
+        raise UserError(f"{path}: {fault.args[0]}", next=fault.next) from fault
+
+
+def _check_weights(path: Path, tensors: Weights, network: Network) -> None:
+    """Refuse tensors of other names, shapes or types than the architecture's, with the first difference."""
+    own = network.place(network.skeleton.state_dict())
+    expected, given = (
+        {name: f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}" for name, value in held.items()}
+        for held in (own, tensors)
+    )
+    for name in (*expected, *given):
+        if given.get(name) != expected.get(name):
+            wrong = f"{name[:100]!r} is {given.get(name, 'missing')}, not {expected.get(name, 'one of them')}"
+            raise UserError(f"{path}: its weights are not those of a {network.arch} for {network.side} px: {wrong}")
 
 
 def _check_sizes(path: Path, tensors: Weights, sizes: tuple[int, int, int], of: tuple[int, int, int]) -> None:
