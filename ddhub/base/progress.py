@@ -272,14 +272,19 @@ class _LastLine(logging.Handler):
 
 
 def _break_silence(end: threading.Event, heard: _LastLine) -> None:
-    """Say what is going on after two seconds without output, then every ten."""
+    """Say what is going on after two seconds without output, then every ten.
+
+    Work that was named before is named after ten seconds. Work in turns would otherwise fill a log.
+    """
     said, begun, patience = None, time.monotonic(), SILENCE
+    known: set[str] = set()
     while not end.wait(0.25):
         what, now = "stopping" if stopping.asked() else doing(), time.monotonic()
         if what != said:
-            said, begun, patience = what, now, SILENCE
+            said, begun, patience = what, now, LINE if what in known else SILENCE
         if not what or _screen.busy or (_doing[-1:] == [SPOKEN_FOR] and not stopping.asked()):
             continue
         if now - heard.last >= patience:
             say(f"{what} ..." if patience == SILENCE else f"{what} ... {duration(now - begun)}")
             patience = LINE
+            known.add(what)

@@ -48,6 +48,16 @@ def test_a_long_silence_is_broken_by_what_goes_on(quick, capsys):
     assert re.fullmatch(r"reading pictures \.\.\. \ds", told[-1])
 
 
+def test_work_that_comes_again_is_announced_once(quick, capsys):
+    """The students of each refresh filled the log of a run."""
+    with progress.shown():
+        for _ in range(3):
+            with progress.busy("students"):
+                time.sleep(0.8)
+            time.sleep(0.5)
+    assert capsys.readouterr().err.splitlines().count("students ...") == 1
+
+
 def test_a_command_that_was_asked_to_stop_says_so(quick, capsys):
     """Whatever it was at, and until it has ended."""
     with contextlib.suppress(KeyboardInterrupt), stopping.heeded(), progress.shown():
