@@ -86,13 +86,16 @@ def byte_counts(records: dict[str, FileRecord], rows: Rows) -> ByteCounts:
     )
 
 
-def read(folder: Path) -> Artifact:
+def read(folder: Path, lasting: str | None = None) -> Artifact:
     """Read an artifact and check the hashes of its payload.
+
+    Args:
+        lasting: the set that the user verifies after a fault, if the folder does not stay.
 
     Raises:
         UserError: naming the missing, damaged or contradicting file.
     """
-    with next_step(f"ddhub verify {folder}"):
+    with next_step(f"ddhub verify {lasting or folder}"):
         return _read(folder)
 
 
@@ -121,12 +124,9 @@ def _check_columns(folder: Path, record: Manifest, found: Rows) -> None:
         if wanted and column is None
     ]
     if missing:
-        raise UserError(f"{folder}/data: column '{missing[0]}' is missing", next=f"ddhub verify {folder}")
+        raise UserError(f"{folder}/data: column '{missing[0]}' is missing")
     if torch.bincount(found.labels.long(), minlength=len(record.classes)).tolist() != list(record.counts):
-        raise UserError(
-            f"{folder}/data: holds other numbers of images per class than its manifest says",
-            next=f"ddhub verify {folder}",
-        )
+        raise UserError(f"{folder}/data: holds other numbers of images per class than its manifest says")
 
 
 def read_data(
@@ -159,7 +159,7 @@ def read_data(
     if start != count:
         raise UserError(f"{folder}/data: holds {start} rows, and its files say {count}")
     if whole is None:
-        raise UserError(f"{folder}/data: holds no images", next=f"ddhub verify {folder}")
+        raise UserError(f"{folder}/data: holds no images")
     return whole
 
 

@@ -47,7 +47,7 @@ def as_user_error(fault: OSError, where: Path | None = None, doing: str = "") ->
     place = where or (Path(named) if named else None)
     during = f" ({doing})" if doing else ""
     if fault.errno in FULL:
-        room = f"free some space (df -h {place.parent if place else '.'})"
+        room = f"free some space (df -h {_disk(place)})"
         return UserError(
             f"{f'{place}: ' if place else ''}{FULL[fault.errno]}{during}; what was saved before is whole",
             next=f"{'ulimit -f unlimited' if fault.errno == errno.EFBIG else room}, then run the same command again",
@@ -67,9 +67,15 @@ def as_user_error(fault: OSError, where: Path | None = None, doing: str = "") ->
     return None
 
 
+def _disk(place: Path | None) -> str:
+    """The mount point of a path's disk. It stays, while a new folder goes with the fault."""
+    path = (place or Path()).resolve() if _stands() else Path("/")
+    return str(next(each for each in (path, *path.parents) if os.path.ismount(each)))
+
+
 @contextlib.contextmanager
 def next_step(command: str) -> Iterator[None]:
-    """Give the UserErrors of a block that name no next command this one."""
+    """Give the UserErrors of a block this next command. Of nested blocks the inner one wins, as does a fault's own."""
     try:
         yield
     except UserError as fault:

@@ -5,7 +5,6 @@ import errno
 import fcntl
 import glob
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -40,10 +39,7 @@ def whole(out: Path) -> Iterator[Path]:
         staging.chmod(0o755)
         _rename(staging, out)
     except UserError as fault:  # the message names `out`, because the user does not know the hidden folder
-        lasting = re.sub(
-            rf"(?<=df -h ){re.escape(str(staging))}.*?(?=\), )", lambda _: str(out.parent), fault.next or ""
-        )
-        message, advice = (text.replace(str(staging), str(out)) for text in (fault.args[0], lasting))
+        message, advice = (text.replace(str(staging), str(out)) for text in (fault.args[0], fault.next or ""))
         raise UserError(message, next=advice or None) from fault
     finally:
         shutil.rmtree(staging, ignore_errors=True)

@@ -12,9 +12,11 @@ import pytest
 from click.testing import CliRunner
 from conftest import QUICK
 from hub_server import Corrupt, Cut, Drop, Status
+from sets import rewrite
 
 from ddhub import api
 from ddhub.artifact import hub, manifest
+from ddhub.artifact.parquet import Rows
 from ddhub.base.errors import UserError
 from ddhub.cli import app
 
@@ -245,6 +247,21 @@ def test_a_broken_download_leaves_no_folder(server, folder, tmp_path, fault):
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".copy")]
     server.heal()
     api.pull(ID, tmp_path / "copy")
+
+
+def test_a_faulty_set_that_is_pulled_ends_with_the_advice_of_the_fault(server, folder, tmp_path):
+    """The copy does not stay. A fault without advice of its own ends with the command that names all faults."""
+    api.push(folder, ID)
+    (folder / "recipe.yaml").write_text("name: other")
+    server.commit(ID, content(folder))
+    with pytest.raises(UserError, match=r"recipe\.yaml: damaged") as caught:
+        api.pull(ID, tmp_path / "copy")
+    assert caught.value.next == "fetch the set again, or make it again with ddhub distill"
+    rewrite(folder, lambda rows: Rows(rows.images, rows.labels))
+    server.commit(ID, content(folder))
+    with pytest.raises(UserError, match="copy/data: column 'soft_label' is missing") as caught:
+        api.pull(ID, tmp_path / "copy")
+    assert caught.value.next == f"ddhub verify {ID}"
 
 
 @pytest.mark.parametrize(
