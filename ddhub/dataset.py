@@ -27,7 +27,10 @@ from ddhub.training.protocol import Protocol
 
 
 class Preprocessing(nn.Module):
-    """A module that turns pixels into network inputs. It serves test images and the set's own."""
+    """A module that turns pixels into network inputs. It serves test images and the set's own.
+
+    A set with `preprocess.factor` stores smaller images. `DistilledSet.inputs` has them enlarged.
+    """
 
     zca_mean: Tensor | None  # buffers, so that `.to(device)` and `state_dict()` include them
     zca: Tensor | None
@@ -49,7 +52,7 @@ class DistilledSet:
     """A distilled set in memory. It works as a `torch.utils.data.Dataset`. Its tensors own their memory."""
 
     name: str  #: the folder, or owner/name@commit
-    images: Tensor  #: uint8 (M, C, H, W), the display pixels
+    images: Tensor  #: uint8 (M, C, h, h), the stored pixels; h is H / `manifest.preprocess.factor`
     inputs: Tensor  #: float32 (M, C, H, W), what networks are trained on
     labels: Tensor  #: int64 (M,)
     soft_labels: Tensor | None  #: float32 (M, K); `manifest.labels.form` names their kind

@@ -2,11 +2,11 @@
 
 All later steps use what is read back here. Every score of ddhub thus includes 8-bit pixels, label storage and
 packaging.
-Shapes: M synthetic images, C H W image, K classes.
+Shapes: M synthetic images, C H W stored image, K classes.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from ddhub.base import limits
 from ddhub.base.errors import UserError, next_step
 from ddhub.base.mapped_tensors import Allocate, in_memory
 from ddhub.base.units import size
+from ddhub.data import enlarge
 from ddhub.data.preprocess import Preprocess, load_whitening
 
 
@@ -41,8 +42,19 @@ class Artifact:
 
     @cached_property
     def inputs(self) -> Tensor:
-        """Network inputs for training: float32 (M, C, H, W)."""
-        return self.preprocess.inputs(self.images) if self.pixels is None else self.pixels
+        """Network inputs for training: float32 (M, C, S, S), S being the networks' side."""
+        stored = self.preprocess.inputs(self.images) if self.pixels is None else self.pixels
+        return enlarge.enlarged(stored, self.manifest.source.resolution)
+
+    def whole(self) -> "Artifact":
+        """The set as if it stored images of the networks' side: enlarged, with pixels rounded to 8 bits."""
+        record, side = self.manifest, self.manifest.source.resolution
+        if record.preprocess.factor == 1:
+            return self
+        images = enlarge.enlarged_pixels(self.images, side)
+        pixels = None if self.pixels is None else self.inputs
+        known = record.preprocess.model_copy(update={"factor": 1})
+        return replace(self, manifest=record.model_copy(update={"preprocess": known}), images=images, pixels=pixels)
 
     @property
     def sizes(self) -> tuple[int, int, int]:
@@ -102,7 +114,7 @@ def read(folder: Path, lasting: str | None = None) -> Artifact:
 def _read(folder: Path) -> Artifact:
     record = manifests.read(folder)
     check_files(folder, record)
-    shape = (record.source.channels, record.source.resolution, record.source.resolution)
+    shape = record.stored_shape
     zca_mean, zca = (None, None)
     if record.preprocess.zca:
         zca_mean, zca = load_whitening(folder / record.preprocess.zca, math.prod(shape))

@@ -82,6 +82,16 @@ class Manifest(Strict):
         return self.unequal or [self.ipc] * len(self.classes)
 
     @property
+    def stored_side(self) -> int:
+        """The side of the stored images in pixels. Networks see them enlarged to `source.resolution`."""
+        return self.source.resolution // self.preprocess.factor
+
+    @property
+    def stored_shape(self) -> tuple[int, int, int]:
+        """The shape (C, H, W) of a stored image."""
+        return self.source.channels, self.stored_side, self.stored_side
+
+    @property
     def license(self) -> str:
         """The licence of the source, `unknown` if none is recorded."""
         return self.source.license or LICENSES.get(self.source.dataset, "unknown")
@@ -222,8 +232,12 @@ def _training(record: Manifest) -> list[str]:
 
 
 def _preprocessing(record: Manifest) -> list[str]:
-    """Statistics that do not fit the number of channels."""
+    """Statistics that do not fit the number of channels, and a factor that does not fit the resolution."""
     known, channels, found = record.preprocess, record.source.channels, []
+    if record.source.resolution % known.factor:
+        found.append(f"preprocess.factor: {known.factor} does not divide source.resolution {record.source.resolution}")
+    if known.factor > 1 and known.zca is not None:
+        found.append("preprocess.factor: a whitening is of whole images")
     if len(known.mean) != channels or len(known.std) != channels:
         found.append(f"preprocess: mean and std need {channels} values, one per channel")
     return found

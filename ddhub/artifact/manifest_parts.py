@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from ddhub.base import limits
-from ddhub.base.schema import Count, Strict, Temperature
+from ddhub.base.schema import Count, Factor, Strict, Temperature
 from ddhub.data.picture_settings import PictureSettings
 from ddhub.data.spec import Revision
 
@@ -60,6 +60,12 @@ class PreprocessRecord(Strict):
         description="Origin of mean and std: the training images, or the constants of published work.",
     )
     zca: FileName | None = Field(default=None, description="File of the whitening, with `mean` and `matrix`.")
+    factor: Factor = Field(
+        default=1,
+        exclude_if=lambda factor: factor == 1,  # key is newer than published manifests
+        description="Images are stored at 1/factor of `source.resolution` per side. Networks see them enlarged, "
+        "bilinearly.",
+    )
     per_image: bool = Field(
         default=False, description="Each image is centred and scaled to norm 1 after mean and std, then whitened (KIP)."
     )

@@ -88,6 +88,8 @@ class Recipe(Strict):
             raise ValueError(
                 "preprocess.statistics 'field' and zca true exclude each other: whitening needs no constants"
             )
+        if self.preprocess.zca and self.preprocess.factor > 1:
+            raise ValueError("preprocess.factor and zca true exclude each other: a whitening is of whole images")
         return self
 
     @field_validator("name")
@@ -124,6 +126,8 @@ class Recipe(Strict):
             del content["source"]["hold_out"]  # likewise
         if self.preprocess.statistics == "fitted":
             del content["preprocess"]["statistics"]  # likewise
+        if self.preprocess.factor == 1:
+            del content["preprocess"]["factor"]  # likewise
         return content
 
     @property

@@ -16,6 +16,7 @@ NAME = 200  # characters of a name in a row
 CLASSES = 100_000
 CLASS_NAME = 1000  # characters
 SIDE = 1024  # pixels, the side of a set's images
+TILES = 8  # how many times smaller than a network's input a set's stored images may be, per side
 PIXELS = 89_478_485  # of one image before decoding; Pillow warns from there
 SCANS = 500  # of a progressive JPEG; each scan decodes the whole picture
 SET_BYTES = 16 * 10**9  # one decoded set, or one foreign file, packed or unpacked

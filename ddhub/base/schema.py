@@ -15,6 +15,7 @@ Count = Annotated[int, Field(gt=0, le=limits.COUNT)]
 CountOrZero = Annotated[int, Field(ge=0, le=limits.COUNT)]
 Networks = Annotated[int, Field(gt=0, le=limits.NETWORKS)]
 Batch = Annotated[int, Field(gt=1, le=limits.COUNT)]  # of a training step; batch norm needs two images
+Factor = Annotated[int, Field(ge=1, le=limits.TILES)]
 Rate = Annotated[float, Field(gt=0, le=limits.FACTOR)]
 Temperature = Annotated[float, Field(ge=1 / limits.FACTOR, le=limits.FACTOR)]
 Weight = Annotated[float, Field(ge=0, le=limits.FACTOR)]

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field
 from ddhub.base import hub_client, limits
 from ddhub.base.errors import UserError
 from ddhub.base.files import is_path
-from ddhub.base.schema import Strict
+from ddhub.base.schema import Factor, Strict
 from ddhub.data.picture_settings import PictureSettings
 
 
@@ -64,6 +64,10 @@ class PreprocessSpec(Strict):
     statistics: Literal["fitted", "field"] = Field(
         default="fitted",
         description="Origin of mean and std: the training images, or the constants of published work.",
+    )
+    factor: Factor = Field(
+        default=1,
+        description="Images are stored at 1/factor of the resolution per side. Networks see them enlarged.",
     )
 
 

@@ -56,6 +56,7 @@ def check(recipe: Recipe, out: Path, asked: Resources, *, dry: bool = False) -> 
     shape = Shape(held.images, len(held.classes), held.channels, recipe.source.resolution or held.side)
     if recipe.source.channels:
         shape = Shape(shape.images, shape.classes, recipe.source.channels, shape.side)
+    pipeline.refuse_factor(recipe, shape.side)
     for arch in named(recipe):
         architectures.try_out(arch, shape.classes, shape.channels, shape.side)
     room(recipe, out, shape, asked)

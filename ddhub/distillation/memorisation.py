@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ddhub.artifact.manifest_parts import Memorisation, Nearness
 from ddhub.base import files, seeds
+from ddhub.data import enlarge
 from ddhub.distillation.task import Task
 
 LIMIT = 256  # number of images of each kind that are checked
@@ -55,8 +56,9 @@ def check(task: Task, images: Tensor, labels: Tensor) -> tuple[Memorisation, lis
     chosen = spread(labels, LIMIT, seeds.generator(task.recipe.seed, "memorisation", "synthetic"))
     generator = seeds.generator(task.recipe.seed, "memorisation", "held out")
     held = task.validation[spread(task.source.labels[task.validation], LIMIT, generator)]
-    queries = torch.cat([images[chosen.to(images.device)].cpu(), task.source.images[held]])
-    by_pixels = nearest_by_pixels(queries, task.source.images, task.training, task.decisions.device)
+    queries = torch.cat([images[chosen.to(images.device)].cpu(), task.as_stored(task.source.images[held])])
+    factor = task.recipe.preprocess.factor
+    by_pixels = nearest_by_pixels(queries, task.source.images, task.training, task.decisions.device, factor=factor)
     by_features = nearest_by_features(queries, task) if task.teachers and task.teachers.has_features else None
     count = len(chosen)
     fresh = by_pixels.distances[count:] > 0  # a held-out image that is itself a copy says nothing of unseen images
@@ -104,14 +106,15 @@ def nearness(distances: Tensor, count: int, fresh: Tensor) -> Nearness:
 
 
 def nearest_by_pixels(
-    queries: Tensor, images: Tensor, training: Tensor, device: str = "cpu", chunk: int | None = None
+    queries: Tensor, images: Tensor, training: Tensor, device: str = "cpu", chunk: int | None = None, factor: int = 1
 ) -> Nearest:
     """The nearest training rows by root mean square difference of pixels in [0, 1].
 
     Args:
         queries: uint8 (Q, C, H, W).
-        images: uint8 (N, C, H, W), memory-mapped; `training` are the rows to compare.
+        images: uint8 (N, C, factor * H, factor * W), memory-mapped; `training` are the rows to compare.
         chunk: training images per step; None takes what CHUNK_BYTES and CHUNK_ROWS allow.
+        factor: reduces training images to the size of the queries.
     """
     size = queries[0].numel()
     # Centred, because float32 loses precision when it subtracts large products.
@@ -120,7 +123,7 @@ def nearest_by_pixels(
     # from being used again.
     values, found_rows = torch.empty(len(queries), 0), torch.empty(len(queries), 0, dtype=torch.int64)
     for rows in training.split(chunk or max(1, min(CHUNK_ROWS, CHUNK_BYTES // (4 * size)))):
-        known = images[rows].flatten(1).to(device).float() - 127.5
+        known = enlarge.reduced(images[rows], factor).flatten(1).to(device).float() - 127.5
         squares = known.square().sum(1) - 2 * (asked @ known.T)  # (Q, chunk), without the query's own square
         near = squares.topk(min(CANDIDATES, len(rows)), dim=1, largest=False)
         both = torch.cat([values, near.values.cpu()], dim=1)
@@ -129,7 +132,8 @@ def nearest_by_pixels(
         values = kept.values
     few = found_rows.sort(dim=1).values  # the first of equally near images
     whole = queries.flatten(1).int()
-    exact = torch.stack([(images[column].flatten(1).int() - whole).square().sum(1) for column in few.T], dim=1)
+    candidates = (enlarge.reduced(images[column], factor).flatten(1).int() for column in few.T)
+    exact = torch.stack([(each - whole).square().sum(1) for each in candidates], dim=1)
     best = exact.min(dim=1)
     found = few.gather(1, best.indices.unsqueeze(1)).squeeze(1)
     return Nearest(found, (best.values.double() / size).sqrt() / 255)
@@ -149,9 +153,10 @@ def nearest_by_features(queries: Tensor, task: Task, chunk: int = BATCH) -> Near
 
 
 def _embedded(task: Task, images: Tensor) -> Tensor:
-    """Features of length 1, (Q, F), of uint8 images (Q, C, H, W)."""
+    """Features of length 1, (Q, F), of uint8 images (Q, C, H, W), stored or whole."""
     assert task.teachers is not None
-    return F.normalize(task.teachers.features(task.preprocess.inputs(images.to(task.decisions.device))))
+    inputs = enlarge.enlarged(task.preprocess.inputs(images.to(task.decisions.device)), task.side)
+    return F.normalize(task.teachers.features(inputs))
 
 
 def _pair(task: Task, queries: Tensor, by_pixels: Nearest, by_features: Nearest | None, query: int) -> Pair:

@@ -138,7 +138,7 @@ def _with_groups(made: Making, peak_bytes: int, threads: int) -> Making:
 
 def _packaged(task: Task, staging: Path, rest: float | None, allocate: Allocate) -> SyntheticSet:
     """The set as a reader gets it from its files."""
-    channels, side = task.source.images.shape[1:3]
+    channels, side, _ = task.image_shape
     rows = folder.read_data(staging, (channels, side, side), len(task.source.classes), rest, allocate)
     inputs = rows.pixels
     if inputs is None:
@@ -271,6 +271,7 @@ def _preprocessing(task: Task, clipped: float, rows: Rows) -> PreprocessRecord:
         std=list(task.preprocess.std),
         statistics=task.preprocess.statistics,
         zca=WHITENING if task.preprocess.zca is not None else None,
+        factor=task.recipe.preprocess.factor,
         pixels_space=None if rows.pixels is None else "input",
         clipped=clipped,
     )

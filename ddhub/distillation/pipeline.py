@@ -17,6 +17,7 @@ from ddhub.artifact.recipe import Recipe
 from ddhub.artifact.run_state import RUN, STATE, RunState
 from ddhub.base import files, links, plugins, progress
 from ddhub.base.errors import UserError, memory_errors
+from ddhub.base.limits import TILES
 from ddhub.base.log import say, warn
 from ddhub.base.resources import Resources
 from ddhub.base.units import memory_bytes
@@ -34,6 +35,8 @@ from ddhub.training import architectures, fit
 from ddhub.training import device as devices
 from ddhub.training import teachers as teaching
 from ddhub.training.loop import Run
+
+SMALLEST = 4  # pixels per side of a stored image
 
 
 def make(
@@ -186,6 +189,7 @@ def untaught(recipe: Recipe, out: Path, asked: Resources) -> Task:
     held_out.stratified(source.labels[training], source.classes, recipe.ipc, recipe.seed, "init")  # enough images?
     if (recipe.labels.top_k or 1) > len(source.classes):
         raise UserError(f"labels.top_k: {recipe.labels.top_k} of {len(source.classes)} classes asked for")
+    refuse_factor(recipe, source.shape.side)
     with files.locked(out / STATE / "begin.lock"):  # one of several processes decides for all
         decisions = _frozen_decisions(recipe, source, out, asked)
     fitted = known or preprocess.fit(source.images, training, zca=recipe.preprocess.zca)
@@ -197,6 +201,22 @@ def untaught(recipe: Recipe, out: Path, asked: Resources) -> Task:
         )
     config, protocol = method_config(recipe), own_protocol(recipe)
     return Task(recipe, config, source, training, validation, fitted, None, protocol, decisions)
+
+
+def refuse_factor(recipe: Recipe, side: int) -> None:
+    """Refuse a `preprocess.factor` that does not divide the side of the images, or leaves almost nothing of it.
+
+    Raises:
+        UserError: naming the factors that fit.
+    """
+    factor = recipe.preprocess.factor
+    if side % factor or (factor > 1 and side // factor < SMALLEST):
+        fitting = [str(n) for n in range(1, TILES + 1) if side % n == 0 and side // n >= SMALLEST]
+        raise UserError(
+            f"preprocess.factor: {factor} for images of {side} pixels a side: it must divide them, and leave"
+            f" {SMALLEST} pixels or more (fitting: {', '.join(fitting)})",
+            next=f"--set preprocess.factor={fitting[-1]}",
+        )
 
 
 def lessons(task: Task, checkpoint_seconds: float) -> teaching.Lessons:

@@ -1,6 +1,6 @@
 """The synthetic set in memory, and everything that a method may use to make one.
 
-Shapes: M synthetic images, C H W image, K classes.
+Shapes: M synthetic images, C H W synthetic image, S the networks' side, K classes.
 """
 
 import functools
@@ -14,7 +14,7 @@ from ddhub.artifact.recipe import Recipe
 from ddhub.base import seeds
 from ddhub.base.errors import UserError
 from ddhub.base.mapped_tensors import Allocate
-from ddhub.data import catalog, held_out, selection
+from ddhub.data import catalog, enlarge, held_out, selection
 from ddhub.data import preprocess as preprocessing
 from ddhub.data.preprocess import Preprocess
 from ddhub.data.source import Split
@@ -87,12 +87,23 @@ class Task:
         if init == "noise":
             draws = (seeds.generator(self.recipe.seed, "noise", int(row)) for row in rows)
             return torch.stack([torch.randn(self.image_shape, generator=draw) for draw in draws])
-        return self.preprocess.inputs(self.source.images[self.initial_rows[rows]])
+        return self.preprocess.inputs(self.as_stored(self.source.images[self.initial_rows[rows]]))
 
     @property
     def image_shape(self) -> tuple[int, ...]:
-        """The shape (C, H, W) of an image."""
-        return tuple(self.source.images.shape[1:])
+        """The shape (C, H, W) of a synthetic image."""
+        channels, side = self.source.images.shape[1:3]
+        stored = side // self.recipe.preprocess.factor
+        return channels, stored, stored
+
+    @property
+    def side(self) -> int:
+        """The side of network inputs. Synthetic images of a smaller side are enlarged to it."""
+        return int(self.source.images.shape[-1])
+
+    def as_stored(self, images: Tensor) -> Tensor:
+        """uint8 real images (B, C, S, S) as the set would store them, (B, C, H, W)."""
+        return enlarge.reduced(images, self.recipe.preprocess.factor)
 
     @functools.cached_property
     def initial_rows(self) -> Tensor:
@@ -112,7 +123,8 @@ class Task:
         drawn = held_out.stratified(labels, self.source.classes, counts, self.recipe.seed, "init")
         chosen = []
         for label, rows in enumerate(self.training[drawn].split(counts)):
-            errors = teachers.el2n_scores(self.preprocess.inputs(self.source.images[rows]), label)
+            inputs = self.preprocess.inputs(self.as_stored(self.source.images[rows]))
+            errors = teachers.el2n_scores(inputs, label)
             chosen.append(rows[errors.argsort(stable=True)[:ipc].sort().values])
         return torch.stack(chosen)
 
@@ -173,7 +185,7 @@ class Task:
         """Validation accuracy of a new network trained on a set with the set's own protocol."""
         network = self.network(self.home_arch)
         protocol = self.protocol.model_copy(update={"epochs": epochs or self.protocol.epochs})
-        examples = fit.Examples(synthetic.images, synthetic.labels, targets=synthetic.soft_labels)
+        examples = fit.Examples(synthetic.images, synthetic.labels, targets=synthetic.soft_labels, side=self.side)
         score_seed = seeds.derive(self.recipe.seed, "validate", seed)
         weights = fit.fit(network, examples, protocol, score_seed)[-1]
         return fit.accuracy(network, weights, self.validation_examples())

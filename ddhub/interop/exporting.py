@@ -53,7 +53,7 @@ def export(source: Path, layout: str, out: Path, named: bool = False) -> dict[st
         )
     if named and not chosen.named:
         raise UserError(f"--named: the layout {layout} has no folders", next="--layout folder --named")
-    found = _by_class(folder.read(source))
+    found = _by_class(folder.read(source).whole())
     _check_holds(found, layout, chosen.holds)
     out = new_folder.untaken(out)
     values = _values(found, layout)

@@ -38,6 +38,7 @@ def context(manifest: Manifest) -> dict[str, Any]:
         "loss": protocol.loss,
         "operations": operations(protocol.augment),
         "zca": manifest.preprocess.zca,
+        "factor": manifest.preprocess.factor,
         "per_image": manifest.preprocess.per_image,
         "mean": [round(value, 6) for value in manifest.preprocess.mean],
         "std": [round(value, 6) for value in manifest.preprocess.std],

@@ -103,7 +103,7 @@ def _page(repo_id: str | None) -> str | None:
 
 def _description(manifest: Manifest) -> str:
     """The set in one sentence."""
-    side, source, method = manifest.source.resolution, manifest.source.dataset, manifest.method["name"]
+    side, source, method = manifest.stored_side, manifest.source.dataset, manifest.method["name"]
     made = "drawn at random" if method == "random" else f"distilled (method: {method})"
     classes = len(manifest.classes)
     return f"{sum(manifest.counts)} images of {side}x{side} pixels in {classes} classes, {made} from {source}."
@@ -164,8 +164,8 @@ def _field(manifest: Manifest, name: str, stored: str, source: dict[str, Any]) -
 
 def _shape(manifest: Manifest, name: str) -> dict[str, Any]:
     """The shape of a column's values, if they are arrays."""
-    side, labels = manifest.source.resolution, manifest.labels.top_k or len(manifest.classes)
-    shapes = {"soft_label": [labels], "soft_index": [labels], "pixels": [manifest.source.channels, side, side]}
+    labels = manifest.labels.top_k or len(manifest.classes)
+    shapes = {"soft_label": [labels], "soft_index": [labels], "pixels": list(manifest.stored_shape)}
     if name not in shapes:
         return {}
     return {"isArray": True, "arrayShape": ",".join(map(str, shapes[name]))}

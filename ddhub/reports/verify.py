@@ -58,7 +58,7 @@ def _links(folder: Path) -> list[str]:
 
 def _data(folder: Path, record: Manifest) -> list[str]:
     """Faults of the data files: columns, counts, classes, ranges."""
-    where, side = f"{folder}/data", record.source.resolution
+    where = f"{folder}/data"
     if not parquet.shards(folder):
         return [f"{where}: holds no train-*.parquet"]
     found = []
@@ -72,7 +72,7 @@ def _data(folder: Path, record: Manifest) -> list[str]:
         rows_of = np.zeros((record.groups, classes), np.int64)
     elif record.groups > 1:
         found.append(f"{where}: has fewer rows than {record.groups} groups of {classes} classes")
-    for part in parquet.arrays(folder, (record.source.channels, side, side)):
+    for part in parquet.arrays(folder, record.stored_shape):
         found += [f"{where}: {fault}" for fault in _columns(part, record)]
         if part.labels.min() < 0 or part.labels.max() >= classes:
             return [*found, f"{where}: column 'label' has values outside 0..{classes - 1}"]
@@ -165,8 +165,7 @@ def _preprocessing(folder: Path, record: Manifest) -> list[str]:
 
     known = (tuple(record.preprocess.mean), tuple(record.preprocess.std))
     preprocess = Preprocess(*known, *(map(torch.from_numpy, found) if found else ()))
-    side = record.source.resolution
-    first = next(parquet.read(folder, (record.source.channels, side, side)), None)
+    first = next(parquet.read(folder, record.stored_shape), None)
     if first is None or first.pixels is None:
         return []
     shown, _ = preprocess.pixels(first.pixels.float())

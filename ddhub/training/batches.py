@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ddhub.base import seeds
+from ddhub.data import enlarge
 from ddhub.data.preprocess import Preprocess
 from ddhub.training import augment, device
 from ddhub.training.device import Decisions
@@ -30,6 +31,7 @@ class Examples:
     preprocess: Preprocess | None = None  # None if the images are network inputs
     targets: Tensor | None = None  # float32 (N, K), the targets of soft losses
     index: Tensor | None = None  # the rows that belong to the examples; None for all
+    side: int | None = None  # network inputs of a smaller side are enlarged to it when a batch is drawn
 
     def __len__(self) -> int:
         return len(self.labels if self.index is None else self.index)
@@ -45,6 +47,7 @@ class Examples:
             parts = device.send(parts, where)
         images, labels, *targets = parts
         inputs = images if self.preprocess is None else self.preprocess.inputs(images)
+        inputs = inputs if self.side is None else enlarge.enlarged(inputs, self.side)
         return inputs, labels, targets[0] if targets else None
 
     def on(self, decisions: Decisions) -> "Examples":
@@ -58,11 +61,12 @@ class Examples:
         if size * self.images.itemsize > decisions.resident:
             return self
         whole = self.preprocess is not None and self.preprocess.zca is not None and 4 * size <= decisions.resident
-        raw = self if whole else replace(self, preprocess=None)
+        raw = replace(self if whole else replace(self, preprocess=None), side=None)
         pieces = self.rows(torch.arange(len(self))).split(max(1, PIECE * len(self) // (4 * size)))
         parts = [raw.batch(rows, decisions.device) for rows in pieces]
         images, labels, *targets = (torch.cat(column) for column in zip(*parts, strict=True) if column[0] is not None)
-        return Examples(images, labels, None if whole else self.preprocess, targets[0] if targets else None)
+        known, soft = None if whole else self.preprocess, targets[0] if targets else None
+        return Examples(images, labels, known, soft, side=self.side)
 
 
 def stacked(several: Sequence[Batch]) -> Batch:

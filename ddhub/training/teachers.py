@@ -27,7 +27,7 @@ from ddhub.base.log import say
 from ddhub.base.mapped_tensors import Allocate
 from ddhub.base.redact import one_line
 from ddhub.base.units import duration
-from ddhub.data import selection
+from ddhub.data import enlarge, selection
 from ddhub.training import device, fit, teacher_file
 from ddhub.training import network as networks
 from ddhub.training.loop import Run
@@ -67,6 +67,7 @@ class Teachers:
         """As `logits`, without gradients and in batches, for sets of any size; `allocate` makes the result.
 
         Args:
+            inputs: (B, C, H, W). Inputs of a smaller side than the network's are enlarged batch by batch.
             check: refuse labels that are not finite. The answer waits for the device, so training steps leave it out.
 
         Raises:
@@ -77,7 +78,8 @@ class Teachers:
         labels = (allocate or self._on_device)((len(inputs), self.network.classes), torch.float32)
         with torch.no_grad():
             for part, into in zip(inputs.split(each), labels.split(each), strict=True):
-                into.copy_(self.logits(part.to(decisions.device).float(), which))
+                whole = enlarge.enlarged(part.to(decisions.device).float(), self.network.side)
+                into.copy_(self.logits(whole, which))
         if check and not all(part.isfinite().all() for part in labels.split(each)):
             where = f"{self.files[0]}: " if self.files else ""
             raise UserError(

@@ -283,7 +283,7 @@ def _packaging(outline: Outline) -> Phase:
         soft = 4 * chosen.labels.top_k if chosen.labels.top_k else 2 * outline.shape.classes
     whitening = 4 * (values**2 + values) if chosen.preprocess.zca else 0
     networks = chosen.teachers.count * outline.forward(arch).weights
-    return Phase(works, disk=count * (values + soft) + networks + whitening)
+    return Phase(works, disk=count * (outline.stored_values + soft) + networks + whitening)
 
 
 def _memorisation(outline: Outline) -> Phase:

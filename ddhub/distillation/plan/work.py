@@ -77,6 +77,11 @@ class Outline:
         return self.synthetic * self.parts
 
     @property
+    def stored_values(self) -> int:
+        """The values of a stored synthetic image, which may be smaller than network inputs."""
+        return self.shape.values // self.recipe.preprocess.factor**2
+
+    @property
     def held_out(self) -> int:
         """The images of the validation part, as source.hold_out takes them from equal classes."""
         classes = self.shape.classes

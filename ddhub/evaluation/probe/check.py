@@ -136,8 +136,9 @@ def examine(found: Artifact, teacher: Referee, source: Callable[[], Split | None
     """Check a set with a teacher: as it is fed and, in case of doubt, in other spaces."""
     chosen = _chosen(found.labels, len(found.manifest.classes))
     labels = found.labels[chosen]
-    lens = _Lens(found, teacher, chosen)
     logits = _logits(found, teacher) if teacher.kind == "shipped" else None
+    found = found.whole()
+    lens = _Lens(found, teacher, chosen)
     split = source()
     own = None if split is None else preprocess.fit(split.images, torch.arange(len(split)), zca=False)
     claimed = Space("the manifest has it", None, found.preprocess)

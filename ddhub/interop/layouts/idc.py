@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ddhub.artifact.folder import Artifact
 from ddhub.base.errors import UserError
+from ddhub.data import enlarge
 from ddhub.interop import reading
 from ddhub.interop.layout import Layout
 from ddhub.interop.reading import Foreign, Reading
@@ -61,7 +62,7 @@ def cut(images: Tensor, factor: int) -> Tensor:
     room = tile * factor - side
     whole = F.pad(images, (0, room, 0, room), value=EMPTY)
     tiles = whole.unfold(2, tile, tile).unfold(3, tile, tile).permute(0, 2, 3, 1, 4, 5)
-    return F.interpolate(tiles.reshape(-1, channels, tile, tile), size=side, mode="bilinear", align_corners=False)
+    return enlarge.enlarged(tiles.reshape(-1, channels, tile, tile), side)
 
 
 def write(found: Artifact, folder: Path) -> None:

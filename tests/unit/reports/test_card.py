@@ -5,8 +5,6 @@ import json
 import math
 import os
 import re
-import subprocess
-import sys
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +18,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import yaml
+from card_scripts import run, written
 from conftest import encode
 from dataset_cards import CASES, CIFAR_SOURCE, HOSTILE, case, info, scripts
 from PIL import Image
@@ -206,35 +205,6 @@ def test_the_script_takes_test_files_classes_by_name(config, tmp_path):
         (tmp_path / "README.md").write_text(f"---\nconfigs: {json.dumps(found)}\n---\n")
     told = {"config": config} if config else {}
     assert labels_of_tests(tmp_path, ["a", "b", "c"], **told) == [2, 1, 0]
-
-
-RUNNER = """
-import json, runpy, sys, torch
-sys.modules["ddhub"] = None  # importing it fails from here on
-torch.set_num_threads(1)
-for path, *arguments in json.loads(sys.argv[1]):
-    sys.argv = [path, *arguments]
-    runpy.run_path(path, run_name="__main__")
-"""
-
-
-def run(folder: Path, jobs: list[list[str]], env: dict[str, str] | None = None) -> list[float]:
-    """Run scripts in a clean folder in a process that cannot import ddhub, and return the accuracies they print."""
-    command = [sys.executable, "-I", "-c", RUNNER, json.dumps(jobs)]
-    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return [float(found) for found in re.findall(r"^test accuracy: ([0-9.]+)%$", done.stdout, re.MULTILINE)]
-
-
-def written(folder: Path, text: str) -> list[str]:
-    """The card's scripts as files in a folder; their paths."""
-    folder.mkdir()
-    paths = []
-    for number, script in enumerate(scripts(text)):
-        path = folder / f"train{number}.py"
-        path.write_text(script)
-        paths.append(str(path))
-    return paths
 
 
 def check_info(folder: Path) -> None:

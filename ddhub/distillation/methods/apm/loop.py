@@ -10,7 +10,7 @@ Differences from the authors' code:
 Additions to the authors' code: gradients through augmented views, and students of several architectures (`views`,
 `student.arch`). Both keep the images from fitting a single network on plain pixels.
 Only the batch is held in memory (momentum.py).
-Shapes: M synthetic images, B of them in a batch, C H W image, K classes.
+Shapes: M synthetic images, B of them in a batch, C H W synthetic image, S the networks' side, K classes.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ddhub.base import mapped_tensors, progress, seeds
+from ddhub.data import enlarge
 from ddhub.distillation.methods.apm.config import Config
 from ddhub.distillation.methods.apm.momentum import candidate, go_back, initial, settle, take, update
 from ddhub.distillation.plan.work import Outline, Phase, moving, scoring, training
@@ -84,7 +85,7 @@ def refresh(state: State, store: Store, labels: Tensor, task: Task, step: int) -
     if config.teacher == "random":
         which = int(torch.randint(len(teachers), (), generator=seeds.generator(seed, "teacher", step)))
     images, classes = state["batch"]["images"], labels[state["rows"]].to(task.decisions.device)
-    examples = fit.Examples(images, classes, targets=teachers.label(images, which))
+    examples = fit.Examples(images, classes, targets=teachers.label(images, which), side=task.side)
     archs, several = turn(config, step // config.refresh_every), student_seeds(config, seed, step)
     snapshots = {}
     for arch in dict.fromkeys(archs):
@@ -152,10 +153,16 @@ def adversarial_gradient(
 
 
 def viewed(images: Tensor, task: Task, step: int) -> list[Tensor]:
-    """The images that an update uses, from (B, C, H, W): differentiable augmented views, or the images themselves."""
+    """The images that an update uses, (B, C, S, S), of those of the batch, (B, C, H, W).
+
+    They are enlarged, where that is needed. They are differentiable augmented views, or no views at all.
+    """
     draws = (seeds.generator(task.recipe.seed, "view", step, view) for view in range(task.config.views))
     moves = [augment.drawn(task.recipe.augment, len(images), draw) for draw in draws]
-    return [augment.moved(images, each) for each in augment.sent(moves, images.device)] or [images.clone()]
+    moves = augment.sent(moves, images.device)
+    return [augment.moved(enlarge.enlarged(images, task.side), each) for each in moves] or [
+        enlarge.enlarged(images, task.side).clone()
+    ]
 
 
 def chunked(images: Tensor, labels: Tensor, students: Students, which: int | None, task: Task) -> tuple[Tensor, Tensor]:
@@ -208,13 +215,14 @@ def disagree(
 
 def work(outline: Outline) -> Phase:
     """The work of a run: students and their labels at every refresh, updates, scores of whole sets."""
-    config, total, image = outline.config, outline.synthetic, 4 * outline.shape.values
+    config, total, image = outline.config, outline.synthetic, 4 * outline.stored_values
     batch, teachers = min(config.batch or total, total), outline.recipe.teachers
     iterations = config.updates(outline.whole)
     refreshes = ceil(iterations / config.refresh_every)
     asked = 1 if config.teacher == "random" else teachers.count
     columns, views = 3 if config.average else 2, max(1, config.views)
-    held = image * batch * (columns + 2 + config.views) + weights_held(outline)
+    whole = 4 * outline.shape.values
+    held = batch * (image * (columns + 2) + whole * config.views) + weights_held(outline)
     protocol, chunk = student_protocol(config, outline.recipe.augment), chunk_size(config, outline.shape.side)
     works = [scoring(outline, "their labels", teachers.arch, batch, refreshes * asked)]
     turns = [turn(config, number) for number in range(len(config.student.archs))]  # then it repeats

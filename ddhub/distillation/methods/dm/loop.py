@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ddhub.base import seeds
+from ddhub.data import enlarge
 from ddhub.distillation.methods.dm import Config
 from ddhub.distillation.plan.work import Outline, Phase, moving
 from ddhub.distillation.task import SyntheticSet, Task
@@ -67,7 +68,8 @@ def drawn(members: list[Tensor], real: Examples, task: Task, step: int) -> Itera
 
 def gap(network: Network, weights: Weights, real: Tensor, images: Tensor, moves: augment.Moves) -> Tensor:
     """Squared distance between the mean features of one class's real and synthetic images, augmented alike."""
-    means = [network.embed(weights, augment.moved(batch, moves)).mean(0) for batch in (real, images)]
+    both = (real, enlarge.enlarged(images, network.side))
+    means = [network.embed(weights, augment.moved(batch, moves)).mean(0) for batch in both]
     return (means[0].detach() - means[1]).square().sum()
 
 

@@ -1,0 +1,145 @@
+"""Sets that store images of a part of the resolution (`preprocess.factor`), from the recipe to exports."""
+
+import json
+import runpy
+import shlex
+
+import pytest
+import torch
+import torch.nn.functional as F
+from card_scripts import written
+from click.testing import CliRunner
+
+from ddhub import api, load
+from ddhub.artifact import folder as folders
+from ddhub.base.errors import UserError
+from ddhub.base.resources import Resources
+from ddhub.cli.app import main
+from ddhub.data import enlarge
+from ddhub.distillation import pipeline, recipes
+from ddhub.evaluation import workbench
+from ddhub.reports import verify
+from ddhub.training import device
+from ddhub.training import teachers as teaching
+
+SETTINGS = [
+    "ipc=4",
+    "preprocess.factor=2",
+    "teachers={arch: convnet2_w8, count: 2, epochs: 6}",
+    "method={name: apm, iterations: 4, refresh_every: 2, snapshots: 2, views: 2, init: easy, lr_images: 5.0, "
+    "student: {arch: convnet2_w8, epochs: 2, batch: 10}}",
+    "evaluate={epochs: 40, batch: 10, packaging_seeds: 1, seeds: 2, min_steps: 0}",
+]
+
+
+@pytest.fixture(scope="module")
+def half(tmp_path_factory):
+    """Forty digits of 4x4 pixels, which networks see at 8x8. Not to be written to."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DDHUB_HOME", str(tmp_path_factory.mktemp("home")))
+        folder = tmp_path_factory.mktemp("half") / "set"
+        api.distill("digits_ipc1", out=folder, overrides=SETTINGS, threads=1)
+        api.evaluate(str(folder), seeds=2, protocols=("native",), baselines=("random", "easy"), threads=1)
+    return folder
+
+
+def test_small_images_are_stored_and_enlarged_for_networks(half):
+    found = folders.read(half)
+    assert found.manifest.preprocess.factor == 2 and found.manifest.stored_shape == (1, 4, 4)
+    assert found.images.shape == (40, 1, 4, 4) and found.inputs.shape == (40, 1, 8, 8)
+    stored = found.preprocess.inputs(found.images)
+    assert torch.allclose(found.inputs, F.interpolate(stored, 8, mode="bilinear", align_corners=False), atol=1e-5)
+    assert torch.equal(load(half).inputs, found.inputs)
+    assert verify.faults(half) == []
+
+
+def test_soft_labels_are_the_teachers_for_the_enlarged_images(half):
+    found = folders.read(half)
+    teachers = teaching.load(found.teacher_files, decisions=device.Decisions(), of=found.sizes)
+    assert torch.allclose(teachers.label(found.inputs), found.soft_labels, atol=0.02)
+    assert torch.equal(teachers.label(found.inputs), teachers.label(found.preprocess.inputs(found.images)))
+
+
+def test_the_distiller_moves_stored_pixels(tmp_path):
+    """Every update reaches every stored image, and the loop keeps their shape."""
+    task, _ = pipeline.prepare(recipes.read("digits_ipc1", SETTINGS), tmp_path, Resources(threads=1), 120)
+    first = task.start("easy")[0]
+    made, _ = pipeline.carry_out(task, pipeline.Run(tmp_path, "distill"))
+    assert first.shape == made.images.shape == (40, 1, 4, 4)
+    assert bool(((made.images - first).flatten(1).abs().amax(1) > 0).all())
+
+
+def test_start_images_are_means_of_squares_of_training_pixels(tmp_path):
+    task, _ = pipeline.prepare(recipes.read("digits_ipc1", SETTINGS), tmp_path, Resources(threads=1), 120)
+    real = task.source.images[task.initial_rows].float()
+    squares = (real[..., ::2, ::2] + real[..., 1::2, ::2] + real[..., ::2, 1::2] + real[..., 1::2, 1::2]) / 4
+    wanted = task.preprocess.inputs(squares.round().to(torch.uint8))
+    assert torch.allclose(task.start("easy")[0], wanted)
+
+
+def test_the_copy_check_compares_at_the_stored_size(half):
+    """The set hardly moved, so nearly all of its images are nearest to the digits that they started as."""
+    assert folders.read(half).manifest.memorisation.starts > 0.9
+
+
+def test_random_real_images_lose_the_same_detail(half):
+    """The baseline's inputs are those of reduced images, labelled by the teachers as the set's own are."""
+    found = folders.read(half)
+    images = torch.randint(0, 256, (3, 1, 8, 8), dtype=torch.uint8)
+    wanted = F.interpolate(found.preprocess.inputs(enlarge.reduced(images, 2)), 8, mode="bilinear", align_corners=False)
+    assert torch.allclose(workbench.as_stored(found, images), wanted, atol=1e-5)
+    rows = [json.loads(path.read_text()) for path in (half / "evaluation").glob("*.json")]
+    assert {row["data"] for row in rows} == {"distilled", "random", "easy"}
+
+
+def test_the_card_says_so_and_its_script_enlarges(half, tmp_path, monkeypatch):
+    """The script's inputs are ddhub's."""
+    text = (half / "README.md").read_text()
+    assert "images of 4x4 pixels" in text and "Networks see them enlarged to 8x8 pixels." in text
+    assert "reduced and enlarged in the same way" in text
+    monkeypatch.setattr("sys.argv", ["train.py", str(half)])
+    native = written(tmp_path / "scripts", text)[0]
+    assert torch.allclose(runpy.run_path(native)["inputs"], folders.read(half).inputs, atol=1e-4)
+
+
+@pytest.mark.parametrize("layout", ["mtt", "idc", "folder"])
+def test_an_export_holds_whole_images(half, layout, tmp_path):
+    """By the command that it prints, a set of the networks' size comes back, with the same inputs up to rounding."""
+    done = api.export(half, layout, tmp_path / "out").to_dict()
+    told = CliRunner().invoke(main, shlex.split(done["read_with"])[1:])
+    assert told.exit_code == 0, told.output
+    found, again = folders.read(half).whole(), folders.read(tmp_path / "out-imported")
+    assert again.images.shape == (40, 1, 8, 8) and again.manifest.preprocess.factor == 1
+    assert torch.equal(again.images, found.images[found.labels.argsort(stable=True)])
+
+
+def test_sets_of_whole_and_of_small_images_do_not_merge(half, finished, tmp_path):
+    with pytest.raises(UserError, match=r"preprocess\.factor"):
+        api.merge(half, finished, out=tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("preprocess.factor=3", "it must divide them, and leave 4 pixels or more (fitting: 1, 2)"),
+        ("preprocess.factor=4", "it must divide them, and leave 4 pixels or more (fitting: 1, 2)"),
+        ("preprocess={factor: 2, zca: true}", "preprocess.factor and zca true exclude each other"),
+    ],
+)
+@pytest.mark.parametrize("dry", [True, False])
+def test_factors_that_do_not_fit_are_refused(setting, said, dry, tmp_path):
+    words = ["distill", "digits_ipc1", "--set", setting, "--out", str(tmp_path / "set")]
+    ended = CliRunner().invoke(main, [*words, "--dry-run"] if dry else words)
+    assert ended.exit_code == 1 and said in ended.output
+
+
+def test_a_manifest_whose_factor_contradicts_it_is_refused(half, tmp_path):
+    record = json.loads((half / "ddhub.json").read_text())
+    (tmp_path / "ddhub.json").write_text(json.dumps({**record, "preprocess": {**record["preprocess"], "factor": 3}}))
+    assert any("preprocess.factor: 3 does not divide source.resolution 8" in fault for fault in verify.faults(tmp_path))
+
+
+def test_whole_sets_have_no_such_key(finished):
+    """Recipes, manifests and hashes from before it stay what they are."""
+    assert "factor" not in json.loads((finished / "ddhub.json").read_text())["preprocess"]
+    assert "factor" not in recipes.read("digits_ipc1").content()["preprocess"]
