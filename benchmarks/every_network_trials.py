@@ -116,7 +116,7 @@ def score(task: Task, made: SyntheticSet, cell: dict[str, Any]) -> tuple[float, 
             with torch.no_grad():
                 return teachers.logits(inputs)
 
-    examples = fit.Examples(made.images, made.labels, targets=made.soft_labels)
+    examples = fit.Examples(made.images, made.labels, targets=made.soft_labels, side=task.side)
     epochs, steps = fit.plan(len(examples), protocol, fit.family_of(network, protocol))
     seed = seeds.derive(cell["training"], "every network")
     try:

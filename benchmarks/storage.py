@@ -1,7 +1,7 @@
 """What each way to store a set costs in bytes, and what it is worth in validation accuracy.
 
-    ddhub distill cifar10_ipc10_small --out distilled/cifar10_ipc10_small
-    python benchmarks/storage.py distilled/cifar10_ipc10_small > benchmarks/results/storage.json
+    ddhub distill cifar10_ipc40_half_small
+    python benchmarks/storage.py distilled/cifar10_ipc40_half_small > benchmarks/results/storage.json
 
 The folder must be the one that the set was distilled in: the images before packaging come from its last checkpoint.
 Every choice is written to disk and read back before it is trained on; the same seeds train every choice.
@@ -73,7 +73,7 @@ def rows_of(choice: Choice, synthetic: SyntheticSet, task: Task) -> tuple[Rows, 
 def measure(choice: Choice, synthetic: SyntheticSet, task: Task, networks: int) -> dict:
     """Bytes by purpose, and validation accuracy of networks trained on what was read back."""
     rows, rest = rows_of(choice, synthetic, task)
-    channels, side = task.source.images.shape[1:3]
+    channels, side, _ = task.image_shape
     with tempfile.TemporaryDirectory() as folder:
         parquet.write(Path(folder), rows, task.source.classes)
         data = sum(path.stat().st_size for path in parquet.shards(Path(folder)))
@@ -84,7 +84,7 @@ def measure(choice: Choice, synthetic: SyntheticSet, task: Task, networks: int) 
         protocol = protocol.model_copy(update={"loss": "ce"})
     if choice.labels == "dynamic":
         teach = task.need_teachers().label
-    examples = fit.Examples(inputs, found.labels, targets=found.soft)
+    examples = fit.Examples(inputs, found.labels, targets=found.soft, side=task.side)
     network = task.network(task.home_arch)
     scores = []
     for number in range(networks):
