@@ -15,6 +15,9 @@ from ddhub.base.units import counted
 from ddhub.data.classes import match
 from ddhub.interop.reading import Foreign
 
+SOURCE = "--source DATASET, what the set was made from"
+NAMES = "--classes FILE (the source's class names, a line each, in the set's order)"
+
 
 def settle(
     found: Foreign, classes: Sequence[str], named: Sequence[str] | None, affirmed: bool, where: str
@@ -33,10 +36,14 @@ def settle(
     labels, notes = _numbered(found, len(classes), where)
     order = _order(found, classes, named, affirmed, where)
     if found.soft is not None and found.soft.shape[1] != len(classes):
-        raise UserError(f"{where}: soft labels of {found.soft.shape[1]} classes, and the source has {len(classes)}")
+        raise UserError(
+            f"{where}: soft labels of {found.soft.shape[1]} classes, and the source has {len(classes)}", next=SOURCE
+        )
     if labels.min() < 0 or labels.max() >= len(order):
         low, high = int(labels.min()), int(labels.max())
-        raise UserError(f"{where}: labels from {low} to {high}, outside 0..{len(order) - 1} of the source's classes")
+        raise UserError(
+            f"{where}: labels from {low} to {high}, outside 0..{len(order) - 1} of the source's classes", next=SOURCE
+        )
     labels = order[labels]
     counts = labels.bincount(minlength=len(classes))
     if counts.min() != counts.max():
@@ -70,14 +77,15 @@ def _numbered(found: Foreign, classes: int, where: str) -> tuple[Tensor, list[st
     count = len(found.images)
     if found.labels is not None:
         if len(found.labels) != count:
-            raise UserError(f"{where}: {count} images and {len(found.labels)} labels")
+            raise _unequal(where, count, len(found.labels))
         return found.labels, []
     if found.soft is not None and len(found.soft) != count:
-        raise UserError(f"{where}: {count} images and {len(found.soft)} labels")
+        raise _unequal(where, count, len(found.soft))
     if count % classes or found.ipc not in (None, count // classes):
         wanted = f"{found.ipc} images" if found.ipc else "as many images"
         raise UserError(
-            f"{where}: {count} images for {classes} classes; the layout has {wanted} of each, class by class"
+            f"{where}: {count} images for {classes} classes; the layout has {wanted} of each, class by class",
+            next=SOURCE,
         )
     labels = torch.arange(count) // (count // classes)
     notes = ["the class of an image is its place: the layout has images class by class"]
@@ -87,14 +95,18 @@ def _numbered(found: Foreign, classes: int, where: str) -> tuple[Tensor, list[st
     return labels, notes
 
 
+def _unequal(where: str, images: int, labels: int) -> UserError:
+    return UserError(f"{where}: {images} images and {labels} labels", next="fetch images and labels of one run again")
+
+
 def _order(found: Foreign, classes: Sequence[str], named: Sequence[str] | None, affirmed: bool, where: str) -> Tensor:
     """The source's class number for each class number of the files, (K,)."""
     if named is not None:
-        return _by_name(named, classes, "--classes")
+        return _by_name(named, classes, "--classes", NAMES)
     if not found.groups:
         return torch.arange(len(classes))
     if set(found.groups) <= set(classes):
-        return _by_name(found.groups, classes, where)
+        return _by_name(found.groups, classes, where, SOURCE)
     if affirmed and not _numeric(found, classes):
         return torch.arange(len(classes))
     if not _numeric(found, classes) and (matched := match(found.groups, classes)) is not None:
@@ -102,20 +114,24 @@ def _order(found: Foreign, classes: Sequence[str], named: Sequence[str] | None, 
     if _numeric(found, classes):
         numbers = torch.tensor([int(group) for group in found.groups])
         if numbers.max() >= len(classes):
-            raise UserError(f"{where}: class {int(numbers.max())} is outside 0..{len(classes) - 1} of the source")
+            raise UserError(
+                f"{where}: class {int(numbers.max())} is outside 0..{len(classes) - 1} of the source", next=SOURCE
+            )
         return numbers
     unknown = next(group for group in found.groups if group not in classes)
     raise UserError(
         f"{where}: the source has no class '{unknown}'{did_you_mean(unknown, list(classes))}",
-        next="--classes FILE (the source's class names, a line each, in the set's order), or --order source",
+        next=f"{NAMES}, or --order source",
     )
 
 
-def _by_name(names: Sequence[str], classes: Sequence[str], where: str) -> Tensor:
+def _by_name(names: Sequence[str], classes: Sequence[str], where: str, then: str) -> Tensor:
     positions = {name: number for number, name in enumerate(classes)}
     unknown = next((name for name in names if name not in positions), None)
     if unknown is not None:
-        raise UserError(f"{where}: the source has no class '{unknown}'{did_you_mean(unknown, list(classes))}")
+        raise UserError(
+            f"{where}: the source has no class '{unknown}'{did_you_mean(unknown, list(classes))}", next=then
+        )
     if len(set(names)) != len(names) or len(names) != len(classes):
-        raise UserError(f"{where}: names {len(set(names))} classes, and the source has {len(classes)}")
+        raise UserError(f"{where}: names {len(set(names))} classes, and the source has {len(classes)}", next=then)
     return torch.tensor([positions[name] for name in names])

@@ -121,7 +121,10 @@ def _whitened(found: Artifact) -> Tensor:
         return found.inputs  # the set has that whitening already
     split, _, _ = sources.load_train(source_location.source_spec(found, None))
     if split.fingerprint != found.manifest.source.fingerprint:
-        raise UserError(f"{split.spec.path or split.spec.dataset}: is not the source that {found.folder} was made from")
+        raise UserError(
+            f"{split.spec.path or split.spec.dataset}: is not the source that {found.folder} was made from",
+            next="--layout idc or --layout folder, which need no source",
+        )
     fitted, _ = input_space.fit(InputSpace("zca", "as the family fits it"), split)
     return fitted.inputs_from_unit(_unit(found))
 

@@ -169,7 +169,10 @@ def _unpacked(archive: Path, how: Reading) -> Path:
     except (UserError, OSError):
         raise
     except Exception as fault:  # zipfile and tarfile raise anything for a broken file
-        raise UserError(f"{archive.name}: a damaged archive ({one_line(fault, 200)})") from fault
+        raise UserError(
+            f"{archive.name}: a damaged archive ({one_line(fault, 200)})",
+            next=f"rm {archive}, then the same command fetches it again",
+        ) from fault
     return out
 
 

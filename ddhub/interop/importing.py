@@ -198,11 +198,11 @@ def _source(asked: ImportRequest, found: Foreign) -> tuple[SourceSpec, str | Non
     data: dict[str, Any] = {"source": {"dataset": asked.source}}
     foreign_keys = [text for text in asked.overrides if not text.strip().startswith("source.")]
     if foreign_keys:
-        raise UserError(f"--set {foreign_keys[0]}: here only source.KEY=VALUE can be set, as in source.path=FOLDER")
+        raise UserError(f"--set {foreign_keys[0]}: here only source.KEY=VALUE can be set", next="ddhub import --help")
     changes.override(data, asked.overrides)
     spec, faults = check(SourceSpec, data["source"], "source.")
     if spec is None:
-        raise UserError("\n".join(faults))
+        raise UserError("\n".join(faults), next="ddhub recipes --keys")
     if spec.path is None and is_local(spec.dataset):
         folder = Path(spec.dataset).expanduser()
         spec = spec.model_copy(update={"dataset": f"./{folder.absolute().name}", "path": str(folder.absolute())})
@@ -221,7 +221,8 @@ def _class_file(asked: ImportRequest) -> list[str] | None:
     try:
         lines = Path(asked.classes).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as fault:
-        raise UserError(f"--classes {asked.classes}: cannot be read ({fault.__class__.__name__})") from fault
+        told = f"--classes {asked.classes}: cannot be read ({type(fault).__name__})"
+        raise UserError(told, next=class_order.NAMES) from fault
     return [line.strip() for line in lines if line.strip()]
 
 

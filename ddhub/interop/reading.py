@@ -35,6 +35,8 @@ AS_PAIR = (
     "with floats in [0, 1], (N, C, H, W), and classes from 0: torch.save([images, labels], 'set.pt'); "
     "then ddhub import set.pt --factor 1"
 )
+AGAIN = "fetch the file again, since a download may have broken off"
+ANY_LAYOUT = "leave --layout out, so that every layout is tried"  # for files that an asked layout does not have
 # Names of files that hold only the images, the labels or the rate of a set.
 HALF = re.compile(r"(?<![a-z])(?:images?|labels?)(?![a-z]).*\.pth?$|(?:^|_)lr(?:_[^.]*)?\.pth?$", re.IGNORECASE)
 LABELS = re.compile(r"(?<![a-z])(?:labels?|targets?)(?![a-z])", re.IGNORECASE)
@@ -102,8 +104,10 @@ def load(path: Path, how: Reading) -> Any:
                 f"{path.name}: asks for {named}, which is not data; refused, and nothing in it was run",
                 next="ask its author for a file of tensors alone",
             ) from fault
-        shown = one_line(fault, 200)
-        raise UserError(f"{path.name}: is not a file of tensors that torch can read ({shown})") from fault
+        raise UserError(
+            f"{path.name}: is not a file of tensors that torch can read ({one_line(fault, 200)})",
+            next=AGAIN if path.suffix in (".pt", ".pth") else ANY_LAYOUT,
+        ) from fault
 
 
 def arrays(path: Path, how: Reading, wanted: Sequence[str] | None = None) -> dict[str, np.ndarray]:
@@ -122,7 +126,10 @@ def arrays(path: Path, how: Reading, wanted: Sequence[str] | None = None) -> dic
             raise ValueError(f"{odd[:60]!r} is no array")
         return arrays
     except Exception as fault:  # numpy and zipfile raise anything for a broken file
-        raise UserError(f"{path.name}: is not a file of plain numpy arrays ({one_line(fault, 200)})") from fault
+        raise UserError(
+            f"{path.name}: is not a file of plain numpy arrays ({one_line(fault, 200)})",
+            next=f"{AGAIN}; or ask its author for plain arrays" if path.suffix == ".npz" else ANY_LAYOUT,
+        ) from fault
 
 
 def _allowed() -> list[Any]:
@@ -149,7 +156,7 @@ def _encode(text: str, encoding: str = "latin1") -> bytes:
 def _check_size(path: Path, how: Reading, *, stored: bool) -> bool:
     """Refuse a file that exceeds the limit, packed or unpacked. Return whether it is a zip archive."""
     if not path.is_file():
-        raise UserError(f"{path}: no such file")
+        raise UserError(f"{path}: no such file", next=f"ls {path.absolute().parent}")
     check_names([path.name])
     total = path.stat().st_size
     try:
@@ -159,7 +166,7 @@ def _check_size(path: Path, how: Reading, *, stored: bool) -> bool:
             with zipfile.ZipFile(path) as archive:
                 members = archive.infolist()
     except Exception as fault:  # zipfile raises anything for a broken file
-        raise UserError(f"{path.name}: a damaged archive ({one_line(fault, 200)})") from fault
+        raise UserError(f"{path.name}: a damaged archive ({one_line(fault, 200)})", next=AGAIN) from fault
     if packed:
         unpacked = sum(member.file_size for member in members)
         if unpacked > max(limits.UNPACKED, limits.PACKED * total) and how.limit == LIMIT:
@@ -169,7 +176,10 @@ def _check_size(path: Path, how: Reading, *, stored: bool) -> bool:
             )
         total = max(total, unpacked)
         if stored and any(member.compress_type != zipfile.ZIP_STORED for member in members):
-            raise UserError(f"{path.name}: its tensors are compressed, which torch never does; refused")
+            raise UserError(
+                f"{path.name}: its tensors are compressed, which torch never does; refused",
+                next="ask its author for the file that torch.save wrote",
+            )
     if total > how.limit:
         raise UserError(
             f"{path.name}: holds {size(total)}, more than the {size(how.limit)} that are read",
@@ -185,12 +195,16 @@ def pictures(value: Any, where: str, how: Reading) -> Tensor:
         where: file and key, for messages.
     """
     if not isinstance(value, Tensor) or not value.is_floating_point() or value.dim() != 4:
-        raise UserError(f"{where}: expected images as a float tensor (N, C, H, W), found {describe(value)}")
+        raise UserError(
+            f"{where}: expected images as a float tensor (N, C, H, W), found {describe(value)}", next=AS_PAIR
+        )
     _check_stored(value, where, how)
     if value.shape[3] in (1, 3) and value.shape[1] == value.shape[2] > 3:
         value = value.permute(0, 3, 1, 2)
     if value.shape[1] not in (1, 3) or value.shape[2] != value.shape[3] or not value.numel():
-        raise UserError(f"{where}: images of shape {tuple(value.shape)}; expected (N, 1 or 3, side, side)")
+        raise UserError(
+            f"{where}: images of shape {tuple(value.shape)}; expected (N, 1 or 3, side, side)", next=AS_PAIR
+        )
     value = value.detach().to(torch.float32)
     if not value.isfinite().all():
         raise UserError(f"{where}: holds values that are not finite")
@@ -200,7 +214,7 @@ def pictures(value: Any, where: str, how: Reading) -> Tensor:
 def matrix(value: Any, where: str, how: Reading) -> Tensor:
     """Check soft labels and return them as float32 (N, K)."""
     if not isinstance(value, Tensor) or not value.is_floating_point() or value.dim() != 2:
-        raise UserError(f"{where}: expected a row of numbers per image (N, K), found {describe(value)}")
+        raise UserError(f"{where}: expected a row of numbers per image (N, K), found {describe(value)}", next=AS_PAIR)
     _check_stored(value, where, how)
     value = value.detach().to(torch.float32).contiguous()
     if not value.isfinite().all():
@@ -213,11 +227,13 @@ def numbers(value: Any, where: str, how: Reading) -> Tensor:
     kinds = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
     fitting = isinstance(value, Tensor) and (value.dtype in kinds or value.is_floating_point()) and value.dim() == 1
     if not fitting:
-        raise UserError(f"{where}: expected one class number per image (N,), found {describe(value)}")
+        raise UserError(f"{where}: expected one class number per image (N,), found {describe(value)}", next=AS_PAIR)
     _check_stored(value, where, how)
     value = value.detach()
     if value.is_floating_point() and not (value.abs() <= limits.CLASSES).logical_and(value == value.round()).all():
-        raise UserError(f"{where}: expected one class number per image (N,), found floats that are no whole numbers")
+        raise UserError(
+            f"{where}: expected one class number per image (N,), found floats that are no whole numbers", next=AS_PAIR
+        )
     return value.long().contiguous()
 
 
@@ -270,7 +286,7 @@ def describe(value: Any) -> str:
 def _check_stored(value: Tensor, where: str, how: Reading) -> None:
     """Refuse tensors that claim more than is stored. By strides of 0, a few numbers can have any shape."""
     if type(value) not in (Tensor, torch.nn.Parameter) or value.layout != torch.strided or value.device.type != "cpu":
-        raise UserError(f"{where}: is no plain tensor")
+        raise UserError(f"{where}: is no plain tensor", next=AS_PAIR)
     claimed = value.numel() * value.element_size()
     if claimed > how.limit:
         raise UserError(f"{where}: claims {value.numel()} numbers, more than are read", next="--max-bytes BYTES")

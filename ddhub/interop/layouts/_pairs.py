@@ -76,7 +76,9 @@ def _of_stems(folder: Path, stems: list[str]) -> Pairs | None:
         labels = [folder / "labels_best.pt"]  # only the images were split
     missing = next((label for label in labels if not label.is_file()), None)
     if missing:
-        raise UserError(f"{missing.name}: no such file beside {f'images_{stems[0]}.pt'}")
+        raise UserError(
+            f"{missing.name}: no such file beside images_{stems[0]}.pt", next=f"fetch it too, into {folder}"
+        )
     lr = folder / f"lr_{stems[0]}.pt"
     return Pairs([folder / f"images_{stem}.pt" for stem in stems], labels, lr if lr.is_file() else None)
 
@@ -123,7 +125,10 @@ def _stems(folder: Path) -> list[str]:
         return chosen or sorted(name for name in names if name.startswith("zca_"))
     if parts:
         gap = next(number for number in range(_number(parts[-1])) if f"best_{number}" not in parts)
-        raise UserError(f"images_best_{gap}.pt: a part of the set is missing beside images_{parts[-1]}.pt")
+        raise UserError(
+            f"images_best_{gap}.pt: a part of the set is missing beside images_{parts[-1]}.pt",
+            next=f"fetch it too, into {folder}",
+        )
     raise UserError(
         f"{folder.name}: holds {len(plain)} iterations of one run, images_{plain[0]}.pt to images_{plain[-1]}.pt",
         next=f"name one of them, as {folder.name}/images_{plain[-1]}.pt",
@@ -141,7 +146,10 @@ def images(pairs: Pairs, how: Reading) -> Tensor:
         (path for path, part in zip(pairs.images, parts, strict=True) if part.shape[1:] != parts[0].shape[1:]), None
     )
     if odd:
-        raise UserError(f"{odd.name}: its images are not of the size of those in {pairs.images[0].name}")
+        raise UserError(
+            f"{odd.name}: its images are not of the size of those in {pairs.images[0].name}",
+            next="fetch all parts of one run again",
+        )
     return torch.cat(parts) if len(parts) > 1 else parts[0]
 
 
@@ -152,7 +160,8 @@ def labels(pairs: Pairs, how: Reading) -> Tensor:
         alike = isinstance(part, Tensor) and part.dim() in (1, 2) and part.shape[1:] == parts[0].shape[1:]
         if not alike or part.dtype != parts[0].dtype:
             raise UserError(
-                f"{path.name}: expected class numbers (N,) or soft labels (N, K), found {reading.describe(part)}"
+                f"{path.name}: expected class numbers (N,) or soft labels (N, K), found {reading.describe(part)}",
+                next=reading.AS_PAIR,
             )
     for path, part in zip(pairs.labels, parts, strict=True):
         check = reading.matrix if part.dim() == 2 else reading.numbers

@@ -32,7 +32,9 @@ def read(path: Path, how: Reading) -> Foreign:
     content = reading.load(path, how)
     pair = content.get("data") if isinstance(content, dict) else None
     if not isinstance(pair, list | tuple) or len(pair) != 2:
-        raise UserError(f"{path.name}: key 'data' is not [images, logits], as the layout apm has it")
+        raise UserError(
+            f"{path.name}: key 'data' is not [images, logits], as the layout apm has it", next=reading.ANY_LAYOUT
+        )
     images = reading.pictures(pair[0], f"{path.name}: data[0]", how)
     soft = reading.matrix(pair[1], f"{path.name}: data[1]", how)
     return Foreign("apm", images, None, reading.records([path], path.parent), soft, "logits", method="apm")

@@ -26,7 +26,7 @@ def read(path: Path, how: Reading) -> Foreign:
     """Read images, logits and, if there is one, the rate."""
     pairs = _pairs.find(path)
     if pairs is None:
-        raise UserError(f"{path.name}: holds no images_best.pt, as the layout datm has it")
+        raise UserError(f"{path.name}: holds no images_best.pt, as the layout datm has it", next=reading.ANY_LAYOUT)
     images, labels = _pairs.images(pairs, how), _pairs.labels(pairs, how)
     if labels.dim() == 1:
         raise UserError(f"{pairs.labels[0].name}: holds classes, not logits", next="--layout mtt")

@@ -38,7 +38,10 @@ def read(path: Path, how: Reading) -> Foreign:
     """Read one experiment. The user must choose if there are several."""
     found = _experiments(reading.load(path, how))
     if found is None:
-        raise UserError(f"{path.name}: key 'data' is not a list of [images, labels], as the layout dc has it")
+        raise UserError(
+            f"{path.name}: key 'data' is not a list of [images, labels], as the layout dc has it",
+            next=reading.ANY_LAYOUT,
+        )
     chosen = how.experiment if how.experiment is not None or len(found) > 1 else 0
     if chosen is None or not 0 <= chosen < len(found):
         raise UserError(

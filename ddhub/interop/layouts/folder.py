@@ -105,12 +105,17 @@ def _holds_data(entry: Path) -> bool:
 def read(path: Path, how: Reading) -> Foreign:
     """Decode every image as a viewer shows it. All must have one size."""
     if not path.is_dir():
-        raise UserError(f"{path.name}: is no folder of class folders; unpack archives first")
+        raise UserError(
+            f"{path.name}: is no folder of class folders",
+            next=f"unpack an archive and import the folder; or {reading.ANY_LAYOUT}",
+        )
     root = _root(path)
     found = _look(root)
     paths = [picture for pictures in found.classes.values() for picture in pictures]
     if not paths:
-        raise UserError(f"{path.name}: holds no class folders with images")
+        raise UserError(
+            f"{path.name}: holds no class folders with images", next=f"put the pictures of each class into {path}/CLASS"
+        )
     _refuse_links([root, *found.classes, *paths], path)
     reading.check_names(folder.name for folder in found.classes)
     if len(found.classes) > limits.CLASSES:
@@ -129,11 +134,16 @@ def _named(root: Path, folders: tuple[str, ...]) -> tuple[str, ...]:
     if not path.is_file() or path.is_symlink() or not all(name.isdecimal() and len(name) < 10 for name in folders):
         return folders
     if path.stat().st_size > limits.CLASSES * limits.CLASS_NAME:
-        raise UserError(f"{CLASSES}: is longer than any list of classes")
+        raise UserError(
+            f"{CLASSES}: is longer than any list of classes", next=f"a class name per line in {path}, or remove it"
+        )
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     outside = next((name for name in folders if int(name) >= len(lines)), None)
     if outside is not None:
-        raise UserError(f"{CLASSES}: names {len(lines)} classes, and there is a folder '{outside}'")
+        raise UserError(
+            f"{CLASSES}: names {len(lines)} classes, and there is a folder '{outside}'",
+            next=f"a line for every class in {path}, or remove it",
+        )
     return tuple(lines[int(name)] for name in folders)
 
 
@@ -189,7 +199,10 @@ def _check_size(header: survey.Header, first: survey.Header) -> None:
         raise UserError(f"{header.where}: claims {width}x{height} pixels; refused")
     if width != height or width != side:
         wanted = "a square" if header is first else f"{side}x{side} as the others"
-        raise UserError(f"{header.where}: is {width}x{height}, not {wanted}")
+        raise UserError(
+            f"{header.where}: is {width}x{height}, not {wanted}",
+            next="move pictures that are not of the set out of its folder",
+        )
 
 
 def write(found: Artifact, folder: Path, named: bool = False) -> None:

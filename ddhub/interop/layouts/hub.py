@@ -34,7 +34,10 @@ def read(path: Path, how: Reading) -> Foreign:
     local = path.is_dir()
     outside = next((p for p in path.rglob("*") if links.leads_out(path, p)), None) if local else None
     if outside is not None:
-        raise UserError(f"{outside.relative_to(path)}: is a link that leads out of the folder; refused")
+        raise UserError(
+            f"{outside.relative_to(path)}: is a link that leads out of the folder; refused",
+            next="put the file itself there",
+        )
     spec = SourceSpec(
         dataset=path.name if local else str(path),
         path=str(path.absolute()) if local else None,

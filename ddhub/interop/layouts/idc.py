@@ -18,6 +18,7 @@ from ddhub.interop import reading
 from ddhub.interop.layout import Layout
 from ddhub.interop.reading import Foreign, Reading
 
+FACTOR = "--factor 2 (2 x 2 tiles, the usual), or --factor 1 (whole images), as its author ran it"
 EMPTY = 0.5  # fills a side that the factor does not divide
 
 
@@ -35,7 +36,9 @@ def read(path: Path, how: Reading) -> Foreign:
     found = reading.pair(content)
     if found is None:
         held = reading.describe(content)
-        raise UserError(f"{path.name}: is not [images, labels], as the layout idc has it, but {held}")
+        raise UserError(
+            f"{path.name}: is not [images, labels], as the layout idc has it, but {held}", next=reading.ANY_LAYOUT
+        )
     images = reading.pictures(found[0], f"{path.name}: images", how)
     labels = reading.numbers(found[1], f"{path.name}: labels", how)
     if not reading.is_unit(images):
@@ -44,10 +47,13 @@ def read(path: Path, how: Reading) -> Foreign:
     if how.factor is None:
         raise UserError(
             f"{path.name}: an image of this layout may hold several tiles, and the file does not say how many",
-            next="--factor 2 (2 x 2 tiles, the usual), or --factor 1 (whole images), as its author ran it",
+            next=FACTOR,
         )
     if not 1 <= how.factor <= images.shape[-1] // 2:
-        raise UserError(f"--factor {how.factor}: images of {images.shape[-1]} pixels have no tiles of that size")
+        raise UserError(
+            f"--factor {how.factor}: images of {images.shape[-1]} pixels have no tiles of that size",
+            next=FACTOR,
+        )
     tiles = how.factor**2
     if tiles > 1 and len(labels) == len(images):
         images, labels = cut(images, how.factor), labels.repeat_interleave(tiles)

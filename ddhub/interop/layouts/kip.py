@@ -29,10 +29,14 @@ def read(path: Path, how: Reading) -> Foreign:
     """Read both arrays. The class of an image is its largest target."""
     found = reading.arrays(path, how, wanted=("images", "labels"))
     if not {"images", "labels"} <= set(found):
-        raise UserError(f"{path.name}: has no arrays 'images' and 'labels', as the layout kip has them")
+        raise UserError(
+            f"{path.name}: has no arrays 'images' and 'labels', as the layout kip has them", next=reading.ANY_LAYOUT
+        )
     for name, dimensions in (("images", 4), ("labels", 2)):
         if found[name].dtype.kind != "f" or found[name].ndim != dimensions:
-            raise UserError(f"{path.name}: {name} is {found[name].dtype} with {found[name].ndim} dimensions")
+            raise UserError(
+                f"{path.name}: {name} is {found[name].dtype} with {found[name].ndim} dimensions", next=reading.AS_PAIR
+            )
     # (N, H, W, C) to (N, C, H, W)
     images = reading.pictures(torch.from_numpy(found["images"]).permute(0, 3, 1, 2), f"{path.name}: images", how)
     soft = reading.matrix(torch.from_numpy(found["labels"]), f"{path.name}: labels", how)

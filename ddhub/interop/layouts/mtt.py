@@ -27,7 +27,7 @@ def read(path: Path, how: Reading) -> Foreign:
     """Read all parts in the order of their numbers."""
     pairs = _pairs.find(path)
     if pairs is None:
-        raise UserError(f"{path.name}: holds no images_best.pt, as the layout mtt has it")
+        raise UserError(f"{path.name}: holds no images_best.pt, as the layout mtt has it", next=reading.ANY_LAYOUT)
     images, labels = _pairs.images(pairs, how), _pairs.labels(pairs, how)
     where = pairs.labels[0].name
     folder = path if path.is_dir() else path.parent

@@ -214,8 +214,9 @@ def test_more_than_is_read_is_said_before_it_is_fetched(server, image_folder, tm
 
 def test_a_damaged_archive_is_named(server, image_folder, tmp_path):
     published(server, {"set.zip": zipped(pictures())[:200]})
-    with pytest.raises(UserError, match=r"set\.zip: a damaged archive"):
+    with pytest.raises(UserError, match=r"set\.zip: a damaged archive\W.*\n  next: rm .*set\.zip, then") as caught:
         brought(tmp_path, image_folder)
+    assert Path(caught.value.next.split(",")[0].removeprefix("rm ")).is_file()
 
 
 def test_tables_are_left_to_datasets(server):

@@ -7,11 +7,13 @@ import zipfile
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from foreign_files import MEAN, PLAIN, STD, Payload, bring, build, inputs, soft, tree
 from PIL import Image
 
 from ddhub import api
 from ddhub.base.errors import UserError
+from ddhub.cli.app import main
 from ddhub.interop import conventions, importing, reading
 from ddhub.interop.input_space import StatedSpace, settle
 from ddhub.interop.reading import Foreign, Reading
@@ -245,6 +247,66 @@ def test_soft_labels_that_do_not_fit_are_refused(image_folder, tmp_path):
     torch.save(inputs(29), tmp_path / "cifar100.pt")
     with pytest.raises(UserError, match="29 images for 3 classes; the layout has 10 images of each"):
         bring(tmp_path / "cifar100.pt", tmp_path / "set", image_folder, **PLAIN)
+
+
+def a_pair(folder, images=None, labels=None):
+    """A file of IDC's kind."""
+    folder.mkdir()
+    whole = inputs().sigmoid() if images is None else images
+    torch.save([whole, torch.tensor([0, 0, 1, 1, 2, 2]) if labels is None else labels], folder / "data.pt")
+    return folder / "data.pt"
+
+
+def a_tree(folder, classes):
+    """Folders of pictures with a list of classes."""
+    tree(folder)
+    (folder / "classes.txt").write_text(classes)
+    return folder
+
+
+def cut_off(path):
+    """A file without its end."""
+    path.write_bytes(path.read_bytes()[:-100])
+    return path
+
+
+def half(folder, name):
+    """A set without one of its files."""
+    build("mtt", folder)
+    (folder / name).rename(folder / name.replace("best", "best_1"))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("made", "options", "advice"),
+    [
+        (lambda f: build("dc", f), ["--layout", "apm"], "leave --layout out, so that every layout is tried"),
+        (lambda f: build("dc", f), ["--layout", "folder"], "unpack an archive and import the folder; or leave"),
+        (lambda f: build("kip", f), ["--layout", "dc"], "leave --layout out"),
+        (lambda f: cut_off(build("dc", f)), [], "fetch the file again, since a download may have broken off"),
+        (lambda f: half(f, "labels_best.pt"), [], "fetch it too, into {folder}"),
+        (lambda f: half(f, "images_best.pt"), [], "fetch it too, into {folder}"),
+        (lambda f: a_pair(f, inputs()[:, :2]), [], "torch.save([images, labels], 'set.pt')"),
+        (lambda f: a_pair(f), ["--factor", "9"], "--factor 2 (2 x 2 tiles, the usual), or --factor 1"),
+        (lambda f: a_pair(f, labels=torch.arange(6)), ["--factor", "1"], "--source DATASET, what the set was made"),
+        (lambda f: a_pair(f, labels=torch.arange(5) // 2), ["--factor", "1"], "fetch images and labels of one run"),
+        (lambda f: a_tree(f, "red\n"), [], "a line for every class in {folder}/classes.txt, or remove it"),
+        (
+            lambda f: a_tree(f, "red\ngreen\nblue\n"),
+            ["--classes", "none"],
+            "--classes FILE (the source's class names, a line",
+        ),
+        (lambda f: a_tree(f, "red\ngreen\nblue\n"), ["--set", "ipc=3"], "ddhub import --help"),
+        (lambda f: a_tree(f, "red\ngreen\nblue\n"), ["--set", "source.validation=2"], "ddhub recipes --keys"),
+    ],
+)
+def test_a_fault_ends_with_what_to_do_about_it(made, options, advice, image_folder, tmp_path):
+    """An option, a command, or the file to mend."""
+    path = made(tmp_path / "theirs")
+    told = ["--mean", "0.4,0.4,0.4", "--std", "0.2,0.2,0.2", "--source", str(image_folder), *options]
+    result = CliRunner().invoke(main, ["import", str(path), "--out", str(tmp_path / "set"), *told])
+    assert result.exit_code == 1, result.output
+    assert advice.format(folder=path if path.is_dir() else path.parent) in result.stderr.partition("\n  next: ")[2]
 
 
 def test_rates_and_protocols_come_from_files_table_or_user(image_folder, tmp_path):
