@@ -2,12 +2,13 @@
 
 python benchmarks/allocations.py > benchmarks/results/allocations.json
 
-Tensors are fake: they know their device, shape and storage, and hold nothing, so that the paths of an accelerator run
-on any machine. A storage counts from the operation that made it to its release, as for torch.cuda.max_memory_allocated.
-What is not in it: the workspaces of convolutions, and what the allocator rounds up, caches or fragments. Beside it an
-iteration in TESLA's shape (benchmarks/tesla_step.py) on the same batch, which needs second-order graphs, in the same
-chunks. `--real` counts the same calls on real CPU tensors with the same counter, and beside it what the process held,
-to see how far the count is from that.
+Tensors are fake: they have a device, a shape and a storage, and no content. So the code of an accelerator runs on any
+machine. A storage counts from the operation that made it to its release, as for torch.cuda.max_memory_allocated.
+Workspaces of convolutions are not counted. Nor is what the allocator rounds up, caches or fragments.
+An iteration in TESLA's shape (benchmarks/tesla_step.py) is counted too, on the same batch in the same chunks. It needs
+second-order graphs.
+`--real` counts the same calls on real CPU tensors by the same counter. It also measures the memory of the process. The
+difference shows the error of the counter.
 """
 
 import argparse
@@ -34,11 +35,11 @@ from ddhub.training import network as networks
 from ddhub.training.protocol import Protocol
 
 ARCH, CLASSES, SIDE, BATCH, STUDENT_BATCH, SNAPSHOTS = "convnet4", 1000, 64, 500, 250, 5
-PAPER = {100: 6.5, 250: 7.0, 500: 13.3}  # GB at these chunks, read off the authors' figure (+-0.3)
+PAPER = {100: 6.5, 250: 7.0, 500: 13.3}  # GB at these chunks, read from the authors' figure (+-0.3)
 
 
 class Counter(TorchDispatchMode):
-    """The bytes of storages that live, and the most that lived at once."""
+    """The bytes of all storages that exist, and their peak."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -62,19 +63,19 @@ class Counter(TorchDispatchMode):
 
 
 class Faked(networks.Network):
-    """A network whose fresh weights are fake, on the accelerator."""
+    """A network on the accelerator. Its new weights are fake."""
 
     mode: FakeTensorMode
 
     def init(self, seed: int) -> networks.Weights:
-        """Fresh weights."""
+        """New weights."""
         with unset_fake_temporarily():
             fresh = architectures.build(self.arch, self.classes, self.channels, self.side, seed).state_dict()
         return self.place({name: self.mode.from_tensor(value) for name, value in fresh.items()})
 
 
 def network(mode: FakeTensorMode | None, chunk: int) -> networks.Network:
-    """A network on the accelerator, or as it is on the CPU."""
+    """A network on the accelerator with fake tensors; a real one on the CPU if `mode` is None."""
     decisions = devices.Decisions(threads=torch.get_num_threads())
     if mode is None:
         return networks.Network(ARCH, CLASSES, 3, SIDE, replace(decisions, micro_batch=chunk))
@@ -84,7 +85,7 @@ def network(mode: FakeTensorMode | None, chunk: int) -> networks.Network:
 
 
 def student(net: networks.Network, device: str) -> None:
-    """Steps of a student on its batch, in micro-batches of the chunk."""
+    """Train a student for some steps, in micro-batches of the chunk."""
     images, targets = torch.zeros(BATCH, 3, SIDE, SIDE, device=device), torch.zeros(BATCH, CLASSES, device=device)
     examples = fit.Examples(images, torch.zeros(BATCH, dtype=torch.int64, device=device), targets=targets)
     protocol = Protocol(loss="l1_logits", augment="rotate", lr=0.1, epochs=2, batch=STUDENT_BATCH, min_steps=0)
@@ -92,7 +93,7 @@ def student(net: networks.Network, device: str) -> None:
 
 
 def update(net: networks.Network, chunk: int, device: str) -> None:
-    """The gradient of one chunk, beside the batch with its momentum and the snapshots."""
+    """Compute the gradient of one chunk, while the batch, its momentum and the snapshots are held."""
     images = torch.zeros(BATCH, 3, SIDE, SIDE, device=device)
     held = [torch.zeros_like(images) for _ in ("velocity", "gradient")]
     labels = torch.zeros(chunk, dtype=torch.int64, device=device)
@@ -102,7 +103,7 @@ def update(net: networks.Network, chunk: int, device: str) -> None:
 
 
 def tesla(mode: FakeTensorMode | None, chunk: int) -> Callable[[], Any]:
-    """An iteration of two inner steps, on its tensors as they are or made fake."""
+    """TESLA's iteration of two inner steps, on real tensors or on fake ones."""
     made = Tesla(CASES["imagenet"], chunk, "cpu")
     if mode is not None:
         for name in ("images", "labels", "rate"):
@@ -114,7 +115,7 @@ def tesla(mode: FakeTensorMode | None, chunk: int) -> Callable[[], Any]:
 
 
 def counted(chunk: int, real: bool) -> dict[str, Any]:
-    """The most bytes of both at a chunk."""
+    """The peaks of APM and TESLA at a chunk."""
     mode, device = (None, "cpu") if real else (FakeTensorMode(), "meta")
     net = network(mode, min(chunk, STUDENT_BATCH))
     found: dict[str, Any] = {}
@@ -135,12 +136,12 @@ def counted(chunk: int, real: bool) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Every chunk."""
+    """Count at every chunk."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--chunks", type=int, nargs="+", default=[10, 25, 50, 100, 250, 500])
     parser.add_argument("--real", action="store_true", help="on the CPU, to check the counter")
     asked = parser.parse_args()
-    if not asked.real:  # nothing is to be read off fake values: whether the training was fine, and draws on the host
+    if not asked.real:  # fake values cannot be read: neither by the check for divergence nor by draws on the host
         fit._check = lambda *_: None
         augment._drawn = lambda strategy, _: strategy  # type: ignore[assignment]
     shapes = (

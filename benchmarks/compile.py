@@ -1,4 +1,4 @@
-"""Student training, eager against compiled, in turn in one run: images per second and their ratio.
+"""The speed of student training, eager and compiled, in turn in one run: images per second and their ratio.
 
 python benchmarks/compile.py > benchmarks/results/compile.json
 """
@@ -23,7 +23,7 @@ REPEATS = 3
 
 
 def images_per_second(network: network_module.Network, batch: int, steps: int, augment: str = "dsa") -> float:
-    """Training throughput over `steps` steps of one batch, augmentation included."""
+    """The throughput of training over `steps` steps of one batch, with augmentation."""
     images = torch.randn(batch, 3, network.side, network.side)
     examples = fit.Examples(images, torch.zeros(batch, dtype=torch.long), targets=torch.randn(batch, 10))
     protocol = Protocol(loss="l1_logits", augment=augment, lr=0.02, epochs=steps)
@@ -33,7 +33,7 @@ def images_per_second(network: network_module.Network, batch: int, steps: int, a
 
 
 def compare(arch: str, side: int, batch: int, steps: int) -> dict:
-    """Both ways in turn, after a warm-up that compiles."""
+    """Measure both ways in turn, after a warm-up that compiles."""
     networks = {
         name: network_module.network(arch, 10, 3, side, device.decide("cpu", compile=name == "compiled"))
         for name in ("eager", "compiled")

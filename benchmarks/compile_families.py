@@ -1,9 +1,10 @@
-"""Training narrow networks of every family, eager against compiled, in turn in one run: CPU seconds a step.
+"""The training of narrow networks of every family, eager and compiled, in turn in one run: CPU seconds per step.
 
 python benchmarks/compile_families.py > benchmarks/results/compile_families.json
 
-One thread, so that CPU seconds are what a step takes on an idle core, however busy the machine is. What compiling takes
-is CPU seconds too, of the C++ compiler as well, with an empty cache; it gives the steps after which it has paid.
+Training has one thread. So CPU seconds are the time of a step on an idle core, even on a busy machine.
+The cost of compiling is CPU seconds too, those of the C++ compiler included, with an empty cache. A result also says
+after how many steps compiling has paid.
 """
 
 import argparse
@@ -30,13 +31,13 @@ SIDE, BATCH, REPEATS = 32, 50, 3
 
 
 def cpu_seconds() -> float:
-    """Of this process and of those that it has ended."""
+    """CPU seconds of this process and of its ended children."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(each.ru_utime + each.ru_stime for each in used)
 
 
 def step_seconds(network: network_module.Network, steps: int) -> float:
-    """CPU seconds of a training step, augmentation included."""
+    """CPU seconds of a training step, with augmentation."""
     images = torch.randn(BATCH, 3, SIDE, SIDE)
     examples = fit.Examples(images, torch.zeros(BATCH, dtype=torch.long), targets=torch.randn(BATCH, 10))
     protocol = Protocol(loss="l1_logits", augment="dsa", lr=0.02, epochs=steps, min_steps=0)
@@ -46,7 +47,7 @@ def step_seconds(network: network_module.Network, steps: int) -> float:
 
 
 def compare(arch: str, steps: int) -> dict:
-    """Both ways in turn, after a warm-up that compiles."""
+    """Measure both ways in turn, after a warm-up that compiles."""
     networks = {
         name: network_module.network(arch, 10, 3, SIDE, device.decide("cpu", 1, compile=name == "compiled"))
         for name in ("eager", "compiled")
@@ -77,7 +78,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=6)
     asked = parser.parse_args()
     every = tuple(architectures.family(arch) for arch in asked.archs)
-    vars(architectures)["COMPILED"] = every  # what is measured here decides it elsewhere
+    vars(architectures)["COMPILED"] = every  # the results of this script decide which families ddhub compiles
     cases = []
     for arch in asked.archs:
         cases.append(compare(arch, asked.steps))

@@ -1,12 +1,14 @@
-"""What a step costs a GPU's host, counted without one: operations launched, and copies that the host waits for.
+"""The cost of a step for a GPU's host, counted without a GPU: launched operations, and copies that the host waits for.
 
 python benchmarks/counted_steps.py > benchmarks/results/counted_steps.json
 
-Operations are counted on the CPU as torch dispatches them, views left out: each is a launch or more. A step is one of
-a student (ConvNet-3 of width 128, L1, DSA, SGD) and one of a teacher (cross-entropy, whitened images). `plain` is all
-of a step; `graph` is what is left beside one replay: rows, augmentation, copies into the graph. Copies are counted by
-tests/support/card.py. From both come the seconds of two schedules: the paper's for CIFAR-10, 50 images per class, and
-that of stage d of benchmarks/gpu.py. They rest on the constants below, are no measurement, and wait for a card.
+Operations are counted on the CPU as torch dispatches them, without views. Each is one launch or more.
+A student's step trains ConvNet-3 of width 128 with L1, DSA and SGD. A teacher's step trains on whitened images with
+cross-entropy. `plain` is the whole step. `graph` is the rest beside one replay: rows, augmentation, and copies into
+the graph. tests/support/card.py counts copies.
+The seconds of two schedules follow from both. One is the paper's for CIFAR-10 with 50 images per class, the other is
+stage d of benchmarks/gpu.py. These seconds rest on the constants below. They are no measurement; a GPU has to confirm
+them.
 """
 
 import argparse
@@ -24,30 +26,30 @@ from ddhub.training import device as devices
 from ddhub.training import network as networks
 from ddhub.training.protocol import Loss, Protocol
 
-LAUNCH = 27e-6  # seconds of the host for an operation as counted here: 2.9 ms for a plain step of 106
-STUDENT = 2.2e-3  # seconds of a card for a step of 250 images at width 128, as estimated for an H100 with TF32
-UPDATE = 25e-3  # seconds of a card for an update of 500 images: one teacher and five snapshots, forward and backward
-PAGEABLE = 10e9  # bytes a second from memory that is not pinned
+LAUNCH = 27e-6  # seconds of the host per counted operation: 2.9 ms for a plain step of 106
+STUDENT = 2.2e-3  # seconds of a GPU for a step of 250 images at width 128, estimated for an H100 with TF32
+UPDATE = 25e-3  # seconds of a GPU for an update of 500 images: one teacher and five snapshots, forward and backward
+PAGEABLE = 10e9  # bytes per second from memory that is not pinned
 MATRIX = 4 * 3072**2  # bytes of the whitening at 32 px
 PIXELS = 256 * 3072  # bytes of a teacher's batch
-# Before: a student's step waited for its rows and draws, a teacher's for its images and the matrix too.
+# Bytes that a step waited for before the change: a teacher's step copied its images and the matrix each time.
 BEFORE = {"student": 0, "teacher": MATRIX + PIXELS}
 EPOCHS = 10
 
 
 class Counter(TorchDispatchMode):
-    """Operations that make or change values."""
+    """Counts operations that make or change values."""
 
     count = 0
 
     def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), given: Any = None) -> Any:
-        """Count one."""
+        """Count an operation."""
         self.count += not function.is_view
         return function(*arguments, **(given or {}))
 
 
 def launches(loss: Loss) -> dict[str, float]:
-    """Operations of a step: all, and those that no graph holds; the mean over an augmentation's draws."""
+    """The operations of a step: all, and those outside the graph. Both are means over the draws of augmentation."""
     network = networks.network("convnet3", 10, 3, 32, devices.Decisions(threads=torch.get_num_threads()))
     examples = fit.Examples(torch.randn(8, 3, 32, 32), torch.arange(8), targets=torch.randn(8, 10))
     protocol = Protocol(loss=loss, lr=0.01, epochs=EPOCHS, batch=4, min_steps=0)
@@ -64,7 +66,7 @@ def launches(loss: Loss) -> dict[str, float]:
 
 
 def seconds(schedule: dict[str, int], steps: dict[str, dict[str, float]]) -> dict[str, Any]:
-    """Seconds of a schedule before and after: of host and card the slower, and what the host waited for."""
+    """Seconds of a schedule before and after the change: the slower of host and GPU, and the waits of the host."""
     found: dict[str, Any] = {"updates": schedule["updates"] * UPDATE}
     for name in ("student", "teacher"):
         plain, graph = (max(LAUNCH * steps[name][way], STUDENT) for way in ("plain", "graph"))
@@ -82,7 +84,7 @@ SCHEDULES = {
 
 
 def main() -> None:
-    """Count, and put together."""
+    """Count the operations of both steps, and print the result."""
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     steps = {"student": launches("l1_logits"), "teacher": launches("ce")}
     result = {

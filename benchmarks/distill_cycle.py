@@ -1,20 +1,22 @@
-"""One cycle of the distiller, a refresh and its three updates: ddhub beside a plain loop, in turn in one run.
+"""One cycle of the distiller (a refresh and three updates): ddhub and a plain loop, in turn in one run.
 
 python benchmarks/distill_cycle.py --threads 2 > benchmarks/results/distill_cycle.json
 
-A refresh trains one student for 250 epochs on 100 images of 32x32x3 (10 classes, ipc 10, ConvNet-3 of width 128) and
-keeps five snapshots; an update moves all 100 images once. `--ipc 50` has 500. ddhub's side is the method's own
-`distill` with the paper's settings; the plain loop is benchmarks/plain_loop.py. Each way is a process of its own with
-an empty compiler cache. All are kept waiting while one does a turn: a refresh of `--epochs` epochs and three updates.
-The refresh is scaled to 250 epochs (its one labelling of the images with it); updates are never scaled. On a GPU the
-default is 250 epochs, and nothing is scaled. A refresh is the first step of a turn less the mean of the other two,
-which are updates alone.
+A refresh trains one student for 250 epochs on 100 images of 32x32x3 and keeps five snapshots. The set has 10 classes
+and 10 images per class; `--ipc 50` takes 500 images. The student is a ConvNet-3 of width 128. An update moves all
+images once.
+ddhub's side is the method's own `distill` with the paper's settings. The plain loop is benchmarks/plain_loop.py. Each
+way is a process of its own with an empty compiler cache. All others wait while one does a turn.
+A turn is a refresh of `--epochs` epochs and three updates. The refresh is scaled to 250 epochs, together with its one
+labelling of the images. Updates are never scaled. On a GPU the default is 250 epochs, and nothing is scaled. The time
+of a refresh is the first step of a turn less the mean of the other two steps, which are updates alone.
 
-Work is counted as the FLOPs that the algorithm needs, the same for all ways: convolutions (as direct ones, whatever
-computes them) and the linear layer, forward, weights' and inputs' gradients where they are used; the plain loop does
-more. The machine's peak is the best of
-some large matrix products in float32 (and bfloat16), measured at every turn in the same run. Memory is the most in the
-turns that count, beyond the libraries; on a CPU this includes what the allocator kept after compiling.
+Work is the FLOPs that the algorithm needs. They are the same for all ways, although the plain loop does more.
+Convolutions count as direct ones, whatever computes them. The linear layer counts too. Forward passes count, and the
+gradients of weights and inputs where they are used. The machine's peak is the best of some large matrix products in
+float32 and bfloat16. It is measured at every turn of the same run.
+Memory is the peak of the turns that count, beyond the libraries. On a CPU it includes what the allocator kept after
+compiling.
 """
 
 import argparse
@@ -46,11 +48,11 @@ from distilling import (
 
 EPOCHS, UPDATES, SNAPSHOTS, CLASSES, SIDE = 250, 3, 5, 10, 32
 WAYS = ("plain", "ddhub", "ddhub_bfloat16")
-Answer = Callable[[list[float]], bool]  # takes the seconds of a turn's steps; false ends the process
+Answer = Callable[[list[float]], bool]  # takes the seconds of a turn's steps; False ends the process
 
 
 def plain(asked: argparse.Namespace, answer: Answer) -> None:
-    """Turns of the plain loop."""
+    """Do turns of the plain loop."""
     from plain_loop import PlainLoop
 
     images = torch.randn(asked.ipc * CLASSES, 3, SIDE, SIDE, device=asked.device)
@@ -67,7 +69,7 @@ def plain(asked: argparse.Namespace, answer: Answer) -> None:
 
 
 def ddhub(asked: argparse.Namespace, answer: Answer) -> None:
-    """Turns of the method's own loop, the paper's settings for CIFAR-10."""
+    """Do turns of the method's own loop, with the paper's settings for CIFAR-10."""
     from ddhub.base.resources import Precision
     from ddhub.distillation import recipes
     from ddhub.training import device
@@ -76,7 +78,7 @@ def ddhub(asked: argparse.Namespace, answer: Answer) -> None:
     changes = [f"ipc={asked.ipc}", "preprocess.zca=false", f"teachers={{arch: {asked.arch}, count: 1}}"]
     changes += [f"method.student={student}", f"method.refresh_every={UPDATES}", f"method.snapshots={SNAPSHOTS}"]
     precision: Precision = "bfloat16" if asked.way == "ddhub_bfloat16" else "float32"
-    # More work than any run has: what would be compiled in a long one is compiled here.
+    # This is more work than any run has, so that everything is compiled that a long run compiles.
     decisions = device.decide(asked.device, asked.threads, flops=1e18, precision=precision)
     task = task_of(
         recipes.read("cifar10_ipc50", changes),
@@ -93,7 +95,7 @@ def ddhub(asked: argparse.Namespace, answer: Answer) -> None:
 
 
 def serve(asked: argparse.Namespace) -> None:
-    """One way in this process: a turn for every line of standard input, with its seconds and peak memory."""
+    """Do one way in this process: a turn for each line of stdin. Answer with its seconds and peak memory."""
     torch.set_num_threads(asked.threads)
     if asked.way != "plain":
         load_compiler()
@@ -108,7 +110,7 @@ def serve(asked: argparse.Namespace) -> None:
 
 
 def needed(arch: str, epochs: int, images: int) -> dict[str, float]:
-    """FLOPs of the parts of a cycle."""
+    """The FLOPs of each part of a cycle."""
     label = images * forward_flops(arch, CLASSES, SIDE)[0]
     refresh = student_flops(arch, CLASSES, SIDE, epochs * images) + label
     updates = UPDATES * update_flops(arch, CLASSES, SIDE, images, SNAPSHOTS)
@@ -116,14 +118,14 @@ def needed(arch: str, epochs: int, images: int) -> dict[str, float]:
 
 
 def parts(seconds: list[float], epochs: int) -> dict[str, float]:
-    """Seconds of a whole cycle's parts from those of a turn's steps; the refresh scaled to EPOCHS."""
+    """The seconds of each part of a cycle, from the steps of a turn. The refresh is scaled to EPOCHS."""
     update = statistics.mean(seconds[1:])
     refresh = (seconds[0] - update) * EPOCHS / epochs
     return {"refresh": refresh, "updates": UPDATES * update, "cycle": refresh + UPDATES * update}
 
 
 def spread(values: list[float], digits: int = 2) -> dict:
-    """Median, range and all of them."""
+    """Median, range, and all values."""
     kept = [round(value, digits) for value in values]
     return {
         "median": round(statistics.median(values), digits),
@@ -134,7 +136,7 @@ def spread(values: list[float], digits: int = 2) -> dict:
 
 
 def measure(asked: argparse.Namespace) -> dict:
-    """All ways, turn after turn; the first turn compiles and is not counted."""
+    """Measure all ways, turn by turn. The first turn compiles and is not counted."""
     options = [
         "--ipc",
         str(asked.ipc),
@@ -164,7 +166,7 @@ def measure(asked: argparse.Namespace) -> dict:
 
 
 def summary(asked: argparse.Namespace, found: dict) -> dict:
-    """Seconds, ratios to the first way, memory and shares of the peak."""
+    """Seconds, ratios to the first way, memory, and shares of the machine's peak."""
     seconds = {way: [parts(turn["seconds"], asked.epochs) for turn in turns] for way, turns in found["turns"].items()}
     flops, peaks, names = (
         needed(asked.arch, EPOCHS, asked.ipc * CLASSES),

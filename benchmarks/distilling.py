@@ -1,7 +1,7 @@
-"""What the benchmarks of the distiller share: made-up tasks, timed runs, waiting processes, memory, FLOPs.
+"""Tools of the distiller's benchmarks: artificial tasks, timed runs, waiting processes, memory, FLOPs.
 
-The method is driven through `distill(task, run)` alone, with a Run whose iterator is ours, so that these benchmarks
-time what users run, whatever it is made of.
+The method is called by `distill(task, run)` alone. The iterator of the Run is ours. So these benchmarks time the code
+that users run.
 """
 
 import contextlib
@@ -38,33 +38,33 @@ PREPROCESS = Preprocess((0.5,) * 3, (0.25,) * 3)
 
 
 class Over(Exception):
-    """Enough steps were seen."""
+    """Ends a run after enough steps."""
 
 
 class Paced(Run):
-    """A run that saves and resumes nothing; steps are timed, and `between` is called before each and after the last.
+    """A run that saves and resumes nothing. Steps are timed. `between` is called before each and after the last.
 
     Args:
-        between: takes the number of finished steps and the state; false ends the run. What it takes is not counted.
+        between: takes the number of finished steps and the state. False ends the run. Its own time is not counted.
     """
 
     def __init__(self, folder: Path, device: str, between: Callable[[int, State], bool]) -> None:
         super().__init__(folder, "paced", device=device)
         self.between, self.seconds_of_steps = between, list[float]()
-        self.store: Any = None  # the method's images, where it keeps them in files
+        self.store: Any = None  # the method's images, if it keeps them in files
 
     def log(self, **values: Any) -> None:
-        """Nothing: a line would be read and written outside the loop that is timed."""
+        """Do nothing, because a line would be written outside the timed loop."""
 
     def steps(self, n: int, state: State, store: Any = None) -> Iterator[int]:
         """Yield 0 to n - 1.
 
         Raises:
-            Over: at the end, or once told to stop; what a method does after its loop is not done.
+            Over: at the end, or when `between` ends the run. The code of a method after its loop does not run.
         """
         self.store = store
         if store is not None:
-            store.rewind(0)  # fills it
+            store.rewind(0)  # fills the store
         for step in range(n):
             if state.get("stop"):
                 break
@@ -79,28 +79,28 @@ class Paced(Run):
 
 
 def clock(device: str) -> float:
-    """Seconds, once the device has done what it was told."""
+    """The time in seconds, after the device has finished its work."""
     if device.startswith("cuda"):
         torch.cuda.synchronize(device)
     return time.perf_counter()
 
 
 def noise_source(count: int, classes: int, side: int) -> Split:
-    """Random pixels with labels in turn."""
+    """A source of random pixels. Classes take turns."""
     draw = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (count, 3, side, side), dtype=torch.uint8, generator=draw)
     return split(pixels, torch.arange(count) % classes, classes)
 
 
 def split(pixels: torch.Tensor, labels: torch.Tensor, classes: int) -> Split:
-    """uint8 pixels (N, 3, S, S) and labels (N,) as a source."""
+    """A source of uint8 pixels (N, 3, S, S) and labels (N,)."""
     from ddhub.data.spec import SourceSpec
 
     return Split(pixels, labels, tuple(str(k) for k in range(classes)), "sha256:none", SourceSpec(dataset="noise"))
 
 
 def task_of(recipe: Recipe, source: Split, decisions: devices.Decisions) -> Task:
-    """A task on any source, its teachers as they are initialised: what they cost does not depend on their training."""
+    """A task on any source. Its teachers are untrained, because training does not change their cost."""
     channels, side = source.images.shape[1:3]
     spec = recipe.teachers
     network = networks.network(spec.arch, len(source.classes), channels, side, decisions)
@@ -113,19 +113,19 @@ def task_of(recipe: Recipe, source: Split, decisions: devices.Decisions) -> Task
 
 
 def distill(task: Task, run: Paced) -> None:
-    """The recipe's method on a task, until the run is over."""
+    """Run the recipe's method on a task until the run is over."""
     with contextlib.suppress(Over):
         method_of(task.recipe).distill(task, run)
 
 
 class Memory:
-    """The most memory held since `reset`, beyond what was held when this was made, in bytes.
+    """The peak of memory in bytes since `reset`, beyond the memory at the object's creation.
 
-    Of a GPU what torch allocated; otherwise the anonymous memory of this process, sampled 50 times a second. Make it
-    once libraries are loaded, so that they are not counted.
+    On a GPU it is the memory that torch allocated. On a CPU it is the anonymous memory of this process, sampled 50
+    times per second. Libraries that were loaded before are not counted.
 
     Args:
-        limit: bytes at which this process ends itself with exit code NO_MEMORY, before it harms others on the machine.
+        limit: bytes at which this process ends itself with exit code NO_MEMORY, so that others on the machine go on.
     """
 
     def __init__(self, device: str, limit: float = float("inf")) -> None:
@@ -136,14 +136,14 @@ class Memory:
             threading.Thread(target=self._watch, daemon=True).start()
 
     def reset(self) -> None:
-        """Forget what was seen."""
+        """Forget the peak."""
         self._peak = 0
         if self.device.startswith("cuda"):
             torch.cuda.reset_peak_memory_stats(self.device)
 
     @property
     def peak(self) -> int:
-        """Bytes."""
+        """The peak in bytes."""
         if self.device.startswith("cuda"):
             return int(torch.cuda.max_memory_allocated(self.device))
         return max(self._peak, anonymous_bytes() - self.before)
@@ -157,19 +157,19 @@ class Memory:
 
 
 def anonymous_bytes() -> int:
-    """Anonymous memory of this process: what it allocated, without mapped files and libraries."""
+    """The anonymous memory of this process in bytes: its allocations, without mapped files and libraries."""
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssAnon"))
     return int(line.split()[1]) * 1024
 
 
 def load_compiler() -> None:
-    """Use torch.compile once, so that what it imports counts as a library."""
+    """Use torch.compile once, so that its imports count as libraries."""
     if devices.has_compiler():
         torch.compile(lambda x: x + 1)(torch.zeros(1))
 
 
 class Worker:
-    """A process of `command`, kept waiting for lines; it answers each with one line of JSON."""
+    """A process of `command` that waits for lines. It answers each with one line of JSON."""
 
     def __init__(self, command: list[str], **env: str) -> None:
         self.process = subprocess.Popen(
@@ -190,12 +190,12 @@ class Worker:
         print(line, file=_of(self.process.stdin), flush=True)
 
     def end(self) -> None:
-        """Let it finish."""
+        """Close the process's input and wait for its end."""
         _of(self.process.stdin).close()
         self.process.wait()
 
     def read(self) -> Any:
-        """Wait for a line; every worker says one by itself once it is ready."""
+        """Wait for a line. Each worker sends a first one when it is ready."""
         line = _of(self.process.stdout).readline()
         if not line:
             raise SystemExit(f"a worker ended early with exit code {self.process.wait()}")
@@ -208,7 +208,7 @@ def _of(pipe: IO[str] | None) -> IO[str]:
 
 
 def waited(answer: Any = None) -> str | None:
-    """In a worker: give an answer, if there is one, and wait for the next line; None when there will be none."""
+    """In a worker: send an answer, if there is one, and wait for the next line. None means that no line follows."""
     if answer is not None:
         with contextlib.suppress(BrokenPipeError):
             print(json.dumps(answer), flush=True)
@@ -218,9 +218,10 @@ def waited(answer: Any = None) -> str | None:
 
 @functools.cache
 def forward_flops(arch: str, classes: int, side: int) -> tuple[int, int]:
-    """FLOPs (two for a multiplication with its addition) of one image's forward pass: all of it, the first layer's.
+    """The FLOPs of one image's forward pass: of the network, and of its first layer.
 
-    Convolutions and the linear layer are counted; norms, activations and augmentation are not.
+    A multiplication with its addition is two FLOPs. Convolutions and the linear layer are counted. Norms, activations
+    and augmentation are not.
     """
     net = architectures.build(arch, classes, 3, side, seed=0)
     assert isinstance(net, ConvNet)
@@ -234,18 +235,18 @@ def forward_flops(arch: str, classes: int, side: int) -> tuple[int, int]:
 
 
 def student_flops(arch: str, classes: int, side: int, images: float) -> float:
-    """FLOPs of training on so many images: forward, weights' gradients, and inputs' gradients but the first layer's."""
+    """The FLOPs of training on so many images. The first layer needs no gradients of its inputs."""
     total, first = forward_flops(arch, classes, side)
     return images * (3 * total - first)
 
 
 def update_flops(arch: str, classes: int, side: int, images: float, snapshots: int) -> float:
-    """FLOPs that an update needs: forward and inputs' gradients of the snapshots and of one teacher."""
+    """The FLOPs of an update: forward passes and gradients of inputs, for the snapshots and one teacher."""
     return images * (snapshots + 1) * 2 * forward_flops(arch, classes, side)[0]
 
 
 def matmul_flops(device: str, dtype: torch.dtype = torch.float32, tries: int = 5) -> float:
-    """FLOPs a second of the best of some products of two large square matrices."""
+    """FLOPs per second of the fastest of some products of two large square matrices."""
     size = 8192 if device.startswith("cuda") else 2048
     a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
     best = float("inf")
@@ -257,7 +258,7 @@ def matmul_flops(device: str, dtype: torch.dtype = torch.float32, tries: int = 5
 
 
 def facts(device: str, command: str, note: str = "") -> dict[str, Any]:
-    """Command, hardware and versions of a result."""
+    """The command, hardware and versions of a result."""
     return {
         "command": command,
         "note": note,

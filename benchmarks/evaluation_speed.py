@@ -1,13 +1,14 @@
-"""Five seeds of a network on 100 images of 32x32x3: ddhub's evaluator beside a plain loop, in turn in one run.
+"""Five seeds of a network on 100 images of 32x32x3: ddhub's evaluator and a plain loop, in turn in one run.
 
 python benchmarks/evaluation_speed.py --threads 2 > benchmarks/results/evaluation_speed.json
 
-Each way is a process of its own with the allocator's and compiler's defaults and an empty compiler cache. All are kept
-waiting while one trains for a few steps, turn after turn, so that a busy machine is equally busy for all. The plain
-loop is written as public evaluation code is: one seed after another, DataLoader, batched DSA whose draws and matrices
-are made image by image, eager float32, the meter read every step. It trains ddhub's ConvNet, which has fewer
-operations than the usual one (no biases before the norms). Whole rows are put together from measured parts: what
-happens once (calibration and compiling), steps, and one test on 10,000 images.
+Each way is a process of its own with an empty compiler cache. Allocator and compiler have their defaults. All others
+wait while one way trains for a few steps. Ways take turns, so that other work on the machine slows all of them alike.
+The plain loop is written like public evaluation code: one seed after another, a DataLoader, eager float32. Its DSA
+works on batches, but draws magnitudes and makes matrices image by image. Its meter is read at every step. It trains
+ddhub's ConvNet, which has fewer operations than the usual one (no biases before the norms).
+The time of a whole row is the sum of measured parts: calibration and compiling, which happen once, the steps, and one
+test on 10,000 images.
 """
 
 import argparse
@@ -29,14 +30,14 @@ CASES = {"convnet3": 3, "convnet3_w32": 15}  # architecture, steps in a turn
 SEEDS, IMAGES, TESTS, CLASSES, SIDE = 5, 100, 10_000, 10, 32
 EPOCHS = (300, 1000)
 TURNS = 9
-TESTED = 2000  # images of a turn's test; every third turn has one
+TESTED = 2000  # images of a test; every third turn has a test
 
 
-Ready = tuple[dict, Callable[[], object], Callable[[], object]]  # what it took, a turn of steps, a test
+Ready = tuple[dict, Callable[[], object], Callable[[], object]]  # the cost of preparation, a turn of steps, a test
 
 
 def plain(arch: str, steps: int, folder: Path, threads: int) -> Ready:
-    """The plain loop."""
+    """Prepare the plain loop."""
     import torch
     import torch.nn.functional as F
     from torch.utils.data import DataLoader, TensorDataset
@@ -76,7 +77,7 @@ def plain(arch: str, steps: int, folder: Path, threads: int) -> Ready:
 
 
 def plain_dsa(x: Any) -> Any:
-    """One operation per batch, a magnitude per image."""
+    """DSA with one operation per batch and a magnitude per image."""
     import torch
     import torch.nn.functional as F
 
@@ -116,7 +117,7 @@ def plain_dsa(x: Any) -> Any:
 
 
 def ours(arch: str, steps: int, folder: Path, threads: int, precision: Literal["float32"] | None = None) -> Ready:
-    """ddhub's evaluator, from its calibration on."""
+    """Prepare ddhub's evaluator, with its calibration."""
     from ddhub.artifact import folder as folders
     from ddhub.base.resources import Resources
     from ddhub.evaluation import speed, workbench
@@ -147,14 +148,14 @@ def ours(arch: str, steps: int, folder: Path, threads: int, precision: Literal["
         return [each[-1] for each in fitting.fit_many(network, examples, brief, seeds) if each]
 
     tests = fitting.Examples(settled.test.images, settled.test.labels, settled.set.preprocess)
-    weights = fit(1)[0]  # compiles, where calibration had nothing to compare
+    weights = fit(1)[0]  # compiles, if calibration had nothing to compare
     fitting.accuracy(network, weights, tests)  # compiles too
     facts = {"once": time.perf_counter() - begun, "networks": len(seeds), "decisions": way.record()}
     return facts, lambda: fit(steps), lambda: fitting.accuracy(network, weights, tests)
 
 
 def float32(arch: str, steps: int, folder: Path, threads: int) -> Ready:
-    """ddhub's evaluator, kept from trying bfloat16."""
+    """Prepare ddhub's evaluator with float32 alone."""
     return ours(arch, steps, folder, threads, "float32")
 
 
@@ -162,7 +163,7 @@ WAYS = {"plain": plain, "ddhub": ours, "ddhub_float32": float32}
 
 
 def serve(way: str, arch: str, folder: Path, threads: int) -> None:
-    """Get ready, then do what standard input says (`steps`, `test`), and print its wall and CPU seconds."""
+    """Prepare one way. Then do each line of stdin (`steps` or `test`), and print its wall and CPU seconds."""
     facts, steps, test = WAYS[way](arch, CASES[arch], folder, threads)
     print(json.dumps(facts), flush=True)
     for line in sys.stdin:
@@ -218,7 +219,7 @@ class Way:
         self.parts = CASES[arch] * self.facts["networks"]
 
     def answer(self) -> Any:
-        """One line of its output."""
+        """Read a line of its output."""
         assert self.process.stdout is not None
         return json.loads(self.process.stdout.readline())
 
@@ -229,14 +230,14 @@ class Way:
         return [value / self.parts if what == "steps" else value * TESTS / TESTED for value in self.answer()]
 
     def end(self) -> None:
-        """Let it end."""
+        """Close its input and wait for its end."""
         assert self.process.stdin is not None
         self.process.stdin.close()
         self.process.wait()
 
 
 def compare(arch: str, folder: Path, threads: int) -> dict:
-    """All ways in turn, TURNS times."""
+    """Measure all ways in turn, TURNS times."""
     with tempfile.TemporaryDirectory() as cache:
         ways = {name: Way(name, arch, folder, threads, cache) for name in WAYS}
         steps: dict[str, list[list[float]]] = {name: [] for name in ways}
@@ -255,7 +256,7 @@ def compare(arch: str, folder: Path, threads: int) -> dict:
 
 
 def ratio(plain: dict, other: dict) -> dict:
-    """How many times faster the other is, turn by turn: its steps, and whole rows."""
+    """The speed of the other way relative to the plain loop, turn by turn: of steps, and of whole rows."""
     turns = list(zip(plain["step"], other["step"], strict=True))
     found = {"steps": [a[0] / b[0] for a, b in turns], "steps_by_cpu_time": [a[1] / b[1] for a, b in turns]}
     for epochs in EPOCHS:
@@ -268,7 +269,7 @@ def ratio(plain: dict, other: dict) -> dict:
 
 
 def row_seconds(way: dict, step: float, epochs: int) -> float:
-    """Seconds of a row: its steps and its test, and its share of what happens once for five seeds."""
+    """The seconds of a row: its steps, its test, and its share of the work that five seeds do once."""
     return way["once"] / SEEDS + epochs * step + statistics.median(test[0] for test in way["test"])
 
 
@@ -287,7 +288,7 @@ def main() -> None:
     from ddhub.training import device
 
     with tempfile.TemporaryDirectory() as folder:
-        os.environ["DDHUB_HOME"] = folder  # what is decoded for this goes with it
+        os.environ["DDHUB_HOME"] = folder  # decoded images are removed with the folder
         made = make_set(Path(folder))
         cases = [compare(arch, made, asked.threads) for arch in CASES]
     result = {

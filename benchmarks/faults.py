@@ -1,21 +1,22 @@
-"""Let every command of ddhub run into every kind of fault, run it again without, and see what was lost.
+"""Let every command of ddhub meet every kind of fault, run it again without the fault, and report losses.
 
 python benchmarks/faults.py --times 10 --out FOLDER       (again and again; finished trials are not repeated)
 
-Commands run on digits and tiny networks, each in a process of its own, forked from one that has loaded the libraries.
-After the fault the same command runs again and must end with the files of an undisturbed run, byte for byte but for
-what tells seconds and memory. In between, no folder that `ddhub verify` accepts may hold anything else, a fault that a
-command can see must end it with exit code 1 and `error: ...`, and what it read must be as it was. The kinds:
+Commands run on digits and tiny networks. Each is a process of its own, forked from one that has loaded the libraries.
+After the fault the same command runs again. It must end with the files of an undisturbed run, byte for byte. Records
+of seconds and memory are not compared. Before the second run three things are checked. A folder that `ddhub verify`
+accepts must be a complete set. A fault that a command can detect must end it with exit code 1 and `error: ...`. Inputs
+must be unchanged. The kinds of fault:
 
     killed                  SIGKILL at a random moment
     killed at a chosen one  before or after the n-th rename, or before the n-th flush of a file to the disk
     terminated, interrupted SIGTERM, SIGINT at a random moment
-    full disk               a tmpfs (mounting needs root) with room for a random part of what the command writes
-    no permission           folders that may not be written, without root's right to do so all the same
+    full disk               a tmpfs (mounting needs root) with room for a random part of the command's output
+    no permission           folders without write permission, also for root
     two at once             the same command twice at the same time
 
 `ddhub push` and `pull` talk to a Hub on this machine (tests/support/hub_server.py). Results are lines of
-FOLDER/trials.jsonl; benchmarks/results/faults.json and the table benchmarks/faults.md are made from them at every end.
+FOLDER/trials.jsonl. Each call writes benchmarks/results/faults.json and the table benchmarks/faults.md from them.
 """
 
 import argparse
@@ -51,7 +52,7 @@ TINY = [
     "--set=evaluate.epochs=10",
     "--set=evaluate.packaging_seeds=1",
 ]
-# What differs from trial to trial: clocks, memory, and the name of the repo.
+# Keys whose values differ from trial to trial: clocks, memory, and the name of the repo.
 VOLATILE = {"seconds", "phases", "peak_bytes", "milliseconds_per_step", "repo_id"}
 SEEN_FAULTS = ("full disk", "no permission")
 FAULTS = ("killed", *faulty.CALLS, "terminated", "interrupted", *SEEN_FAULTS, "two at once")
@@ -60,12 +61,12 @@ MINUTE = 60
 
 @dataclass(frozen=True)
 class Verb:
-    """A command: its words, what it needs in its folder, and where its result is."""
+    """A command: its words, its inputs, and the place of its result."""
 
     words: list[str]
     needs: dict[str, str] = field(default_factory=dict)  # name in the folder -> prepared folder
     result: str = "set"
-    teachers: bool = True  # cached already
+    teachers: bool = True  # whether teachers are in the cache before the command runs
 
 
 VERBS = {
@@ -95,7 +96,7 @@ VERBS = {
 
 
 class Scene:
-    """What all trials share: prepared inputs, a Hub, and how every command ends undisturbed."""
+    """The shared parts of all trials: inputs, a Hub, and the results of undisturbed commands."""
 
     def __init__(self, folder: Path, hub: HubServer, context: Any) -> None:
         self.folder, self.hub, self.context = folder, hub, context
@@ -106,7 +107,7 @@ class Scene:
         self.bytes: dict[str, int] = {}
 
     def prepare(self) -> None:
-        """Inputs, once."""
+        """Make the inputs, once."""
         if not (self.prepared / "files").exists():
             shutil.rmtree(self.prepared, ignore_errors=True)
             self.home.mkdir(parents=True)
@@ -118,7 +119,7 @@ class Scene:
         self.must(["push", "first", "alice/there"])
 
     def must(self, words: list[str]) -> None:
-        """Run a command where inputs are prepared; it has to succeed."""
+        """Run a command in the folder of inputs. It has to succeed."""
         said = self.folder / "said.txt"
         process = self.start(words, self.prepared, self.home, said)
         process.join()
@@ -140,7 +141,7 @@ class Scene:
         return process
 
     def undisturbed(self, name: str) -> None:
-        """How a command ends when nothing happens: its files, seconds, bytes, renames and flushes."""
+        """Run a command without a fault. Note its files, seconds, bytes, renames and flushes."""
         trial = Trial(self, name, f"{name.replace(', ', '-').replace(' ', '-')}-whole")
         counts = trial.folder / "counts.txt"
         before, begun = used(trial.folder), time.monotonic()
@@ -169,7 +170,7 @@ class Trial:
         self.fill()
 
     def fill(self) -> None:
-        """Copy what the command needs."""
+        """Copy the command's inputs."""
         self.work.mkdir()
         for needed, source in self.verb.needs.items():
             shutil.copytree(self.scene.prepared / source, self.work / needed)
@@ -183,11 +184,11 @@ class Trial:
 
     @property
     def said(self) -> str:
-        """What the command said in all its runs."""
+        """The output of all runs of the command."""
         return self.output.read_text(errors="replace") if self.output.exists() else ""
 
     def result(self) -> dict[str, str]:
-        """Name and hash of every file that a user gets, on the Hub for `push`."""
+        """Name and hash of every file that a user gets. For `push` the files are on the Hub."""
         if self.name != "push":
             return digests(self.work / self.verb.result)
         repos = self.scene.hub.store.repos
@@ -195,7 +196,7 @@ class Trial:
         return {name: stable(Path(name), content) for name, content in files.items() if hidden_or_shown(Path(name))}
 
     def torn(self) -> str | None:
-        """What is accepted without being whole, after the fault."""
+        """The incomplete result that is accepted after the fault; None if there is none."""
         found = self.result()
         if self.name == "push":
             return "half a commit" if "ddhub.json" in found and found != self.scene.whole[self.name] else None
@@ -203,7 +204,7 @@ class Trial:
         if self.name in ("evaluate", "export") or not (folder / "ddhub.json").exists():
             wrong = {name for name, sha in found.items() if self.scene.whole[self.name].get(name, sha) != sha}
             own = self.inputs.get(self.verb.result, {})
-            # A report is of the rows that there are.
+            # A report summarises the existing rows, so it can differ.
             wrong = {name for name in wrong if own.get(name) != found[name] and name != "report.json"}
             return f"a file that is another: {min(wrong)}" if wrong and self.name != "export" else None
         checked = subprocess.run(
@@ -217,7 +218,7 @@ class Trial:
         return "verify accepts another set" if checked.returncode == 0 and payload != expected else None
 
     def lost(self) -> str | None:
-        """An input that is not as it was; files that a command adds to its input are not meant."""
+        """A changed file of an input; None if there is none. Files that a command adds do not count."""
         for name, before in self.inputs.items():
             now = digests(self.work / name)
             changed = [file for file, sha in before.items() if now.get(file) != sha and not rewritten(file)]
@@ -226,14 +227,14 @@ class Trial:
         return None
 
     def remove(self) -> None:
-        """Clean up."""
+        """Remove the trial's folder and output."""
         subprocess.run(["umount", "-q", str(self.folder)], capture_output=True)
         shutil.rmtree(self.folder, ignore_errors=True)
         self.output.unlink(missing_ok=True)
 
 
 def hidden_or_shown(path: Path) -> bool:
-    """Whether a file is compared: pictures and the card are drawn from the rest, running state is nobody's."""
+    """Whether a file is compared. Pictures and card are made from other files, and running state is not shipped."""
     return not any(part.startswith(".") or part == "assets" for part in path.parts) and path.suffix not in (
         ".md",
         ".lock",
@@ -242,12 +243,12 @@ def hidden_or_shown(path: Path) -> bool:
 
 
 def rewritten(file: str) -> bool:
-    """Whether evaluating a set writes this file of it again."""
+    """Whether an evaluation writes this file of its set again."""
     return file == "report.json" or file.startswith("evaluation/")
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """Name and hash of every file of a folder that is compared."""
+    """Name and hash of every compared file of a folder."""
     found = {}
     for path in sorted(folder.rglob("*")) if folder.is_dir() else []:
         name = path.relative_to(folder)
@@ -257,7 +258,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def stable(name: Path, content: bytes) -> str:
-    """The hash of a file; of JSON without what differs from run to run."""
+    """The hash of a file. JSON is hashed without the keys that differ from run to run."""
     if name.suffix == ".json":
         try:
             content = json.dumps(_without(json.loads(content)), sort_keys=True).encode()
@@ -273,12 +274,12 @@ def _without(content: Any) -> Any:
 
 
 def used(folder: Path) -> int:
-    """Bytes of all files."""
+    """The bytes of all files of a folder."""
     return sum(path.stat().st_blocks * 512 for path in folder.rglob("*") if path.is_file())
 
 
 def strike(trial: Trial, fault: str, draw: random.Random) -> tuple[str, list[int | None]] | None:
-    """Let a command run into a fault: when, and the exit codes; None where this machine or command cannot have it."""
+    """Run a command into a fault. Return its moment and the exit codes; None if the fault is impossible here."""
     scene, name = trial.scene, trial.name
     if fault in faulty.CALLS:
         most = scene.calls[name][faulty.CALLS[fault]]
@@ -308,7 +309,7 @@ def strike(trial: Trial, fault: str, draw: random.Random) -> tuple[str, list[int
 
 
 def _forbidden(trial: Trial) -> tuple[str, list[int | None]]:
-    """Nothing in the folder of the command, or in the cache, may be written."""
+    """Run the command while its folder and the cache have no write permission."""
     folders = [path for path in (trial.work, *trial.work.rglob("*")) if path.is_dir()]
     for path in folders:
         path.chmod(0o555)
@@ -320,7 +321,7 @@ def _forbidden(trial: Trial) -> tuple[str, list[int | None]]:
 
 
 def _full(trial: Trial, draw: random.Random) -> tuple[str, list[int | None]] | None:
-    """The folder and the cache on a disk of their own with too little room, which grows afterwards."""
+    """Run the command while its folder and the cache are on a disk with too little room. The disk grows afterwards."""
     room = int(trial.scene.bytes[trial.name] * draw.random())
     shutil.rmtree(trial.folder)
     trial.folder.mkdir()
@@ -338,7 +339,7 @@ def _full(trial: Trial, draw: random.Random) -> tuple[str, list[int | None]] | N
 
 
 def attempt(scene: Scene, name: str, fault: str, number: int) -> dict[str, Any] | None:
-    """One trial: the fault, what was found after it, and the same command again."""
+    """Do one trial: the fault, the checks after it, and the same command again."""
     label = f"{name.replace(', ', '-').replace(' ', '-')}-{FAULTS.index(fault)}-{number}"
     trial, draw = Trial(scene, name, label), random.Random(label)
     try:
@@ -376,13 +377,13 @@ def attempt(scene: Scene, name: str, fault: str, number: int) -> dict[str, Any] 
 
 
 def fine(row: dict[str, Any]) -> bool:
-    """Whether nothing was lost and nothing was unclear; some commands refuse to do again what is done already."""
+    """Whether nothing was lost and every message was clear. Some commands refuse to repeat finished work."""
     done = row["again"] == 0 or any(line.startswith("error: ") for line in row["said_again"])
     return row["clear"] and not row["torn"] and not row["lost"] and done and not row["different"]
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Kinds of fault by commands: how often tried, and how often all was well where it was not always."""
+    """A table of faults by commands: the number of trials, and of good ones if some were not good."""
     counts: dict[tuple[str, str], Counter[bool]] = defaultdict(Counter)
     for row in rows:
         counts[row["fault"], row["command"]][fine(row)] += 1
@@ -417,7 +418,7 @@ not always so the cell says how often it was. {len(bad) or "None"} of the trials
 
 
 def server(folder: Path) -> HubServer:
-    """A Hub on this machine, which every process started from now on takes for the real one."""
+    """A Hub on this machine. Every process that is started from now on uses it as the real Hub."""
     hub = HubServer(folder / "hub")
     for name in [name for name in os.environ if name.startswith(("HF_", "HUGGING"))]:
         del os.environ[name]
@@ -426,7 +427,7 @@ def server(folder: Path) -> HubServer:
 
 
 def trials(scene: Scene, asked: argparse.Namespace, note: Callable[[dict[str, Any]], None], done: set[tuple]) -> None:
-    """Every kind of trial once, then once more, until all are done or the time is over."""
+    """Do one trial of every kind, then one more of each, until all are done or the time is over."""
     until = time.monotonic() + asked.minutes * MINUTE
     for number in range(asked.times):
         for name in asked.commands:
@@ -441,7 +442,7 @@ def trials(scene: Scene, asked: argparse.Namespace, note: Callable[[dict[str, An
 
 
 def main() -> None:
-    """Try, note, report."""
+    """Do the trials, note them, and write the report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=lambda name: Path(name).absolute(), required=True)
     parser.add_argument("--times", type=int, default=10, help="trials of each kind")

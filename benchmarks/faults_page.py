@@ -1,4 +1,4 @@
-"""The page benchmarks/faults.md, of which every script writes its own section."""
+"""The page benchmarks/faults.md. Every script writes its own section."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ PAGE = Path(__file__).parent / "faults.md"
 
 
 def put(section: str) -> None:
-    """Put a section in the place of its older self, which has the same heading, or at the end.
+    """Replace the section with the same heading. A new section goes to the end.
 
     Args:
         section: Markdown that begins with an empty line and a heading of the first level.

@@ -1,6 +1,6 @@
-"""One `ddhub` command in a process of its own in which something goes wrong, and the ways in which it can.
+"""One `ddhub` command in a process of its own that meets a fault, and the kinds of fault.
 
-The product knows nothing of it: renames and flushes are counted, and capabilities dropped, in the process itself.
+ddhub's own code is unchanged. The process itself counts renames and flushes, and drops capabilities.
 """
 
 import ctypes
@@ -16,17 +16,17 @@ from typing import Any, Literal
 
 Where = Literal["before a rename", "after a rename", "before a flush"]
 CALLS = {"before a rename": "replace", "after a rename": "replace", "before a flush": "fsync"}
-# What lets root write where nobody may: CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER.
+# Capabilities by which root ignores permissions: CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER.
 OVERRIDES = 1 << 1 | 1 << 2 | 1 << 3
-VERSION_3 = 0x20080522  # of the structures of capset(2)
+VERSION_3 = 0x20080522  # the version of the structures of capset(2)
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """Kill -9 at the n-th call of a kind, counted from 1; at none, calls are counted and written to `counts`.
+    """A kill -9 at the n-th call of a kind, counted from 1. Without a kind, calls are counted and written to `counts`.
 
     Args:
-        named: only renames to a file of such a name count, as `teacher_*-*05.pt`.
+        named: a pattern such as `teacher_*-*05.pt`. Only renames to such names count.
     """
 
     where: Where | None = None
@@ -38,7 +38,7 @@ class Chosen:
 def command(
     words: list[str], folder: Path, home: Path, said: Path, chosen: Chosen | None = None, powerless: bool = False
 ) -> None:
-    """Run `ddhub WORDS...` in a folder; the arguments are those of `trouble`."""
+    """Run `ddhub WORDS...` in a folder. The other arguments are those of `trouble`."""
     with trouble(folder, home, said, chosen, powerless):
         from ddhub.cli import app
 
@@ -49,12 +49,12 @@ def command(
 def trouble(
     folder: Path, home: Path, said: Path, chosen: Chosen | None = None, powerless: bool = False
 ) -> Iterator[None]:
-    """Make of this process one that works in a folder and in which something goes wrong.
+    """Work in a folder, with a fault in this process.
 
     Args:
         home: DDHUB_HOME.
-        said: the file that what it prints is added to; a disk that gets full would swallow its last words.
-        powerless: without the right of root to write where the mode of a folder forbids it.
+        said: the file for the output. It lies outside of a disk that gets full.
+        powerless: take root's right to write into folders without write permission.
     """
     os.environ["DDHUB_HOME"] = str(home)
     os.chdir(folder)
@@ -97,14 +97,14 @@ def counted(call: Callable[..., Any], name: str, counts: dict[str, int], chosen:
 
 
 def drop_overrides() -> None:
-    """Be root in name only; nothing happens to anybody else."""
+    """Give up root's capabilities to ignore permissions, in this process alone."""
     if os.geteuid() != 0 or not sys.platform.startswith("linux"):
         return
     libc = ctypes.CDLL(None, use_errno=True)
     header, words = (ctypes.c_uint32 * 2)(VERSION_3, 0), (ctypes.c_uint32 * 6)()
     if libc.capget(header, words) != 0:
         raise OSError(ctypes.get_errno(), "capget")
-    words[0] &= ~OVERRIDES & 0xFFFFFFFF  # of the first 32 capabilities: effective, permitted, inheritable
+    words[0] &= ~OVERRIDES & 0xFFFFFFFF  # words 0 to 2 are the first 32 capabilities: effective, permitted, inheritable
     words[1] &= ~OVERRIDES & 0xFFFFFFFF
     if libc.capset(header, words) != 0:
         raise OSError(ctypes.get_errno(), "capset")

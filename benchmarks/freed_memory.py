@@ -1,4 +1,4 @@
-"""Teacher training with and without fast.keep_freed_memory, each in a process of its own, in turn: images per second.
+"""Teacher training with and without device.keep_freed_memory, in turn, each in its own process: images per second.
 
 python benchmarks/freed_memory.py > benchmarks/results/freed_memory.json
 """
@@ -23,7 +23,7 @@ ARCH, BATCH, STEPS, REPEATS = "convnet3_w32", 128, 40, 3
 
 
 def measure(keep: bool) -> dict:
-    """Throughput and seconds in the kernel of one compiled training on uint8 images, after a warm-up."""
+    """Throughput and kernel seconds of one compiled training on uint8 images, after a warm-up."""
     if not keep:
         device.keep_freed_memory = functools.cache(lambda: False)
     network = networks.network(ARCH, 10, 3, 32, device.decide("cpu", compile=True))
@@ -39,7 +39,7 @@ def measure(keep: bool) -> dict:
 
 
 def run(keep: bool) -> dict:
-    """`measure` in a fresh process: the setting cannot be taken back."""
+    """`measure` in a new process, because the setting cannot be undone."""
     command = [sys.executable, __file__, "keep" if keep else "plain"]
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 

@@ -1,10 +1,10 @@
-"""Fuzz what strangers send: manifests, recipes, pickles, headers, claims, rows, pipes; count how each ends.
+"""Fuzz strangers' input: manifests, recipes, pickles, headers, claims, rows and pipes. Count how each case ends.
 
     python benchmarks/fuzz.py --times 1000
 
-Every case is made by a seeded change of a good file, of bytes or of values. It ends well where it is read or where one
-sentence refuses it, within 10 seconds, and nothing outside of its folder was opened. The counts are the second table of
-benchmarks/faults.md, and benchmarks/results/fuzz.json.
+Every case is a seeded change of a good file, of its bytes or its values. It ends well if the file is read, or refused
+in one sentence, within 10 seconds. Nothing outside of its folder may be opened. The counts are the second table of
+benchmarks/faults.md. They are also in benchmarks/results/fuzz.json.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-SECONDS = 10  # that a case may take
+SECONDS = 10  # the limit of a case
 PIPES = (
     *("ddhub.json", "recipe.yaml", "README.md", "report.json", "data/train-00000-of-00001.parquet"),
     *("teachers/00.safetensors", "evaluation/row.json", "assets/images.png", "probe.json", ".ddhub/run.json"),
@@ -53,7 +53,7 @@ Case = Callable[[], object]
 
 
 def spoiled(content: bytes, draw: random.Random) -> bytes:
-    """Bytes with one to four places set again, cut out or put in."""
+    """Bytes with one to four pieces replaced, removed or inserted."""
     for _ in range(draw.randint(1, 4)):
         at, piece = draw.randrange(len(content) + 1), draw.randbytes(draw.randint(1, 8))
         kind = draw.choice(("set", "cut", "put"))
@@ -63,7 +63,7 @@ def spoiled(content: bytes, draw: random.Random) -> bytes:
 
 
 def row(folder: Path, draw: random.Random) -> Case:
-    """A row of an evaluation, some of its values odd, or some of its bytes."""
+    """A row of an evaluation with odd values or damaged bytes."""
     from ddhub.evaluation import rows
     from ddhub.reports import summary
 
@@ -76,7 +76,7 @@ def row(folder: Path, draw: random.Random) -> Case:
 
 
 def changed(value: Any, draw: random.Random) -> Any:
-    """The same lists and keys with one value of them odd, left out, or under another key."""
+    """The same lists and keys with one value changed, removed, or under another key."""
     if not isinstance(value, dict | list) or not value or draw.random() < 0.2:
         return draw.choice(ODD)
     content = list(value.items() if isinstance(value, dict) else enumerate(value))
@@ -88,7 +88,7 @@ def changed(value: Any, draw: random.Random) -> Any:
 
 
 def recipe(folder: Path, draw: random.Random) -> Case:
-    """A shipped recipe, some of its values odd, or some of its bytes."""
+    """A shipped recipe with odd values or damaged bytes."""
     import yaml
 
     from ddhub.base.files import shipped, shipped_recipes
@@ -104,7 +104,7 @@ def recipe(folder: Path, draw: random.Random) -> Case:
 
 
 def record(folder: Path, draw: random.Random) -> Case:
-    """The manifest of a set, some of its values odd, or some of its bytes; the set is verified and its card made."""
+    """The manifest of a set with odd values or damaged bytes. The set is verified, or its card is made."""
     from ddhub import api
 
     place = Path(shutil.copytree(os.environ["STRANGERS_SET"], folder / "set"))
@@ -117,7 +117,7 @@ def record(folder: Path, draw: random.Random) -> Case:
 
 
 def claim(folder: Path, draw: random.Random) -> Case:
-    """A claim beside an output, with odd content and an odd time."""
+    """A claim of an output with odd content and an odd time."""
     from ddhub.base.jobs import claims
 
     path = claims.path_of(folder / "a.json")
@@ -137,7 +137,7 @@ def claim(folder: Path, draw: random.Random) -> Case:
 
 
 def header(folder: Path, draw: random.Random) -> Case:
-    """The header of a folder's README: files that lead out, odd values and classes, spoilt YAML; it is read."""
+    """The header of a folder's README with paths out of it, odd values and classes, or damaged YAML. It is read."""
     import pyarrow as pa
     import pyarrow.parquet as pq
     import yaml
@@ -160,7 +160,7 @@ def header(folder: Path, draw: random.Random) -> Case:
 
 
 def pickled(folder: Path, draw: random.Random) -> Case:
-    """A file of torch's, its steps or its bytes spoilt."""
+    """A torch file with a damaged pickle or damaged bytes."""
     import io
     import zipfile
 
@@ -172,7 +172,7 @@ def pickled(folder: Path, draw: random.Random) -> Case:
     buffer = io.BytesIO()
     torch.save({"data": [[torch.zeros(2, 1, 4, 4), torch.zeros(2)]]}, buffer)
     whole = buffer.getvalue()
-    if draw.random() < 0.7:  # the steps, in a sound archive
+    if draw.random() < 0.7:  # the pickle is damaged, and the archive around it is sound
         with zipfile.ZipFile(io.BytesIO(whole)) as archive:
             members = {name: archive.read(name) for name in archive.namelist()}
         made = io.BytesIO()
@@ -209,11 +209,11 @@ KINDS: dict[str, Callable[[Path, random.Random], Case]] = {
     "pickles": pickled,
     "pipes": pipe,
 }
-SLOW = {"pipes": 20, "manifests": 5, "recipes": 5, "README headers": 5}  # of which so many times fewer are tried
+SLOW = {"pipes": 20, "manifests": 5, "recipes": 5, "README headers": 5}  # divisors of the number of cases
 
 
 def ended(case: Case) -> str:
-    """How a case ends: read, refused, or what went wrong."""
+    """How a case ends: read, refused, or the name of its fault."""
     from ddhub.base.errors import UserError
 
     def late(*_: object) -> None:
@@ -226,14 +226,14 @@ def ended(case: Case) -> str:
         return "read"
     except UserError as fault:
         return "refused" if str(fault).isprintable() or "\n" in str(fault) else "unprintable"
-    except Exception as fault:  # what is looked for
+    except Exception as fault:  # the search is for such exceptions
         return type(fault).__name__
     finally:
         signal.alarm(0)
 
 
 def tried(kind: str, times: int, seed: int) -> Counter[str]:
-    """So many cases of a kind, each in a folder of its own, and how often each ending came."""
+    """Try so many cases of a kind, each in a folder of its own. Count the endings."""
     found: Counter[str] = Counter()
     for number in range(times):
         with tempfile.TemporaryDirectory(prefix="ddhub-") as folder:
@@ -246,7 +246,7 @@ def tried(kind: str, times: int, seed: int) -> Counter[str]:
 
 
 def section() -> str:
-    """The table of the newest counts, for benchmarks/faults.md; nothing where there are none."""
+    """The table of the newest counts, for benchmarks/faults.md; empty if there are none."""
     path = HERE / "results" / "fuzz.json"
     if not path.is_file():
         return ""
@@ -264,7 +264,7 @@ def section() -> str:
 
 
 def main() -> None:
-    """Try, count, write."""
+    """Try the cases, count the endings, and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--times", type=int, default=1000, help="cases of each kind")
     parser.add_argument("--seed", type=int, default=0)
@@ -277,7 +277,7 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory(prefix="ddhub-") as home:
         os.environ.update(DDHUB_HOME=home, HF_HOME=home, HF_HUB_OFFLINE="1")
-        logging.disable()  # `datasets` warns of what it reads
+        logging.disable()  # `datasets` warns about its input
         quick = ["teachers={arch: convnet2_w8, count: 1, epochs: 1}", "method={name: random}"]
         settings = "evaluate={epochs: 2, packaging_seeds: 1, seeds: 1, min_steps: 0}"
         api.distill("digits_ipc1", out=f"{home}/set", overrides=[*quick, settings], threads=1)

@@ -1,17 +1,22 @@
-"""All that is to be measured on a GPU, most valuable first, in pieces that resume: for when one is at hand for minutes.
+"""All measurements for a GPU, the most valuable first, in pieces that resume. They suit a GPU that is lent for minutes.
 
 python benchmarks/gpu.py --data FOLDER --out FOLDER --minutes 8      (again and again, until it says that all is done)
-python benchmarks/gpu.py --tiny --out FOLDER                         (all stages in small, on a CPU: that it works)
+python benchmarks/gpu.py --tiny --out FOLDER                         (all stages in small, on a CPU, as a test)
 
-Stages: a, it works there and agrees with the CPU; b, steps and cycles beside the plain loop and the card's peak; c,
-ImageNet's shapes beside the paper's figure, and TESLA's; d, CIFAR-10 with 50 images per class to its end; e, that set
-on other architectures; f, 10 images per class; g, 500 beside full data.
+Stages:
+    a  whether it works there and agrees with the CPU
+    b  steps and cycles beside the plain loop and the GPU's peak
+    c  ImageNet's shapes beside the paper's figure, and TESLA's
+    d  CIFAR-10 with 50 images per class, to its end
+    e  the set of stage d on other architectures
+    f  CIFAR-10 with 10 images per class
+    g  500 images per class beside full data
 
 --data holds CIFAR-10 as parquet shards, `train-*.parquet` and `test-*.parquet`, with the columns `img` and `label`.
---wheels holds what is not installed there; the files are unpacked into OUT. Nothing is downloaded.
-Every stage is a file OUT/STAGE.json: of each of its pieces the command, seconds, and what it found; of all the card
-and the versions. A piece is a process of its own with a limit of seconds. At its limit it is told to end: distilling
-and evaluating save themselves then, and go on at the next call. What is done is not done again.
+--wheels holds packages that are not installed there. Their files are unpacked into OUT. Nothing is downloaded.
+Every stage is a file OUT/STAGE.json. It holds the command, seconds and result of each piece, the GPU, and the versions.
+A piece is a process of its own with a limit of seconds. At its limit it is told to end. Distilling and evaluating then
+save themselves, and go on at the next call. Finished pieces are not repeated.
 """
 
 import argparse
@@ -29,11 +34,11 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-PATIENCE = 20  # seconds that a process told to end has for saving
-TINY = 600  # seconds of a piece in small
-LEAST = 10  # seconds that must be left for a piece to begin
+PATIENCE = 20  # seconds that a process has for saving after it was told to end
+TINY = 600  # limit of a piece with --tiny, in seconds
+LEAST = 10  # a piece begins only if so many seconds are left
 
-# A student learns in two batches of 250; a fifth of the paper's teachers, and a tenth of its work on students.
+# A student learns in two batches of 250. Teachers take a quarter of the paper's epochs, students about a twentieth.
 STUDENT = "{arch: convnet3, epochs: 100, lr: 0.03, batch: 250}"
 METHOD = "{name: apm, iterations: 600, refresh_every: 6, views: 2, lr_images: 10.0, average: 0.95, student: %s}"
 TEACHERS = "{arch: convnet3, count: 5, epochs: 50, lr: 0.05}"
@@ -42,7 +47,7 @@ OTHERS = "resnet18_in,vgg11_in,alexnet_in,resnet18,vit_tiny"
 
 @dataclass(frozen=True)
 class Piece:
-    """One process: its command after the interpreter, and how long it may take."""
+    """One process: its command after the interpreter, and its limit of time."""
 
     stage: str
     name: str
@@ -51,7 +56,7 @@ class Piece:
 
 
 def pieces(asked: argparse.Namespace) -> list[Piece]:
-    """All of them, in order."""
+    """All pieces, in order."""
     measured = partial(_own, asked)
     cycle: tuple[str, ...] = ("distill_cycle.py", "--device", asked.device, "--threads", str(asked.threads))
     shape: tuple[str, ...] = (
@@ -97,7 +102,7 @@ def pieces(asked: argparse.Namespace) -> list[Piece]:
     found += _set(asked, "f", 10, {"native": (*native, *_seeds(asked, 5)), "dynamic": (*dynamic, *_seeds(asked, 5))})
     found += _set(asked, "f", 10, {"others": ("--archs", _others(asked), *_seeds(asked, 3))})
     found += _set(asked, "g", 500, {"native": ("--baselines", "random,full", *_seeds(asked, 3))})
-    # A busy machine with two cores is slower at small things than a card is at large ones.
+    # A busy machine with two cores takes longer for small pieces than a GPU for large ones.
     return [replace(piece, limit=TINY) for piece in found] if asked.tiny else found
 
 
@@ -120,7 +125,7 @@ def _others(asked: argparse.Namespace) -> str:
 
 
 def _set(asked: argparse.Namespace, stage: str, ipc: int, evaluations: dict[str, tuple[str, ...]]) -> list[Piece]:
-    """A set distilled and evaluated; where it is there already, its piece ends at once."""
+    """The pieces that distill and evaluate a set. For a finished set the first piece ends at once."""
     out = str(asked.out / "work" / f"ipc{ipc}")
     common = ("--device", asked.device, "--threads", str(asked.threads))
     change: tuple[str, ...] = ()
@@ -145,11 +150,11 @@ def _set(asked: argparse.Namespace, stage: str, ipc: int, evaluations: dict[str,
     return found
 
 
-# What a stage holds
+# The content of a stage
 
 
 def run(asked: argparse.Namespace) -> bool:
-    """Do what is left while there is time; whether all is done."""
+    """Do the remaining pieces while there is time. Return whether all are done."""
     until, all_done = time.monotonic() + 60 * asked.minutes, True
     for piece in pieces(asked):
         if piece.stage not in asked.stages:
@@ -175,7 +180,7 @@ def run(asked: argparse.Namespace) -> bool:
 
 
 def attempt(piece: Piece, limit: float, asked: argparse.Namespace) -> dict[str, Any]:
-    """Run a piece for so many seconds at most; what it found, its last line of JSON."""
+    """Run a piece for so many seconds at most. Its result is the last JSON document that it prints."""
     begun, log = time.monotonic(), asked.out / "work" / "log.txt"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as errors:
@@ -208,7 +213,7 @@ def attempt(piece: Piece, limit: float, asked: argparse.Namespace) -> dict[str, 
 
 
 def _made(folder: Path) -> dict[str, Any] | None:
-    """What a set says of how it was made."""
+    """The facts about the making of a set, from its manifest."""
     try:
         record = json.loads((folder / "ddhub.json").read_text())
     except (OSError, json.JSONDecodeError):
@@ -217,7 +222,7 @@ def _made(folder: Path) -> dict[str, Any] | None:
 
 
 def _ended(process: "subprocess.Popen[bytes]") -> bytes:
-    """What a process printed that was told to end, and killed with its children where it does not."""
+    """Tell a process to end, kill it and its children if it does not, and return its output."""
     os.killpg(process.pid, signal.SIGTERM)
     try:
         return process.communicate(timeout=PATIENCE)[0]
@@ -227,17 +232,17 @@ def _ended(process: "subprocess.Popen[bytes]") -> bytes:
 
 
 def environment(asked: argparse.Namespace) -> dict[str, str]:
-    """Where a piece finds ddhub, what was unpacked, and its caches."""
+    """The environment of a piece: the places of ddhub, unpacked wheels and caches."""
     work = asked.out.absolute() / "work"
     paths = [str(HERE.parent), str(work / "site"), *filter(None, [os.environ.get("PYTHONPATH")])]
     own = {"PYTHONPATH": os.pathsep.join(paths), "DDHUB_HOME": str(work / "home"), "HF_HUB_OFFLINE": "1"}
-    # Compiling takes longer than all that is tried in small.
+    # Compiling takes longer than all pieces with --tiny.
     eager = {"TORCHDYNAMO_DISABLE": "1"} if asked.tiny else {}
     return {**os.environ, **own, **eager, "PYTHONUNBUFFERED": "1"}
 
 
 def unpack(wheels: Path, site: Path) -> None:
-    """Put wheels where pieces find them, as pip would with their plain files."""
+    """Unpack wheels into the folder where pieces find them."""
     for wheel in sorted(wheels.glob("*.whl")):
         if not (site / wheel.stem).exists():
             with zipfile.ZipFile(wheel) as archive:
@@ -246,7 +251,7 @@ def unpack(wheels: Path, site: Path) -> None:
 
 
 def _facts(asked: argparse.Namespace) -> dict[str, Any]:
-    """The card and the versions, from a process that may import torch."""
+    """The GPU and the versions, from a process that imports torch."""
     told = subprocess.run(
         [sys.executable, *_script("gpu.py", "--piece", "facts", "--device", asked.device, "--out", str(asked.out))],
         env=environment(asked),
@@ -265,14 +270,14 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
-    """Whole or not at all."""
+    """Write a JSON file, complete or not at all."""
     other = path.with_suffix(".part")
     other.write_text(json.dumps(content, indent=1) + "\n")
     other.replace(path)
 
 
 def _last_json(text: str) -> Any:
-    """The JSON document that a process printed, be it on many lines; None where there is none."""
+    """The JSON document at the end of a process's output, on one line or many; None if there is none."""
     lines = text.strip().splitlines()
     for start in (start for start, line in enumerate(lines) if line[:1] in "{["):
         try:
@@ -283,7 +288,7 @@ def _last_json(text: str) -> Any:
 
 
 def _shown(command: tuple[str, ...]) -> str:
-    """A command without where things lie on this machine."""
+    """A command without the paths of this machine."""
     return " ".join(["python", *(word.replace(f"{HERE}/", "benchmarks/") for word in command)])
 
 
@@ -291,7 +296,7 @@ def _told(found: dict[str, Any]) -> str:
     return "done" if found["done"] else "stopped at its limit" if found["stopped_at_its_limit"] else "FAILED"
 
 
-# Pieces that are functions of this file. Each gives what is written down.
+# Pieces that are functions of this file. Each returns its result.
 
 SMALL = (
     "teachers={arch: convnet2_w16, count: 2, epochs: 10}",
@@ -302,7 +307,7 @@ SMALL = (
 
 
 def facts(asked: argparse.Namespace) -> dict[str, Any]:
-    """The card, its memory, and the versions of what computes."""
+    """The GPU, its memory, and the versions of the libraries that compute."""
     import torch
 
     from ddhub.training import device
@@ -316,7 +321,7 @@ def facts(asked: argparse.Namespace) -> dict[str, Any]:
 
 
 def agree(asked: argparse.Namespace) -> dict[str, Any]:
-    """digits_ipc1 in small on the card and on the CPU: what the first updates and the labels differ by."""
+    """Distill digits_ipc1 in small on the GPU and on the CPU. Compare the disagreement of the updates."""
     from ddhub import api
 
     found = {}
@@ -329,12 +334,12 @@ def agree(asked: argparse.Namespace) -> dict[str, Any]:
         found[where] = {"disagreement": gaps, "decisions": record["made"]["decisions"]}
     first, last = (each["disagreement"] for each in (found[asked.device], found["cpu"]))
     apart = [abs(a - b) / abs(b) for a, b in zip(first, last, strict=True)]
-    # The first three updates have one student; later ones have students of images that are apart already.
+    # The first three updates have one student. Later students learn from images that differ already.
     return {"relative_difference": [round(each, 6) for each in apart], "agree": max(apart[:3]) < 0.05, **found}
 
 
 def resume(asked: argparse.Namespace) -> dict[str, Any]:
-    """The same set unbroken and killed with -9 on the way, both with --deterministic: the same bytes?"""
+    """Distill a set with --deterministic, once unbroken and once killed with -9. Compare the bytes."""
     import hashlib
     import random
 
@@ -365,7 +370,7 @@ def resume(asked: argparse.Namespace) -> dict[str, Any]:
 
 
 def graph(asked: argparse.Namespace) -> dict[str, Any]:
-    """A student's weights: graphed, one launch after another, and on the CPU."""
+    """Compare a student's weights: by a graph, by single launches, and on the CPU."""
     import torch
 
     from ddhub.training import device as devices
@@ -393,7 +398,7 @@ def graph(asked: argparse.Namespace) -> dict[str, Any]:
 
 
 def peak(asked: argparse.Namespace) -> dict[str, Any]:
-    """FLOPs a second of large matrix products, by precision, and bytes a second of copies."""
+    """FLOPs per second of large matrix products, by precision, and bytes per second of copies."""
     import torch
     from distilling import clock, matmul_flops
 
@@ -452,7 +457,7 @@ def ways(asked: argparse.Namespace) -> dict[str, Any]:
 
 
 def _fresh(asked: argparse.Namespace, name: str) -> Path:
-    """A folder of this name that holds nothing."""
+    """An empty folder of this name."""
     import shutil
 
     folder = asked.out / "work" / name.replace(":", "")
@@ -466,7 +471,7 @@ OWN: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
 
 
 def main() -> None:
-    """All stages, or one piece in this process."""
+    """Do all stages, or one piece in this process."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="CIFAR-10 as parquet shards")
     parser.add_argument("--out", type=Path, required=True, help="folder of the results")

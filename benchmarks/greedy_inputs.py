@@ -1,9 +1,9 @@
-"""What one greedy input of a stranger's takes: seconds and peak memory of the command that meets it.
+"""The cost of one greedy input from a stranger: seconds and peak memory of the command that meets it.
 
     python benchmarks/greedy_inputs.py [CASE ...]
 
-Each command runs in a process of its own; its peak is the resident memory that the kernel counted (ru_maxrss). What the
-same inputs took before there were limits, and what was wanted, stand beside it in benchmarks/faults.md.
+Each command runs in a process of its own. Its peak is the resident memory that the kernel counted (ru_maxrss).
+benchmarks/faults.md also shows the cost of each input before ddhub had limits, and the wanted cost.
 """
 
 import argparse
@@ -23,11 +23,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 HERE = Path(__file__).parent
-SIDE, SCANS, LIMIT = 9400, 100_000, 600  # pixels, of a progressive JPEG, seconds
+SIDE, SCANS, LIMIT = 9400, 100_000, 600  # pixels of a side, scans of a progressive JPEG, seconds
 TINY = ["--set=teachers={arch: convnet2_w8, count: 1, epochs: 1}", "--set=method={name: random}", "--threads=1"]
 SHORT = "--set=evaluate={epochs: 2, packaging_seeds: 1, seeds: 1, min_steps: 0}"
 
-# A small process that starts another: a child's peak begins with its parent's, so that this one's would be counted.
+# A small process starts the command, because the peak of a child begins with the peak of its parent.
 WATCH = """
 import os, sys
 child = os.posix_spawnp(sys.argv[1], sys.argv[1:], os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, 2, 1)])
@@ -37,16 +37,16 @@ print(os.waitstatus_to_exitcode(status), used.ru_maxrss)
 
 
 class Case(NamedTuple):
-    """An input, what it took before and what was wanted."""
+    """An input, its cost before, and the wanted cost."""
 
     what: str
     before: str
     wanted: str
-    make: Callable[[Path], list[str]]  # in a folder; the words behind `ddhub`, or a script
+    make: Callable[[Path], list[str]]  # makes the input, and returns the words after `ddhub`
 
 
 def grey16(side: int) -> bytes:
-    """A 16-bit grey PNG of two halves of one colour each, which packs a thousandfold."""
+    """A 16-bit grey PNG of two halves, each of one colour. It is a thousandth of its pixels' bytes."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
@@ -85,7 +85,7 @@ def with_manifest(place: Path, **update: Any) -> None:
 
 
 def many_scans(folder: Path) -> list[str]:
-    """A set of ten progressive JPEGs of 1,024 pixels, each with a scan that comes a hundred thousand times."""
+    """A set of ten progressive JPEGs of 1,024 pixels. Each repeats a scan a hundred thousand times."""
     import pyarrow as pa
     import pyarrow.parquet as pq
     from PIL import Image
@@ -126,7 +126,7 @@ def large_network(folder: Path) -> list[str]:
 
 
 def many_groups(folder: Path) -> list[str]:
-    """A set that says it has 32,768 groups of 100,000 classes."""
+    """A set that claims 32,768 groups of 100,000 classes."""
     place = shared_set(folder)
     classes = [f"c{number}" for number in range(100_000)]
     with_manifest(place, groups=32_768, ipc=32_768, classes=classes)
@@ -154,12 +154,12 @@ def large_manifest(folder: Path) -> list[str]:
 
 
 def many_sets(count: int) -> Callable[[Path], list[str]]:
-    """The report on so many sets, its rows made up."""
+    """The report on so many sets with artificial rows."""
     return lambda _: [str(HERE / "report_many.py"), str(count)]
 
 
 def large_images(folder: Path) -> list[str]:
-    """A set of fifty images of 224 pixels and ten classes, to be trained on and scored."""
+    """A set of fifty images of 224 pixels and ten classes. It is trained on and scored."""
     import numpy as np
     from PIL import Image
 
@@ -192,7 +192,7 @@ CASES = {
 
 
 def measured(words: list[str], folder: Path) -> dict[str, Any]:
-    """Run a command in a folder: its seconds, peak memory, exit code, and the last that it said."""
+    """Run a command in a folder. Return its seconds, peak memory, exit code and message."""
     command = [sys.executable, *([] if words[0].endswith(".py") else ["-m", "ddhub"]), *words]
     begun = time.monotonic()
     watched = [sys.executable, "-S", "-c", WATCH, "timeout", str(LIMIT), *command]
@@ -208,7 +208,7 @@ def measured(words: list[str], folder: Path) -> dict[str, Any]:
 
 
 def section() -> str:
-    """The table of the newest measurements, for benchmarks/faults.md; nothing where there are none."""
+    """The table of the newest measurements, for benchmarks/faults.md; empty if there are none."""
     path = HERE / "results" / "greedy_inputs.json"
     if not path.is_file():
         return ""
@@ -227,7 +227,7 @@ def section() -> str:
 
 
 def main() -> None:
-    """Measure each case, write the results."""
+    """Measure each case, and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cases", nargs="*", help=f"of {', '.join(CASES)}; all by default")
     asked = parser.parse_args().cases or list(CASES)

@@ -1,20 +1,22 @@
-"""The ImageNet recipes at their true size on made-up data: seconds and memory by images per class and by chunk.
+"""The ImageNet recipes at their true size on artificial data: seconds and memory by images per class and by chunk.
 
 python benchmarks/imagenet_shape.py --out imagenet_shape --minutes 10    (again and again, until nothing is left)
 
-1.28 million uint8 images of 64x64x3 and 1,000 classes lie in a memory-mapped file without content, which takes no disk;
-synthetic images start as noise, teachers as they are initialised, all else is recipes/imagenet_ipc*.yaml. Every cell
-(ipc, chunk) is a process of its own: one refresh and three updates through the method's own `distill`, with students of
-few epochs, whose micro-batches are as large as the chunk. A GPU takes the recipe's batch of 500, a CPU two smaller
-ones, and the line through both goes on to 500 (`--images`). Whole refreshes are extrapolated from their epochs; rows
-keep what was measured and what was extrapolated apart. An iteration is an update plus a third of a refresh.
+1.28 million uint8 images of 64x64x3 in 1,000 classes lie in a memory-mapped file. The file has no content and takes no
+disk. Synthetic images start as noise, and teachers are untrained. All other settings are those of
+recipes/imagenet_ipc*.yaml.
+Every cell (ipc, chunk) is a process of its own. It does one refresh and three updates through the method's own
+`distill`. Students have few epochs, and their micro-batches are as large as the chunk. A GPU takes the recipe's batch
+of 500. A CPU takes two smaller batches (`--images`), and the line through both is extended to 500. Whole refreshes are
+extrapolated from their epochs. Rows keep measured and extrapolated numbers apart. An iteration is an update and a third
+of a refresh.
 
-Memory is what torch allocated on a GPU, otherwise the process's own beyond the libraries; images that the method keeps
-in files are there, in OUT, and not in it (9.8 GB on the disk at ipc 100).
+On a GPU, memory is what torch allocated. On a CPU it is the process's own memory beyond the libraries. Images that the
+method keeps in files are in OUT, and do not count (9.8 GB on the disk at ipc 100).
 
-Finished cells are lines of OUT/rows.jsonl and are not measured again. The last lines are a table and a JSON document;
-the chart of time against memory is benchmarks/results/time_memory.png, beside the paper's own figures, which are from
-its hardware.
+Finished cells are lines of OUT/rows.jsonl and are not measured again. The last lines are a table and a JSON document.
+The chart of time against memory is benchmarks/results/time_memory.png. It also shows the paper's figures, which were
+measured on other hardware.
 """
 
 import argparse
@@ -36,19 +38,19 @@ CLASSES, SIDE, REAL_IMAGES = 1000, 64, 1_281_167
 EPOCHS, BATCH, UPDATES = 250, 500, 3
 IPCS, CHUNKS = (10, 50, 100), (10, 25, 50, 100, 250, 500)
 CHART = Path(__file__).parent / "results" / "time_memory.png"
-# Read off the authors' figure (+-0.3): ipc 50, GB and seconds an iteration on their hardware; chunk 100, 250, 500.
+# Read from the authors' figure (+-0.3), ipc 50, chunks 100, 250, 500: GB, and seconds an iteration on their hardware.
 PAPER = {"APM (paper)": [(6.5, 18.0), (7.0, 11.0), (13.3, 8.6)], "TESLA (paper)": [(34.2, 22.3)]}
 
 
 def measure(asked: argparse.Namespace) -> dict:
-    """A refresh and its updates with batches of so many images, in this process, twice: the first one compiles."""
+    """Do a refresh and its updates twice in this process. The first cycle compiles."""
     from ddhub.distillation import recipes
     from ddhub.training import device as devices
 
     torch.set_num_threads(asked.threads)
     load_compiler()
     memory, peaks = Memory(asked.device, limit=asked.limit), list[int]()
-    # More work than any run has: what would be compiled in a long one is compiled here.
+    # This is more work than any run has, so that everything is compiled that a long run compiles.
     decisions = devices.decide(asked.device, asked.threads, flops=1e18, precision=asked.precision)
     decisions = replace(decisions, micro_batch=asked.chunks[0], chunk=asked.chunks[0])
     changes = [f"method.chunk={asked.chunks[0]}", f"method.batch={asked.images}", f"teachers.count={asked.teachers}"]
@@ -77,7 +79,7 @@ def measure(asked: argparse.Namespace) -> dict:
 
 
 def sizes(asked: argparse.Namespace, chunk: int) -> list[int]:
-    """Images of an update that are measured: the recipe's, or two smaller numbers of whole chunks, n and 2 n."""
+    """The numbers of images to measure: the recipe's, or two smaller ones of whole chunks, n and 2 n."""
     half = max(chunk, asked.images // 2 // chunk * chunk)
     return [BATCH] if 2 * half >= BATCH else [half, 2 * half]
 
@@ -85,8 +87,8 @@ def sizes(asked: argparse.Namespace, chunk: int) -> list[int]:
 def whole(runs: list[dict]) -> dict:
     """Seconds of the recipe's own epoch, update, refresh and iteration.
 
-    Of two numbers of images the line through both goes on to 500: an update costs something for every image that is
-    kept, whether it is moved or not.
+    The line through two numbers of images is extended to 500. It need not pass through 0, because an update has a cost
+    for every image that is kept.
     """
 
     def at_batch(name: str) -> float:
@@ -109,14 +111,14 @@ def sparse_source(folder: Path) -> Split:
 
 
 def cells(asked: argparse.Namespace) -> list[tuple[int, int]]:
-    """(ipc, chunk) of every cell: first those that vary one of the two, then the others."""
+    """The (ipc, chunk) of every cell. Cells that vary only one of the two come first."""
     home = (asked.ipc[0], 100 if 100 in asked.chunks else asked.chunks[0])
     grid = [(ipc, chunk) for ipc in asked.ipc for chunk in asked.chunks]
     return sorted(grid, key=lambda cell: (cell[0] != home[0]) + (cell[1] != home[1]))
 
 
 def key_of(asked: argparse.Namespace, ipc: int, chunk: int) -> dict:
-    """What tells a cell's row from others."""
+    """The key of a cell's row."""
     from ddhub.training import device as devices
 
     settings = {name: getattr(asked, name) for name in ("precision", "threads", "epochs", "images", "teachers")}
@@ -124,7 +126,7 @@ def key_of(asked: argparse.Namespace, ipc: int, chunk: int) -> dict:
 
 
 def fill(asked: argparse.Namespace, path: Path) -> list[tuple[int, int]]:
-    """Measure cells until none is left or the time is over; returns those left."""
+    """Measure cells until none is left or the time is over. Return the remaining ones."""
     until, longest, left = time.monotonic() + 60 * asked.minutes, 0.0, []
     done = {json.dumps(row["key"]) for row in rows_of(path)}
     for ipc, chunk in cells(asked):
@@ -132,7 +134,7 @@ def fill(asked: argparse.Namespace, path: Path) -> list[tuple[int, int]]:
         if json.dumps(key) in done:
             continue
         begun = time.monotonic()
-        if begun + longest > until:  # the next one would be cut
+        if begun + longest > until:  # the time is too short for the next cell
             left.append((ipc, chunk))
             continue
         row = cell(asked, ipc, chunk)
@@ -144,7 +146,7 @@ def fill(asked: argparse.Namespace, path: Path) -> list[tuple[int, int]]:
 
 
 def cell(asked: argparse.Namespace, ipc: int, chunk: int) -> dict:
-    """One cell, every number of images in a process of its own; one that wants more memory than there is says so."""
+    """Measure one cell, each number of images in a process of its own. A row also records a lack of memory."""
     runs = []
     for images in sizes(asked, chunk):
         command = [sys.executable, __file__, "--worker", "--ipc", str(ipc), "--chunks", str(chunk)]
@@ -163,7 +165,7 @@ def cell(asked: argparse.Namespace, ipc: int, chunk: int) -> dict:
 
 
 def memory_limit(asked: argparse.Namespace) -> float:
-    """Bytes that a cell may take: four fifths of what is free now."""
+    """The bytes that a cell may take: four fifths of the free memory."""
     if asked.memory:
         return asked.memory * 1e9
     line = next(line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemAvailable"))
@@ -171,7 +173,7 @@ def memory_limit(asked: argparse.Namespace) -> float:
 
 
 def rows_of(path: Path) -> list[dict]:
-    """The rows of earlier runs; a line torn by a kill is not one."""
+    """The rows of earlier runs. Lines torn by a kill are left out."""
     found = []
     for line in path.read_text().splitlines() if path.exists() else []:
         try:
@@ -182,9 +184,9 @@ def rows_of(path: Path) -> list[dict]:
 
 
 def table(rows: list[dict]) -> str:
-    """One line per row, for people; `~` stands before what is extrapolated.
+    """A table with one line per row. `~` marks extrapolated numbers.
 
-    A peak with fewer images is a lower bound, since the batch itself is smaller.
+    A peak with fewer images is a lower bound, because the batch itself is smaller.
     """
     lines = [
         "| device | ipc | chunk | epoch of 500 (s) | update of 500 (s) | iteration (s) | peak (GB) |",
@@ -204,7 +206,7 @@ def table(rows: list[dict]) -> str:
 
 
 def peak(row: dict) -> int:
-    """The most bytes while a cycle ran, of either number of images."""
+    """The peak in bytes of the counted cycle, over all numbers of images."""
     return max(int(run["peak_bytes"]["running"]) for run in row["measured"])
 
 
@@ -224,7 +226,7 @@ def growth(rows: list[dict]) -> dict:
 
 
 def chart(rows: list[dict], path: Path) -> None:
-    """Seconds an iteration against gigabytes, a line per ipc with its chunks, and the paper's figures."""
+    """Draw seconds an iteration against gigabytes: a line per ipc with its chunks, and the paper's figures."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4.5), dpi=120)
@@ -254,7 +256,7 @@ def chart(rows: list[dict], path: Path) -> None:
 
 
 def main() -> None:
-    """Measure cells, and show all that were."""
+    """Measure cells, and show all finished ones."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("imagenet_shape"), help="folder of the rows")
     parser.add_argument("--ipc", type=int, nargs="+", choices=IPCS, default=list(IPCS))

@@ -1,13 +1,14 @@
-"""Kill a distillation (-9) at random moments, resume it, and compare every file that it ships with an unbroken run's.
+"""Kill a distillation (-9) at random moments, resume it, and compare its shipped files with those of an unbroken run.
 
 python benchmarks/kill_resume.py --kills 50 > benchmarks/results/kill_resume.json
 
-Every kill has a run of its own, from a cache without teachers to the finished card, so that teachers are killed too.
-The moments are spread over the whole of an unbroken run: its phases (source, teachers, distill, packaging, card) are
-timed by the files that appear, each gets kills by its share of the time, three at least, and a kill falls at a random
-fraction of its phase, seen from the moment at which that phase has begun in the killed run itself. Then the same call
-is made again, to the end. All runs are forked from one process that has loaded the libraries, as `ddhub distill` would
-have: loading them takes longer than the run. With --compile every run is a process of its own from the start.
+Every kill has a run of its own. It starts with a cache without teachers and ends with the card, so that the training of
+teachers is killed too. The moments are spread over the whole run. An unbroken run gives the time of each phase (source,
+teachers, distill, packaging, card), by the files that appear. A phase gets kills by its share of the time, and three at
+least. A kill comes at a random fraction of its phase, counted from the phase's start in the killed run itself. Then the
+same call is made again, to the end.
+All runs are forked from one process that has loaded the libraries, because loading takes longer than the run. With
+--compile every run is a new process.
 """
 
 import argparse
@@ -32,11 +33,11 @@ TINY = [
     "evaluate.epochs=30",
     "evaluate.packaging_seeds=1",
 ]
-LEAST = 3  # kills of each phase, where there are enough
+LEAST = 3  # kills of each phase, if there are enough
 
 
 def run(out: Path, home: Path, asked: dict[str, Any]) -> None:
-    """One `ddhub distill`, quietly, with a cache of its own."""
+    """Do one `ddhub distill` without output, with a cache of its own."""
     os.environ["DDHUB_HOME"] = str(home)
     os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"  # compiling processes would outlive a kill
     with (home.parent / "stderr.txt").open("ab") as errors:
@@ -54,7 +55,7 @@ def run(out: Path, home: Path, asked: dict[str, Any]) -> None:
 
 
 def phase_of(out: Path, home: Path) -> str:
-    """What a run is doing, from the files that it has made."""
+    """The phase of a run, from its files."""
     state = out / ".ddhub"
     if (out / "ddhub.json").exists():
         return "card"
@@ -78,11 +79,11 @@ class Attempt:
 
     @property
     def phase(self) -> str:
-        """What it is doing."""
+        """The phase of the run."""
         return phase_of(self.out, self.home)
 
     def kill_when(self, due: Callable[["Attempt"], bool]) -> tuple[float, str] | None:
-        """Kill it once `due` says so: the second and the phase; None where it ended before."""
+        """Kill the run as soon as `due` is true. Return the second and the phase; None if the run ended before."""
         while self.process.exitcode is None:
             if due(self):
                 os.kill(self.process.pid, signal.SIGKILL)
@@ -93,10 +94,10 @@ class Attempt:
         return None
 
     def finish(self) -> dict[str, str]:
-        """Wait for the end; name and sha256 of everything that the set ships.
+        """Wait for the end. Return name and sha256 of every file that the set ships.
 
         Raises:
-            SystemExit: where it failed, with what it said.
+            SystemExit: if the run failed, with its messages.
         """
         from ddhub.artifact import manifest
 
@@ -107,7 +108,7 @@ class Attempt:
 
 
 def unbroken(folder: Path, asked: dict[str, Any], context: Any) -> tuple[dict[str, str], dict[str, float]]:
-    """An unbroken run's hashes, and the seconds that each phase took."""
+    """The hashes of an unbroken run, and the seconds of each phase."""
     seconds = dict.fromkeys(PHASES, 0.0)
     attempt = Attempt(folder, asked, context)
     before = time.monotonic()
@@ -120,7 +121,7 @@ def unbroken(folder: Path, asked: dict[str, Any], context: Any) -> tuple[dict[st
 
 
 def plan(kills: int, seconds: dict[str, float], draw: random.Random) -> list[tuple[str, float]]:
-    """Phase and fraction of it for every kill, by the phases' share of the time, LEAST of each."""
+    """The phase of every kill and a fraction of it. Phases get kills by their share of the time, and LEAST at least."""
     least = min(LEAST, kills // len(PHASES))
     chosen = [phase for phase in PHASES for _ in range(least)]
     weights = [seconds[phase] for phase in PHASES]
@@ -142,7 +143,7 @@ def _spread(count: int, draw: random.Random) -> list[float]:
 
 
 def due(phase: str, wait: float) -> Callable[[Attempt], bool]:
-    """Whether a run has been in a phase, or past it, for so many seconds."""
+    """A function that says whether a run entered or passed a phase so many seconds ago."""
     since: list[float] = []
 
     def ready(attempt: Attempt) -> bool:
@@ -154,7 +155,7 @@ def due(phase: str, wait: float) -> Callable[[Attempt], bool]:
 
 
 def kill_and_resume(folder: Path, asked: dict[str, Any], context: Any, phase: str, wait: float) -> dict[str, Any]:
-    """One killed run, and the call that ends it: when, in which phase, and what it shipped."""
+    """Kill a run, and call it again to the end. Return the moment, the phase, and the shipped files."""
     while True:
         begun = time.monotonic()
         killed = Attempt(folder, asked, context).kill_when(due(phase, wait))
@@ -166,12 +167,12 @@ def kill_and_resume(folder: Path, asked: dict[str, Any], context: Any, phase: st
                 "shipped": Attempt(folder, asked, context).finish(),
                 "wall_seconds": round(time.monotonic() - begun, 1),
             }
-        wait *= 0.5  # the run was faster than the unbroken one
+        wait *= 0.5  # the run ended before the kill
         folder = folder.with_name(folder.name + "x")
 
 
 def main() -> None:
-    """Kill, resume, compare."""
+    """Kill, resume, and compare."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--recipe", default="digits_ipc1")
@@ -191,7 +192,7 @@ def main() -> None:
         )
     begun = time.monotonic()
     with tempfile.TemporaryDirectory() as name:
-        Attempt(Path(name) / "warm", asked, context).finish()  # fills what is cached by the machine
+        Attempt(Path(name) / "warm", asked, context).finish()  # fills the caches of the machine
         whole, seconds = unbroken(Path(name) / "whole", asked, context)
         moments = plan(given.kills, seconds, random.Random(given.seed))
         rows = []
@@ -214,7 +215,7 @@ def main() -> None:
 def summary(
     given: argparse.Namespace, asked: dict[str, Any], rows: list[dict], seconds: dict[str, float], whole: dict[str, str]
 ) -> dict[str, Any]:
-    """Kills by phase and whether all ended as the unbroken run did."""
+    """Kills by phase, and whether all runs ended like the unbroken one."""
     from distilling import facts
 
     command = f"python benchmarks/kill_resume.py --kills {given.kills} --recipe {given.recipe} --seed {given.seed}"

@@ -1,10 +1,10 @@
-"""How networks of other families than the set's own are best trained: loss, optimiser, rate and steps, on validation.
+"""The best training of networks of other families than the set's own: loss, optimiser, rate and steps, on validation.
 
 python benchmarks/other_families.py distilled/digits_ipc1 --steps 200 1000 2000 --out FOLDER \
     --archs vgg11_in_w16 alexnet_in_w32 resnet18_w16 > benchmarks/results/other_families.json
 
-Random real images with the teachers' labels stand beside the set in every choice, and both are trained in every way.
-Every training is a file in `--out`, so that a killed run goes on; several runs may share the work.
+Every way also trains on random real images with the teachers' labels, so that each choice is compared on both.
+Every training is a file in `--out`, so that a killed run goes on. Several runs may share the work.
 """
 
 import argparse
@@ -35,7 +35,7 @@ BATCH = 50
 
 @dataclass(frozen=True)
 class Way:
-    """How to train: every way has a constant number of steps, over which its schedule stretches."""
+    """A way of training. Its schedule covers the whole number of steps."""
 
     optimizer: str
     lr: float
@@ -45,12 +45,12 @@ class Way:
 
     @property
     def family(self) -> Family:
-        """As train.fit takes it."""
+        """The way as a family, for `fit`."""
         return Family(self.optimizer, self.lr, self.weight_decay, self.schedule, source="")
 
 
 WAYS = {
-    "sgd l1": Way("sgd", 0.02, "l1_logits", "half", 5e-4),  # what the set's own network is trained by
+    "sgd l1": Way("sgd", 0.02, "l1_logits", "half", 5e-4),  # the training of the set's own network
     "adamw l1": Way("adamw", 1e-3, "l1_logits", "cosine", 0.05),
     "adamw kl": Way("adamw", 1e-3, "kl", "cosine", 0.05),
 }
@@ -64,11 +64,11 @@ class Case:
     data: str  # distilled or random
     way: str
     steps: int
-    number: int  # of the seed
+    number: int  # number of the seed
 
     @property
     def file(self) -> str:
-        """Its result's name."""
+        """The name of the result's file."""
         return f"{self.arch}-{self.data}-{self.way.replace(' ', '_')}-{self.steps}-{self.number}.json"
 
 
@@ -78,7 +78,7 @@ def _unscored(images: Tensor, label: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Material:
-    """What is trained on and scored on."""
+    """The images to train on and to score on."""
 
     found: Artifact
     real: source.Split
@@ -88,7 +88,7 @@ class Material:
     decisions: device.Decisions
 
     def examples(self, case: Case) -> Examples:
-        """The set, or as many random real images with the same teachers' labels."""
+        """The set, or as many random real images with labels of the same teachers."""
         found = self.found
         if case.data == "distilled":
             return Examples(found.inputs, found.labels, targets=found.soft_labels)
@@ -116,7 +116,7 @@ def material(asked: argparse.Namespace) -> Material:
 
 
 def score(known: Material, case: Case) -> dict:
-    """Train once, and look at validation data."""
+    """Train once, and score on validation data."""
     way, network, examples = WAYS[case.way], known.network(case.arch), known.examples(case)
     network.family = way.family
     batch = min(BATCH, len(examples))
@@ -134,7 +134,7 @@ def score(known: Material, case: Case) -> dict:
 
 
 def cases(asked: argparse.Namespace) -> Iterator[Case]:
-    """The grid, the first seeds of everything first."""
+    """The grid of trainings. The first seed of every choice comes first."""
     for number in range(asked.first_seed, asked.first_seed + asked.networks):
         for steps in asked.steps:
             for way in asked.ways:
@@ -144,7 +144,7 @@ def cases(asked: argparse.Namespace) -> Iterator[Case]:
 
 
 def summary(results: list[dict]) -> list[dict]:
-    """Accuracies of what differs by the seed only, together."""
+    """The accuracies of each choice over its seeds."""
     groups: dict[tuple, list[float]] = {}
     for row in results:
         key = (row["arch"], row["way"], row["steps"], row["data"])
@@ -161,7 +161,7 @@ def summary(results: list[dict]) -> list[dict]:
 
 
 def main() -> None:
-    """Train what has no file yet, then print what all files say."""
+    """Do the trainings without a file, then print the summary of all files."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--source", help="a local copy of what the set was distilled from")

@@ -1,11 +1,11 @@
-"""Peak memory of packaging against the size of the set, at ImageNet's shapes, a process for each size.
+"""Peak memory of packaging by the size of the set, at ImageNet's shapes. Each size has a process of its own.
 
 python benchmarks/packaging_memory.py --ipc 10 50 > benchmarks/results/packaging_memory.json
 
-1,000 classes of 64x64x3. The set is noise in a mapped file, as the distiller leaves its images; networks are ConvNets
-of two blocks and width 8, and the two that score the set learn it for one epoch: what is asked is what grows with the
-set. Everything else is what `ddhub distill` does: pixels, labels, parquet, the set read back and scored, the search for
-copies among 10,000 real images, the manifest.
+The set has 1,000 classes of 64x64x3. It is noise in a mapped file, where the distiller keeps its images too. Networks
+are ConvNets of two blocks and width 8. The two that score the set train for one epoch, because only the growth with
+the set is measured. Everything else is as in `ddhub distill`: pixels, labels, parquet, the set read back and scored,
+the search for copies among 10,000 real images, and the manifest.
 """
 
 import argparse
@@ -29,7 +29,7 @@ TINY = [
 
 
 def measure(ipc: int, threads: int) -> dict:
-    """Package a set in this process; bytes beyond what libraries hold, and seconds."""
+    """Package a set in this process. Return seconds, and bytes beyond those of the libraries."""
     from ddhub.base import mapped_tensors
     from ddhub.data.spec import SourceSpec
     from ddhub.distillation import packaging, recipes
@@ -59,7 +59,7 @@ def measure(ipc: int, threads: int) -> dict:
 
 
 def load_late() -> None:
-    """Load the libraries that a run loads late, which are not counted."""
+    """Load the libraries that a run loads late, so that they are not counted."""
     import datasets  # noqa: F401
     import matplotlib.pyplot  # noqa: F401
     import scipy.stats  # noqa: F401

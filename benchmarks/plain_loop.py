@@ -1,9 +1,9 @@
-"""Adversarial prediction matching as a plain loop, with the habits that public code of the method has.
+"""Adversarial prediction matching as a plain loop, with the habits of the method's public code.
 
-Written from the description of the method: a fresh student trains in eager float32 on a DataLoader, its augmentation
-draws some magnitudes image by image in Python, and loss and hits are read at every step; every snapshot of an update
-asks the teacher again, forward and backward; parameters require gradients, so weight gradients that nobody uses are
-computed for the teacher and the snapshots; the images are one leaf tensor under an SGD optimiser. It trains ddhub's
+The loop is written from the description of the method. A new student trains in eager float32 on a DataLoader. Its
+augmentation draws some magnitudes image by image in Python. Loss and hits are read at every step. Every snapshot of an
+update calls the teacher again, forward and backward. Parameters require gradients, so unused gradients of the weights
+of teacher and snapshots are computed. The images are one leaf tensor with an SGD optimiser. The loop trains ddhub's
 ConvNet, which has fewer operations than the usual one (no biases before the norms).
 Shapes: M synthetic images, C H W image, K classes.
 """
@@ -45,7 +45,7 @@ class PlainLoop:
         return net.to(self.images.device).train()
 
     def refresh(self, epochs: int, lr: float = 0.02, batch: int = 256) -> float:
-        """Train a fresh student on the teacher's logits; returns the last epoch's loss."""
+        """Train a new student on the teacher's logits. Return the loss of the last epoch."""
         self.students += 1
         with torch.no_grad():
             targets = self.teacher(self.images)
@@ -78,7 +78,7 @@ class PlainLoop:
         return total / seen, hits / seen
 
     def update(self, alpha: float = 0.1) -> float:
-        """Move the images once; returns the loss."""
+        """Move the images once. Return the loss."""
         self.optimizer.zero_grad()
         total = 0.0
         for rows in torch.arange(len(self.images)).split(self.chunk):
@@ -86,7 +86,7 @@ class PlainLoop:
                 part, labels = self.images[rows], self.labels[rows]
                 teacher = self.teacher(part)
                 gap = (student(part) - teacher).abs().mean()
-                # The cross-entropy counts once however many snapshots there are.
+                # The cross-entropy counts once, for any number of snapshots.
                 loss = alpha / len(self.snapshots) * F.cross_entropy(teacher, labels) - gap
                 (loss * len(rows) / len(self.images)).backward()
                 total += loss.item()

@@ -1,11 +1,11 @@
-"""How much CPU time `ddhub report --html` takes on many sets, and how large its page is.
+"""The CPU time of `ddhub report --html` on many sets, and the size of its page.
 
     python benchmarks/report_many.py 50
 
-Charts are most of the work: those of single sets are drawn of the first 8 (html_page.CHARTED). With a second argument
-`all`, of every set, which is how it was before.
+Charts are most of the work. Only the first 8 sets have charts of their own (html_page.CHARTED). With a second argument
+`all`, every set has them, as before that limit.
 
-The rows are made up: 4 architectures, 2 protocols, distilled, random and full data, 5 seeds of each, for every set.
+The rows are artificial: 4 architectures, 2 protocols, and 5 seeds of distilled, random and full data, for every set.
 """
 
 import sys
@@ -44,7 +44,7 @@ def rows(number: int) -> list[Row]:
 
 
 def main(count: int, every: bool = False) -> None:
-    """Time the document and the page of so many sets, with the charts of the first ones, or of all."""
+    """Time the document and the page of so many sets, with charts of the first ones or of all."""
     if every:
         html_page.CHARTED = count
     sets = [(f"set{number:02d}", rows(number)) for number in range(count)]

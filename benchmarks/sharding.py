@@ -1,9 +1,9 @@
-"""Writing and reading a large set in bounded memory: 100,000 images with 1,000-class soft labels.
+"""Writing and reading a large set in bounded memory: 100,000 images with soft labels of 1,000 classes.
 
 python benchmarks/sharding.py > benchmarks/results/sharding.json
 
-Images and labels come from memory-mapped files, as a method that spills to disk leaves them; each phase runs in a
-process of its own, whose anonymous memory beyond the libraries' is sampled while it runs.
+Images and labels come from memory-mapped files, as from a method that keeps them on the disk. Each phase runs in a
+process of its own. Its anonymous memory beyond the libraries is sampled while it runs.
 """
 
 import json
@@ -27,7 +27,7 @@ CLASSES, SIDE, SIZES = 1000, 64, (10_000, 100_000)
 
 
 class Memory:
-    """The most anonymous memory held while the body ran, beyond what was held before, in bytes."""
+    """The peak of anonymous memory in bytes during a block, beyond the memory before it."""
 
     def __enter__(self) -> "Memory":
         self.before, self.peak, self.over = self._now(), 0, threading.Event()
@@ -50,7 +50,7 @@ class Memory:
 
 
 def sources(folder: Path, images: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Memory-mapped uint8 images (smooth, as pictures are) and float16 soft labels."""
+    """Memory-mapped uint8 images, smooth like pictures, and float16 soft labels."""
     pixels = np.lib.format.open_memmap(folder / "images.npy", "w+", np.uint8, (images, 3, SIDE, SIDE))
     labels = np.lib.format.open_memmap(folder / "labels.npy", "w+", np.float16, (images, CLASSES))
     draw = torch.Generator().manual_seed(0)
@@ -63,7 +63,7 @@ def sources(folder: Path, images: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def work(phase: str, folder: Path) -> dict:
-    """One phase in this process: seconds and peak memory."""
+    """Do one phase in this process. Return its seconds and peak memory."""
     import datasets  # libraries are loaded before memory is counted
     import pyarrow.parquet  # noqa: F401
 
@@ -87,7 +87,7 @@ def work(phase: str, folder: Path) -> dict:
 
 
 def main() -> None:
-    """Every phase at every size."""
+    """Measure every phase at every size."""
     if len(sys.argv) > 1:
         print(json.dumps(work(sys.argv[1], Path(sys.argv[2]))))
         return

@@ -1,9 +1,10 @@
-"""Peak memory of the distiller against the epochs that its students are trained for, a process for each number.
+"""Peak memory of the distiller by the epochs of its students. Each number has a process of its own.
 
 python benchmarks/student_epochs.py --threads 1 > benchmarks/results/student_epochs.json
 
-One refresh and its three updates on 100 images of 32x32x3 (ipc 10, ConvNet-3 of width 128, five snapshots), twice: the
-first time compiles, the second counts. Methods that differentiate through training hold every step of it.
+Each process does a refresh and its three updates twice, on 100 images of 32x32x3 (ipc 10, ConvNet-3 of width 128, five
+snapshots). The first time compiles, and the second counts. Methods that differentiate through training hold every step
+of it, so their memory grows with the epochs.
 """
 
 import argparse
@@ -19,7 +20,7 @@ UPDATES = 3
 
 
 def measure(asked: argparse.Namespace, epochs: int) -> dict:
-    """Bytes at the start, while compiling and afterwards, in this process."""
+    """Measure in this process the peak in bytes at the start, while compiling, and afterwards."""
     from ddhub.distillation import recipes
     from ddhub.training import device
 

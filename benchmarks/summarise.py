@@ -1,4 +1,4 @@
-"""What an evaluated artifact says of itself, as one result file.
+"""The facts of an evaluated artifact, as one result file.
 
 python benchmarks/summarise.py FOLDER --commands "ddhub distill ..." "ddhub evaluate ..." > benchmarks/results/NAME.json
 """
@@ -13,7 +13,7 @@ PACKAGES = ("torch", "timm", "datasets", "huggingface-hub", "numpy")
 
 
 def summary(folder: Path, commands: list[str]) -> dict:
-    """Commands, hardware, versions, cost, validation and test numbers; rows without their bulk."""
+    """Commands, hardware, versions, cost, and the numbers on validation and test data. Rows are shortened."""
     manifest = json.loads((folder / "ddhub.json").read_text())
     report = json.loads((folder / "report.json").read_text())
     kept = ("arch", "protocol", "data", "seed", "top1", "epochs", "lr", "seconds")

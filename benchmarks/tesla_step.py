@@ -1,29 +1,33 @@
-"""A step of trajectory matching as TESLA computes it, beside one of adversarial prediction matching on the same shapes.
+"""A step of trajectory matching as TESLA computes it, and one of adversarial prediction matching, on the same shapes.
 
 python benchmarks/tesla_step.py --threads 2 > benchmarks/results/tesla_step.json
 
 Cui, Wang, Si, Hsieh, "Scaling Up Dataset Distillation to ImageNet-1K with Constant Memory", arXiv:2211.10586. A student
-takes N SGD steps of rate b on synthetic batches X_1 .. X_N from an expert's weights w_0 and should end where the expert
-is later, at w_E: loss = |w_0 - b G - w_E|^2 / |w_0 - w_E|^2, G the sum of the steps' gradients g_i. Unrolled, N graphs
-would be kept. There the loss is expanded, so that X_i enters through g_i alone, and two passes do with one graph at a
-time: the first walks the student and sums G without keeping any graph; the second walks again and asks for each step,
-with v = 2 b (b G + w_E - w_0) / |w_0 - w_E|^2 fixed, the gradient of v . g_i with respect to X_i: second-order, through
-one step. What is computed here, step by step:
+starts at an expert's weights w_0. It takes N SGD steps of rate b on synthetic batches X_1 .. X_N. It should end at the
+expert's later weights w_E. With G the sum of the steps' gradients g_i, the loss is
+
+    |w_0 - b G - w_E|^2 / |w_0 - w_E|^2
+
+Unrolling would keep N graphs. TESLA expands the loss, so that X_i enters through g_i alone. Two passes then need one
+graph at a time. The first pass trains the student and sums G without keeping a graph. The second pass trains again. It
+takes for each step the gradient of v . g_i with respect to X_i, with v = 2 b (b G + w_E - w_0) / |w_0 - w_E|^2 fixed.
+This gradient is of second order, through one step. The steps of the computation:
 
     pass 1  forward, weights' gradient                                  of every inner batch
     pass 2  forward, weights' gradient with a graph, gradient of v . g  of every inner batch, with respect to its images
             and to b
 
-Soft labels are a teacher's and fixed (the paper assigns them without training). Expert weights are random: only shapes
-matter. Batches may go in chunks, since v . g is a sum over images. Both passes run ddhub's ConvNet eagerly in float32,
-where second order is possible; augmentation is left out, which favours TESLA.
+Soft labels are a teacher's and fixed (the paper assigns them without training). Expert weights are random, because only
+shapes matter. Batches may go in chunks, since v . g is a sum over images. Both passes run ddhub's ConvNet eagerly in
+float32, where second order is possible. Augmentation is left out, which favours TESLA.
 
-A way is `tesla`, `plain` or `ddhub`, which work on the whole batch at once, or `tesla@N` and the like, in chunks of N
-images; ddhub's students then learn in micro-batches of N.
+A way is `tesla`, `plain` or `ddhub`, which work on the whole batch at once. With `@N`, as in `tesla@25`, a way works in
+chunks of N images. ddhub's students then learn in micro-batches of N.
 
-APM's iteration is an update plus a third of a refresh (250 epochs, five snapshots), measured through the method's own
-`distill`; `plain` is benchmarks/plain_loop.py, eager as TESLA is here. Everything repeats, so few inner steps and
-epochs are measured and scaled to whole ones; what is scaled says so. Ways take turns, each a process of its own.
+APM's iteration is an update and a third of a refresh (250 epochs, five snapshots), measured through the method's own
+`distill`. `plain` is benchmarks/plain_loop.py, eager like TESLA here. Inner steps and epochs repeat the same work. So
+few of them are measured, and scaled to whole ones. Results say what is scaled. Ways take turns, each a process of its
+own.
 """
 
 import argparse
@@ -49,7 +53,7 @@ WAYS = ("tesla", "tesla@25", "plain", "ddhub", "ddhub@25", "ddhub@10")
 
 @dataclass(frozen=True)
 class Case:
-    """Shapes of one comparison; `steps` are TESLA's inner steps, our choice where the paper is not explicit."""
+    """The shapes of one comparison. `steps` are TESLA's inner steps, chosen by us if the paper is not explicit."""
 
     arch: str
     classes: int
@@ -63,7 +67,7 @@ CASES = {
     "cifar10": Case("convnet3", 10, 32, 100, 30, "cifar10_ipc50"),
     "imagenet": Case("convnet4", 1000, 64, 500, 20, "imagenet_ipc10"),
 }
-Answer = Callable[[dict], bool]  # takes seconds by part; false ends the process
+Answer = Callable[[dict], bool]  # takes seconds by part; False ends the process
 
 
 class Tesla:
@@ -84,7 +88,7 @@ class Tesla:
         return dict(architectures.build(case.arch, case.classes, 3, case.side, seed).named_parameters())
 
     def iteration(self, steps: int) -> tuple[list[Tensor], Tensor]:
-        """Gradients of the loss with respect to each inner batch's images, and to the rate."""
+        """The gradients of the loss with respect to the images of each inner batch, and to the rate."""
         total = {name: torch.zeros_like(value) for name, value in self.start.items()}
         weights = self.start
         for _ in range(steps):
@@ -132,7 +136,7 @@ class Tesla:
         return {name: value - self.rate * gradient[name] for name, value in weights.items()}
 
     def _direction(self, total: dict[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
-        """What every step's gradient is multiplied with, and the loss's derivative with respect to the rate."""
+        """The vector v by which every step's gradient is multiplied, and the derivative of the loss by the rate."""
         apart = {name: self.target[name] - self.start[name] for name in total}
         scale = 2 / sum(value.square().sum() for value in apart.values())
         left = {name: scale * (self.rate * total[name] + apart[name]) for name in total}
@@ -141,7 +145,7 @@ class Tesla:
 
 
 def tesla(asked: argparse.Namespace, case: Case, answer: Answer) -> None:
-    """Iterations of few inner steps."""
+    """Do iterations of few inner steps."""
     made = Tesla(case, chunk_of(asked.way) or case.batch, asked.device)
     seconds: dict[str, float] = {}
     while answer(seconds):
@@ -151,7 +155,7 @@ def tesla(asked: argparse.Namespace, case: Case, answer: Answer) -> None:
 
 
 def plain(asked: argparse.Namespace, case: Case, answer: Answer) -> None:
-    """A cycle of the plain loop with few epochs."""
+    """Do cycles of the plain loop with few epochs."""
     from plain_loop import PlainLoop
 
     images = torch.randn(case.batch, 3, case.side, case.side, device=asked.device)
@@ -167,7 +171,7 @@ def plain(asked: argparse.Namespace, case: Case, answer: Answer) -> None:
 
 
 def ddhub(asked: argparse.Namespace, case: Case, answer: Answer) -> None:
-    """Cycles of the method's own loop with few epochs, one update after the refresh and one more."""
+    """Do cycles of the method's own loop with few epochs: a refresh with an update, and one more update."""
     from ddhub.distillation import recipes
     from ddhub.training import device as devices
 
@@ -192,7 +196,7 @@ def ddhub(asked: argparse.Namespace, case: Case, answer: Answer) -> None:
 
 
 def serve(asked: argparse.Namespace) -> None:
-    """One way in this process: a turn for every line of standard input, with its seconds and peak memory."""
+    """Do one way in this process: a turn for each line of stdin. Answer with its seconds and peak memory."""
     torch.set_num_threads(asked.threads)
     name = asked.way.partition("@")[0]
     if name == "ddhub":
@@ -208,7 +212,7 @@ def serve(asked: argparse.Namespace) -> None:
 
 
 def compare(asked: argparse.Namespace, name: str) -> dict:
-    """All ways on one case, turn after turn; the first turn is not counted."""
+    """Measure all ways on one case, turn by turn. The first turn is not counted."""
     case, workers = CASES[name], {}
     turns: dict[str, list[dict]] = {way: [] for way in asked.ways}
     for way in asked.ways:
@@ -225,7 +229,7 @@ def compare(asked: argparse.Namespace, name: str) -> dict:
 
 
 def _summary(asked: argparse.Namespace, case: Case, turns: dict[str, list[dict]]) -> dict:
-    """Seconds of whole iterations and the peak of each way, and TESLA's as multiples of the others."""
+    """The seconds of whole iterations and the peak of each way, and TESLA's as multiples of the others."""
     found: dict[str, dict] = {}
     for way, each in turns.items():
         counted = each[1:]
@@ -253,12 +257,12 @@ def _median(found: dict, way: str) -> float:
 
 
 def chunk_of(way: str) -> int | None:
-    """The images that a way works on at once; None: the whole batch."""
+    """The number of images that a way works on at once; None for the whole batch."""
     return int(way.partition("@")[2] or 0) or None
 
 
 def known(way: str) -> str:
-    """A way as it is named on the command line."""
+    """Check the name of a way on the command line."""
     name, _, chunk = way.partition("@")
     if name not in ("tesla", "plain", "ddhub") or (chunk and not chunk.isdecimal()):
         raise argparse.ArgumentTypeError(f"'{way}' is none of tesla, plain, ddhub, or one of them with @IMAGES")
@@ -266,7 +270,7 @@ def known(way: str) -> str:
 
 
 def iteration(seconds: dict[str, float], case: Case) -> float:
-    """Seconds of a whole iteration from those of its parts."""
+    """The seconds of a whole iteration, from those of its parts."""
     if "inner_step" in seconds:
         return case.steps * seconds["inner_step"]
     return seconds["update"] + EPOCHS * seconds["epoch"] / REFRESH_EVERY
