@@ -133,7 +133,7 @@ def build(arch: str, classes: int, channels: int, side: int, seed: int) -> nn.Mo
         UserError: if the architecture is unknown or cannot run at this size, with the reason.
     """
     builder = resolve(arch)
-    weights = _weights(arch, classes, channels, side)
+    weights = weight_count(arch, classes, channels, side)
     if weights > MOST_WEIGHTS:
         raise UserError(
             f"arch '{arch}': {weights} weights are more than the {MOST_WEIGHTS} of the largest network made"
@@ -147,7 +147,7 @@ def build(arch: str, classes: int, channels: int, side: int, seed: int) -> nn.Mo
 
 
 @cache
-def _weights(arch: str, classes: int, channels: int, side: int) -> int:
+def weight_count(arch: str, classes: int, channels: int, side: int) -> int:
     """The number of weights of a network, found by shapes alone; 0 if only building it can tell."""
     try:
         return sum(weight.numel() for weight in _on_meta(arch, classes, channels, side).parameters())

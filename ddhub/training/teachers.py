@@ -28,7 +28,7 @@ from ddhub.base.mapped_tensors import Allocate
 from ddhub.base.redact import one_line
 from ddhub.base.units import duration
 from ddhub.data import enlarge, selection
-from ddhub.training import device, fit, teacher_file
+from ddhub.training import architectures, device, fit, teacher_file
 from ddhub.training import network as networks
 from ddhub.training.loop import Run
 from ddhub.training.network import Network, Weights
@@ -266,7 +266,7 @@ def load(
             assert decisions is not None
             sizes = (told["classes"], told["channels"], told["side"])
             _check_sizes(path, tensors, sizes, of or sizes)
-            network = _build(path, told["arch"], sizes, decisions)
+            network = _build(path, tensors, told["arch"], sizes, decisions)
         _check_weights(path, tensors, network)
         if not all(value.isfinite().all() for value in tensors.values()):
             raise UserError(f"{path}: holds weights that are not finite")
@@ -284,9 +284,14 @@ def _tensors(path: Path) -> Weights:
         raise UserError(f"{path}: not a teacher's file ({one_line(fault, 100)})") from fault
 
 
-def _build(path: Path, arch: str, sizes: tuple[int, int, int], decisions: device.Decisions) -> Network:
-    """The network that a teacher's file names."""
+def _build(
+    path: Path, tensors: Weights, arch: str, sizes: tuple[int, int, int], decisions: device.Decisions
+) -> Network:
+    """The network that a teacher's file names. A network that is larger than the file is refused before it is built."""
     try:
+        held, needed = sum(value.numel() for value in tensors.values()), architectures.weight_count(arch, *sizes)
+        if needed > held:
+            raise UserError(f"its {held} weights are not the {needed} of a {arch} for {sizes[-1]} px")
         return networks.network(arch, *sizes, decisions)
     except UserError as fault:
         raise UserError(f"{path}: {fault.args[0]}", next=fault.next) from fault

@@ -230,6 +230,7 @@ def test_teachers_are_of_the_sets_own_kind(finished, tmp_path):
     for change in ({"arch": "convnet2_w9"}, {"classes": float("inf")}, {"arch": "timm:hf-hub:me/x"}, {"arch": "os"}):
         refused(lambda change=change: load({**good, **change}), "00.safetensors")
     refused(lambda: load({**good, "arch": "convnet6_w99999"}), "cannot run")
+    refused(lambda: load({**good, "arch": "convnet2_w9000"}), "00.safetensors: its", "weights are not the 729")
     refused(lambda: load(good, {name: value.double() for name, value in weights.items()}), "weights are not those")
     refused(lambda: load(good, {name: value * float("nan") for name, value in weights.items()}), "not finite")
     large = load(good, {name: torch.full_like(value, 3e38) for name, value in weights.items()})

@@ -10,9 +10,11 @@ from safetensors.torch import load_file, save_file
 from sets import rehash, rewrite
 
 from ddhub import api
+from ddhub.artifact import manifest
 from ddhub.artifact.parquet import Rows
 from ddhub.cli import app
 from ddhub.reports import verify
+from ddhub.training import architectures, teacher_file
 
 pytestmark = pytest.mark.slow
 
@@ -68,6 +70,18 @@ def test_wrong_rows_are_named(folder, name):
     assert len(found) == len(words)
     for word, fault in zip(words, found, strict=True):
         assert word in fault
+
+
+def test_teachers_are_of_one_architecture(folder):
+    """Those of another were accepted here and refused by `evaluate`, which holds them against the first."""
+    other = architectures.build("convnet2_w9", 10, 1, 8, seed=0).state_dict()
+    facts = {**teacher_file.facts(folder / "teachers/00.safetensors"), "arch": "convnet2_w9"}
+    save_file(other, folder / "teachers/01.safetensors", {"ddhub": json.dumps(facts)})
+    first = manifest.read(folder).teachers[0]
+    second = first.model_copy(update={"arch": "convnet2_w9", "file": "teachers/01.safetensors"})
+    rehash(folder, teachers=[first, second])
+    (found,) = verify.faults(folder)
+    assert found.startswith(f"{folder}/teachers/01.safetensors: its weights are not those of a convnet2_w8")
 
 
 def edit(name, old, new):
