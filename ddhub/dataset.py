@@ -20,6 +20,7 @@ from ddhub.artifact.folder import Artifact
 from ddhub.artifact.manifest import Manifest
 from ddhub.base import seeds
 from ddhub.base.errors import UserError
+from ddhub.data import enlarge
 from ddhub.data.preprocess import Preprocess
 from ddhub.training import augment, losses, teachers
 from ddhub.training import device as devices
@@ -29,22 +30,23 @@ from ddhub.training.protocol import Protocol
 class Preprocessing(nn.Module):
     """A module that turns pixels into network inputs. It serves test images and the set's own.
 
-    A set with `preprocess.factor` stores smaller images. `DistilledSet.inputs` has them enlarged.
+    A set with `preprocess.factor` stores smaller images. They are enlarged, and images of other sizes are not.
     """
 
     zca_mean: Tensor | None  # buffers, so that `.to(device)` and `state_dict()` include them
     zca: Tensor | None
 
-    def __init__(self, preprocess: Preprocess) -> None:
+    def __init__(self, preprocess: Preprocess, stored: int, side: int) -> None:
         super().__init__()
-        self._preprocess = preprocess
+        self._preprocess, self._stored, self._side = preprocess, stored, side
         self.register_buffer("zca_mean", preprocess.zca_mean)
         self.register_buffer("zca", preprocess.zca)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Turn pixels (B, C, H, W), as uint8 or as floats in [0, 1], into float32 network inputs of the same shape."""
+        """Turn pixels (B, C, H, W), as uint8 or as floats in [0, 1], into float32 network inputs."""
         unit = images.float() / 255 if images.dtype == torch.uint8 else images
-        return replace(self._preprocess, zca_mean=self.zca_mean, zca=self.zca).inputs_from_unit(unit)
+        inputs = replace(self._preprocess, zca_mean=self.zca_mean, zca=self.zca).inputs_from_unit(unit)
+        return enlarge.enlarged(inputs, self._side) if inputs.shape[-1] == self._stored else inputs
 
 
 @dataclass(frozen=True, repr=False)
@@ -188,7 +190,7 @@ def load(reference: str | Path) -> DistilledSet:
         labels=found.labels,
         soft_labels=found.soft_labels,
         classes=list(found.manifest.classes),
-        preprocess=Preprocessing(found.preprocess),
+        preprocess=Preprocessing(found.preprocess, found.manifest.stored_side, found.manifest.source.resolution),
         protocol=found.manifest.protocol,
         manifest=found.manifest,
         groups=found.groups,

@@ -15,6 +15,7 @@ with open(path if os.path.exists(path) else hf_hub_download(sys.argv[1], "ddhub.
 mean, std = (torch.tensor(manifest["preprocess"][name]).view(1, -1, 1, 1) for name in ("mean", "std"))
 rows = load_dataset(sys.argv[1], split="train").with_format("torch")
 inputs, soft_labels = (rows["image"][:] / 255 - mean) / std, rows["soft_label"][:]
+inputs = nn.functional.interpolate(inputs, manifest["source"]["resolution"], mode="bilinear")  # as some sets need
 layers = [nn.LazyConv2d(64, 3, padding=1), nn.GroupNorm(64, 64), nn.ReLU(), nn.AvgPool2d(2)]
 layers += [nn.Conv2d(64, 64, 3, padding=1), nn.GroupNorm(64, 64), nn.ReLU(), nn.AvgPool2d(2), nn.Flatten()]
 net = nn.Sequential(*layers, nn.LazyLinear(soft_labels.shape[1]))
@@ -27,9 +28,10 @@ for _ in range(300):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+image, label = (manifest["source"][name] if len(sys.argv) > 2 else name for name in ("image", "label"))
 if len(sys.argv) > 2:  # real images of the same size, with the classes in the same order
     rows = load_dataset(sys.argv[2], split=manifest["source"]["test"]).with_format("torch")
-image, label = (manifest["source"][name] if len(sys.argv) > 2 else name for name in ("image", "label"))
+    inputs = (rows[image][:] / 255 - mean) / std
 with torch.no_grad():
-    correct = (net((rows[image][:] / 255 - mean) / std).argmax(1) == rows[label][:]).float().mean()
+    correct = (net(inputs).argmax(1) == rows[label][:]).float().mean()
 print(f"accuracy on {'the test images' if len(sys.argv) > 2 else 'the set itself'}: {100 * correct:.1f}%")

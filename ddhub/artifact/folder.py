@@ -120,7 +120,7 @@ def _read(folder: Path) -> Artifact:
         zca_mean, zca = load_whitening(folder / record.preprocess.zca, math.prod(shape))
     known = record.preprocess
     preprocess = Preprocess(tuple(known.mean), tuple(known.std), zca_mean, zca, known.per_image, known.statistics)
-    rows = read_data(folder, shape, len(record.classes), record.labels.rest)
+    rows = read_data(folder, shape, len(record.classes), record.labels.rest, factor=known.factor)
     _check_columns(folder, record, rows)
     return Artifact(folder, record, rows.images, rows.labels, rows.soft, rows.pixels, preprocess, rows.group)
 
@@ -142,7 +142,12 @@ def _check_columns(folder: Path, record: Manifest, found: Rows) -> None:
 
 
 def read_data(
-    folder: Path, shape: tuple[int, int, int], classes: int, rest: float | None = None, allocate: Allocate = in_memory
+    folder: Path,
+    shape: tuple[int, int, int],
+    classes: int,
+    rest: float | None = None,
+    allocate: Allocate = in_memory,
+    factor: int = 1,
 ) -> Rows:
     """All rows of a set's data files, with soft labels (M, K) and pixels as float32.
 
@@ -150,6 +155,7 @@ def read_data(
         shape: (C, H, W) of every image.
         rest: the soft label of classes that are not stored; needed if there is a column `soft_index`.
         allocate: allocates the tensors of the rows.
+        factor: how many times larger networks see the images, per side. The limit on a set counts them enlarged.
 
     Raises:
         UserError: naming the file, row or column that does not fit a set of this shape.
@@ -157,7 +163,8 @@ def read_data(
     whole, start, count = None, 0, parquet.count(folder)
     for part in parquet.read(folder, shape):
         part = _dense(part, folder, classes, rest)
-        if count * sum(column[0].nbytes for column in part.columns() if column is not None) > limits.SET_BYTES:
+        each = sum(column[0].nbytes for column in part.columns() if column is not None)
+        if count * (each + (factor**2 - 1) * part.images[0].nbytes) > limits.SET_BYTES:
             raise UserError(f"{folder}/data: {count} rows are more than is read ({size(limits.SET_BYTES)} of memory)")
         whole = whole or _empty(part, count, allocate)
         for kept, new in zip(whole.columns(), part.columns(), strict=True):

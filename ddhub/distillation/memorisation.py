@@ -116,13 +116,13 @@ def nearest_by_pixels(
         chunk: training images per step; None takes what CHUNK_BYTES and CHUNK_ROWS allow.
         factor: reduces training images to the size of the queries.
     """
-    size = queries[0].numel()
+    size, whole_size = queries[0].numel(), images[0].numel()
     # Centred, because float32 loses precision when it subtracts large products.
     asked = queries.flatten(1).to(device).float() - 127.5
     # Squared distances and rows of the nearest images so far, (Q, some). Results of many chunks would keep their memory
     # from being used again.
     values, found_rows = torch.empty(len(queries), 0), torch.empty(len(queries), 0, dtype=torch.int64)
-    for rows in training.split(chunk or max(1, min(CHUNK_ROWS, CHUNK_BYTES // (4 * size)))):
+    for rows in training.split(chunk or max(1, min(CHUNK_ROWS, CHUNK_BYTES // (4 * whole_size)))):
         known = enlarge.reduced(images[rows], factor).flatten(1).to(device).float() - 127.5
         squares = known.square().sum(1) - 2 * (asked @ known.T)  # (Q, chunk), without the query's own square
         near = squares.topk(min(CANDIDATES, len(rows)), dim=1, largest=False)
@@ -140,12 +140,12 @@ def nearest_by_pixels(
 
 
 def nearest_by_features(queries: Tensor, task: Task, chunk: int = BATCH) -> Nearest:
-    """The nearest training images by cosine distance between features of the first teacher."""
+    """The nearest training images, as the set would store them, by cosine distance of the first teacher's features."""
     asked = torch.cat([_embedded(task, part) for part in queries.split(BATCH)])
     similar = torch.full((len(queries),), -2.0, dtype=torch.float64)
     found = torch.zeros(len(queries), dtype=torch.int64)
     for rows in task.training.split(chunk):
-        best = (asked @ _embedded(task, task.source.images[rows]).T).max(dim=1)
+        best = (asked @ _embedded(task, task.as_stored(task.source.images[rows])).T).max(dim=1)
         values, chosen = best.values.double().cpu(), rows[best.indices.cpu()]
         found = torch.where(values > similar, chosen, found)
         similar = similar.maximum(values)
@@ -153,7 +153,7 @@ def nearest_by_features(queries: Tensor, task: Task, chunk: int = BATCH) -> Near
 
 
 def _embedded(task: Task, images: Tensor) -> Tensor:
-    """Features of length 1, (Q, F), of uint8 images (Q, C, H, W), stored or whole."""
+    """Features of length 1, (Q, F), of uint8 images (Q, C, H, W) as the set stores them."""
     assert task.teachers is not None
     inputs = enlarge.enlarged(task.preprocess.inputs(images.to(task.decisions.device)), task.side)
     return F.normalize(task.teachers.features(inputs))

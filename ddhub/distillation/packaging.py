@@ -139,7 +139,8 @@ def _with_groups(made: Making, peak_bytes: int, threads: int) -> Making:
 def _packaged(task: Task, staging: Path, rest: float | None, allocate: Allocate) -> SyntheticSet:
     """The set as a reader gets it from its files."""
     channels, side, _ = task.image_shape
-    rows = folder.read_data(staging, (channels, side, side), len(task.source.classes), rest, allocate)
+    factor = task.recipe.preprocess.factor
+    rows = folder.read_data(staging, (channels, side, side), len(task.source.classes), rest, allocate, factor)
     inputs = rows.pixels
     if inputs is None:
         inputs = task.preprocess.inputs_into(rows.images, allocate(rows.images.shape, torch.float32))

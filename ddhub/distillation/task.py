@@ -63,7 +63,7 @@ class Task:
         return self.recipe.teachers.arch
 
     def real(self, ipc: int, *purpose: str | int) -> tuple[Tensor, Tensor]:
-        """`ipc` random real images per class as network inputs (M, C, H, W), and their labels (M,)."""
+        """`ipc` random real images per class as network inputs (M, C, S, S), and their labels (M,)."""
         rows = self._drawn(ipc, *purpose)
         return self.preprocess.inputs(self.source.images[rows]), self.source.labels[rows]
 
@@ -153,7 +153,7 @@ class Task:
         return self.training[held_out.stratified(labels, self.source.classes, ipc, self.recipe.seed, *purpose)]
 
     def soft_labels(self, images: Tensor, allocate: Allocate | None = None) -> Tensor | None:
-        """The soft labels of network inputs for the recipe: logits (M, K) of the mean or of one teacher, or None.
+        """The recipe's soft labels (M, K) of synthetic images or network inputs: logits of the teachers, or None.
 
         They lie on the device, or in tensors from `allocate`.
         """

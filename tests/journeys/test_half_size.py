@@ -3,25 +3,34 @@
 import json
 import runpy
 import shlex
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from card_scripts import written
 from click.testing import CliRunner
+from PIL import Image
 
 from ddhub import api, load
 from ddhub.artifact import folder as folders
 from ddhub.base.errors import UserError
 from ddhub.base.resources import Resources
 from ddhub.cli.app import main
-from ddhub.data import enlarge
+from ddhub.data import enlarge, source
+from ddhub.data.spec import SourceSpec
 from ddhub.distillation import pipeline, recipes
 from ddhub.evaluation import workbench
+from ddhub.evaluation.probe import check
+from ddhub.evaluation.probe.teacher import Referee
 from ddhub.reports import verify
 from ddhub.training import device
 from ddhub.training import teachers as teaching
 
+ROOT = Path(__file__).parents[2]
 SETTINGS = [
     "ipc=4",
     "preprocess.factor=2",
@@ -49,7 +58,8 @@ def test_small_images_are_stored_and_enlarged_for_networks(half):
     assert found.images.shape == (40, 1, 4, 4) and found.inputs.shape == (40, 1, 8, 8)
     stored = found.preprocess.inputs(found.images)
     assert torch.allclose(found.inputs, F.interpolate(stored, 8, mode="bilinear", align_corners=False), atol=1e-5)
-    assert torch.equal(load(half).inputs, found.inputs)
+    loaded = load(half)
+    assert torch.equal(loaded.inputs, found.inputs) and torch.equal(loaded.preprocess(loaded.images), found.inputs)
     assert verify.faults(half) == []
 
 
@@ -92,6 +102,42 @@ def test_random_real_images_lose_the_same_detail(half):
     assert {row["data"] for row in rows} == {"distilled", "random", "easy"}
 
 
+def test_the_probe_expects_the_contrast_of_reduced_images(half):
+    """Reduced digits have less contrast. A teacher that is not the set's own took that for another input space."""
+    found, split = folders.read(half), source.load_train(SourceSpec(dataset="digits"))[0]
+    shown = enlarge.reduced(split.images[:40], 2)
+    real = replace(found, images=shown, labels=split.labels[:40])
+    shipped = teaching.load(found.teacher_files, decisions=device.Decisions(), of=found.sizes)
+    outcome = check.examine(real, Referee(shipped, found.preprocess, "cached"), lambda: split)
+    assert outcome.spaces[0].distance < 0.1
+
+
+def test_the_limit_on_a_set_counts_its_images_enlarged(half, monkeypatch):
+    """A small file of a stranger would become large tensors."""
+    stored = 40 * (4 * 4 + 8 + 4 * 10)  # bytes of images, classes and soft labels
+    monkeypatch.setattr(folders, "limits", SimpleNamespace(SET_BYTES=stored + 40 * 48))
+    folders.read(half)
+    monkeypatch.setattr(folders, "limits", SimpleNamespace(SET_BYTES=stored + 40 * 48 - 1))
+    with pytest.raises(UserError, match="40 rows are more than is read"):
+        folders.read(half)
+
+
+def test_the_short_script_trains_on_enlarged_images(half, make_folder, monkeypatch, capsys):
+    """Its network then takes test images of the full size."""
+    whole = [Image.fromarray(np.full((8, 8), 25 * k, np.uint8)) for k in range(10)]
+    real = make_folder({"test": (whole, list(range(10)))}, names=[str(k) for k in range(10)])
+    monkeypatch.setattr("sys.argv", ["train.py", str(half), str(real)])
+    runpy.run_path(str(ROOT / "examples/train.py"))
+    assert capsys.readouterr().out.startswith("accuracy on the test images: ")
+
+
+def test_the_example_of_a_plugin_makes_small_images(tmp_path):
+    name = ROOT / "examples/plugin/ddhub_example/class_mean.py"
+    settings = [*SETTINGS[:3], f"method={{name: {name}}}", *SETTINGS[4:]]
+    made = folders.read(Path(api.distill("digits_ipc1", out=tmp_path / "set", overrides=settings, threads=1).folder))
+    assert made.images.shape == (40, 1, 4, 4)
+
+
 def test_the_card_says_so_and_its_script_enlarges(half, tmp_path, monkeypatch):
     """The script's inputs are ddhub's."""
     text = (half / "README.md").read_text()
@@ -126,10 +172,10 @@ def test_sets_of_whole_and_of_small_images_do_not_merge(half, finished, tmp_path
         ("preprocess={factor: 2, zca: true}", "preprocess.factor and zca true exclude each other"),
     ],
 )
-@pytest.mark.parametrize("dry", [True, False])
-def test_factors_that_do_not_fit_are_refused(setting, said, dry, tmp_path):
-    words = ["distill", "digits_ipc1", "--set", setting, "--out", str(tmp_path / "set")]
-    ended = CliRunner().invoke(main, [*words, "--dry-run"] if dry else words)
+@pytest.mark.parametrize("words", [["plan"], ["distill"], ["distill", "--dry-run"]], ids=" ".join)
+def test_factors_that_do_not_fit_are_refused(setting, said, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ended = CliRunner().invoke(main, [*words, "digits_ipc1", "--set", setting])
     assert ended.exit_code == 1 and said in ended.output
 
 

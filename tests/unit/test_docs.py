@@ -233,7 +233,7 @@ def test_the_script_trains_on_a_set_without_ddhub(quickstart, make_folder, monke
     """Thirty lines or so of torch and datasets; test images come from a folder with the source's columns."""
     script = ROOT / "examples/train.py"
     assert "ddhub" not in re.sub(r"ddhub\.json", "", script.read_text())
-    assert len(script.read_text().splitlines()) <= 36
+    assert len(script.read_text().splitlines()) <= 37
     set_ = quickstart[0] / "distilled/digits_ipc1_dm"
     images = [Image.fromarray(np.full((8, 8), 25 * k, np.uint8)) for k in range(10)]
     real = make_folder({"test": (images, list(range(10)))}, names=[str(k) for k in range(10)])
@@ -244,12 +244,13 @@ def test_the_script_trains_on_a_set_without_ddhub(quickstart, make_folder, monke
 
 
 @pytest.mark.slow
-def test_the_method_it_shows_works(tmp_path, monkeypatch):
-    """The file is run from where it lies, and its command makes the class means."""
+@pytest.mark.parametrize("factor", [1, 2])
+def test_the_method_it_shows_works(factor, tmp_path, monkeypatch):
+    """The file is run from where it lies, and its command makes the class means, whole or at half the side."""
     page = DOCS / "extending" / "method.md"
     monkeypatch.chdir(tmp_path)
     Path("mean.py").write_text(block(page, "python", "the mean of its training images"))
-    run(block(page, "", "method.name=./mean.py"), *settings(*RECIPE))
+    run(block(page, "", "method.name=./mean.py"), *settings(*RECIPE, f"preprocess.factor={factor}"))
     made = json.loads(Path("distilled/mean/ddhub.json").read_text())
     assert made["method"] == {"name": "./mean.py", "sha256": files.sha256(Path("mean.py"))}
     assert made["packaging"]["validation_top1_packaged"] > 0.1

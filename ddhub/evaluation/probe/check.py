@@ -20,7 +20,7 @@ from ddhub.artifact.folder import Artifact
 from ddhub.base import files, progress, strict_json
 from ddhub.base.errors import UserError
 from ddhub.base.resources import Resources
-from ddhub.data import preprocess
+from ddhub.data import enlarge, preprocess
 from ddhub.data import source as sources
 from ddhub.data.preprocess import Preprocess
 from ddhub.data.source import Split
@@ -137,21 +137,30 @@ def examine(found: Artifact, teacher: Referee, source: Callable[[], Split | None
     chosen = _chosen(found.labels, len(found.manifest.classes))
     labels = found.labels[chosen]
     logits = _logits(found, teacher) if teacher.kind == "shipped" else None
-    found = found.whole()
-    lens = _Lens(found, teacher, chosen)
+    factor, found = found.manifest.preprocess.factor, found.whole()
     split = source()
     own = None if split is None else preprocess.fit(split.images, torch.arange(len(split)), zca=False)
+    looked_at = teacher.kind != "shipped"  # with shipped teachers, statistics of the manifest are compared, not pixels
+    seen = _of_stored(split, factor) if split is not None and factor > 1 and looked_at else own
+    lens = _Lens(found, teacher, chosen, seen)
     claimed = Space("the manifest has it", None, found.preprocess)
-    readings = [lens.reading(claimed, own)]
+    readings = [lens.reading(claimed)]
     classes = len(found.manifest.classes)
     judged = verdicts.judge(labels, classes, readings, teacher.top1)
     near = readings[0].distance is not None and readings[0].distance <= verdicts.APART
     if lens.spaces_matter and not (judged.verdict == "fine" and near and _well(labels, readings[0], teacher)):
         others = list(input_spaces.others(found, split, own)) if split is not None and own is not None else []
-        readings += [lens.reading(space, own) for space in others]
+        readings += [lens.reading(space) for space in others]
         judged = verdicts.judge(labels, classes, readings, teacher.top1)
     judged = _exact(found, judged, logits)
     return _outcome(found, teacher, labels, readings, judged, logits)
+
+
+def _of_stored(split: Split, factor: int) -> Preprocess:
+    """The statistics of real images that are reduced and enlarged as the set's own, which have less contrast."""
+    some = split.images[torch.linspace(0, len(split) - 1, min(input_spaces.FIT_ON, len(split))).long()]
+    shown = enlarge.enlarged_pixels(enlarge.reduced(some, factor), some.shape[-1])
+    return preprocess.fit(shown, torch.arange(len(shown)), zca=False)
 
 
 def _chosen(labels: Tensor, classes: int) -> Tensor:
@@ -168,17 +177,17 @@ def _well(labels: Tensor, reading: SpaceReading, teacher: Referee) -> bool:
 class _Lens:
     """A teacher's view of a set, in one space or another."""
 
-    def __init__(self, found: Artifact, teacher: Referee, chosen: Tensor) -> None:
+    def __init__(self, found: Artifact, teacher: Referee, chosen: Tensor, own: Preprocess | None) -> None:
         few, every = teachers.FEW, teacher.teachers
         self.teachers = replace(every, weights=every.weights[:few], files=every.files[:few])
-        self.preprocess = teacher.preprocess
+        self.preprocess, self.own = teacher.preprocess, own
         self.images = found.images[chosen]
         self.floats = None if found.pixels is None else found.pixels[chosen]
         self.shipped = teacher.kind == "shipped"
         # The set's pixels are fixed. But a shipped teacher's inputs follow from them by the manifest's preprocessing.
         self.spaces_matter = (self.floats is None) if self.shipped else (self.floats is not None)
 
-    def reading(self, space: Space, own: Preprocess | None) -> SpaceReading:
+    def reading(self, space: Space) -> SpaceReading:
         """The set in one space: predictions, and the distance of its pixels from the source's."""
         unit = self.images.float() / 255 if self.floats is None else space.preprocess.unit(self.floats)
         if self.shipped:
@@ -187,7 +196,9 @@ class _Lens:
             inputs = self.preprocess.inputs_from_unit(unit)
         predicted = self.teachers.label(inputs).argmax(1).cpu()
         distance = (
-            input_spaces.claimed_distance(space.preprocess, own) if self.shipped else input_spaces.distance(unit, own)
+            input_spaces.claimed_distance(space.preprocess, self.own)
+            if self.shipped
+            else input_spaces.distance(unit, self.own)
         )
         return SpaceReading(space.words, space.option, predicted, distance, space.named)
 

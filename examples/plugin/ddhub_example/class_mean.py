@@ -35,7 +35,7 @@ def class_means(task: Task) -> torch.Tensor:
     """The mean training image of every class, (K, C, H, W)."""
     labels = task.source.labels[task.training]
     rows = [task.training[labels == label] for label in range(len(task.source.classes))]
-    return torch.stack([task.preprocess.inputs(task.source.images[row]).mean(0) for row in rows])
+    return torch.stack([task.preprocess.inputs(task.as_stored(task.source.images[row])).mean(0) for row in rows])
 
 
 def work(outline: Outline) -> Phase:

@@ -48,6 +48,15 @@ def test_exact_copies_are_found(task):
     assert all(torch.equal(pair.synthetic, pair.by_pixels) for pair in pairs)
 
 
+def test_copies_at_half_the_side_are_found(tmp_path):
+    """Features are compared with those of training images that lost the same detail."""
+    task = pipeline.prepare(recipes.read("digits_ipc1", [*QUICK, "preprocess.factor=2"]), tmp_path, Resources(), 120)[0]
+    rows = task.training[::40]
+    found, _ = memorisation.check(task, task.as_stored(task.source.images[rows]), task.source.labels[rows])
+    assert found.pixels.median == 0 and found.pixels.copies == 1
+    assert found.features.median < 1e-5 and found.features.copies == 1
+
+
 def test_held_out_copies_hide_no_copies(task):
     """A held-out image that is in the training part too lies at distance 0 from it, as no unseen image does."""
     images = task.source.images.clone()
