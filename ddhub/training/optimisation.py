@@ -29,7 +29,7 @@ FAMILIES = {
     "transformer": Family(
         *("adamw", 5e-4, 0.05, "cosine"),
         # A ViT-tiny is far from done after the few hundred steps in which a ConvNet learns a small set. Validation
-        # data chose its rate (benchmarks/README.md).
+        # data of digits chose its rate.
         source="DeiT, arXiv:2012.12877, Table 9, at half its rate for batch 1024",
         patient=True,
     ),
@@ -37,7 +37,7 @@ FAMILIES = {
 # For networks without normalisation, of another family than the set's. The set's rate does not suit them.
 UNNORMALISED = Family(
     *("adamw", 1e-3, 0.05, "cosine"),
-    source="validation data, random and distilled images alike: benchmarks/results/other_families.json",
+    source="validation data, random and distilled images alike: docs/results.md, AdamW for AlexNet",
 )
 # Some protocols of the field decide for all architectures: RDED uses AdamW, RD3 Adam.
 ADAPTIVE = {"adamw": (0.01, "half_cosine"), "adam": (0.0, "cosine_to_zero")}  # weight decay, schedule
