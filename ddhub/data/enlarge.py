@@ -2,7 +2,7 @@
 
 A set with `preprocess.factor` f stores images of 1/f of the resolution per side. f^2 of them take the pixels of one
 whole image. Networks see them enlarged (Kim et al., "Dataset Condensation via Efficient Synthetic-Data
-Parameterization", arXiv:2205.14959, section 4, where f^2 of them form one image).
+Parameterization", arXiv:2205.14959: multi-formation, which stores f^2 of them as one image).
 Shapes: B images, C channels, S the networks' side, s the stored side.
 """
 
