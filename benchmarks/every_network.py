@@ -80,7 +80,8 @@ def labelled_by(folder: Path) -> list[Any]:
     """What decides on how random images of a set's classes are drawn, prepared, labelled and learnt."""
     record = manifests.read(folder)
     teachers = [record.files[teacher.file] for teacher in record.teachers]
-    prepared = (record.preprocess.mean, record.preprocess.std, record.preprocess.zca)
+    known = record.preprocess
+    prepared = (known.mean, known.std, known.zca, known.factor)
     return [record.source, record.labels, record.protocol, record.classes, record.counts, prepared, teachers]
 
 
