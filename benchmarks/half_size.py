@@ -1,0 +1,167 @@
+"""What images of the whole, half and a quarter of the side teach each network: validation accuracy.
+
+python benchmarks/half_size.py --source CIFAR10_FOLDER --log half_size.jsonl
+python benchmarks/half_size.py --source CIFAR10_FOLDER --log half_size.jsonl --name lr10 --set method.lr_images=10.0
+python benchmarks/half_size.py --log half_size.jsonl --print > benchmarks/results/half_size.json
+
+Without --name, real images are trained on: random ones, and the easiest of several times as many by the teachers'
+errors. Their number times their pixels is the same everywhere. With --name, a set of `cifar10_ipc40_half_small` with
+overrides is distilled, and it and its start images are trained on. All have the labels of the same three teachers.
+Every network trains once, in its own way of the protocol `native`. Only validation data score it. Every training is a
+line of LOG. Lines that LOG has already are not made again.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ddhub.base import seeds
+from ddhub.base.resources import Resources
+from ddhub.data import enlarge, held_out
+from ddhub.distillation import pipeline, recipes
+from ddhub.distillation.task import SyntheticSet, Task
+from ddhub.training import device, fit, optimisation
+from ddhub.training.loop import Run
+
+RECIPE = "cifar10_ipc40_half_small"
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a network is trained."""
+
+    steps: int
+    batch: int
+    lr: float | None = None
+
+
+WAYS = {
+    "convnet3_w32": Way(2000, 50),
+    "vgg11_in_w16": Way(1000, 25),
+    "alexnet_in_w32": Way(1000, 25),
+    "resnet18_w16": Way(1000, 25),
+    "resnet18_in_w16": Way(800, 25, 0.1),
+    "vit_tiny_w64": Way(400, 25),
+}
+
+
+@dataclass(frozen=True)
+class Real:
+    """Real images of each class, stored at 1/factor of the side; the easiest of `pool` times as many."""
+
+    ipc: int
+    factor: int
+    pool: int
+
+
+REAL = {
+    "random10": Real(10, 1, 1),
+    "easy10": Real(10, 1, 10),
+    "random40half": Real(40, 2, 1),
+    "easy40half": Real(40, 2, 10),
+    "easy40half_of_4": Real(40, 2, 4),
+    "easy160quarter": Real(160, 4, 5),
+}
+
+
+def main() -> None:
+    """Train what is missing in the log, or print the log as one document."""
+    asked = arguments()
+    if asked.print:
+        about = {
+            "command": "python benchmarks/half_size.py --source FOLDER --log LOG",
+            "hardware": device.hardware("cpu"),
+        }
+        versions = {name: version(name) for name in ("torch", "timm")}
+        print(
+            json.dumps({**about, "versions": versions, "scored_on": "validation", "rows": lines(asked.log)}, indent=1)
+        )
+        return
+    overrides = [*([f"source.path={asked.source}"] if asked.source else []), *asked.overrides]
+    with tempfile.TemporaryDirectory() as folder:
+        task, _ = pipeline.prepare(recipes.read(RECIPE, overrides), Path(folder) / "set", Resources(threads=1), 1e9)
+        done = {(row["what"], row["arch"]) for row in lines(asked.log)}
+        for what, images, labels in distilled(task, asked, Path(folder)) if asked.name else real(task):
+            for arch in asked.archs:
+                if (what, arch) not in done:
+                    note(asked.log, {"what": what, "overrides": asked.overrides, **score(task, images, labels, arch)})
+
+
+def real(task: Task) -> Iterator[tuple[str, Tensor, Tensor]]:
+    """Name, network inputs and labels of each kind of real images."""
+    labels, classes = task.source.labels[task.training], task.source.classes
+    for name, kind in REAL.items():
+        counts = [kind.pool * kind.ipc] * len(classes)
+        drawn = task.training[held_out.stratified(labels, classes, counts, 0, "sketch")].split(counts[0])
+        chosen = [easiest(task, rows, label, kind) for label, rows in enumerate(drawn)]
+        yield name, torch.cat(chosen), torch.arange(len(classes)).repeat_interleave(kind.ipc)
+
+
+def easiest(task: Task, rows: Tensor, label: int, kind: Real) -> Tensor:
+    """The network inputs of those images of a class on which the teachers err least; the first if all are kept."""
+    stored = task.preprocess.inputs(enlarge.reduced(task.source.images[rows], kind.factor))
+    inputs = enlarge.enlarged(stored, task.side)
+    if kind.pool == 1:
+        return inputs
+    return inputs[task.need_teachers().el2n_scores(inputs, label).argsort(stable=True)[: kind.ipc]]
+
+
+def distilled(task: Task, asked: argparse.Namespace, folder: Path) -> Iterator[tuple[str, Tensor, Tensor]]:
+    """A distilled set and the images that it started as."""
+    made: SyntheticSet = pipeline.carry_out(task, Run(folder, "distill", device="cpu"))[0]
+    start = task.initial_images(torch.arange(len(made.labels)), task.config.init)
+    yield asked.name, enlarge.enlarged(made.images, task.side), made.labels
+    yield f"{asked.name}-start", enlarge.enlarged(start, task.side), made.labels
+
+
+def score(task: Task, images: Tensor, labels: Tensor, arch: str) -> dict[str, Any]:
+    """Validation accuracy of a network of one architecture, and its steps."""
+    way, network = WAYS[arch], task.network(arch)
+    epochs = max(1, way.steps * way.batch // len(images))
+    changes: dict[str, Any] = {"batch": way.batch, "min_steps": way.steps, "epochs": epochs}
+    changes |= {} if way.lr is None else {"lr": way.lr}
+    protocol = task.protocol.model_copy(update=changes)
+    if not arch.startswith("convnet"):
+        protocol = optimisation.for_other_family(protocol, network.skeleton, set(changes))
+    examples = fit.Examples(images, labels, targets=task.soft_labels(images))
+    epochs, steps = fit.plan(len(examples), protocol, fit.family_of(network, protocol))
+    weights = fit.fit(network, examples, protocol, seeds.derive(0, "sketch"))[-1]
+    top1 = fit.accuracy(network, weights, task.validation_examples())
+    return {"arch": arch, "top1": round(top1, 4), "steps": epochs * steps}
+
+
+def note(log: Path, row: dict[str, Any]) -> None:
+    """Add a line, and show it."""
+    with log.open("a") as file:
+        file.write(json.dumps(row) + "\n")
+    print(json.dumps(row), file=sys.stderr, flush=True)
+
+
+def lines(log: Path) -> list[dict[str, Any]]:
+    """The trainings of a log."""
+    return [json.loads(text) for text in log.read_text().splitlines()] if log.exists() else []
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--source", help="a local copy of CIFAR-10")
+    parser.add_argument("--name", help="of a set to distill; without it, real images are trained on")
+    parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--archs", nargs="+", choices=WAYS, default=["convnet3_w32", "vgg11_in_w16", "alexnet_in_w32"])
+    parser.add_argument("--log", type=Path, required=True)
+    parser.add_argument("--print", action="store_true", help="the log as one document")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
