@@ -14,7 +14,7 @@ from torch import Tensor
 from ddhub.artifact import parquet
 from ddhub.base import seeds
 from ddhub.base.errors import UserError
-from ddhub.data import held_out, selection
+from ddhub.data import enlarge, held_out, selection
 
 LABEL_BYTES = 2  # bytes of a hard label
 SOFT_BYTES = 2  # bytes of a soft label's value, in half precision
@@ -32,12 +32,21 @@ class Pool:
     training: Tensor  # rows of the training part
     embed: Callable[[Tensor], Tensor]  # uint8 images (n, C, H, W) to float32 features (n, F)
     score: Callable[[Tensor, int], Tensor]  # uint8 images (n, C, H, W) of a class to their EL2N scores (n,)
+    factor: int = 1  # the factor by which the set's images are smaller, per side
 
     @functools.cached_property
     def bytes_each(self) -> float:
         """Bytes of an image as PNG with a hard label: the mean over PROBED random images."""
+        return self._bytes(1)
+
+    @functools.cached_property
+    def reduced_bytes_each(self) -> float:
+        """The same of images that are reduced as the set's."""
+        return self._bytes(self.factor)
+
+    def _bytes(self, factor: int) -> float:
         order = torch.randperm(len(self.training), generator=seeds.generator(0, "random_bytes"))[:PROBED]
-        probed = self.images[self.training[order]]
+        probed = enlarge.reduced(self.images[self.training[order]], factor)
         return sum(len(parquet.png(image)) for image in probed) / len(probed) + LABEL_BYTES
 
 

@@ -2,7 +2,7 @@
 
 from ddhub.artifact.manifest_parts import ON_THE_FLY
 from ddhub.evaluation import baseline_images
-from ddhub.evaluation.workbench import Bench, Cell, labelled_by_teachers, shape
+from ddhub.evaluation.workbench import WHOLE, Bench, Cell, labelled_by_teachers, shape
 from ddhub.training import architectures, fit
 
 
@@ -29,4 +29,5 @@ def stored_bytes(bench: Bench, cell: Cell, count: int) -> int:
         if labelled_by_teachers(bench.set, cell, bench.protocols)
         else 0
     )
-    return round(count * (bench.pool.bytes_each + soft)) + extra
+    each = bench.pool.bytes_each if cell.data in WHOLE else bench.pool.reduced_bytes_each
+    return round(count * (each + soft)) + extra

@@ -38,6 +38,8 @@ from ddhub.training.device import Decisions
 from ddhub.training.fit import Examples
 from ddhub.training.protocol import Protocol
 
+WHOLE = ("full", "random_bytes", "equal_compute")  # real images that keep their size, with hard labels
+
 
 @dataclass(frozen=True)
 class Bench:
@@ -122,7 +124,11 @@ class Bench:
     def pool(self) -> Pool:
         """The real images from which baselines choose."""
         assert self.train is not None and self.training is not None
-        return Pool(self.train.images, self.train.labels, self.train.classes, self.training, self._embed, self._score)
+        known = self.set.manifest.preprocess
+        return Pool(
+            *(self.train.images, self.train.labels, self.train.classes, self.training, self._embed, self._score),
+            factor=known.factor,
+        )
 
     def _embed(self, images: Tensor) -> Tensor:
         """Features (n, F) of uint8 images: those of the first teacher if it has any, otherwise the network inputs."""
@@ -278,7 +284,7 @@ def _teachers(
 def labelled_by_teachers(found: Artifact, cell: Cell, protocols: dict[str, Protocol]) -> bool:
     """Whether a row's real images need the set's kind of soft labels."""
     stored = protocols[cell.protocol].labels == "stored" and found.manifest.labels.form != "hard"
-    return stored and cell.data not in ("distilled", "full", "random_bytes", "equal_compute")
+    return stored and cell.data not in ("distilled", *WHOLE)
 
 
 def examples(bench: Bench, cell: Cell) -> fit.Examples:

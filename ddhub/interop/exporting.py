@@ -137,6 +137,8 @@ def _read_with(found: Artifact, layout: str, out: Path, values: Values) -> str:
     told += ["--source", local if local and source.startswith("./") else source]
     if local and not source.startswith("./"):
         told += ["--set", f"source.path={local}"]
+    if local:  # its pictures may have other sizes
+        told += ["--set", f"source.resolution={found.manifest.source.resolution}"]
     if conventions.disputed_order(layout, source) and layout != "folder":
         told += ["--order", "source"]
     words = ["ddhub", "import", str(out), *told, *values.options, "--out", f"{out}-imported"]

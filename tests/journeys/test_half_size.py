@@ -17,6 +17,7 @@ from PIL import Image
 
 from ddhub import api, load
 from ddhub.artifact import folder as folders
+from ddhub.artifact import parquet
 from ddhub.base.errors import UserError
 from ddhub.base.resources import Resources
 from ddhub.cli.app import main
@@ -102,6 +103,15 @@ def test_random_real_images_lose_the_same_detail(half):
     assert {row["data"] for row in rows} == {"distilled", "random", "easy"}
 
 
+def test_random_real_images_cost_the_bytes_of_reduced_ones(half):
+    """The chart of accuracy against bytes shows them."""
+    rows = {row["data"]: row for row in map(json.loads, (p.read_text() for p in (half / "evaluation").glob("*.json")))}
+    split, training, _ = source.load_train(SourceSpec(dataset="digits"))
+    each = [len(parquet.png(image)) for image in enlarge.reduced(split.images[training], 2)]
+    wanted = 40 * (sum(each) / len(each) + 2 + 2 * 10)  # with a class and ten logits
+    assert rows["random"]["train_bytes"] == pytest.approx(wanted, rel=0.01)
+
+
 def test_the_probe_expects_the_contrast_of_reduced_images(half):
     """Reduced digits have less contrast. A teacher that is not the set's own took that for another input space."""
     found, split = folders.read(half), source.load_train(SourceSpec(dataset="digits"))[0]
@@ -142,7 +152,7 @@ def test_the_card_says_so_and_its_script_enlarges(half, tmp_path, monkeypatch):
     """The script's inputs are ddhub's."""
     text = (half / "README.md").read_text()
     assert "images of 4x4 pixels" in text and "Networks see them enlarged to 8x8 pixels." in text
-    assert "reduced and enlarged in the same way" in text
+    assert "Real images are reduced and enlarged in the same way, except" in text
     monkeypatch.setattr("sys.argv", ["train.py", str(half)])
     native = written(tmp_path / "scripts", text)[0]
     assert torch.allclose(runpy.run_path(native)["inputs"], folders.read(half).inputs, atol=1e-4)

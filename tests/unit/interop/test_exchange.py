@@ -66,6 +66,15 @@ def row_order(found):
     return found.labels.argsort(stable=True)
 
 
+def test_an_export_of_pictures_of_several_sizes_is_read_back(make_folder, tmp_path):
+    """The command names the size to which the source's pictures were brought."""
+    pictures = [Image.new("RGB", (12 + 4 * (k % 2), 12), (12 * k, 40 * (k % 3), 90)) for k in range(20)]
+    source = make_folder({"train": (pictures, [k % 2 for k in range(20)])}, names=["even", "odd"])
+    distilled(tmp_path / "set", source, "own", "ipc=2", "source.resolution=8", "source.hold_out=0.2")
+    told = run(api.export(tmp_path / "set", "mtt", tmp_path / "theirs").to_dict()["read_with"])
+    assert told.exit_code == 0, told.output
+
+
 @pytest.mark.parametrize("layout", ["apm", "dc", "mtt", "datm", "eccv24", "folder", "idc"])
 def test_an_export_is_read_back_as_the_same_set(layout, grouped, tmp_path):
     """By the command that it prints: images and labels of two groups, class by class; pixels equal to rounding."""
