@@ -14,20 +14,20 @@ from torch.nn import functional
 
 
 def enlarged(images: Tensor, side: int) -> Tensor:
-    """Network inputs (B, C, s, s), enlarged to (B, C, S, S) by bilinear interpolation. Inputs of that side stay.
+    """Network inputs (B, C, s, s), enlarged to (B, C, S, S) by bilinear interpolation. Larger inputs stay.
 
     It equals `torch.nn.functional.interpolate(images, S, mode="bilinear", align_corners=False)`, whose backward pass
     has no deterministic form on a GPU.
     """
-    if images.shape[-1] == side:
+    if images.shape[-1] >= side:
         return images
     weights = _weights(images.shape[-1], side, images.dtype, images.device)
     return weights @ images @ weights.T
 
 
 def enlarged_pixels(images: Tensor, side: int) -> Tensor:
-    """uint8 pixels (B, C, s, s), enlarged to (B, C, S, S) and rounded. Pixels of that side stay."""
-    if images.shape[-1] == side:
+    """uint8 pixels (B, C, s, s), enlarged to (B, C, S, S) and rounded. Larger ones stay."""
+    if images.shape[-1] >= side:
         return images
     return enlarged(images.float(), side).round().clamp(0, 255).to(torch.uint8)
 

@@ -21,7 +21,7 @@ def test_gradients_reach_the_stored_pixels():
 
 def test_whole_images_stay_the_same_tensor():
     inputs, pixels = torch.randn(2, 1, 8, 8), torch.zeros(2, 1, 8, 8, dtype=torch.uint8)
-    assert enlarge.enlarged(inputs, 8) is inputs
+    assert enlarge.enlarged(inputs, 8) is inputs and enlarge.enlarged(inputs, 4) is inputs  # nothing is reduced unasked
     assert enlarge.enlarged_pixels(pixels, 8) is pixels
     assert enlarge.reduced(pixels, 1) is pixels
 
