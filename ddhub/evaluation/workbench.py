@@ -20,12 +20,12 @@ from ddhub.artifact.folder import Artifact
 from ddhub.artifact.manifest_parts import ON_THE_FLY
 from ddhub.base import seeds as seeding
 from ddhub.base.errors import UserError
-from ddhub.data import enlarge, opening, selection
+from ddhub.data import opening, selection
 from ddhub.data import source as sources
 from ddhub.data import spec as specs
 from ddhub.data.source import Split
 from ddhub.data.spec import SourceSpec
-from ddhub.evaluation import baseline_images, real_images, source_settings
+from ddhub.evaluation import baseline_images, real_images, source_settings, stored_form
 from ddhub.evaluation import protocols as named
 from ddhub.evaluation.baseline_images import Pool
 from ddhub.evaluation.dynamic_labels import ViewLabels
@@ -132,12 +132,12 @@ class Bench:
 
     def _embed(self, images: Tensor) -> Tensor:
         """Features (n, F) of uint8 images: those of the first teacher if it has any, otherwise the network inputs."""
-        return teaching.embedded(self.teachers, as_stored(self.set, images))
+        return teaching.embedded(self.teachers, stored_form.inputs(self.set, images))
 
     def _score(self, images: Tensor, label: int) -> Tensor:
         """EL2N scores (n,) of uint8 images of one class."""
         assert self.teachers is not None
-        return self.teachers.el2n_scores(as_stored(self.set, images), label)
+        return self.teachers.el2n_scores(stored_form.inputs(self.set, images), label)
 
 
 @functools.lru_cache(maxsize=1)
@@ -309,30 +309,14 @@ def examples(bench: Bench, cell: Cell) -> fit.Examples:
         counts = baseline_images.affordable(pool, budget, counts)
     drawn = baseline_images.choose(cell.data, pool, counts, cell.seed)
     if frozen.is_frozen(cell.arch):
-        images = pool.images[drawn] if cell.data == "random_bytes" else shown_as_stored(found, pool.images[drawn])
+        images = pool.images[drawn] if cell.data == "random_bytes" else stored_form.pixels(found, pool.images[drawn])
         return fit.Examples(bench.features(cell.arch, images), pool.labels[drawn])
     images, targets = pool.images[drawn], None
-    inputs = found.preprocess.inputs(images) if cell.data == "random_bytes" else as_stored(found, images)
+    inputs = found.preprocess.inputs(images) if cell.data == "random_bytes" else stored_form.inputs(found, images)
     if labelled_by_teachers(found, cell, bench.protocols):
         assert bench.teachers is not None
-        # In half precision, as the set's own labels are stored.
-        logits = bench.teachers.label(inputs, None if record.labels.teachers == "mean" else 0).half().float()
-        targets = _targets(found, logits, protocol)
+        targets = _targets(found, stored_form.soft_labels(found, bench.teachers, inputs), protocol)
     return fit.Examples(inputs, pool.labels[drawn], targets=targets)
-
-
-def as_stored(found: Artifact, images: Tensor) -> Tensor:
-    """Network inputs (n, C, H, W) of uint8 real images (n, C, H, W), with the loss of detail of the set's own.
-
-    A set with `preprocess.factor` stores smaller images, which are enlarged for networks.
-    """
-    inputs = found.preprocess.inputs(enlarge.reduced(images, found.manifest.preprocess.factor))
-    return enlarge.enlarged(inputs, images.shape[-1])
-
-
-def shown_as_stored(found: Artifact, images: Tensor) -> Tensor:
-    """As `as_stored`, as uint8 pixels."""
-    return enlarge.enlarged_pixels(enlarge.reduced(images, found.manifest.preprocess.factor), images.shape[-1])
 
 
 def _targets(found: Artifact, soft: Tensor | None, protocol: Protocol) -> Tensor | None:

@@ -24,7 +24,7 @@ from ddhub.cli.app import main
 from ddhub.data import enlarge, source
 from ddhub.data.spec import SourceSpec
 from ddhub.distillation import pipeline, recipes
-from ddhub.evaluation import workbench
+from ddhub.evaluation import stored_form
 from ddhub.evaluation.probe import check
 from ddhub.evaluation.probe.teacher import Referee
 from ddhub.reports import verify
@@ -98,7 +98,7 @@ def test_random_real_images_lose_the_same_detail(half):
     found = folders.read(half)
     images = torch.randint(0, 256, (3, 1, 8, 8), dtype=torch.uint8)
     wanted = F.interpolate(found.preprocess.inputs(enlarge.reduced(images, 2)), 8, mode="bilinear", align_corners=False)
-    assert torch.allclose(workbench.as_stored(found, images), wanted, atol=1e-5)
+    assert torch.allclose(stored_form.inputs(found, images), wanted, atol=1e-5)
     rows = [json.loads(path.read_text()) for path in (half / "evaluation").glob("*.json")]
     assert {row["data"] for row in rows} == {"distilled", "random", "easy"}
 

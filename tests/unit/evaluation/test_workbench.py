@@ -2,9 +2,10 @@
 
 from types import SimpleNamespace
 
+import pytest
 import torch
 
-from ddhub.evaluation import workbench
+from ddhub.evaluation import stored_form, workbench
 from ddhub.evaluation.dynamic_labels import ViewLabels
 from ddhub.evaluation.request import Cell
 
@@ -37,3 +38,18 @@ def test_rows_whose_labels_are_stored_ask_no_teacher():
     """Nothing labels their views."""
     bench = SimpleNamespace(protocol=lambda cell: SimpleNamespace(labels="stored"))
     assert workbench.teach(bench, Cell("convnet", "native", "distilled", 0)) is None
+
+
+@pytest.mark.parametrize("top_k", [None, 2])
+def test_real_images_get_labels_with_the_losses_of_the_sets_own(top_k):
+    """Half precision and, with top-k labels, the mean of the others in their place."""
+    soft = torch.tensor([[1.0, 5.0, 3.0, 0.5], [2.0, -1.0, 7.0001, 0.5]])
+    labels = SimpleNamespace(teachers="mean", top_k=top_k)
+    teachers = SimpleNamespace(label=lambda inputs, which: soft)
+    found = SimpleNamespace(manifest=SimpleNamespace(labels=labels))
+    kept = stored_form.soft_labels(found, teachers, torch.zeros(2, 1, 4, 4))
+    wanted = [[1.0, 5.0, 3.0, 0.5], [2.0, -1.0, 7.0, 0.5]]
+    if top_k:
+        rest = (1.0 + 0.5 - 1.0 + 0.5) / 4
+        wanted = [[rest, 5.0, 3.0, rest], [2.0, rest, 7.0, rest]]
+    assert torch.allclose(kept, torch.tensor(wanted), atol=1e-6)
