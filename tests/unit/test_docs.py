@@ -34,6 +34,7 @@ RECIPE = [
     "evaluate={epochs: 2, packaging_seeds: 1, full_epochs: 1}",
 ]
 APM = ["method.iterations=3", "method.student={arch: convnet2_w8, epochs: 3, lr: 0.02}"]
+RESULTS = ("every_network_half", "every_network")  # the two halves of the README's table of CIFAR-10
 EVALUATE = ["--threads", "1", "--set", "epochs=1", "--seeds", "1"]
 
 
@@ -128,6 +129,21 @@ def test_the_readme_fits_on_one_screen_and_names_both_commands():
     text = README.read_text()
     assert 60 <= len(text.splitlines()) <= 100
     assert "make demo" in text and "make test" in text
+
+
+def test_the_readmes_results_are_those_of_the_files():
+    """Every number of its table, as the rows of all sets say it."""
+    archs = ("convnet3_w32", "vgg11_in_w16", "resnet18_in_w16", "resnet18_w16", "alexnet_in_w32", "vit_tiny_w64")
+    kept = [json.loads((ROOT / f"benchmarks/results/{file}.json").read_text())["rows"] for file in RESULTS]
+    shown = README.read_text().partition("<!-- results -->")[2].partition("<!-- end of results -->")[0]
+    for line, arch in zip(shown.strip().splitlines()[2:], archs, strict=True):
+        wanted = []
+        for rows in kept:
+            (row,) = [row for row in rows if (row["set"], row["arch"], row["protocol"]) == ("all", arch, "native")]
+            low, high, more = (f"{100 * row[name]:+.1f}" for name in ("low", "high", "difference"))
+            means = [f"{100 * row[name]:.1f}" for name in ("distilled", "random")]
+            wanted += [*means, f"{more} ({low} to {high})"]
+        assert [cell.strip() for cell in line.strip("|").split("|")][1:] == wanted
 
 
 def test_the_readme_maps_every_package():
