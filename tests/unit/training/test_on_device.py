@@ -12,7 +12,7 @@ from apm_tasks import task_of
 from card import DEVICE, Card
 
 import ddhub
-from ddhub.data import preprocess
+from ddhub.data import enlarge, preprocess
 from ddhub.distillation.methods.apm import loop as apm
 from ddhub.distillation.methods.apm import momentum
 from ddhub.distillation.methods.dm import loop as dm
@@ -142,9 +142,23 @@ def test_every_augmentation(card, operation):
     assert found.device == DEVICE and +card.seen == {"sent": 1}
 
 
-@pytest.mark.parametrize(("average", "views", "project"), [(0.0, 0, False), (0.9, 0, True), (0.9, 2, True)])
-def test_an_update(card, average, views, project):
-    """The gradient over all snapshots at once, chunk by chunk, and the step of images, momentum and average."""
+@pytest.fixture
+def no_matrix():
+    """No matrix that enlarges images is on the device yet, nor stays for other tests."""
+    enlarge._weights.cache_clear()
+    yield
+    enlarge._weights.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("average", "views", "project", "factor"),
+    [(0.0, 0, False, 1), (0.9, 0, True, 1), (0.9, 2, True, 1), (0.9, 2, False, 2)],
+)
+def test_an_update(card, no_matrix, average, views, project, factor):
+    """The gradient over all snapshots at once, chunk by chunk, and the step of images, momentum and average.
+
+    Images of half the side are enlarged on the device, by a matrix that the first update sends.
+    """
     config = apm.Config(average=average, views=views, chunk=5, project=project)
     student, teacher, batch = network(), network(), examples()
     weights, snapshots = teacher.init(0), [student.init(seed) for seed in range(3)]
@@ -153,10 +167,12 @@ def test_an_update(card, average, views, project):
         decisions=device.Decisions("meta", chunk=5),
         recipe=SimpleNamespace(seed=0, augment="dsa"),
         parts=1,
+        side=SIDE,
         need_teachers=lambda: SimpleNamespace(logits=lambda images, which: teacher.forward(weights, images)),
         preprocess=pixels(zca=True).preprocess,
     )
-    values = {name: batch.images for name in ("images", "velocity", "average")}
+    stored = batch.images[..., ::factor, ::factor].contiguous()
+    values = {name: stored for name in ("images", "velocity", "average")}
     for step in range(2):
         card.seen.clear()
         gradient, _ = apm.adversarial_gradient(values["images"], batch.labels, [(student, snapshots)], 0, task, step)
