@@ -11,6 +11,7 @@ Stages:
     e  the set of stage d on other architectures
     f  CIFAR-10 with 10 images per class
     g  500 images per class beside full data
+    h  the pixels of stage f as 40 images of half the side per class, without whitening
 
 --data holds CIFAR-10 as parquet shards, `train-*.parquet` and `test-*.parquet`, with the columns `img` and `label`.
 --wheels holds packages that are not installed there. Their files are unpacked into OUT. Nothing is downloaded.
@@ -102,6 +103,8 @@ def pieces(asked: argparse.Namespace) -> list[Piece]:
     found += _set(asked, "f", 10, {"native": (*native, *_seeds(asked, 5)), "dynamic": (*dynamic, *_seeds(asked, 5))})
     found += _set(asked, "f", 10, {"others": ("--archs", _others(asked), *_seeds(asked, 3))})
     found += _set(asked, "g", 500, {"native": ("--baselines", "random,full", *_seeds(asked, 3))})
+    both = {"native": (*native, *_seeds(asked, 5)), "others": ("--archs", _others(asked), *_seeds(asked, 3))}
+    found += _set(asked, "h", 40, both, half=True)
     # A busy machine with two cores takes longer for small pieces than a GPU for large ones.
     return [replace(piece, limit=TINY) for piece in found] if asked.tiny else found
 
@@ -124,8 +127,14 @@ def _others(asked: argparse.Namespace) -> str:
     return "resnet18_w4,vit_tiny_w12" if asked.tiny else OTHERS
 
 
-def _set(asked: argparse.Namespace, stage: str, ipc: int, evaluations: dict[str, tuple[str, ...]]) -> list[Piece]:
-    """The pieces that distill and evaluate a set. For a finished set the first piece ends at once."""
+def _set(
+    asked: argparse.Namespace, stage: str, ipc: int, evaluations: dict[str, tuple[str, ...]], half: bool = False
+) -> list[Piece]:
+    """The pieces that distill and evaluate a set. For a finished set the first piece ends at once.
+
+    Args:
+        half: store images at half the side. A whitening is of whole images, so there is none then.
+    """
     out = str(asked.out / "work" / f"ipc{ipc}")
     common = ("--device", asked.device, "--threads", str(asked.threads))
     change: tuple[str, ...] = ()
@@ -141,9 +150,11 @@ def _set(asked: argparse.Namespace, stage: str, ipc: int, evaluations: dict[str,
         settings = [f"ipc={ipc}", f"source.path={asked.data}", "evaluate.packaging_seeds=2"]
         settings += ["method.batch=2500"] * (ipc > 50)
     settings = [f"teachers={teachers}", f"method={method}", *settings]
+    settings += ["preprocess={zca: false, factor: 2}", "method.init=easy"] if half else []
     changes = [word for text in settings for word in ("--set", text)]
     made = ("-m", "ddhub", "distill", recipe, "--out", out, *common, *changes)
-    found = [Piece(stage, f"distill, {ipc} images per class", 480, made)] if "others" not in evaluations else []
+    known = set(evaluations) == {"others"}  # made by an earlier stage
+    found = [] if known else [Piece(stage, f"distill, {ipc} images per class", 480, made)]
     for name, options in evaluations.items():
         command = ("-m", "ddhub", "evaluate", out, "--json", *common, *options, *change)
         found.append(Piece(stage, f"evaluate, {name}", 480, command))
@@ -476,7 +487,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="CIFAR-10 as parquet shards")
     parser.add_argument("--out", type=Path, required=True, help="folder of the results")
     parser.add_argument("--minutes", type=float, default=8, help="no piece goes on for longer")
-    parser.add_argument("--stages", default="abcdefg", help="which of them")
+    parser.add_argument("--stages", default="abcdefgh", help="which of them")
     parser.add_argument("--tiny", action="store_true", help="small, on noise and digits")
     parser.add_argument("--device", help="[default: cuda, or cpu with --tiny]")
     parser.add_argument("--threads", type=int, default=2)

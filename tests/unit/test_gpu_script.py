@@ -71,7 +71,7 @@ def test_every_command_is_one_that_its_script_knows(asked, tiny):
     """Every stage has pieces, the set of a stage is made before it is evaluated, and scripts know their options."""
     asked.tiny, asked.data, asked.device = tiny, asked.out / "cifar", "cpu" if tiny else "cuda"
     found = gpu.pieces(asked)
-    assert sorted({each.stage for each in found}) == list("abcdefg")
+    assert sorted({each.stage for each in found}) == list("abcdefgh")
     assert len({(each.stage, each.name) for each in found}) == len(found)
     made = set()
     for each in found:
