@@ -107,7 +107,7 @@ def real(task: Task) -> Iterator[tuple[str, Tensor, Tensor]]:
 
 
 def easiest(task: Task, rows: Tensor, label: int, kind: Real) -> Tensor:
-    """The network inputs of those images of a class on which the teachers err least; the first if all are kept."""
+    """The network inputs of those images of a class on which the teachers err least; with a pool of one, all."""
     stored = task.preprocess.inputs(enlarge.reduced(task.source.images[rows], kind.factor))
     inputs = enlarge.enlarged(stored, task.side)
     if kind.pool == 1:
