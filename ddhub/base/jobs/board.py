@@ -103,6 +103,9 @@ def attempt(job: Job, path: Path, number: same_folder.Number | None = None) -> E
             traceback.clear_frames(held.__traceback__)
             held = held.__cause__ or held.__context__
         return (isinstance(fault, OSError) and as_user_error(fault)) or fault
+    finally:
+        if path.exists():  # said here too, because a signal may come before the board settles the job
+            stopping.goes_on(LEFT)
     return None
 
 

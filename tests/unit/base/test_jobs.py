@@ -378,6 +378,22 @@ def test_workers_save_what_they_are_at_when_the_command_is_stopped(tmp_path):
     assert len(list(tmp_path.glob("?.run/*.pt"))) == 2 and list(tmp_path.glob(".*.claim")) == []
 
 
+def test_a_stop_right_after_an_output_says_where_it_goes_on(tmp_path):
+    """The signal comes while the job still runs, and its output is there already."""
+
+    def stopped_late(path):
+        path.write_text("")
+        signal.raise_signal(signal.SIGTERM)
+
+    said = []
+    with pytest.raises(stopping.Stopped), stopping.heeded():
+        try:
+            jobs.run_all({tmp_path / "a": stopped_late})
+        finally:
+            said.append(stopping.last_words())
+    assert said == ["stopped; the same command goes on with what is left"]
+
+
 def test_a_stopped_command_says_where_it_goes_on_only_where_it_does(tmp_path):
     """Not before anything was done; after an output, or with one that was there, it is with what is left."""
     paths = [tmp_path / "a", tmp_path / "b"]
