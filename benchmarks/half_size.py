@@ -13,7 +13,6 @@ line of LOG. Lines that LOG has already are not made again.
 
 import argparse
 import json
-import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from every_network_trials import lines, note
 from torch import Tensor
 
 from ddhub.base import seeds
@@ -137,18 +137,6 @@ def score(task: Task, images: Tensor, labels: Tensor, arch: str) -> dict[str, An
     weights = fit.fit(network, examples, protocol, seeds.derive(0, "sketch"))[-1]
     top1 = fit.accuracy(network, weights, task.validation_examples())
     return {"arch": arch, "top1": round(top1, 4), "steps": epochs * steps}
-
-
-def note(log: Path, row: dict[str, Any]) -> None:
-    """Add a line, and show it."""
-    with log.open("a") as file:
-        file.write(json.dumps(row) + "\n")
-    print(json.dumps(row), file=sys.stderr, flush=True)
-
-
-def lines(log: Path) -> list[dict[str, Any]]:
-    """The trainings of a log."""
-    return [json.loads(text) for text in log.read_text().splitlines()] if log.exists() else []
 
 
 def arguments() -> argparse.Namespace:

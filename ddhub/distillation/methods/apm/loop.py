@@ -157,12 +157,12 @@ def viewed(images: Tensor, task: Task, step: int) -> list[Tensor]:
 
     They are enlarged, where that is needed. They are differentiable augmented views, or no views at all.
     """
+    if not task.config.views:
+        return [enlarge.enlarged(images, task.side).clone()]
     draws = (seeds.generator(task.recipe.seed, "view", step, view) for view in range(task.config.views))
-    moves = [augment.drawn(task.recipe.augment, len(images), draw) for draw in draws]
-    moves = augment.sent(moves, images.device)
-    return [augment.moved(enlarge.enlarged(images, task.side), each) for each in moves] or [
-        enlarge.enlarged(images, task.side).clone()
-    ]
+    moves = augment.sent([augment.drawn(task.recipe.augment, len(images), draw) for draw in draws], images.device)
+    # Enlarged for each view, because the gradient of one frees what it passed through.
+    return [augment.moved(enlarge.enlarged(images, task.side), each) for each in moves]
 
 
 def chunked(images: Tensor, labels: Tensor, students: Students, which: int | None, task: Task) -> tuple[Tensor, Tensor]:
