@@ -10,21 +10,21 @@ from torch import Tensor
 from ddhub.artifact import folder
 from ddhub.artifact.folder import Artifact
 from ddhub.data import enlarge
+from ddhub.data.preprocess import Preprocess
 from ddhub.training.teachers import Teachers
 
 
-def inputs(found: Artifact, images: Tensor) -> Tensor:
+def inputs(preprocess: Preprocess, images: Tensor, factor: int) -> Tensor:
     """Network inputs (n, C, H, W) of uint8 real images (n, C, H, W).
 
-    A set with `preprocess.factor` stores smaller images, which are enlarged for networks.
+    A set with `preprocess.factor` stores smaller images, which are enlarged for networks. Factor 1 keeps all detail.
     """
-    stored = found.preprocess.inputs(enlarge.reduced(images, found.manifest.preprocess.factor))
-    return enlarge.enlarged(stored, images.shape[-1])
+    return enlarge.enlarged(preprocess.inputs(enlarge.reduced(images, factor)), images.shape[-1])
 
 
-def pixels(found: Artifact, images: Tensor) -> Tensor:
+def pixels(images: Tensor, factor: int) -> Tensor:
     """As `inputs`, as uint8 pixels."""
-    return enlarge.enlarged_pixels(enlarge.reduced(images, found.manifest.preprocess.factor), images.shape[-1])
+    return enlarge.enlarged_pixels(enlarge.reduced(images, factor), images.shape[-1])
 
 
 def soft_labels(found: Artifact, teachers: Teachers, inputs: Tensor) -> Tensor:

@@ -132,12 +132,16 @@ class Bench:
 
     def _embed(self, images: Tensor) -> Tensor:
         """Features (n, F) of uint8 images: those of the first teacher if it has any, otherwise the network inputs."""
-        return teaching.embedded(self.teachers, stored_form.inputs(self.set, images))
+        return teaching.embedded(self.teachers, self._as_stored(images))
 
     def _score(self, images: Tensor, label: int) -> Tensor:
         """EL2N scores (n,) of uint8 images of one class."""
         assert self.teachers is not None
-        return self.teachers.el2n_scores(stored_form.inputs(self.set, images), label)
+        return self.teachers.el2n_scores(self._as_stored(images), label)
+
+    def _as_stored(self, images: Tensor) -> Tensor:
+        """Network inputs of uint8 images with the detail that the set's own have."""
+        return stored_form.inputs(self.set.preprocess, images, self.set.manifest.preprocess.factor)
 
 
 @functools.lru_cache(maxsize=1)
@@ -302,17 +306,16 @@ def examples(bench: Bench, cell: Cell) -> fit.Examples:
     if cell.data == "equal_compute":
         order = torch.randperm(len(pool.images), generator=seeding.generator(cell.seed, "equal_compute"))
         return bench.real(cell.arch, bench.train, order[: bench.equal_compute(cell)[1]])
-    counts = record.counts
+    counts, factor = record.counts, record.preprocess.factor
     if cell.data == "random_bytes":
         stored = record.bytes
         budget = stored.images + stored.labels + stored.preprocess + stored.teachers
-        counts = baseline_images.affordable(pool, budget, counts)
+        counts, factor = baseline_images.affordable(pool, budget, counts), 1
     drawn = baseline_images.choose(cell.data, pool, counts, cell.seed)
-    if frozen.is_frozen(cell.arch):
-        images = pool.images[drawn] if cell.data == "random_bytes" else stored_form.pixels(found, pool.images[drawn])
-        return fit.Examples(bench.features(cell.arch, images), pool.labels[drawn])
     images, targets = pool.images[drawn], None
-    inputs = found.preprocess.inputs(images) if cell.data == "random_bytes" else stored_form.inputs(found, images)
+    if frozen.is_frozen(cell.arch):
+        return fit.Examples(bench.features(cell.arch, stored_form.pixels(images, factor)), pool.labels[drawn])
+    inputs = stored_form.inputs(found.preprocess, images, factor)
     if labelled_by_teachers(found, cell, bench.protocols):
         assert bench.teachers is not None
         targets = _targets(found, stored_form.soft_labels(found, bench.teachers, inputs), protocol)

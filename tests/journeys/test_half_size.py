@@ -98,7 +98,7 @@ def test_random_real_images_lose_the_same_detail(half):
     found = folders.read(half)
     images = torch.randint(0, 256, (3, 1, 8, 8), dtype=torch.uint8)
     wanted = F.interpolate(found.preprocess.inputs(enlarge.reduced(images, 2)), 8, mode="bilinear", align_corners=False)
-    assert torch.allclose(stored_form.inputs(found, images), wanted, atol=1e-5)
+    assert torch.allclose(stored_form.inputs(found.preprocess, images, 2), wanted, atol=1e-5)
     rows = [json.loads(path.read_text()) for path in (half / "evaluation").glob("*.json")]
     assert {row["data"] for row in rows} == {"distilled", "random", "easy"}
 

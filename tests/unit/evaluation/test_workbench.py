@@ -5,7 +5,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from ddhub.data import enlarge
+from ddhub.data.preprocess import Preprocess
 from ddhub.evaluation import stored_form, workbench
+from ddhub.evaluation.baseline_images import Pool, choose
 from ddhub.evaluation.dynamic_labels import ViewLabels
 from ddhub.evaluation.request import Cell
 
@@ -38,6 +41,24 @@ def test_rows_whose_labels_are_stored_ask_no_teacher():
     """Nothing labels their views."""
     bench = SimpleNamespace(protocol=lambda cell: SimpleNamespace(labels="stored"))
     assert workbench.teach(bench, Cell("convnet", "native", "distilled", 0)) is None
+
+
+@pytest.mark.parametrize(("data", "factor"), [("random", 2), ("random_bytes", 1)])
+def test_real_images_have_the_detail_of_the_sets_own_unless_bytes_are_compared(data, factor):
+    """Four images, of a set of half the side whose bytes buy two whole ones of each class."""
+    images = torch.randint(0, 256, (12, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(12) % 2
+    pool = Pool(images, labels, ("a", "b"), torch.arange(12), lambda images: images, lambda images, label: images, 2)
+    stored = {"images": int(4.5 * pool.bytes_each), "labels": 0, "preprocess": 0, "teachers": 0}
+    record = SimpleNamespace(counts=[2, 2], bytes=SimpleNamespace(**stored), preprocess=SimpleNamespace(factor=2))
+    record.labels = SimpleNamespace(form="hard")
+    found = SimpleNamespace(manifest=record, preprocess=Preprocess((0.5,), (0.25,)))
+    protocols = {"native": SimpleNamespace(labels="hard")}
+    bench = SimpleNamespace(set=found, pool=pool, protocols=protocols, protocol=lambda cell: protocols["native"])
+    examples = workbench.examples(bench, Cell("convnet", "native", data, 0))
+    drawn = choose(data, pool, [2, 2], 0)
+    small = found.preprocess.inputs(enlarge.reduced(images[drawn], factor))
+    assert torch.equal(examples.images, enlarge.enlarged(small, 8)) and torch.equal(examples.labels, labels[drawn])
 
 
 @pytest.mark.parametrize("top_k", [None, 2])
