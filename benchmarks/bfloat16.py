@@ -41,7 +41,8 @@ def train_both(folder: str, arch: str, epochs: int, count: int) -> None:
             weights = fit.fit(network, examples, protocol, seeding.derive(seed, "evaluate"))[-1]
             top1 = fit.accuracy(network, weights, held_out)
             key = {"data": "cifar10", "arch": arch, "epochs": epochs, "seed": seed}
-            print(json.dumps({**key, "precision": precision, "top1": top1}), flush=True)
+            found = {"precision": precision, "top1": top1, "hardware": device.hardware("cpu")}
+            print(json.dumps({**key, **found}), flush=True)
 
 
 def summarise(path: str) -> None:
@@ -66,7 +67,8 @@ def summarise(path: str) -> None:
             }
         )
     command = "python benchmarks/bfloat16.py CIFAR10_FOLDER ARCH EPOCHS SEEDS"
-    facts = {"command": command, "versions": {"torch": version("torch")}, "threads": 1}
+    hardware = sorted({row["hardware"] for row in rows})
+    facts = {"command": command, "hardware": hardware, "versions": {"torch": version("torch")}, "threads": 1}
     print(json.dumps({**facts, "summary": summary, "rows": rows}, indent=1))
 
 

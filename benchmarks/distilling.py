@@ -8,6 +8,7 @@ import contextlib
 import functools
 import json
 import os
+import shlex
 import subprocess
 import sys
 import threading
@@ -255,6 +256,11 @@ def matmul_flops(device: str, dtype: torch.dtype = torch.float32, tries: int = 5
         a @ b
         best = min(best, clock(device) - begun)
     return 2 * size**3 / best
+
+
+def command() -> str:
+    """The command line, with no folders of this machine but by their last name."""
+    return shlex.join(["python", *(Path(word).name if Path(word).is_absolute() else word for word in sys.argv)])
 
 
 def facts(device: str, command: str, note: str = "") -> dict[str, Any]:

@@ -18,15 +18,14 @@ beside as many random draws as there are seeds. Their interval is Welch's. Accur
 import argparse
 import json
 import platform
-import shlex
 import statistics
-import sys
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from math import sqrt
 from pathlib import Path
 from typing import Any
 
+from distilling import command
 from scipy import stats
 
 from ddhub import api
@@ -151,10 +150,14 @@ def over_sets(rows: list[Row]) -> Iterator[Row]:
     for row in rows:
         places.setdefault((row["arch"], row["protocol"]), []).append(row)
     for (arch, protocol), here in places.items():
-        sets = [row["distilled"] for row in here]
-        draws = max((row["each"]["random"] for row in here), key=len)
+        sets, draws = sets_and_draws(here)
         about = {"n": len(sets), "trainings": [row["n"] for row in here], "draws": len(draws)}
         yield {"set": "all", "arch": arch, "protocol": protocol, **about, **apart(sets, draws)}
+
+
+def sets_and_draws(rows: list[Row]) -> tuple[list[float], list[float]]:
+    """The mean of each set, and the accuracies of random draws, which the rows of sets share: the most that one has."""
+    return [row["distilled"] for row in rows], max((row["each"]["random"] for row in rows), key=len)
 
 
 def apart(sets: list[float], draws: list[float]) -> Row:
@@ -188,11 +191,6 @@ def write(out: Path, name: str, manifest: Row, found: list[Row]) -> None:
         "rows": [*over_sets(rows), *rows],
     }
     files.write_json(out, document)
-
-
-def command() -> str:
-    """The command line, with no folders of this machine but by their last name."""
-    return shlex.join(["python", *(Path(word).name if Path(word).is_absolute() else word for word in sys.argv)])
 
 
 def arguments() -> argparse.Namespace:

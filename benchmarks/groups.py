@@ -8,9 +8,7 @@ end, starting worker processes included. `steady` leaves the starting out: the s
 import argparse
 import json
 import os
-import shlex
 import statistics
-import sys
 import tempfile
 import time
 from dataclasses import replace
@@ -19,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from distilling import command
 
 from ddhub.artifact import recipe
 from ddhub.base import jobs
@@ -75,7 +74,7 @@ def main() -> None:
         "hardware": device.hardware("cpu"),
         "load_average": os.getloadavg(),
         "versions": {"torch": torch.__version__, "ddhub": version("ddhub")},
-        "command": shlex.join(["python", "benchmarks/groups.py", *sys.argv[1:]]),
+        "command": command(),
     }
     print(json.dumps(result, indent=1))
 

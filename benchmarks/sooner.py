@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from distilling import Paced, Worker, clock, distill, facts, waited
+from distilling import Paced, Worker, clock, command, distill, facts, waited
 
 from ddhub.base.errors import UserError
 from ddhub.base.strict_yaml import parse_yaml
@@ -229,12 +229,8 @@ def main() -> None:
     asked.out.mkdir(parents=True, exist_ok=True)
     seeds = [run_seed(asked, asked.first_seed + number, chosen) for number in range(asked.seeds)]
     found = {name: [curves[name] for curves in seeds] for name in chosen}
-    command = f"python benchmarks/sooner.py --recipe {asked.recipe} --source FOLDER --seeds {asked.seeds}"
-    command += f" --first-seed {asked.first_seed}"
-    command += f" --epochs {asked.epochs} --networks {asked.networks} --threads {asked.threads}"
-    command += "".join(f" --set {text}" for text in asked.overrides)
     result = {
-        **facts(asked.device, command, asked.note),
+        **facts(asked.device, command(), asked.note),
         "units": "seconds of the method's loop; top-1 on validation data, mean of the networks, then of the seeds",
         "seeds": asked.seeds,
         **summary(found),

@@ -1,13 +1,21 @@
-"""The benchmark scripts name what is there: a move in the package that breaks one is seen at once."""
+"""Benchmark scripts name what is there: a move that breaks one is seen at once. Results say how they were made."""
 
 import ast
 import importlib
+import json
+import sys
 from pathlib import Path
 from types import ModuleType
 
+import bfloat16
+import every_network_differences
+import numpy as np
 import pytest
+import sooner
+import torch
 
-SCRIPTS = sorted((Path(__file__).parents[2] / "benchmarks").glob("*.py"))
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+SCRIPTS = sorted(BENCHMARKS.glob("*.py"))
 
 
 def missing(tree: ast.Module) -> list[str]:
@@ -44,3 +52,46 @@ def _part(module: str, name: str) -> object:
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
 def test_a_benchmark_names_what_is_there(path):
     assert missing(ast.parse(path.read_text())) == []
+
+
+def test_every_result_says_how_it_was_made():
+    """The command, the hardware and the versions; README.md names those that lack one."""
+    kept = {path.name: path.read_text() for path in sorted((BENCHMARKS / "results").glob("*.json"))}
+    facts = ("command", "hardware", "versions")
+    lacking = {(name, fact) for name, text in kept.items() for fact in facts if f'"{fact}' not in text}
+    assert lacking == {("demo_trials.json", "command"), ("every_network_differences.json", "hardware")}
+
+
+def test_the_differences_are_those_of_the_files():
+    """A result file that changed without them is seen."""
+    kept = json.loads((BENCHMARKS / "results/every_network_differences.json").read_text())["rows"]
+    again = every_network_differences.rows()
+    exact = ("arch", "of", "less", "n")
+    assert [[row[name] for name in exact] for row in kept] == [[row[name] for name in exact] for row in again]
+    for name in ("means", "difference", "low", "high"):
+        assert np.allclose([row[name] for row in kept], [row[name] for row in again], atol=2e-5)
+
+
+def test_a_comparison_of_variants_says_all_that_it_was_asked(tmp_path, monkeypatch, capsys):
+    """Marks and the file of variants too, and no folder of this machine."""
+    asked = ["--variants", str(sooner.VARIANTS), "--marks", "4", "8", "--threads", str(torch.get_num_threads())]
+    monkeypatch.setattr(sys, "argv", ["benchmarks/sooner.py", *asked, "--out", str(tmp_path / "done")])
+    point = {"seconds": 1.0, "updates": 1, "top1": [0.5]}
+    monkeypatch.setattr(sooner, "run_seed", lambda asked, seed, chosen: {name: [point] for name in chosen})
+    sooner.main()
+    said = json.loads(capsys.readouterr().out)["command"]
+    wanted = f"--variants sooner.yaml --marks 4 8 --threads {torch.get_num_threads()} --out done"
+    assert said == f"python benchmarks/sooner.py {wanted}"
+
+
+def test_bfloat16_beside_float32_says_the_hardware(tmp_path, capsys):
+    """It is that of the trainings."""
+    about = {"data": "cifar10", "arch": "convnet3_w32", "epochs": 1, "hardware": "a machine"}
+    rows = [
+        {**about, "seed": seed, "precision": precision, "top1": 0.1 * seed}
+        for seed in range(2)
+        for precision in ("float32", "bfloat16")
+    ]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    bfloat16.summarise(str(tmp_path / "rows.jsonl"))
+    assert json.loads(capsys.readouterr().out)["hardware"] == ["a machine"]

@@ -34,6 +34,14 @@ RECIPE = [
     "evaluate={epochs: 2, packaging_seeds: 1, full_epochs: 1}",
 ]
 APM = ["method.iterations=3", "method.student={arch: convnet2_w8, epochs: 3, lr: 0.02}"]
+NETWORKS = {
+    "ConvNet-3 of width 32, its own": "convnet3_w32",
+    "VGG-11, instance norm, width 16": "vgg11_in_w16",
+    "ResNet-18, instance norm, width 16": "resnet18_in_w16",
+    "ResNet-18, batch norm, width 16": "resnet18_w16",
+    "AlexNet, no norm, width 32": "alexnet_in_w32",
+    "ViT-tiny, width 64": "vit_tiny_w64",
+}
 RESULTS = ("every_network_half", "every_network")  # the two halves of the README's table of CIFAR-10
 EVALUATE = ["--threads", "1", "--set", "epochs=1", "--seeds", "1"]
 
@@ -131,19 +139,119 @@ def test_the_readme_fits_on_one_screen_and_names_both_commands():
     assert "make demo" in text and "make test" in text
 
 
+def table(page, words):
+    """The cells of the first table of networks after some words, by architecture."""
+    lines = page.read_text().partition(words)[2].partition("| network |")[2].splitlines()[2:]
+    rows = itertools.takewhile(lambda line: line.startswith("|"), lines)
+    cells = ([cell.strip() for cell in row.strip("|").split("|")] for row in rows)
+    return {NETWORKS[network]: numbers for network, *numbers in cells}
+
+
+def rows_of(file):
+    """The rows of a result file."""
+    return json.loads((ROOT / f"benchmarks/results/{file}.json").read_text())["rows"]
+
+
+def over_sets(file, protocol):
+    """The rows over all sets of one protocol, by architecture."""
+    rows = [row for row in rows_of(file) if (row["set"], row["protocol"]) == ("all", protocol)]
+    return {row["arch"]: row for row in rows}
+
+
+def differences(of, less):
+    """The rows of one difference, by architecture."""
+    rows = rows_of("every_network_differences")
+    return {row["arch"]: row for row in rows if (row["of"], row["less"]) == (of, less)}
+
+
+def percent(value):
+    """A fraction as the tables show it."""
+    return f"{100 * value:.1f}"
+
+
+def gain(row):
+    """A difference and its interval, as the tables show them."""
+    more, low, high = (f"{100 * (row[name] or 0):+.1f}" for name in ("difference", "low", "high"))
+    return [more, "none" if row["low"] is None else f"{low} to {high}"]
+
+
+def means(row):
+    """The accuracies of sets and of random images."""
+    return [percent(row["distilled"]), percent(row["random"])]
+
+
+def trainings(row):
+    """How often sets and random images were trained on."""
+    return [", ".join(map(str, row["trainings"])), str(row["draws"])]
+
+
 def test_the_readmes_results_are_those_of_the_files():
     """Every number of its table, as the rows of all sets say it."""
-    archs = ("convnet3_w32", "vgg11_in_w16", "resnet18_in_w16", "resnet18_w16", "alexnet_in_w32", "vit_tiny_w64")
-    kept = [json.loads((ROOT / f"benchmarks/results/{file}.json").read_text())["rows"] for file in RESULTS]
-    shown = README.read_text().partition("<!-- results -->")[2].partition("<!-- end of results -->")[0]
-    for line, arch in zip(shown.strip().splitlines()[2:], archs, strict=True):
-        wanted = []
-        for rows in kept:
-            (row,) = [row for row in rows if (row["set"], row["arch"], row["protocol"]) == ("all", arch, "native")]
-            low, high, more = (f"{100 * row[name]:+.1f}" for name in ("low", "high", "difference"))
-            means = [f"{100 * row[name]:.1f}" for name in ("distilled", "random")]
-            wanted += [*means, f"{more} ({low} to {high})"]
-        assert [cell.strip() for cell in line.strip("|").split("|")][1:] == wanted
+    half, whole = (over_sets(file, "native") for file in RESULTS)
+    wanted = {
+        arch: [cell for row in (half[arch], whole[arch]) for cell in (*means(row), "{} ({})".format(*gain(row)))]
+        for arch in NETWORKS.values()
+    }
+    assert table(README, "<!-- results -->") == wanted
+
+
+def test_how_often_networks_were_trained_is_what_the_files_say():
+    half, whole = (over_sets(file, "native") for file in RESULTS)
+    wanted = {arch: [*trainings(half[arch]), *trainings(whole[arch])] for arch in NETWORKS.values()}
+    assert table(DOCS / "results.md", "How often each was trained") == wanted
+
+
+@pytest.mark.parametrize(
+    ("words", "file", "protocol"),
+    [
+        ("### Labels of every view", "every_network_half", "dynamic"),
+        ("Sets of whole images (", "every_network", "dynamic"),
+        ("### The sets before", "every_network_random_start", "native"),
+        ("Labels of every view (`dynamic`) raise", "every_network_random_start", "dynamic"),
+    ],
+)
+def test_the_tables_of_sets_are_those_of_the_files(words, file, protocol):
+    """Every network of a file, with the mean of each set."""
+    sets = [row for row in rows_of(file) if row["set"] != "all" and row["protocol"] == protocol]
+    wanted = {}
+    for arch, row in over_sets(file, protocol).items():
+        each = ", ".join(percent(one["distilled"]) for one in sets if one["arch"] == arch)
+        distilled, random = means(row)
+        wanted[arch] = [f"{distilled} ({each})", random, *gain(row), *trainings(row)]
+    assert table(DOCS / "results.md", words) == wanted
+
+
+def test_half_size_less_whole_is_what_the_files_say():
+    whole, random = differences("half", "whole"), differences("half", "whole_random")
+    wanted = {arch: [*gain(whole[arch]), *gain(random[arch])] for arch in NETWORKS.values()}
+    assert table(DOCS / "results.md", "Half-size sets less whole sets") == wanted
+
+
+@pytest.mark.parametrize(
+    ("words", "size", "file"),
+    [
+        ("### How much of it is the choice", "whole", "every_network"),
+        ("The same for half the side", "half", "every_network_half"),
+    ],
+)
+def test_sets_less_easy_images_are_what_the_files_say(words, size, file):
+    """Every network on which easy images were trained on."""
+    wanted = {}
+    for arch, row in differences(size, f"{size}_easy").items():
+        distilled, random = means(over_sets(file, "native")[arch])
+        wanted[arch] = [random, f"{percent(row['means'][1])} (n = {row['n'][1]})", distilled, *gain(row)]
+    assert table(DOCS / "results.md", words) == wanted
+
+
+def test_the_differences_in_sentences_are_those_of_the_files():
+    text = " ".join((DOCS / "results.md").read_text().split())
+    easy, size = differences("half_easy", "whole_random"), differences("half_random", "whole_random")
+    sets = differences("half", "whole_random")
+    vgg, alexnet = ([gain(rows[arch])[0][1:] for rows in (sets, easy)] for arch in ("vgg11_in_w16", "alexnet_in_w32"))
+    assert f"gain {vgg[0]} points on the VGG and {alexnet[0]} on AlexNet" in text
+    assert f"images that are not moved gain {vgg[1]} and {alexnet[1]}." in text
+    three = ["{} ({})".format(*gain(size[arch])) for arch in ("resnet18_in_w16", "resnet18_w16", "vit_tiny_w64")]
+    assert "differ from whole ones by {}, {} and {}.".format(*three) in text
 
 
 def test_the_readme_maps_every_package():
