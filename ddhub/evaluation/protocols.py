@@ -31,17 +31,21 @@ class Named:
 
 FROZEN = "frozen"  # the only protocol of frozen backbones
 PROTOCOLS = {
-    "native": Named("the set's own: stored labels, the manifest's loss and epochs", {}),
+    "native": Named("the set's own: stored labels, the manifest's loss and epochs", {}, version=2),
     "dynamic": Named(
         "the set's own, with each augmented view labelled by the mean of the shipped teachers",
         {"labels": "teachers", "loss": "l1_logits"},
+        version=2,
     ),
-    "hard": Named("hard labels and cross-entropy, the set's own augmentation", {"labels": "hard", "loss": "ce"}),
+    "hard": Named(
+        "hard labels and cross-entropy, the set's own augmentation", {"labels": "hard", "loss": "ce"}, version=2
+    ),
     "plain": Named(
         "ordinary training: hard labels, cross-entropy, flip and crop",
         {"labels": "hard", "loss": "ce", "augment": "flip+crop"},
+        version=2,
     ),
-    "unaugmented": Named("the set's own without augmentation", {"augment": "none"}),
+    "unaugmented": Named("the set's own without augmentation", {"augment": "none"}, version=2),
     "dc-bench": Named(
         "DC-BENCH: hard labels, DSA, SGD at .01, x0.1 after half of 1000 epochs",
         {"labels": "hard", "loss": "ce", "augment": "dsa", "lr": 0.01, "epochs": 1000, "batch": 256},
@@ -100,7 +104,7 @@ PROTOCOLS = {
 # Full data is trained as the paper trains its teachers (arXiv:2312.08912), for the recipe's `evaluate.full_epochs`.
 FULL = {"labels": "hard", "loss": "ce", "lr": 0.05, "batch": 256, "optimizer": "sgd"}
 EXAMPLE = "epochs=50 or native.lr=0.01"  # examples of overrides
-FULL_VERSION = 1
+FULL_VERSION = 2
 # RDED 3f6453d, argument.py. Batch by images per class: that of the largest key not above it; doubled from 100 classes.
 RDED_BATCH = ((1, 10), (10, 50), (50, 100))
 RDED_TINY = (200, 64)  # classes and side of Tiny ImageNet, whose batch is always 100
@@ -113,6 +117,11 @@ RDED_RATES = (
     ("efficientnet", 2e-3),
     ("mobilenetv2", 2.5e-3),
 )  # by the start of an architecture's name; 1e-3 for others
+
+
+def own(name: str) -> bool:
+    """Whether a protocol follows optimisation.py's rules for networks of other families than the set's."""
+    return PROTOCOLS[name].own if name in PROTOCOLS else True
 
 
 def version(name: str) -> int:

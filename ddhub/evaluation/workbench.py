@@ -68,7 +68,7 @@ class Bench:
         found = named.for_architecture(
             self.set.manifest, cell.protocol, self.protocols[cell.protocol], cell.arch, self.request.overrides
         )
-        if cell.protocol != "full" and named.PROTOCOLS[cell.protocol].own and not self.in_home_family(cell.arch):
+        if named.own(cell.protocol) and not self.in_home_family(cell.arch):
             told = {text.partition("=")[0] for text in named.overrides_of(cell.protocol, self.request.overrides)}
             found = optimisation.for_other_family(found, self.network(cell.arch).skeleton, told)
         if cell.protocol == named.FROZEN and cell.data == "full":

@@ -66,7 +66,7 @@ def render(manifest: Manifest, recipe: dict[str, Any], report: Evaluation | None
         images=images,
         settings=_settings(manifest.method),
         transformer=optimisation.FAMILIES["transformer"],
-        unnormalised=optimisation.UNNORMALISED,
+        other=optimisation.OTHER,
         license=header["license"],
         hub_source=REPO_ID.fullmatch(manifest.source.dataset) is not None,
         results=tables.results(report) if report and rows else None,

@@ -45,25 +45,25 @@ def test_a_name_of_ours_is_of_the_family_that_timm_has_it_in(name):
     assert family in ("convnet", "alexnet") or architectures.family(theirs[family]) == family
 
 
-@pytest.mark.parametrize("arch", ["resnet18_w4", "resnet18_in_w4", "vgg11_in_w4", "vgg11_w4", "vit_tiny_w12"])
-def test_other_families_get_more_steps_and_nothing_else(arch):
-    """Batch, instance and layer norm bear the protocol's own rate, or have their kind's: only steps are added."""
+@pytest.mark.parametrize("arch", ["resnet18_w4", "resnet18_in_w4", "vgg11_in_w4", "vgg11_w4", "alexnet_in_w8"])
+def test_other_families_have_an_optimiser_of_their_own(arch):
+    """AdamW with a cosine, and more steps; labels, loss, augmentation and batches are the set's."""
     net = network(arch, 3, 1, 16, Decisions())
+    found = optimisation.for_other_family(OWN, net.skeleton)
+    family = fit.family_of(net, found)
+    assert (found.lr, family.optimizer, family.lr, family.schedule) == (3e-3, "adamw", None, "cosine")
+    assert family.weight_decay == 0.05 and fit.plan(16, found, family) == (30, 2)
+    assert found.model_copy(update=OWN.model_dump(include=OPTIMISER)) == OWN.model_copy(update={"patient": True})
+
+
+def test_transformers_get_more_steps_and_nothing_else():
+    """They have AdamW everywhere, at a rate of their own."""
+    net = network("vit_tiny_w12", 3, 1, 16, Decisions())
     found = optimisation.for_other_family(OWN, net.skeleton)
     assert found == OWN.model_copy(update={"patient": True})
     family, own = fit.family_of(net, found), fit.family_of(net, OWN)
     assert family == replace(own, patient=True) and fit.plan(16, found, family) == (30, 2)
-    assert (family.optimizer, family.lr) == (("adamw", 5e-4) if arch.startswith("vit") else ("sgd", None))
-
-
-def test_other_families_without_normalisation_have_an_optimiser_of_their_own():
-    """AdamW with a cosine; labels, loss, augmentation and batches are the set's."""
-    net = network("alexnet_in_w8", 3, 1, 8, Decisions())
-    found = optimisation.for_other_family(OWN, net.skeleton)
-    family = fit.family_of(net, found)
-    assert (found.lr, family.optimizer, family.lr, family.schedule) == (1e-3, "adamw", None, "cosine")
-    assert family.weight_decay == 0.05 and fit.plan(16, found, family) == (30, 2)
-    assert found.model_copy(update=OWN.model_dump(include=OPTIMISER)) == OWN.model_copy(update={"patient": True})
+    assert (family.optimizer, family.lr) == ("adamw", 5e-4)
 
 
 def test_what_a_user_decides_stays():
@@ -73,6 +73,15 @@ def test_what_a_user_decides_stays():
     sgd = optimisation.for_other_family(told, net, {"optimizer"})
     assert sgd == told.model_copy(update={"patient": True})
     assert optimisation.for_other_family(told, net, {"epochs"}).patient is False
+
+
+def test_full_data_trains_other_families_in_the_same_way(folder):
+    """A share of full data compares two trainings by one rule. Plain SGD leaves a network without norms at chance."""
+    report = api.evaluate(
+        str(folder), ["alexnet_in_w8"], baselines=["full"], overrides=["native.min_steps=5"], seeds=1, threads=1
+    ).to_dict()
+    (full,) = [row for row in report["rows"] if row["data"] == "full"]
+    assert (full["optimizer"], full["lr"], full["protocol_version"]) == ("adamw", 3e-3, 2)
 
 
 def test_rows_say_what_was_used_and_the_sets_own_family_keeps_its_protocol(folder):
@@ -87,7 +96,7 @@ def test_rows_say_what_was_used_and_the_sets_own_family_keeps_its_protocol(folde
         own, other = rows["convnet2_w4", "native", data], rows["alexnet_in_w8", "native", data]
         assert (own["optimizer"], own["lr"], own["epochs"], own["settings"]["loss"]) == ("sgd", 0.02, 2, "l1_logits")
         assert own["family"]["patient"] is False and own["family"]["schedule"] == "half"
-        assert (other["optimizer"], other["lr"], other["epochs"]) == ("adamw", 1e-3, 5)
+        assert (other["optimizer"], other["lr"], other["epochs"]) == ("adamw", 3e-3, 5)
         assert other["settings"]["loss"] == "l1_logits" and other["family"]["schedule"] == "cosine"
         bench = rows["alexnet_in_w8", "dc-bench", data]
         assert (bench["optimizer"], bench["lr"], bench["epochs"], bench["settings"]["loss"]) == ("sgd", 0.01, 2, "ce")
