@@ -14,6 +14,8 @@ with open(path if os.path.exists(path) else hf_hub_download(sys.argv[1], "ddhub.
     manifest = json.load(file)
 mean, std = (torch.tensor(manifest["preprocess"][name]).view(1, -1, 1, 1) for name in ("mean", "std"))
 rows = load_dataset(sys.argv[1], split="train").with_format("torch")
+if manifest["preprocess"]["zca"] or {"pixels", "soft_index"} & {*rows.features}:
+    sys.exit(f"{sys.argv[1]}: is whitened, or has network inputs or top-k labels; use ddhub.load")
 inputs, soft_labels = (rows["image"][:] / 255 - mean) / std, rows["soft_label"][:]
 inputs = nn.functional.interpolate(inputs, manifest["source"]["resolution"], mode="bilinear")  # as some sets need
 layers = [nn.LazyConv2d(64, 3, padding=1), nn.GroupNorm(64, 64), nn.ReLU(), nn.AvgPool2d(2)]
