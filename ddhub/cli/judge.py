@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ddhub.api import ImportOptions
 
 
-@command(epilog="Example:  ddhub evaluate distilled/digits_ipc1 --archs convnet,resnet18,vit_tiny --seeds 3")
+@command(epilog="Example:  ddhub evaluate distilled/digits_ipc1_dm --archs convnet2_w32,resnet18_w8 --seeds 3")
 @click.argument("set_", metavar="[SET]", required=False)
 @option(
     "--archs",
@@ -192,7 +192,7 @@ def _source_path(overrides: list[str]) -> tuple[str | None, list[str]]:
     return path, rest
 
 
-@command(epilog="Example:  ddhub report distilled/digits_ipc1 OWNER/digits-ipc1 --html report.html")
+@command(epilog="Example:  ddhub report distilled/digits_ipc1_dm OWNER/digits-ipc1 --html report.html")
 @click.argument("sets", nargs=-1, required=True, metavar="SET...")
 @reporting_options
 @json_option
@@ -215,7 +215,7 @@ def report(sets: tuple[str, ...], as_json: bool, **how: Any) -> None:
         click.echo(done.pushed.url)
 
 
-@command(epilog="Example:  ddhub verify distilled/digits_ipc1")
+@command(epilog="Example:  ddhub verify distilled/digits_ipc1_dm")
 @click.argument("set_", metavar="SET")
 @json_option
 def verify(set_: str, as_json: bool) -> None:
@@ -234,7 +234,7 @@ def verify(set_: str, as_json: bool) -> None:
         sys.exit(1)
 
 
-@command(epilog="Example:  ddhub card distilled/digits_ipc1")
+@command(epilog="Example:  ddhub card distilled/digits_ipc1_dm")
 @click.argument("folder", type=click.Path())
 def card(folder: str) -> None:
     """Rewrite the card, report and pictures of the set in FOLDER."""
@@ -244,7 +244,7 @@ def card(folder: str) -> None:
     click.echo(f"{folder}/README.md")
 
 
-@command(epilog="Example:  ddhub plot distilled/digits_ipc1")
+@command(epilog="Example:  ddhub plot distilled/digits_ipc1_dm")
 @click.argument("run", type=click.Path())
 @option("--out", type=click.Path(), help="The picture. [default: RUN/.ddhub/metrics.png]")
 def plot(run: str, out: str | None) -> None:

@@ -180,7 +180,7 @@ def distill(
         return
     click.echo(f"artifact: {made.folder}")
     click.echo(f"picture:  {made.picture}")
-    click.echo(f"next:     ddhub evaluate {made.folder} --archs resnet18,vit_tiny")
+    click.echo(f"next:     ddhub evaluate {made.folder} --archs resnet18_w16,vit_tiny_w64")
 
 
 def _dry_run(reference: str, overrides: tuple[str, ...], out: str | None, as_json: bool, how: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from ddhub.cli import which
 from ddhub.cli.options import FOREIGN, PUBLISHING, command, importing_options, json_option, layouts, option
 
 
-@command(epilog="Example:  ddhub push distilled/digits_ipc1 OWNER/digits-ipc1")
+@command(epilog="Example:  ddhub push distilled/digits_ipc1_dm OWNER/digits-ipc1")
 @click.argument("folder", type=click.Path(), metavar="[FOLDER]", required=False)
 @click.argument("repo_id", metavar="[OWNER/NAME]", required=False)
 @option("--private", section=PUBLISHING, is_flag=True, help="Make a new repo private.")

@@ -17,6 +17,7 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
+from ddhub import api
 from ddhub.base import files
 from ddhub.cli.app import main
 from ddhub.evaluation import protocols
@@ -33,6 +34,7 @@ RECIPE = [
     "teachers={arch: convnet2_w8, count: 1, epochs: 2}",
     "evaluate={epochs: 2, packaging_seeds: 1, full_epochs: 1}",
 ]
+DM = [*RECIPE, "method.iterations=3"]
 APM = ["method.iterations=3", "method.student={arch: convnet2_w8, epochs: 3, lr: 0.02}"]
 NETWORKS = {
     "ConvNet-3 of width 32, its own": "convnet3_w32",
@@ -301,7 +303,7 @@ def quickstart(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("DDHUB_HOME", str(folder / "home"))
-        more = {"distill": settings(*RECIPE, "method.iterations=3"), "evaluate": EVALUATE}
+        more = {"distill": settings(*DM), "evaluate": EVALUATE}
         lines = "".join(blocks(DOCS / "quickstart.md", "bash")).splitlines()
         said = {line: run(line, *more.get(shlex.split(line)[1], [])) for line in lines}
     return folder, said
@@ -326,9 +328,9 @@ def test_the_readme_python_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     text = block(README, "python")
     assert len(text.splitlines()) <= 9
-    text = text.replace('"digits_ipc1")', '"digits_ipc1", overrides=quick)')
-    text = text.replace('"resnet18"])', '"convnet2_w8"], seeds=1, overrides=["epochs=1"])')
-    scope = {"quick": [*RECIPE, *APM]}
+    text = text.replace('"digits_ipc1_dm")', '"digits_ipc1_dm", overrides=quick)')
+    text = text.replace('"resnet18_w8"])', '"resnet18_w8"], seeds=1, overrides=["epochs=1"])')
+    scope = {"quick": DM}
     exec(text, scope)
     assert scope["inputs"].shape == scope["s"].inputs.shape
     assert {row.data for row in scope["result"].rows} == {"distilled", "random"}
@@ -342,7 +344,7 @@ def test_the_notebook_runs(tmp_path, monkeypatch):
     for cell in notebook["cells"]:
         assert not cell.get("outputs")
         if cell["cell_type"] == "code":
-            tree = ast.parse("".join(cell["source"]).replace("shorter = []", f"shorter = {[*RECIPE, *APM]}"))
+            tree = ast.parse("".join(cell["source"]).replace("shorter = []", f"shorter = {DM}"))
             last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
             exec(compile(tree, "cell", "exec"), scope)
             if last is not None:
@@ -356,8 +358,8 @@ def test_the_notebook_runs(tmp_path, monkeypatch):
 def test_the_script_trains_on_a_set_without_ddhub(quickstart, make_folder, monkeypatch, capsys):
     """Thirty lines or so of torch and datasets; test images come from a folder with the source's columns."""
     script = ROOT / "examples/train.py"
-    assert "ddhub" not in re.sub(r"ddhub\.json", "", script.read_text())
-    assert len(script.read_text().splitlines()) <= 37
+    assert "ddhub" not in re.sub(r"ddhub\.(json|load)", "", script.read_text())
+    assert len(script.read_text().splitlines()) <= 39
     set_ = quickstart[0] / "distilled/digits_ipc1_dm"
     images = [Image.fromarray(np.full((8, 8), 25 * k, np.uint8)) for k in range(10)]
     real = make_folder({"test": (images, list(range(10)))}, names=[str(k) for k in range(10)])
@@ -365,6 +367,25 @@ def test_the_script_trains_on_a_set_without_ddhub(quickstart, make_folder, monke
         monkeypatch.setattr(sys, "argv", [str(script), *map(str, arguments)])
         runpy.run_path(str(script))
         assert capsys.readouterr().out.startswith(told)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("of_set", "more"),
+    [
+        ("whitened", ["preprocess.zca=true"]),
+        ("of top-k labels", ["labels.top_k=3"]),
+        ("with pixels", []),
+    ],
+)
+def test_the_script_refuses_what_it_would_read_wrongly(of_set, more, tmp_path, monkeypatch):
+    """Whitening, network inputs and top-k labels: in one sentence, not by a training on wrong inputs."""
+    if of_set == "with pixels":
+        monkeypatch.setattr("ddhub.distillation.packaging.worth_floats", lambda _: True)
+    set_ = Path(api.distill("digits_ipc1_dm", out=tmp_path / "set", overrides=[*DM, *more], threads=1).folder)
+    monkeypatch.setattr(sys, "argv", ["train.py", str(set_)])
+    with pytest.raises(SystemExit, match=r"use ddhub\.load"):
+        runpy.run_path(str(ROOT / "examples/train.py"))
 
 
 @pytest.mark.slow
