@@ -51,6 +51,11 @@ class Row(Document):
     test_set: Name = Field(description="Name of the test images.")
     test: Name = Field(description="Fingerprint of the test images.")
     test_images: int | None = Field(default=None, description="Number of test images.")
+    test_copies: int | None = Field(
+        default=None,
+        ge=0,
+        description="Number of test images that are also training images of the source, pixel by pixel. null: unknown.",
+    )
     train_images: int | None = Field(default=None, description="Number of training images.")
     epochs: int | None = Field(default=None, description="Passes over the images.")
     lr: float | None = Field(default=None, description="Learning rate.")

@@ -49,6 +49,7 @@ class Bench:
     set: Artifact
     test: Split
     test_set: str  # its name for people
+    test_copies: int | None  # test images that are also training images; None if it is unknown
     train: Split | None  # the real training data, if a baseline needs it
     training: Tensor | None  # rows of the training part in `train`
     validation: Tensor | None  # rows of the validation part in `train`
@@ -91,7 +92,7 @@ class Bench:
         protocol = self.protocol(replace(cell, data="distilled"))
         epochs, steps = fit.plan(len(self.set.labels), protocol, fit.family_of(self.network(cell.arch), protocol))
         batch = len(self.set.labels) // steps
-        there = len(self.train) if self.train is not None else len(self.set.labels)
+        there = len(self.training) if self.training is not None else len(self.set.labels)
         most = max(2, ceil(epochs * steps * batch / there))
         return most, epochs * steps * batch // most, batch
 
@@ -180,8 +181,8 @@ def build(found: Artifact, request: EvaluationRequest) -> Bench:
         where = f"the train split of {spec.path or spec.dataset}"
         real_images.check_classes(found, real, where)
         real_images.warn_of_another(found, real, where)
-    known = None if test_spec == spec else _training_images(found, request, real)
-    trained_on = real_images.refuse_training_images(found, test, known, what, request.allow_train)
+    known = _training_images(found, request, real)
+    copies = real_images.refuse_training_images(found, test, known, what, request.allow_train)
     names = list(dict.fromkeys(cell.protocol for cell in cells if cell.protocol != "full"))
     full_epochs = real_images.own_settings(found).full_epochs
     protocols = named.resolve(record, names, full_epochs, request.overrides)
@@ -196,8 +197,8 @@ def build(found: Artifact, request: EvaluationRequest) -> Bench:
     test_set = f"{where} {sources.test_words(test_spec)}"
     if held < len(record.classes):
         test_set += f" ({held} of {len(record.classes)} classes)"
-    test_set += " (training images)" if trained_on else ""
-    return Bench(request, found, test, test_set, real, training, validation, loaded, protocols, decisions)
+    test_set += " (training images)" if real_images.mostly(copies, test) else ""
+    return Bench(request, found, test, test_set, copies, real, training, validation, loaded, protocols, decisions)
 
 
 def _test_spec(found: Artifact, request: EvaluationRequest, spec: SourceSpec | None) -> SourceSpec:
@@ -209,12 +210,12 @@ def _test_spec(found: Artifact, request: EvaluationRequest, spec: SourceSpec | N
 
 
 def _training_images(found: Artifact, request: EvaluationRequest, real: Split | None) -> Split | None:
-    """The train split to compare test images with, if it is loaded or lies in a local folder."""
+    """The train split to compare test images with, if it is loaded or on this machine's disk."""
     if real is not None:
         return real
     try:
         spec = source_location.source_spec(found, request.source_path)
-        return sources.load_train(spec)[0] if opening.is_local(spec) else None
+        return sources.load_train(spec)[0] if spec.dataset == "digits" or opening.is_local(spec) else None
     except UserError:
         return None
 
@@ -304,8 +305,8 @@ def examples(bench: Bench, cell: Cell) -> fit.Examples:
     if cell.data == "full":
         return bench.real(cell.arch, bench.train)
     if cell.data == "equal_compute":
-        order = torch.randperm(len(pool.images), generator=seeding.generator(cell.seed, "equal_compute"))
-        return bench.real(cell.arch, bench.train, order[: bench.equal_compute(cell)[1]])
+        order = torch.randperm(len(pool.training), generator=seeding.generator(cell.seed, "equal_compute"))
+        return bench.real(cell.arch, bench.train, pool.training[order[: bench.equal_compute(cell)[1]]])
     counts, factor = record.counts, record.preprocess.factor
     if cell.data == "random_bytes":
         stored = record.bytes

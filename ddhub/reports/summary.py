@@ -194,11 +194,23 @@ def sentences(report: Evaluation) -> list[str]:
     said += [_against(ours, data, several) for data in REAL[1:] if data in present]
     said += [_ranked(entry, several) for entry in report.rank_fidelity]
     said += _scored(report.dd_ranking, several)
+    said += copied(report.rows)
     said += corrupted(report.rows)
     if not any(score.ci95 for score in report.summary):
         return said
     few = any(score.n == 2 for score in report.summary)
     return [*said, *([FEW] if few else []), NOTE]
+
+
+def copied(rows: Sequence[Row], above: float = 0.0) -> list[str]:
+    """A sentence for each test set of which more than a share `above` are training images."""
+    found = {row.test_set: (row.test_copies, row.test_images) for row in rows if row.test_copies and row.test_images}
+    return [
+        f"{copies} of {images} images of {test_set} ({100 * copies / images:.2g}%) are also training images of the"
+        " source, pixel by pixel."
+        for test_set, (copies, images) in found.items()
+        if copies > above * images
+    ]
 
 
 def corrupted(rows: Sequence[Row]) -> list[str]:

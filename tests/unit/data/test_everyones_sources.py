@@ -23,6 +23,8 @@ from ddhub.data import first_look, held_out, image_cache
 from ddhub.data import source as sources
 from ddhub.data.spec import SourceSpec
 from ddhub.distillation import checks, recipes
+from ddhub.evaluation import real_images
+from ddhub.reports import headlines, summary
 
 pytestmark = pytest.mark.slow
 
@@ -251,6 +253,51 @@ def test_training_images_are_no_test_images(kind, made, tmp_path):
     assert row["test_set"].endswith("(training images)")
     with pytest.raises(UserError, match="are training images"):
         scored(made, tmp_path, test_settings=["source.test=train"], **how)
+
+
+@pytest.fixture
+def leaky(made, tmp_path):
+    """A function (count) -> the source with so many training images among its 30 test images, in other files."""
+
+    def leak(count: int) -> str:
+        source = Path(shutil.copytree(made[0], tmp_path / "source"))
+        train, test = (sorted((source / name).rglob("*.png")) for name in ("train", "test"))
+        for one, other in zip(train[:count], test[:count], strict=True):
+            Image.open(one).save(other, compress_level=1)
+        return str(source)
+
+    return leak
+
+
+@pytest.mark.parametrize(("count", "level"), [(1, "INFO"), (6, "WARNING")])
+@pytest.mark.parametrize("baselines", [(), ("random",)], ids=["alone", "beside random"])
+def test_training_images_in_a_source_s_own_test_split_are_counted(
+    count, level, baselines, made, leaky, tmp_path, monkeypatch, caplog
+):
+    """In the log, the row and the report, with or without baselines; more than a few in a warning."""
+    caplog.set_level("INFO", "ddhub")
+    monkeypatch.setattr(real_images, "FEW", 0.1)
+    monkeypatch.setattr(headlines, "FEW", 0.1)
+    copy = shutil.copytree(made[1], tmp_path / "set")
+    how = {"source_path": leaky(count), "baselines": baselines, "overrides": ["epochs=1"], "seeds": 1, "threads": 1}
+    report = api.evaluate(copy, probe=False, **how)
+    said = f"training images of the set's source ({count} of 30)"
+    assert [record.levelname for record in caplog.records if said in record.getMessage()] == [level]
+    assert {row.test_copies for row in report.rows} == {count}
+    loud = [text for text in headlines.warnings(report) if f"{count} of 30 images" in text]
+    assert len(loud) == (level == "WARNING")
+    assert f"{count} of 30 images" in " ".join(summary.sentences(report))
+    assert f"{count} of 30 images" in (copy / "README.md").read_text()
+
+
+def test_a_source_s_own_test_split_of_training_images_is_refused(made, leaky, tmp_path):
+    """As it is with `--test`. Nothing is refused where this is allowed, or where nothing is copied."""
+    how = {"source_path": leaky(18), "overrides": ["epochs=1"]}
+    with pytest.raises(UserError, match="60% of its images are training images") as caught:
+        scored(made, tmp_path, **how)
+    assert "--allow-train" in str(caught.value)
+    assert scored(made, tmp_path, allow_train=True, **how)["test_set"].endswith("(training images)")
+    assert scored(made, tmp_path, source_path=str(made[0]), overrides=["epochs=1"])["test_copies"] == 0
 
 
 def test_the_split_that_is_tested_on_can_be_set(made, tmp_path):

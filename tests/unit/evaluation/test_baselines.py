@@ -1,17 +1,21 @@
 """Baselines choose real images of the training part, class by class, as many as the set or its bytes."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
 
 from ddhub import api
+from ddhub.artifact import folder as folders
 from ddhub.artifact import parquet
 from ddhub.base.errors import UserError
-from ddhub.evaluation import baseline_images
+from ddhub.base.resources import Resources
+from ddhub.evaluation import baseline_images, workbench
 from ddhub.evaluation.baseline_images import Pool
 from ddhub.evaluation.baselines import BASELINES
 from ddhub.evaluation.protocols import FROZEN, PROTOCOLS
+from ddhub.evaluation.request import Cell, EvaluationRequest
 
 pytestmark = pytest.mark.slow
 
@@ -51,6 +55,18 @@ def test_a_baseline_has_as_many_of_each_class_as_the_set(name):
     source = pool()
     rows = baseline_images.choose(name, source, [5, 0, 1], seed=3)
     assert source.labels[rows].tolist() == [0] * 5 + [2]
+
+
+def test_fresh_real_images_at_equal_compute_stay_in_the_training_part(folder):
+    """`--tune` scores its candidates on the others."""
+    cell = Cell("convnet2_w8", "native", "equal_compute", 0)
+    asked = EvaluationRequest(
+        *(str(folder), Path, "set", (cell,), ("epochs=200",), None, None, Resources(threads=1)), tune=True
+    )
+    bench = workbench.build(folders.read(folder), asked)
+    drawn = workbench.examples(bench, cell).index.tolist()
+    assert len(drawn) == len(set(drawn)) == 1000
+    assert set(drawn) <= set(bench.training.tolist())
 
 
 def test_bytes_are_shared_as_the_set_s_classes_are():
