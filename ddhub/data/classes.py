@@ -15,7 +15,7 @@ def match(theirs: Sequence[str], ours: Sequence[str], *, some: bool = False) -> 
     """
     if len(theirs) != len(ours) and not (some and len(theirs) < len(ours)):
         return None
-    for key in (str, _wnid, _plain, _words_of, lambda name: _words_of(name).split(",")[0]):
+    for key in (str, _wnid, plain, _words_of, lambda name: _words_of(name).split(",")[0]):
         matched = _matched(theirs, ours, key)
         if matched is not None:
             return matched
@@ -36,7 +36,7 @@ def _wnid(name: str) -> str:
     return found[0] if len(found) == 1 else ""
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
     """A name in lower case, with single spaces between its words."""
     return " ".join(re.split(r"[\s_-]+", name.casefold().strip()))
 
@@ -44,7 +44,7 @@ def _plain(name: str) -> str:
 def _words_of(name: str) -> str:
     """The plain name, with a WordNet id replaced by its words. timm ships the list."""
     wnid = _wnid(name)
-    return _plain(_wordnet().get(wnid, name) if wnid else name)
+    return plain(_wordnet().get(wnid, name) if wnid else name)
 
 
 @functools.cache

@@ -9,12 +9,12 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from ddhub.base.errors import UserError
 from ddhub.base.units import counted, listed
 from ddhub.data import copies
-from ddhub.data.local_splits import NAMES
 from ddhub.data.unpacking import DOCUMENTS, OF_OTHERS
 
 # Suffixes that `datasets` takes for pictures. Those that ddhub cannot decode are refused by name.
@@ -27,7 +27,16 @@ PICTURES = frozenset(f".{name}" for name in NAMED.split())
 TABLES = (".csv", ".tsv", ".xlsx", ".json", ".jsonl")
 ELSEWHERE = (".parquet", ".arrow", ".zip", ".tar", ".gz", ".tgz", ".lmdb", ".npz", ".h5")  # other kinds of data
 LEFT_BEHIND = ("thumbs.db", "desktop.ini")  # files of other programs, without a dot
-SPLIT = re.compile(rf"(?<![a-z0-9])({'|'.join(sorted(NAMES))})(?![a-z0-9])")
+# The splits of `datasets`, and the words in the names of folders or files by which it tells them.
+SPLITS = {
+    "train": "train|training",
+    "validation": "validation|valid|dev|val",
+    "test": "test|testing|eval|evaluation",
+}
+EDGE = "[-._ 0-9]"  # what may stand beside such a word
+IN_FOLDER = {split: re.compile(rf"(?:^|{EDGE})(?:{words})(?:{EDGE}|$)") for split, words in SPLITS.items()}
+IN_FILE = {split: re.compile(rf"(?:^|{EDGE})(?:{words}){EDGE}") for split, words in SPLITS.items()}
+OUTSIDE = 0.1  # share of pictures in folders outside of all splits above which a folder is refused
 TABLE = "metadata.csv, with columns file_name and label"
 LOOKED = 256  # number of pictures whose headers are read
 SHOWN = 5  # names in a sentence
@@ -48,10 +57,32 @@ class Contents:
         """The names of the folders with pictures."""
         return sorted({path.parent.name for path in self.pictures})
 
+    @cached_property
+    def splits(self) -> dict[Path, list[str]]:
+        """The splits of each picture that `datasets` reads, where folders or files are named as splits.
+
+        Words in the names of folders count. If there are none, words in the names of files count.
+        """
+        folders = {path.parent: _splits_of_folder(path.parent) for path in self.pictures}
+        found = {path: folders[path.parent] for path in self.pictures if folders[path.parent]}
+        if found:
+            return found
+        named = {path: [split for split, word in IN_FILE.items() if word.search(path.name)] for path in self.pictures}
+        return {path: splits for path, splits in named.items() if splits}
+
     @property
     def divided(self) -> bool:
-        """Whether folders are named as splits. `datasets` then reads only these."""
-        return any(SPLIT.search(str(path).lower()) for path in self.pictures)
+        """Whether folders or files are named as splits. `datasets` then reads only these."""
+        return bool(self.splits)
+
+    @property
+    def outside(self) -> list[Path]:
+        """The pictures outside of all splits, which `datasets` does not read if there are splits."""
+        return [path for path in self.pictures if self.divided and path not in self.splits]
+
+
+def _splits_of_folder(folder: Path) -> list[str]:
+    return [split for split, word in IN_FOLDER.items() if any(word.search(part) for part in folder.parts)]
 
 
 def contents(folder: Path) -> Contents | None:
@@ -109,17 +140,35 @@ def check(held: Contents, place: str, skip_damaged: bool) -> None:
             f"{place}: holds no pictures{f', only files that are not read ({listed(kinds, SHOWN)})' if kinds else ''}",
             next="convert them to JPEG or PNG" if kinds else f"put pictures there: {Path(place, 'CLASS', '1.jpg')}",
         )
-    if not held.divided:
-        _check_places(held, place)
+    _check_splits(held, place)
+    _check_places(held, place)
     if not skip_damaged:
         _check_headers(held, place)
 
 
+def _check_splits(held: Contents, place: str) -> None:
+    """Refuse pictures that belong to two splits, and many pictures that belong to none beside others that do."""
+    twice = next((path for path, splits in held.splits.items() if len(splits) > 1), None)
+    if twice is not None:
+        raise UserError(
+            f"{place}: {twice} is in the splits {' and '.join(held.splits[twice])} at once, by words in its name",
+            next="rename the folder that names no split, such as test_tube to testtube",
+        )
+    if sum(len(path.parts) > 1 for path in held.outside) > OUTSIDE * len(held.pictures):
+        inside = next(iter(held.splits))
+        raise UserError(
+            f"{place}: {inside} is named as the split {held.splits[inside][0]}, so that only splits are read, and not"
+            f" {counted(len(held.outside), 'picture')} in none: {listed(list(map(str, held.outside)), SHOWN)}",
+            next="rename what names no split, such as train to trains; or move the others into folders train and test",
+        )
+
+
 def _check_places(held: Contents, place: str) -> None:
     """Refuse pictures of fewer than two classes, or at different depths."""
-    depths = Counter(len(path.parts) for path in held.pictures)
+    pictures = list(held.splits) or held.pictures
+    depths = Counter(len(path.parts) for path in pictures)
     usual = depths.most_common(1)[0][0]
-    if len(held.classes) < 2:
+    if len({path.parent.name for path in pictures}) < 2:
         tables = [path for path in held.unread if path.suffix.lower() in TABLES]
         raise UserError(
             f"{place}: pictures of one class, or of none: a set needs two classes or more",
@@ -127,9 +176,9 @@ def _check_places(held: Contents, place: str) -> None:
             if tables
             else f"put the pictures of every class into a folder of its own, or write {TABLE}",
         )
-    odd = [str(path) for path in held.pictures if len(path.parts) != usual]
+    odd = [str(path) for path in pictures if len(path.parts) != usual]
     if odd:
-        regular = next(path for path in held.pictures if len(path.parts) == usual)
+        regular = next(path for path in pictures if len(path.parts) == usual)
         raise UserError(
             f"{place}: {counted(len(odd), 'picture')} at another depth than the rest ({regular}): {listed(odd, SHOWN)}",
             next="move each into the folder of its class, or out of the folder",
@@ -164,6 +213,9 @@ def notes(held: Contents) -> list[str]:
     if others:
         kinds = f"{counted(len(others), 'file')} of other kinds ({listed(others, SHOWN)})"
         told.append(f"not read: {kinds}; a picture among them has to become a JPEG or PNG")
+    if held.outside:
+        shown = listed(list(map(str, held.outside)), SHOWN)
+        told.append(f"not read: {counted(len(held.outside), 'picture')} outside of the splits ({shown})")
     twice = copies.repeated(held.folder / path for path in held.pictures)
     if twice:
         apart = "" if held.divided else "; none is trained on and tested on"
@@ -180,6 +232,6 @@ def notes(held: Contents) -> list[str]:
 def _above(pictures: Sequence[Path]) -> list[str]:
     """Parent folders of class folders, if a class name occurs in several of them and they are no splits."""
     places = {path.parent for path in pictures}
-    above = {path.parent.name for path in places if path.parent.name and not SPLIT.search(path.parent.name.lower())}
+    above = {path.parent.name for path in places if path.parent.name and not _splits_of_folder(path.parent)}
     repeated = len({path.name for path in places}) < len(places)
     return sorted(above) if len(above) > 1 and repeated else []

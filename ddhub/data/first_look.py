@@ -49,6 +49,11 @@ def look(spec: SourceSpec) -> Holdings:
     if not len(images):
         raise UserError(f"source: {spec.path or spec.dataset}: the split is empty", next=f"ls {spec.path or '.'}")
     spec, labels = images.spec, source.labelled(images)
+    if len(set(labels.numbers.tolist())) < 2:
+        raise UserError(
+            f"source: {spec.path or spec.dataset}: split '{spec.train}' has images of one class, '{labels.names[0]}'",
+            next="a set needs two classes or more",
+        )
     headers = survey.headers(images.only(labels.rows)).values()
     sizes = {header.size for header in headers}
     side = int(np.median([min(header.size) for header in headers]))
@@ -59,8 +64,13 @@ def look(spec: SourceSpec) -> Holdings:
     return Holdings(spec, labels.names, tuple(counts), side, uniform, 1 if grey else 3, tested)
 
 
+def _base(split: str) -> str:
+    """The split that a part such as `train[:80%]` belongs to."""
+    return split.partition("[")[0]
+
+
 def _splits(spec: SourceSpec, names: Sequence[str]) -> dict[str, str]:
     """The splits to train and to test on: the named ones, or substitutes."""
-    train = spec.train if spec.train in names or len(names) != 1 else names[0]
-    others = [name for name in source.usual_tests(spec) if name in names and name != train]
+    train = spec.train if _base(spec.train) in names or len(names) != 1 else names[0]
+    others = [name for name in source.usual_tests(spec) if _base(name) in names and name != train]
     return {"train": train, **({"test": others[0]} if others else {})}

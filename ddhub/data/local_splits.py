@@ -14,7 +14,7 @@ import numpy as np
 from ddhub.base import links
 from ddhub.base.errors import UserError
 from ddhub.base.redact import one_line
-from ddhub.data.columns import Labels
+from ddhub.data.labels import Labels
 
 STATE, DICT = "state.json", "dataset_dict.json"  # files of save_to_disk for one split, and for several
 
@@ -88,24 +88,30 @@ def _near(kind: str, names: Sequence[str]) -> str:
     return next((name for word in words[kind] for name in names if word in name.lower()), names[0] if names else "NAME")
 
 
-def relabelled(labels: Labels, column: str, paths: Sequence[Path], where: str) -> Labels:
+def relabelled(labels: Labels, column: str, paths: Sequence[Path], where: str, whole: bool = True) -> Labels:
     """Labels and class names corrected by the names in each file of a split.
 
     Args:
         labels: the labels from `load_dataset`.
         paths: the files of the split, in row order.
+        whole: whether all rows of the files are read. Otherwise the file of a row is not known.
 
     Raises:
-        UserError: if files of one split name different classes.
+        UserError: if files of one split name different classes, or if a part of them is in different orders.
     """
     own = [_own_names(path, column) for path in paths]
-    told = [found for _, found in own if found is not None and not all(name.isdecimal() for name in found)]
+    # ClassLabel(num_classes=3) is named 0, 1, 2: that says nothing.
+    told = [found for _, found in own if found is not None and found != tuple(map(str, range(len(found))))]
     if not told or all(found == labels.names for found in told):
         return labels
     target = told[0]
     other = next((path for path, (_, found) in zip(paths, own, strict=True) if set(found or ()) != set(target)), None)
     if other is not None or len(set(target)) != len(target):
         raise UserError(f"{where}: {other or paths[0]} names other classes than {paths[0]}", next="name them alike")
+    if not whole:
+        if any(found != target for _, found in own):
+            raise UserError(f"{where}: its files number the classes in different orders", next="read the whole split")
+        return Labels(labels.numbers, target, labels.rows)
     ends = np.cumsum([count for count, _ in own])
     places = np.searchsorted(ends, labels.rows, side="right")
     numbers = labels.numbers.copy()

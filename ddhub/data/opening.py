@@ -74,7 +74,7 @@ def rows(spec: SourceSpec, split: str, wanted: tuple[str, str], theirs: bool = F
 
 
 def data_files(spec: SourceSpec, split: str) -> list[Path]:
-    """The Parquet and Arrow files of a split in row order; none for other formats or a part of a split."""
+    """The Parquet and Arrow files of a split, of a part of it or of several, in row order; none for other formats."""
     import datasets
     from huggingface_hub import hf_hub_download
 
@@ -90,7 +90,7 @@ def data_files(spec: SourceSpec, split: str) -> list[Path]:
             else:
                 builder = dataset_headers.builder(where, spec.config, spec.revision)
             found = builder.config.data_files
-            names = [str(name) for name in (found or {}).get(split, [])]
+            names = [str(name) for each in split.split("+") for name in (found or {}).get(each.partition("[")[0], [])]
             if not all(name.endswith((".parquet", ".arrow")) for name in names):
                 return []
             start = f"hf://datasets/{spec.dataset}@{spec.revision}/"

@@ -21,8 +21,10 @@ from ddhub.base import checked_files, files
 from ddhub.base.errors import UserError
 from ddhub.base.log import say, warn_once
 from ddhub.data import columns, copies, held_out, image_cache, local_splits, opening, survey
+from ddhub.data import labels as label_values
 from ddhub.data.catalog import Shape
 from ddhub.data.encoded_images import Encoded
+from ddhub.data.labels import Labels
 from ddhub.data.spec import SourceSpec
 
 TESTS = ("test", "validation", "valid", "val")  # usual names of a test split
@@ -176,7 +178,7 @@ def encoded(spec: SourceSpec, split: str, theirs: bool = False) -> Encoded:
         theirs: whether a stranger wrote a local folder. Such a folder may read no outside files.
     """
     dataset, revision = opening.rows(spec, split, (spec.train, spec.test), theirs=theirs)
-    dataset, found = columns.find(spec, dataset)
+    found = columns.find(spec, dataset)
     return Encoded.of(dataset, spec.model_copy(update={"revision": revision, **found}), split)
 
 
@@ -195,24 +197,25 @@ def _surveyed(images: Encoded) -> dict[str, Any]:
     return found
 
 
-def labelled(images: Encoded) -> columns.Labels:
+def labelled(images: Encoded) -> Labels:
     """The labels of the labelled rows. A message counts the others."""
     spec, split = images.spec, images.split
-    labels = columns.labels(images.dataset, spec)
+    labels = label_values.read(images.dataset, spec)
     if hasattr(images.dataset.features[spec.label], "names"):
-        own = local_splits.relabelled(
-            labels, str(spec.label), opening.data_files(spec, split), f"source: {spec.dataset}: {split}"
-        )
+        paths, where = opening.data_files(spec, split), f"source: {spec.dataset}: {split}"
+        own = local_splits.relabelled(labels, str(spec.label), paths, where, whole="[" not in split)
         if own is not labels:
             say(f"{spec.dataset} {split}: its files number the classes in another order; matched by name")
         labels = own
+    label_values.check(labels, spec)
     left = len(images) - len(labels.rows)
     if left:
-        say(f"{spec.dataset} {split}: {left} of {len(images)} rows have no label (-1, or empty) and are left out")
+        without = f"{left} of {len(images)} rows have no label (a negative number, or empty)"
+        say(f"{spec.dataset} {split}: {without} and are left out")
     return labels
 
 
-def _part(images: Encoded, tested: bool) -> columns.Labels:
+def _part(images: Encoded, tested: bool) -> Labels:
     """Labels and rows of the training part of a train split, or of its test part if `tested`.
 
     The test leaves out held-out pictures that are copies of training images.
@@ -229,7 +232,7 @@ def _part(images: Encoded, tested: bool) -> columns.Labels:
         noted = files.home() / "images" / f"{files.digest(['copies', _key(images.only(whole.rows[held]))])[:32]}.json"
         held = held[~np.isin(whole.rows[held], copies.left_out(images, whole.rows[kept], whole.rows[held], noted))]
     part = held if tested else kept
-    return columns.Labels(whole.numbers[part], whole.names, whole.rows[part])
+    return Labels(whole.numbers[part], whole.names, whole.rows[part])
 
 
 def _digits(spec: SourceSpec, split: str) -> Split:

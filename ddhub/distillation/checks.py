@@ -16,9 +16,10 @@ from ddhub.base.log import say
 from ddhub.base.redact import one_line
 from ddhub.base.resources import Resources
 from ddhub.base.units import counted
-from ddhub.data import dataset_headers, first_look, held_out, opening, source
+from ddhub.data import classes, contents, dataset_headers, first_look, held_out, opening, source
 from ddhub.data.catalog import Shape
 from ddhub.data.first_look import Holdings
+from ddhub.data.spec import local_folder
 from ddhub.distillation import pipeline
 from ddhub.distillation.plan import forecast, work
 from ddhub.distillation.recipes import method_config, method_of
@@ -43,6 +44,10 @@ def check(recipe: Recipe, out: Path, asked: Resources, *, dry: bool = False) -> 
     for arch in named(recipe):
         architectures.resolve(arch)
     local = opening.is_local(recipe.source) or recipe.source.dataset == "digits"
+    place = local_folder(recipe.source)
+    pictures = contents.contents(Path(place).expanduser()) if place is not None else None
+    if place is not None and pictures is not None:
+        contents.check(pictures, place, recipe.source.skip_damaged)
     try:
         source.check_test(recipe.source)
         if dry and not local:
@@ -111,6 +116,15 @@ def images(recipe: Recipe, held: Holdings) -> None:
     """
     spec = recipe.source
     for name, count in zip(held.classes, held.counts, strict=True):
+        if not count:
+            twin = next(
+                (each for each in held.classes if each != name and classes.plain(each) == classes.plain(name)), ""
+            )
+            raise UserError(
+                f"class '{name}' is named, perhaps by another split, and has no image in the split '{spec.train}'"
+                f"{f'; is it {twin!r}?' if twin else ''}",
+                next=f"add images of '{name}' there, or rename it or take it out in all splits",
+            )
         left = count if spec.hold_out is None else count - held_out.size(count, spec.hold_out)
         left -= held_out.size(left, spec.validation)
         if recipe.ipc > left:

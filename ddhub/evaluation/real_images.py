@@ -1,7 +1,9 @@
 """Checks of real images against a set: their classes, their fingerprint, and training images among test images."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import NoReturn
 
 import torch
 from torch import Tensor
@@ -13,9 +15,11 @@ from ddhub.base import checked_files, files, strict_yaml
 from ddhub.base.errors import UserError
 from ddhub.base.log import say, warn_once
 from ddhub.base.schema import check
+from ddhub.base.units import listed
 from ddhub.data import classes
 from ddhub.data.source import Split
 
+SHOWN = 5  # class names in a sentence
 FEW, MOST = 0.01, 0.5  # shares of test images that are training images, above which is a warning, or a refusal
 
 
@@ -41,7 +45,7 @@ def aligned(found: Artifact, split: Split, what: str) -> tuple[Split, int]:
     if list(split.classes) != ours:
         order = classes.match(split.classes, ours, some=True)
         if order is None:
-            check_classes(found, split, what)
+            _refuse_classes(split, ours, what)
         split = replace(split, labels=torch.tensor(order)[split.labels], classes=tuple(ours))
     held = split.labels.bincount(minlength=len(ours)) > 0
     lacking = [name for name, there in zip(ours, held.tolist(), strict=True) if not there]
@@ -49,6 +53,20 @@ def aligned(found: Artifact, split: Split, what: str) -> tuple[Split, int]:
         few = ", ".join(lacking[:5]) + ", ..." * (len(lacking) > 5)
         warn_once(f"{what}: has no images of {len(lacking)} of {len(ours)} classes ({few}): scored on the others")
     return split, len(ours) - len(lacking)
+
+
+def _refuse_classes(split: Split, ours: Sequence[str], what: str) -> NoReturn:
+    """Refuse test data whose classes are not those of the set.
+
+    Raises:
+        UserError: naming the first of them.
+    """
+    strange = [name for name in split.classes if classes.match([name], ours, some=True) is None]
+    told = f"it has classes that the set has not: {listed(strange, SHOWN)}" if strange else "its names are ambiguous"
+    raise UserError(
+        f"{what}: its classes are not those of the set ({told}; the set has {listed(ours, SHOWN)})",
+        next="rename them as in the set, or leave their images out; --test FOLDER tests on other images",
+    )
 
 
 def warn_of_another(found: Artifact, train: Split, what: str) -> None:

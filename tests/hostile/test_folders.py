@@ -133,8 +133,8 @@ def test_a_spoilt_source_is_read_or_refused(image_folder, tmp_path_factory, chan
 
 LABELS = {
     "beyond its names": ([0, 1, 7], "ClassLabel", "values outside 0..2"),
-    "lists": ([[0], [1], [2]], "List", "holds neither classes nor numbers nor words"),
-    "fractions": ([0.5, float("nan"), 1.0], "float64", "holds neither classes nor numbers nor words"),
+    "lists": ([[0], [1], [2]], "List", "holds a list, which is neither a class nor"),
+    "fractions": ([0.5, float("nan"), 1.0], "float64", "holds 0.5, which is neither a class nor"),
     "of two lines": (["a\nb", "c", "d"], "string", "is no text of one line"),
     "one class twice as long": (["a" * 2000, "b", "c"], "string", "1000 characters or less"),
 }

@@ -54,6 +54,14 @@ def test_a_regular_folder_has_nothing_to_say(album):
             "rename album/labels.csv to metadata.csv",
         ),
         ((*REGULAR, "cover.png"), "1 picture at another depth than the rest (cat/1.png): cover.png", "move each"),
+        (("bus/1.png", "car/1.png", "train/1.png"), "train/1.png is named as the split train", "train to trains"),
+        ((*REGULAR, "cat/my test.png"), "so that only splits are read, and not 3 pictures in none", "rename"),
+        (("train/cat/1.png", "train/test_tube/1.png"), "is in the splits train and test at once", "test_tube"),
+        (
+            ("train/cat/1.png", "train/dog/1.png", "test/1.png"),
+            "1 picture at another depth than the rest (train/cat/1.png): test/1.png",
+            "move each",
+        ),
     ],
 )
 def test_a_folder_that_no_set_can_be_made_of_is_refused(names, said, advice, album):
@@ -119,7 +127,26 @@ def test_splits_are_no_classes(album):
     """Folders or files named as splits: depth and classes are as `datasets` finds them in each."""
     held = album("train/cat/1.png", "train/dog/1.png", "test/cat/1.png", "cover.png")
     contents.check(held, "album", skip_damaged=False)
-    assert contents.notes(held) == []
+    assert contents.notes(held) == ["not read: 1 picture outside of the splits (cover.png)"]
+
+
+def test_the_words_of_splits_are_those_of_datasets(album):
+    """Each of its keywords is one here, in names of folders and of files."""
+    from datasets import data_files
+
+    known = {str(split): "|".join(words) for split, words in data_files.SPLIT_KEYWORDS.items()}
+    assert known == contents.SPLITS and f"[{data_files.NON_WORDS_CHARS}]" == contents.EDGE
+    held = album("train1/cat/1.png", "my-val/cat/1.png", "a_test.b/cat/1.png", "tests/cat/1.png", "Test/cat/1.png")
+    assert [held.splits.get(path) for path in sorted(held.pictures)] == [
+        None,
+        ["test"],
+        ["validation"],
+        None,
+        ["train"],
+    ]
+    found = data_files.DataFilesDict.from_patterns(data_files.get_data_patterns(str(held.folder)), str(held.folder))
+    theirs = {str(Path(each).relative_to(held.folder)): [split] for split, names in found.items() for each in names}
+    assert theirs == {str(path): splits for path, splits in held.splits.items()}
 
 
 def test_the_suffixes_are_those_of_datasets():

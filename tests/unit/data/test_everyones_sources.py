@@ -5,6 +5,7 @@ import io
 import json
 import os
 import shutil
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -127,7 +128,7 @@ def test_a_damaged_row_of_a_table_is_named(make_folder):
 
 @pytest.mark.parametrize(
     ("missing", "names"),
-    [(-1, None), (-1, NAMES), ("", None), ("  ", None), (None, None)],
+    [(-1, None), (-1, NAMES), (-100, None), ("", None), ("  ", None), ("-1", None), (None, None)],
 )
 def test_rows_without_a_label_are_counted_and_left_out(missing, names, make_folder, capfd):
     """They make no class of their own, whatever stands for them."""
@@ -137,6 +138,36 @@ def test_rows_without_a_label_are_counted_and_left_out(missing, names, make_fold
     split = sources.load_train(spec(make_folder({"train": (images, words[1:] + words[:1])}, names=names)))[0]
     assert len(split) == 9 and len(split.classes) == 3
     assert "3 of 12 rows have no label" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("labels", "says"),
+    [
+        ([-2, -1, 0] * 4, "several negative numbers (-1, -2)"),
+        ([[0, 1]] * 12, "holds a list, which is neither"),
+        ([0.5, 1.5, 2.5] * 4, "holds 0.5, which is neither"),
+        ([4] * 12, "has images of one class, '4'"),
+    ],
+)
+def test_labels_that_are_no_classes_are_refused(labels, says, tmp_path):
+    """Before an image is decoded, with what a label may be."""
+    (tmp_path / "a").mkdir()
+    rows = pa.table({"image": [png(image) for image in coloured(12, 0)[0]], "label": labels})
+    pq.write_table(rows, tmp_path / "a" / "train.parquet")
+    message = refused(first_look.look, spec(tmp_path / "a"))
+    assert says in message and "next: " in message
+
+
+@pytest.mark.parametrize(
+    ("odd", "says"),
+    [("None", "'None' is read as a class"), ("red ", "differ only in case or spaces: 'red' and 'red '")],
+)
+def test_doubtful_names_of_classes_are_said(odd, says, make_folder, caplog):
+    """They stay classes: a word that often stands for none, and a class beside its own twin."""
+    images, labels = coloured(12, 0)
+    words = [odd, *(NAMES[label] for label in labels[1:])]
+    split = sources.load_train(spec(make_folder({"train": (images, words)}, names=None)))[0]
+    assert odd in split.classes and says in caplog.text
 
 
 def test_labels_of_either_sign_are_two_classes(make_folder):
@@ -157,11 +188,13 @@ def test_whole_numbers_written_as_fractions_are_labels(make_folder, tmp_path):
     assert split.classes == ("0", "1", "2") and len(split) == 11
 
 
-def permuted(folder: Path, split: str, order: tuple[str, ...], count: int = 12) -> None:
-    """A table whose own schema numbers the classes in this order."""
+def permuted(
+    folder: Path, split: str, order: tuple[str, ...], count: int = 12, colours: tuple[str, ...] = NAMES
+) -> None:
+    """A table whose own schema numbers the classes in this order; `colours` are the names of red, green and blue."""
     labels = [place % 3 for place in range(count)]
     content = {
-        "image": [encode(picture(NAMES.index(order[label]), 400 + place)) for place, label in enumerate(labels)],
+        "image": [encode(picture(colours.index(order[label]), 400 + place)) for place, label in enumerate(labels)],
         "label": labels,
     }
     kinds = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=list(order))})
@@ -183,6 +216,36 @@ def test_files_that_number_classes_differently_are_matched_by_name(tmp_path):
     other = datasets.ClassLabel(names=["green", "blue", "grey"])
     content.cast_column("label", other).to_parquet(tmp_path / "b" / "train-00001-of-00002.parquet")
     assert "names other classes than" in refused(sources.load_train, spec(tmp_path / "b"))
+
+
+def test_numbered_names_and_parts_of_splits_are_matched_by_name_too(tmp_path):
+    """Names that are numbers out of order; two splits together, and parts of one."""
+    numbers = ("0", "1", "2")
+    permuted(tmp_path / "n", "train", numbers, colours=numbers)
+    permuted(tmp_path / "n", "test", ("2", "1", "0"), colours=numbers)
+    test = sources.load_test(spec(tmp_path / "n"))
+    assert [int(test.classes[label]) for label in test.labels.tolist()] == shown(test)
+    both = sources.load_train(spec(tmp_path / "n", train="train+test"))[0]
+    assert [int(both.classes[label]) for label in both.labels.tolist()] == shown(both) and len(both) == 24
+    permuted(tmp_path / "n", "train-00001-of-00002", ("1", "2", "0"), colours=numbers)
+    (tmp_path / "n" / "train.parquet").rename(tmp_path / "n" / "train-00000-of-00002.parquet")
+    assert "in different orders" in refused(sources.load_train, spec(tmp_path / "n", train="train[:50%]"))
+    look = first_look.look(spec(tmp_path / "n", test="test[:50%]"))
+    assert look.spec.test == "test[:50%]"
+
+
+def test_a_test_split_may_name_more_classes_than_the_train_split(tmp_path):
+    """`datasets` gives both the names of the first file, and then has no name for a label."""
+    for split, count in (("train", 2), ("test", 3)):
+        images, labels = coloured(12, count)
+        rows = pa.table({"image": [{"bytes": png(image), "path": None} for image in images], "label": labels})
+        kinds = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=list(NAMES[:count]))})
+        named = {"huggingface": json.dumps({"info": {"features": kinds.to_dict()}})}
+        kept = pa.array([label < count for label in labels])
+        (tmp_path / "a").mkdir(exist_ok=True)
+        pq.write_table(rows.filter(kept).replace_schema_metadata(named), tmp_path / "a" / f"{split}.parquet")
+    test = sources.load_test(spec(tmp_path / "a"))
+    assert test.classes == NAMES and test.labels.tolist() == shown(test)
 
 
 @pytest.fixture(scope="module")
@@ -382,8 +445,11 @@ def test_a_class_of_one_image_passes_the_check_before_an_image_is_decoded():
     recipe = recipes.read("digits_ipc1", [])
     held = first_look.Holdings(recipe.source, ("a", "b"), (10, 1), side=8, uniform=True, channels=1, tested=True)
     checks.images(recipe, held)
-    with pytest.raises(UserError, match="class 'b' has 0 in the training part"):
+    with pytest.raises(UserError, match=r"class 'b' .* has no image in the split 'train'"):
         checks.images(recipe, dataclasses.replace(held, counts=(10, 0)))
+    renamed = dataclasses.replace(held, classes=("fire truck", "Fire_truck"), counts=(10, 0))
+    with pytest.raises(UserError, match="is it 'fire truck'"):
+        checks.images(recipe, renamed)
 
 
 @pytest.mark.parametrize("kind", ["two zips", "one zip", "a zip file"])
@@ -454,6 +520,36 @@ def test_tables_of_other_tools_are_read(kind, tmp_path):
     split = sources.load_train(spec(table(tmp_path / "a", kind)))[0]
     assert [split.classes[label] for label in split.labels.tolist()] == [NAMES[label] for label in labels]
     np.testing.assert_array_equal(split.images.permute(0, 2, 3, 1).numpy(), np.stack(images))
+
+
+def test_a_column_is_one_of_pictures_if_its_first_row_is_missing_or_damaged(tmp_path):
+    """Bare bytes have no type that says so; the row is named."""
+    encoded = [png(image) for image in coloured(12, 0)[0]]
+    for name, first in (("missing", None), ("damaged", b"")):
+        (tmp_path / name).mkdir()
+        rows = pa.table({"image": pa.array([first, *encoded[1:]]), "label": [0, 1, 2] * 4})
+        pq.write_table(rows, tmp_path / name / "train.parquet")
+        assert "train row 0, class '0'" in refused(sources.load_train, spec(tmp_path / name))
+        assert len(sources.load_train(spec(tmp_path / name, skip_damaged=True))[0]) == 11
+
+
+def test_tar_archives_without_labels_say_how_to_unpack(tmp_path):
+    """`datasets` reads archives of class folders as WebDataset, and drops the folders; labels in .cls are read."""
+    for name, suffix in (("a", None), ("b", "cls")):
+        (tmp_path / name).mkdir()
+        with tarfile.open(tmp_path / name / "train.tar", "w") as archive:
+            for place, image in enumerate(coloured(12, 0)[0]):
+                for member, content in (
+                    (f"red/{place}.png", png(image)),
+                    (f"red/{place}.{suffix}", b"%d" % (place % 3)),
+                ):
+                    if not member.endswith("None"):
+                        entry = tarfile.TarInfo(member)
+                        entry.size = len(content)
+                        archive.addfile(entry, io.BytesIO(content))
+    message = refused(sources.load_train, spec(tmp_path / "a"))
+    assert "tar archives without labels" in message and "tar -xf train.tar -C train" in message
+    assert sources.load_train(spec(tmp_path / "b"))[0].classes == ("0", "1", "2")
 
 
 def test_a_saved_folder_that_names_files_elsewhere_is_refused(tmp_path):

@@ -14,12 +14,14 @@ from typing import Any
 import datasets
 import jinja2
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 import torch.nn.functional as F
 import yaml
 from card_scripts import run, written
-from conftest import encode
+from conftest import coloured, encode
 from dataset_cards import CASES, CIFAR_SOURCE, HOSTILE, case, info, scripts
 from PIL import Image
 from torch import nn
@@ -27,6 +29,8 @@ from torch import nn
 from ddhub import api
 from ddhub.artifact import folder as folders
 from ddhub.data import preprocess
+from ddhub.data import source as sources
+from ddhub.data.spec import SourceSpec
 from ddhub.distillation import packaging
 from ddhub.reports import card, card_script
 from ddhub.training import augment
@@ -178,6 +182,7 @@ def labels_of_tests(folder: Path, names: Sequence[str], **source: Any) -> list[i
     last = next(at for at, node in enumerate(body) if ast.unparse(node).startswith("labels = torch.tensor"))
     kind = SimpleNamespace(features={"label": SimpleNamespace(names=list(names))})
     space: dict[str, Any] = {"SOURCE": str(folder), "train": kind, "torch": torch, "Value": datasets.Value}
+    space |= {"ImageFile": datasets.Image}
     space |= {"load_dataset": datasets.load_dataset, "load_dataset_builder": datasets.load_dataset_builder}
     exec(compile(ast.Module(body[first : last + 1], []), "card", "exec"), space)
     return space["labels"].tolist()
@@ -205,6 +210,18 @@ def test_the_script_takes_test_files_classes_by_name(config, tmp_path):
         (tmp_path / "README.md").write_text(f"---\nconfigs: {json.dumps(found)}\n---\n")
     told = {"config": config} if config else {}
     assert labels_of_tests(tmp_path, ["a", "b", "c"], **told) == [2, 1, 0]
+
+
+@pytest.mark.parametrize("labels", [[0.0, None, 2.0, -1.0], [0, -100, 2, None], ["0", "-1", "2", ""]])
+def test_the_script_leaves_rows_without_a_label_out(labels, tmp_path):
+    """As ddhub does, in a column of numbers with fractions, of integers and of words."""
+    pictures = [encode(image) for image in coloured(4, 0)[0]]
+    rows = pa.table({"img": pa.array(pictures), "label": pa.array(labels)})
+    for split in ("train", "test"):
+        pq.write_table(rows, tmp_path / f"{split}.parquet")
+    found = sources.load_test(SourceSpec(dataset=str(tmp_path)))
+    assert found.labels.tolist() == [0, 1] and found.classes == ("0", "2")
+    assert labels_of_tests(tmp_path, ["0", "1", "2"]) == [0, 2]
 
 
 def check_info(folder: Path) -> None:
