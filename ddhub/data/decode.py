@@ -17,6 +17,7 @@ import numpy as np
 from ddhub.base import files, limits
 from ddhub.base.errors import UserError
 from ddhub.base.redact import one_line
+from ddhub.data import misread
 
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # others can be unsafe: an EPS is a program
 GREY = ("1", "L", "LA", "La", "I", "F")  # also the modes of 16-bit grey, which begin with I;16
@@ -24,6 +25,7 @@ SKIP = "mend or remove it, or leave such pictures out: --set source.skip_damaged
 ORIENTATION = 0x0112  # the EXIF tag; values 5 to 8 are rotated by a quarter
 AT_ONCE = 2**26  # pixels that all threads together decode at once: about half a gigabyte
 EPS = 1e-6  # share of a range that is lost to float32 rounding
+COLOURED = 16  # difference between a pixel's channels above which it is not grey
 STRIP = 2**20  # pixels with more than 8 bits that are scaled at once
 
 
@@ -108,11 +110,15 @@ def _opened(content: bytes | str | Path, where: str) -> Iterator[Any]:
             _check_header(image, where)
             if image.format in ("JPEG", "MPO"):
                 _check_scans(content, where)
+            misread.refuse(image, where, is_wide(image), is_wide_colour(image))
+            if misread.is_cut(content, str(image.format)):
+                raise Damaged(f"{where}: cannot be decoded (it ends in zeros: its end was never written)")
             yield image
     except UserError:
         raise
     except UnidentifiedImageError as fault:
-        raise Damaged(f"{where}: cannot be decoded (none of {', '.join(FORMATS)})") from fault
+        told = f"{misread.described(content)}none of {', '.join(FORMATS)}"
+        raise Damaged(f"{where}: cannot be decoded ({told})") from fault
     except Exception as fault:  # PIL raises anything for a broken file
         raise Damaged(f"{where}: cannot be decoded ({one_line(fault, 200)})") from fault
 
@@ -150,6 +156,11 @@ def is_grey(image: Any) -> bool:
         colours = np.frombuffer(bytes(image.getpalette("RGB") or b""), np.uint8).reshape(-1, 3)
         return bool((colours == colours[:, :1]).all())
     return image.mode in GREY or image.mode.startswith("I;16") or _stored(image).startswith("LA;16")
+
+
+def has_colours(image: Any) -> bool:
+    """Whether a decoded picture has a pixel that is clearly not grey."""
+    return bool(np.ptp(np.asarray(image.convert("RGB")), axis=2).max(initial=0) > COLOURED)
 
 
 def is_wide(image: Any) -> bool:

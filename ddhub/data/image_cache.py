@@ -38,6 +38,8 @@ class Seen:
     extremes: Extremes = field(default_factory=Extremes)
     transparent: int = 0
     squeezed: int = 0
+    resized: int = 0  # to the resolution of the other split
+    greyed: int = 0  # with colours, in a grey source
     damaged: dict[int, str] = field(default_factory=dict)  # position of the row -> its fault
 
     def notes(self, spec: SourceSpec) -> list[str]:
@@ -48,6 +50,10 @@ class Seen:
             told.append(f"{self.transparent} pictures have transparency: shown on {background} (source.background)")
         if self.squeezed:
             told.append(f"{self.squeezed} pictures are not square: they are squeezed to a square")
+        if self.resized:
+            told.append(f"{self.resized} pictures have another size: resized to {spec.resolution}x{spec.resolution}")
+        if self.greyed:
+            told.append(f"{self.greyed} pictures have colours: they are made grey (source.channels=1)")
         for text in list(self.damaged.values())[:NAMED]:
             told.append(f"left out: {text}")
         if self.damaged:
@@ -60,6 +66,8 @@ class _Picture:
     pixels: np.ndarray
     transparent: bool
     squeezed: bool
+    resized: bool
+    greyed: bool
 
 
 def read(folder: Path, asked: SourceSpec) -> dict[str, Any] | None:
@@ -199,6 +207,8 @@ def _noticed(read: Sequence[_Picture | str], first: int, seen: Seen, spec: Sourc
     seen.damaged |= {first + place: text for place, text in enumerate(read) if isinstance(text, str)}
     seen.transparent += sum(picture.transparent for picture in good)
     seen.squeezed += sum(picture.squeezed for picture in good)
+    seen.resized += sum(picture.resized for picture in good)
+    seen.greyed += sum(picture.greyed for picture in good)
     assert spec.channels and spec.resolution
     empty = np.empty((0, spec.channels, spec.resolution, spec.resolution), np.uint8)
     batch = np.stack([picture.pixels for picture in good]) if good else empty
@@ -235,6 +245,7 @@ def _pixels(images: Encoded, asked: SourceSpec, row: int, item: Any, where: str)
             raise UserError(
                 f"{where}: has colours, and those looked at before are grey", next="--set source.channels=3, or 1"
             )
+        coloured = grey and not decodes.is_grey(image)
         pixels = decodes.array(image, rules, where, grey, spec.resolution)
         size = decodes.upright_size(image)
         if asked.resolution is None and size != (spec.resolution, spec.resolution):
@@ -242,7 +253,10 @@ def _pixels(images: Encoded, asked: SourceSpec, row: int, item: Any, where: str)
                 f"{where}: is {size[0]}x{size[1]}, and those looked at before are {spec.resolution}x{spec.resolution}",
                 next=f"--set source.resolution={spec.resolution} (images are resized to a square by a box filter)",
             )
-        return _Picture(pixels, transparent, size[0] != size[1])
+        resized = size != (spec.resolution, spec.resolution)
+        return _Picture(
+            pixels, transparent, size[0] != size[1], resized, greyed=coloured and decodes.has_colours(image)
+        )
 
     found: _Picture = decodes.picture(images.content(row, item), where, decode)
     return found

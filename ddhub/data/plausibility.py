@@ -17,6 +17,7 @@ MANY = 0.1  # share of single-coloured images above which a warning is given
 EPS = 1e-3  # rounding
 LOOKED = 1000  # number of float images checked
 FAR, SHARE = 2.0, 0.5  # distance from [0, 1], and share of values: no set of pictures has more values so far out
+FLAT = 0.5  # share of the source's contrast below which a set's space is doubted
 UNIT, BYTES = 2.0, 100.0  # pixels in 0..1 stay below the first, pixels in 0..255 reach beyond the second
 
 
@@ -113,6 +114,11 @@ def check_space(images: Tensor, fitted: Preprocess, where: str) -> None:
     low, high = float(images.min()), float(images.max())
     span, white = f"values from {low:.4g} to {high:.4g}", 255 if high > UNIT else 1
     centred = fitted.zca is not None or any(mean != 0 for mean in fitted.mean)
+    black = any(abs(mean - std) < EPS for mean, std in zip(fitted.mean, fitted.std, strict=True))  # whether it is -1
+    if centred and fitted.zca is None and not black and abs(low + 1) < EPS and high < 1 + EPS:
+        half = ",".join(["0.5"] * images.shape[1])
+        told = f"{where}: {span} are pixels stretched to -1..1, and not normalised by {fitted.mean} and {fitted.std}"
+        raise UserError(told, next=f"--mean {half} --std {half}, if these are its pixels")
     if centred and low >= -EPS and high > low and (high <= UNIT or high >= BYTES):
         made = "whitened" if fitted.zca is not None else "normalised"
         wrong = f"{span} are pixels in 0..{white}, and inputs that are {made} lie on both sides of 0"
@@ -122,6 +128,24 @@ def check_space(images: Tensor, fitted: Preprocess, where: str) -> None:
         return
     mean, std = (",".join([value] * images.shape[1]) for value in ("0", repr(1 / white)))
     raise UserError(f"{where}: {wrong}", next=f"--mean {mean} --std {std}, if these are its pixels")
+
+
+def compare(images: Tensor, real: Tensor, fitted: Preprocess, where: str) -> None:
+    """Warn of a set whose pixels have far less contrast than those of its source: its space may be another.
+
+    Args:
+        images: uint8 pixels or float inputs (N, C, H, W), as in the files.
+        real: uint8 images of the source.
+        fitted: the preprocessing that is claimed for the inputs.
+    """
+    some, others = (each[torch.linspace(0, len(each) - 1, min(len(each), LOOKED)).long()] for each in (images, real))
+    unit = fitted.unit(some) if images.is_floating_point() else some / 255
+    seen, usual = float(unit.std()), float((others / 255).std())
+    if seen < FLAT * usual:
+        warn_once(
+            f"{where}: its pixels vary by {seen:.2g}, and those of the source by {usual:.2g} (standard deviations in "
+            "0..1): check how its images were normalised (--mean and --std, --zca)"
+        )
 
 
 def _far(unit: Tensor) -> Tensor:

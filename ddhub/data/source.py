@@ -28,7 +28,7 @@ from ddhub.data.labels import Labels
 from ddhub.data.spec import SourceSpec
 
 TESTS = ("test", "validation", "valid", "val")  # usual names of a test split
-DECODING = 3  # version of the decoding rules; a change makes new cache files
+DECODING = 4  # version of the decoding rules; a change makes new cache files
 
 
 @dataclass(frozen=True)

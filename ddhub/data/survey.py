@@ -11,7 +11,7 @@ from typing import Any
 
 from ddhub.base import limits
 from ddhub.base.errors import UserError
-from ddhub.data import decode
+from ddhub.data import decode, misread
 from ddhub.data.decode import Rules
 from ddhub.data.encoded_images import Content, Encoded
 from ddhub.data.spec import SourceSpec
@@ -175,6 +175,7 @@ def extent(image: Any, where: str) -> tuple[str, Extent, int] | None:
     low, high = float(min(lows)), float(max(highs))
     if not np.isfinite([*lows, *highs]).all():
         raise UserError(f"{where}: {kind} that holds values that are no numbers", next="mend or leave out this file")
+    misread.refuse_unsigned(image, low, where)
     return kind, Extent(0.0 if scaled else low, SIXTEEN if scaled else high, where), pixels
 
 

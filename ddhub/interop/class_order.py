@@ -11,10 +11,11 @@ from torch import Tensor
 
 from ddhub.base.errors import UserError
 from ddhub.base.schema import did_you_mean
-from ddhub.base.units import counted
+from ddhub.base.units import counted, listed
 from ddhub.data.classes import match
 from ddhub.interop.reading import Foreign
 
+SHOWN = 5  # class names in a sentence
 SOURCE = "--source DATASET, what the set was made from"
 NAMES = "--classes FILE (the source's class names, a line each, in the set's order)"
 
@@ -104,6 +105,7 @@ def _order(found: Foreign, classes: Sequence[str], named: Sequence[str] | None, 
     if named is not None:
         return _by_name(named, classes, "--classes", NAMES)
     if not found.groups:
+        _refuse_unclear(classes, affirmed, where)
         return torch.arange(len(classes))
     if set(found.groups) <= set(classes):
         return _by_name(found.groups, classes, where, SOURCE)
@@ -112,6 +114,7 @@ def _order(found: Foreign, classes: Sequence[str], named: Sequence[str] | None, 
     if not _numeric(found, classes) and (matched := match(found.groups, classes)) is not None:
         return torch.tensor(matched)
     if _numeric(found, classes):
+        _refuse_unclear(classes, affirmed, where)
         numbers = torch.tensor([int(group) for group in found.groups])
         if numbers.max() >= len(classes):
             raise UserError(
@@ -125,6 +128,24 @@ def _order(found: Foreign, classes: Sequence[str], named: Sequence[str] | None, 
     )
 
 
+def _refuse_unclear(classes: Sequence[str], affirmed: bool, where: str) -> None:
+    """Refuse class numbers if the source's classes are numbers in another order, such as 0, 1, 10, 2 by text.
+
+    Raises:
+        UserError: asking which of the two is meant.
+    """
+    other = next((place for place, name in enumerate(classes) if name.isdecimal() and int(name) != place), None)
+    if (
+        other is not None
+        and not affirmed
+        and {int(name) for name in classes if name.isdecimal()} == set(range(len(classes)))
+    ):
+        raise UserError(
+            f"{where}: does it number '{classes[other]}' as {classes[other]}, or as {other}, its place in the source?",
+            next=f"--order source, if as {other}; or {NAMES}",
+        )
+
+
 def _by_name(names: Sequence[str], classes: Sequence[str], where: str, then: str) -> Tensor:
     positions = {name: number for number, name in enumerate(classes)}
     unknown = next((name for name in names if name not in positions), None)
@@ -133,5 +154,7 @@ def _by_name(names: Sequence[str], classes: Sequence[str], where: str, then: str
             f"{where}: the source has no class '{unknown}'{did_you_mean(unknown, list(classes))}", next=then
         )
     if len(set(names)) != len(names) or len(names) != len(classes):
-        raise UserError(f"{where}: names {len(set(names))} classes, and the source has {len(classes)}", next=then)
+        lacking = listed([name for name in classes if name not in set(names)], SHOWN)
+        told = f"{where}: names {len(set(names))} classes, and the source has {len(classes)}"
+        raise UserError(f"{told}; without images: {lacking}" if lacking else told, next=then)
     return torch.tensor([positions[name] for name in names])

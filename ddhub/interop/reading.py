@@ -250,7 +250,9 @@ def pair(content: Any) -> tuple[Tensor, Tensor] | None:
 
 def is_unit(images: Tensor) -> bool:
     """Whether floats look like pixels in [0, 1]. Distilled pixels may exceed it slightly, normalised ones do by far."""
-    return images.is_floating_point() and bool(images.min() > -UNIT_SLACK) and bool(images.max() < 1 + UNIT_SLACK)
+    if not images.is_floating_point() or not images.numel():
+        return False
+    return bool(images.min() > -UNIT_SLACK) and bool(images.max() < 1 + UNIT_SLACK)
 
 
 def is_half(path: Path) -> bool:

@@ -16,7 +16,7 @@ import torch
 from ddhub.artifact import parquet
 from ddhub.artifact.folder import Artifact
 from ddhub.base import files, limits
-from ddhub.base.errors import UserError
+from ddhub.base.errors import UserError, next_step
 from ddhub.base.units import counted
 from ddhub.data import decode as decodes
 from ddhub.data import survey
@@ -120,7 +120,8 @@ def read(path: Path, how: Reading) -> Foreign:
     reading.check_names(folder.name for folder in found.classes)
     if len(found.classes) > limits.CLASSES:
         raise UserError(f"{path.name}: {len(found.classes)} classes, more than the {limits.CLASSES} that are read")
-    images, notes = _decoded(paths, path, how)
+    with next_step("fetch the file again, or move it out of the folder"):
+        images, notes = _decoded(paths, path, how)
     labels = torch.tensor([number for number, pictures in enumerate(found.classes.values()) for _ in pictures])
     groups = _named(root, tuple(re.sub(r"^new(?=\d+$)", "", folder.name) for folder in found.classes))
     notes += ["FKD labels beside the images are left out"] if any(root.glob("FKD_*")) else []

@@ -563,6 +563,23 @@ def test_a_saved_folder_that_names_files_elsewhere_is_refused(tmp_path):
     assert "only test, train" in refused(sources.load_train, spec(folder, train="training"))
 
 
+def test_test_pictures_unlike_the_training_pictures_are_said(tmp_path, capfd):
+    """They are made like these, and counted: another size, colours in a grey source."""
+    for place in range(6):
+        for split, image in (("train", picture(0, place).convert("L")), ("test", picture(0, place, side=24))):
+            path = tmp_path / "a" / split / NAMES[place % 3] / f"{place}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            image.save(path)
+    train = sources.load_train(spec(tmp_path / "a"))[0]
+    assert "another size" not in capfd.readouterr().err
+    assert sources.load_test(train.spec).images.shape[1:] == (1, 12, 12)
+    said = capfd.readouterr().err
+    assert (
+        "6 pictures have another size: resized to 12x12" in said
+        and "6 pictures have colours: they are made grey" in said
+    )
+
+
 def test_a_blank_source_is_refused_and_a_constant_channel_is_said(make_folder, capfd):
     """Nothing is wrong with the files, and yet they show nothing."""
     blank = make_folder({"train": ([Image.new("RGB", (12, 12), (5, 6, 7))] * 6, [0, 1, 2] * 2)}, name="blank")

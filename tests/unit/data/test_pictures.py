@@ -257,6 +257,66 @@ def test_the_table_in_the_docs_is_what_was_measured(tmp_path, finished, results)
     assert f"{begin}{table}{end}" in TABLE.read_text()
 
 
+def tiff(pixels: np.ndarray, kind: str, photometric: int = 1, sample: int = 1) -> bytes:
+    """A TIFF that Pillow does not write: grey, with its tags of meaning."""
+    data = pixels.astype(f"<{kind}").tobytes()
+    tags = {256: SIDE, 257: SIDE, 258: 8 * int(kind[1:]), 259: 1, 262: photometric, 273: 200, 277: 1, 278: SIDE}
+    tags |= {279: len(data), 339: sample}
+    body = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in sorted(tags.items()))
+    return (b"II*\0" + struct.pack("<IH", 8, len(tags)) + body + bytes(4)).ljust(200, b"\0") + data
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (lambda: tiff(values(0) * 65535, "u2", photometric=0), "in which 0 is white"),
+        (lambda: tiff(values(0), "f4", photometric=0, sample=3), "in which 0 is white"),
+        (lambda: tiff(values(0) * 255 - 128, "i1", sample=2), "signed 8-bit values"),
+        (lambda: tiff(values(0) * (2**32 - 1), "u4"), "beyond 2^31"),
+        (
+            lambda: png(rgb8(0).astype(int) * 257, 16, 2, chunk(b"tRNS", struct.pack(">HHH", 257, 514, 771))),
+            "16 bits a channel with a transparent colour",
+        ),
+    ],
+)
+def test_files_that_pillow_reads_wrongly_are_refused(content, says):
+    """With what the file holds, and what to make of it."""
+    with pytest.raises(UserError, match=re.escape(says)) as caught:
+        ranged(content())
+    assert "convert it to a PNG of 8 bits" in str(caught.value)
+
+
+def test_whole_tiffs_of_these_kinds_are_read():
+    """The same files with the usual meaning of their tags."""
+    shown = decode.picture(
+        tiff(values(0) * 65535, "u2"), "x", lambda image: decode.array(image, Rules((0, 65535)), "x", True)
+    )
+    assert np.abs(shown[0] - values(0) * 255).max() < 1
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_a_file_whose_end_was_never_written_is_damaged(kind, tmp_path):
+    """It has its whole length, and zeros from somewhere on, which decoders pass over. Zeros after the end are none."""
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
+    whole = file(noise, kind)
+    for content in (whole[:900] + bytes(len(whole) - 900), whole[:900] + bytes(5000 + len(whole) - 900)):
+        (tmp_path / "cut").write_bytes(content)
+        for form in (content, tmp_path / "cut"):
+            with pytest.raises(decode.Damaged, match="its end was never written"):
+                decode.header(form, "x", lambda image: None)
+    assert decode.header(whole + bytes(5000), "x", lambda image: image.size) == (64, 64)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [(b"", "it is empty"), (b"<html>", "a web page"), (bytes(99), "zeros"), (b"....ftypheic", "a HEIC picture")],
+)
+def test_what_a_file_is_that_is_no_picture_is_said(content, says):
+    """By its first bytes."""
+    with pytest.raises(decode.Damaged, match=says):
+        decode.header(content, "x", lambda image: None)
+
+
 def ranged(*files_: bytes, rules: Rules | None = None) -> Rules:
     return survey.ranged([(content, f"file {place}") for place, content in enumerate(files_)], rules or Rules())
 

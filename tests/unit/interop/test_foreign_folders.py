@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from ddhub import api, load
 from ddhub.base.errors import UserError
 from ddhub.data import plausibility
 from ddhub.data.preprocess import Preprocess
@@ -72,8 +73,9 @@ def test_a_damaged_picture_is_named(content, tmp_path):
         write(tmp_path / f"{label}" / "0.png", drawn(label))
     path = tmp_path / "1" / "0.png"
     path.write_bytes(path.read_bytes()[:90] if content == "cut" else content)
-    with pytest.raises(UserError, match=r"1/0\.png: cannot be decoded"):
+    with pytest.raises(UserError, match=r"1/0\.png: cannot be decoded") as caught:
         folder_set(tmp_path)
+    assert caught.value.next == "fetch the file again, or move it out of the folder"
 
 
 def test_an_unclear_range_names_the_file_and_the_option(tmp_path):
@@ -132,6 +134,33 @@ def test_a_blank_set_is_refused(tmp_path):
         imported(tmp_path, {name: np.zeros_like(pixels) for name, pixels in colour.items()}, colour)
 
 
+def test_numbers_of_a_source_whose_classes_are_numbers_in_another_order_are_asked_for(tmp_path):
+    """Folders 0, 1, ..., 11 are sorted as text, so the third is 10. A set that numbers classes may mean either."""
+    source = {f"{label}": drawn(label) for label in range(12)}
+    for name, pixels in source.items():
+        write(tmp_path / "source" / "train" / name / "0.png", pixels)
+        write(tmp_path / "source" / "train" / name / "1.png", pixels)
+        write(tmp_path / "padded" / f"{int(name):05d}" / "0.png", pixels)
+        write(tmp_path / "plain" / name / "0.png", pixels)
+    pair = [
+        torch.stack([torch.from_numpy(each) for each in source.values()]).permute(0, 3, 1, 2) / 255,
+        torch.arange(12),
+    ]
+    torch.save(pair, tmp_path / "set.pt")
+    how = {"source": str(tmp_path / "source"), "overrides": ["source.validation=0.5"]}
+    for path, more in (("padded", {}), ("set.pt", {"factor": 1})):
+        with pytest.raises(UserError, match="does it number '10' as 10, or as 2") as caught:
+            api.import_set(tmp_path / path, out=tmp_path / f"of_{path}", **how, **more)
+        assert "--order source" in str(caught.value) and "--classes FILE" in str(caught.value)
+        api.import_set(tmp_path / path, out=tmp_path / f"of_{path}", order="source", **how, **more)
+        found = load(tmp_path / f"of_{path}")
+        assert found.classes[2] == "10" and torch.equal(found.images[2], torch.from_numpy(source["2"]).permute(2, 0, 1))
+    api.import_set(tmp_path / "plain", out=tmp_path / "of_plain", **how)
+    found = load(tmp_path / "of_plain")
+    for image, label in zip(found.images, found.labels.tolist(), strict=True):
+        assert torch.equal(image.permute(1, 2, 0), torch.from_numpy(source[found.classes[label]]))
+
+
 NORMAL = Preprocess((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 
 
@@ -143,6 +172,11 @@ NORMAL = Preprocess((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
         (torch.rand(20, 3, 8, 8), "pixels in 0..1", "--std 1.0,1.0,1.0"),
         (torch.randn(20, 3, 8, 8) * 60 + 100, "no normalised pixels", "--std 0.0039215686"),
         (torch.zeros(20, 3, 8, 8), "blank", None),
+        (
+            (torch.rand(20, 3, 8, 8) * 2 - 1).clamp(max=0.9).put_(torch.tensor([5]), torch.tensor([-1.0])),
+            "-1..1",
+            "0.5",
+        ),
         (torch.randn(20, 3, 8, 8), None, None),
     ],
 )
@@ -155,8 +189,20 @@ def test_floats_that_are_not_in_their_space_are_refused(images, says, then):
         plausibility.check(images, NORMAL, "set.pt")
     assert then is None or then in str(caught.value)
     as_told = Preprocess((0.0,) * 3, (1 / 255 if then and "0.0039" in then else 1.0,) * 3)
+    as_told = Preprocess((0.5,) * 3, (0.5,) * 3) if then == "0.5" else as_told
     if then:
         plausibility.check(images, as_told, "set.pt")
+
+
+def test_a_set_of_less_contrast_than_its_source_is_doubted(caplog):
+    """Pixels of 0..1 that are taken for normalised ones become grey; those in their own space say nothing."""
+    real = torch.randint(0, 256, (6, 3, 4, 4), dtype=torch.uint8)
+    whole = Preprocess((0.5,) * 3, (0.2,) * 3)
+    plausibility.compare(whole.inputs(real), real, whole, "set.pt")
+    plausibility.compare(real, real, whole, "pictures")
+    assert not caplog.text
+    plausibility.compare(real / 255 * 1.6 - 0.3, real, whole, "set.pt")
+    assert "set.pt: its pixels vary by" in caplog.text and "--mean and --std" in caplog.text
 
 
 def test_a_constant_channel_is_a_warning(caplog):

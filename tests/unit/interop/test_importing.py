@@ -287,6 +287,7 @@ def half(folder, name):
         (lambda f: half(f, "labels_best.pt"), [], "fetch it too, into {folder}"),
         (lambda f: half(f, "images_best.pt"), [], "fetch it too, into {folder}"),
         (lambda f: a_pair(f, inputs()[:, :2]), [], "torch.save([images, labels], 'set.pt')"),
+        (lambda f: a_pair(f, inputs()[:0], torch.arange(0)), [], "torch.save([images, labels], 'set.pt')"),
         (lambda f: a_pair(f), ["--factor", "9"], "--factor 2 (2 x 2 tiles, the usual), or --factor 1"),
         (lambda f: a_pair(f, labels=torch.arange(6)), ["--factor", "1"], "--source DATASET, what the set was made"),
         (lambda f: a_pair(f, labels=torch.arange(5) // 2), ["--factor", "1"], "fetch images and labels of one run"),
