@@ -70,12 +70,13 @@ def extremes(images: Tensor) -> Extremes:
     return found
 
 
-def check(images: Tensor, fitted: Preprocess, where: str) -> None:
+def check(images: Tensor, fitted: Preprocess, where: str, real: Tensor | None = None) -> None:
     """Refuse a set that shows nothing or is not in its claimed space. Warn of odd things.
 
     Args:
         images: uint8 pixels or float inputs (N, C, H, W).
         fitted: the preprocessing that is claimed for the inputs.
+        real: uint8 images of the source, whose contrast is compared.
 
     Raises:
         UserError: if the inputs look like pixels, with statistics that fit them.
@@ -90,6 +91,8 @@ def check(images: Tensor, fitted: Preprocess, where: str) -> None:
         raise UserError(f"{where}: {blank}", next="look at its files")
     for warning in told:
         warn_once(f"{where}: {warning}")
+    if real is not None:
+        _compare(images, real, fitted, where)
 
 
 def _of_inputs(images: Tensor) -> tuple[str | None, list[str]]:
@@ -130,14 +133,8 @@ def check_space(images: Tensor, fitted: Preprocess, where: str) -> None:
     raise UserError(f"{where}: {wrong}", next=f"--mean {mean} --std {std}, if these are its pixels")
 
 
-def compare(images: Tensor, real: Tensor, fitted: Preprocess, where: str) -> None:
-    """Warn of a set whose pixels have far less contrast than those of its source: its space may be another.
-
-    Args:
-        images: uint8 pixels or float inputs (N, C, H, W), as in the files.
-        real: uint8 images of the source.
-        fitted: the preprocessing that is claimed for the inputs.
-    """
+def _compare(images: Tensor, real: Tensor, fitted: Preprocess, where: str) -> None:
+    """Warn of a set whose pixels have far less contrast than those of its source: its space may be another."""
     some, others = (each[torch.linspace(0, len(each) - 1, min(len(each), LOOKED)).long()] for each in (images, real))
     unit = fitted.unit(some) if images.is_floating_point() else some / 255
     seen, usual = float(unit.std()), float((others / 255).std())

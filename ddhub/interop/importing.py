@@ -97,8 +97,7 @@ def import_set(path: Path, out: Path, asked: ImportRequest) -> Path:
     fitted, space_notes = input_space.fit(space, split)
     if found.unit:
         found = replace(found, images=fitted.inputs_from_unit(found.images), unit=False)
-    plausibility.check(found.images, fitted, path.name)
-    plausibility.compare(found.images, split.images, fitted, path.name)
+    plausibility.check(found.images, fitted, path.name, real=split.images)
     notes = [*fetched, *found.notes, *order_notes, *space_notes]
     source_location.remember(_write(out, name, layout, asked, found, split, fitted, notes), local)
     for note in notes:

@@ -198,10 +198,10 @@ def test_a_set_of_less_contrast_than_its_source_is_doubted(caplog):
     """Pixels of 0..1 that are taken for normalised ones become grey; those in their own space say nothing."""
     real = torch.randint(0, 256, (6, 3, 4, 4), dtype=torch.uint8)
     whole = Preprocess((0.5,) * 3, (0.2,) * 3)
-    plausibility.compare(whole.inputs(real), real, whole, "set.pt")
-    plausibility.compare(real, real, whole, "pictures")
+    plausibility.check(whole.inputs(real), whole, "set.pt", real)
+    plausibility.check(real, whole, "pictures", real)
     assert not caplog.text
-    plausibility.compare(real / 255 * 1.6 - 0.3, real, whole, "set.pt")
+    plausibility.check(real / 255 * 1.6 - 0.3, whole, "set.pt", real)
     assert "set.pt: its pixels vary by" in caplog.text and "--mean and --std" in caplog.text
 
 
