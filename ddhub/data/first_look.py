@@ -7,6 +7,7 @@ import numpy as np
 
 from ddhub.base.errors import UserError
 from ddhub.data import opening, source, survey
+from ddhub.data.classes import plain
 from ddhub.data.spec import SourceSpec
 
 
@@ -74,3 +75,19 @@ def _splits(spec: SourceSpec, names: Sequence[str]) -> dict[str, str]:
     train = spec.train if _base(spec.train) in names or len(names) != 1 else names[0]
     others = [name for name in source.usual_tests(spec) if _base(name) in names and name != train]
     return {"train": train, **({"test": others[0]} if others else {})}
+
+
+def refuse_empty(held: Holdings) -> None:
+    """Refuse classes without an image to train on. Other splits can name them.
+
+    Raises:
+        UserError: naming the class, and one whose name is almost the same.
+    """
+    for name, count in zip(held.classes, held.counts, strict=True):
+        if not count:
+            twin = next((each for each in held.classes if each != name and plain(each) == plain(name)), "")
+            raise UserError(
+                f"class '{name}' is named, perhaps by another split, and has no image in the split '{held.spec.train}'"
+                f"{f'; is it {twin!r}?' if twin else ''}",
+                next=f"add images of '{name}' there, or rename it or take it out in all splits",
+            )

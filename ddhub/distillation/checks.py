@@ -16,7 +16,7 @@ from ddhub.base.log import say
 from ddhub.base.redact import one_line
 from ddhub.base.resources import Resources
 from ddhub.base.units import counted
-from ddhub.data import classes, contents, dataset_headers, first_look, held_out, opening, source
+from ddhub.data import contents, dataset_headers, first_look, held_out, opening, source
 from ddhub.data.catalog import Shape
 from ddhub.data.first_look import Holdings
 from ddhub.data.spec import local_folder
@@ -115,16 +115,8 @@ def images(recipe: Recipe, held: Holdings) -> None:
         UserError: naming the class.
     """
     spec = recipe.source
+    first_look.refuse_empty(held)
     for name, count in zip(held.classes, held.counts, strict=True):
-        if not count:
-            twin = next(
-                (each for each in held.classes if each != name and classes.plain(each) == classes.plain(name)), ""
-            )
-            raise UserError(
-                f"class '{name}' is named, perhaps by another split, and has no image in the split '{spec.train}'"
-                f"{f'; is it {twin!r}?' if twin else ''}",
-                next=f"add images of '{name}' there, or rename it or take it out in all splits",
-            )
         left = count if spec.hold_out is None else count - held_out.size(count, spec.hold_out)
         left -= held_out.size(left, spec.validation)
         if recipe.ipc > left:

@@ -12,7 +12,7 @@ from ddhub.artifact.recipe import Recipe
 from ddhub.base import progress
 from ddhub.base.strict_yaml import parse_yaml, to_yaml
 from ddhub.base.units import counted, duration, listed
-from ddhub.data import held_out, source
+from ddhub.data import first_look, held_out, source
 from ddhub.data.first_look import Holdings
 from ddhub.data.picture_settings import PictureSettings
 from ddhub.data.spec import SourceSpec
@@ -93,6 +93,7 @@ def start(held: Holdings, asked: PictureOptions) -> Choice:
     Raises:
         UserError: for pictures from which no set can be made.
     """
+    first_look.refuse_empty(held)
     if not held.tested:
         held_out.refuse_small(held.classes, held.counts)
     every = list(sizes(held, asked))

@@ -23,7 +23,8 @@ from ddhub.base.errors import UserError
 from ddhub.data import first_look, held_out, image_cache
 from ddhub.data import source as sources
 from ddhub.data.spec import SourceSpec
-from ddhub.distillation import checks, recipes
+from ddhub.distillation import checks, first_recipe, recipes
+from ddhub.distillation.picture_options import PictureOptions
 from ddhub.evaluation import real_images
 from ddhub.reports import headlines, summary
 
@@ -450,6 +451,8 @@ def test_a_class_of_one_image_passes_the_check_before_an_image_is_decoded():
     renamed = dataclasses.replace(held, classes=("fire truck", "Fire_truck"), counts=(10, 0))
     with pytest.raises(UserError, match="is it 'fire truck'"):
         checks.images(recipe, renamed)
+    with pytest.raises(UserError, match="is it 'fire truck'"):
+        first_recipe.start(renamed, PictureOptions())
 
 
 @pytest.mark.parametrize("kind", ["two zips", "one zip", "a zip file"])
