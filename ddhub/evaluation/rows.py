@@ -93,7 +93,7 @@ class Row(Document):
     @property
     def protocol_title(self) -> str:
         """The protocol with the user's overrides: `native epochs=50`."""
-        return self.protocol if self.data == "full" else " ".join([self.protocol, *self.overrides])
+        return " ".join([self.protocol, *self.overrides])
 
     def __repr__(self) -> str:
         return f"<Row {self.arch} {self.protocol} {self.data} seed {self.seed}: {100 * self.top1:.1f}%>"

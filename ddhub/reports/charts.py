@@ -84,7 +84,7 @@ def accuracy_panels(report: Evaluation) -> list[Panel]:
 
     def entry(line: Line, data: str) -> Score | None:
         found = line.scores.get(data, [])
-        return found[0] if len(found) == 1 else None  # several scores with one name are shown only in the table
+        return found[0] if len(found) == 1 else None  # several scores are shown only in the table
 
     return on_one_axis(_panels(report, SHOWN, entry)[:MOST_PANELS])
 
@@ -116,8 +116,10 @@ def _point(report: Evaluation, cost: Cost) -> Callable[[Line, str], Point | None
 
     def point(line: Line, data: str) -> Point | None:
         entries = line.scores.get(data, [])
-        values = spent.get((line.arch, "full" if data == "full" else line.protocol, line.test_set, data))
-        if not values or len(entries) != 1:
+        if len(entries) != 1:
+            return None
+        values = spent.get((line.arch, entries[0].protocol, line.test_set, data))
+        if not values:
             return None
         return max(sum(values) / len(values), cost.least), entries[0].mean
 

@@ -4,6 +4,7 @@ import html
 
 from pydantic import Field
 
+from ddhub.base import units
 from ddhub.base.document import Document
 from ddhub.evaluation.probe.outcome import Outcome
 from ddhub.evaluation.rows import Row
@@ -107,11 +108,19 @@ class Evaluation(Document):
     probe: Outcome | None = Field(default=None, description="Outcome of the probe.")
 
     def __repr__(self) -> str:
-        scores = ", ".join(
-            f"{each.arch} {each.protocol} {each.data} {100 * each.mean:.1f}% (n={each.n})" for each in self.summary[:4]
-        )
-        more = f", and {len(self.summary) - 4} more" if len(self.summary) > 4 else ""
-        return f"<Evaluation of {self.set}: {scores or 'no rows'}{more}>"
+        from ddhub.reports import escaping, headlines, tables
+
+        gains = [
+            f"{each.arch} {each.protocol} {tables.difference(each)}" for each in self.comparisons if each.b == "random"
+        ]
+        over = f" Over random: {units.listed(gains, 4)}." if gains else ""
+        return escaping.oneline(f"<Evaluation of {self.set}: {headlines.first(self)}{over}>")
+
+    def __str__(self) -> str:
+        """The sentences above the table, and a line of text for each of its lines."""
+        from ddhub.reports import escaping, headlines, tables
+
+        return "\n".join([*map(escaping.oneline, headlines.above(self)), *tables.texts(self)])
 
     def _repr_html_(self) -> str:
         from ddhub.reports import escaping, summary, tables

@@ -40,7 +40,20 @@ def first(report: Evaluation) -> str:
             f"The set is better than random real images on {len(won)} of {len(tried)} {places}. On the others it is"
             " not shown to be better."
         )
-    return f"The set is not shown to be better than random real images: {summary.why_not(tried[0], 'random')}."
+    return f"The set is not shown to be better than random real images{_undecided(tried, places)}."
+
+
+def _undecided(lines: Sequence[Line], places: str) -> str:
+    """The reason why nothing is shown on any of these lines; for several lines, the range of their differences."""
+    if len(lines) == 1:
+        return f": {summary.why_not(lines[0], 'random')}"
+    gains = sorted(100 * line.over["random"].mean for line in lines if "random" in line.over)
+    told = f" on any of {len(lines)} {places}"
+    if not gains:
+        return f"{told}: {summary.why_not(lines[0], 'random')}"
+    points = " to ".join(dict.fromkeys(f"{round(gain, 1) + 0.0:+.1f}" for gain in (gains[0], gains[-1])))
+    some = "" if len(gains) == len(lines) else f" on {len(gains)} of them"
+    return f"{told}. It differs from them by {points} points{some}, and intervals overlap or are missing"
 
 
 def above(report: Evaluation) -> list[str]:

@@ -11,6 +11,8 @@ from ddhub.base import files, intervals
 from ddhub.evaluation.rows import Row
 from ddhub.reports.documents import DDRanking, Difference, Moments, RankFidelity, Recovery, Score
 
+ALIKE = ("settings", "family", "protocol_version", "weights", "train")  # keys that rows of one mean share
+USUAL_PRECISION = "float32"  # of rows that do not name theirs
 MOST_RANKED = 300  # most architectures ranked; each resample compares every pair
 RESAMPLES = 2000  # of the bootstrap behind the interval of Kendall's tau
 SCORE_WEIGHT = 0.5  # DD-Ranking's default weight of each of its two components
@@ -23,11 +25,15 @@ def summarise(rows: Sequence[Row]) -> list[Score]:
     """
     groups: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
-        # Rows with different settings are never averaged, whatever their names.
-        settings = files.digest([row.content.get(key) for key in ("settings", "family", "protocol_version", "weights")])
-        key = (row.arch, row.protocol_title, row.data, row.test_set, row.test, settings)
+        key = (row.arch, row.protocol_title, row.data, row.test_set, row.test, _circumstances(row))
         groups.setdefault(key, []).append(row)
     return [_score(here) for here in groups.values()]
+
+
+def _circumstances(row: Row) -> str:
+    """A digest of what must be equal in rows that are averaged, whatever their names."""
+    precision = row.decisions.get("precision", USUAL_PRECISION)
+    return files.digest([*(row.content.get(key) for key in ALIKE), precision])
 
 
 def _score(rows: Sequence[Row]) -> Score:
@@ -78,12 +84,13 @@ def moments(values: Sequence[float]) -> Moments:
 def recovery(rows: Sequence[Row], data: str = "distilled") -> list[Recovery]:
     """Share of the full-data accuracy per architecture and protocol, with a 95% interval (delta method).
 
-    The interval treats both means as independent. It is None if either has a single row.
+    Full data is what `_whole` takes. The interval treats both means as independent. It is None if either has a single
+    row.
     """
     from scipy import special
 
     scores = summarise(rows)
-    full = {(score.arch, score.test_set): score for score in scores if score.data == "full"}
+    full = {(score.arch, score.test_set): score for score in summarise(_whole(rows))}
     found = []
     for score in scores:
         whole = full.get((score.arch, score.test_set))
@@ -97,6 +104,23 @@ def recovery(rows: Sequence[Row], data: str = "distilled") -> list[Recovery]:
             interval = (share - half, share + half)
         where: dict[str, Any] = {name: getattr(score, name) for name in ("arch", "protocol", "test_set")}
         found.append(Recovery(**where, data=data, share=share, ci95=interval, n=(score.n, whole.n)))
+    return found
+
+
+def _whole(rows: Sequence[Row]) -> list[Row]:
+    """The rows of full data by which others are measured, per architecture and test set.
+
+    These are rows without changes of the protocol; without such rows, those with the only kind of changes.
+    """
+    kinds: dict[tuple[str, str], dict[str, list[Row]]] = {}
+    for row in rows:
+        if row.data == "full":
+            kinds.setdefault((row.arch, row.test_set), {}).setdefault(row.protocol_title, []).append(row)
+    found = []
+    for here in kinds.values():
+        unchanged = [kind for kind in here.values() if not kind[0].overrides]
+        chosen = unchanged or list(here.values())
+        found += chosen[0] if len(chosen) == 1 else []
     return found
 
 
@@ -114,7 +138,7 @@ def rank_fidelity(
     """
     import numpy as np
 
-    ours, full = _by_arch(rows, data, protocol), _by_arch(rows, "full", None)
+    ours, full = _by_arch(rows, data, protocol), _by_arch(_whole(rows), "full", None)
     archs = sorted(set(ours) & set(full))
     if not 3 <= len(archs) <= MOST_RANKED:
         return None
@@ -170,9 +194,9 @@ def dd_ranking(rows: Sequence[Row], arch: str, test_set: str, protocol: str = "n
     Args:
         rows: rows that were all tested on `test_set`.
     """
-    scores = summarise([row for row in rows if row.arch == arch])
-    means = {(score.protocol, score.data): score.mean for score in scores}
-    full = means.get(("full", "full"))
+    here = [row for row in rows if row.arch == arch]
+    means = {(score.protocol, score.data): score.mean for score in summarise(here)}
+    full = next((score.mean for score in summarise(_whole(here))), None)
 
     def lead(name: str) -> float | None:
         ours, theirs = means.get((name, "distilled")), means.get((name, "random"))

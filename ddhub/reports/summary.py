@@ -168,7 +168,7 @@ def lines(report: Evaluation) -> list[Line]:
             groups[arch, "-", test_set] = {}
     found = []
     for place, scores in groups.items():
-        whole = full.get((place[0], place[2]))
+        whole = sorted(full.get((place[0], place[2]), []), key=lambda score: score.protocol)  # unchanged ones first
         over = {each.b: each for each in report.comparisons if _place(each) == place}
         share = next((each for each in report.recovery if _place(each) == place), None)
         found.append(Line(*place, {**scores, **({"full": whole} if whole else {})}, over, share))
@@ -258,7 +258,7 @@ def why_not(line: Line, data: str) -> str | None:
     if data not in line.scores:
         return f"{TITLES.get(data, DATA[data])} not run"
     if len(line.scores["distilled"]) > 1 or len(line.scores[data]) > 1:
-        return "rows of several settings under one name"
+        return "rows of several settings or real images under one name"
     entry = line.over.get(data)
     if entry is None:
         return "no seed in common"

@@ -43,16 +43,50 @@ def pair(ours, theirs, **where):
             "The set is not shown to be better than random real images: n=3, 0.0 points below, intervals overlap.",
         ),
         (
+            pair(SAME, SAME[::-1]) + pair(SAME, [0.47, 0.50, 0.54], arch="vit") + pair(SAME[:1], BELOW[:1], arch="vgg"),
+            "The set is not shown to be better than random real images on any of 3 architectures."
+            " It differs from them by +0.0 to +10.0 points, and intervals overlap or are missing.",
+        ),
+        (
+            pair(SAME, [0.47, 0.50, 0.54]) + rows("distilled", SAME, arch="vit") + rows("random", SAME, arch="vit")[3:],
+            "The set is not shown to be better than random real images: n=3, 0.7 points above, intervals overlap.",
+        ),
+        (
             rows("distilled", SAME),
             "Random real images were not run, so it is unknown whether the set is better.",
         ),
         (rows("random", SAME), "No network was trained on the set itself."),
     ],
-    ids=["better", "all better", "some better", "worse somewhere", "not shown", "not compared", "baseline alone"],
+    ids=[
+        "better",
+        "all better",
+        "some better",
+        "worse somewhere",
+        "not shown",
+        "none shown",
+        "one compared",
+        "not compared",
+        "baseline alone",
+    ],
 )
 def test_the_first_sentence_says_what_is_shown(of, said):
     """Nothing is called better without disjoint intervals, nor worse without a difference."""
     assert first_sentences.first(reports_of_rows.built("set", of)) == said
+
+
+def test_a_printed_evaluation_begins_with_the_verdict():
+    """Then come accuracies and differences. Its repr is one line with both."""
+    built = reports_of_rows.built("set", pair(ABOVE, SAME) + pair(BELOW, SAME, arch="v\x1bit"))
+    verdict, warning, first, second = str(built).splitlines()
+    assert verdict == "The set is worse than random real images on v it (1 of 2 architectures)."
+    assert warning.startswith("WARNING: v it native: 10.0 points below")
+    assert first.startswith(
+        "convnet native: distilled 61.0 ± 1.0 (n=3), random real 51.0 ± 1.0 (n=3), over random +10.0 ("
+    )
+    assert second.startswith("v it native: ") and "over random -10.0 (" in second
+    assert repr(built).startswith(f"<Evaluation of set: {verdict} Over random: convnet native +10.0 (")
+    assert len(repr(built).splitlines()) == 1 and "v it native -10.0 (" in repr(built)
+    assert str(reports_of_rows.built("set", [])) == "No network was trained on the set itself."
 
 
 def test_worse_than_random_and_untested_classes_are_loud():

@@ -96,8 +96,36 @@ def test_rows_of_several_settings_under_one_name_are_shown_and_not_compared(caps
     rows = made("distilled", ABOVE) + made("distilled", BELOW, family={"lr": 1}) + made("random", SAME)
     text = printed(rows, capsys)
     assert "61.0 ± 1.0 / 41.0 ± 1.0" in text
-    assert "on no architecture: convnet (rows of several settings under one name)" in " ".join(text.split())
+    assert "on no architecture: convnet (rows of several settings or real images under one name)" in " ".join(
+        text.split()
+    )
     assert not reports_of_rows.built("set", rows).comparisons
+
+
+@pytest.mark.parametrize("plain_too", [True, False])
+def test_changes_of_full_data_s_protocol_are_named(plain_too, capsys):
+    """`full.epochs=5` is another full data. Shares and rankings are of the unchanged one, or of the only one."""
+    archs = ("a", "b", "c")
+    changed = {"protocol": "full", "overrides": ["epochs=5"], "settings": {"epochs": 5}}
+    rows = [row for arch in archs for row in made("distilled", ABOVE, arch) + made("full", BELOW, arch, **changed)]
+    rows += [row for arch in archs for row in made("full", [0.8, 0.9], arch, "full")] if plain_too else []
+    built = reports_of_rows.built("set", rows)
+    whole = 0.85 if plain_too else 0.41
+    assert [each.share for each in built.recovery] == pytest.approx([0.61 / whole] * 3)
+    assert {score.protocol for score in built.summary} == {"native", "full epochs=5", *(["full"] if plain_too else [])}
+    cell = next(cell for cell in tables.of_report(built).lines[0] if "epochs=5" in cell.text)
+    assert cell.text.endswith("full epochs=5: 41.0 ± 1.0 (n=3)")
+    assert cell.text.startswith("85.0 ± 7.1 (n=2) / " if plain_too else "full epochs=5")
+    assert "share of full" in printed(rows, capsys)
+
+
+def test_costs_of_changed_full_data_are_drawn():
+    """Under its own name."""
+    rows = made("distilled", ABOVE) + made("full", BELOW, protocol="full", overrides=["epochs=5"])
+    assert [series.title for series in charts.cost_panels(reports_of_rows.built("set", rows))[0].series] == [
+        "distilled",
+        "full data",
+    ]
 
 
 def test_no_name_or_number_is_ever_cut(capsys):

@@ -7,6 +7,7 @@ from scipy import stats
 
 from ddhub.evaluation.rows import Row
 from ddhub.reports import stats as statistics
+from ddhub.reports import summary
 
 
 def rows(values, arch="convnet", protocol="native", data="distilled", **more):
@@ -83,6 +84,29 @@ def test_versions_of_a_protocol_are_not_averaged():
     """Their rows go by one name and are two lines."""
     old, new = rows([0.5, 0.6]), rows([0.7, 0.8], protocol_version=2)
     assert [entry.mean for entry in statistics.summarise(old + new)] == pytest.approx([0.55, 0.75])
+
+
+@pytest.mark.parametrize("changed", [{"train": "sha256:b"}, {"decisions": {"precision": "bfloat16"}}])
+def test_rows_of_other_real_images_or_another_precision_are_not_averaged(changed):
+    """Nor compared: it is not clear which of them the set stands beside. A row without precision is in float32."""
+    usual = {"data": "random", "train": "sha256:a"}
+    known = rows([0.4], **usual) + rows([0.4, 0.42], decisions={"precision": "float32"}, **usual)[1:]
+    other = rows([0.3, 0.32], **{**usual, **changed})
+    assert [entry.mean for entry in statistics.summarise(known + other)] == pytest.approx([0.41, 0.31])
+    assert [each.mean for each in summary.build("set", rows(OURS) + known).comparisons] == pytest.approx([0.1])
+    assert summary.build("set", rows(OURS) + known + other).comparisons == []
+
+
+def test_rankings_take_one_kind_of_full_data():
+    """Of full data with changes of its protocol, the unchanged one counts."""
+    archs = {"a": 0.3, "b": 0.4, "c": 0.5}
+    made = [row for arch, top1 in archs.items() for row in rows([top1], arch)]
+    made += [row for arch, top1 in archs.items() for row in rows([top1 + 0.4], arch, "full", "full")]
+    made += [
+        row for arch, top1 in archs.items() for row in rows([0.1 - top1 / 9], arch, "full", "full", overrides=["lr=9"])
+    ]
+    made += [row for row in made if row.overrides] * 20
+    assert statistics.rank_fidelity(made, "native", TEST).tau == pytest.approx(1)
 
 
 def test_dd_rankings_scores_are_those_of_its_documentation_in_fractions():
