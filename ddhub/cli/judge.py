@@ -108,7 +108,8 @@ if TYPE_CHECKING:
     "--memory",
     section=RUNNING,
     metavar="AMOUNT",
-    help="The memory for batches, such as 4GB. [default: 2GB on a CPU, for networks without batch norm]",
+    help="The memory for batches and for teachers' labels of views, such as 4GB. "
+    "[default: 2GB on a CPU, for networks without batch norm]",
 )
 @option(
     "--out",

@@ -12,14 +12,17 @@ from torch import Tensor
 
 from ddhub.training.teachers import Teachers
 
-KEPT = 50_000  # batches: 100 MB at 50 images and 10 classes
+SHARE = 0.1  # of the memory budget of an evaluation; the rest is for batches
+OVERHEAD = 500  # bytes of a cached batch besides its labels: key, tensor, entry
 
 
-@dataclass(frozen=True)
+@dataclass
 class ViewLabels:
-    """A cache of labels, by a digest of their views."""
+    """A cache of labels, by a digest of their views. A full cache keeps what it has."""
 
+    most: int  # bytes
     known: dict[bytes, Tensor] = field(default_factory=dict)
+    taken: int = 0  # bytes
 
     def of(self, teachers: Teachers, which: int | None, inputs: Tensor) -> Tensor:
         """Labels (B, K) of a batch of network inputs (B, C, H, W): of one teacher, or of the mean of all for None."""
@@ -30,6 +33,8 @@ class ViewLabels:
         found = self.known.get(key)
         if found is None:
             found = teachers.label(inputs, which)
-            if len(self.known) < KEPT:
+            size = found.untyped_storage().nbytes() + OVERHEAD
+            if self.taken + size <= self.most:
                 self.known[key] = found
+                self.taken += size
         return found

@@ -1,7 +1,9 @@
 """Tuning of learning rate and weight decay per architecture, on validation data.
 
 All kinds of data get the same candidates, so no side of a comparison is tuned more. Test data is not touched.
-Candidates are scored on images that neither the set's maker nor the trainings have seen.
+Candidates are scored on the validation part, on which none of them is trained. A set by ddhub was not
+distilled from it, but choices were made on it: `method.stopping` of apm chooses the shipped set. The makers of an
+imported set may have distilled from these images.
 """
 
 import functools
@@ -12,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from ddhub.artifact import manifest
+from ddhub.artifact.manifest import Manifest
 from ddhub.base import files, jobs, progress, seeds, strict_json
 from ddhub.base.errors import UserError
-from ddhub.base.log import say
+from ddhub.base.log import say, warn
 from ddhub.base.units import duration
 from ddhub.evaluation import workbench
 from ddhub.evaluation.request import Cell, Tuned
@@ -32,10 +35,13 @@ def tune(bench: Bench, cells: Sequence[Cell], folder: Path, engine: jobs.Engine)
     Rates are tried first, then decays at the best rate. Full data keeps its protocol, which its authors tuned.
     """
     groups = list(dict.fromkeys((cell.arch, cell.protocol, cell.data) for cell in cells if cell.data != "full"))
+    assert bench.validation is not None
+    say(f"tuning: scored on {len(bench.validation)} real images of the validation part{seen(bench.set.manifest)}")
     choices = []
     for group in groups:
         cell = Cell(*group, seed=0)
         tried = _run(bench, cell, _rates(bench, cell), folder, engine)
+        warn_of_edge(group, tried)
         tried += _run(bench, cell, _decays(bench, cell, _best(tried)), folder, engine)
         choices.append(_choice(group, tried))
     for choice in choices:
@@ -43,6 +49,24 @@ def tune(bench: Bench, cells: Sequence[Cell], folder: Path, engine: jobs.Engine)
         cost = f"{choice.trainings} trainings, {duration(choice.seconds)}"
         say(f"tuned {where}: lr {choice.lr:g}, weight decay {choice.weight_decay:g} ({cost})")
     return replace(bench, request=replace(bench.request, tuned=tuple(choices)))
+
+
+def seen(record: Manifest) -> str:
+    """What the set's maker may have done with the images of the validation part, as the end of a sentence."""
+    if record.imported is not None:
+        return "; whether the set was distilled from them too is not known"
+    if any(method.get("stopping") for method in (record.method, *(part.method for part in record.merged or []))):
+        return "; the set was chosen on them too (method.stopping)"
+    return ""
+
+
+def warn_of_edge(group: tuple[str, str, str], tried: list[dict[str, Any]]) -> None:
+    """Warn if the best of the tried rates has no neighbour on one side."""
+    best, rates = _best(tried)["lr"], [found["lr"] for found in tried]
+    for edge, word in ((min(rates), "lowest"), (max(rates), "highest")):
+        if best == edge:
+            where = " ".join(group)
+            warn(f"tuned {where}: the {word} rate that was tried, {best:g}, is the best; better ones may lie beyond")
 
 
 def _rates(bench: Bench, cell: Cell) -> list[Protocol]:

@@ -28,7 +28,7 @@ from ddhub.data.spec import SourceSpec
 from ddhub.evaluation import baseline_images, real_images, source_settings, stored_form
 from ddhub.evaluation import protocols as named
 from ddhub.evaluation.baseline_images import Pool
-from ddhub.evaluation.dynamic_labels import ViewLabels
+from ddhub.evaluation.dynamic_labels import SHARE, ViewLabels
 from ddhub.evaluation.request import Cell, EvaluationRequest, Tuned
 from ddhub.training import architectures, fit, frozen, losses, memory, optimisation
 from ddhub.training import device as devices
@@ -119,7 +119,7 @@ class Bench:
     @functools.cached_property
     def view_labels(self) -> ViewLabels:
         """The cache of teachers' labels for views in this process."""
-        return ViewLabels()
+        return ViewLabels(_bytes_of_labels(self.request))
 
     @functools.cached_property
     def pool(self) -> Pool:
@@ -239,7 +239,15 @@ def _decide(
     decided = devices.decide_for(request.resources, _flops(found, arch, request, protocols, real))
     most = max(len(found.labels), len(real) if real is not None else 0)
     batch = min(most, max(protocol.batch for protocol in protocols.values()))
-    return memory.fit_to_budget(decided, arch, *shape(found, arch), batch, request.resources.budget)
+    budget = request.resources.budget
+    if budget is not None and any(protocol.labels in ON_THE_FLY for protocol in protocols.values()):
+        budget -= _bytes_of_labels(request)
+    return memory.fit_to_budget(decided, arch, *shape(found, arch), batch, budget)
+
+
+def _bytes_of_labels(request: EvaluationRequest) -> int:
+    """The part of the memory budget for teachers' labels of views."""
+    return int(SHARE * (request.resources.budget or memory.USUAL))
 
 
 def flops(bench: Bench, arch: str) -> float:

@@ -1,16 +1,20 @@
 """What the rows of one evaluation share."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 
+from ddhub.artifact import folder as folders
+from ddhub.base.resources import Resources
 from ddhub.data import enlarge
 from ddhub.data.preprocess import Preprocess
 from ddhub.evaluation import stored_form, workbench
 from ddhub.evaluation.baseline_images import Pool, choose
 from ddhub.evaluation.dynamic_labels import ViewLabels
-from ddhub.evaluation.request import Cell
+from ddhub.evaluation.request import Cell, EvaluationRequest
+from ddhub.training import memory
 
 
 class Counted:
@@ -27,7 +31,7 @@ def test_views_that_another_row_saw_are_labelled_once():
     """The same labels, and the teachers are asked again for other views alone."""
     teachers, cell = Counted(), Cell("convnet", "dynamic", "distilled", 0)
     protocol = SimpleNamespace(labels="teachers")
-    bench = SimpleNamespace(protocol=lambda cell: protocol, teachers=teachers, view_labels=ViewLabels())
+    bench = SimpleNamespace(protocol=lambda cell: protocol, teachers=teachers, view_labels=ViewLabels(10**6))
     views = torch.rand(2, 4, 1, 4, 4)
     for _network in range(3):
         label = workbench.teach(bench, cell)
@@ -35,6 +39,35 @@ def test_views_that_another_row_saw_are_labelled_once():
     assert teachers.asked == 2
     assert torch.equal(workbench.teach(bench, cell)(views[0] + 1), (views[0] + 1).flatten(1)[:, :3])
     assert teachers.asked == 3
+
+
+@pytest.mark.parametrize("classes", [10, 1000])
+def test_the_cache_of_labels_keeps_to_its_bytes(classes):
+    """Whatever the number of classes. What it holds is not asked for again, and what it lacks is."""
+    teachers = SimpleNamespace(label=lambda inputs, which: torch.zeros(len(inputs), classes))
+    cache = ViewLabels(50_000)
+    for seed in range(100):
+        assert cache.of(teachers, None, torch.full((5, 1, 2, 2), float(seed))).shape == (5, classes)
+    assert 0 < sum(labels.nbytes for labels in cache.known.values()) <= cache.taken <= 50_000
+    assert len(cache.known) < 100
+
+
+def test_labels_of_views_are_part_of_the_budget(folder):
+    """A tenth of `--memory` is theirs. Batches have the rest, or all where no views are labelled."""
+
+    def built(protocol):
+        cell = Cell("convnet2_w8", protocol, "distilled", 0)
+        asked = Resources(threads=1, memory="100MB")
+        return workbench.build(
+            folders.read(folder), EvaluationRequest(str(folder), Path, "set", (cell,), (), None, None, asked)
+        )
+
+    given = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(memory, "fit_to_budget", lambda decisions, *rest: given.append(rest[-1]) or decisions)
+        assert built("dynamic").view_labels.most == 10**7
+        built("native")
+    assert given == [9 * 10**7, 10**8]
 
 
 def test_rows_whose_labels_are_stored_ask_no_teacher():
