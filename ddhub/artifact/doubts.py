@@ -4,8 +4,10 @@ from collections.abc import Iterator
 
 from ddhub.artifact.manifest import Manifest
 from ddhub.artifact.manifest_parts import Memorisation
+from ddhub.base.units import counted
 
 COPIES = 0.05  # share of copied images above which a sentence reports them
+LOSS = 0.03  # a loss by 8 bits that trainings should be able to tell
 UNCHANGED = 1 / 255  # median pixel difference, in units of black to white, below which images count as unchanged
 
 
@@ -48,6 +50,23 @@ def notes(record: Manifest) -> list[str]:
         for check in _checks(record)
         if _has_copies(check) and _explained(check) and record.method["name"] != "random"
     ]
+
+
+def cost_of_8_bits(record: Manifest) -> str | None:
+    """A sentence if there were too few trainings to tell what 8 bits cost; None otherwise, or if floats are shipped."""
+    measured = record.packaging
+    if measured is None or record.preprocess.pixels_space is not None:
+        return None
+    few = (
+        f"{counted(measured.seeds, 'training')} with each form cannot tell whether 8 bits cost {100 * LOSS:.0f} points"
+    )
+    more = "The images are stored in 8 bits all the same. A larger evaluate.packaging_seeds can tell."
+    if measured.seeds == 1:
+        return f"{few}: one has no interval. {more}"
+    if measured.uncertainty is not None and measured.uncertainty > LOSS:
+        width = f"{100 * measured.uncertainty:.1f} points to each side"
+        return f"{few}: the 95% interval of the cost extends {width}. {more}"
+    return None
 
 
 def _checks(record: Manifest) -> Iterator[Memorisation]:

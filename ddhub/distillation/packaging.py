@@ -90,7 +90,7 @@ def package(
     (out / STATE / MEASURED).unlink(missing_ok=True)
     source_location.remember(record, specs.local_folder(task.recipe.source))
     say(f"{out}: {task.recipe.name} made in {duration(sum(seconds.values()))}")
-    for text in doubts.notes(record):
+    for text in filter(None, [doubts.cost_of_8_bits(record), *doubts.notes(record)]):
         say(text)
     for text in doubts.of_set(record):
         warn(f"WARNING: {text}")
@@ -201,10 +201,15 @@ def _mark(task: Task, synthetic: SyntheticSet) -> str:
 def worth_floats(scores: dict[str, list[float]]) -> bool:
     """Whether 8 bits clearly cost accuracy: half a point or more, and a 95% interval without zero.
 
-    The interval is Student's t over paired networks. Floats take three times the bytes of PNGs, so doubt means no.
+    Floats take three times the bytes of PNGs, so doubt means no.
     """
-    gaps = intervals.of_mean([a - b for a, b in zip(scores["float"], scores["packaged"], strict=True)])
+    gaps = _cost(scores["float"], scores["packaged"])
     return gaps.ci95 is not None and gaps.mean >= 0.005 and gaps.ci95[0] > 0
+
+
+def _cost(floats: list[float], bits: list[float]) -> intervals.Mean:
+    """The cost of 8 bits, with Student's interval over paired networks."""
+    return intervals.of_mean([a - b for a, b in zip(floats, bits, strict=True)])
 
 
 def _resolved_recipe(task: Task) -> Recipe:
@@ -281,12 +286,14 @@ def _preprocessing(task: Task, clipped: float, rows: Rows) -> PreprocessRecord:
 def _accuracies(task: Task, scores: dict[str, list[float]]) -> Packaging:
     """The mean of the scores in each form of the set."""
     means = {form: sum(values) / len(values) for form, values in scores.items()}
+    cost = _cost(scores["float"], scores["8bit"])
     return Packaging(
         arch=task.home_arch,
         seeds=len(scores["float"]),
         validation_top1_float=means["float"],
         validation_top1_8bit=means["8bit"],
         validation_top1_packaged=means["packaged"],
+        uncertainty=None if cost.ci95 is None else (cost.ci95[1] - cost.ci95[0]) / 2,
     )
 
 

@@ -21,6 +21,11 @@ from ddhub.reports.escaping import code, literal, plain
 from ddhub.reports.summary import DATA
 from ddhub.training import optimisation
 
+STARTS = {  # the start of images, in words
+    "real": "random real training images",
+    "easy": "easy training images, on which the teachers err least",
+    "noise": "noise",
+}
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
 
@@ -63,6 +68,9 @@ def render(manifest: Manifest, recipe: dict[str, Any], report: Evaluation | None
         title=title,
         m=manifest,
         notes=doubts.notes(manifest),
+        cost_of_8_bits=doubts.cost_of_8_bits(manifest),
+        starts=list(dict.fromkeys(part.init for part in manifest.parts)),
+        start_words=STARTS,
         images=images,
         settings=_settings(manifest.method),
         transformer=optimisation.FAMILIES["transformer"],

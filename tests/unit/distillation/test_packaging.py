@@ -77,6 +77,18 @@ def test_floats_are_shipped_only_where_8_bits_cost_accuracy(image_folder, tmp_pa
     torch.testing.assert_close(exact.pixels, exact.preprocess.inputs(exact.images), rtol=1e-3, atol=5e-3)
 
 
+def test_too_few_trainings_to_tell_a_loss_are_said(image_folder, tmp_path, monkeypatch, capfd):
+    """In the log. The manifest holds how uncertain two trainings leave the cost of 8 bits."""
+    scores = iter([0.50, 0.52, 0.49, 0.50])
+    monkeypatch.setattr(Task, "validate", lambda *_, **__: next(scores))
+    found = make(tmp_path / "set", source=image_folder)
+    assert found.manifest.packaging.uncertainty == pytest.approx(12.706 * 0.005, rel=1e-3)
+    said = (
+        "2 trainings with each form cannot tell whether 8 bits cost 3 points: the 95% interval of the cost extends 6.4"
+    )
+    assert said in capfd.readouterr().err
+
+
 def test_what_was_measured_is_not_measured_again(image_folder, tmp_path, monkeypatch):
     """A command that is stopped in the middle goes on after the last training, and gives the same set."""
     whole, usual, asked = make(tmp_path / "whole", source=image_folder), Task.validate, []

@@ -93,6 +93,51 @@ def test_the_licence_is_the_sources():
     assert "https://huggingface.co/datasets/ILSVRC/imagenet-1k" in words
 
 
+@pytest.mark.parametrize(
+    ("init", "start", "limit"),
+    [
+        ("real", "The images started as random real training images.", "The images started as real training images"),
+        (
+            "easy",
+            "The images started as easy training images, on which the teachers err least.",
+            "The images started as easy training images",
+        ),
+        ("noise", "The images started as noise.", None),
+        (None, "The initialisation of the images is not recorded.", None),
+    ],
+)
+def test_a_card_says_what_images_started_as_and_whose_terms_apply(init, start, limit):
+    """Easy images are real ones too."""
+    text = card.render(case(init=init), {}, None, info(case()))
+    assert start in text.partition("### Initialisation and copies")[2]
+    limits = text.partition("## Limits")[2]
+    assert ("The source's terms apply to them." in limits) == (limit is not None)
+    assert limit is None or f"- {limit} and can stay close to them. The source's terms" in limits
+
+
+@pytest.mark.parametrize(
+    ("measured", "told"),
+    [
+        ({"seeds": 1}, "1 training with each form cannot tell whether 8 bits cost 3 points: one has no interval."),
+        (
+            {"seeds": 2, "uncertainty": 0.127},
+            "2 trainings with each form cannot tell whether 8 bits cost 3 points: the 95% interval of the cost extends"
+            " 12.7 points to each side.",
+        ),
+        ({"seeds": 5, "uncertainty": 0.01}, None),
+        ({"seeds": 5}, None),
+    ],
+)
+def test_a_card_says_where_trainings_are_too_few_to_tell_what_8_bits_cost(measured, told):
+    """Nothing where they can tell, where it was not recorded, or where floats are shipped."""
+    manifest = case(packaging=measured)
+    text = card.render(manifest, {}, None, info(manifest)).partition("### The cost of 8 bits")[2]
+    assert ("cannot tell" in text) == (told is not None)
+    assert (told or "") in text
+    exact = case(packaging=measured, preprocess={"pixels_space": "input"})
+    assert "cannot tell" not in card.render(exact, {}, None, info(exact))
+
+
 def test_strangers_words_are_inert():
     """No markup, link, template, row or fence of theirs survives in the body; the script holds no class name."""
     text = rendered("hostile")
