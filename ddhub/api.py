@@ -11,7 +11,7 @@ from typing import Any, Unpack
 from ddhub.artifact import hub
 from ddhub.artifact.file_names import MANIFEST
 from ddhub.artifact.run_state import STATE
-from ddhub.base import files, jobs, new_folder, same_folder
+from ddhub.base import files, jobs, new_folder, progress, same_folder
 from ddhub.base import overrides as changes
 from ddhub.base.errors import UserError
 from ddhub.base.log import say
@@ -28,6 +28,7 @@ Folder = str | Path  # the folder of a set, or the folder to write one to
 Reference = str | Path  # a set's folder, or its Hub id as `owner/name` or `owner/name@revision`
 
 
+@progress.shown_by_default()
 def distill(
     recipe: str | Path,
     out: Folder | None = None,
@@ -175,6 +176,7 @@ def verify(set: Reference) -> Verification:
     return Verification(set=place.name, faults=verifying.faults(place.folder))
 
 
+@progress.shown_by_default()
 def evaluate(
     set: Reference,
     archs: Sequence[str] = (),

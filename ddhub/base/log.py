@@ -1,8 +1,8 @@
 """Messages of commands for people, by the standard `logging`, and metrics for scripts, as JSON lines.
 
-Each module logs to the logger of its own name, below `ddhub`. The library attaches no handler and sets no level, so a
-program that uses ddhub shows only warnings by default. `logging.basicConfig(level="INFO")` shows more.
-The command line attaches `Stderr`.
+Each module logs to the logger of its own name, below `ddhub`. The command line attaches `Stderr`. The long functions
+`ddhub.distill` and `ddhub.evaluate` do so too while they run, unless the program has configured logging: a handler of
+all loggers or of `ddhub`, or a level of `ddhub`. Nothing else attaches a handler or sets a level.
 """
 
 import contextlib
@@ -10,7 +10,7 @@ import functools
 import json
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +91,24 @@ def to_stderr(level: int = logging.INFO) -> None:
     ROOT.setLevel(level)
     if not any(isinstance(handler, Stderr) for handler in ROOT.handlers):
         ROOT.addHandler(Stderr())
+
+
+def configured() -> bool:
+    """Whether the program or the command line has configured logging, for `ddhub` or for all loggers."""
+    return bool(ROOT.handlers or logging.root.handlers) or ROOT.level != logging.NOTSET
+
+
+@contextlib.contextmanager
+def on_stderr() -> Iterator[None]:
+    """Print messages on stderr in this block, as the command line does."""
+    handler = Stderr()
+    ROOT.setLevel(logging.INFO)
+    ROOT.addHandler(handler)
+    try:
+        yield
+    finally:
+        ROOT.removeHandler(handler)
+        ROOT.setLevel(logging.NOTSET)
 
 
 class _Scrub(logging.Filter):

@@ -1,6 +1,6 @@
 """Progress of long work: a live bar on a terminal, plain lines elsewhere, and no long silence.
 
-The command line shows progress inside `shown()`. A program that uses ddhub as a library gets no bars and no such lines.
+The command line shows progress inside `shown()`, and the long Python functions inside `shown_by_default()`.
 """
 
 import contextlib
@@ -258,6 +258,16 @@ def shown() -> Iterator[None]:
         watch.join()
         log.ROOT.removeHandler(heard)
         _screen.wanted = False
+
+
+@contextlib.contextmanager
+def shown_by_default() -> Iterator[None]:
+    """Show messages and progress in this block as the command line does, unless logging is configured."""
+    if log.configured():
+        yield
+        return
+    with log.on_stderr(), shown():
+        yield
 
 
 class _LastLine(logging.Handler):

@@ -4,12 +4,15 @@ import logging
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import some_jobs
 from click.testing import CliRunner
 
+from ddhub import api
 from ddhub.base import jobs, log
+from ddhub.base.errors import UserError
 from ddhub.base.jobs import Engine
 from ddhub.cli import app
 
@@ -28,6 +31,27 @@ def test_a_library_is_silent_but_for_warnings():
         "progress\ntrouble\n"
     )
     assert errors(f"import logging; logging.getLogger('ddhub').setLevel('ERROR'); {SAY}") == ""
+
+
+@pytest.mark.parametrize(("function", "first"), [("distill", "recipe_file"), ("evaluate", "choices")])
+@pytest.mark.parametrize("configured", ["nothing", "all loggers", "level", "handler"])
+def test_long_functions_say_what_goes_on_unless_logging_is_configured(function, first, configured, monkeypatch, capsys):
+    """As the command line does. Afterwards logging is as it was."""
+
+    def work(*_, **__):
+        log.say("progress")
+        raise UserError("the end")
+
+    handlers = [logging.NullHandler()]
+    monkeypatch.setattr(api, first, SimpleNamespace(check=work) if first == "choices" else work)
+    monkeypatch.setattr(log.ROOT, "handlers", handlers if configured == "handler" else [])
+    monkeypatch.setattr(logging.root, "handlers", handlers if configured == "all loggers" else [])
+    monkeypatch.setattr(log.ROOT, "level", logging.WARNING if configured == "level" else logging.NOTSET)
+    before = list(log.ROOT.handlers), log.ROOT.level
+    with pytest.raises(UserError, match="the end"):
+        getattr(api, function)("x")
+    assert capsys.readouterr().err == ("progress\n" if configured == "nothing" else "")
+    assert (log.ROOT.handlers, log.ROOT.level) == before
 
 
 def test_a_message_has_the_name_of_its_module(caplog):
