@@ -202,8 +202,7 @@ def evaluate(
     Args:
         set: a folder, a file or a Hub id.
         archs: the architectures to train; by default the architecture of the set's teachers.
-        protocols: ways to train, such as `native` or `plain`.
-        baselines: real images to compare with, such as `random` or `full`.
+        protocols, baselines: ways to train, such as `plain`, and real images to compare with, such as `random`.
         tune: choose rate and weight decay for each architecture, on validation data only.
         seeds: the trainings behind each number; None takes the recipe's.
         out: the folder for rows and report; None takes the artifact's folder, or `ddhub-evaluations/NAME`.
