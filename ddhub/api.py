@@ -20,6 +20,7 @@ from ddhub.distillation import recipes as recipe_files
 from ddhub.distillation.starting import init as init
 from ddhub.distillation.starting import recipe_file
 from ddhub.evaluation import choices, find_rows
+from ddhub.evaluation import protocols as named
 from ddhub.interop.options import ImportOptions
 from ddhub.outcomes import Evaluation, Export, Made, Plan, Pull, Push, RecipeInfo, Report, Verification
 from ddhub.reports import headlines, refresh, summary
@@ -77,6 +78,8 @@ def plan(
     recipe: str | Path,
     *,
     overrides: changes.Overrides = (),
+    archs: Sequence[str] = (),
+    protocols: Sequence[str] = ("native",),
     measure: bool = False,
     images: int | None = None,
     classes: int | None = None,
@@ -86,8 +89,8 @@ def plan(
     """Forecast the time, memory and disk of each phase of a recipe. No image is decoded and the network is not used.
 
     Args:
-        recipe: a path, or the name of a shipped recipe.
-        overrides: changes of the recipe.
+        recipe, overrides: a path or the name of a shipped recipe, and changes of it.
+        archs, protocols: those of the evaluations to forecast, as for `evaluate`.
         measure: run a few steps of each kind on noise first, and remember their times.
         images, classes, side: the source's train split (side in pixels), for a source that ddhub does not know.
         resources: fields of `ddhub.base.resources.Resources`. Workers share teachers and groups.
@@ -96,9 +99,12 @@ def plan(
         UserError: for a recipe that cannot be made, or a source whose size is not known.
     """
     resolved = recipe_files.read(str(recipe), changes.texts(overrides))
-    from ddhub.distillation.plan import planning
+    choices.check(protocols, (), archs)
+    from ddhub.distillation.plan import evaluations, planning
 
-    return planning.plan(resolved, Resources(**resources), planning.SourceSize(images, classes, side), measure=measure)
+    after = evaluations.Evaluations(archs, protocols, named.changed, named.own)
+    told = planning.SourceSize(images, classes, side)
+    return planning.plan(resolved, Resources(**resources), told, after, measure=measure)
 
 
 def push(
@@ -113,11 +119,9 @@ def push(
     """Publish an artifact folder as a Hub dataset repo in one commit. It is verified before and compared after.
 
     Args:
-        folder: the artifact's folder.
-        repo_id: the Hub id, `OWNER/NAME`.
-        private: make a new repo private.
+        folder, repo_id: the artifact's folder, and the Hub id, `OWNER/NAME`.
         revision: the branch to commit to. It is created if it is missing. None takes `main`.
-        create_pr: propose the commit as a pull request.
+        private, create_pr: make a new repo private; propose the commit as a pull request.
         yes: allow to replace another set, or to delete files of the repo that the folder lacks.
 
     Raises:
@@ -132,8 +136,7 @@ def pull(set: str, out: Folder) -> Pull:
     """Copy a set from the Hub into a new folder. The copy is verified and complete, or nothing is written.
 
     Args:
-        set: `OWNER/NAME` or `OWNER/NAME@REVISION`.
-        out: a folder that does not exist yet or is empty.
+        set, out: `OWNER/NAME` or `OWNER/NAME@REVISION`, and a folder that does not exist yet or is empty.
 
     Raises:
         UserError: if there is no such set on the Hub, or if `out` holds files.
@@ -149,8 +152,7 @@ def merge(*sets: Reference, out: Folder, name: str | None = None) -> Made:
 
     Args:
         sets: folders or Hub ids of sets with the same source and the same teachers.
-        out: the folder of the merged artifact.
-        name: the name of the merged set; None takes the folder's name.
+        out, name: the folder of the merged artifact, and its name; None takes the folder's.
     """
     out = new_folder.untaken(out)
     places = [hub.fetch(str(each)) for each in sets]
@@ -241,9 +243,7 @@ def evaluate(
             probed = check.probe(found, place.out, local, train=bool(probe), read=bool(baselines), resources=asked)
         try:
             done = grids.evaluate(
-                found,
-                place.out / "evaluation",
-                archs,
+                *(found, place.out / "evaluation", archs),
                 name=name,
                 protocols=protocols,
                 baselines=baselines,

@@ -147,10 +147,10 @@ def evaluate(
         importing = {**importing, "overrides": of_source}
     found = api.evaluate(
         set_,
-        _names(archs),
+        names(archs),
         out=out,
-        protocols=_names(protocols),
-        baselines=[name for name in _names(baselines) if name != "none"],
+        protocols=names(protocols),
+        baselines=[name for name in names(baselines) if name != "none"],
         tune=tune,
         seeds=seeds,
         test=test,
@@ -175,7 +175,8 @@ def _choices(kind: str) -> str:
     return ", ".join(choices.NAMES[kind])
 
 
-def _names(text: str) -> list[str]:
+def names(text: str) -> list[str]:
+    """The names in a comma-separated list."""
     return [name.strip() for name in text.split(",") if name.strip()]
 
 

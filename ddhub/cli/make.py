@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from ddhub.base import plugins
+from ddhub.cli.judge import names
 from ddhub.cli.options import (
     RECIPE,
     RUNNING,
@@ -73,6 +74,18 @@ def _keys(as_json: bool) -> None:
 @option("--classes", section=RECIPE, type=click.IntRange(1), help="The number of classes of an unknown source.")
 @option("--side", section=RECIPE, type=click.IntRange(4), help="The side of an unknown source's images in pixels.")
 @option(
+    "--archs",
+    section=RECIPE,
+    default="",
+    help="The architectures of an evaluation to forecast, comma-separated. [default: that of the teachers]",
+)
+@option(
+    "--protocols",
+    section=RECIPE,
+    default="native",
+    help="The protocols of the evaluation, comma-separated, as for evaluate. [default: native]",
+)
+@option(
     "--measure",
     section=RUNNING,
     is_flag=True,
@@ -86,14 +99,15 @@ def _keys(as_json: bool) -> None:
     spread=False,
 )
 @json_option
-def plan(recipe: str, overrides: tuple[str, ...], as_json: bool, **how: Any) -> None:
+def plan(recipe: str, overrides: tuple[str, ...], archs: str, protocols: str, as_json: bool, **how: Any) -> None:
     """Forecast the time, memory and disk space of RECIPE here.
 
-    The evaluation of its set has a row of its own. No image is decoded.
+    Evaluations of its set have rows of their own. No image is decoded.
     """
     from ddhub import api
     from ddhub.reports import tables
 
+    how |= {"archs": names(archs), "protocols": names(protocols)}
     found = api.plan(recipe, overrides=overrides, **how).to_dict()
     from ddhub.distillation.plan import forecast, history
 
@@ -120,8 +134,9 @@ def _plan_table(found: dict[str, Any]) -> Any:
     title = f"{found['recipe']}: {counted(found['synthetic'], 'image')} from {real}; {found['machine']['hardware']}, "
     title += ", ".join(how)
     lines = []
-    for row in [*found["phases"], {"phase": "sum", **found["sum"]}, found["evaluating"]]:
+    for row in [*found["phases"], {"phase": "sum", **found["sum"]}, *found["evaluating"]]:
         name = f"{row['phase']} ({groups['count']} groups)" if "each_seconds" in row else row["phase"]
+        name += f" {row['arch']}, {row['protocol']}" if "arch" in row else ""
         if row["seconds"] is None:
             lines.append([TableCell(name), TableCell(), TableCell(), TableCell(), TableCell()])
             continue

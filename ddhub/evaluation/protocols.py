@@ -138,22 +138,27 @@ def resolve(record: Manifest, names: Sequence[str], full_epochs: int, overrides:
     Raises:
         UserError: for a protocol that does not suit the set, or an override that fits no protocol.
     """
-    found = {name: _changed(record, name) for name in names}
+    found = {name: _of_set(record, name) for name in names}
     found["full"] = record.protocol.model_copy(update={**FULL, "epochs": full_epochs})
     for text in overrides:
         found = _overridden(found, text)
     return found
 
 
-def _changed(record: Manifest, name: str) -> Protocol:
+def changed(name: str, own: Protocol, ipc: int, classes: int, side: int) -> Protocol:
+    """The own protocol of a set of this size, as a named protocol changes it."""
     changes = dict(PROTOCOLS[name].changes)
-    own = record.protocol
     if name == "rded":
-        changes |= _rded(record)
+        changes |= _rded(ipc, classes, side)
     if "augment" in changes and not mirrors(own.augment):
         # If a set's own augmentation has no flips (digits), no protocol mirrors it.
         changes["augment"] = without_flip(str(changes["augment"]))
-    protocol = own.model_copy(update=changes)
+    return own.model_copy(update=changes)
+
+
+def _of_set(record: Manifest, name: str) -> Protocol:
+    """A named protocol for a set. It is refused if it does not suit the set."""
+    protocol = changed(name, record.protocol, record.ipc, len(record.classes), record.source.resolution)
     if protocol.labels in ON_THE_FLY and not record.teachers:
         raise UserError(
             f"protocol {name}: {record.name} ships no teachers, so nothing can label on the fly",
@@ -167,10 +172,9 @@ def _changed(record: Manifest, name: str) -> Protocol:
 _SOFT = ("logits", "probabilities")
 
 
-def _rded(record: Manifest) -> dict[str, Any]:
+def _rded(ipc: int, classes: int, side: int) -> dict[str, Any]:
     """RDED's settings for a set's size."""
-    side, classes = record.source.resolution, len(record.classes)
-    batch = (1 if classes < 100 else 2) * max(b for ipc, b in RDED_BATCH if ipc <= record.ipc)
+    batch = (1 if classes < 100 else 2) * max(batch for least, batch in RDED_BATCH if least <= ipc)
     found: dict[str, Any] = {"batch": 100 if (classes, side) == RDED_TINY else batch}
     if side >= RDED_PATCHES_FROM:
         found["augment"] = "shuffle+rrc50+flip+cutmix"

@@ -34,7 +34,12 @@ class Diverged(UserError):
 
 def family_of(network: Network, protocol: Protocol) -> Family:
     """How a network is optimised: as its family is, unless the protocol decides for all families."""
-    family = optimisation.for_all(network.family, protocol)
+    return family_under(network.family, protocol)
+
+
+def family_under(family: Family, protocol: Protocol) -> Family:
+    """The settings of a family under a protocol."""
+    family = optimisation.for_all(family, protocol)
     if protocol.tuned:
         family = replace(family, lr=None)
     if protocol.weight_decay is not None:

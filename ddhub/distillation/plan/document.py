@@ -36,11 +36,17 @@ class PlannedPhase(Document):
 
 
 class PlannedEvaluation(PlannedPhase):
-    """The evaluation of the set with default options."""
+    """An evaluation of the set: one architecture by one protocol."""
 
     phase: str = Field(description="`evaluate`.")
-    arch: str = Field(description="Architecture: that of the teachers.")
+    arch: str = Field(description="Architecture.")
+    protocol: str = Field(description="Protocol.")
     rows: int = Field(description="Trainings, half of them on random real images.")
+
+    @property
+    def title(self) -> str:
+        """The name of its line."""
+        return f"{self.phase} {self.arch}, {self.protocol}"
 
 
 class PlannedSum(Document):
@@ -85,7 +91,7 @@ class Plan(Document):
     machine: dict[str, Any] = Field(description="Hardware.")
     decisions: dict[str, Any] = Field(description="Choices of ddhub: device, threads, precision, chunks.")
     phases: list[PlannedPhase] = Field(description="One entry per phase.")
-    evaluating: PlannedEvaluation = Field(description="Evaluation of the set. It is not in the sum.")
+    evaluating: list[PlannedEvaluation] = Field(description="Evaluations of the set. They are not in the sum.")
     sum: PlannedSum = Field(description="Time, memory and disk of the run.")
     not_told: list[str] = Field(description="Phases without a forecast, because the method declares no work.")
     rates: dict[str, float] | None = Field(description="FLOP/s and bytes per second here, if estimates are rough.")
@@ -106,6 +112,7 @@ class Plan(Document):
 
         rows = [(each.phase, each.seconds, each.peak_bytes, each.disk_bytes) for each in self.phases]
         rows.append(("sum", self.sum.seconds, self.sum.peak_bytes, self.sum.disk_bytes))
+        rows += [(each.title, each.seconds, each.peak_bytes, each.disk_bytes) for each in self.evaluating]
         body = "".join(
             line(
                 "td",

@@ -16,7 +16,7 @@ from ddhub.base.errors import UserError
 from ddhub.base.units import counted
 from ddhub.data import preprocess
 from ddhub.distillation import memorisation
-from ddhub.distillation.plan import costs
+from ddhub.distillation.plan import costs, evaluations
 from ddhub.distillation.plan.costs import Fit
 from ddhub.distillation.plan.work import Outline, Phase, Rough, Work, scoring, training
 from ddhub.distillation.recipes import method_of
@@ -26,7 +26,6 @@ from ddhub.training.device import Decisions
 from ddhub.training.protocol import Protocol
 
 Fits = Callable[[Work, Decisions], Fit | None]
-TESTED = 0.2  # assumed test images, as a share of the train split; the test split is not opened
 
 
 def phases(outline: Outline) -> dict[str, Phase | None]:
@@ -65,10 +64,11 @@ def check_possible(outline: Outline) -> Outline:
     return outline
 
 
-def document(outline: Outline, threads: int, workers: int) -> dict[str, Any]:
+def document(outline: Outline, asked: evaluations.Evaluations | None, threads: int, workers: int) -> dict[str, Any]:
     """The whole plan: recipe, source, phases and their sum.
 
     Args:
+        asked: the evaluations to forecast.
         threads: CPU threads of one group and of one teacher.
         workers: the processes that share teachers and groups.
     """
@@ -85,7 +85,7 @@ def document(outline: Outline, threads: int, workers: int) -> dict[str, Any]:
         "machine": costs.machine(decisions.device),
         "decisions": decisions.record(),
         "phases": rows,
-        "evaluating": evaluating(outline, stored_or_rough),
+        "evaluating": evaluating(outline, asked, stored_or_rough),
         "sum": {
             "seconds": seconds,
             "wall_seconds": seconds - sum(row["seconds"] - row["wall_seconds"] for row in known),
@@ -114,12 +114,12 @@ def sentences(document: dict[str, Any]) -> list[str]:
         "No teacher counts as cached, and no program as compiled. Fetching and decoding the source are not included."
         " Memory is that of a GPU, or else the process's anonymous memory."
     )
-    after = document["evaluating"]
-    told.append(
-        f"evaluate: the time of `ddhub evaluate` without options, one row after another: {after['rows']} trainings of"
-        f" {after['arch']}, and tests on {TESTED:.0%} as many images as the train split has. It is not in the sum."
-        " Larger networks take longer, by their FLOPs and their minimum of steps."
-    )
+    for after in document["evaluating"][:1]:
+        told.append(
+            f"evaluate: {after['rows']} trainings in a row, one after another, half of them on random real images, and"
+            f" tests on {evaluations.TESTED:.0%} as many images as the train split has. It is not in the sum. --archs"
+            " and --protocols forecast other evaluations."
+        )
     return told
 
 
@@ -222,13 +222,13 @@ def _shared(row: dict[str, Any], processes: int, parts: int, at_once: int) -> di
     }
 
 
-def evaluating(outline: Outline, fits: Fits) -> dict[str, Any]:
-    """The forecast of `ddhub evaluate` without options: the teachers' architecture on set and random real images."""
-    chosen, arch = outline.recipe, outline.recipe.teachers.arch
-    rows, tested = 2 * chosen.evaluate.seeds, max(1, round(TESTED * outline.shape.images))
-    learning = training(outline, "trainings", arch, outline.synthetic, own_protocol(chosen), rows)
-    phase = Phase([learning, scoring(outline, "tests", arch, tested, rows, pixels=True)])
-    return {"phase": "evaluate", "arch": arch, "rows": rows, **_estimate(phase, outline.decisions, fits, set())}
+def evaluating(outline: Outline, asked: evaluations.Evaluations | None, fits: Fits) -> list[dict[str, Any]]:
+    """The forecasts of `ddhub evaluate`, one for each architecture and protocol."""
+    seen: set[str] = set()
+    return [
+        {**about, **_estimate(phase, outline.decisions, fits, seen)}
+        for about, phase in evaluations.phases(outline, asked)
+    ]
 
 
 def _source(outline: Outline) -> Phase:

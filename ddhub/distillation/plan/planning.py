@@ -10,6 +10,7 @@ from ddhub.data.spec import SourceSpec, local_folder
 from ddhub.distillation import groups, pipeline
 from ddhub.distillation.plan import budget, forecast, history, trying, work
 from ddhub.distillation.plan.document import Plan
+from ddhub.distillation.plan.evaluations import Evaluations
 from ddhub.distillation.plan.work import Outline
 
 
@@ -22,10 +23,18 @@ class SourceSize:
     side: int | None = None  # side of its images in pixels
 
 
-def plan(recipe: Recipe, asked: Resources, told: SourceSize, *, measure: bool = False) -> Plan:
+def plan(
+    recipe: Recipe,
+    asked: Resources,
+    told: SourceSize,
+    evaluations: Evaluations | None = None,
+    *,
+    measure: bool = False,
+) -> Plan:
     """Forecast the cost of distilling a recipe here, by phases. No image is decoded and the network is not used.
 
     Args:
+        evaluations: the evaluations of the set that are forecast too.
         measure: run a few steps of each kind on noise first, and store their costs.
 
     Raises:
@@ -39,11 +48,11 @@ def plan(recipe: Recipe, asked: Resources, told: SourceSize, *, measure: bool = 
     if measure:
         if recipe.memory is not None:
             outline = replace(outline, decisions=budget.measured(outline))
-        trying.measure(outline, each)
+        trying.measure(outline, each, evaluations)
     else:
         outline = budget.foretold(outline)
     past = history.past(outline.decisions.device, recipe.method["name"])
-    return Plan.model_validate({**forecast.document(outline, each, engine.workers), "past": past})
+    return Plan.model_validate({**forecast.document(outline, evaluations, each, engine.workers), "past": past})
 
 
 def try_out(recipe: Recipe, asked: Resources, told: SourceSize) -> None:

@@ -195,7 +195,7 @@ def training(
         held: bytes of memory in addition.
     """
     one, decisions = outline.forward(arch), outline.decisions
-    epochs, steps = fit.plan(count, protocol, one.family)
+    epochs, steps = fit.plan(count, protocol, fit.family_under(one.family, protocol))
     batch = count // steps
     at_once = min(batch, decisions.micro_batch or batch)
     zca = pixels and outline.recipe.preprocess.zca

@@ -58,7 +58,8 @@ def test_every_shipped_recipe_is_planned_without_its_source(name, monkeypatch):
     assert all(each["seconds"] > 0 and each["peak_bytes"] > 0 and each["measured"] is None for each in found["phases"])
     assert found["sum"]["seconds"] == pytest.approx(sum(each["seconds"] for each in found["phases"]))
     assert found["sum"]["peak_bytes"] == max(each["peak_bytes"] for each in found["phases"])
-    assert found["evaluating"]["seconds"] > 0 and found["evaluating"]["rows"] >= 2
+    (after,) = found["evaluating"]
+    assert after["seconds"] > 0 and after["rows"] >= 2 and after["protocol"] == "native"
     assert not (files.home() / "plan").exists()
 
 
@@ -147,6 +148,35 @@ def test_views_and_families_of_students_are_counted(steady):
         for found in (works("method.student.arch=convnet2_w8"), drawn, bare)
     ]
     assert seconds[0] < seconds[1] < seconds[2]
+
+
+def test_evaluations_are_forecast_by_network_and_protocol(steady):
+    """Each with the steps that it will take: the minimum for another family; and teachers that label every view."""
+    asked = {"archs": ["convnet2_w32", "resnet18_w8"], "protocols": ["native", "dynamic", "rded"]}
+    found = api.plan("digits_ipc10", **asked, threads=1)
+    told = {(each.arch, each.protocol): {work.name: work for work in each.works} for each in found.evaluating}
+    assert list(told) == [(arch, protocol) for arch in asked["archs"] for protocol in asked["protocols"]]
+    calls = {key: works["trainings"].calls / 10 for key, works in told.items()}  # five seeds of set and random images
+    assert calls["convnet2_w32", "native"] == 200 and calls["resnet18_w8", "native"] == 2000  # steps
+    assert calls["convnet2_w32", "rded"] == calls["resnet18_w8", "rded"] == 300 * 2  # RDED's epochs, batches of 50
+    views = told["resnet18_w8", "dynamic"]["labels of views"]
+    assert views.images == 3 * told["resnet18_w8", "dynamic"]["trainings"].images  # by three teachers
+    assert "labels of views" not in told["resnet18_w8", "native"]
+    assert "<td>evaluate resnet18_w8, dynamic</td>" in found._repr_html_()
+
+
+@pytest.mark.parametrize(
+    ("asked", "fault"),
+    [
+        ({"protocols": ["nativ"]}, "protocol 'nativ': unknown; did you mean 'native'?"),
+        ({"archs": ["frozen:resnet18"]}, "a frozen backbone is only for `ddhub evaluate --archs`"),
+        ({"protocols": ["dynamic"], "overrides": ["teachers.count=0", "labels.form=hard"]}, "teachers.count: 0"),
+    ],
+)
+def test_evaluations_that_cannot_be_forecast_are_refused(asked, fault, steady):
+    with pytest.raises(UserError) as refused:
+        api.plan("digits_ipc1_dm", **asked, threads=1)
+    assert fault in str(refused.value)
 
 
 def test_memory_grows_with_the_chunk_and_not_with_the_set(steady):
