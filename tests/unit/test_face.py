@@ -131,7 +131,8 @@ def test_a_set_is_made_and_evaluated_from_python(tmp_path):
     scored = ddhub.evaluate(tmp_path / "set", ["convnet2_w8"], seeds=2, threads=1)
     assert {(row.data, row.seed) for row in scored.rows} == {(d, s) for d in ("distilled", "random") for s in (0, 1)}
     assert {(score.data, score.n) for score in scored.summary} == {("distilled", 2), ("random", 2)}
-    assert "convnet2_w8 native distilled" in repr(scored) and "n=2" in repr(scored)
+    assert "Over random: convnet2_w8 native " in repr(scored)
+    assert "convnet2_w8 native: distilled " in str(scored) and "n=2" in str(scored)
     assert "<table>" in scored._repr_html_() and "<td>convnet2_w8</td>" in scored._repr_html_()
     assert ddhub.verify(tmp_path / "set").ok
     shown = ddhub.report(tmp_path / "set")
