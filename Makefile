@@ -19,7 +19,7 @@ $(VENV)/.installed: pyproject.toml
 
 demo: $(VENV)/.installed
 	$(BIN)/ddhub distill digits_ipc1_dm --out $(DEMO)
-	$(BIN)/ddhub evaluate $(DEMO) --archs convnet2_w32,resnet18_w8 --workers 2
+	$(BIN)/ddhub evaluate $(DEMO) --archs convnet2_w32,alexnet_in_w32 --workers 2
 	$(BIN)/ddhub report $(DEMO) --html $(DEMO).html
 
 test: $(VENV)/.installed

@@ -41,7 +41,6 @@ class Way:
 
     steps: int
     batch: int
-    lr: float | None = None
 
 
 WAYS = {
@@ -49,8 +48,8 @@ WAYS = {
     "vgg11_in_w16": Way(1000, 25),
     "alexnet_in_w32": Way(1000, 25),
     "resnet18_w16": Way(1000, 25),
-    "resnet18_in_w16": Way(800, 25, 0.1),
-    "vit_tiny_w64": Way(400, 25),
+    "resnet18_in_w16": Way(1000, 25),
+    "vit_tiny_w64": Way(1000, 25),
 }
 
 
@@ -123,16 +122,19 @@ def distilled(task: Task, asked: argparse.Namespace, folder: Path) -> Iterator[t
     yield f"{asked.name}-start", enlarge.enlarged(start, task.side), made.labels
 
 
-def score(task: Task, images: Tensor, labels: Tensor, arch: str) -> dict[str, Any]:
-    """Validation accuracy of a network of one architecture, and its steps."""
+def score(task: Task, images: Tensor, labels: Tensor, arch: str, soft_labels: Tensor | None = None) -> dict[str, Any]:
+    """Validation accuracy of a network of one architecture, and its steps.
+
+    Args:
+        soft_labels: the targets of the images; None takes the teachers' labels of them.
+    """
     way, network = WAYS[arch], task.network(arch)
     epochs = max(1, way.steps * way.batch // len(images))
     changes: dict[str, Any] = {"batch": way.batch, "min_steps": way.steps, "epochs": epochs}
-    changes |= {} if way.lr is None else {"lr": way.lr}
     protocol = task.protocol.model_copy(update=changes)
     if not arch.startswith("convnet"):
         protocol = optimisation.for_other_family(protocol, network.skeleton, set(changes))
-    examples = fit.Examples(images, labels, targets=task.soft_labels(images))
+    examples = fit.Examples(images, labels, targets=task.soft_labels(images) if soft_labels is None else soft_labels)
     epochs, steps = fit.plan(len(examples), protocol, fit.family_of(network, protocol))
     weights = fit.fit(network, examples, protocol, seeds.derive(0, "sketch"))[-1]
     top1 = fit.accuracy(network, weights, task.validation_examples())

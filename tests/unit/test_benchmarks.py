@@ -8,8 +8,6 @@ from pathlib import Path
 from types import ModuleType
 
 import bfloat16
-import every_network_differences
-import numpy as np
 import pytest
 import sooner
 import torch
@@ -59,17 +57,7 @@ def test_every_result_says_how_it_was_made():
     kept = {path.name: path.read_text() for path in sorted((BENCHMARKS / "results").glob("*.json"))}
     facts = ("command", "hardware", "versions")
     lacking = {(name, fact) for name, text in kept.items() for fact in facts if f'"{fact}' not in text}
-    assert lacking == {("demo_trials.json", "command"), ("every_network_differences.json", "hardware")}
-
-
-def test_the_differences_are_those_of_the_files():
-    """A result file that changed without them is seen."""
-    kept = json.loads((BENCHMARKS / "results/every_network_differences.json").read_text())["rows"]
-    again = every_network_differences.rows()
-    exact = ("arch", "of", "less", "n")
-    assert [[row[name] for name in exact] for row in kept] == [[row[name] for name in exact] for row in again]
-    for name in ("means", "difference", "low", "high"):
-        assert np.allclose([row[name] for row in kept], [row[name] for row in again], atol=2e-5)
+    assert lacking == {("demo_trials.json", "command")}
 
 
 def test_a_comparison_of_variants_says_all_that_it_was_asked(tmp_path, monkeypatch, capsys):

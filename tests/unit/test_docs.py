@@ -44,7 +44,7 @@ NETWORKS = {
     "AlexNet, no norm, width 32": "alexnet_in_w32",
     "ViT-tiny, width 64": "vit_tiny_w64",
 }
-RESULTS = ("every_network_half", "every_network")  # the two halves of the README's table of CIFAR-10
+DEMO = "benchmarks/results/digits_ipc1_dm.json"
 EVALUATE = ["--threads", "1", "--set", "epochs=1", "--seeds", "1"]
 
 
@@ -160,12 +160,6 @@ def over_sets(file, protocol):
     return {row["arch"]: row for row in rows}
 
 
-def differences(of, less):
-    """The rows of one difference, by architecture."""
-    rows = rows_of("every_network_differences")
-    return {row["arch"]: row for row in rows if (row["of"], row["less"]) == (of, less)}
-
-
 def percent(value):
     """A fraction as the tables show it."""
     return f"{100 * value:.1f}"
@@ -187,73 +181,73 @@ def trainings(row):
     return [", ".join(map(str, row["trainings"])), str(row["draws"])]
 
 
-def test_the_readmes_results_are_those_of_the_files():
+def test_the_readmes_results_are_those_of_the_file():
     """Every number of its table, as the rows of all sets say it."""
-    half, whole = (over_sets(file, "native") for file in RESULTS)
-    wanted = {
-        arch: [cell for row in (half[arch], whole[arch]) for cell in (*means(row), "{} ({})".format(*gain(row)))]
-        for arch in NETWORKS.values()
-    }
-    assert table(README, "<!-- results -->") == wanted
+    wanted = {}
+    for arch, row in over_sets("every_network", "native").items():
+        easy = row["beside_easy"]
+        over = ["{} ({})".format(*gain(each)) for each in (row, easy)]
+        wanted[arch] = [*means(row), percent(easy["easy"]), *over]
+    assert set(wanted) == set(NETWORKS.values()) and table(README, "<!-- results -->") == wanted
 
 
-def test_how_often_networks_were_trained_is_what_the_files_say():
-    half, whole = (over_sets(file, "native") for file in RESULTS)
-    wanted = {arch: [*trainings(half[arch]), *trainings(whole[arch])] for arch in NETWORKS.values()}
+def test_the_demo_in_the_readme_is_what_its_file_says():
+    """Networks, accuracies and the number of trainings of `make demo`."""
+    shown, made = block(README, "", "is better than"), json.loads((ROOT / DEMO).read_text())
+    for row in made["summary"]:
+        line = next(line for line in shown.splitlines() if row["arch"] in line)
+        assert f"{percent(row['mean'])} ± {percent(row['std'])}" in line and f"n={row['n']}" in shown
+    (asked,) = re.findall(r"--archs (\S+)", (ROOT / "Makefile").read_text())
+    assert sorted(asked.split(",")) == sorted({row["arch"] for row in made["summary"]})
+
+
+def test_how_often_networks_were_trained_is_what_the_file_says():
+    rows = over_sets("every_network", "native")
+    wanted = {arch: [sets_of("every_network", "native", arch), *trainings(row)] for arch, row in rows.items()}
     assert table(DOCS / "results.md", "How often each was trained") == wanted
 
 
 @pytest.mark.parametrize(
     ("words", "file", "protocol"),
     [
-        ("### Labels of every view", "every_network_half", "dynamic"),
-        ("Sets of whole images (", "every_network", "dynamic"),
-        ("### The sets before", "every_network_random_start", "native"),
-        ("Labels of every view (`dynamic`) raise", "every_network_random_start", "dynamic"),
+        ("### Labels of every view", "every_network", "dynamic"),
+        ("### Whole images", "cifar10_ipc10_small", "native"),
+        ("of every view (`dynamic`), the same sets:", "cifar10_ipc10_small", "dynamic"),
     ],
 )
 def test_the_tables_of_sets_are_those_of_the_files(words, file, protocol):
     """Every network of a file, with the mean of each set."""
-    sets = [row for row in rows_of(file) if row["set"] != "all" and row["protocol"] == protocol]
     wanted = {}
     for arch, row in over_sets(file, protocol).items():
-        each = ", ".join(percent(one["distilled"]) for one in sets if one["arch"] == arch)
         distilled, random = means(row)
-        wanted[arch] = [f"{distilled} ({each})", random, *gain(row), *trainings(row)]
+        wanted[arch] = [f"{distilled} ({sets_of(file, protocol, arch)})", random, *gain(row), *trainings(row)]
     assert table(DOCS / "results.md", words) == wanted
 
 
-def test_half_size_less_whole_is_what_the_files_say():
-    whole, random = differences("half", "whole"), differences("half", "whole_random")
-    wanted = {arch: [*gain(whole[arch]), *gain(random[arch])] for arch in NETWORKS.values()}
-    assert table(DOCS / "results.md", "Half-size sets less whole sets") == wanted
+def sets_of(file, protocol, arch):
+    """The accuracies of the sets, in their order."""
+    sets = [row for row in rows_of(file) if (row["protocol"], row["arch"]) == (protocol, arch) and row["set"] != "all"]
+    return ", ".join(percent(row["distilled"]) for row in sets)
 
 
-@pytest.mark.parametrize(
-    ("words", "size", "file"),
-    [
-        ("### How much of it is the choice", "whole", "every_network"),
-        ("The same for half the side", "half", "every_network_half"),
-    ],
-)
-def test_sets_less_easy_images_are_what_the_files_say(words, size, file):
-    """Every network on which easy images were trained on."""
-    wanted = {}
-    for arch, row in differences(size, f"{size}_easy").items():
-        distilled, random = means(over_sets(file, "native")[arch])
-        wanted[arch] = [random, f"{percent(row['means'][1])} (n = {row['n'][1]})", distilled, *gain(row)]
-    assert table(DOCS / "results.md", words) == wanted
+def test_how_other_families_are_trained_is_what_the_file_says():
+    """Every way that was tried on a network; a dash stands for one that was not."""
+    rows = {(row["arch"], row["way"]): percent(row["top1"]) for row in rows_of("other_families")}
+    ways = list(dict.fromkeys(way for _, way in rows))
+    shown = table(DOCS / "results.md", "### How other families are trained")
+    assert {arch for arch, _ in rows} == set(shown)
+    assert all(sorted(cells) == sorted(rows.get((arch, way), "-") for way in ways) for arch, cells in shown.items())
 
 
-def test_the_differences_in_sentences_are_those_of_the_files():
-    text = " ".join((DOCS / "results.md").read_text().split())
-    easy, size = differences("half_easy", "whole_random"), differences("half_random", "whole_random")
-    sets = differences("half", "whole_random")
-    vgg, alexnet = ([gain(rows[arch])[0][1:] for rows in (sets, easy)] for arch in ("vgg11_in_w16", "alexnet_in_w32"))
-    assert f"gain {vgg[0]} points on the VGG and {alexnet[0]} on AlexNet" in text
-    assert f"images that are not moved gain {vgg[1]} and {alexnet[1]}." in text
-    three = ["{} ({})".format(*gain(size[arch])) for arch in ("resnet18_in_w16", "resnet18_w16", "vit_tiny_w64")]
-    assert "differ from whole ones by {}, {} and {}.".format(*three) in text
+def test_what_moves_teach_is_what_the_file_says():
+    """The mean over sets of each pair of images and labels."""
+    pairs = list(itertools.product(("start", "moved"), repeat=2))
+    for arch, cells in table(DOCS / "results.md", "### Pixels or labels").items():
+        rows = [row for row in rows_of("moved_labels") if row["arch"] == arch]
+        found = [[row["top1"] for row in rows if (row["images"], row["labels"]) == pair] for pair in pairs]
+        sets = len({row["seed"] for row in rows})
+        assert {len(each) for each in found} == {sets}
+        assert cells == [*(percent(sum(each) / sets) for each in found), str(sets)]
 
 
 def test_the_readme_maps_every_package():
@@ -316,7 +310,7 @@ def test_the_quickstart_runs(quickstart, monkeypatch):
     assert (folder / "distilled/digits_ipc1_dm/assets/images.png").is_file()
     assert (folder / "report.html").is_file()
     (table,) = [text for line, text in said.items() if "evaluate" in line]
-    assert "over random" in table and "resnet18_w8" in table
+    assert "over random" in table and "alexnet_in_w32" in table
     monkeypatch.chdir(folder)
     for text in blocks(DOCS / "quickstart.md", "python"):
         exec(text, {})

@@ -116,7 +116,7 @@ def sentences(document: dict[str, Any]) -> list[str]:
     )
     for after in document["evaluating"][:1]:
         told.append(
-            f"evaluate: {after['rows']} trainings in a row, one after another, half of them on random real images, and"
+            f"evaluate: {after['rows']} trainings per row, one after another, half of them on random real images, and"
             f" tests on {evaluations.TESTED:.0%} as many images as the train split has. It is not in the sum. --archs"
             " and --protocols forecast other evaluations."
         )

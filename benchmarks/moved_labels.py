@@ -1,0 +1,72 @@
+"""What moves teach, the pixels or the labels: validation accuracy of sets whose images and labels are taken apart.
+
+python benchmarks/moved_labels.py SET... --source CIFAR10_FOLDER --log moved_labels.jsonl
+python benchmarks/moved_labels.py --log moved_labels.jsonl --print > benchmarks/results/moved_labels.json
+
+A set of `cifar10_ipc40_half_small` has the images that it started as, and moved ones. The teachers label both. So there
+are four sets: start or moved images with labels of the start or of the moved ones. Every network trains once on each,
+as in half_size.py. Only validation data score it. Lines that LOG has already are not made again.
+"""
+
+import argparse
+import json
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from every_network_trials import lines, note
+from half_size import RECIPE, WAYS, score
+
+import ddhub
+from ddhub.artifact import manifest
+from ddhub.base.resources import Resources
+from ddhub.data import enlarge
+from ddhub.distillation import pipeline, recipes
+from ddhub.training import device
+
+
+def main() -> None:
+    """Train what is missing in the log, or print the log as one document."""
+    asked = arguments()
+    if asked.print:
+        command = "python benchmarks/moved_labels.py SET... --source FOLDER --log LOG"
+        versions = {name: version(name) for name in ("torch", "timm")}
+        about = {"command": command, "hardware": device.hardware("cpu"), "versions": versions}
+        print(json.dumps({**about, "scored_on": "validation", "rows": lines(asked.log)}, indent=1))
+        return
+    for folder in asked.sets:
+        one_set(folder, asked)
+
+
+def one_set(folder: Path, asked: argparse.Namespace) -> None:
+    """Train on the images and labels of a set, of its start, and crosswise."""
+    made, seed = ddhub.load(folder), manifest.read(folder).seed
+    overrides = [f"seed={seed}", *([f"source.path={asked.source}"] if asked.source else [])]
+    done = {(row["seed"], row["images"], row["labels"], row["arch"]) for row in lines(asked.log)}
+    with tempfile.TemporaryDirectory() as scratch:
+        task, _ = pipeline.prepare(recipes.read(RECIPE, overrides), Path(scratch) / "set", Resources(threads=1), 1e9)
+        start = task.initial_images(torch.arange(len(made.labels)), task.config.init)
+        images = {name: enlarge.enlarged(each, task.side) for name, each in (("start", start), ("moved", made.inputs))}
+        soft = {name: task.soft_labels(each) for name, each in images.items()}
+        for arch in asked.archs:
+            for image, label in ((image, label) for image in images for label in soft):
+                if (seed, image, label, arch) not in done:
+                    row = score(task, images[image], made.labels, arch, soft[label])
+                    note(asked.log, {"seed": seed, "images": image, "labels": label, **row})
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sets", type=Path, nargs="*", metavar="SET")
+    parser.add_argument("--source", help="a local copy of CIFAR-10")
+    parser.add_argument("--archs", nargs="+", choices=WAYS, default=["convnet3_w32", "vgg11_in_w16"])
+    parser.add_argument("--log", type=Path, required=True)
+    parser.add_argument("--print", action="store_true", help="the log as one document")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main()
