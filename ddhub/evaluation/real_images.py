@@ -1,5 +1,6 @@
 """Checks of real images against a set: their classes, their fingerprint, and training images among test images."""
 
+import contextlib
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,9 +19,10 @@ from ddhub.base.schema import check
 from ddhub.base.units import listed
 from ddhub.data import classes
 from ddhub.data.source import Split
+from ddhub.evaluation.rows import FEW_COPIES
 
 SHOWN = 5  # class names in a sentence
-FEW, MOST = 0.01, 0.5  # shares of test images that are training images, above which is a warning, or a refusal
+MOST = 0.5  # share of test images that are training images, above which they are refused
 
 
 def own_settings(found: Artifact) -> EvaluateSpec:
@@ -99,7 +101,7 @@ def refuse_training_images(found: Artifact, test: Split, train: Split | None, wh
     told = f"{what}: {share} ({copies} of {len(test)})"
     if mostly(copies, test) and not allowed:
         raise UserError(told, next="--test FOLDER (or a Hub id) of other images, or --allow-train to test on these")
-    (warn_once if copies > FEW * len(test) else say)(told)
+    (warn_once if copies > FEW_COPIES * len(test) else say)(told)
     return copies
 
 
@@ -117,7 +119,8 @@ def _copies(test: Split, train: Split) -> int:
     found: int | None = checked_files.read_note(noted)
     if found is None:
         found = _shared(test.images, train.images)
-        checked_files.write_note(noted, found)
+        with contextlib.suppress(UserError):  # a cache without a place: the images are compared again next time
+            checked_files.write_note(noted, found)
     return found
 
 

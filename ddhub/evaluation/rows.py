@@ -35,6 +35,9 @@ class Corrupted(Document):
     top1: dict[str, Fraction] = Field(description="Test accuracy by corruption.")
 
 
+FEW_COPIES = 0.01  # share of test images that are training images, above which there is a warning
+
+
 class Row(Document):
     """One training: architecture, data, protocol, seed, and accuracy on the test images."""
 

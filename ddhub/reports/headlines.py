@@ -7,7 +7,7 @@ from ddhub.artifact import doubts, manifest
 from ddhub.artifact.manifest import Manifest
 from ddhub.base.log import warn
 from ddhub.evaluation.find_rows import SetRows
-from ddhub.evaluation.real_images import FEW
+from ddhub.evaluation.rows import FEW_COPIES
 from ddhub.reports import summary
 from ddhub.reports.documents import Evaluation, Report
 from ddhub.reports.summary import Line
@@ -68,7 +68,7 @@ def warnings(report: Evaluation) -> list[str]:
     for line in _lost([line for line in ours if "random" in line.scores]):
         points = abs(100 * line.over["random"].mean)
         said.append(f"{line.arch} {line.protocol}: {points:.1f} points below random real images.")
-    said += summary.copied(report.rows, above=FEW)
+    said += summary.copied(report.rows, above=FEW_COPIES)
     for test_set in dict.fromkeys(line.test_set for line in ours):
         if (found := LACKING.search(test_set)) is not None:
             said.append(f"The test images have {found[1]} of {found[2]} classes: the others are not tested.")

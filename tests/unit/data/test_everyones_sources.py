@@ -340,8 +340,8 @@ def test_training_images_in_a_source_s_own_test_split_are_counted(
 ):
     """In the log, the row and the report, with or without baselines; more than a few in a warning."""
     caplog.set_level("INFO", "ddhub")
-    monkeypatch.setattr(real_images, "FEW", 0.1)
-    monkeypatch.setattr(headlines, "FEW", 0.1)
+    monkeypatch.setattr(real_images, "FEW_COPIES", 0.1)
+    monkeypatch.setattr(headlines, "FEW_COPIES", 0.1)
     copy = shutil.copytree(made[1], tmp_path / "set")
     how = {"source_path": leaky(count), "baselines": baselines, "overrides": ["epochs=1"], "seeds": 1, "threads": 1}
     report = api.evaluate(copy, probe=False, **how)
