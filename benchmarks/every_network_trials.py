@@ -141,6 +141,13 @@ def lines(log: Path) -> list[dict[str, Any]]:
     return [line for line in found if "top1" in line]
 
 
+def document(log: Path, command: str) -> str:
+    """A log as a result file: its lines, with the command, the hardware and the versions."""
+    versions = {name: version(name) for name in ("torch", "timm")}
+    about = {"command": command, "hardware": device.hardware("cpu"), "versions": versions, "scored_on": "validation"}
+    return json.dumps({**about, "rows": lines(log)}, indent=1)
+
+
 def condensed(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Mean over sets of each variant, architecture and protocol; a set counts once, by the mean of its trainings."""
     groups: dict[tuple[Any, ...], dict[int, list[float]]] = {}

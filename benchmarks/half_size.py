@@ -12,16 +12,14 @@ line of LOG. Lines that LOG has already are not made again.
 """
 
 import argparse
-import json
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
-from every_network_trials import lines, note
+from every_network_trials import document, lines, note
 from torch import Tensor
 
 from ddhub.base import seeds
@@ -29,7 +27,7 @@ from ddhub.base.resources import Resources
 from ddhub.data import enlarge, held_out
 from ddhub.distillation import pipeline, recipes
 from ddhub.distillation.task import SyntheticSet, Task
-from ddhub.training import device, fit, optimisation
+from ddhub.training import fit, optimisation
 from ddhub.training.loop import Run
 
 RECIPE = "cifar10_ipc40_half_small"
@@ -76,14 +74,7 @@ def main() -> None:
     """Train what is missing in the log, or print the log as one document."""
     asked = arguments()
     if asked.print:
-        about = {
-            "command": "python benchmarks/half_size.py --source FOLDER --log LOG",
-            "hardware": device.hardware("cpu"),
-        }
-        versions = {name: version(name) for name in ("torch", "timm")}
-        print(
-            json.dumps({**about, "versions": versions, "scored_on": "validation", "rows": lines(asked.log)}, indent=1)
-        )
+        print(document(asked.log, "python benchmarks/half_size.py --source FOLDER --log LOG"))
         return
     overrides = [*([f"source.path={asked.source}"] if asked.source else []), *asked.overrides]
     with tempfile.TemporaryDirectory() as folder:

@@ -9,13 +9,11 @@ as in half_size.py. Only validation data score it. Lines that LOG has already ar
 """
 
 import argparse
-import json
 import tempfile
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
-from every_network_trials import lines, note
+from every_network_trials import document, lines, note
 from half_size import RECIPE, WAYS, score
 
 import ddhub
@@ -23,17 +21,13 @@ from ddhub.artifact import manifest
 from ddhub.base.resources import Resources
 from ddhub.data import enlarge
 from ddhub.distillation import pipeline, recipes
-from ddhub.training import device
 
 
 def main() -> None:
     """Train what is missing in the log, or print the log as one document."""
     asked = arguments()
     if asked.print:
-        command = "python benchmarks/moved_labels.py SET... --source FOLDER --log LOG"
-        versions = {name: version(name) for name in ("torch", "timm")}
-        about = {"command": command, "hardware": device.hardware("cpu"), "versions": versions}
-        print(json.dumps({**about, "scored_on": "validation", "rows": lines(asked.log)}, indent=1))
+        print(document(asked.log, "python benchmarks/moved_labels.py SET... --source FOLDER --log LOG"))
         return
     for folder in asked.sets:
         one_set(folder, asked)

@@ -9,14 +9,12 @@ score it. Every training is a line of LOG. Lines that LOG has already are not ma
 """
 
 import argparse
-import json
 import tempfile
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
-from every_network_trials import lines, note
+from every_network_trials import document, lines, note
 from half_size import RECIPE
 
 from ddhub.base import seeds
@@ -24,7 +22,7 @@ from ddhub.base.resources import Resources
 from ddhub.data import enlarge
 from ddhub.distillation import pipeline, recipes
 from ddhub.distillation.task import Task
-from ddhub.training import device, fit
+from ddhub.training import fit
 
 BATCH, STEPS = 25, 1000
 INIT = {"easy": "easy", "random": "real"}  # how a set starts as such images
@@ -40,10 +38,7 @@ def main() -> None:
     """Train what is missing in the log, or print the log as one document."""
     asked = arguments()
     if asked.print:
-        command = "python benchmarks/other_families.py --source FOLDER --log LOG"
-        versions = {name: version(name) for name in ("torch", "timm")}
-        about = {"command": command, "hardware": device.hardware("cpu"), "versions": versions}
-        print(json.dumps({**about, "scored_on": "validation", "rows": lines(asked.log)}, indent=1))
+        print(document(asked.log, "python benchmarks/other_families.py --source FOLDER --log LOG"))
         return
     overrides = [*([f"source.path={asked.source}"] if asked.source else []), f"method.init={INIT[asked.images]}"]
     with tempfile.TemporaryDirectory() as folder:
