@@ -141,6 +141,13 @@ def lines(log: Path) -> list[dict[str, Any]]:
     return [line for line in found if "top1" in line]
 
 
+def add_log(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a script that keeps its trainings in a log."""
+    parser.add_argument("--source", help="a local copy of CIFAR-10")
+    parser.add_argument("--log", type=Path, required=True)
+    parser.add_argument("--print", action="store_true", help="the log as one document")
+
+
 def document(log: Path, command: str) -> str:
     """A log as a result file: its lines, with the command, the hardware and the versions."""
     versions = {name: version(name) for name in ("torch", "timm")}

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from every_network_trials import document, lines, note
+from every_network_trials import add_log, document, lines, note
 from torch import Tensor
 
 from ddhub.base import seeds
@@ -135,12 +135,10 @@ def score(task: Task, images: Tensor, labels: Tensor, arch: str, soft_labels: Te
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--source", help="a local copy of CIFAR-10")
+    add_log(parser)
     parser.add_argument("--name", help="of a set to distill; without it, real images are trained on")
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--archs", nargs="+", choices=WAYS, default=["convnet3_w32", "vgg11_in_w16", "alexnet_in_w32"])
-    parser.add_argument("--log", type=Path, required=True)
-    parser.add_argument("--print", action="store_true", help="the log as one document")
     return parser.parse_args()
 
 

@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 import torch
-from every_network_trials import document, lines, note
+from every_network_trials import add_log, document, lines, note
 from half_size import RECIPE, WAYS, score
 
 import ddhub
@@ -54,10 +54,8 @@ def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sets", type=Path, nargs="*", metavar="SET")
-    parser.add_argument("--source", help="a local copy of CIFAR-10")
+    add_log(parser)
     parser.add_argument("--archs", nargs="+", choices=WAYS, default=["convnet3_w32", "vgg11_in_w16"])
-    parser.add_argument("--log", type=Path, required=True)
-    parser.add_argument("--print", action="store_true", help="the log as one document")
     return parser.parse_args()
 
 

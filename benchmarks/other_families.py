@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from every_network_trials import document, lines, note
+from every_network_trials import add_log, document, lines, note
 from half_size import RECIPE
 
 from ddhub.base import seeds
@@ -64,12 +64,10 @@ def score(task: Task, examples: fit.Examples, arch: str, way: dict[str, Any]) ->
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--source", help="a local copy of CIFAR-10")
+    add_log(parser)
     parser.add_argument("--images", choices=INIT, default="easy")
     parser.add_argument("--archs", nargs="+", default=["vgg11_in_w16", "resnet18_w16", "resnet18_in_w16"])
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
-    parser.add_argument("--log", type=Path, required=True)
-    parser.add_argument("--print", action="store_true", help="the log as one document")
     return parser.parse_args()
 
 

@@ -85,7 +85,7 @@ def _own_fault_text(fault: Exception) -> str:
 EXAMPLE = """\b
 Example:
   ddhub distill ./photos                             make a set of a folder with one folder per class
-  ddhub evaluate --archs resnet18_w16,vit_tiny_w64  evaluate this set with two architectures
+  ddhub evaluate --archs resnet18_w16,vit_tiny_w64   evaluate this set with two architectures
   ddhub push                                         publish it on the Hub under your name
 
 \b
