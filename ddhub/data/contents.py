@@ -5,7 +5,6 @@ silently skips unknown files. This module checks a folder first.
 """
 
 import os
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from pathlib import Path
 
 from ddhub.base.errors import UserError
 from ddhub.base.units import counted, listed
-from ddhub.data import copies
+from ddhub.data import copies, split_words
 from ddhub.data.unpacking import DOCUMENTS, OF_OTHERS
 
 # Suffixes that `datasets` takes for pictures. Those that ddhub cannot decode are refused by name.
@@ -27,15 +26,6 @@ PICTURES = frozenset(f".{name}" for name in NAMED.split())
 TABLES = (".csv", ".tsv", ".xlsx", ".json", ".jsonl")
 ELSEWHERE = (".parquet", ".arrow", ".zip", ".tar", ".gz", ".tgz", ".lmdb", ".npz", ".h5")  # other kinds of data
 LEFT_BEHIND = ("thumbs.db", "desktop.ini")  # files of other programs, without a dot
-# The splits of `datasets`, and the words in the names of folders or files by which it tells them.
-SPLITS = {
-    "train": "train|training",
-    "validation": "validation|valid|dev|val",
-    "test": "test|testing|eval|evaluation",
-}
-EDGE = "[-._ 0-9]"  # what may stand beside such a word
-IN_FOLDER = {split: re.compile(rf"(?:^|{EDGE})(?:{words})(?:{EDGE}|$)") for split, words in SPLITS.items()}
-IN_FILE = {split: re.compile(rf"(?:^|{EDGE})(?:{words}){EDGE}") for split, words in SPLITS.items()}
 OUTSIDE = 0.1  # share of pictures in folders outside of all splits above which a folder is refused
 TABLE = "metadata.csv, with columns file_name and label"
 LOOKED = 256  # number of pictures whose headers are read
@@ -63,11 +53,11 @@ class Contents:
 
         Words in the names of folders count. If there are none, words in the names of files count.
         """
-        folders = {path.parent: _splits_of_folder(path.parent) for path in self.pictures}
+        folders = {path.parent: split_words.of_folder(path.parent) for path in self.pictures}
         found = {path: folders[path.parent] for path in self.pictures if folders[path.parent]}
         if found:
             return found
-        named = {path: [split for split, word in IN_FILE.items() if word.search(path.name)] for path in self.pictures}
+        named = {path: split_words.of_file(path.name) for path in self.pictures}
         return {path: splits for path, splits in named.items() if splits}
 
     @property
@@ -79,10 +69,6 @@ class Contents:
     def outside(self) -> list[Path]:
         """The pictures outside of all splits, which `datasets` does not read if there are splits."""
         return [path for path in self.pictures if self.divided and path not in self.splits]
-
-
-def _splits_of_folder(folder: Path) -> list[str]:
-    return [split for split, word in IN_FOLDER.items() if any(word.search(part) for part in folder.parts)]
 
 
 def contents(folder: Path) -> Contents | None:
@@ -140,6 +126,7 @@ def check(held: Contents, place: str, skip_damaged: bool) -> None:
             f"{place}: holds no pictures{f', only files that are not read ({listed(kinds, SHOWN)})' if kinds else ''}",
             next="convert them to JPEG or PNG" if kinds else f"put pictures there: {Path(place, 'CLASS', '1.jpg')}",
         )
+    split_words.refuse_misnamed(held.folder)
     _check_splits(held, place)
     _check_places(held, place)
     if not skip_damaged:
@@ -232,6 +219,6 @@ def notes(held: Contents) -> list[str]:
 def _above(pictures: Sequence[Path]) -> list[str]:
     """Parent folders of class folders, if a class name occurs in several of them and they are no splits."""
     places = {path.parent for path in pictures}
-    above = {path.parent.name for path in places if path.parent.name and not _splits_of_folder(path.parent)}
+    above = {path.parent.name for path in places if path.parent.name and not split_words.of_folder(path.parent)}
     repeated = len({path.name for path in places}) < len(places)
     return sorted(above) if len(above) > 1 and repeated else []

@@ -18,25 +18,6 @@ from ddhub.data.labels import Labels
 
 STATE, DICT = "state.json", "dataset_dict.json"  # files of save_to_disk for one split, and for several
 
-NAMES = {  # names of split folders that `datasets` knows
-    *("train", "training", "valid", "validation", "val", "dev", "test", "testing", "eval", "evaluation"),
-}
-
-
-def refuse_capitals(folder: Path) -> None:
-    """Refuse split folders with capitals in their names: `datasets` would read all of them as one split.
-
-    Raises:
-        UserError: with the commands to rename them.
-    """
-    there = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
-    odd = [name for name in there if name != name.lower()]
-    if odd and len(there) > 1 and all(name.lower() in NAMES for name in there):
-        raise UserError(
-            f"source: {folder}: the folders {', '.join(there)} would be one split: names of splits have no capitals",
-            next="; ".join(f"mv {folder / name} {folder / name.lower()}" for name in odd),
-        )
-
 
 def saved(folder: Path) -> dict[str, Path]:
     """The splits in a folder written by save_to_disk, with their places; empty for other folders."""

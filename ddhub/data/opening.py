@@ -13,7 +13,7 @@ from ddhub.base.errors import UserError
 from ddhub.base.files import is_path
 from ddhub.base.log import say
 from ddhub.base.redact import one_line
-from ddhub.data import dataset_headers, local_splits, unpacking
+from ddhub.data import dataset_headers, local_splits, split_words, unpacking
 from ddhub.data.catalog import GATED
 from ddhub.data.spec import SourceSpec
 
@@ -34,12 +34,13 @@ def rows(spec: SourceSpec, split: str, wanted: tuple[str, str], theirs: bool = F
             raise UserError(f"source: {where}: is a file", next=f"--set source.path={local.parent}")
         if not local.exists():
             raise UserError(f"source: {where}: no such folder", next=f"ls {local.parent}")
-        local_splits.refuse_capitals(local)
         if local_splits.saved(local):
             if theirs:  # its state can name any file
                 raise UserError(f"source: {where}: is what `save_to_disk` wrote; of strangers that is not read")
             return local_splits.read_saved(local, split), revision
-        arguments: dict[str, Any] = {"path": str(unpacking.unpacked(local))}
+        whole = unpacking.unpacked(local)
+        split_words.refuse_misnamed(whole)
+        arguments: dict[str, Any] = {"path": str(whole)}
     else:
         revision = resolve_revision(where, spec.revision)
         arguments = {"path": where, "revision": revision}
@@ -151,11 +152,13 @@ def split_names(spec: SourceSpec) -> list[str] | None:
 
     local = Path(spec.path or spec.dataset).expanduser()
     saved = local_splits.saved(local) if is_local(spec) else {}
-    if is_local(spec):
-        local_splits.refuse_capitals(local)
     try:
         with _reading(spec):
-            where = str(unpacking.unpacked(local)) if is_local(spec) else spec.dataset
+            where = spec.dataset
+            if is_local(spec):
+                where = str(unpacking.unpacked(local))
+                if not saved:
+                    split_words.refuse_misnamed(Path(where))
             dataset_headers.check(where, spec.revision, theirs=not is_local(spec))
             return list(saved) or list(datasets.get_dataset_split_names(where, spec.config, revision=spec.revision))
     except _unreadable():

@@ -1,12 +1,14 @@
 """A folder of pictures by its names: what is wrong with it, and what is in it that nothing reads, is said at once."""
 
+import shlex
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from ddhub.base.errors import UserError
-from ddhub.data import contents
+from ddhub.data import contents, opening, split_words
+from ddhub.data.spec import spec_of
 
 
 @pytest.fixture
@@ -135,7 +137,7 @@ def test_the_words_of_splits_are_those_of_datasets(album):
     from datasets import data_files
 
     known = {str(split): "|".join(words) for split, words in data_files.SPLIT_KEYWORDS.items()}
-    assert known == contents.SPLITS and f"[{data_files.NON_WORDS_CHARS}]" == contents.EDGE
+    assert known == split_words.SPLITS and f"[{data_files.NON_WORDS_CHARS}]" == split_words.EDGE
     held = album("train1/cat/1.png", "my-val/cat/1.png", "a_test.b/cat/1.png", "tests/cat/1.png", "Test/cat/1.png")
     assert [held.splits.get(path) for path in sorted(held.pictures)] == [
         None,
@@ -166,3 +168,62 @@ def test_copies_are_counted(album):
     assert contents.notes(contents.contents(held.folder)) == [
         "copies, byte for byte: 3 pictures; none is trained on and tested on"
     ]
+
+
+MISNAMED = {
+    "trainset and testset": (("trainset", "testset"), "mv {0}/testset {0}/test; mv {0}/trainset {0}/train"),
+    "capitals": (("Train", "Val"), "mv {0}/Train {0}/train; mv {0}/Val {0}/validation"),
+    "several words": (("Training Data", "test images"), "mv '{0}/Training Data' {0}/train"),
+    "one of them is read": (("train", "testset"), "mv {0}/testset {0}/test"),
+    "another word before it": (("flowersTrain", "flowersTest"), "mv {0}/flowersTest {0}/test"),
+    "two of a split": (("trainA", "trainB", "testA"), "mv {0}/trainA {0}/train-trainA; mv {0}/trainB {0}/train-trainB"),
+}
+
+
+@pytest.mark.parametrize("case", MISNAMED)
+@pytest.mark.parametrize("inside", ["", "images/"])
+def test_folders_meant_as_splits_are_not_read_as_one(case, inside, album, tmp_path):
+    """`datasets` would train on all of them; once they are named as the advice says, it reads each."""
+    names, advice = MISNAMED[case]
+    held = album(*(f"{inside}{name}/{kind}/1.png" for name in names for kind in ("cat", "dog")))
+    place = str(tmp_path / "album" / inside).rstrip("/")
+    for look in (
+        lambda: contents.check(held, "./album", False),
+        lambda: opening.split_names(spec_of(str(held.folder))),
+    ):
+        with pytest.raises(UserError, match="would not be read as splits of their own") as fault:
+            look()
+        assert advice.format(place) in fault.value.next
+    for command in fault.value.next.split("; "):
+        _, old, new = shlex.split(command)
+        Path(old).rename(new)
+    mended = contents.contents(held.folder)
+    contents.check(mended, "./album", skip_damaged=False)
+    assert set(opening.split_names(spec_of(str(held.folder)))) == {split for [split] in mended.splits.values()}
+    assert not mended.outside
+
+
+def test_tables_meant_as_splits_are_not_read_as_one(tmp_path):
+    """A README that names the files of each split is heeded."""
+    for name in ("cifarTrain.csv", "cifarTest.csv"):
+        (tmp_path / name).write_text("image,label\n1.png,cat\n")
+    with pytest.raises(UserError, match=r"cifarTest\.csv, cifarTrain\.csv") as fault:
+        split_words.refuse_misnamed(tmp_path)
+    assert fault.value.next.endswith(f"mv {tmp_path}/cifarTrain.csv {tmp_path}/train.csv")
+    (tmp_path / "README.md").write_text("---\nconfigs:\n- data_files: []\n---\n")
+    split_words.refuse_misnamed(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("trainer/1.png", "tester/1.png"),
+        ("Train/1.png", "Car/1.png"),
+        ("strain/a/1.png", "contest/b/1.png"),
+        ("train/valley/1.png", "train/training ground/1.png", "test/valley/1.png"),
+        ("latest/1.png", "devil/1.png"),
+    ],
+)
+def test_classes_that_begin_or_end_as_splits_do_are_classes(names, album):
+    """Their names share the start of a word, and they are no two parts of the same classes."""
+    split_words.refuse_misnamed(album(*names).folder)

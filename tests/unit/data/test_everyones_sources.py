@@ -420,7 +420,7 @@ def test_folders_of_splits_with_capitals_are_not_mixed(image_folder, tmp_path):
         for number in range(4):
             picture.save(tmp_path / place / f"{number}.png")
     message = refused(sources.load_train, SourceSpec(dataset=str(tmp_path / "photos")))
-    assert "Test, Train would be one split" in message
+    assert "Test, Train would not be read as splits of their own" in message
     assert f"mv {tmp_path}/photos/Train {tmp_path}/photos/train" in message
     assert "blank" in refused(sources.load_train, SourceSpec(dataset=str(tmp_path / "rides")))
 

@@ -1,0 +1,133 @@
+"""Names of folders and files that say a split, as `datasets` reads them, and names that people mean so.
+
+`datasets` reads `trainset` and `testset` as folders of one split, and so as images to train on. Such folders are
+refused.
+"""
+
+import os
+import re
+import shlex
+from collections.abc import Sequence
+from itertools import combinations
+from pathlib import Path
+
+from ddhub.base import limits
+from ddhub.base.errors import UserError
+
+# The splits of `datasets`, and the words in the names of folders or files by which it tells them.
+SPLITS = {
+    "train": "train|training",
+    "validation": "validation|valid|dev|val",
+    "test": "test|testing|eval|evaluation",
+}
+EDGE = "[-._ 0-9]"  # what may stand beside such a word
+IN_FOLDER = {split: re.compile(rf"(?:^|{EDGE})(?:{words})(?:{EDGE}|$)") for split, words in SPLITS.items()}
+IN_FILE = {split: re.compile(rf"(?:^|{EDGE})(?:{words}){EDGE}") for split, words in SPLITS.items()}
+TABLES = (".csv", ".tsv", ".json", ".jsonl", ".parquet", ".arrow", ".zip", ".tar", ".gz", ".tgz")
+# What people write beside the word, in a name that says nothing but the split.
+BESIDE = re.compile("(?:s|set|data|dataset|images?|imgs?|pictures?|pics|photos?|samples?|files?|split|folder)?")
+
+
+def of_folder(folder: Path) -> list[str]:
+    """The splits that `datasets` takes a folder for, by its name and those of its parents."""
+    return [split for split, word in IN_FOLDER.items() if any(word.search(part) for part in folder.parts)]
+
+
+def of_file(name: str) -> list[str]:
+    """The splits that `datasets` takes a file for, by its own name."""
+    return [split for split, word in IN_FILE.items() if word.search(name)]
+
+
+def meant(name: str) -> tuple[str, str] | None:
+    """The split that a name begins or ends with, in any case, and the rest of the name; None if there is none."""
+    plain = name.lower()
+    words = [(word, split) for split, known in SPLITS.items() for word in known.split("|")]
+    for word, split in sorted(words, key=lambda each: -len(each[0])):
+        if plain.startswith(word) or plain.endswith(word):
+            rest = plain.removeprefix(word) if plain.startswith(word) else plain.removesuffix(word)
+            return split, re.sub(f"^{EDGE}+|{EDGE}+$", "", rest)
+    return None
+
+
+def refuse_misnamed(folder: Path) -> None:
+    """Refuse folders or tables that are named as splits in a way that `datasets` does not read.
+
+    A folder whose README names the files of each split is not refused.
+
+    Raises:
+        UserError: with the commands to rename them.
+    """
+    if not folder.is_dir() or _names_files(folder):
+        return
+    place, there = folder, _entries(folder)
+    while len(there) == 1 and there[0].is_dir() and not there[0].is_symlink():
+        place, there = there[0], _entries(there[0])
+    folders = [path for path in there if path.is_dir()]
+    odd = _misnamed(folders) or _misnamed([path for path in there if path.suffix.lower() in TABLES])
+    if odd:
+        named = [path for path in there if meant(_stem(path)) and (path.is_dir() == odd[0].is_dir())]
+        raise UserError(
+            f"source: {place}: {', '.join(path.name for path in named)} would not be read as splits of their own:"
+            " such names are train and test, in small letters, or train-NAME and test-NAME",
+            next="; ".join(shlex.join(["mv", str(path), str(_better(path, named))]) for path in odd),
+        )
+
+
+def _entries(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if not path.name.startswith((".", "__")))
+
+
+def _names_files(folder: Path) -> bool:
+    """Whether the header of a README says which files belong to a split."""
+    try:
+        with (folder / "README.md").open("rb") as file:
+            text = file.read(limits.YAML_BYTES)
+    except OSError:
+        return False
+    head = text.split(b"\n---")[0]
+    return head.startswith(b"---") and (b"data_files" in head or b"data_dir" in head)
+
+
+def _stem(path: Path) -> str:
+    return path.name if path.is_dir() else path.name.partition(".")[0]
+
+
+def _is_read(path: Path) -> bool:
+    """Whether `datasets` takes an entry for the split that its name says."""
+    said = meant(_stem(path))
+    return said is not None and said[0] in (of_folder(Path(path.name)) if path.is_dir() else of_file(path.name))
+
+
+def _misnamed(entries: Sequence[Path]) -> list[Path]:
+    """The entries that are meant as splits, beside others of another split, and are not read as such."""
+    named = [path for path in entries if meant(_stem(path))]
+    found = set()
+    for a, b in combinations(named, 2):
+        if not (_is_read(a) and _is_read(b)) and _are_a_pair(a, b):
+            found |= {path for path in (a, b) if not _is_read(path)}
+    return sorted(found)
+
+
+def _are_a_pair(a: Path, b: Path) -> bool:
+    """Whether two entries are two splits of the same kind of images, and not two classes."""
+    first, second = meant(_stem(a)), meant(_stem(b))
+    if first is None or second is None or first[0] == second[0]:
+        return False
+    if BESIDE.fullmatch(first[1]) and BESIDE.fullmatch(second[1]):
+        return True
+    return bool(_folders_in(a) & _folders_in(b)) if a.is_dir() else first[1] == second[1]
+
+
+def _folders_in(folder: Path) -> set[str]:
+    with os.scandir(folder) as entries:
+        return {entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")}
+
+
+def _better(path: Path, named: Sequence[Path]) -> Path:
+    """A name that `datasets` reads, and that no other entry has."""
+    said = meant(_stem(path))
+    assert said is not None
+    ending = "" if path.is_dir() else path.name[len(_stem(path)) :]
+    target = path.with_name(said[0] + ending)
+    alike = [each for each in named if (meant(_stem(each)) or ("",))[0] == said[0]]
+    return target if len(alike) == 1 else path.with_name(f"{said[0]}-{path.name}")
