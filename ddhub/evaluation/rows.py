@@ -13,6 +13,7 @@ from ddhub.base.schema import check
 from ddhub.base.units import size
 
 FORMAT = 1
+USUAL_PRECISION = "float32"  # of rows that do not name theirs
 
 
 def _name(value: str) -> str:
@@ -97,6 +98,11 @@ class Row(Document):
     def protocol_title(self) -> str:
         """The protocol with the user's overrides: `native epochs=50`."""
         return " ".join([self.protocol, *self.overrides])
+
+    @property
+    def precision(self) -> str:
+        """The precision of the training."""
+        return str(self.decisions.get("precision", USUAL_PRECISION))
 
     def __repr__(self) -> str:
         return f"<Row {self.arch} {self.protocol} {self.data} seed {self.seed}: {100 * self.top1:.1f}%>"

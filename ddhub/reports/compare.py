@@ -71,8 +71,8 @@ def _own(report: Evaluation) -> list[Row]:
 
 
 def _settings(row: Row) -> dict[str, str]:
-    """The training settings of a row, as text."""
-    return {key: str(value) for key, value in row.settings.items()}
+    """The training settings of a row, with its precision, as text."""
+    return {**{key: str(value) for key, value in row.settings.items()}, "precision": row.precision}
 
 
 def _warnings(found: Sequence[Evaluation]) -> Iterator[str]:

@@ -35,6 +35,9 @@ class Score(Document):
     corrupted: Moments | None = Field(
         default=None, description="Mean test accuracy on corrupted images, over the rows with that test."
     )
+    precision: str | None = Field(
+        default=None, description="Precision of the trainings, where those of an architecture differ."
+    )
 
 
 class Difference(Document):

@@ -12,7 +12,6 @@ from ddhub.evaluation.rows import Row
 from ddhub.reports.documents import DDRanking, Difference, Moments, RankFidelity, Recovery, Score
 
 ALIKE = ("settings", "family", "protocol_version", "weights", "train")  # keys that rows of one mean share
-USUAL_PRECISION = "float32"  # of rows that do not name theirs
 MOST_RANKED = 300  # most architectures ranked; each resample compares every pair
 RESAMPLES = 2000  # of the bootstrap behind the interval of Kendall's tau
 SCORE_WEIGHT = 0.5  # DD-Ranking's default weight of each of its two components
@@ -21,25 +20,36 @@ SCORE_WEIGHT = 0.5  # DD-Ranking's default weight of each of its two components
 def summarise(rows: Sequence[Row]) -> list[Score]:
     """Mean, sample standard deviation, n and 95% interval (Student's t) per architecture, protocol, data and test set.
 
-    An overridden protocol counts as another protocol, named with its overrides: `native epochs=50`.
+    An overridden protocol counts as another protocol, named with its overrides: `native epochs=50`. A precision is
+    named where the rows of an architecture have several.
     """
     groups: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
         key = (row.arch, row.protocol_title, row.data, row.test_set, row.test, _circumstances(row))
         groups.setdefault(key, []).append(row)
-    return [_score(here) for here in groups.values()]
+    mixed = {arch for arch in {row.arch for row in rows} if len(precisions(rows, arch=arch)) > 1}
+    return [_score(here, named=here[0].arch in mixed) for here in groups.values()]
+
+
+def precisions(rows: Sequence[Row], **where: str) -> set[str]:
+    """The precisions of the trainings whose row has these values."""
+    return {row.precision for row in rows if all(getattr(row, key) == value for key, value in where.items())}
 
 
 def _circumstances(row: Row) -> str:
     """A digest of what must be equal in rows that are averaged, whatever their names."""
-    precision = row.decisions.get("precision", USUAL_PRECISION)
-    return files.digest([*(row.content.get(key) for key in ALIKE), precision])
+    return files.digest([*(row.content.get(key) for key in ALIKE), row.precision])
 
 
-def _score(rows: Sequence[Row]) -> Score:
-    """The mean accuracy of rows that differ only by seed, and their accuracy on corrupted images if there is any."""
+def _score(rows: Sequence[Row], named: bool) -> Score:
+    """The mean accuracy of rows that differ only by seed, and their accuracy on corrupted images if there is any.
+
+    Args:
+        named: whether the precision is named.
+    """
     first, corrupted = rows[0], [row.corrupted.mean for row in rows if row.corrupted is not None]
     also: dict[str, Any] = {"corrupted": moments(corrupted)} if corrupted else {}
+    also |= {"precision": first.precision} if named else {}
     return Score(
         arch=first.arch,
         protocol=first.protocol_title,
@@ -84,13 +94,13 @@ def moments(values: Sequence[float]) -> Moments:
 def recovery(rows: Sequence[Row], data: str = "distilled") -> list[Recovery]:
     """Share of the full-data accuracy per architecture and protocol, with a 95% interval (delta method).
 
-    Full data is what `_whole` takes. The interval treats both means as independent. It is None if either has a single
-    row.
+    Full data is what `_whole` takes, in the same precision. The interval treats both means as independent. It is None
+    if either has a single row.
     """
     from scipy import special
 
-    scores = summarise(rows)
-    full = {(score.arch, score.test_set): score for score in summarise(_whole(rows))}
+    scores, kept = summarise(rows), _whole(rows)
+    full = {(score.arch, score.test_set): score for score in summarise(kept)}
     found = []
     for score in scores:
         whole = full.get((score.arch, score.test_set))
@@ -103,6 +113,9 @@ def recovery(rows: Sequence[Row], data: str = "distilled") -> list[Recovery]:
             half = share * math.sqrt(sum(errors)) * float(special.stdtrit(freedom, intervals.QUANTILE))
             interval = (share - half, share + half)
         where: dict[str, Any] = {name: getattr(score, name) for name in ("arch", "protocol", "test_set")}
+        here = {"arch": score.arch, "test_set": score.test_set}
+        if precisions(rows, **here, protocol_title=score.protocol, data=data) != precisions(kept, **here):
+            continue
         found.append(Recovery(**where, data=data, share=share, ci95=interval, n=(score.n, whole.n)))
     return found
 
@@ -131,15 +144,17 @@ def rank_fidelity(
 
     The interval resamples each architecture's rows (percentile bootstrap). It covers the uncertainty of the two
     rankings for these architectures only. It is None if an architecture has a single row, which resampling cannot vary.
-    The result is None if a ranking is one tie.
+    The result is None if a ranking is one tie. Architectures of two precisions are left out.
 
     Args:
         rows: rows that were all tested on `test_set`.
     """
     import numpy as np
 
-    ours, full = _by_arch(rows, data, protocol), _by_arch(_whole(rows), "full", None)
-    archs = sorted(set(ours) & set(full))
+    kept = [row for row in rows if (row.data, row.protocol_title) == (data, protocol)]
+    whole = _whole(rows)
+    ours, full = _by_arch(kept), _by_arch(whole)
+    archs = sorted(a for a in set(ours) & set(full) if precisions(kept, arch=a) == precisions(whole, arch=a))
     if not 3 <= len(archs) <= MOST_RANKED:
         return None
     tau = float(_kendall(*(np.array([[np.mean(values[arch]) for arch in archs]]) for values in (ours, full)))[0])
@@ -175,11 +190,10 @@ def _kendall(a: Any, b: Any) -> Any:
         return (x * y).sum(1) / np.sqrt((x * x).sum(1) * (y * y).sum(1))
 
 
-def _by_arch(rows: Iterable[Row], data: str, protocol: str | None) -> dict[str, list[float]]:
+def _by_arch(rows: Iterable[Row]) -> dict[str, list[float]]:
     found: dict[str, list[float]] = {}
     for row in rows:
-        if row.data == data and protocol in (None, row.protocol_title):
-            found.setdefault(row.arch, []).append(row.top1)
+        found.setdefault(row.arch, []).append(row.top1)
     return found
 
 
@@ -190,11 +204,14 @@ def dd_ranking(rows: Sequence[Row], arch: str, test_set: str, protocol: str = "n
     over random images. LRS weighs the two. ARS averages the lead over random images with and without augmentation.
     Both scores are mapped by (e^x - e^-1) / (e - e^-1): 0.269 is no lead and no loss
     (github.com/NUS-HPC-AI-Lab/DD-Ranking).
-    A score is None if a component was not run. Learning rates are those of the protocols, not chosen on test data.
+    A score is None if a component was not run, or if components differ in precision. Learning rates are those of the
+    protocols, not chosen on test data.
+
     Args:
         rows: rows that were all tested on `test_set`.
     """
     here = [row for row in rows if row.arch == arch]
+    here = here if len(precisions(here)) == 1 else []
     means = {(score.protocol, score.data): score.mean for score in summarise(here)}
     full = next((score.mean for score in summarise(_whole(here))), None)
 

@@ -67,7 +67,7 @@ def build(name: str, rows: Sequence[Row]) -> Evaluation:
     for row in clear:
         by_test.setdefault(row.test_set, []).append(row)
     found: dict[str, Sequence[Document]] = {
-        "comparisons": [each for data in REAL if data in present for each in stats.compare(clear, b=data)],
+        "comparisons": [each for data in REAL if data in present for each in _compared(clear, data)],
         "recovery": stats.recovery(clear),
         "rank_fidelity": [each for test, here in by_test.items() for each in _fidelity(test, here)],
         "dd_ranking": [each for test, here in by_test.items() for each in _scores(test, here)],
@@ -80,6 +80,16 @@ def _clear(rows: Sequence[Row], scores: Sequence[Score]) -> list[Row]:
     """The rows with unambiguous names, without names that stand for several settings or test images."""
     counts = Counter((score.arch, score.protocol, score.data, score.test_set) for score in scores)
     return [row for row in rows if counts[row.arch, row.protocol_title, row.data, row.test_set] == 1]
+
+
+def _compared(rows: Sequence[Row], data: str) -> list[Difference]:
+    """The differences between the set and a baseline, where both were trained in one precision."""
+
+    def precisions(each: Difference, of: str) -> set[str]:
+        where = {"arch": each.arch, "protocol_title": each.protocol, "test_set": each.test_set}
+        return stats.precisions(rows, data=of, **where)
+
+    return [each for each in stats.compare(rows, b=data) if precisions(each, "distilled") == precisions(each, data)]
 
 
 def _fidelity(test_set: str, rows: Sequence[Row]) -> Iterator[RankFidelity]:
@@ -259,6 +269,9 @@ def why_not(line: Line, data: str) -> str | None:
         return f"{TITLES.get(data, DATA[data])} not run"
     if len(line.scores["distilled"]) > 1 or len(line.scores[data]) > 1:
         return "rows of several settings or real images under one name"
+    ours, theirs = line.scores["distilled"][0].precision, line.scores[data][0].precision
+    if ours != theirs:
+        return f"trained in {theirs}, and the set in {ours}"
     entry = line.over.get(data)
     if entry is None:
         return "no seed in common"

@@ -81,9 +81,15 @@ def _accuracies(line: Line, data: str, bare: bool) -> TableCell:
     Full data has its own protocol. Changes of that are named: `full epochs=5: 70.2 ± 0.4`.
     """
     entries = line.scores.get(data, [])
-    names = [f"{e.protocol}: " if data == "full" and " " in e.protocol else "" for e in entries]
-    told = [name + accuracy(e, bare) for name, e in zip(names, entries, strict=True)]
+    told = [_kind(entry) + accuracy(entry, bare) for entry in entries]
     return TableCell(" / ".join(told), entries[0].mean) if entries else TableCell()
+
+
+def _kind(entry: Score) -> str:
+    """What a cell says before an accuracy: changes of full data's protocol, and the precision where several are."""
+    changed = [entry.protocol] if entry.data == "full" and " " in entry.protocol else []
+    told = [*changed, *([entry.precision] if entry.precision else [])]
+    return f"{', '.join(told)}: " if told else ""
 
 
 def _corrupted(line: Line, data: str) -> TableCell:

@@ -7,7 +7,7 @@ from scipy import stats
 
 from ddhub.evaluation.rows import Row
 from ddhub.reports import stats as statistics
-from ddhub.reports import summary
+from ddhub.reports import summary, tables
 
 
 def rows(values, arch="convnet", protocol="native", data="distilled", **more):
@@ -95,6 +95,32 @@ def test_rows_of_other_real_images_or_another_precision_are_not_averaged(changed
     assert [entry.mean for entry in statistics.summarise(known + other)] == pytest.approx([0.41, 0.31])
     assert [each.mean for each in summary.build("set", rows(OURS) + known).comparisons] == pytest.approx([0.1])
     assert summary.build("set", rows(OURS) + known + other).comparisons == []
+
+
+def test_trainings_of_another_precision_are_not_compared():
+    """Neither with random images nor with full data; the table names both precisions."""
+    half = {"decisions": {"precision": "bfloat16"}}
+    mixed = rows(OURS) + rows([0.3, 0.31, 0.32], data="random", **half)
+    mixed += rows([0.8, 0.81], protocol="full", data="full", **half) + rows([0.4, 0.41], protocol="hard", **half)
+    report = summary.build("set", mixed)
+    assert report.comparisons == [] and report.dd_ranking == []
+    assert [(each.protocol, round(each.share, 2)) for each in report.recovery] == [("hard", 0.5)]
+    line = next(line for line in summary.lines(report) if line.protocol == "native")
+    assert summary.why_not(line, "random") == "trained in bfloat16, and the set in float32"
+    assert any("on no architecture: convnet (trained in bfloat16" in text for text in summary.sentences(report))
+    assert "distilled float32: " in tables.texts(report)[1] and "random real bfloat16: 31.0" in tables.texts(report)[1]
+    alike = summary.build("set", rows(OURS, **half) + rows([0.3, 0.31, 0.32], data="random", **half))
+    assert len(alike.comparisons) == 1 and "bfloat16" not in tables.texts(alike)[0]
+
+
+def test_architectures_of_two_precisions_are_not_ranked():
+    """Where the set's trainings and those of full data differ in it."""
+    ours, full = grid([0.3, 0.4, 0.5, 0.6], "distilled"), grid([0.7, 0.8, 0.9, 0.95], "full", "full")
+    last = ours[-1].arch
+    changed = [
+        row.model_copy(update={"decisions": {"precision": "bfloat16"} if row.arch == last else {}}) for row in ours
+    ]
+    assert last not in statistics.rank_fidelity(changed + full, "native", TEST).archs
 
 
 def test_rankings_take_one_kind_of_full_data():
