@@ -4,11 +4,13 @@ import contextlib
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import NoReturn
 
 import torch
 from torch import Tensor
 
+from ddhub.artifact import source_location
 from ddhub.artifact.file_names import RECIPE
 from ddhub.artifact.folder import Artifact
 from ddhub.artifact.recipe import EvaluateSpec
@@ -17,12 +19,14 @@ from ddhub.base.errors import UserError
 from ddhub.base.log import say, warn_once
 from ddhub.base.schema import check
 from ddhub.base.units import listed
-from ddhub.data import classes
+from ddhub.data import classes, opening
+from ddhub.data import source as sources
 from ddhub.data.source import Split
 from ddhub.evaluation.rows import FEW_COPIES
 
 SHOWN = 5  # class names in a sentence
 MOST = 0.5  # share of test images that are training images, above which they are refused
+DECODED = 200_000  # most training images of a Hub repo that are decoded only to compare test images with them
 
 
 def own_settings(found: Artifact) -> EvaluateSpec:
@@ -80,6 +84,24 @@ def warn_of_another(found: Artifact, train: Split, what: str) -> None:
         )
 
 
+def training_images(found: Artifact, source_path: str | None, own: bool) -> Split | None:
+    """The train split to compare test images with, if it is on this machine's disk.
+
+    With the test split of a Hub repo, `datasets` has fetched its train split too. A large one is not decoded for this.
+
+    Args:
+        own: whether the test images are the source's own.
+    """
+    try:
+        spec = source_location.source_spec(found, source_path)
+        here = spec.dataset == "digits" or opening.is_local(spec)
+        if not here and own:
+            here = len(sources.encoded(spec, spec.train)) <= DECODED
+        return sources.load_train(spec)[0] if here else None
+    except UserError:
+        return None
+
+
 def refuse_training_images(found: Artifact, test: Split, train: Split | None, what: str, allowed: bool) -> int | None:
     """The number of test images that are training images of the set's source, pixel by pixel; None if it is unknown.
 
@@ -87,14 +109,16 @@ def refuse_training_images(found: Artifact, test: Split, train: Split | None, wh
     training images is no test. It is refused unless allowed, also where the source declares it.
 
     Args:
-        train: the train split, if it is here.
+        train: the train split, if it is here. Without it, an earlier count of the same images is taken.
         what: the name of the test images, for messages.
 
     Raises:
         UserError: if most of them are training images and it is not allowed.
     """
     same = test.fingerprint == found.manifest.source.fingerprint
-    copies = len(test) if same else None if train is None else _copies(test, train)
+    copies = len(test) if same else _counted(found, test) if train is None else _copies(test, train)
+    if copies is None:
+        say(f"{what}: not compared with the training images of the set's source, which were not read")
     if not copies:
         return copies
     share = f"{100 * copies / len(test):.3g}% of its images are training images of the set's source"
@@ -114,14 +138,24 @@ def _copies(test: Split, train: Split) -> int:
     """The number of test images that are also training images, pixel by pixel. It is kept in the cache."""
     if test.images.shape[1:] != train.images.shape[1:]:
         return 0
-    key = files.digest(["test images in train", test.fingerprint, train.fingerprint])
-    noted = files.home() / "images" / f"{key[:32]}.json"
+    noted = _note(test.fingerprint, train.fingerprint)
     found: int | None = checked_files.read_note(noted)
     if found is None:
         found = _shared(test.images, train.images)
         with contextlib.suppress(UserError):  # a cache without a place: the images are compared again next time
             checked_files.write_note(noted, found)
     return found
+
+
+def _counted(found: Artifact, test: Split) -> int | None:
+    """An earlier count for these test images and the set's own training images; None if there is none."""
+    known = checked_files.read_note(_note(test.fingerprint, found.manifest.source.fingerprint))
+    return known if type(known) is int else None
+
+
+def _note(test: str, train: str) -> Path:
+    """The cache file of the count for two fingerprints."""
+    return files.home() / "images" / f"{files.digest(['test images in train', test, train])[:32]}.json"
 
 
 def _shared(test: Tensor, train: Tensor) -> int:

@@ -20,7 +20,7 @@ from ddhub.artifact.folder import Artifact
 from ddhub.artifact.manifest_parts import ON_THE_FLY
 from ddhub.base import seeds as seeding
 from ddhub.base.errors import UserError
-from ddhub.data import opening, selection
+from ddhub.data import selection
 from ddhub.data import source as sources
 from ddhub.data import spec as specs
 from ddhub.data.source import Split
@@ -181,7 +181,7 @@ def build(found: Artifact, request: EvaluationRequest) -> Bench:
         where = f"the train split of {spec.path or spec.dataset}"
         real_images.check_classes(found, real, where)
         real_images.warn_of_another(found, real, where)
-    known = _training_images(found, request, real)
+    known = real if compared else real_images.training_images(found, request.source_path, own=request.test is None)
     copies = real_images.refuse_training_images(found, test, known, what, request.allow_train)
     names = list(dict.fromkeys(cell.protocol for cell in cells if cell.protocol != "full"))
     full_epochs = real_images.own_settings(found).full_epochs
@@ -207,17 +207,6 @@ def _test_spec(found: Artifact, request: EvaluationRequest, spec: SourceSpec | N
     asked = own if request.test is None else specs.elsewhere(own, request.test)
     asked = asked.model_copy(update=source_settings.settings(request.test_settings))
     return asked if request.test is None else sources.find_test(asked)
-
-
-def _training_images(found: Artifact, request: EvaluationRequest, real: Split | None) -> Split | None:
-    """The train split to compare test images with, if it is loaded or on this machine's disk."""
-    if real is not None:
-        return real
-    try:
-        spec = source_location.source_spec(found, request.source_path)
-        return sources.load_train(spec)[0] if spec.dataset == "digits" or opening.is_local(spec) else None
-    except UserError:
-        return None
 
 
 def network(found: Artifact, arch: str, decisions: Decisions) -> networks.Network:

@@ -204,7 +204,7 @@ def sentences(report: Evaluation) -> list[str]:
     said += [_against(ours, data, several) for data in REAL[1:] if data in present]
     said += [_ranked(entry, several) for entry in report.rank_fidelity]
     said += _scored(report.dd_ranking, several)
-    said += copied(report.rows)
+    said += [*copied(report.rows), *_uncounted(report.rows)]
     said += corrupted(report.rows)
     if not any(score.ci95 for score in report.summary):
         return said
@@ -220,6 +220,17 @@ def copied(rows: Sequence[Row], above: float = 0.0) -> list[str]:
         " source, pixel by pixel."
         for test_set, (copies, images) in found.items()
         if copies > above * images
+    ]
+
+
+def _uncounted(rows: Sequence[Row]) -> list[str]:
+    """A sentence for each test set whose images were not compared with training images. Older rows do not say it."""
+    unknown = {row.test_set for row in rows if "test_copies" in row.content and row.test_copies is None}
+    known = {row.test_set for row in rows if row.test_copies is not None}
+    return [
+        f"It is not known how many images of {test_set} are also training images of the source, which was not read."
+        " --baselines random reads it."
+        for test_set in sorted(unknown - known)
     ]
 
 

@@ -15,7 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from conftest import QUICK, coloured, encode
+from conftest import QUICK, coloured, encode, write_folder
+from hub_client import in_client
+from hub_server import HubServer
 from PIL import Image
 
 from ddhub import api
@@ -352,6 +354,44 @@ def test_training_images_in_a_source_s_own_test_split_are_counted(
     assert len(loud) == (level == "WARNING")
     assert f"{count} of 30 images" in " ".join(summary.sentences(report))
     assert f"{count} of 30 images" in (copy / "README.md").read_text()
+
+
+def counted(folder: str, most: int, quick: list) -> list:
+    """Distill from the Hub and evaluate without baselines: the counts in rows, and what the report says of copies."""
+    import os
+
+    os.environ["HF_HUB_OFFLINE"] = "0"
+    from ddhub import api
+    from ddhub.evaluation import real_images
+    from ddhub.reports import summary
+
+    real_images.DECODED = most
+    if not os.path.exists(folder):
+        api.distill("digits_ipc1", out=folder, overrides=quick, threads=1)
+    report = api.evaluate(folder, baselines=(), overrides=["epochs=1"], seeds=1, threads=1, probe=False)
+    said = [text for text in summary.sentences(report) if "are also training images" in text]
+    return [[row.test_copies for row in report.rows], said]
+
+
+def test_training_images_in_a_hub_source_s_test_split_are_counted(tmp_path):
+    """Without baselines too, because all splits of a repo are fetched together; otherwise the report says so."""
+    (images, labels), (tested, known) = coloured(30, 0), coloured(12, 1)
+    splits = {"train": (images, labels), "test": (images[:3] + tested[3:], labels[:3] + known[3:])}
+    made = write_folder(tmp_path / "made", splits)
+    with HubServer(tmp_path / "hub") as server:
+        server.create_repo("alice/colours")
+        server.commit(
+            "alice/colours", {path.relative_to(made).as_posix(): path.read_bytes() for path in made.rglob("*.parquet")}
+        )
+        quick = [*QUICK, "source={dataset: alice/colours}"]
+        how = {"home": str(tmp_path / "home"), "folder": str(tmp_path / "set"), "quick": quick}
+        counts, said = in_client(counted, server, most=29, **how)
+        assert counts == [None] and said[0].startswith("It is not known how many images of alice/colours test are")
+        shutil.rmtree(tmp_path / "set" / "evaluation")
+        for most in (30, 0):  # at last the earlier count is taken
+            counts, said = in_client(counted, server, most=most, **how)
+            assert counts == [3] and said[0].startswith("3 of 12 images")
+            shutil.rmtree(tmp_path / "set" / "evaluation")
 
 
 def test_a_source_s_own_test_split_of_training_images_is_refused(made, leaky, tmp_path):
