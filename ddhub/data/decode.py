@@ -205,6 +205,9 @@ def to_8bit(image: Any, rules: Rules, where: str, grey: bool) -> Any:
     if is_wide_colour(image) and rules.range not in (None, (0, 65535)):
         raise UserError(f"{where}: has 16 bits a channel, of which the upper 8 are read", next="convert it to 8 bits")
     image.load()
+    misread.refuse_unnamed(image, where)
+    if image.mode == "La":  # Pillow converts it to no other mode
+        image = image.convert("LA")
     if image.getexif().get(ORIENTATION, 1) != 1:
         image = ImageOps.exif_transpose(image)
     if is_wide(image):

@@ -12,7 +12,7 @@ Content = bytes | str | Path
 ZEROS = 64  # zero bytes at the end of a file that no compressed picture ends with
 ENDS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}  # the last bytes of a whole file
 WHITE_IS_ZERO, SIGNED = 0, 2  # values of the TIFF tags PhotometricInterpretation and SampleFormat
-PHOTOMETRIC, FORMAT, BITS = 262, 339, 258  # TIFF tags
+PHOTOMETRIC, FORMAT, BITS, EXTRA = 262, 339, 258, 338  # TIFF tags
 TO_PNG = "convert it to a PNG of 8 bits"
 # Beginnings of files that are pictures to other programs, or no pictures at all.
 BEGINNINGS = (
@@ -68,6 +68,23 @@ def refuse_unsigned(image: Any, low: float, where: str) -> None:
     tags = image.tag_v2 if image.format == "TIFF" else {}
     if low < 0 and image.mode == "I" and set(tags.get(BITS, ())) == {32} and SIGNED not in tags.get(FORMAT, ()):
         raise UserError(f"{where}: unsigned 32-bit values beyond 2^31, which Pillow takes for negative", next=TO_PNG)
+
+
+def refuse_unnamed(image: Any, where: str) -> None:
+    """Refuse a decoded TIFF with a fourth channel that it does not name. Pillow takes it for alpha.
+
+    It may be alpha, alpha by which the colours are multiplied already, or no alpha, such as infrared. A channel that is
+    opaque everywhere makes no difference.
+
+    Raises:
+        UserError: naming the file.
+    """
+    if image.format != "TIFF" or image.mode != "RGBA" or EXTRA in image.tag_v2:
+        return
+    if image.getchannel("A").getextrema() != (255, 255):
+        raise UserError(
+            f"{where}: a TIFF with a fourth channel and no tag ExtraSamples that says whether it is alpha", next=TO_PNG
+        )
 
 
 def is_cut(content: Content, kind: str) -> bool:

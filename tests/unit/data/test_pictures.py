@@ -257,11 +257,11 @@ def test_the_table_in_the_docs_is_what_was_measured(tmp_path, finished, results)
     assert f"{begin}{table}{end}" in TABLE.read_text()
 
 
-def tiff(pixels: np.ndarray, kind: str, photometric: int = 1, sample: int = 1) -> bytes:
-    """A TIFF that Pillow does not write: grey, with its tags of meaning."""
-    data = pixels.astype(f"<{kind}").tobytes()
-    tags = {256: SIDE, 257: SIDE, 258: 8 * int(kind[1:]), 259: 1, 262: photometric, 273: 200, 277: 1, 278: SIDE}
-    tags |= {279: len(data), 339: sample}
+def tiff(pixels: np.ndarray, kind: str, photometric: int = 1, sample: int = 1, extra: int | None = None) -> bytes:
+    """A TIFF that Pillow does not write: grey, or of several channels, with its tags of meaning."""
+    data, channels = pixels.astype(f"<{kind}").tobytes(), pixels.size // SIDE**2
+    tags = {256: SIDE, 257: SIDE, 258: 8 * int(kind[1:]), 259: 1, 262: photometric, 273: 200, 277: channels, 278: SIDE}
+    tags |= {279: len(data), 339: sample, **({} if extra is None else {338: extra})}
     body = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in sorted(tags.items()))
     return (b"II*\0" + struct.pack("<IH", 8, len(tags)) + body + bytes(4)).ljust(200, b"\0") + data
 
@@ -284,6 +284,38 @@ def test_files_that_pillow_reads_wrongly_are_refused(content, says):
     with pytest.raises(UserError, match=re.escape(says)) as caught:
         ranged(content())
     assert "convert it to a PNG of 8 bits" in str(caught.value)
+
+
+def clear(kind: str, channels: int, opaque: int = 0) -> np.ndarray:
+    """Values of 2/3, and a last channel whose first half is opaque and whose other half is as said."""
+    most = 2 ** (8 * int(kind[1:])) - 1
+    found = np.full((SIDE, SIDE, channels), most * 2 // 3)
+    found[..., -1] = most
+    found[SIDE // 2 :, :, -1] = opaque
+    return found
+
+
+@pytest.mark.parametrize("kind", ["u1", "u2"])
+def test_a_fourth_channel_without_a_meaning_is_refused(kind):
+    """Pillow takes it for alpha, libtiff for alpha that the colours are multiplied by. Named or opaque, it is read."""
+
+    def read(extra=None, **how):
+        content = tiff(clear(kind, 4, **how), kind, photometric=2, extra=extra)
+        return decode.picture(content, "x.tif", lambda image: decode.array(image, Rules(), "x.tif", False))
+
+    with pytest.raises(UserError, match=r"x\.tif: a TIFF with a fourth channel") as caught:
+        read()
+    assert "convert it to a PNG of 8 bits" in str(caught.value)
+    assert np.unique(read(opaque=2 ** (8 * int(kind[1:])) - 1)).tolist() == [170]
+    assert np.unique(read(extra=0)).tolist() == [170]
+    assert np.unique(read(extra=2)).tolist() == [170, 255]
+
+
+def test_grey_that_is_multiplied_by_its_alpha_is_read():
+    """Pillow's mode La, which it converts to LA alone."""
+    content = tiff(clear("u1", 2), "u1", extra=1)
+    shown = decode.picture(content, "x", lambda image: decode.array(image, Rules(), "x", True))
+    assert np.unique(shown).tolist() == [170, 255]
 
 
 def test_whole_tiffs_of_these_kinds_are_read():
