@@ -86,29 +86,31 @@ class Sender(logging.Handler):
             self.send(record)
 
 
-def to_stderr(level: int = logging.INFO) -> None:
-    """Print messages of this level and above on stderr, as the command line does. Repeated calls add nothing."""
+def to_stderr(level: int = logging.INFO) -> Stderr | None:
+    """Print messages of this level and above on stderr, as the command line does. Return the handler, if it is new."""
     ROOT.setLevel(level)
-    if not any(isinstance(handler, Stderr) for handler in ROOT.handlers):
-        ROOT.addHandler(Stderr())
+    if any(isinstance(handler, Stderr) for handler in ROOT.handlers):
+        return None
+    handler = Stderr()
+    ROOT.addHandler(handler)
+    return handler
+
+
+@contextlib.contextmanager
+def on_stderr() -> Iterator[None]:
+    """Print messages on stderr in this block, and leave logging as it was."""
+    level, added = ROOT.level, to_stderr()
+    try:
+        yield
+    finally:
+        ROOT.setLevel(level)
+        if added is not None:
+            ROOT.removeHandler(added)
 
 
 def configured() -> bool:
     """Whether the program or the command line has configured logging, for `ddhub` or for all loggers."""
     return bool(ROOT.handlers or logging.root.handlers) or ROOT.level != logging.NOTSET
-
-
-@contextlib.contextmanager
-def on_stderr() -> Iterator[None]:
-    """Print messages on stderr in this block, as the command line does."""
-    handler = Stderr()
-    ROOT.setLevel(logging.INFO)
-    ROOT.addHandler(handler)
-    try:
-        yield
-    finally:
-        ROOT.removeHandler(handler)
-        ROOT.setLevel(logging.NOTSET)
 
 
 class _Scrub(logging.Filter):
