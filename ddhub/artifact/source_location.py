@@ -71,7 +71,10 @@ def _refuse_local(found: Artifact) -> None:
         )
     said = _recorded_path(found.folder)
     if said:
-        say(f"{found.folder}: made elsewhere, or by an older ddhub: its {STATE}/run.json names {said!r}; not read")
+        say(
+            f"{found.folder}: made elsewhere, or by an older ddhub: its {STATE}/run.json names {said!r}; not read",
+            once=True,
+        )
 
 
 def _recorded_path(folder: Path) -> str | None:

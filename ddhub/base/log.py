@@ -6,12 +6,12 @@ all loggers or of `ddhub`, or a level of `ddhub`. Nothing else attaches a handle
 """
 
 import contextlib
-import functools
 import json
 import logging
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from ddhub.base.files import disk_errors, make_parent, open_own, write_bytes
@@ -27,21 +27,36 @@ TITLES = {
 CLIENTS = ("huggingface_hub", "datasets")  # libraries that print what they log
 
 
-def say(text: str, level: int = logging.INFO) -> None:
+def say(text: str, level: int = logging.INFO, *, once: bool = False) -> None:
     """Log a message under the name of the calling module, with tokens removed.
 
     Args:
         level: a level of logging. A warning asks people to act, or to doubt the result.
+        once: show the same message of worker processes only if it was not shown before.
     """
-    logger = _logger(sys._getframe(1).f_globals["__name__"])
-    if logger.isEnabledFor(level):
-        logger.log(level, "%s", shown(text), stacklevel=2)
+    _log(text, level, once, sys._getframe(1))
 
 
 def warn(text: str) -> None:
     """Log a warning under the name of the calling module, with tokens removed."""
-    logger = _logger(sys._getframe(1).f_globals["__name__"])
-    logger.warning("%s", shown(text), stacklevel=2)
+    _log(text, logging.WARNING, False, sys._getframe(1))
+
+
+def warn_once(text: str) -> None:
+    """Warn, once, of something that may spoil a result. Worker processes that find the same do not repeat it."""
+    if shown(text) not in _shown_once:
+        _log(text, logging.WARNING, True, sys._getframe(1))
+
+
+def _log(text: str, level: int, once: bool, caller: FrameType) -> None:
+    logger, text = _logger(caller.f_globals["__name__"]), shown(text)
+    if once:
+        _shown_once.add(text)
+    if logger.isEnabledFor(level):
+        logger.log(level, "%s", text, stacklevel=3, extra={"once": once})
+
+
+_shown_once: set[str] = set()  # messages that worker processes do not repeat
 
 
 def _logger(module: str) -> logging.Logger:
@@ -142,16 +157,14 @@ def through(send: Callable[[logging.LogRecord], None], level: int) -> None:
 
 
 def receive(record: logging.LogRecord) -> None:
-    """Show a message of another process here."""
+    """Show a message of another process here, unless it is one of those that are shown once."""
+    if getattr(record, "once", False):
+        if record.getMessage() in _shown_once:
+            return
+        _shown_once.add(record.getMessage())
     logger = logging.getLogger(record.name)
     if logger.isEnabledFor(record.levelno):
         logger.handle(record)
-
-
-@functools.cache
-def warn_once(text: str) -> None:
-    """Warn, once and in one process, of something that may spoil a result."""
-    warn(text)
 
 
 class Metrics:

@@ -38,7 +38,7 @@ def left_out(images: "Encoded", kept: "np.ndarray", held: "np.ndarray", noted: P
     if len(found) == len(held):
         raise UserError(f"{told} are copies of training pictures", next="remove copies from the source")
     if found:
-        say(f"{told} are left out of the test: they are copies, byte for byte, of training pictures")
+        say(f"{told} are left out of the test: they are copies, byte for byte, of training pictures", once=True)
     return found
 
 

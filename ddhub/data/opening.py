@@ -125,7 +125,7 @@ def resolve_revision(name: str, revision: str | None) -> str:
             return revision  # perhaps cached; otherwise load_dataset fails
         cached = None if _answered(fault) else local_splits.cached_commit(name)
         if cached is not None:
-            say(f"{name}: the Hub does not answer; read from the cache, as of commit {cached}")
+            say(f"{name}: the Hub does not answer; read from the cache, as of commit {cached}", once=True)
             return cached
         raise UserError(
             f"source: {name}: the Hub does not answer for it: {one_line(fault)}", next=_advice(name, fault)

@@ -18,7 +18,7 @@ from ddhub.artifact.run_state import RUN, STATE, RunState
 from ddhub.base import files, links, plugins, progress
 from ddhub.base.errors import UserError, memory_errors
 from ddhub.base.limits import TILES
-from ddhub.base.log import say, warn
+from ddhub.base.log import say, warn, warn_once
 from ddhub.base.resources import Resources
 from ddhub.base.units import memory_bytes
 from ddhub.data import held_out, preprocess
@@ -153,7 +153,7 @@ def prepare(recipe: Recipe, out: Path, asked: Resources, checkpoint_seconds: flo
     task = untaught(recipe, out, asked)
     seconds = {"source": time.monotonic() - begun}
     counts = f"{len(task.training)} training and {len(task.validation)} validation images"
-    say(f"{recipe.name}: {counts} of {len(task.source.classes)} classes")
+    say(f"{recipe.name}: {counts} of {len(task.source.classes)} classes", once=True)
     for arch in sorted(method_of(recipe).architectures_of(task.config)):
         task.network(arch)  # an unsuitable network is found before teachers train for hours
     if not recipe.teachers.count:
@@ -320,7 +320,7 @@ def decided(recipe: Recipe, shape: Shape, asked: Resources) -> devices.Decisions
     flops = _teacher_flops(recipe, shape)
     decisions = devices.decide_for(asked, flops)
     if flops >= devices.COMPILE_FROM and not devices.has_compiler():
-        warn("no C++ compiler (g++ or clang++) found: running without torch.compile, about half as fast")
+        warn_once("no C++ compiler (g++ or clang++) found: running without torch.compile, about half as fast")
     return decisions
 
 

@@ -118,14 +118,17 @@ def refuse_training_images(found: Artifact, test: Split, train: Split | None, wh
     same = test.fingerprint == found.manifest.source.fingerprint
     copies = len(test) if same else _counted(found, test) if train is None else _copies(test, train)
     if copies is None:
-        say(f"{what}: not compared with the training images of the set's source, which were not read")
+        say(f"{what}: not compared with the training images of the set's source, which were not read", once=True)
     if not copies:
         return copies
     share = f"{100 * copies / len(test):.3g}% of its images are training images of the set's source"
     told = f"{what}: {share} ({copies} of {len(test)})"
     if mostly(copies, test) and not allowed:
         raise UserError(told, next="--test FOLDER (or a Hub id) of other images, or --allow-train to test on these")
-    (warn_once if copies > FEW_COPIES * len(test) else say)(told)
+    if copies > FEW_COPIES * len(test):
+        warn_once(told)
+    else:
+        say(told, once=True)
     return copies
 
 

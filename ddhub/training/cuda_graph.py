@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ddhub.base.log import warn
+from ddhub.base.log import warn_once
 
 WARM_UP = 3  # calls before recording, in which libraries choose kernels and memory is allocated
 WORTH = 12  # number of calls above which recording pays
@@ -57,7 +57,7 @@ class Graph:
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as fault:
-            warn(f"CUDA graph: {' '.join(str(fault).split())[:200]}; steps are launched one by one")
+            warn_once(f"CUDA graph: {' '.join(str(fault).split())[:200]}; steps are launched one by one")
 
 
 class Recorder:

@@ -99,7 +99,7 @@ def fitted(
             found[name], peak = _largest(int(budget * RESERVE), device, work, most[name])
         if peak > budget * RESERVE:
             raise _too_small(f"{name} of one image takes", peak)
-        say(f"memory: {name} {found[name]}, {peak / 1e9:.2f} GB of {budget / 1e9:.2f} GB")
+        say(f"memory: {name} {found[name]}, {peak / 1e9:.2f} GB of {budget / 1e9:.2f} GB", once=True)
     return found
 
 

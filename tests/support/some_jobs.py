@@ -79,6 +79,16 @@ def speaking(path: Path) -> None:
     files.write_bytes(path, b"")
 
 
+def finding(path: Path) -> None:
+    """Write the output, and say what every process of a command finds."""
+    log.warn_once("a doubt that hf_secretsecretsecret is told of")
+    log.warn_once(f"a doubt of {path.parent} that the command has told")
+    log.say(f"a fact of {path.parent} that the command has told", once=True)
+    log.say("a step")
+    time.sleep(0.5)
+    files.write_bytes(path, b"")
+
+
 def signed(path, **changes):
     """A claim of this process, changed."""
     content = {**claims._machine(), "pid": os.getpid(), "began": claims._began(os.getpid()), "token": "x", **changes}

@@ -112,6 +112,21 @@ def test_messages_of_worker_processes_arrive(tmp_path, caplog):
     assert {record.name for record in told} == {"ddhub.some_jobs"}  # as a plug-in's, below ddhub
 
 
+def test_what_every_worker_finds_is_shown_once(tmp_path, caplog, monkeypatch):
+    """Warnings and facts of several workers, or of workers and the command; other messages are shown each time."""
+    monkeypatch.setenv("HF_TOKEN", "hf_secretsecretsecret")
+    caplog.set_level("INFO", logger="ddhub")
+    for _ in range(2):  # the command repeats a fact, and no warning
+        log.warn_once(f"a doubt of {tmp_path} that the command has told")
+        log.say(f"a fact of {tmp_path} that the command has told", once=True)
+    jobs.run_all({tmp_path / name: some_jobs.finding for name in "abcd"}, Engine(workers=2))
+    told = [record.message for record in caplog.records]
+    assert told.count("a doubt that *** is told of") == 1 and told.count("a step") == 4
+    assert told.count(f"a doubt of {tmp_path} that the command has told") == 1
+    assert told.count(f"a fact of {tmp_path} that the command has told") == 2
+    assert {record.name for record in caplog.records if "hat the command" in record.message} == {f"ddhub.{__name__}"}
+
+
 def test_quiet_workers_are_quiet(tmp_path, capsys):
     """The level of the command is theirs."""
     log.to_stderr(logging.WARNING)
