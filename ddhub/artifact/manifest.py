@@ -9,7 +9,6 @@ from pydantic import Field
 from ddhub.artifact.file_names import MANIFEST
 from ddhub.artifact.manifest_parts import (
     MOST_GROUPS,
-    ON_THE_FLY,
     ByteCounts,
     FileRecord,
     Groups,
@@ -223,7 +222,7 @@ def _training(record: Manifest) -> list[str]:
         found.append("protocol.loss 'kl' needs soft labels, and labels.form is hard")
     if protocol.labels == "hard" and protocol.loss != "ce":
         found.append(f"protocol.loss '{protocol.loss}' needs soft labels, and protocol.labels is hard")
-    if protocol.labels in ON_THE_FLY and not record.teachers:
+    if protocol.on_the_fly and not record.teachers:
         found.append("protocol.labels: no teachers are shipped to label with")
     if protocol.augment not in ("dsa", "none"):
         words = protocol.augment.split("+" if "+" in protocol.augment else "_")

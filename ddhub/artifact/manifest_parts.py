@@ -12,7 +12,6 @@ from ddhub.data.spec import Revision
 MOST_GROUPS = 2**15  # column `group` counts in 16 bits
 
 
-ON_THE_FLY = ("teachers", "teacher")  # labels computed for each augmented view
 Fraction = Annotated[float, Field(ge=0, le=1)]
 FILE_NAME = r"^[ -~]{1,200}$"  # a payload file's name that every file system accepts
 FileName = Annotated[str, Field(pattern=FILE_NAME)]

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ddhub.artifact.manifest import Manifest
-from ddhub.artifact.manifest_parts import ON_THE_FLY
 from ddhub.base.errors import UserError
 from ddhub.base.overrides import setting
 from ddhub.base.schema import check, did_you_mean
-from ddhub.training.protocol import Protocol
+from ddhub.training.protocol import Protocol, refuse_untaught
 
 
 @dataclass(frozen=True)
@@ -159,11 +158,7 @@ def changed(name: str, own: Protocol, ipc: int, classes: int, side: int) -> Prot
 def _of_set(record: Manifest, name: str) -> Protocol:
     """A named protocol for a set. It is refused if it does not suit the set."""
     protocol = changed(name, record.protocol, record.ipc, len(record.classes), record.source.resolution)
-    if protocol.labels in ON_THE_FLY and not record.teachers:
-        raise UserError(
-            f"protocol {name}: {record.name} ships no teachers, so nothing can label on the fly",
-            next="--protocols native",
-        )
+    refuse_untaught(name, protocol, len(record.teachers), f"{record.name} ships no teachers")
     if protocol.labels == "stored" and protocol.loss == "soft_ce" and record.labels.form not in _SOFT:
         raise UserError(f"protocol {name}: {record.name} stores no logits or probabilities", next="--protocols native")
     return protocol

@@ -1,6 +1,5 @@
 """The cost of a training apart from seconds: FLOPs, and bytes of its training data."""
 
-from ddhub.artifact.manifest_parts import ON_THE_FLY
 from ddhub.evaluation import baseline_images
 from ddhub.evaluation.workbench import WHOLE, Bench, Cell, labelled_by_teachers, shape
 from ddhub.training import architectures, fit
@@ -19,10 +18,10 @@ def stored_bytes(bench: Bench, cell: Cell, count: int) -> int:
 
     Real images count as PNG with soft labels, if they have some, so that they compare with the set's own.
     """
-    record, labels = bench.set.manifest, bench.protocol(cell).labels
-    extra = record.bytes.teachers if labels in ON_THE_FLY else 0
+    record, protocol = bench.set.manifest, bench.protocol(cell)
+    extra = record.bytes.teachers if protocol.on_the_fly else 0
     if cell.data == "distilled":
-        soft = record.bytes.labels if labels == "stored" else 0
+        soft = record.bytes.labels if protocol.labels == "stored" else 0
         return record.bytes.images + record.bytes.preprocess + soft + extra
     soft = (
         baseline_images.SOFT_BYTES * len(record.classes)

@@ -17,7 +17,6 @@ from torch import Tensor
 
 from ddhub.artifact import folder, source_location
 from ddhub.artifact.folder import Artifact
-from ddhub.artifact.manifest_parts import ON_THE_FLY
 from ddhub.base import seeds as seeding
 from ddhub.base.errors import UserError
 from ddhub.data import selection
@@ -229,7 +228,7 @@ def _decide(
     most = max(len(found.labels), len(real) if real is not None else 0)
     batch = min(most, max(protocol.batch for protocol in protocols.values()))
     budget = request.resources.budget
-    if budget is not None and any(protocol.labels in ON_THE_FLY for protocol in protocols.values()):
+    if budget is not None and any(protocol.on_the_fly for protocol in protocols.values()):
         budget -= _bytes_of_labels(request)
     return memory.fit_to_budget(decided, arch, *shape(found, arch), batch, budget)
 
@@ -274,7 +273,7 @@ def _teachers(
         raise UserError(
             f"{found.folder}: ships no teachers to label {soft[0].data} images with", next="--baselines none"
         )
-    views = any(protocols[cell.protocol].labels in ON_THE_FLY for cell in cells)
+    views = any(protocols[cell.protocol].on_the_fly for cell in cells)
     features = any(cell.data in (*selection.SELECTIONS, *selection.SCORED) for cell in cells)
     if not found.manifest.teachers or not (soft or views or features):
         return None
@@ -328,8 +327,8 @@ def _targets(found: Artifact, soft: Tensor | None, protocol: Protocol) -> Tensor
 
 def teach(bench: Bench, cell: Cell) -> Callable[[Tensor], Tensor] | None:
     """The function that labels a row's augmented views, if its protocol needs one."""
-    labels = bench.protocol(cell).labels
-    if labels not in ON_THE_FLY:
+    protocol = bench.protocol(cell)
+    if not protocol.on_the_fly:
         return None
     assert bench.teachers is not None
-    return functools.partial(bench.view_labels.of, bench.teachers, 0 if labels == "teacher" else None)
+    return functools.partial(bench.view_labels.of, bench.teachers, 0 if protocol.labels == "teacher" else None)

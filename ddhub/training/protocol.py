@@ -5,6 +5,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from ddhub.base import limits
+from ddhub.base.errors import UserError
 from ddhub.base.schema import Batch, Count, CountOrZero, Rate, Strict, Temperature, Weight, did_you_mean
 
 Loss = Literal["l1_logits", "ce", "soft_ce", "mse", "kl"]
@@ -40,6 +41,25 @@ class Protocol(Strict):
     )
     weight_decay: Weight | None = Field(default=None, description="null takes the family's.")
     tuned: bool = Field(default=False, description="`lr` was chosen for this architecture and replaces a family's own.")
+
+    @property
+    def on_the_fly(self) -> bool:
+        """Whether teachers label each augmented view."""
+        return self.labels in ("teachers", "teacher")
+
+
+def refuse_untaught(name: str, protocol: Protocol, teachers: int, why: str) -> None:
+    """Refuse a protocol whose labels come from teachers, for a set without any.
+
+    Args:
+        name: the protocol's name.
+        why: what says that there are none, as the beginning of a sentence.
+
+    Raises:
+        UserError: naming a protocol that needs none.
+    """
+    if protocol.on_the_fly and not teachers:
+        raise UserError(f"protocol {name}: {why}, so nothing can label on the fly", next="--protocols native")
 
 
 # The operations of differentiable siamese augmentation. ddhub/training/augment.py holds their formulas.

@@ -4,12 +4,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ddhub.artifact.manifest_parts import ON_THE_FLY
-from ddhub.base.errors import UserError
 from ddhub.distillation.plan.work import Outline, Phase, Work, scoring, training
 from ddhub.distillation.task import own_protocol
 from ddhub.training import architectures, optimisation
-from ddhub.training.protocol import Protocol
+from ddhub.training.protocol import Protocol, refuse_untaught
 
 TESTED = 0.2  # assumed test images, as a share of the train split; the test split is not opened
 
@@ -25,15 +23,20 @@ class Evaluations:
 
 
 def phases(outline: Outline, asked: Evaluations | None) -> Iterator[tuple[dict[str, Any], Phase]]:
-    """What an evaluation trains and tests, for each architecture and protocol: on set and random real images."""
+    """What an evaluation trains and tests, for each architecture and protocol: on set and random real images.
+
+    Raises:
+        UserError: if a protocol needs teachers, and the recipe has none.
+    """
     if asked is None:
         return
     rows, tested = 2 * outline.recipe.evaluate.seeds, max(1, round(TESTED * outline.shape.images))
     for arch in asked.archs or [outline.recipe.teachers.arch]:
         for name in asked.protocols:
             protocol = _protocol(outline, arch, name, asked)
+            refuse_untaught(name, protocol, outline.recipe.teachers.count, "teachers.count is 0")
             works = [training(outline, "trainings", arch, outline.synthetic, protocol, rows)]
-            if protocol.labels in ON_THE_FLY:
+            if protocol.on_the_fly:
                 works.append(_views(outline, protocol, works[0]))
             works.append(scoring(outline, "tests", arch, tested, rows, pixels=True))
             yield {"phase": "evaluate", "arch": arch, "protocol": name, "rows": rows}, Phase(works)
@@ -49,13 +52,7 @@ def _protocol(outline: Outline, arch: str, name: str, asked: Evaluations) -> Pro
 
 
 def _views(outline: Outline, protocol: Protocol, learning: Work) -> Work:
-    """Teachers' labels of the augmented views of some trainings.
-
-    Raises:
-        UserError: if the recipe has no teachers.
-    """
+    """Teachers' labels of the augmented views of some trainings."""
     spec = outline.recipe.teachers
-    if not spec.count:
-        raise UserError("teachers.count: 0, so nothing can label on the fly", next="--protocols native")
     asked = spec.count if protocol.labels == "teachers" else 1
     return scoring(outline, "labels of views", spec.arch, learning.batch, asked * learning.images / learning.batch)

@@ -170,7 +170,10 @@ def test_evaluations_are_forecast_by_network_and_protocol(steady):
     [
         ({"protocols": ["nativ"]}, "protocol 'nativ': unknown; did you mean 'native'?"),
         ({"archs": ["frozen:resnet18"]}, "a frozen backbone is only for `ddhub evaluate --archs`"),
-        ({"protocols": ["dynamic"], "overrides": ["teachers.count=0", "labels.form=hard"]}, "teachers.count: 0"),
+        (
+            {"protocols": ["dynamic"], "overrides": ["teachers.count=0", "labels.form=hard"]},
+            "dynamic: teachers.count is 0",
+        ),
     ],
 )
 def test_evaluations_that_cannot_be_forecast_are_refused(asked, fault, steady):
