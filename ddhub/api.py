@@ -55,21 +55,21 @@ def distill(
     """
     asked, changed = Resources(**resources), changes.texts(overrides)
     engine = jobs.choose(asked.workers, asked.shard, asked.ray)
-    recipe = recipe_file(str(recipe), changed, minutes, flips, asked)
-    resolved = recipe_files.read(str(recipe), changed)
+    recipe, chosen = recipe_file(str(recipe), changed, minutes, flips, asked)
+    resolved = recipe_files.read(recipe, changed)
     from ddhub.distillation import checks, groups, pipeline
 
     folder = Path(out) if out is not None else Path("distilled") / resolved.name
     if resolved.groups == 1:
         groups.refuse_engine(engine)
-    checks.check(resolved, folder, asked)
+    checks.check(resolved, folder, asked, chosen=chosen)
     how: dict[str, Any] = {"overrides": changed, "resources": asked, "checkpoint_seconds": checkpoint_seconds}
     with same_folder.kept(folder), new_folder.no_stub(folder, folder / STATE / "run.json"):
         if resolved.groups == 1:
             pipeline.make(resolved, folder, **how)
         missing = groups.make(resolved, folder, **how) if resolved.groups > 1 else []
         if missing:
-            return Made(folder=str(folder), missing=missing, next=groups.command(str(recipe), folder, changed))
+            return Made(folder=str(folder), missing=missing, next=groups.command(recipe, folder, changed))
         with files.locked(folder / groups.STATE / "lock"):  # other shards write it too
             return card(folder)
 

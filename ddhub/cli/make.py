@@ -205,11 +205,11 @@ def _dry_run(reference: str, overrides: tuple[str, ...], out: str | None, as_jso
 
     given = {name: value for name, value in how.items() if name not in ("minutes", "flips")}
     asked = Resources(**given)
-    resolved, reasons = starting.resolved(reference, overrides, how["minutes"], how["flips"], asked)
+    resolved, chosen = starting.resolved(reference, overrides, how["minutes"], how["flips"], asked)
     from ddhub.distillation import checks  # imports torch, so a faulty recipe is refused before
 
-    checks.check(resolved, Path(out or Path("distilled") / resolved.name), asked, dry=True)
-    for line in reasons:
+    checks.check(resolved, Path(out or Path("distilled") / resolved.name), asked, dry=True, chosen=chosen)
+    for line in chosen.reasons if chosen else []:
         click.echo(line, err=True)
     if as_json:
         click.echo(json.dumps({**resolved.content(), "hash": resolved.hash}, indent=1))

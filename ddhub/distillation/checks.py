@@ -20,17 +20,19 @@ from ddhub.data import contents, dataset_headers, first_look, held_out, opening,
 from ddhub.data.catalog import Shape
 from ddhub.data.first_look import Holdings
 from ddhub.data.spec import local_folder
-from ddhub.distillation import pipeline
+from ddhub.distillation import first_recipe, pipeline
+from ddhub.distillation.first_recipe import Choice
 from ddhub.distillation.plan import forecast, work
 from ddhub.distillation.recipes import method_config, method_of
 from ddhub.distillation.task import constants
 from ddhub.training import architectures
 
 
-def check(recipe: Recipe, out: Path, asked: Resources, *, dry: bool = False) -> None:
+def check(recipe: Recipe, out: Path, asked: Resources, *, dry: bool = False, chosen: Choice | None = None) -> None:
     """Refuse a recipe that cannot be made. A folder with a begun run was checked before.
 
     Args:
+        chosen: how the recipe was chosen just now, for which its pictures were looked at already.
         dry: check a Hub dataset without fetching its images, and skip the check if the Hub does not answer.
 
     Raises:
@@ -43,6 +45,27 @@ def check(recipe: Recipe, out: Path, asked: Resources, *, dry: bool = False) -> 
         writable(folder)
     for arch in named(recipe):
         architectures.resolve(arch)
+    held = first_recipe.seen(chosen, recipe) or look(recipe, dry)
+    if held is None:
+        return
+    images(recipe, held)
+    shape = Shape(held.images, len(held.classes), held.channels, recipe.source.resolution or held.side)
+    if recipe.source.channels:
+        shape = Shape(shape.images, shape.classes, recipe.source.channels, shape.side)
+    pipeline.refuse_factor(recipe, shape.side)
+    for arch in named(recipe):
+        architectures.try_out(arch, shape.classes, shape.channels, shape.side)
+    room(recipe, out, shape, asked)
+
+
+def look(recipe: Recipe, dry: bool) -> Holdings | None:
+    """Look at a recipe's source, and refuse faults of its names, splits and columns.
+
+    The result is None for a Hub dataset whose images are not to be fetched, or if the Hub does not answer.
+
+    Raises:
+        UserError: for a fault that the user can mend.
+    """
     local = opening.is_local(recipe.source) or recipe.source.dataset == "digits"
     place = local_folder(recipe.source)
     pictures = contents.contents(Path(place).expanduser()) if place is not None else None
@@ -52,19 +75,11 @@ def check(recipe: Recipe, out: Path, asked: Resources, *, dry: bool = False) -> 
         source.check_test(recipe.source)
         if dry and not local:
             header(recipe)
-            return
+            return None
     except hub_faults.faults() as fault:
         say(f"{recipe.source.dataset}: not checked, the Hub does not answer ({one_line(fault, 100)})")
-        return
-    held = first_look.look(recipe.source)
-    images(recipe, held)
-    shape = Shape(held.images, len(held.classes), held.channels, recipe.source.resolution or held.side)
-    if recipe.source.channels:
-        shape = Shape(shape.images, shape.classes, recipe.source.channels, shape.side)
-    pipeline.refuse_factor(recipe, shape.side)
-    for arch in named(recipe):
-        architectures.try_out(arch, shape.classes, shape.channels, shape.side)
-    room(recipe, out, shape, asked)
+        return None
+    return first_look.look(recipe.source)
 
 
 def named(recipe: Recipe) -> list[str]:

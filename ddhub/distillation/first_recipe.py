@@ -39,21 +39,31 @@ LEAST = 3 * REFRESH
 USED = 0.9  # share of the time that is planned: start and decoding take the rest
 CHECKS = 3  # networks that measure the cost of packaging, and fewer where they take more than this share of the time:
 CHECKED = 0.15
+CHANGED = {"resolution", "channels", "validation", "split_seed"}  # keys of a source that Holdings do not depend on
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A recipe as commented YAML, and the reasons for its choices."""
+    """A recipe as commented YAML, the reasons for its choices, and what was seen of the pictures."""
 
     name: str
     text: str
     reasons: list[str] = field(default_factory=list)  # one line each
     seconds: float = 0.0  # forecast of the time to distill it here
+    held: Holdings | None = None
 
     @property
     def recipe(self) -> Recipe:
         """The recipe."""
         return recipes.validate(parse_yaml(self.text, self.name), self.name)
+
+
+def seen(chosen: Choice | None, recipe: Recipe) -> Holdings | None:
+    """What was seen of the pictures when a recipe was chosen, if `recipe` reads the same ones alike."""
+    if chosen is None:
+        return None
+    ours, theirs = (each.source.model_dump(exclude=CHANGED) for each in (chosen.recipe, recipe))
+    return chosen.held if ours == theirs else None
 
 
 @dataclass(frozen=True)
@@ -107,7 +117,7 @@ def start(held: Holdings, asked: PictureOptions) -> Choice:
             break
     chosen = _written(held, asked, size)
     reasons = [*_reasons(held, asked, size, chosen.recipe), *_times(size, cost, asked.minutes)]
-    return replace(chosen, seconds=cost.seconds, reasons=reasons)
+    return replace(chosen, seconds=cost.seconds, reasons=reasons, held=held)
 
 
 def _filled(held: Holdings, asked: PictureOptions, size: Size) -> tuple[Size, Cost]:

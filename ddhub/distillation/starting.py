@@ -162,15 +162,15 @@ def begin(place: str, asked: PictureOptions, overrides: Sequence[str]) -> tuple[
 
 def recipe_file(
     reference: str, overrides: Sequence[str], minutes: float | None, flips: bool | None, resources: Resources
-) -> str:
-    """The recipe of a reference. For pictures, a recipe is chosen, written and reported first.
+) -> tuple[str, "Choice | None"]:
+    """The recipe of a reference. For pictures, a recipe is chosen, written and reported first, and the choice returned.
 
     Raises:
         UserError: for options that only pictures without a recipe take.
     """
     asked = asked_of(reference, minutes, flips, resources)
     if asked is None:
-        return reference
+        return reference, None
     path, found = begin(reference, asked, overrides)
     if found is None:
         say(f"{path}: this recipe was written before and is used; remove it for a new choice")
@@ -178,13 +178,13 @@ def recipe_file(
         write(found, path)
         for line in [*found.reasons, f"recipe: {path}"]:
             say(line)
-    return str(path)
+    return str(path), found
 
 
 def resolved(
     reference: str, overrides: Sequence[str], minutes: float | None, flips: bool | None, resources: Resources
-) -> tuple[Recipe, list[str]]:
-    """The resolved recipe of a reference, and the reasons for the choices for pictures. Nothing is written.
+) -> tuple[Recipe, "Choice | None"]:
+    """The resolved recipe of a reference, and for pictures the choice of it. Nothing is written.
 
     Raises:
         UserError: if the reference is neither a recipe nor pictures.
@@ -192,9 +192,9 @@ def resolved(
     asked = asked_of(reference, minutes, flips, resources)
     path, found = (Path(reference), None) if asked is None else begin(reference, asked, overrides)
     if found is None:
-        return recipes.read(str(path) if asked else reference, overrides), []
+        return recipes.read(str(path) if asked else reference, overrides), None
     data = parse_yaml(found.text, found.name)
-    return recipes.resolve(data, found.name, overrides), found.reasons
+    return recipes.resolve(data, found.name, overrides), found
 
 
 def asked_of(reference: str, minutes: float | None, flips: bool | None, resources: Resources) -> PictureOptions | None:

@@ -13,7 +13,7 @@ from ddhub import api
 from ddhub.artifact import manifest
 from ddhub.base import strict_yaml
 from ddhub.cli.app import main
-from ddhub.data import source
+from ddhub.data import contents, first_look, source
 from ddhub.distillation import first_recipe, recipes
 
 SHAPES = ((64, 48), (48, 64), (56, 56))
@@ -81,6 +81,26 @@ def test_a_dry_run_of_a_folder_writes_nothing(photos):
     shown = run("distill", "my photos", "--dry-run", "--no-flips")
     assert "augment: color_crop_cutout_scale_rotate" in shown.stdout
     assert [path.name for path in photos.parent.iterdir() if not path.name.startswith("ddhub-home")] == ["my photos"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "looks"), [([], 1), (["ipc=2", "source.resolution=16"], 1), (["source.hold_out=0.3"], 2)]
+)
+def test_pictures_are_looked_at_once(settings, looks, photos, monkeypatch):
+    """The look that chooses the recipe serves its checks, unless a setting changes what is read."""
+    counts = {"names": 0, "headers": 0}
+
+    def counted(what, function):
+        def count(*given):
+            counts[what] += 1
+            return function(*given)
+
+        return count
+
+    monkeypatch.setattr(contents, "contents", counted("names", contents.contents))
+    monkeypatch.setattr(first_look, "look", counted("headers", first_look.look))
+    run("distill", "my photos", "--dry-run", *(word for text in settings for word in ("--set", text)))
+    assert counts == {"names": looks, "headers": looks}
 
 
 @pytest.mark.parametrize(
