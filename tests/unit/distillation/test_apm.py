@@ -74,6 +74,30 @@ def test_the_loop_is_that_of_one_optimiser_over_all_images(tmp_path, batch, aver
     assert (found - expected).abs().max() < 1e-4 * expected.abs().max()
 
 
+@pytest.mark.parametrize("init", ["real", "noise"])
+def test_a_blend_ships_a_point_of_the_way(tmp_path, init):
+    """The path is the same; images, and the labels of them, are those of the point on it. A resumed end is too."""
+    ends = {share: task_of(iterations=5, blend=share, init=init) for share in (1.0, 0.25)}
+    whole, part = (apm.distill(task, Run(tmp_path / str(share), "distill")) for share, task in ends.items())
+    again = apm.distill(ends[0.25], Run(tmp_path / "0.25", "distill"))
+    start = ends[1.0].start(init)[0]
+    expected = start + 0.25 * (whole.images - start)
+    assert (whole.images - start).abs().max() > 0.1
+    assert (part.images - expected).abs().max() < 1e-6 and torch.equal(part.images, again.images)
+    assert torch.equal(part.soft_labels, ends[0.25].soft_labels(part.images))
+
+
+def test_a_score_on_the_way_is_of_the_blend(tmp_path, monkeypatch):
+    """What `stopping` scores is what would be shipped, and what it goes back to is not."""
+    task = task_of(iterations=4, blend=0.5, stopping={"every": 2, "epochs": 1, "networks": 1})
+    scored, start = [], task.start("real")[0]
+    monkeypatch.setattr(Task, "validate", lambda _, made, **__: scored.append(made.images.clone()) or len(scored) / 9)
+    made = apm.distill(task, Run(tmp_path, "distill"))
+    assert len(scored) == 2 and torch.equal(made.images, scored[-1])
+    plain = apm.distill(replace(task, config=task.config.model_copy(update={"blend": 1.0})), Run(tmp_path / "1", "x"))
+    assert (made.images - (start + plain.images) / 2).abs().max() < 1e-6
+
+
 def test_waiting_rows_are_projected_too():
     """A row that coasts beyond what can be displayed is brought back."""
     task = task_of(project=True)

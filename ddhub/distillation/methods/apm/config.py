@@ -70,6 +70,14 @@ class Config(Strict):
     init: Init = Field(default="real", description=INIT)
     project: bool = Field(default=False, description="Keep images in the range of 8-bit pixels.")
     average: float = Field(default=0.0, ge=0, lt=1, description="Decay of a shipped moving average. 0: the last set.")
+    # After WiSE-FT (arXiv:2109.01903), which goes part of the way with weights. Left out of hashes, as `views` is.
+    blend: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        exclude_if=lambda blend: blend == 1,
+        description="Share of the way from the start to the moved images that is shipped. Below 1, labels change less.",
+    )
     stopping: Stopping | None = Field(default=None, description="Choice of the best set. null ships the last one.")
 
     def updates(self, images: int) -> int:

@@ -7,8 +7,8 @@ Differences from the authors' code:
 - A teacher labels each view once, not once per snapshot. Weight gradients are not computed.
 - The images updated between two refreshes are those on which the students were trained.
 - The number of iterations is exact.
-Additions to the authors' code: gradients through augmented views, and students of several architectures (`views`,
-`student.arch`). Both keep the images from fitting a single network on plain pixels.
+Additions to the authors' code: gradients through augmented views, students of several architectures (`views`,
+`student.arch`), and images that go only part of the way (`blend`). All keep the images from fitting a single network.
 Only the batch is held in memory (momentum.py).
 Shapes: M synthetic images, B of them in a batch, C H W synthetic image, S the networks' side, K classes.
 """
@@ -24,7 +24,7 @@ from torch import Tensor
 from ddhub.base import mapped_tensors, progress, seeds
 from ddhub.data import enlarge
 from ddhub.distillation.methods.apm.config import Config
-from ddhub.distillation.methods.apm.momentum import candidate, go_back, initial, settle, take, update
+from ddhub.distillation.methods.apm.momentum import blended, candidate, go_back, initial, settle, take, update
 from ddhub.distillation.plan.work import Outline, Phase, moving, scoring, training
 from ddhub.distillation.task import SyntheticSet, Task, own_protocol
 from ddhub.training import augment, cuda_graph, fit
@@ -71,7 +71,7 @@ def distill(task: Task, run: Run) -> SyntheticSet:
             settle(state, store, task, step + 1)
             state["lr"] *= config.decay
     settle(state, store, task, iterations)
-    chosen = candidate(store, task) if state["best"] is None else state["best"]
+    chosen = blended(candidate(store, task) if state["best"] is None else state["best"], store, task)
     return SyntheticSet(
         chosen, labels, task.soft_labels(chosen, partial(mapped_tensors.tensor, store.folder / "soft_labels.f32"))
     )
@@ -289,7 +289,8 @@ def choose(state: State, store: Store, labels: Tensor, task: Task, step: int) ->
     config, stopping = task.config, task.config.stopping
     settle(state, store, task, step)
     images = candidate(store, task)
-    synthetic = SyntheticSet(images, labels, task.soft_labels(images))
+    shipped = blended(images, store, task)
+    synthetic = SyntheticSet(shipped, labels, task.soft_labels(shipped))
     scores = [task.validate(synthetic, seed=k, epochs=stopping.epochs) for k in range(stopping.networks)]
     top1 = sum(scores) / len(scores)
     if top1 > state["best_top1"]:

@@ -2,14 +2,14 @@
 
 One optimiser holds all images. Images outside the batch keep moving by their decaying momentum. Their moves are
 computed when they enter a batch again, as one power of a 3x3 matrix.
-`task.config` gives batch, lr_images, momentum, average (the decay of a moving average; 0: none) and project.
+`task.config` gives batch, lr_images, momentum, average (the decay of a moving average; 0: none), blend and project.
 Shapes: M synthetic images, B of them in a batch, C H W image.
 """
 
 import torch
 from torch import Tensor
 
-from ddhub.base import seeds
+from ddhub.base import mapped_tensors, seeds
 from ddhub.distillation.task import Task
 from ddhub.training.image_store import Store, Values
 from ddhub.training.loop import State
@@ -91,8 +91,19 @@ def update(batch: Values, gradient: Tensor, lr: float, task: Task) -> None:
 
 
 def candidate(store: Store, task: Task) -> Tensor:
-    """The images to ship now: their moving average, or themselves if there is none."""
+    """The images to ship now, before they are blended: their moving average, or themselves if there is none."""
     return store.column("average" if task.config.average else "images")
+
+
+def blended(images: Tensor, store: Store, task: Task) -> Tensor:
+    """The point `blend` of the way from the start images to these (M, C, H, W), in a file of the store's folder."""
+    config = task.config
+    if config.blend == 1:
+        return images
+    found = mapped_tensors.tensor(store.folder / "blended.f32", images.shape)
+    for rows in store.parts():
+        found[rows] = task.initial_images(rows, config.init).lerp(images[rows].cpu(), config.blend)
+    return found
 
 
 def go_back(state: State, store: Store) -> None:
