@@ -79,6 +79,18 @@ def test_the_functions_are_named_as_the_commands():
     assert all(inspect.getdoc(getattr(ddhub, name)) for name in VERBS)
 
 
+@pytest.mark.parametrize("name", VERBS)
+def test_every_parameter_is_explained_on_its_own(name):
+    """Under both of its import paths a function is the same; what may go wrong is said too."""
+    import ddhub.api
+
+    function = getattr(ddhub, name)
+    text, unsaid = inspect.getdoc(function) or "", inspect.signature(function).parameters.keys()
+    assert text == inspect.getdoc(getattr(ddhub.api, name))
+    assert [given for given in unsaid if f"\n    {given}: " not in text] == []
+    assert "\nRaises:\n" in text or name == "recipes"
+
+
 def test_an_unknown_name_is_an_attribute_error():
     """As of any module."""
     with pytest.raises(AttributeError, match="no attribute 'destill'"):

@@ -43,7 +43,8 @@ def test_long_functions_say_what_goes_on_unless_logging_is_configured(function, 
         raise UserError("the end")
 
     handlers = [logging.NullHandler()]
-    monkeypatch.setattr(api, first, SimpleNamespace(check=work) if first == "choices" else work)
+    home = api.judge if first == "choices" else api.make
+    monkeypatch.setattr(home, first, SimpleNamespace(check=work) if first == "choices" else work)
     monkeypatch.setattr(log.ROOT, "handlers", handlers if configured == "handler" else [])
     monkeypatch.setattr(logging.root, "handlers", handlers if configured == "all loggers" else [])
     monkeypatch.setattr(log.ROOT, "level", logging.WARNING if configured == "level" else logging.NOTSET)
