@@ -11,6 +11,7 @@ from ddhub.base.document import Document
 from ddhub.base.errors import UserError
 from ddhub.base.schema import check
 from ddhub.base.units import size
+from ddhub.evaluation import protocols
 
 FORMAT = 1
 USUAL_PRECISION = "float32"  # of rows that do not name theirs
@@ -95,9 +96,15 @@ class Row(Document):
         return self._content
 
     @property
+    def outdated(self) -> bool:
+        """Whether its protocol has another version at present. Rows without a version are older than all."""
+        return self.protocol in protocols.VERSIONS and self.protocol_version != protocols.VERSIONS[self.protocol]
+
+    @property
     def protocol_title(self) -> str:
-        """The protocol with the user's overrides: `native epochs=50`."""
-        return " ".join([self.protocol, *self.overrides])
+        """The protocol with the user's overrides, `native epochs=50`, and its version if that is an older one."""
+        told = self.outdated and self.protocol_version is not None
+        return " ".join([self.protocol, *([f"version {self.protocol_version}"] if told else []), *self.overrides])
 
     @property
     def precision(self) -> str:

@@ -71,8 +71,9 @@ def _own(report: Evaluation) -> list[Row]:
 
 
 def _settings(row: Row) -> dict[str, str]:
-    """The training settings of a row, with its precision, as text."""
-    return {**{key: str(value) for key, value in row.settings.items()}, "precision": row.precision}
+    """The training settings of a row, with its protocol's version and its precision, as text."""
+    settings = {"version": row.protocol_version, **row.settings, "precision": row.precision}
+    return {key: str(value) for key, value in settings.items()}
 
 
 def _warnings(found: Sequence[Evaluation]) -> Iterator[str]:

@@ -25,7 +25,10 @@ class Score(Document):
     """The mean accuracy of an architecture on one kind of data, under a protocol, on a test set."""
 
     arch: str = Field(description="Architecture.")
-    protocol: str = Field(description="Protocol with the user's changes, as `native epochs=50`.")
+    protocol: str = Field(
+        description="Protocol with the user's changes, as `native epochs=50`. A version that is not the present one is"
+        " named, as `native version 1`."
+    )
     data: str = Field(description="`distilled`, a baseline, or `full`.")
     test_set: str = Field(description="Name of the test images.")
     mean: float = Field(description="Mean test accuracy.")

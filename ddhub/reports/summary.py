@@ -63,14 +63,14 @@ def build(name: str, rows: Sequence[Row]) -> Evaluation:
     scores = stats.summarise(ordered)
     clear = _clear(ordered, scores)
     present = {row.data for row in clear}
-    by_test: dict[str, list[Row]] = {}
-    for row in clear:
-        by_test.setdefault(row.test_set, []).append(row)
+    # Full data by an older version of the protocols is no measure of rows by the present one, nor the other way round.
+    eras = [[row for row in clear if row.outdated is outdated] for outdated in (False, True)]
+    by_test = [(test, [row for row in era if row.test_set == test]) for era in eras for test in _tests(era)]
     found: dict[str, Sequence[Document]] = {
-        "comparisons": [each for data in REAL if data in present for each in _compared(clear, data)],
-        "recovery": stats.recovery(clear),
-        "rank_fidelity": [each for test, here in by_test.items() for each in _fidelity(test, here)],
-        "dd_ranking": [each for test, here in by_test.items() for each in _scores(test, here)],
+        "comparisons": [each for b in REAL if b in present for era in eras for each in _compared(era, b)],
+        "recovery": [each for era in eras for each in stats.recovery(era)],
+        "rank_fidelity": [each for test, here in by_test for each in _fidelity(test, here)],
+        "dd_ranking": [each for test, here in by_test for each in _scores(test, here)],
     }
     told: dict[str, Any] = {key: value for key, value in found.items() if value}
     return Evaluation(format=results.FORMAT, set=name, rows=ordered, summary=scores, **told)
@@ -80,6 +80,10 @@ def _clear(rows: Sequence[Row], scores: Sequence[Score]) -> list[Row]:
     """The rows with unambiguous names, without names that stand for several settings or test images."""
     counts = Counter((score.arch, score.protocol, score.data, score.test_set) for score in scores)
     return [row for row in rows if counts[row.arch, row.protocol_title, row.data, row.test_set] == 1]
+
+
+def _tests(rows: Sequence[Row]) -> list[str]:
+    return list(dict.fromkeys(row.test_set for row in rows))
 
 
 def _compared(rows: Sequence[Row], data: str) -> list[Difference]:
@@ -204,12 +208,25 @@ def sentences(report: Evaluation) -> list[str]:
     said += [_against(ours, data, several) for data in REAL[1:] if data in present]
     said += [_ranked(entry, several) for entry in report.rank_fidelity]
     said += _scored(report.dd_ranking, several)
-    said += [*copied(report.rows), *_uncounted(report.rows)]
+    said += [*older(report.rows), *copied(report.rows), *_uncounted(report.rows)]
     said += corrupted(report.rows)
     if not any(score.ci95 for score in report.summary):
         return said
     few = any(score.n == 2 for score in report.summary)
     return [*said, *([FEW] if few else []), NOTE]
+
+
+def older(rows: Sequence[Row]) -> list[str]:
+    """A sentence if there are rows by other versions of protocols than the present ones."""
+    found = sorted(
+        {f"{row.protocol} version {row.protocol_version}" for row in rows if row.outdated and row.protocol_version}
+    )
+    if not found:
+        return []
+    return [
+        f"Rows by other rules: {', '.join(found)}. The present ones can train networks otherwise. So these rows are"
+        " compared with each other only. `ddhub evaluate` trains by the present rules beside them."
+    ]
 
 
 def copied(rows: Sequence[Row], above: float = 0.0) -> list[str]:

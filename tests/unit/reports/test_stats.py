@@ -86,6 +86,38 @@ def test_versions_of_a_protocol_are_not_averaged():
     assert [entry.mean for entry in statistics.summarise(old + new)] == pytest.approx([0.55, 0.75])
 
 
+@pytest.mark.parametrize("old", [1, None])
+def test_versions_of_a_protocol_are_not_compared(old):
+    """Full data by the older version is no measure of rows by the present one: no share, ranking or score."""
+    known = {"protocol_version": 2}
+    archs = {"a": 0.3, "b": 0.4, "c": 0.5}
+    new = [row for arch, top1 in archs.items() for row in rows([top1], arch, **known)]
+    new += [row for arch, top1 in archs.items() for row in rows([top1], arch, "hard", **known)]
+    real = [row for arch in archs for row in rows([0.2], arch, data="random", protocol_version=old)]
+    full = [row for arch in archs for row in rows([0.9], arch, "full", "full", protocol_version=old)]
+    report = summary.build("set", new + full + real)
+    assert not (report.recovery or report.rank_fidelity or report.dd_ranking or report.comparisons)
+    for version in (2, old):
+        same = [row.model_copy(update={"protocol_version": version}) for row in new + full + real]
+        assert {each.share for each in summary.build("set", same).recovery} == {top1 / 0.9 for top1 in archs.values()}
+
+
+def test_rows_by_an_older_version_say_so():
+    """Beside rows by the present one they are lines of their own, and a sentence says what to type."""
+    made = rows(OURS, protocol_version=2) + rows(THEIRS, data="random", protocol_version=2)
+    made += rows([0.3, 0.4], protocol_version=1) + rows([0.35, 0.3], data="random", protocol_version=1)
+    made += rows([0.9], protocol="full", data="full", protocol_version=1)
+    report = summary.build("set", made)
+    assert {line.protocol: line.over["random"].n for line in summary.lines(report)} == {
+        "native": 3,
+        "native version 1": 2,
+    }
+    assert "full version 1: 90.0 (n=1)" in tables.results(report)
+    (said,) = (text for text in summary.sentences(report) if text.startswith("Rows by other rules"))
+    assert "full version 1, native version 1." in said and "`ddhub evaluate`" in said
+    assert not any(text.startswith("Rows by other rules") for text in summary.sentences(summary.build("set", made[:6])))
+
+
 @pytest.mark.parametrize("changed", [{"train": "sha256:b"}, {"decisions": {"precision": "bfloat16"}}])
 def test_rows_of_other_real_images_or_another_precision_are_not_averaged(changed):
     """Nor compared: it is not clear which of them the set stands beside. A row without precision is in float32."""
