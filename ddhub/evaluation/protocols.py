@@ -153,7 +153,7 @@ def changed(name: str, own: Protocol, ipc: int, classes: int, side: int) -> Prot
 def _of_set(record: Manifest, name: str) -> Protocol:
     """A named protocol for a set. It is refused if it does not suit the set."""
     protocol = changed(name, record.protocol, record.ipc, len(record.classes), record.source.resolution)
-    refuse_untaught(name, protocol, len(record.teachers), f"{record.name} ships no teachers")
+    refuse_untaught(name, protocol, len(record.teachers), f"{record.name} ships")
     if protocol.labels == "stored" and protocol.loss == "soft_ce" and record.labels.form not in _SOFT:
         raise UserError(f"protocol {name}: {record.name} stores no logits or probabilities", next="--protocols native")
     return protocol

@@ -48,18 +48,20 @@ class Protocol(Strict):
         return self.labels in ("teachers", "teacher")
 
 
-def refuse_untaught(name: str, protocol: Protocol, teachers: int, why: str) -> None:
+def refuse_untaught(name: str, protocol: Protocol, teachers: int, what: str) -> None:
     """Refuse a protocol whose labels come from teachers, for a set without any.
 
     Args:
         name: the protocol's name.
-        why: what says that there are none, as the beginning of a sentence.
+        what: what has no teachers, with its verb.
 
     Raises:
         UserError: naming a protocol that needs none.
     """
     if protocol.on_the_fly and not teachers:
-        raise UserError(f"protocol {name}: {why}, so nothing can label on the fly", next="--protocols native")
+        raise UserError(
+            f"protocol {name}: {what} no teachers, so nothing can label on the fly", next="--protocols native"
+        )
 
 
 # The operations of differentiable siamese augmentation. ddhub/training/augment.py holds their formulas.

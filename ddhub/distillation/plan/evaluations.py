@@ -34,7 +34,7 @@ def phases(outline: Outline, asked: Evaluations | None) -> Iterator[tuple[dict[s
     for arch in asked.archs or [outline.recipe.teachers.arch]:
         for name in asked.protocols:
             protocol = _protocol(outline, arch, name, asked)
-            refuse_untaught(name, protocol, outline.recipe.teachers.count, "teachers.count is 0")
+            refuse_untaught(name, protocol, outline.recipe.teachers.count, "the recipe has")
             works = [training(outline, "trainings", arch, outline.synthetic, protocol, rows)]
             if protocol.on_the_fly:
                 works.append(_views(outline, protocol, works[0]))

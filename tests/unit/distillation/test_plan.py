@@ -172,7 +172,7 @@ def test_evaluations_are_forecast_by_network_and_protocol(steady):
         ({"archs": ["frozen:resnet18"]}, "a frozen backbone is only for `ddhub evaluate --archs`"),
         (
             {"protocols": ["dynamic"], "overrides": ["teachers.count=0", "labels.form=hard"]},
-            "dynamic: teachers.count is 0",
+            "dynamic: the recipe has no teachers",
         ),
     ],
 )

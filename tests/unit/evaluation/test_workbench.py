@@ -15,6 +15,7 @@ from ddhub.evaluation.baseline_images import Pool, choose
 from ddhub.evaluation.dynamic_labels import ViewLabels
 from ddhub.evaluation.request import Cell, EvaluationRequest
 from ddhub.training import memory
+from ddhub.training.protocol import Protocol
 
 
 class Counted:
@@ -30,7 +31,7 @@ class Counted:
 def test_views_that_another_row_saw_are_labelled_once():
     """The same labels, and the teachers are asked again for other views alone."""
     teachers, cell = Counted(), Cell("convnet", "dynamic", "distilled", 0)
-    protocol = SimpleNamespace(labels="teachers")
+    protocol = Protocol(loss="l1_logits", lr=0.1, epochs=1, labels="teachers")
     bench = SimpleNamespace(protocol=lambda cell: protocol, teachers=teachers, view_labels=ViewLabels(10**6))
     views = torch.rand(2, 4, 1, 4, 4)
     for _network in range(3):
@@ -72,7 +73,7 @@ def test_labels_of_views_are_part_of_the_budget(folder):
 
 def test_rows_whose_labels_are_stored_ask_no_teacher():
     """Nothing labels their views."""
-    bench = SimpleNamespace(protocol=lambda cell: SimpleNamespace(labels="stored"))
+    bench = SimpleNamespace(protocol=lambda cell: Protocol(loss="ce", lr=0.1, epochs=1, labels="stored"))
     assert workbench.teach(bench, Cell("convnet", "native", "distilled", 0)) is None
 
 
