@@ -5,7 +5,7 @@ import os
 import sys
 
 import torch
-from datasets import load_dataset
+from datasets import get_dataset_split_names, load_dataset
 from huggingface_hub import hf_hub_download
 from torch import nn
 
@@ -14,8 +14,9 @@ with open(path if os.path.exists(path) else hf_hub_download(sys.argv[1], "ddhub.
     manifest = json.load(file)
 mean, std = (torch.tensor(manifest["preprocess"][name]).view(1, -1, 1, 1) for name in ("mean", "std"))
 rows = load_dataset(sys.argv[1], split="train").with_format("torch")
-if manifest["preprocess"]["zca"] or {"pixels", "soft_index"} & {*rows.features}:
-    sys.exit(f"{sys.argv[1]}: is whitened, or has network inputs or top-k labels; use ddhub.load")
+plain = manifest["labels"]["form"] == "logits" and not manifest["preprocess"]["zca"]
+if not plain or {"pixels", "soft_index"} & {*rows.features}:
+    sys.exit(f"{sys.argv[1]}: is whitened, or has network inputs, top-k labels or no logits; use ddhub.load")
 inputs, soft_labels = (rows["image"][:] / 255 - mean) / std, rows["soft_label"][:]
 inputs = nn.functional.interpolate(inputs, manifest["source"]["resolution"], mode="bilinear")  # as some sets need
 layers = [nn.LazyConv2d(64, 3, padding=1), nn.GroupNorm(64, 64), nn.ReLU(), nn.AvgPool2d(2)]
@@ -30,9 +31,14 @@ for _ in range(300):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-image, label = (manifest["source"][name] if len(sys.argv) > 2 else name for name in ("image", "label"))
-if len(sys.argv) > 2:  # real images of the same size, with the classes in the same order
-    rows = load_dataset(sys.argv[2], split=manifest["source"]["test"]).with_format("torch")
+image, label = "image", "label"
+if len(sys.argv) > 2:  # real images of the same size
+    image, label, split = (manifest["source"][name] for name in ("image", "label", "test"))
+    if split not in get_dataset_split_names(sys.argv[2]):
+        sys.exit(f"{sys.argv[2]}: has no split '{split}'; use ddhub evaluate {sys.argv[1]}")
+    rows = load_dataset(sys.argv[2], split=split).with_format("torch")
+    if getattr(rows.features[label], "names", manifest["classes"]) != manifest["classes"]:
+        sys.exit(f"{sys.argv[2]}: has other classes or another order of them; use ddhub evaluate {sys.argv[1]}")
     inputs = (rows[image][:] / 255 - mean) / std
 with torch.no_grad():
     correct = (net(inputs).argmax(1) == rows[label][:]).float().mean()

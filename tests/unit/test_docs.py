@@ -350,10 +350,10 @@ def test_the_notebook_runs(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_the_script_trains_on_a_set_without_ddhub(quickstart, make_folder, monkeypatch, capsys):
-    """Thirty lines or so of torch and datasets; test images come from a folder with the source's columns."""
+    """Forty lines or so of torch and datasets; test images come from a folder with the source's columns."""
     script = ROOT / "examples/train.py"
-    assert "ddhub" not in re.sub(r"ddhub\.(json|load)", "", script.read_text())
-    assert len(script.read_text().splitlines()) <= 39
+    assert "ddhub" not in re.sub(r"ddhub(\.json|\.load| evaluate)", "", script.read_text())
+    assert len(script.read_text().splitlines()) <= 45
     set_ = quickstart[0] / "distilled/digits_ipc1_dm"
     images = [Image.fromarray(np.full((8, 8), 25 * k, np.uint8)) for k in range(10)]
     real = make_folder({"test": (images, list(range(10)))}, names=[str(k) for k in range(10)])
@@ -365,15 +365,30 @@ def test_the_script_trains_on_a_set_without_ddhub(quickstart, make_folder, monke
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
+    ("split", "names", "why"), [("train", "0123456789", "no split"), ("test", "1023456789", "order")]
+)
+def test_the_script_refuses_test_images_that_it_would_read_wrongly(
+    split, names, why, quickstart, make_folder, monkeypatch
+):
+    """Own pictures may have no test split, and other files another order of classes: accuracies would be wrong."""
+    real = make_folder({split: ([Image.new("L", (8, 8))] * 10, list(range(10)))}, names=list(names))
+    monkeypatch.setattr(sys, "argv", ["train.py", str(quickstart[0] / "distilled/digits_ipc1_dm"), str(real)])
+    with pytest.raises(SystemExit, match=rf"{why}.*use ddhub evaluate"):
+        runpy.run_path(str(ROOT / "examples/train.py"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
     ("of_set", "more"),
     [
         ("whitened", ["preprocess.zca=true"]),
         ("of top-k labels", ["labels.top_k=3"]),
+        ("of classes alone", ["labels.form=hard"]),
         ("with pixels", []),
     ],
 )
 def test_the_script_refuses_what_it_would_read_wrongly(of_set, more, tmp_path, monkeypatch):
-    """Whitening, network inputs and top-k labels: in one sentence, not by a training on wrong inputs."""
+    """Whitening, network inputs, top-k labels and no logits: in one sentence, not by a training on wrong inputs."""
     if of_set == "with pixels":
         monkeypatch.setattr("ddhub.distillation.packaging.worth_floats", lambda _: True)
     set_ = Path(api.distill("digits_ipc1_dm", out=tmp_path / "set", overrides=[*DM, *more], threads=1).folder)
@@ -448,7 +463,8 @@ def test_the_folder_it_shows_works(tmp_path, monkeypatch):
     assert (made["classes"], made["source"]["dataset"]) == (["elm", "oak"], "leaves")
     assert "random real" in run(evaluate, *EVALUATE)
     Path("leaves.yaml").write_text(block(page, "yaml"))
-    assert "dataset: ./leaves" in run("ddhub distill leaves.yaml", "--dry-run")
+    resolved = run("ddhub distill leaves.yaml", "--dry-run")  # of a folder without a test split
+    assert "dataset: ./leaves" in resolved and "no split to test on" not in resolved
 
 
 @pytest.mark.slow
