@@ -66,7 +66,8 @@ def evaluate(
 
     asked = Resources(**resources)
     jobs.choose(asked.workers, asked.shard, asked.ray)
-    choices.check(protocols, baselines, archs, test_settings)
+    changed = changes.texts(overrides)
+    choices.check(protocols, baselines, archs, test_settings, changed)
     place = find_set.locate(str(set), out, source, importing or {})
     from ddhub.artifact import folder as folders
     from ddhub.evaluation import grid as grids
@@ -89,7 +90,7 @@ def evaluate(
                 name=name,
                 protocols=protocols,
                 baselines=baselines,
-                overrides=changes.texts(overrides),
+                overrides=changed,
                 tune=tune,
                 seeds=seeds,
                 test=test,

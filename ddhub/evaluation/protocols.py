@@ -212,12 +212,13 @@ def _overridden(protocols: dict[str, Protocol], text: str) -> dict[str, Protocol
     """Apply one `key=value` or `NAME.key=value`."""
     each = setting(text, EXAMPLE)
     name, dot, field = each.key.rpartition(".")
+    of_all = [known for known in protocols if known != "full"]
     if dot and name not in protocols:
         raise UserError(
             f"--set {text}: no protocol '{name}' here{did_you_mean(name, list(protocols))}",
-            next=f"--set {field}={each.value}, for all of {', '.join(protocols)}",
+            next=f"--set {field}={each.value}, for all of {', '.join(of_all)}",
         )
-    chosen = [name] if dot else [known for known in protocols if known != "full"]
+    chosen = [name] if dot else of_all
     value, changed = each.parsed(), dict(protocols)
     for known in chosen:
         model, faults = check(Protocol, {**protocols[known].model_dump(), field: value}, "")

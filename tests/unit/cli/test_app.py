@@ -61,6 +61,23 @@ def test_dry_run_prints_a_recipe_that_reads_back(tmp_path):
         (["evaluate", "."], 1, "no ddhub artifact"),
         (["evaluate", ".", "--protocols", "nativ"], 1, "did you mean 'native'"),
         (["evaluate", ".", "--baselines", "rnd"], 1, "baseline 'rnd': unknown"),
+        (
+            ["evaluate", ".", "--protocols", ""],
+            1,
+            "names no protocol, so nothing would be trained\n  next: --protocols native",
+        ),
+        (["plan", "digits_ipc1_dm", "--protocols", ","], 1, "names no protocol, so nothing would be trained"),
+        (
+            ["evaluate", ".", "--set", "full.epochs=1"],
+            1,
+            "full data is not trained here\n  next: --baselines random,full",
+        ),
+        (["evaluate", ".", "--set", "hard.lr=1"], 1, "hard is not run here\n  next: --protocols native,hard"),
+        (
+            ["evaluate", ".", "--set", "frozen.lr=1"],
+            1,
+            "frozen is not run here\n  next: ddhub evaluate SET --archs frozen:NAME",
+        ),
         (["evaluate", ".", "--seeds", "0"], 2, "--seeds"),
         (["evaluate", ".", "--set", "source.train=x"], 1, "of the source, only source.test, "),
     ],
