@@ -88,10 +88,13 @@ def probe(classes: int, channels: int, side: int) -> nn.Module:
     """The linear classifier on features (F, 1, 1).
 
     Raises:
-        ValueError: if it is requested for images.
+        UserError: if it is requested for images.
     """
     if side != 1:
-        raise ValueError("a frozen backbone is only for `ddhub evaluate --archs`: nothing else trains on its features")
+        raise UserError(
+            "a frozen backbone is only for `ddhub evaluate --archs`: nothing else trains on its features",
+            next="convnet or resnet18 in its place; or ddhub evaluate SET --archs frozen:NAME, once SET is made",
+        )
     return nn.Sequential(nn.Flatten(), nn.Linear(channels, classes))
 
 

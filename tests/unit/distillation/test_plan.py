@@ -170,6 +170,7 @@ def test_evaluations_are_forecast_by_network_and_protocol(steady):
     [
         ({"protocols": ["nativ"]}, "protocol 'nativ': unknown; did you mean 'native'?"),
         ({"archs": ["frozen:resnet18"]}, "a frozen backbone is only for `ddhub evaluate --archs`"),
+        ({"archs": ["frozen:resnet18"]}, "next: convnet or resnet18 in its place"),
         (
             {"protocols": ["dynamic"], "overrides": ["teachers.count=0", "labels.form=hard"]},
             "dynamic: the recipe has no teachers",
