@@ -66,8 +66,7 @@ def warnings(report: Evaluation) -> list[str]:
     ours = [line for line in summary.lines(report) if "distilled" in line.scores]
     said = []
     for line in _lost([line for line in ours if "random" in line.scores]):
-        points = abs(100 * line.over["random"].mean)
-        said.append(f"{line.arch} {line.protocol}: {points:.1f} points below random real images.")
+        said.append(f"{line.arch} {line.protocol}: {summary.distance(line.over['random'].mean)} random real images.")
     said += summary.copied(report.rows, above=FEW_COPIES)
     for test_set in dict.fromkeys(line.test_set for line in ours):
         if (found := LACKING.search(test_set)) is not None:

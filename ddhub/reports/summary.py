@@ -303,12 +303,20 @@ def why_not(line: Line, data: str) -> str | None:
     entry = line.over.get(data)
     if entry is None:
         return "no seed in common"
-    apart = f"n={entry.n}, {abs(100 * entry.mean):.1f} points {'above' if entry.mean > 0 else 'below'}"
+    apart = f"n={entry.n}, {distance(entry.mean)}"
     if entry.disjoint is None:
         return f"{apart}, no interval"
     if entry.disjoint:
         return None if entry.mean > 0 else f"{apart}, intervals disjoint"
     return f"{apart}, intervals overlap"
+
+
+def distance(mean: float) -> str:
+    """A difference of accuracies in words: `1.2 points below`, or `equal`."""
+    points = abs(100 * mean)
+    if points < 1e-9:  # means of equal accuracies differ by rounding
+        return "equal"
+    return f"{f'{points:.1f}' if points >= 0.05 else 'less than 0.1'} points {'above' if mean > 0 else 'below'}"
 
 
 def _ranked(entry: RankFidelity, several: bool) -> str:
