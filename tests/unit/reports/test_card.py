@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import dataset_cards
 import datasets
 import jinja2
 import numpy as np
@@ -136,6 +137,13 @@ def test_a_card_says_where_trainings_are_too_few_to_tell_what_8_bits_cost(measur
     assert (told or "") in text
     exact = case(packaging=measured, preprocess={"pixels_space": "input"})
     assert "cannot tell" not in card.render(exact, {}, None, info(exact))
+
+
+@pytest.mark.parametrize("version", [1, 2, None])
+def test_a_card_says_which_version_trains_other_families_so(version):
+    """Rows of version 1, and older rows, were trained by another rule."""
+    text = card.render(case(), {}, dataset_cards.rows(version=version), info(case()))
+    assert ("The next sentences describe version 2 of the protocol." in text) == (version != 2)
 
 
 def test_strangers_words_are_inert():
