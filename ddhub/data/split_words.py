@@ -40,13 +40,39 @@ def of_file(name: str) -> list[str]:
 
 def meant(name: str) -> tuple[str, str] | None:
     """The split that a name begins or ends with, in any case, and the rest of the name; None if there is none."""
+    found = _cut(name)
+    return None if found is None else (found[0], _trimmed("".join(found[1:]).lower()))
+
+
+def _cut(name: str) -> tuple[str, str, str] | None:
+    """The split that a name says, and what stands before and behind its word, one of them empty."""
     plain = name.lower()
     words = [(word, split) for split, known in SPLITS.items() for word in known.split("|")]
     for word, split in sorted(words, key=lambda each: -len(each[0])):
-        if plain.startswith(word) or plain.endswith(word):
-            rest = plain.removeprefix(word) if plain.startswith(word) else plain.removesuffix(word)
-            return split, re.sub(f"^{EDGE}+|{EDGE}+$", "", rest)
+        if plain.startswith(word):
+            return split, "", name[len(word) :]
+        if plain.endswith(word):
+            return split, name[: -len(word)], ""
     return None
+
+
+def _trimmed(rest: str) -> str:
+    return re.sub(f"^{EDGE}+|{EDGE}+$", "", rest)
+
+
+def _divided(name: str) -> tuple[str, str] | None:
+    """The split and the class in a name that shows where one ends: `trainA`, `horsesTest`, `Train_horses`.
+
+    `trainer` and `tester` show no such place.
+    """
+    found = _cut(name)
+    if found is None or not _trimmed(found[1] + found[2]):
+        return None
+    split, before, behind = found
+    at = len(before) or len(name) - len(behind)
+    left, right = name[at - 1], name[at]
+    told = re.match(EDGE, left if before else right) or (left.islower() and right.isupper())
+    return (split, _trimmed(before + behind)) if told else None
 
 
 def refuse_misnamed(folder: Path) -> None:
@@ -71,6 +97,29 @@ def refuse_misnamed(folder: Path) -> None:
             " such names are train and test, in small letters, or train-NAME and test-NAME",
             next="; ".join(shlex.join(["mv", str(path), str(_better(path, named))]) for path in odd),
         )
+    moves = _splits_of_classes(folders)
+    if moves:
+        raise UserError(
+            f"source: {place}: {', '.join(path.name for path in moves)} would be read as classes, and their names say"
+            " splits: a split is a folder train or test, with a folder for each class",
+            next="; ".join(
+                [
+                    shlex.join(["mkdir", "-p", *sorted({str(target.parent) for target in moves.values()})]),
+                    *(shlex.join(["mv", str(path), str(target)]) for path, target in moves.items()),
+                ]
+            ),
+        )
+
+
+def _splits_of_classes(folders: Sequence[Path]) -> dict[Path, Path]:
+    """A place for each folder of pictures, if all are named by split and class, and a class is there in two splits."""
+    told = {path: found for path in folders if (found := _divided(path.name)) is not None}
+    kinds = [kind for _, kind in set(told.values())]
+    if len(told) < len(folders) or len(set(kinds)) == len(kinds) or all(map(_is_read, folders)):
+        return {}
+    if any(map(_folders_in, folders)):
+        return {}
+    return {path: path.parent / split / kind for path, (split, kind) in told.items()}
 
 
 def _entries(folder: Path) -> list[Path]:

@@ -203,6 +203,32 @@ def test_folders_meant_as_splits_are_not_read_as_one(case, inside, album, tmp_pa
     assert not mended.outside
 
 
+@pytest.mark.parametrize(
+    ("names", "moved"),
+    [
+        (("trainA", "trainB", "testA", "testB"), "mv {0}/testA {0}/test/A; mv {0}/testB {0}/test/B; mv {0}/trainA"),
+        (("trainA", "trainB", "testA"), "mv {0}/testA {0}/test/A; mv {0}/trainA {0}/train/A; mv {0}/trainB"),
+        (
+            ("catTrain", "catVal", "dogTrain", "dogVal"),
+            "mv {0}/catTrain {0}/train/cat; mv {0}/catVal {0}/validation/cat",
+        ),
+        (("Train_cat", "Train_dog", "Test_cat"), "mv {0}/Test_cat {0}/test/cat"),
+    ],
+)
+def test_splits_of_classes_are_not_read_as_classes(names, moved, album, tmp_path):
+    """The pictures lie directly in such folders. Once they are moved as the advice says, each split has its classes."""
+    held, place = album(*(f"{name}/{number}.png" for name in names for number in (1, 2))), tmp_path / "album"
+    with pytest.raises(UserError, match="would be read as classes, and their names say splits") as fault:
+        contents.check(held, "./album", skip_damaged=False)
+    assert moved.format(place) in fault.value.next
+    made, *moves = [shlex.split(command) for command in fault.value.next.split("; ")]
+    for folder in made[2:]:
+        Path(folder).mkdir()
+    for _, old, new in moves:
+        Path(old).rename(new)
+    contents.check(contents.contents(place), "./album", skip_damaged=False)
+
+
 def test_tables_meant_as_splits_are_not_read_as_one(tmp_path):
     """A README that names the files of each split is heeded."""
     for name in ("cifarTrain.csv", "cifarTest.csv"):
@@ -218,6 +244,10 @@ def test_tables_meant_as_splits_are_not_read_as_one(tmp_path):
     "names",
     [
         ("trainer/1.png", "tester/1.png"),
+        ("Trained/1.png", "Tested/1.png"),
+        ("trainA/1.png", "testA/1.png", "car/1.png"),
+        ("trainA/1.png", "testB/1.png"),
+        ("train-cat/1.png", "test-cat/1.png"),
         ("Train/1.png", "Car/1.png"),
         ("strain/a/1.png", "contest/b/1.png"),
         ("train/valley/1.png", "train/training ground/1.png", "test/valley/1.png"),
