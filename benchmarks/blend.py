@@ -1,0 +1,81 @@
+"""How far images should go: validation accuracy of points on the way from start images to moved ones.
+
+python benchmarks/blend.py --source CIFAR10_FOLDER --log blend.jsonl --seeds 0 1
+python benchmarks/blend.py --log blend.jsonl --print > benchmarks/results/blend.json
+
+A set of `cifar10_ipc40_half_small` is distilled to its end (`method.blend=1`) and kept in OUT. A point is a share of the
+way: 0 is the start, 1 the moved images. The teachers label it. `label_change` is the mean absolute difference of its
+logits from those of the start, beside `label_size`, the mean absolute logit of the start. Every network trains once, as
+in half_size.py. Only validation data score it. Lines that LOG has already are not made again.
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import torch
+from every_network_trials import add_log, document, lines, note
+from half_size import RECIPE, WAYS, score
+from torch import Tensor
+
+from ddhub.base.resources import Resources
+from ddhub.data import enlarge
+from ddhub.distillation import pipeline, recipes
+from ddhub.distillation.task import Task
+from ddhub.training.loop import Run
+
+
+def main() -> None:
+    """Train what is missing in the log, or print the log as one document."""
+    asked = arguments()
+    if asked.print:
+        print(document(asked.log, "python benchmarks/blend.py --source FOLDER --log LOG --seeds 0 1"))
+        return
+    for seed in asked.seeds:
+        one_set(seed, asked)
+
+
+def one_set(seed: int, asked: argparse.Namespace) -> None:
+    """Distill the set of a seed, or read it, and train on points of its way."""
+    overrides = [f"seed={seed}", "method.blend=1", *([f"source.path={asked.source}"] if asked.source else [])]
+    done = {(row["seed"], row["blend"], row["arch"]) for row in lines(asked.log)}
+    with tempfile.TemporaryDirectory() as folder:
+        task, _ = pipeline.prepare(recipes.read(RECIPE, overrides), Path(folder) / "set", Resources(threads=1), 1e9)
+        labels = task.initial_labels()
+        start = task.initial_images(torch.arange(len(labels)), task.config.init)
+        moved = distilled(task, asked.out / f"whole-{seed}.pt", Path(folder))
+        first = task.need_teachers().label(start)
+        for blend in asked.blends:
+            inputs = enlarge.enlarged(start.lerp(moved, blend), task.side)
+            change = float((task.need_teachers().label(inputs) - first).abs().mean())
+            about = {"seed": seed, "blend": blend, "label_change": round(change, 3)}
+            about["label_size"] = round(float(first.abs().mean()), 3)
+            for arch in asked.archs:
+                if (seed, blend, arch) not in done:
+                    note(asked.log, {**about, **score(task, inputs, labels, arch)})
+
+
+def distilled(task: Task, path: Path, folder: Path) -> Tensor:
+    """The moved images of a task, from their file where there is one."""
+    if not path.exists():
+        made = pipeline.carry_out(task, Run(folder, "distill", device="cpu"))[0].images
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(made.clone(), path)
+    images: Tensor = torch.load(path)
+    return images
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_log(parser)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--blends", type=float, nargs="+", default=[0.0, 0.25, 0.5, 1.0])
+    parser.add_argument("--archs", nargs="+", choices=WAYS, default=["convnet3_w32", "vgg11_in_w16", "alexnet_in_w32"])
+    parser.add_argument("--out", type=Path, default=Path("trials"), help="folder of the sets")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main()
