@@ -3,10 +3,10 @@
 python benchmarks/blend.py --source CIFAR10_FOLDER --log blend.jsonl --seeds 0 1
 python benchmarks/blend.py --log blend.jsonl --print > benchmarks/results/blend.json
 
-A set of `cifar10_ipc40_half_small` is distilled to its end (`method.blend=1`) and kept in OUT. A point is a share of the
-way: 0 is the start, 1 the moved images. The teachers label it. `label_change` is the mean absolute difference of its
-logits from those of the start, beside `label_size`, the mean absolute logit of the start. Every network trains once, as
-in half_size.py. Only validation data score it. Lines that LOG has already are not made again.
+A set of `cifar10_ipc40_half_small` is distilled to its end (`method.blend=1`) and kept in OUT. A point is a share of
+the way: 0 is the start, 1 the moved images. The teachers label it. `label_change` is the mean absolute difference of
+its logits from those of the start, beside `label_size`, the mean absolute logit of the start. Every network trains
+once, as in half_size.py. Only validation data score it. Lines that LOG has already are not made again.
 """
 
 import argparse

@@ -6,9 +6,9 @@ python benchmarks/half_size.py --log half_size.jsonl --print > benchmarks/result
 
 Without --name, real images are trained on: random ones, and the easiest of several times as many by the teachers'
 errors. Their number times their pixels is the same everywhere. With --name, a set of `cifar10_ipc40_half_small` with
-overrides is distilled, and it and its start images are trained on. All have the labels of the same three teachers.
-Every network trains once, in its own way of the protocol `native`. Only validation data score it. Every training is a
-line of LOG. Lines that LOG has already are not made again.
+overrides is distilled, and it and its start images are trained on. It goes the whole way (`method.blend=1`) unless they
+say otherwise. All have the labels of the same three teachers. Every network trains once, in its own way of the protocol
+`native`. Only validation data score it. Every training is a line of LOG. Lines that LOG has already are not made again.
 """
 
 import argparse
@@ -76,7 +76,8 @@ def main() -> None:
     if asked.print:
         print(document(asked.log, "python benchmarks/half_size.py --source FOLDER --log LOG"))
         return
-    overrides = [*([f"source.path={asked.source}"] if asked.source else []), *asked.overrides]
+    where = [f"source.path={asked.source}"] if asked.source else []
+    overrides = [*where, "method.blend=1", *asked.overrides]
     with tempfile.TemporaryDirectory() as folder:
         task, _ = pipeline.prepare(recipes.read(RECIPE, overrides), Path(folder) / "set", Resources(threads=1), 1e9)
         done = {(row["what"], row["arch"]) for row in lines(asked.log)}

@@ -3,9 +3,10 @@
 python benchmarks/moved_labels.py SET... --source CIFAR10_FOLDER --log moved_labels.jsonl
 python benchmarks/moved_labels.py --log moved_labels.jsonl --print > benchmarks/results/moved_labels.json
 
-A set of `cifar10_ipc40_half_small` has the images that it started as, and moved ones. The teachers label both. So there
-are four sets: start or moved images with labels of the start or of the moved ones. Every network trains once on each,
-as in half_size.py. Only validation data score it. Lines that LOG has already are not made again.
+A set of `cifar10_ipc40_half_small` that goes the whole way (`method.blend=1`) has the images that it started as, and
+moved ones. The teachers label both. So there are four sets: start or moved images with labels of the start or of the
+moved ones. Every network trains once on each, as in half_size.py. Only validation data score it. Lines that LOG has
+already are not made again.
 """
 
 import argparse

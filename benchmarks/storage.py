@@ -1,6 +1,6 @@
 """What each way to store a set costs in bytes, and what it is worth in validation accuracy.
 
-    ddhub distill cifar10_ipc40_half_small
+    ddhub distill cifar10_ipc40_half_small --set method.blend=1
     python benchmarks/storage.py distilled/cifar10_ipc40_half_small > benchmarks/results/storage.json
 
 The folder must be the one that the set was distilled in: the images before packaging come from its last checkpoint.

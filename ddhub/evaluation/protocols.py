@@ -103,7 +103,7 @@ PROTOCOLS = {
 # Full data is trained as the paper trains its teachers (arXiv:2312.08912), for the recipe's `evaluate.full_epochs`.
 FULL = {"labels": "hard", "loss": "ce", "lr": 0.05, "batch": 256, "optimizer": "sgd"}
 EXAMPLE = "epochs=50 or native.lr=0.01"  # examples of overrides
-VERSIONS = {**{name: known.version for name, known in PROTOCOLS.items()}, "full": 2}  # rows record them
+FULL_VERSION = 2
 # RDED 3f6453d, argument.py. Batch by images per class: that of the largest key not above it; doubled from 100 classes.
 RDED_BATCH = ((1, 10), (10, 50), (50, 100))
 RDED_TINY = (200, 64)  # classes and side of Tiny ImageNet, whose batch is always 100
@@ -121,6 +121,11 @@ RDED_RATES = (
 def own(name: str) -> bool:
     """Whether a protocol follows optimisation.py's rules for networks of other families than the set's."""
     return PROTOCOLS[name].own if name in PROTOCOLS else True
+
+
+def version(name: str) -> int | None:
+    """The present version of a protocol, which rows record; None for a protocol that is not there."""
+    return FULL_VERSION if name == "full" else PROTOCOLS[name].version if name in PROTOCOLS else None
 
 
 def resolve(record: Manifest, names: Sequence[str], full_epochs: int, overrides: Sequence[str]) -> dict[str, Protocol]:

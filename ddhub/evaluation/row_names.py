@@ -20,7 +20,7 @@ def key(bench: Bench, cell: Cell) -> dict[str, Any]:
         "payload": manifest.identity(bench.set.manifest.files),
         "arch": frozen.title(cell.arch),
         "protocol": cell.protocol,
-        "protocol_version": named.VERSIONS[cell.protocol],
+        "protocol_version": named.version(cell.protocol),
         "data": cell.data,
         "seed": cell.seed,
         "settings": protocol.model_dump(),

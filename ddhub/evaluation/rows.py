@@ -98,7 +98,8 @@ class Row(Document):
     @property
     def outdated(self) -> bool:
         """Whether its protocol has another version at present. Rows without a version are older than all."""
-        return self.protocol in protocols.VERSIONS and self.protocol_version != protocols.VERSIONS[self.protocol]
+        present = protocols.version(self.protocol)
+        return present is not None and self.protocol_version != present
 
     @property
     def protocol_title(self) -> str:

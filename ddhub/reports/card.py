@@ -14,7 +14,7 @@ from ddhub.base.files import shipped
 from ddhub.base.hub_client import REPO_ID
 from ddhub.base.units import duration, size
 from ddhub.evaluation.baselines import BASELINES
-from ddhub.evaluation.protocols import PROTOCOLS, VERSIONS, own
+from ddhub.evaluation.protocols import PROTOCOLS, own, version
 from ddhub.reports import card_script, charts, summary, tables
 from ddhub.reports.documents import Evaluation
 from ddhub.reports.escaping import code, literal, plain
@@ -75,7 +75,7 @@ def render(manifest: Manifest, recipe: dict[str, Any], report: Evaluation | None
         settings=_settings(manifest.method),
         transformer=optimisation.FAMILIES["transformer"],
         other=optimisation.OTHER,
-        native_version=VERSIONS["native"],
+        native_version=version("native"),
         outdated=any(row.outdated and own(row.protocol) for row in rows),
         license=header["license"],
         hub_source=REPO_ID.fullmatch(manifest.source.dataset) is not None,

@@ -210,7 +210,8 @@ def test_how_often_networks_were_trained_is_what_the_file_says():
 @pytest.mark.parametrize(
     ("words", "file", "protocol"),
     [
-        ("### Labels of every view", "every_network", "dynamic"),
+        ("went the whole way, by the same protocol on test data", "every_network_whole_way", "native"),
+        ("### Labels of every view", "every_network_whole_way", "dynamic"),
         ("### Whole images", "cifar10_ipc10_small", "native"),
         ("of every view (`dynamic`), the same sets:", "cifar10_ipc10_small", "dynamic"),
     ],
@@ -237,6 +238,17 @@ def test_how_other_families_are_trained_is_what_the_file_says():
     shown = table(DOCS / "results.md", "### How other families are trained")
     assert {arch for arch, _ in rows} == set(shown)
     assert all(sorted(cells) == sorted(rows.get((arch, way), "-") for way in ways) for arch, cells in shown.items())
+
+
+def test_points_of_the_way_are_what_the_file_says():
+    """The mean over sets at each point; a dash stands for one where no set was tried."""
+    shown, blends = table(DOCS / "results.md", "### How far images should go"), (0.0, 0.25, 0.5, 1.0)
+    rows = rows_of("blend")
+    assert {row["arch"] for row in rows} == set(shown)
+    for arch, (*cells, n) in shown.items():
+        found = [[row["top1"] for row in rows if (row["arch"], row["blend"]) == (arch, blend)] for blend in blends]
+        assert cells == [percent(sum(each) / len(each)) if each else "-" for each in found]
+        assert {len(each) for each in found if each} == {int(n)}
 
 
 def test_what_moves_teach_is_what_the_file_says():

@@ -122,7 +122,7 @@ def test_the_page_of_protocols_says_each_with_its_version():
     page = (Path(__file__).parents[3] / "docs" / "protocols.md").read_text()
     for name, protocol in protocols.PROTOCOLS.items():
         assert f"## `{name}`, version {protocol.version}\n" in page
-    assert f"## `full`, version {protocols.VERSIONS['full']}\n" in page
+    assert f"## `full`, version {protocols.version('full')}\n" in page
 
 
 def test_older_manifests_protocols_still_read():
