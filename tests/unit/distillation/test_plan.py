@@ -124,6 +124,13 @@ def test_more_work_takes_longer(steady):
     assert many["seconds"] > few["seconds"] and many["disk_bytes"] > few["disk_bytes"]
 
 
+def test_a_blend_needs_a_file_of_its_own(steady):
+    """Its images lie beside the moved ones and the start."""
+    whole, part = (api.plan("cifar10_ipc50", overrides=[f"method.blend={share}"], threads=1) for share in (1, 0.5))
+    more = row(part.to_dict(), "distill")["disk_bytes"] - row(whole.to_dict(), "distill")["disk_bytes"]
+    assert more == 4 * 500 * 3 * 32 * 32
+
+
 def test_views_and_families_of_students_are_counted(steady):
     """Two views are twice the passes of an update; of two families each is trained at every second refresh."""
 

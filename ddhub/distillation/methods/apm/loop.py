@@ -239,7 +239,7 @@ def work(outline: Outline) -> Phase:
         brief = own_protocol(outline.recipe).model_copy(update={"epochs": config.stopping.epochs})
         works.append(training(outline, "choosing", teachers.arch, total, brief, times, held=2 * image * total))
         works.append(scoring(outline, "choosing: marks", teachers.arch, outline.held_out, times, pixels=True))
-    return Phase(works, disk=image * total * columns)
+    return Phase(works, disk=image * total * (columns + (config.blend < 1)))  # a blend has a file of its own
 
 
 def weights_held(outline: Outline) -> int:
