@@ -106,17 +106,18 @@ def recovery(rows: Sequence[Row], data: str = "distilled") -> list[Recovery]:
         whole = full.get((score.arch, score.test_set))
         if score.data != data or whole is None or whole.mean == 0:
             continue
+        here = {"arch": score.arch, "test_set": score.test_set}
+        if precisions(rows, **here, protocol_title=score.protocol, data=data) != precisions(kept, **here):
+            continue
         share, interval = score.mean / whole.mean, None
         if score.std is not None and whole.std is not None:
             errors = [((e.std or 0.0) / e.mean) ** 2 / e.n for e in (score, whole) if e.mean > 0]
             freedom = min(score.n, whole.n) - 1
             half = share * math.sqrt(sum(errors)) * float(special.stdtrit(freedom, intervals.QUANTILE))
             interval = (share - half, share + half)
-        where: dict[str, Any] = {name: getattr(score, name) for name in ("arch", "protocol", "test_set")}
-        here = {"arch": score.arch, "test_set": score.test_set}
-        if precisions(rows, **here, protocol_title=score.protocol, data=data) != precisions(kept, **here):
-            continue
-        found.append(Recovery(**where, data=data, share=share, ci95=interval, n=(score.n, whole.n)))
+        found.append(
+            Recovery(**here, protocol=score.protocol, data=data, share=share, ci95=interval, n=(score.n, whole.n))
+        )
     return found
 
 
