@@ -10,19 +10,14 @@ once, as in half_size.py. Only validation data score it. Lines that LOG has alre
 """
 
 import argparse
-import tempfile
 from pathlib import Path
 
 import torch
-from every_network_trials import add_log, document, lines, note
+from every_network_trials import add_log, distilled, document, lines, note, prepared
 from half_size import RECIPE, WAYS, score
-from torch import Tensor
 
 from ddhub.base.resources import Resources
 from ddhub.data import enlarge
-from ddhub.distillation import pipeline, recipes
-from ddhub.distillation.task import Task
-from ddhub.training.loop import Run
 
 
 def main() -> None:
@@ -37,13 +32,11 @@ def main() -> None:
 
 def one_set(seed: int, asked: argparse.Namespace) -> None:
     """Distill the set of a seed, or read it, and train on points of its way."""
-    overrides = [f"seed={seed}", "method.blend=1", *([f"source.path={asked.source}"] if asked.source else [])]
     done = {(row["seed"], row["blend"], row["arch"]) for row in lines(asked.log)}
-    with tempfile.TemporaryDirectory() as folder:
-        task, _ = pipeline.prepare(recipes.read(RECIPE, overrides), Path(folder) / "set", Resources(threads=1), 1e9)
+    with prepared(RECIPE, asked.source, [f"seed={seed}", "method.blend=1"], Resources(threads=1)) as (task, folder):
         labels = task.initial_labels()
         start = task.initial_images(torch.arange(len(labels)), task.config.init)
-        moved = distilled(task, asked.out / f"whole-{seed}.pt", Path(folder))
+        moved = distilled(task, asked.out / f"whole-{seed}.pt", folder, "whole", asked.log).images
         first = task.need_teachers().label(start)
         for blend in asked.blends:
             inputs = enlarge.enlarged(start.lerp(moved, blend), task.side)
@@ -53,16 +46,6 @@ def one_set(seed: int, asked: argparse.Namespace) -> None:
             for arch in asked.archs:
                 if (seed, blend, arch) not in done:
                     note(asked.log, {**about, **score(task, inputs, labels, arch)})
-
-
-def distilled(task: Task, path: Path, folder: Path) -> Tensor:
-    """The moved images of a task, from their file where there is one."""
-    if not path.exists():
-        made = pipeline.carry_out(task, Run(folder, "distill", device="cpu"))[0].images
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(made.clone(), path)
-    images: Tensor = torch.load(path)
-    return images
 
 
 def arguments() -> argparse.Namespace:

@@ -17,7 +17,8 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -74,12 +75,9 @@ def cells(asked: argparse.Namespace, seed: int) -> Iterator[dict[str, Any]]:
 
 def one_set(asked: argparse.Namespace, seed: int, wanted: list[dict[str, Any]]) -> None:
     """Make the set of a seed, or read it, and do trainings on it."""
-    base = [] if asked.source is None else [f"source.path={asked.source}"]
-    resolved = recipes.read(asked.recipe, [*base, *asked.overrides, f"seed={seed}"])
-    with tempfile.TemporaryDirectory() as folder:
-        how = Resources(threads=asked.threads, compile=asked.compile)
-        task, _ = pipeline.prepare(resolved, Path(folder) / "set", how, 1e9)
-        made = distilled(task, kept(asked, seed), Path(folder), asked)
+    how = Resources(threads=asked.threads, compile=asked.compile)
+    with prepared(asked.recipe, asked.source, [*asked.overrides, f"seed={seed}"], how) as (task, folder):
+        made = distilled(task, kept(asked, seed), folder, asked.name, asked.log)
         for cell in wanted:
             begun = time.monotonic()
             top1, steps = score(task, made, cell)
@@ -87,18 +85,27 @@ def one_set(asked: argparse.Namespace, seed: int, wanted: list[dict[str, Any]]) 
             note(asked.log, row)
 
 
+@contextmanager
+def prepared(recipe: str, source: str | None, overrides: Sequence[str], how: Resources) -> Iterator[tuple[Task, Path]]:
+    """The task of a recipe with overrides, on a local copy of its source if there is one, and a folder for its runs."""
+    where = [] if source is None else [f"source.path={source}"]
+    resolved = recipes.read(recipe, [*where, *overrides])
+    with tempfile.TemporaryDirectory() as folder:
+        yield pipeline.prepare(resolved, Path(folder) / "set", how, 1e9)[0], Path(folder)
+
+
 def kept(asked: argparse.Namespace, seed: int) -> Path:
     """The file of a set."""
     return Path(asked.out) / f"{asked.name}-{seed}.pt"
 
 
-def distilled(task: Task, path: Path, folder: Path, asked: argparse.Namespace) -> SyntheticSet:
-    """The set of a task, from its file where there is one."""
+def distilled(task: Task, path: Path, folder: Path, name: str, log: Path) -> SyntheticSet:
+    """The set of a task, from its file where there is one. The seconds of a new one are a line of the log."""
     if not path.exists():
         made, seconds = pipeline.carry_out(task, Run(folder, "distill", device=task.decisions.device))
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.save({"images": made.images.clone(), "labels": made.labels}, path)
-        note(asked.log, {"name": asked.name, "seed": task.recipe.seed, "set_seconds": round(seconds, 1)})
+        note(log, {"name": name, "seed": task.recipe.seed, "set_seconds": round(seconds, 1)})
     read = torch.load(path)
     return SyntheticSet(read["images"], read["labels"], task.soft_labels(read["images"]))
 

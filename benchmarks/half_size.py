@@ -12,20 +12,19 @@ say otherwise. All have the labels of the same three teachers. Every network tra
 """
 
 import argparse
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from every_network_trials import add_log, document, lines, note
+from every_network_trials import add_log, document, lines, note, prepared
 from torch import Tensor
 
 from ddhub.base import seeds
 from ddhub.base.resources import Resources
 from ddhub.data import enlarge, held_out
-from ddhub.distillation import pipeline, recipes
+from ddhub.distillation import pipeline
 from ddhub.distillation.task import SyntheticSet, Task
 from ddhub.training import fit, optimisation
 from ddhub.training.loop import Run
@@ -76,12 +75,10 @@ def main() -> None:
     if asked.print:
         print(document(asked.log, "python benchmarks/half_size.py --source FOLDER --log LOG"))
         return
-    where = [f"source.path={asked.source}"] if asked.source else []
-    overrides = [*where, "method.blend=1", *asked.overrides]
-    with tempfile.TemporaryDirectory() as folder:
-        task, _ = pipeline.prepare(recipes.read(RECIPE, overrides), Path(folder) / "set", Resources(threads=1), 1e9)
+    overrides = ["method.blend=1", *asked.overrides]
+    with prepared(RECIPE, asked.source, overrides, Resources(threads=1)) as (task, folder):
         done = {(row["what"], row["arch"]) for row in lines(asked.log)}
-        for what, images, labels in distilled(task, asked, Path(folder)) if asked.name else real(task):
+        for what, images, labels in distilled(task, asked, folder) if asked.name else real(task):
             for arch in asked.archs:
                 if (what, arch) not in done:
                     note(asked.log, {"what": what, "overrides": asked.overrides, **score(task, images, labels, arch)})

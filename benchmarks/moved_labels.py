@@ -10,18 +10,16 @@ already are not made again.
 """
 
 import argparse
-import tempfile
 from pathlib import Path
 
 import torch
-from every_network_trials import add_log, document, lines, note
+from every_network_trials import add_log, document, lines, note, prepared
 from half_size import RECIPE, WAYS, score
 
 import ddhub
 from ddhub.artifact import manifest
 from ddhub.base.resources import Resources
 from ddhub.data import enlarge
-from ddhub.distillation import pipeline, recipes
 
 
 def main() -> None:
@@ -37,10 +35,8 @@ def main() -> None:
 def one_set(folder: Path, asked: argparse.Namespace) -> None:
     """Train on the images and labels of a set, of its start, and crosswise."""
     made, seed = ddhub.load(folder), manifest.read(folder).seed
-    overrides = [f"seed={seed}", *([f"source.path={asked.source}"] if asked.source else [])]
     done = {(row["seed"], row["images"], row["labels"], row["arch"]) for row in lines(asked.log)}
-    with tempfile.TemporaryDirectory() as scratch:
-        task, _ = pipeline.prepare(recipes.read(RECIPE, overrides), Path(scratch) / "set", Resources(threads=1), 1e9)
+    with prepared(RECIPE, asked.source, [f"seed={seed}"], Resources(threads=1)) as (task, _):
         start = task.initial_images(torch.arange(len(made.labels)), task.config.init)
         images = {name: enlarge.enlarged(each, task.side) for name, each in (("start", start), ("moved", made.inputs))}
         soft = {name: task.soft_labels(each) for name, each in images.items()}

@@ -9,18 +9,15 @@ score it. Every training is a line of LOG. Lines that LOG has already are not ma
 """
 
 import argparse
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import torch
-from every_network_trials import add_log, document, lines, note
+from every_network_trials import add_log, document, lines, note, prepared
 from half_size import RECIPE
 
 from ddhub.base import seeds
 from ddhub.base.resources import Resources
 from ddhub.data import enlarge
-from ddhub.distillation import pipeline, recipes
 from ddhub.distillation.task import Task
 from ddhub.training import fit
 
@@ -40,9 +37,8 @@ def main() -> None:
     if asked.print:
         print(document(asked.log, "python benchmarks/other_families.py --source FOLDER --log LOG"))
         return
-    overrides = [*([f"source.path={asked.source}"] if asked.source else []), f"method.init={INIT[asked.images]}"]
-    with tempfile.TemporaryDirectory() as folder:
-        task, _ = pipeline.prepare(recipes.read(RECIPE, overrides), Path(folder) / "set", Resources(threads=1), 1e9)
+    start = f"method.init={INIT[asked.images]}"
+    with prepared(RECIPE, asked.source, [start], Resources(threads=1)) as (task, _):
         images, labels = task.start(task.config.init)
         examples = fit.Examples(enlarge.enlarged(images, task.side), labels, targets=task.soft_labels(images))
         done = {(row["images"], row["arch"], row["way"]) for row in lines(asked.log)}
