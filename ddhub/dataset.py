@@ -18,7 +18,7 @@ from ddhub import outcomes
 from ddhub.artifact import folder, hub
 from ddhub.artifact.folder import Artifact
 from ddhub.artifact.manifest import Manifest
-from ddhub.base import seeds
+from ddhub.base import progress, seeds
 from ddhub.base.errors import UserError
 from ddhub.data import enlarge
 from ddhub.data.preprocess import Preprocess
@@ -167,10 +167,9 @@ class DistilledSet:
         import datasets
 
         from ddhub.artifact.parquet import shards
-        from ddhub.data.opening import quiet
 
         paths = [str(path) for path in shards(self._artifact.folder)]
-        with quiet():
+        with progress.bars_hidden(datasets.utils):
             rows = datasets.load_dataset("parquet", data_files={"train": paths}, split="train")
         return rows.with_format("torch")
 

@@ -1,7 +1,7 @@
 """Comparison after a push: the Hub's files are downloaded past all caches and hashed."""
 
 import tempfile
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,15 +33,12 @@ def check(api: Any, repo_id: str, commit: str, wanted: dict[str, str]) -> None:
     wrong: list[str] = []
     doing = f"{repo_id}: published at {commit}, but reading it back"
     try:
-        with hub_client.errors(doing, repo_id), ThreadPoolExecutor(hub_client.AT_ONCE) as pool:
-            reading = {pool.submit(_sha256, api, repo_id, commit, name): name for name in left}
-            try:
-                for done in as_completed(reading):
-                    right = done.result() == wanted[reading[done]]
-                    served |= {wanted[reading[done]]} if right else set()
-                    wrong += [] if right else [reading[done]]
-            finally:
-                pool.shutdown(cancel_futures=True)
+        with hub_client.errors(doing, repo_id):
+            for name, sha256 in hub_client.at_once(partial(_sha256, api, repo_id, commit), left):
+                if sha256 == wanted[name]:
+                    served.add(sha256)
+                else:
+                    wrong.append(name)
     finally:
         files.write_json(note, {"repo": repo_id, "served": sorted(served)})
     if wrong:

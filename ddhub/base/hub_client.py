@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ddhub import __version__
-from ddhub.base import log
+from ddhub.base import log, progress
 from ddhub.base.errors import UserError, as_user_error
 from ddhub.base.hub_answers import OddAnswer, Watch
-from ddhub.base.hub_faults import ODD, explain, faults, pause
+from ddhub.base.hub_faults import ODD, explain, faults, pause, refused
 from ddhub.base.redact import one_line
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -125,10 +125,32 @@ def _silent(repo_id: str, revision: str | None) -> bool:
     try:
         describe(repo_id, revision, timeout=PATIENCE)
     except faults() as fault:
-        if getattr(getattr(fault, "response", None), "status_code", 500) >= 500:
+        if not refused(fault):
             _found_silent[endpoint] = time.monotonic()
             return True
     return False
+
+
+def cache_folder(repo_id: str) -> Path:
+    """The folder of a dataset in the client's cache."""
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import repo_folder_name
+
+    return Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repo_id, repo_type="dataset")
+
+
+def at_once(work: Callable[[str], Answer], names: Collection[str]) -> Iterator[tuple[str, Answer]]:
+    """Do the work for several names at once. Yield each name with its result, the first to end first.
+
+    After a fault no more work is begun.
+    """
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        running = {pool.submit(work, name): name for name in names}
+        try:
+            for done in as_completed(running):
+                yield running[done], done.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def download(repo_id: str, commit: str, names: Collection[str], folder: Path | None = None) -> None:
@@ -142,13 +164,8 @@ def download(repo_id: str, commit: str, names: Collection[str], folder: Path | N
     def fetch(name: str) -> None:
         api.hf_hub_download(repo_id, name, revision=commit, repo_type="dataset", local_dir=folder)
 
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        fetching = [pool.submit(fetch, name) for name in names]
-        try:
-            for each in as_completed(fetching):
-                each.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+    for _ in at_once(fetch, names):
+        pass
 
 
 def check_token() -> None:
@@ -178,32 +195,27 @@ def retried(call: Callable[[], Answer], doing: str) -> Answer:
     """Call a function, and repeat it when the Hub asks for a pause (429) and the client does not wait by itself."""
     from huggingface_hub.errors import HfHubHTTPError
 
-    for wait in (*WAITS, None):
+    for wait in WAITS:
         try:
             return call()
         except HfHubHTTPError as fault:
             asked = pause(fault)
-            if asked is None or wait is None or asked > LONGEST:
+            if asked is None or asked > LONGEST:
                 raise
             seconds = max(asked, wait)
         log.say(f"{doing}: the Hub asks for a pause (429); again in {seconds} seconds")
         time.sleep(seconds)
-    raise AssertionError("the last try returns or raises")
+    return call()
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Hide the client's progress bars, and remove secrets from its log."""
-    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+    from huggingface_hub import utils
 
     log.scrub_libraries()
-    shown = not are_progress_bars_disabled()
-    disable_progress_bars()
-    try:
+    with progress.bars_hidden(utils):
         yield
-    finally:
-        if shown:
-            enable_progress_bars()
 
 
 @contextlib.contextmanager

@@ -23,26 +23,31 @@ def _transports() -> list[Any]:
     return [sys.modules[name] for name in ("httpx", "httpx2") if name in sys.modules]
 
 
+def status(fault: BaseException) -> int | None:
+    """The HTTP status of the answer that a fault of the client carries; None without an answer."""
+    return getattr(getattr(fault, "response", None), "status_code", None)
+
+
 def pause(fault: BaseException) -> int | None:
     """The seconds that a 429 asks to wait; 0 if it names none; None for another fault."""
-    response = getattr(fault, "response", None)
-    if getattr(response, "status_code", None) != 429 or response is None:
+    if status(fault) != 429:
         return None
-    said = str(response.headers.get("Retry-After", ""))
-    limit = re.search(r"\bt=(\d{1,6})\b", str(response.headers.get("RateLimit", "")))
+    headers = fault.response.headers  # type: ignore[attr-defined]  # a fault with a status has one
+    said = str(headers.get("Retry-After", ""))
+    limit = re.search(r"\bt=(\d{1,6})\b", str(headers.get("RateLimit", "")))
     return int(said) if re.fullmatch(r"\d{1,6}", said) else int(limit[1]) if limit else 0
 
 
 def refused(fault: BaseException) -> bool:
     """Whether the Hub answered with a refusal. Without an answer, the request may have been carried out."""
-    status = getattr(getattr(fault, "response", None), "status_code", 0)
-    return 400 <= status < 500 and status != 408
+    said = status(fault) or 0
+    return 400 <= said < 500 and said != 408
 
 
 def why_cached(fault: BaseException) -> str:
     """A short reason for reading the cache instead of the Hub."""
-    status = getattr(getattr(fault, "response", None), "status_code", None)
-    return "the Hub cannot be reached" if status is None else f"the Hub says {status}"
+    said = status(fault)
+    return "the Hub cannot be reached" if said is None else f"the Hub says {said}"
 
 
 def of_hub(fault: BaseException | None) -> BaseException | None:
@@ -89,26 +94,26 @@ def _explain_status(fault: BaseException, repo_id: str) -> tuple[str, str] | Non
     """The meaning of an answer's HTTP status; None without an answer."""
     from huggingface_hub.errors import RepositoryNotFoundError
 
-    status = getattr(getattr(fault, "response", None), "status_code", None)
+    said = status(fault)
     again = "the same command again"
-    if status == 401 or (status == 400 and "Invalid user token" in str(fault)):
+    if said == 401 or (said == 400 and "Invalid user token" in str(fault)):
         return "the Hub does not accept the token, or needs one", f"hf auth login, then {again}"
-    if isinstance(fault, RepositoryNotFoundError) or status == 404:
+    if isinstance(fault, RepositoryNotFoundError) or said == 404:
         return (
             f"no dataset {repo_id} on the Hub that this token can read, and no such folder here",
             "check the name; for a private dataset: hf auth login",
         )
-    if status == 403:
+    if said == 403:
         return _explain_forbidden(fault, repo_id)
-    if status in (409, 412):
+    if said in (409, 412):
         return "somebody else changed the repo in the meantime", f"{again}; it starts from the repo's present state"
-    if status == 429:
+    if said == 429:
         return "the Hub asks for a pause (429)", f"{again} in {pause(fault) or 'some'} seconds"
-    if status == 501:
+    if said == 501:
         return "this server does not support the request (501)", "check HF_ENDPOINT; https://huggingface.co supports it"
-    if status is not None and status >= 500:
-        return f"the Hub has an internal fault ({status})", f"{again} later"
-    return None if status is None else (f"the Hub refused ({status}): {one_line(fault, 200)}", again)
+    if said is not None and said >= 500:
+        return f"the Hub has an internal fault ({said})", f"{again} later"
+    return None if said is None else (f"the Hub refused ({said}): {one_line(fault, 200)}", again)
 
 
 def _explain_forbidden(fault: BaseException, repo_id: str) -> tuple[str, str]:

@@ -34,8 +34,8 @@ class Key:
 def keys(model: type[BaseModel], prefix: str = "") -> list[Key]:
     """Every key of a model in its order, those of nested models included.
 
-    prefix: put before every path, such as `method.`.
-    prefix: goes before every path, as in `method.`.
+    Args:
+        prefix: goes before every path, as in `method.`.
     """
     schema = model.model_json_schema()
     return list(_walk(schema, schema.get("$defs", {}), prefix))

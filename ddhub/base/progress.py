@@ -270,6 +270,22 @@ def shown_by_default() -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def bars_hidden(utils: Any) -> Iterator[None]:
+    """Hide the progress bars of huggingface_hub or `datasets` in this block.
+
+    Args:
+        utils: the library's module `utils`.
+    """
+    shown = not utils.are_progress_bars_disabled()
+    utils.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            utils.enable_progress_bars()
+
+
 class _LastLine(logging.Handler):
     """Records the time of the last line of output."""
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ddhub.base import files
+from ddhub.base import files, hub_client
 from ddhub.base.errors import UserError
 from ddhub.data.decode import Damaged
 from ddhub.data.spec import SourceSpec
@@ -84,13 +84,11 @@ class Encoded:
     def _roots(self) -> list[Path]:
         """Folders that may hold image files: the source's folder, the repo's cache, unpacked archives."""
         from datasets import config
-        from huggingface_hub import constants
 
         unpacked = Path(config.EXTRACTED_DATASETS_PATH)
-        fetched = Path(constants.HF_HUB_CACHE) / f"datasets--{self.spec.dataset.replace('/', '--')}"
         local = Path(self.spec.path or self.spec.dataset).expanduser()
         roots = [unpacked, Path(config.DOWNLOADED_DATASETS_PATH), files.home() / "unpacked"]
-        roots += [local if local.exists() else fetched]
+        roots += [local if local.exists() else hub_client.cache_folder(self.spec.dataset)]
         # `datasets` resolves links when it names the files of a folder.
         return [Path(make(root)) for root in roots for make in (os.path.abspath, os.path.realpath)]
 

@@ -8,7 +8,7 @@ import numpy as np
 from ddhub.base.errors import UserError
 from ddhub.data import opening, source, survey
 from ddhub.data.classes import plain
-from ddhub.data.spec import SourceSpec
+from ddhub.data.spec import SourceSpec, whole_split
 
 
 @dataclass(frozen=True)
@@ -65,15 +65,10 @@ def look(spec: SourceSpec) -> Holdings:
     return Holdings(spec, labels.names, tuple(counts), side, uniform, 1 if grey else 3, tested)
 
 
-def _base(split: str) -> str:
-    """The split that a part such as `train[:80%]` belongs to."""
-    return split.partition("[")[0]
-
-
 def _splits(spec: SourceSpec, names: Sequence[str]) -> dict[str, str]:
     """The splits to train and to test on: the named ones, or substitutes."""
-    train = spec.train if _base(spec.train) in names or len(names) != 1 else names[0]
-    others = [name for name in source.usual_tests(spec) if _base(name) in names and name != train]
+    train = spec.train if whole_split(spec.train) in names or len(names) != 1 else names[0]
+    others = [name for name in source.usual_tests(spec) if whole_split(name) in names and name != train]
     return {"train": train, **({"test": others[0]} if others else {})}
 
 

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from ddhub.base import links
+from ddhub.base import hub_client, links
 from ddhub.base.errors import UserError
 from ddhub.base.redact import one_line
 from ddhub.data.labels import Labels
+from ddhub.data.spec import whole_split
 
 STATE, DICT = "state.json", "dataset_dict.json"  # files of save_to_disk for one split, and for several
 
@@ -53,14 +54,12 @@ def read_saved(folder: Path, split: str) -> Any:
 
 def missing(train: str, test: str, asked: str, names: Sequence[str]) -> str:
     """The options to type if a requested split is missing."""
-    free = [name for name in names if name != train.partition("[")[0]]
+    free = [name for name in names if name != whole_split(train)]
     if asked == test != train:
         return f"--set source.test={_near('test', free)}" if free else "--test FOLDER (or a Hub id) of test images"
     told = f"--set source.train={_near('train', names)}"
     others = [name for name in names if name != _near("train", names)]
-    return (
-        told if test.partition("[")[0] in names or not others else f"{told} --set source.test={_near('test', others)}"
-    )
+    return told if whole_split(test) in names or not others else f"{told} --set source.test={_near('test', others)}"
 
 
 def _near(kind: str, names: Sequence[str]) -> str:
@@ -105,9 +104,8 @@ def relabelled(labels: Labels, column: str, paths: Sequence[Path], where: str, w
 def cached_commit(name: str) -> str | None:
     """The commit of a Hub dataset that was fetched last, by the cached files; None if there is none."""
     from datasets import config
-    from huggingface_hub import constants
 
-    ref = Path(constants.HF_HUB_CACHE) / f"datasets--{name.replace('/', '--')}" / "refs" / "main"
+    ref = hub_client.cache_folder(name) / "refs" / "main"
     if ref.is_file():
         return ref.read_text().strip()
     prepared = Path(config.HF_DATASETS_CACHE).glob(f"{name.replace('/', '___')}/*/*/*/dataset_info.json")

@@ -8,14 +8,14 @@ from typing import Any
 
 import yaml
 
-from ddhub.base import hub_client, hub_faults
+from ddhub.base import hub_client, hub_faults, progress
 from ddhub.base.errors import UserError
 from ddhub.base.files import is_path
 from ddhub.base.log import say
 from ddhub.base.redact import one_line
 from ddhub.data import dataset_headers, local_splits, split_words, unpacking
 from ddhub.data.catalog import GATED
-from ddhub.data.spec import SourceSpec
+from ddhub.data.spec import SourceSpec, whole_split
 
 
 def rows(spec: SourceSpec, split: str, wanted: tuple[str, str], theirs: bool = False) -> tuple[Any, str | None]:
@@ -27,51 +27,64 @@ def rows(spec: SourceSpec, split: str, wanted: tuple[str, str], theirs: bool = F
     """
     import datasets
 
-    where = spec.path or spec.dataset
-    local, revision = Path(where).expanduser(), spec.revision
+    where, revision = spec.path or spec.dataset, spec.revision
     if is_local(spec):
-        if local.is_file() and not unpacking.archives(local):
-            raise UserError(f"source: {where}: is a file", next=f"--set source.path={local.parent}")
-        if not local.exists():
-            raise UserError(f"source: {where}: no such folder", next=f"ls {local.parent}")
+        local = _existing(where)
         if local_splits.saved(local):
             if theirs:  # its state can name any file
                 raise UserError(f"source: {where}: is what `save_to_disk` wrote; of strangers that is not read")
             return local_splits.read_saved(local, split), revision
-        whole = unpacking.unpacked(local)
-        split_words.refuse_misnamed(whole)
-        arguments: dict[str, Any] = {"path": str(whole)}
+        place = str(_folder(local))
     else:
+        place = where
         revision = resolve_revision(where, spec.revision)
-        arguments = {"path": where, "revision": revision}
     unreadable = _unreadable()
     try:
         with _reading(spec):
             if not theirs and is_local(spec):
-                dataset_headers.check(arguments["path"], None, theirs=False)
-                return datasets.load_dataset(**arguments, name=spec.config, split=split), revision
-            builder = dataset_headers.builder(arguments["path"], spec.config, revision)
+                dataset_headers.check(place, None, theirs=False)
+                return datasets.load_dataset(place, name=spec.config, split=split), revision
+            builder = dataset_headers.builder(place, spec.config, revision)
             builder.download_and_prepare()
             return builder.as_dataset(split=split), revision
     except ValueError as fault:
-        if str(fault).startswith(("Config name is missing", "BuilderConfig '")):  # the message lists the subsets
-            first = re.search(r"available configs: \['([^']+)'", str(fault))
-            raise UserError(
-                f"source: {where}: which subset? {one_line(fault)}",
-                next=f"--set source.config={first[1] if first else 'NAME'}",
-            ) from fault
-        names = split_names(spec)
-        if names and split.partition("[")[0] not in names:
-            raise UserError(
-                f"source: {where}: has no split '{split}', only {', '.join(names)}; check source.train and source.test",
-                next=local_splits.missing(*wanted, split, names),
-            ) from fault
-        raise UserError(
-            f"source: {where}: {one_line(fault)}", next=f"check source.train and source.test ({split})"
-        ) from fault
+        raise _unclear(fault, spec, split, wanted) from fault
     except unreadable as fault:
         why = one_line(fault.__cause__ or fault)
         raise UserError(f"source: {where}: cannot be read: {why}", next=_advice(where, fault)) from fault
+
+
+def _existing(where: str) -> Path:
+    """A local source, which is a folder or an archive."""
+    local = Path(where).expanduser()
+    if local.is_file() and not unpacking.archives(local):
+        raise UserError(f"source: {where}: is a file", next=f"--set source.path={local.parent}")
+    if not local.exists():
+        raise UserError(f"source: {where}: no such folder", next=f"ls {local.parent}")
+    return local
+
+
+def _folder(local: Path) -> Path:
+    """The folder of a local source, unpacked. Misnamed splits are refused."""
+    whole = unpacking.unpacked(local)
+    split_words.refuse_misnamed(whole)
+    return whole
+
+
+def _unclear(fault: ValueError, spec: SourceSpec, split: str, wanted: tuple[str, str]) -> UserError:
+    """The error for a source of which `datasets` cannot tell what to read: its subset or its split."""
+    where = f"source: {spec.path or spec.dataset}"
+    if str(fault).startswith(("Config name is missing", "BuilderConfig '")):  # the message lists the subsets
+        first = re.search(r"available configs: \['([^']+)'", str(fault))
+        name = first[1] if first else "NAME"
+        return UserError(f"{where}: which subset? {one_line(fault)}", next=f"--set source.config={name}")
+    names = split_names(spec)
+    if names and whole_split(split) not in names:
+        return UserError(
+            f"{where}: has no split '{split}', only {', '.join(names)}; check source.train and source.test",
+            next=local_splits.missing(*wanted, split, names),
+        )
+    return UserError(f"{where}: {one_line(fault)}", next=f"check source.train and source.test ({split})")
 
 
 def data_files(spec: SourceSpec, split: str) -> list[Path]:
@@ -91,7 +104,7 @@ def data_files(spec: SourceSpec, split: str) -> list[Path]:
             else:
                 builder = dataset_headers.builder(where, spec.config, spec.revision)
             found = builder.config.data_files
-            names = [str(name) for each in split.split("+") for name in (found or {}).get(each.partition("[")[0], [])]
+            names = [str(name) for each in split.split("+") for name in (found or {}).get(whole_split(each), [])]
             if not all(name.endswith((".parquet", ".arrow")) for name in names):
                 return []
             start = f"hf://datasets/{spec.dataset}@{spec.revision}/"
@@ -123,18 +136,13 @@ def resolve_revision(name: str, revision: str | None) -> str:
     except hub_faults.faults() as fault:
         if revision is not None:
             return revision  # perhaps cached; otherwise load_dataset fails
-        cached = None if _answered(fault) else local_splits.cached_commit(name)
+        cached = None if hub_faults.refused(fault) else local_splits.cached_commit(name)
         if cached is not None:
             say(f"{name}: the Hub does not answer; read from the cache, as of commit {cached}", once=True)
             return cached
         raise UserError(
             f"source: {name}: the Hub does not answer for it: {one_line(fault)}", next=_advice(name, fault)
         ) from fault
-
-
-def _answered(fault: BaseException) -> bool:
-    """Whether the Hub itself refused, and not the connection."""
-    return getattr(getattr(fault, "response", None), "status_code", 500) < 500
 
 
 def _advice(name: str, fault: BaseException) -> str:
@@ -156,9 +164,7 @@ def split_names(spec: SourceSpec) -> list[str] | None:
         with _reading(spec):
             where = spec.dataset
             if is_local(spec):
-                where = str(unpacking.unpacked(local))
-                if not saved:
-                    split_words.refuse_misnamed(Path(where))
+                where = str(local if saved else _folder(local))
             dataset_headers.check(where, spec.revision, theirs=not is_local(spec))
             return list(saved) or list(datasets.get_dataset_split_names(where, spec.config, revision=spec.revision))
     except _unreadable():
@@ -168,22 +174,10 @@ def split_names(spec: SourceSpec) -> list[str] | None:
 @contextlib.contextmanager
 def _reading(spec: SourceSpec) -> Iterator[None]:
     """Let `datasets` read a source without progress bars, and from its cache if the Hub is silent."""
+    import datasets
+
     with contextlib.ExitStack() as stack:
-        stack.enter_context(quiet())
+        stack.enter_context(progress.bars_hidden(datasets.utils))
         if not is_local(spec) and local_splits.cached_commit(spec.dataset) is not None:
             stack.enter_context(hub_client.offline_if_silent(spec.dataset, spec.revision))
         yield
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Hide the progress bars of `datasets` while the body runs."""
-    import datasets
-
-    shown = not datasets.utils.are_progress_bars_disabled()
-    datasets.disable_progress_bars()
-    try:
-        yield
-    finally:
-        if shown:
-            datasets.enable_progress_bars()

@@ -25,7 +25,7 @@ from ddhub.data import labels as label_values
 from ddhub.data.catalog import Shape
 from ddhub.data.encoded_images import Encoded
 from ddhub.data.labels import Labels
-from ddhub.data.spec import SourceSpec
+from ddhub.data.spec import SourceSpec, whole_split
 
 TESTS = ("test", "validation", "valid", "val")  # usual names of a test split
 DECODING = 4  # version of the decoding rules; a change makes new cache files
@@ -73,14 +73,14 @@ def check_test(spec: SourceSpec) -> None:
     if spec.test == spec.train and spec.hold_out is None:
         raise UserError(f"source.test: '{spec.test}' is the split that is trained on", next="--set source.test=test")
     names = opening.split_names(spec)
-    if names is None or {spec.train.partition("[")[0], tested_split(spec).partition("[")[0]} <= set(names):
+    if names is None or {whole_split(spec.train), whole_split(tested_split(spec))} <= set(names):
         return
-    if spec.train.partition("[")[0] not in names:
+    if whole_split(spec.train) not in names:
         raise UserError(
             f"source: {spec.dataset}: has no split '{spec.train}', only {', '.join(names)}",
             next=local_splits.missing(spec.train, spec.test, spec.train, names),
         )
-    others = [name for name in names if name != spec.train.partition("[")[0]]
+    others = [name for name in names if name != whole_split(spec.train)]
     if others:
         raise UserError(
             f"source: {spec.dataset}: has no split '{spec.test}' to test on, only {', '.join(names)}",
@@ -123,7 +123,7 @@ def tested_split(spec: SourceSpec) -> str:
 
 def is_tested(spec: SourceSpec, names: Sequence[str]) -> bool:
     """Whether a source with these splits has test images."""
-    return tested_split(spec).partition("[")[0] in names
+    return whole_split(tested_split(spec)) in names
 
 
 def usual_tests(spec: SourceSpec) -> tuple[str, ...]:

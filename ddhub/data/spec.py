@@ -90,6 +90,11 @@ def spec_of(place: str) -> SourceSpec:
     return SourceSpec(dataset=folder.resolve().name or "pictures", path=str(folder))
 
 
+def whole_split(name: str) -> str:
+    """The split that a part such as `train[:80%]` belongs to."""
+    return name.partition("[")[0]
+
+
 def elsewhere(spec: SourceSpec, test: str) -> SourceSpec:
     """The spec with its test split in another Hub id or folder. Columns are found again."""
     dataset, _, revision = test.partition("@")
