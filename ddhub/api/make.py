@@ -6,7 +6,7 @@ from typing import Any, Unpack
 
 from ddhub.api.places import Folder, Reference
 from ddhub.artifact import hub
-from ddhub.artifact.run_state import STATE
+from ddhub.artifact.run_state import RUN, STATE
 from ddhub.base import files, jobs, new_folder, progress, same_folder
 from ddhub.base import overrides as changes
 from ddhub.base.resources import ResourceOptions, Resources
@@ -97,13 +97,13 @@ def distill(
         groups.refuse_engine(engine)
     checks.check(resolved, folder, asked, chosen=chosen)
     how: dict[str, Any] = {"overrides": changed, "resources": asked, "checkpoint_seconds": checkpoint_seconds}
-    with same_folder.kept(folder), new_folder.no_stub(folder, folder / STATE / "run.json"):
+    with same_folder.kept(folder), new_folder.no_stub(folder, folder / STATE / RUN):
         if resolved.groups == 1:
             pipeline.make(resolved, folder, **how)
         missing = groups.make(resolved, folder, **how) if resolved.groups > 1 else []
         if missing:
             return Made(folder=str(folder), missing=missing, next=groups.command(recipe, folder, changed))
-        with files.locked(folder / groups.STATE / "lock"):  # other shards write it too
+        with files.locked(folder / STATE / "lock"):  # other shards write it too
             refresh.write(folder)
             return Made(folder=str(folder))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from ddhub.artifact import manifest
 from ddhub.artifact.folder import Artifact
 from ddhub.artifact.manifest import Manifest
-from ddhub.artifact.run_state import STATE
+from ddhub.artifact.run_state import RUN, STATE
 from ddhub.base import files, hub_client, strict_json
 from ddhub.base.errors import UserError
 from ddhub.base.log import say
@@ -79,7 +79,7 @@ def _refuse_local(found: Artifact) -> None:
 
 def _recorded_path(folder: Path) -> str | None:
     """The source path in a run.json, for messages only."""
-    path = folder / STATE / "run.json"
+    path = folder / STATE / RUN
     found = None
     with contextlib.suppress(UserError):
         found = strict_json.read(path) if path.is_file() else None

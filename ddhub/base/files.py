@@ -90,11 +90,21 @@ def _temporary(path: Path) -> tuple[int, str]:
     while True:
         with places(path.parent):
             descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=TEMPORARY)
-        with contextlib.suppress(OSError):  # a file system without locks: `sweep` removes nothing there
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        hold(descriptor)  # without locks `sweep` removes nothing
         if os.path.exists(name):
             return descriptor, name
         os.close(descriptor)  # another process removed it before the lock
+
+
+def hold(file: IO[str] | int) -> None:
+    """Lock an open file or folder until it is closed. Some shared file systems have no locks."""
+    with contextlib.suppress(OSError):
+        fcntl.flock(file, fcntl.LOCK_EX)
+
+
+def nearest(path: Path) -> Path:
+    """The path itself, or its nearest existing parent."""
+    return next(each for each in (path.absolute(), *path.absolute().parents) if each.exists())
 
 
 def flush(path: Path) -> None:

@@ -4,6 +4,7 @@ import resource
 import shutil
 from pathlib import Path
 
+from ddhub.base import files
 from ddhub.base.errors import UserError
 from ddhub.base.log import warn
 from ddhub.base.units import size
@@ -17,7 +18,7 @@ def need_room(path: Path, needed: int, what: str) -> None:
     Raises:
         UserError: with the bytes needed and the bytes free.
     """
-    there = next(each for each in (path.absolute(), *path.absolute().parents) if each.exists())
+    there = files.nearest(path)
     free = shutil.disk_usage(there).free
     if needed > free:
         raise UserError(

@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import fcntl
 import glob
 import os
 import shutil
@@ -51,14 +50,12 @@ def _staging(out: Path) -> tuple[Path, int]:
     with contextlib.ExitStack() as stack:
         parent = os.open(out.parent, os.O_RDONLY)
         stack.callback(os.close, parent)
-        with contextlib.suppress(OSError):
-            fcntl.flock(parent, fcntl.LOCK_EX)  # nobody removes the new folder before it is locked
+        files.hold(parent)  # nobody removes the new folder before it is locked
         files.sweep(out.parent, f".{glob.escape(out.name)}.*{PARTIAL}")
         with files.places(out):
             staging = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.", suffix=PARTIAL))
         held = os.open(staging, os.O_RDONLY)
-        with contextlib.suppress(OSError):
-            fcntl.flock(held, fcntl.LOCK_EX)
+        files.hold(held)
     return staging, held
 
 

@@ -5,6 +5,8 @@ import os
 import platform
 from pathlib import Path
 
+from ddhub.base.units import counted
+
 LIBRARIES = ("torch", "timm", "datasets", "huggingface-hub")
 DRIVER = Path("/proc/driver/nvidia/gpus")  # a folder per GPU, where NVIDIA's driver is loaded
 
@@ -14,5 +16,5 @@ def summary() -> str:
     installed = [f"{name} {importlib.metadata.version(name)}" for name in LIBRARIES]
     gpus = len(list(DRIVER.iterdir())) if DRIVER.is_dir() else 0
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    device = f"{gpus} NVIDIA GPU{'s' * (gpus != 1)}, " if gpus else ""
+    device = f"{counted(gpus, 'NVIDIA GPU')}, " if gpus else ""
     return f"Python {platform.python_version()}, {', '.join(installed)}\ndevice: {device}{cores} CPU threads"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ddhub.artifact.recipe import Recipe
-from ddhub.artifact.run_state import STATE
+from ddhub.artifact.run_state import RUN, STATE
 from ddhub.base import files, hub_faults
 from ddhub.base import free_space as disk
 from ddhub.base.errors import UserError
@@ -23,7 +23,7 @@ from ddhub.data.spec import local_folder
 from ddhub.distillation import first_recipe, pipeline
 from ddhub.distillation.first_recipe import Choice
 from ddhub.distillation.plan import forecast, work
-from ddhub.distillation.recipes import method_config, method_of
+from ddhub.distillation.recipes import method_config, method_of, refuse_top_k
 from ddhub.distillation.task import constants
 from ddhub.training import architectures
 
@@ -38,7 +38,7 @@ def check(recipe: Recipe, out: Path, asked: Resources, *, dry: bool = False, cho
     Raises:
         UserError: for a fault that the user can mend.
     """
-    if (out / STATE / "run.json").exists() or pipeline.finished(recipe, out):
+    if (out / STATE / RUN).exists() or pipeline.finished(recipe, out):
         return
     constants(recipe)  # not all sources have constants
     for folder in (out, files.home()):
@@ -94,16 +94,11 @@ def writable(folder: Path) -> None:
     Raises:
         UserError: naming the folder without permission.
     """
-    there = nearest(folder)
+    there = files.nearest(folder)
     if not there.is_dir():
         raise UserError(f"{there}: is a file, where {folder} belongs", next="choose another --out")
     if not os.access(there, os.W_OK | os.X_OK):
         raise UserError(f"{there}: no permission to write", next=f"ls -ld {there}, or choose another --out")
-
-
-def nearest(folder: Path) -> Path:
-    """The folder itself, or its nearest existing parent."""
-    return next(each for each in (folder.absolute(), *folder.absolute().parents) if each.exists())
 
 
 def header(recipe: Recipe) -> None:
@@ -140,11 +135,7 @@ def images(recipe: Recipe, held: Holdings) -> None:
                 f" training part ({counted(count, 'image')} in all)",
                 next=f"--set ipc={left}" if left > 0 else f"add images of '{name}', or leave the class out",
             )
-    if (recipe.labels.top_k or 1) > len(held.classes):
-        raise UserError(
-            f"labels.top_k: {recipe.labels.top_k} of {counted(len(held.classes), 'class')} asked for",
-            next="--set labels.top_k=null",
-        )
+    refuse_top_k(recipe, len(held.classes))
 
 
 def room(recipe: Recipe, out: Path, shape: Shape, asked: Resources) -> None:

@@ -26,6 +26,7 @@ from ddhub.artifact.run_state import RUN, STATE
 from ddhub.base import files, jobs, mapped_tensors, progress
 from ddhub.base.errors import UserError
 from ddhub.base.log import say
+from ddhub.base.redact import one_line
 from ddhub.base.resources import Resources
 from ddhub.base.schema import Strict
 from ddhub.base.units import duration
@@ -117,7 +118,7 @@ def make(
     watch.prepared(seconds)
     every = jobs_of(shared)
     frozen = shared.task.decisions
-    engine = replace(engine, cpus=shared.request.threads, gpus=frozen.device.startswith("cuda"))
+    engine = replace(engine, cpus=shared.request.threads, gpus=devices.is_gpu(frozen.device))
     jobs.run_all(every, engine, name="groups")
     missing = [number for number, path in enumerate(every) if not path.exists()]
     if not missing:
@@ -222,7 +223,7 @@ def read(path: Path) -> FinishedGroup:
         return FinishedGroup(images, labels, float(facts["seconds"]), int(facts["peak_bytes"]))
     except (OSError, SafetensorError, KeyError, ValueError, TypeError) as fault:
         raise UserError(
-            f"{path}: not a group's file ({' '.join(str(fault).split())[:100]})",
+            f"{path}: not a group's file ({one_line(fault, 100)})",
             next=f"rm {path}, then the same command makes it again",
         ) from fault
 

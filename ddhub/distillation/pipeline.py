@@ -29,7 +29,7 @@ from ddhub.data.spec import SourceSpec
 from ddhub.distillation import packaging, speed
 from ddhub.distillation.plan import budget, history
 from ddhub.distillation.plan.work import Outline
-from ddhub.distillation.recipes import method_config, method_of
+from ddhub.distillation.recipes import method_config, method_of, refuse_top_k
 from ddhub.distillation.task import SyntheticSet, Task, constants, own_protocol
 from ddhub.training import architectures, fit
 from ddhub.training import device as devices
@@ -117,7 +117,7 @@ def finished(recipe: Recipe, out: Path) -> bool:
 
 def _refuse_strangers(out: Path) -> None:
     """Refuse a folder that holds something else."""
-    links.refuse_led_out(out / STATE / "run.json")
+    links.refuse_led_out(out / STATE / RUN)
     if out.exists() and not out.is_dir():
         raise UserError(f"{out}: is a file", next="choose another --out")
     if out.is_dir() and not (out / STATE / RUN).exists() and any(p.name != STATE for p in out.iterdir()):
@@ -187,8 +187,7 @@ def untaught(recipe: Recipe, out: Path, asked: Resources) -> Task:
     with progress.busy(f"{recipe.name}: reading {recipe.source.dataset}"):
         source, training, validation = sources.load_train(_pinned(recipe.source, out))
     held_out.stratified(source.labels[training], source.classes, recipe.ipc, recipe.seed, "init")  # enough images?
-    if (recipe.labels.top_k or 1) > len(source.classes):
-        raise UserError(f"labels.top_k: {recipe.labels.top_k} of {len(source.classes)} classes asked for")
+    refuse_top_k(recipe, len(source.classes))
     refuse_factor(recipe, source.shape.side)
     with files.locked(out / STATE / "begin.lock"):  # one of several processes decides for all
         decisions = _frozen_decisions(recipe, source, out, asked)
@@ -301,7 +300,7 @@ def _frozen_decisions(recipe: Recipe, source: sources.Split, out: Path, asked: R
     decisions = decided(recipe, shape, asked)
     if recipe.memory is not None:
         decisions = budget.measured(Outline(recipe, shape, decisions))
-    if decisions.device.startswith("cuda"):
+    if devices.is_gpu(decisions.device):
         decisions = speed.chosen(Outline(recipe, shape, decisions), asked, _teacher_flops(recipe, shape))
     started = RunState(
         recipe_hash=recipe.hash,

@@ -16,6 +16,7 @@ from ddhub.base.keys import keys as keys_of
 from ddhub.base.log import say
 from ddhub.base.overrides import override, setting
 from ddhub.base.schema import check, did_you_mean
+from ddhub.base.units import counted
 from ddhub.distillation.method import RESERVED, Method, load
 from ddhub.training.protocol import check_augment
 
@@ -163,6 +164,15 @@ def _check_method(data: Any) -> tuple[dict[str, Any], list[str]]:
     settings = {key: value for key, value in data.items() if key not in ("name", *code)}
     config, faults = check(method.config, settings, "method.")
     return ({"name": name, **code, **config.model_dump(mode="json")} if config else {}), faults
+
+
+def refuse_top_k(recipe: Recipe, classes: int) -> None:
+    """Refuse more soft labels of an image than there are classes."""
+    if (recipe.labels.top_k or 1) > classes:
+        raise UserError(
+            f"labels.top_k: {recipe.labels.top_k} of {counted(classes, 'class')} asked for",
+            next="--set labels.top_k=null",
+        )
 
 
 def method_of(recipe: Recipe) -> Method:

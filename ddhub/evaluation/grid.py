@@ -102,7 +102,7 @@ def evaluate(
     )
     with progress.busy(f"{found.manifest.name}: reading what the rows need"):
         bench = workbench.build(found, request)
-    gpus = resources.device is None or resources.device.startswith("cuda")
+    gpus = resources.device is None or devices.is_gpu(resources.device)
     engine = replace(engine, cpus=resources.threads or 1, gpus=gpus)
     if tune:
         bench = tuning.tune(bench, cells, out / "tuning", engine)

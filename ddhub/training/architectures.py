@@ -21,6 +21,7 @@ from torch.overrides import TorchFunctionMode
 
 from ddhub.base import limits, plugins, seeds
 from ddhub.base.errors import UserError
+from ddhub.base.redact import one_line
 from ddhub.base.schema import did_you_mean
 from ddhub.training import arch_names, frozen, timm_registry
 from ddhub.training.field_networks import TABLE, Build, ConvNet
@@ -215,7 +216,7 @@ def draws(net: nn.Module, channels: int, side: int) -> bool:
 
 
 def _cannot_run(arch: str, side: int, fault: BaseException) -> UserError:
-    reason = " ".join(str(fault).split())[:200] or _failed_line(fault)
+    reason = one_line(fault, 200) if str(fault).strip() else _failed_line(fault)
     return UserError(f"arch '{arch}': cannot run on {side}x{side} images: {reason}")
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ddhub.base.log import warn_once
+from ddhub.base.redact import one_line
 
 WARM_UP = 3  # calls before recording, in which libraries choose kernels and memory is allocated
 WORTH = 12  # number of calls above which recording pays
@@ -57,7 +58,7 @@ class Graph:
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as fault:
-            warn_once(f"CUDA graph: {' '.join(str(fault).split())[:200]}; steps are launched one by one")
+            warn_once(f"CUDA graph: {one_line(fault, 200)}; steps are launched one by one")
 
 
 class Recorder:

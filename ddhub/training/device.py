@@ -103,7 +103,7 @@ def decide(
         compile = name == "cpu" and flops >= COMPILE_FROM and has_compiler()
     half = precision == "bfloat16"
     decided = Decisions(name, torch.get_num_threads(), compile, "bfloat16" if half else "float32", together or 1)
-    if not _cuda(name):
+    if not is_gpu(name):
         return decided
     room = int(RESIDENT * torch.cuda.mem_get_info(name)[1])
     decided = replace(decided, graph=True, tf32=True, deterministic=bool(deterministic), resident=room)
@@ -142,7 +142,8 @@ def full_float32(where: str) -> Iterator[None]:
         torch.backends.cudnn.allow_tf32 = kept
 
 
-def _cuda(name: str) -> bool:
+def is_gpu(name: str) -> bool:
+    """Whether a torch device is a GPU."""
     return name.startswith("cuda")
 
 
@@ -158,7 +159,7 @@ def own_device() -> str:
 def on_own_device(decisions: Decisions) -> Decisions:
     """Decisions of another process with this process's own GPU."""
     own = own_device()
-    return replace(decisions, device=own) if ":" in own and decisions.device.startswith("cuda") else decisions
+    return replace(decisions, device=own) if ":" in own and is_gpu(decisions.device) else decisions
 
 
 def threads_each(processes: int) -> int:
@@ -168,7 +169,7 @@ def threads_each(processes: int) -> int:
 
 def room_for(device: str, threads: int) -> int:
     """The number of processes with so many CPU threads for which this machine has GPUs or cores."""
-    if device.startswith("cuda"):
+    if is_gpu(device):
         return max(1, torch.cuda.device_count())
     return max(1, (os.cpu_count() or 1) // threads)
 
@@ -180,7 +181,7 @@ def apply(decisions: Decisions) -> None:
         UserError: if a needed device or compiler is missing here.
     """
     decide(decisions.device, decisions.threads, decisions.compile)
-    if _cuda(decisions.device):
+    if is_gpu(decisions.device):
         _switch(decisions)
 
 
@@ -222,7 +223,7 @@ def has_compiler() -> bool:
 
 def peak_bytes(device: str) -> int:
     """The peak memory so far: of a CUDA device, or else of this process."""
-    if device.startswith("cuda"):
+    if is_gpu(device):
         return int(torch.cuda.max_memory_allocated(device))
     import resource
     import sys
@@ -233,7 +234,7 @@ def peak_bytes(device: str) -> int:
 def versions(device: str) -> dict[str, str]:
     """Versions for records: torch and, for a GPU, its libraries and driver."""
     found = {"torch": str(torch.__version__)}
-    if not _cuda(device):
+    if not is_gpu(device):
         return found
     asked = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     driver = ""
@@ -245,7 +246,7 @@ def versions(device: str) -> dict[str, str]:
 
 def spare(device: str) -> str | None:
     """A memory budget below what a GPU has for this process, as text for `--memory`; None for a CPU."""
-    if not _cuda(device):
+    if not is_gpu(device):
         return None
     return smaller(torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device))
 
@@ -257,7 +258,7 @@ def smaller(budget: float) -> str:
 
 def hardware(device: str) -> str:
     """The device's name, for records."""
-    if device.startswith("cuda"):
+    if is_gpu(device):
         return torch.cuda.get_device_name(device)
     import platform
 

@@ -259,7 +259,7 @@ class _Learner:
             parameters = optimisation.decaying(network.skeleton, network.trainable, parameters)
         settings: dict[str, Any] = {"lr": self.rate, "weight_decay": self.family.weight_decay}
         if self.family.optimizer in ("adamw", "adam"):  # Adam is AdamW without weight decay
-            cuda = network.decisions.device.startswith("cuda")
+            cuda = devices.is_gpu(network.decisions.device)
             self.optimizer = torch.optim.AdamW(parameters, **settings, capturable=graphed and cuda)
         else:
             self.optimizer = torch.optim.SGD(parameters, **settings, momentum=MOMENTUM, fused=graphed or None)

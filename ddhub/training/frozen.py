@@ -21,6 +21,7 @@ from torch.nn import functional
 
 from ddhub.base import files, hub_client, hub_faults, limits, progress, torch_files
 from ddhub.base.errors import UserError
+from ddhub.base.redact import one_line
 from ddhub.base.schema import did_you_mean
 from ddhub.data.preprocess import Preprocess
 from ddhub.training import timm_registry
@@ -132,7 +133,7 @@ def _published(arch: str, name: str) -> nn.Module:
         net: nn.Module = timm_registry.with_ours().create_model(name, pretrained=True, num_classes=0)
     except faults as fault:
         raise UserError(
-            f"arch '{arch}': its weights are not in the Hub's cache and cannot be fetched: {_reason(fault)}",
+            f"arch '{arch}': its weights are not in the Hub's cache and cannot be fetched: {one_line(fault, 200)}",
             next=f"run it once with a connection and without HF_HUB_OFFLINE, or {PREFIX}{name}@FILE",
         ) from fault
     return net
@@ -166,7 +167,7 @@ def _of_file(name: str, file: Path) -> nn.Module:
         raise
     except Exception as fault:  # readers raise anything for a damaged file
         kind = "a file of safetensors" if file.suffix == ".safetensors" else "what torch.save writes"
-        what = f"is not {kind}" if not isinstance(fault, RuntimeError) else _reason(fault)
+        what = f"is not {kind}" if not isinstance(fault, RuntimeError) else one_line(fault, 200)
         raise UserError(f"{file}: no weights of timm's {name}: {what}", next=published) from fault
     if missing:
         raise UserError(
@@ -182,10 +183,6 @@ def _unpickled(file: Path, name: str) -> Any:
         file, limits.SET_BYTES, f'python -c "import timm, torch; {alone}", then {PREFIX}{name}@weights.pth'
     )
     return timm_registry.with_ours().models.load_state_dict(str(file), weights_only=True)
-
-
-def _reason(fault: BaseException) -> str:
-    return " ".join(str(fault).split())[:200] or type(fault).__name__
 
 
 def _identity(net: nn.Module) -> str:

@@ -43,7 +43,7 @@ class Peak:
         self._watcher = threading.Thread(target=self._watch, daemon=True)
 
     def __enter__(self) -> "Peak":
-        if self.device.startswith("cuda"):
+        if devices.is_gpu(self.device):
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats(self.device)
         else:
@@ -52,7 +52,7 @@ class Peak:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.device.startswith("cuda"):
+        if devices.is_gpu(self.device):
             self.bytes = int(torch.cuda.max_memory_reserved(self.device))
         else:
             self._end.set()

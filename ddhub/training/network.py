@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from ddhub.base.errors import UserError
+from ddhub.base.redact import one_line
 from ddhub.training import architectures, device, optimisation, winograd
 from ddhub.training.device import Decisions, keep_freed_memory
 from ddhub.training.field_networks import ConvNet
@@ -118,7 +119,7 @@ class Network:
         if not self.draws:
             yield
             return
-        devices = [self.decisions.device] if self.decisions.device.startswith("cuda") else []
+        devices = [self.decisions.device] if device.is_gpu(self.decisions.device) else []
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(seed)
             yield
@@ -136,8 +137,8 @@ class Network:
         try:
             self.forward_many(weights, images).sum().backward()
         except RuntimeError as fault:  # vmap has no rule for an operation of the network
-            reason = " ".join(str(fault).split())[:200]
-            raise UserError(f"--together: {self.arch} cannot be trained so: {reason}", next="--together 1") from fault
+            told = f"--together: {self.arch} cannot be trained so: {one_line(fault, 200)}"
+            raise UserError(told, next="--together 1") from fault
 
     def embed(self, weights: Weights, images: Tensor) -> Tensor:
         """Features before the classifier (B, F), differentiable.

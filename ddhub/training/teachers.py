@@ -26,7 +26,7 @@ from ddhub.base.errors import UserError
 from ddhub.base.log import say
 from ddhub.base.mapped_tensors import Allocate
 from ddhub.base.redact import one_line
-from ddhub.base.units import duration
+from ddhub.base.units import counted, duration
 from ddhub.data import enlarge, selection
 from ddhub.training import architectures, device, fit, teacher_file
 from ddhub.training import network as networks
@@ -34,6 +34,7 @@ from ddhub.training.loop import Run
 from ddhub.training.network import Network, Weights
 from ddhub.training.protocol import Protocol, TeacherSpec
 
+AT_ONCE = 500  # images that teachers label or embed at once
 TRAINING = 2  # version of the training rules; a change makes new cache files (2: DSA rotates by 15 degrees, not 7.5)
 
 
@@ -60,7 +61,7 @@ class Teachers:
         self,
         inputs: Tensor,
         which: int | None = None,
-        batch: int = 500,
+        batch: int = AT_ONCE,
         allocate: Allocate | None = None,
         check: bool = True,
     ) -> Tensor:
@@ -100,7 +101,7 @@ class Teachers:
     @property
     def origin(self) -> str:
         """The teachers' origin, for messages; empty if all were trained just now."""
-        return f"{self.cached} teacher{'s' * (self.cached > 1)} from the cache" if self.cached else ""
+        return f"{counted(self.cached, 'teacher')} from the cache" if self.cached else ""
 
     @property
     def has_features(self) -> bool:
@@ -113,11 +114,11 @@ class Teachers:
             return self.network.embed(self.weights[0], inputs.to(self.network.decisions.device))
 
 
-def embedded(teachers: Teachers | None, inputs: Tensor, batch: int = 500) -> Tensor:
+def embedded(teachers: Teachers | None, inputs: Tensor) -> Tensor:
     """A representation of images (B, C, H, W), on the CPU: the first teacher's features (B, F), or else the inputs."""
     if teachers is None or not teachers.has_features:
         return inputs.flatten(1)
-    return torch.cat([teachers.features(part).cpu() for part in inputs.split(batch)])
+    return torch.cat([teachers.features(part).cpu() for part in inputs.split(AT_ONCE)])
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ same row atomically, so that costs time and nothing else.
 """
 
 import contextlib
-import fcntl
 import functools
 import io
 import json
@@ -172,8 +171,7 @@ def _locked(path: Path) -> Iterator[IO[str] | None]:
         yield None
         return
     with file:
-        with contextlib.suppress(OSError):  # a shared file system without locks: only takeovers can race then
-            fcntl.flock(file, fcntl.LOCK_EX)
+        files.hold(file)  # without locks only takeovers can race
         yield file if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()) else None
 
 

@@ -133,7 +133,7 @@ def _timed(work: Work, images: int, calls: int, now: Callable[[], float]) -> flo
 
 def _clock(device: str) -> float:
     """The time in seconds, after the device has finished its work."""
-    if device.startswith("cuda"):
+    if devices.is_gpu(device):
         torch.cuda.synchronize(device)
     return time.perf_counter()
 
@@ -165,7 +165,7 @@ def _path(work: Work, decisions: Decisions) -> Path:
 
 def machine(device: str) -> dict[str, Any]:
     """The hardware that determines a device's speed."""
-    return {"hardware": devices.hardware(device), "processor": None if device.startswith("cuda") else _processor()}
+    return {"hardware": devices.hardware(device), "processor": None if devices.is_gpu(device) else _processor()}
 
 
 @cache
@@ -189,7 +189,7 @@ class Rates:
 @cache
 def rates(device: str, threads: int, precision: str) -> Rates:
     """Measure products, a copy and small operations."""
-    cuda = device.startswith("cuda")
+    cuda = devices.is_gpu(device)
     size, dtype = 8192 if cuda else 1024, getattr(torch, precision)
     a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
     large, copy = (torch.zeros((256 if cuda else 16) << 20, device=device) for _ in range(2))
@@ -213,7 +213,7 @@ def rates(device: str, threads: int, precision: str) -> Rates:
 def rough(work: Work, decisions: Decisions) -> Fit:
     """An estimate from FLOPs and bytes moved, and the speed of this machine. It may be off by factors."""
     devices.apply(decisions)
-    libraries = 0 if decisions.device.startswith("cuda") else _libraries()
+    libraries = 0 if devices.is_gpu(decisions.device) else _libraries()
     speed, told = rates(decisions.device, decisions.threads, decisions.precision), work.rough
     moved = told.moved * (FUSED if work.compiled else 1)
     return Fit(

@@ -19,7 +19,7 @@ from ddhub.distillation import memorisation
 from ddhub.distillation.plan import costs, evaluations
 from ddhub.distillation.plan.costs import Fit
 from ddhub.distillation.plan.work import Outline, Phase, Rough, Work, scoring, training
-from ddhub.distillation.recipes import method_of
+from ddhub.distillation.recipes import method_of, refuse_top_k
 from ddhub.distillation.task import constants, own_protocol
 from ddhub.training import device
 from ddhub.training.device import Decisions
@@ -49,19 +49,17 @@ def of_method(outline: Outline) -> Phase | None:
         return method.work(outline.group()) if method.work else None
 
 
-def check_possible(outline: Outline) -> Outline:
-    """Return the outline unchanged if it is possible.
+def refuse_impossible(outline: Outline) -> None:
+    """Refuse a recipe that asks for more than its source holds, as far as that is known.
 
     Raises:
-        UserError: if its source, as far as known, is too small for it.
+        UserError: with what to set.
     """
     chosen, classes = outline.recipe, outline.shape.classes
     most = max(1, outline.training // classes)
     if chosen.ipc > most:
         raise UserError(f"ipc: {counted(chosen.ipc, 'image')} per class of about {most}", next=f"--set ipc={most}")
-    if (chosen.labels.top_k or 1) > classes:
-        raise UserError(f"labels.top_k: {chosen.labels.top_k} of {classes} classes", next="--set labels.top_k=1")
-    return outline
+    refuse_top_k(chosen, classes)
 
 
 def document(outline: Outline, asked: evaluations.Evaluations | None, threads: int, workers: int) -> dict[str, Any]:

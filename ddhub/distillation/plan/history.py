@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any
 
 from ddhub.base import files, strict_json
+from ddhub.base.units import counted
 from ddhub.distillation.plan import costs, forecast
 from ddhub.distillation.plan.work import Outline
 from ddhub.distillation.task import Task
@@ -45,7 +46,7 @@ class Watch:
 
     def bytes(self, device: str) -> int:
         """The peak bytes, as memory.Peak counts them."""
-        return devices.peak_bytes(device) if device.startswith("cuda") else self.peak.bytes
+        return devices.peak_bytes(device) if devices.is_gpu(device) else self.peak.bytes
 
 
 def note(task: Task, seconds: dict[str, float], watch: Watch, threads: int | None = None) -> None:
@@ -111,7 +112,7 @@ def sentences(found: dict[str, Any]) -> list[str]:
 
 
 def _summary_text(found: dict[str, Any]) -> str:
-    runs = f"{found['runs']} run{'s' if found['runs'] > 1 else ''}"
+    runs = counted(found["runs"], "run")
     ratios = [("seconds", found["seconds"]), ("bytes", found["peak_bytes"])]
     return ", ".join(
         [runs, *(f"actual/predicted {name} median {r['median']:.2f} ({_range(r)})" for name, r in ratios if r)]

@@ -70,7 +70,9 @@ def _outline(recipe: Recipe, asked: Resources, told: SourceSize) -> Outline:
     told = _looked_up(recipe.source, told)
     shape = work.shape(recipe.source, told.images, told.classes, told.side)
     pipeline.refuse_factor(recipe, shape.side)
-    return forecast.check_possible(Outline(recipe, shape, pipeline.decided(recipe, shape, asked)))
+    outline = Outline(recipe, shape, pipeline.decided(recipe, shape, asked))
+    forecast.refuse_impossible(outline)
+    return outline
 
 
 def _looked_up(source: SourceSpec, told: SourceSize) -> SourceSize:

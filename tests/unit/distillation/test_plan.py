@@ -248,7 +248,7 @@ def test_a_finished_run_is_never_refused_by_an_estimate():
     outline = Outline(chosen, unequal, device.Decisions())  # as history.note makes it; 4 or 5 images a class leave 3
     assert outline.training // 10 < 3
     with pytest.raises(UserError, match="of about 2"):
-        forecast.check_possible(outline)
+        forecast.refuse_impossible(outline)
 
 
 def test_teachers_are_shared_by_workers(steady):
