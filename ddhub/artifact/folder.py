@@ -17,7 +17,7 @@ from ddhub.artifact import manifest as manifests
 from ddhub.artifact import parquet, payload_hashes
 from ddhub.artifact.file_names import WHITENING
 from ddhub.artifact.manifest import Manifest
-from ddhub.artifact.manifest_parts import ByteCounts, FileRecord
+from ddhub.artifact.manifest_parts import ByteCounts, FileRecord, PreprocessRecord, SourceRecord
 from ddhub.artifact.parquet import Rows
 from ddhub.base import limits
 from ddhub.base.errors import UserError, next_step
@@ -25,6 +25,7 @@ from ddhub.base.mapped_tensors import Allocate, in_memory
 from ddhub.base.units import size
 from ddhub.data import enlarge
 from ddhub.data.preprocess import Preprocess, load_whitening
+from ddhub.data.source import Split
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,31 @@ def keep_top(soft: Tensor, top_k: int) -> tuple[Tensor, Tensor, float]:
     left_out = soft.numel() - values.numel()
     rest = float((soft.sum(dtype=torch.double) - values.sum(dtype=torch.double)) / left_out) if left_out else 0.0
     return values, index.to(torch.int16 if soft.shape[1] <= 2**15 else torch.int32), rest
+
+
+def source_record(split: Split, license: str | None) -> SourceRecord:
+    """The real images that a set was made from, for its manifest."""
+    known = split.spec.model_dump(include=set(SourceRecord.model_fields))
+    return SourceRecord(**known, fingerprint=split.fingerprint, license=license)
+
+
+def preprocess_record(fitted: Preprocess, rows: Rows, clipped: float, factor: int = 1) -> PreprocessRecord:
+    """How the pixels of a set's rows become network inputs, for its manifest.
+
+    Args:
+        clipped: share of values that 8-bit pixels clip.
+        factor: how many times smaller the stored images are, per side.
+    """
+    return PreprocessRecord(
+        mean=list(fitted.mean),
+        std=list(fitted.std),
+        statistics=fitted.statistics,
+        zca=WHITENING if fitted.zca is not None else None,
+        factor=factor,
+        per_image=fitted.per_image,
+        pixels_space=None if rows.pixels is None else "input",
+        clipped=clipped,
+    )
 
 
 def byte_counts(records: dict[str, FileRecord], rows: Rows) -> ByteCounts:

@@ -14,17 +14,19 @@ import pkgutil
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 from ddhub.base.errors import UserError
 from ddhub.base.files import is_path
 from ddhub.base.log import say
 from ddhub.base.redact import one_line
 from ddhub.base.schema import did_you_mean, nearest
+
+Plugin = TypeVar("Plugin")
 
 
 @dataclass(frozen=True)
@@ -67,15 +69,39 @@ class Kind:
         """The package and version of each installed plug-in, by the plug-in's name."""
         return {name: " and ".join(sorted(map(_owner, entries))) for name, entries in self.installed().items()}
 
+    def load(self, name: str, faults: Callable[[Any], list[str]], sha256: str | None = None) -> Any:
+        """Import one plug-in and check its contract. Its field `code` is filled in.
+
+        Args:
+            faults: returns the faults of an object as such a plug-in, one line each.
+            sha256: the hash that the file must have.
+
+        Raises:
+            UserError: for an unknown name, and for a plug-in that breaks the contract, with its faults.
+        """
+        found = self.find(name, sha256)
+        refuse(self.noun, name, found.code, faults(found.plugin))
+        return replace(found.plugin, code=found.code)
+
+    def every(self, load: Callable[[str], Plugin]) -> dict[str, Plugin]:
+        """All plug-ins by name. Broken ones are left out with a message."""
+        found = {}
+        for name in self.names():
+            try:
+                found[name] = load(name)
+            except UserError as fault:
+                say(f"left out: {fault}")
+        return found
+
     def find(self, name: str, sha256: str | None = None) -> FoundPlugin:
         """Import one plug-in. The caller checks its contract.
 
         Args:
-                name: a name of ddhub's own files, then of an installed package, or the path of a file.
-                sha256: the hash that the file must have.
+            name: a name of ddhub's own files, then of an installed package, or the path of a file.
+            sha256: the hash that the file must have.
 
         Raises:
-                UserError: for an unknown name, and for code that cannot be imported.
+            UserError: for an unknown name, and for code that cannot be imported.
         """
         if self.constant and is_path(name):
             return self._file(name, sha256)
@@ -156,6 +182,16 @@ def signature_fault(function: Any, *arguments: str) -> str | None:
     except TypeError:
         return f"takes {signature}, and is called with {wanted}"
     return None
+
+
+def function_faults(**functions: tuple[Any, ...]) -> list[str]:
+    """The faults of a plug-in's functions, one line each.
+
+    Args:
+        functions: by its name, each function followed by the names of its positional arguments.
+    """
+    found = {name: signature_fault(function, *arguments) for name, (function, *arguments) in functions.items()}
+    return [f"{name}: {fault}" for name, fault in found.items() if fault]
 
 
 def refuse(noun: str, name: str, code: Code | None, faults: list[str]) -> None:

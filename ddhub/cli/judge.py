@@ -1,6 +1,5 @@
 """Commands that measure and check a set: evaluate, report, verify, card, plot."""
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -12,13 +11,15 @@ from ddhub.base.overrides import setting
 from ddhub.cli import which
 from ddhub.cli.options import (
     FOREIGN,
+    PUBLISHING,
     RUNNING,
     TRAINING,
     command,
     importing_options,
     json_option,
+    names,
     option,
-    reporting_options,
+    print_json,
     resource_options,
 )
 
@@ -164,7 +165,7 @@ def evaluate(
     table, small_print = tables.of_report(found, brief=True), summary.sentences(found)
     tables.show([table], small_print, first=headlines.above(found), stderr=as_json)
     if as_json:
-        click.echo(json.dumps(found.to_dict(), indent=1))
+        print_json(found.to_dict())
     elif (Path(set_) / "ddhub.json").is_file():
         click.echo(f"picture: {set_}/assets/images.png\nfolder:  {set_}")
 
@@ -173,11 +174,6 @@ def _choices(kind: str) -> str:
     from ddhub.api import choices
 
     return ", ".join(choices.NAMES[kind])
-
-
-def names(text: str) -> list[str]:
-    """The names in a comma-separated list."""
-    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _source_path(overrides: list[str]) -> tuple[str | None, list[str]]:
@@ -196,7 +192,25 @@ def _source_path(overrides: list[str]) -> tuple[str | None, list[str]]:
 
 @command(epilog="Example:  ddhub report distilled/digits_ipc1_dm OWNER/digits-ipc1 --html report.html")
 @click.argument("sets", nargs=-1, required=True, metavar="SET...")
-@reporting_options
+@option("--html", type=click.Path(), metavar="FILE", help="Also write the results as one self-contained HTML page.")
+@option(
+    *("--from", "rows_from"),
+    type=click.Path(),
+    help="The folder of an evaluation with more rows of SET. [default for a Hub id: ddhub-evaluations/OWNER--NAME]",
+)
+@option(
+    "--push",
+    section=PUBLISHING,
+    is_flag=True,
+    help="Push the rows, report and card of one SET to its repo, in one commit.",
+)
+@option(
+    "--create-pr",
+    section=PUBLISHING,
+    is_flag=True,
+    help="With --push: propose the commit as a pull request.",
+)
+@option("--yes", section=PUBLISHING, is_flag=True, help="With --push: delete files of the repo that are not here.")
 @json_option
 def report(sets: tuple[str, ...], as_json: bool, **how: Any) -> None:
     """Show the results of one SET, or of several side by side.
@@ -208,7 +222,7 @@ def report(sets: tuple[str, ...], as_json: bool, **how: Any) -> None:
 
     done = api.report(*sets, **how)
     if as_json:
-        click.echo(json.dumps(done.to_dict(), indent=1))
+        print_json(done.to_dict())
         return
     compare.show(done)
     if how["html"]:
@@ -229,7 +243,7 @@ def verify(set_: str, as_json: bool) -> None:
 
     found = api.verify(set_)
     if as_json:
-        click.echo(json.dumps(found.to_dict(), indent=1))
+        print_json(found.to_dict())
     else:
         click.echo("\n".join(found.faults) if found.faults else f"{found.set}: all is well")
     if not found.ok:

@@ -1,6 +1,5 @@
 """Commands that make sets: recipes, plan, distill, merge."""
 
-import json
 import shlex
 from dataclasses import asdict
 from pathlib import Path
@@ -9,14 +8,15 @@ from typing import Any
 import click
 
 from ddhub.base import plugins
-from ddhub.cli.judge import names
 from ddhub.cli.options import (
     RECIPE,
     RUNNING,
     SKIP_DAMAGED,
     command,
     json_option,
+    names,
     option,
+    print_json,
     recipe_options,
     resource_options,
     skip_damaged_option,
@@ -38,7 +38,7 @@ def recipes(of_keys: bool, as_json: bool) -> None:
 
     listing = api.recipes()
     if as_json:
-        click.echo(json.dumps([entry.to_dict() for entry in listing], indent=1))
+        print_json([entry.to_dict() for entry in listing])
         return
     width = max(len(entry.name) for entry in listing)
     for entry in listing:
@@ -56,7 +56,7 @@ def _keys(as_json: bool) -> None:
 
     found = recipe_files.keys()
     if as_json:
-        click.echo(json.dumps({name: [asdict(key) for key in keys] for name, keys in found.items()}, indent=1))
+        print_json({name: [asdict(key) for key in keys] for name, keys in found.items()})
         return
     for name, keys in found.items():
         click.echo("Every recipe" if name == "recipe" else f"\nMethod {name}{'' if keys else ': no keys'}")
@@ -113,7 +113,7 @@ def plan(recipe: str, overrides: tuple[str, ...], archs: str, protocols: str, as
 
     told = [*forecast.sentences(found), *history.sentences(found["past"])]
     if as_json:
-        click.echo(json.dumps(found, indent=1))
+        print_json(found)
     else:
         tables.show([_plan_table(found)], told)
         settings = [word for text in overrides for word in ("--set", text)]
@@ -187,7 +187,7 @@ def distill(
 
     made = api.distill(recipe, out=out, overrides=overrides, **how)
     if as_json:
-        click.echo(json.dumps(made.to_dict(), indent=1))
+        print_json(made.to_dict())
         return
     if made.missing:
         click.echo(f"{made.folder}: done here; missing groups: {', '.join(map(str, made.missing))}")
@@ -212,7 +212,7 @@ def _dry_run(reference: str, overrides: tuple[str, ...], out: str | None, as_jso
     for line in chosen.reasons if chosen else []:
         click.echo(line, err=True)
     if as_json:
-        click.echo(json.dumps({**resolved.content(), "hash": resolved.hash}, indent=1))
+        print_json({**resolved.content(), "hash": resolved.hash})
     else:
         click.echo(f"# hash: {resolved.hash}\n{resolved.yaml()}", nl=False)
 
@@ -231,7 +231,7 @@ def merge(sets: tuple[str, ...], out: str, name: str | None, as_json: bool) -> N
 
     made = api.merge(*sets, out=out, name=name)
     if as_json:
-        click.echo(json.dumps(made.to_dict(), indent=1))
+        print_json(made.to_dict())
         return
     click.echo(f"artifact: {made.folder}\npicture:  {made.picture}")
     click.echo(f"next:     ddhub evaluate {made.folder}")

@@ -1,6 +1,7 @@
 """Options: their sections in the help, and the options that several commands share."""
 
 import functools
+import json
 import logging
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, cast
@@ -120,6 +121,11 @@ def _bounds(ctx: click.Context, parameter: click.Parameter, text: str | None) ->
 json_option = option("--json", "as_json", is_flag=True, help="Print only one JSON document on stdout.")
 
 
+def print_json(content: Any) -> None:
+    """Print the one document of `--json`."""
+    click.echo(json.dumps(content, indent=1))
+
+
 device_option = option(
     "--device", section=RUNNING, help="The torch device, such as cpu or cuda:0. [default: cuda if there is one]"
 )
@@ -138,6 +144,11 @@ skip_damaged_option = option(
     help="Leave out pictures that cannot be decoded. Short for --set source.skip_damaged=true.",
 )
 SKIP_DAMAGED = "source.skip_damaged=true"
+
+
+def names(text: str) -> list[str]:
+    """The names in a comma-separated list."""
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def set_option(help: str) -> Callable[[Function], Function]:
@@ -315,34 +326,3 @@ def importing_options(function: Function) -> Function:
         return function(importing={name: value for name, value in told.items() if value is not None}, **given)
 
     return cast(Function, _added(gathered, *options.values()))
-
-
-def reporting_options(function: Function) -> Function:
-    """Add the options for the output of results, and for more rows."""
-    return _added(
-        function,
-        option(
-            "--html", type=click.Path(), metavar="FILE", help="Also write the results as one self-contained HTML page."
-        ),
-        option(
-            *("--from", "rows_from"),
-            type=click.Path(),
-            help="The folder of an evaluation with more rows of SET. [default for a Hub id: "
-            "ddhub-evaluations/OWNER--NAME]",
-        ),
-        option(
-            "--push",
-            section=PUBLISHING,
-            is_flag=True,
-            help="Push the rows, report and card of one SET to its repo, in one commit.",
-        ),
-        option(
-            "--create-pr",
-            section=PUBLISHING,
-            is_flag=True,
-            help="With --push: propose the commit as a pull request.",
-        ),
-        option(
-            "--yes", section=PUBLISHING, is_flag=True, help="With --push: delete files of the repo that are not here."
-        ),
-    )

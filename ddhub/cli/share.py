@@ -1,13 +1,12 @@
 """Commands that exchange sets with the Hub and other tools: push, pull, import, export."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import click
 
 from ddhub.cli import which
-from ddhub.cli.options import FOREIGN, PUBLISHING, command, importing_options, json_option, layouts, option
+from ddhub.cli.options import FOREIGN, PUBLISHING, command, importing_options, json_option, layouts, option, print_json
 
 
 @command(epilog="Example:  ddhub push distilled/digits_ipc1_dm OWNER/digits-ipc1")
@@ -51,7 +50,7 @@ def push(folder: str | None, repo_id: str | None, as_json: bool, **how: Any) -> 
         repo_id = offered
     done = api.push(folder, repo_id, **how)
     if as_json:
-        click.echo(json.dumps(done.to_dict(), indent=1))
+        print_json(done.to_dict())
         return
     click.echo(done.url)
     at = "" if how["revision"] is None and not how["create_pr"] else f', revision="{done.commit}"'
@@ -67,7 +66,10 @@ def pull(set_: str, folder: str, as_json: bool) -> None:
     from ddhub import api
 
     done = api.pull(set_, folder)
-    click.echo(json.dumps(done.to_dict(), indent=1) if as_json else f"artifact: {done.folder}\nrevision: {done.commit}")
+    if as_json:
+        print_json(done.to_dict())
+        return
+    click.echo(f"artifact: {done.folder}\nrevision: {done.commit}")
 
 
 @command("import", epilog="Example:  ddhub import cifar10_zca_10 --source uoft-cs/cifar10 --lr 0.02 --out mtt_10")
@@ -96,7 +98,7 @@ def import_(
 
     made = api.import_set(path, out=out, source=source, overrides=overrides, **importing)
     if as_json:
-        click.echo(json.dumps(made.to_dict(), indent=1))
+        print_json(made.to_dict())
         return
     click.echo(f"artifact: {made.folder}\npicture:  {made.picture}")
     click.echo(f"next:     {made.next}")
@@ -119,7 +121,7 @@ def export(folder: str, layout: str, out: str | None, named: bool, as_json: bool
 
     done = api.export(folder, layout, out, named=named)
     if as_json:
-        click.echo(json.dumps(done.to_dict(), indent=1))
+        print_json(done.to_dict())
         return
     few = done.files if len(done.files) <= 3 else [*done.files[:2], f"... {len(done.files)} files"]
     click.echo(f"folder:   {done.folder} ({', '.join(few)})\nvalues:   {done.space}")

@@ -1,8 +1,6 @@
 """The command init, and the options for the user's own pictures."""
 
-import json
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
@@ -10,16 +8,16 @@ from ddhub.cli.options import (
     PICTURES,
     RECIPE,
     SKIP_DAMAGED,
+    Function,
     command,
     device_option,
     json_option,
     option,
+    print_json,
     set_option,
     skip_damaged_option,
     threads_option,
 )
-
-Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def pictures_options(function: Function) -> Function:
@@ -81,7 +79,7 @@ def init(
     overrides = (*overrides, SKIP_DAMAGED) if skip_damaged else overrides
     done = api.init(source, minutes=minutes or 15, flips=flips is not False, overrides=overrides, **how)
     if as_json:
-        click.echo(json.dumps(done.to_dict(), indent=1))
+        print_json(done.to_dict())
         return
     for line in done.chosen:
         click.echo(line)

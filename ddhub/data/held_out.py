@@ -17,6 +17,11 @@ def size(count: int, share: float) -> int:
     return min(max(1, round(share * count)), max(0, count - 1))
 
 
+def spread(count: int, most: int) -> Tensor:
+    """The numbers of at most so many of `count` rows, spread evenly."""
+    return torch.linspace(0, count - 1, min(most, count)).long()
+
+
 def hold_out(labels: Tensor, share: float, seed: int, purpose: str = "validation") -> tuple[Tensor, Tensor]:
     """Split indices by class into (kept, held out), both sorted.
 

@@ -31,6 +31,11 @@ SAID_EVERY = 10.0  # seconds between two lines of progress
 NAMED = 3  # number of damaged pictures that are named
 
 
+def place(content: Any, suffix: str = "") -> Path:
+    """The path in the cache for what is known of images, by a digest of all that it depends on."""
+    return files.home() / "images" / f"{files.digest(content)[:32]}{suffix}"
+
+
 @dataclass
 class Seen:
     """Odd things that decoding has found."""

@@ -68,7 +68,7 @@ def _near(kind: str, names: Sequence[str]) -> str:
     return next((name for word in words[kind] for name in names if word in name.lower()), names[0] if names else "NAME")
 
 
-def relabelled(labels: Labels, column: str, paths: Sequence[Path], where: str, whole: bool = True) -> Labels:
+def relabelled(labels: Labels, column: str, paths: Sequence[Path], where: str, whole: bool) -> Labels:
     """Labels and class names corrected by the names in each file of a split.
 
     Args:

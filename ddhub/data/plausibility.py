@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ddhub.base.errors import UserError
 from ddhub.base.log import warn_once
+from ddhub.data import held_out
 from ddhub.data.preprocess import Preprocess
 
 MANY = 0.1  # share of single-coloured images above which a warning is given
@@ -113,7 +114,7 @@ def check_space(images: Tensor, fitted: Preprocess, where: str) -> None:
     Raises:
         UserError: with statistics under which the values are pixels.
     """
-    some = images[torch.linspace(0, len(images) - 1, min(len(images), LOOKED)).long()]
+    some = images[held_out.spread(len(images), LOOKED)]
     low, high = float(images.min()), float(images.max())
     span, white = f"values from {low:.4g} to {high:.4g}", 255 if high > UNIT else 1
     centred = fitted.zca is not None or any(mean != 0 for mean in fitted.mean)
@@ -135,7 +136,7 @@ def check_space(images: Tensor, fitted: Preprocess, where: str) -> None:
 
 def _compare(images: Tensor, real: Tensor, fitted: Preprocess, where: str) -> None:
     """Warn of a set whose pixels have far less contrast than those of its source: its space may be another."""
-    some, others = (each[torch.linspace(0, len(each) - 1, min(len(each), LOOKED)).long()] for each in (images, real))
+    some, others = (each[held_out.spread(len(each), LOOKED)] for each in (images, real))
     unit = fitted.unit(some) if images.is_floating_point() else some / 255
     seen, usual = float(unit.std()), float((others / 255).std())
     if seen < FLAT * usual:

@@ -155,7 +155,7 @@ def _load(spec: SourceSpec, split: str, limit: int | None = None, tested: bool =
     bytes_of_pixels = len(images) * spec.channels * spec.resolution**2
     if limit is not None and bytes_of_pixels > limit:
         raise UserError(f"source: {spec.dataset}: holds {bytes_of_pixels} bytes of pixels", next="--max-bytes BYTES")
-    folder = files.home() / "images" / files.digest([spec.resolution, spec.channels, spec.range, _key(images)])[:32]
+    folder = image_cache.place([spec.resolution, spec.channels, spec.range, _key(images)])
     with files.locked(folder.with_suffix(".lock")):
         meta = image_cache.read(folder, asked)
         if meta is None:
@@ -185,11 +185,7 @@ def encoded(spec: SourceSpec, split: str, theirs: bool = False) -> Encoded:
 def _surveyed(images: Encoded) -> dict[str, Any]:
     """The survey of a source's pictures, cached beside the decoded images."""
     spec = images.spec
-    path = (
-        files.home()
-        / "images"
-        / f"{files.digest([_key(images), spec.resolution, spec.channels, spec.range])[:32]}.json"
-    )
+    path = image_cache.place([_key(images), spec.resolution, spec.channels, spec.range], ".json")
     found: dict[str, Any] | None = checked_files.read_note(path)
     if found is None:
         found = survey.survey(images)
@@ -229,7 +225,7 @@ def _part(images: Encoded, tested: bool) -> Labels:
     numbers = torch.from_numpy(whole.numbers)
     kept, held = (part.numpy() for part in held_out.hold_out(numbers, spec.hold_out, spec.split_seed, "test"))
     if tested:
-        noted = files.home() / "images" / f"{files.digest(['copies', _key(images.only(whole.rows[held]))])[:32]}.json"
+        noted = image_cache.place(["copies", _key(images.only(whole.rows[held]))], ".json")
         held = held[~np.isin(whole.rows[held], copies.left_out(images, whole.rows[kept], whole.rows[held], noted))]
     part = held if tested else kept
     return Labels(whole.numbers[part], whole.names, whole.rows[part])

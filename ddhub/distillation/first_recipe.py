@@ -19,8 +19,8 @@ from ddhub.data.spec import SourceSpec
 from ddhub.distillation import recipes
 from ddhub.distillation.picture_options import PictureOptions, name_of
 from ddhub.distillation.plan import planning
-from ddhub.training.field_networks import CONVNET_DEPTH
-from ddhub.training.protocol import DSA_OPERATIONS
+from ddhub.training.field_networks import usual_depth
+from ddhub.training.protocol import DSA_OPERATIONS, UNMIRRORED
 
 HOLD_OUT = 0.2  # share of each class held out for testing, if there is no test split
 SIDES = (64, 32, 16, 8)  # resolutions to choose from, in pixels
@@ -174,22 +174,16 @@ def _ipc(held: Holdings, asked: PictureOptions) -> int:
     return asked.ipc or next((ipc for ipc in IPCS if ipc * REAL_PER_IMAGE <= real), 1)
 
 
-def _depth(side: int) -> int:
-    """The depth of the ConvNet: the field's for the largest known side up to this one."""
-    return max((depth for known, depth in CONVNET_DEPTH.items() if known <= side), default=1)
-
-
 def _written(held: Holdings, asked: PictureOptions, size: Size) -> Choice:
     """The recipe of a size as commented YAML."""
     spec, classes, ipc = held.spec, len(held.classes), _ipc(held, asked)
-    arch = f"convnet{_depth(size.side)}_w{size.width}"
+    arch = f"convnet{usual_depth(size.side)}_w{size.width}"
     real, made = training_images(held) * classes, ipc * classes
     batch = 64 if real < 5000 else 128
     epochs = max(10, round(size.schedule * min(100, 1500 * batch / real)))
     teachers = max(1, round(3 * size.schedule**0.5))
     student_batch = min(50, made) if made > 1 else 2
     trained = max(100, round(300 * size.schedule**0.5))
-    operations = [word for word in DSA_OPERATIONS if word != "flip" or asked.flips is not False]
     name = name_of(spec, asked)
     mirrored = "# Training mirrors images: take flip_ out if a mirror image is wrong, as for text and digits."
     if asked.flips is False:
@@ -218,7 +212,7 @@ source:
   channels: {held.channels}
 {"".join(f"  {key}: {_scalar(value)}{chr(10)}" for key, value in _given_settings(spec))}\
 {mirrored}
-augment: {"_".join(operations)}
+augment: {UNMIRRORED if asked.flips is False else "_".join(DSA_OPERATIONS)}
 # Networks trained on the pictures. The set learns to agree with them.
 teachers: {{arch: {arch}, count: {teachers}, epochs: {epochs}, lr: 0.02, batch: {batch}}}
 method:

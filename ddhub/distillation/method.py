@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from pydantic import BaseModel
 
 from ddhub.base import plugins
-from ddhub.base.plugins import Code, signature_fault
+from ddhub.base.plugins import Code
 from ddhub.base.schema import Strict
 
 if TYPE_CHECKING:
@@ -75,26 +75,20 @@ def load(name: str, sha256: str | None = None) -> Method:
     Raises:
         UserError: for an unknown name, and for a plug-in that breaks the contract, with its faults.
     """
-    found = plugins.METHODS.find(name, sha256)
-    plugins.refuse("method", name, found.code, faults(found.plugin))
-    method: Method = found.plugin
-    return dataclasses.replace(method, code=found.code)
+    method: Method = plugins.METHODS.load(name, faults, sha256)
+    return method
 
 
 def faults(plugin: Any) -> list[str]:
     """The faults of an object as a method, one line each."""
     if not isinstance(plugin, Method):
         return [f"is {type(plugin).__name__}, not Method(config=Config, distill=distill) of ddhub.distillation.method"]
-    found = []
     if not (isinstance(plugin.config, type) and issubclass(plugin.config, Strict)):
         return ["config: is no class derived from ddhub.base.schema.Strict"]
-    found += [f"config: key '{key}' is taken" for key in RESERVED if key in plugin.config.model_fields]
-    for what, function, arguments in (
-        ("distill", plugin.distill, ("task", "run")),
-        ("work", plugin.work, ("outline",)),
-    ):
-        wrong = None if what == "work" and function is None else signature_fault(function, *arguments)
-        found += [f"{what}: {wrong}"] if wrong else []
+    found = [f"config: key '{key}' is taken" for key in RESERVED if key in plugin.config.model_fields]
+    found += plugins.function_faults(distill=(plugin.distill, "task", "run"))
+    if plugin.work is not None:
+        found += plugins.function_faults(work=(plugin.work, "outline"))
     if not isinstance(plugin.architectures, tuple):
         return [*found, "architectures: is no tuple of keys, as ('arch',)"]
     missing = [path for path in plugin.architectures if not _has(plugin.config, str(path).split("."))]

@@ -18,8 +18,6 @@ from ddhub.artifact.manifest_parts import (
     Making,
     Memorisation,
     Packaging,
-    PreprocessRecord,
-    SourceRecord,
     TeacherRecord,
 )
 from ddhub.artifact.parquet import Rows
@@ -240,17 +238,16 @@ def _manifest(
     rows: Rows,
     rest: float | None,
 ) -> Manifest:
-    recipe, source, spec = task.recipe, task.source, task.source.spec
+    recipe, factor = task.recipe, task.recipe.preprocess.factor
     records = payload_hashes.file_records(staging)
-    known = spec.model_dump(include=set(SourceRecord.model_fields))
-    classes = list(source.classes)
+    classes = list(task.source.classes)
     return Manifest(
         name=recipe.name,
         ipc=recipe.ipc,
         classes=classes,
         wnids=wnids(classes),
-        source=SourceRecord(**known, fingerprint=source.fingerprint, license=recipe.publish.license),
-        preprocess=_preprocessing(task, clipped, rows),
+        source=folder.source_record(task.source, recipe.publish.license),
+        preprocess=folder.preprocess_record(task.preprocess, rows, clipped, factor),
         labels=LabelRecord(
             form=recipe.labels.form,
             teachers=None if rows.soft is None else recipe.labels.teachers,
@@ -268,18 +265,6 @@ def _manifest(
         made=_making(task, seconds, overrides),
         files=records,
         bytes=folder.byte_counts(records, rows),
-    )
-
-
-def _preprocessing(task: Task, clipped: float, rows: Rows) -> PreprocessRecord:
-    return PreprocessRecord(
-        mean=list(task.preprocess.mean),
-        std=list(task.preprocess.std),
-        statistics=task.preprocess.statistics,
-        zca=WHITENING if task.preprocess.zca is not None else None,
-        factor=task.recipe.preprocess.factor,
-        pixels_space=None if rows.pixels is None else "input",
-        clipped=clipped,
     )
 
 

@@ -13,7 +13,6 @@ from ddhub.base.errors import UserError
 from ddhub.base.files import is_path, shipped, shipped_recipes
 from ddhub.base.keys import Key
 from ddhub.base.keys import keys as keys_of
-from ddhub.base.log import say
 from ddhub.base.overrides import override, setting
 from ddhub.base.schema import check, did_you_mean
 from ddhub.base.units import counted
@@ -37,24 +36,13 @@ def listing() -> list[dict[str, Any]]:
 
 def keys() -> dict[str, list[Key]]:
     """The keys of every recipe, under `recipe`, and the keys of each method, under its name."""
-    methods = _all_methods()
+    methods = plugins.METHODS.every(load)
     chosen = [
         Key("method.name", " or ".join(methods), True, None, "Method that makes the set, or a file: `./mine.py`."),
         Key("method.sha256", "text or null", False, None, "Hash of that file, filled in. Another file is refused."),
     ]
     found = {"recipe": [each for key in keys_of(Recipe) for each in ([key, *chosen] if key.key == "method" else [key])]}
     return found | {name: keys_of(method.config, "method.") for name, method in methods.items()}
-
-
-def _all_methods() -> dict[str, Method]:
-    """All methods by name. Broken plug-ins are left out with a message."""
-    found = {}
-    for name in plugins.METHODS.names():
-        try:
-            found[name] = load(name)
-        except UserError as fault:
-            say(f"left out: {fault}")
-    return found
 
 
 def find(reference: str) -> Path:

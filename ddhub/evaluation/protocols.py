@@ -11,7 +11,7 @@ from ddhub.artifact.manifest import Manifest
 from ddhub.base.errors import UserError
 from ddhub.base.overrides import setting
 from ddhub.base.schema import check, did_you_mean
-from ddhub.training.protocol import Protocol, refuse_untaught
+from ddhub.training.protocol import UNMIRRORED, Protocol, refuse_untaught
 
 
 @dataclass(frozen=True)
@@ -197,7 +197,7 @@ def mirrors(strategy: str) -> bool:
 def without_flip(strategy: str) -> str:
     """The same strategy without flips."""
     if strategy == "dsa":
-        return "color_crop_cutout_scale_rotate"
+        return UNMIRRORED
     mark = "+" if "+" in strategy else "_"
     return mark.join(part for part in strategy.split(mark) if part != "flip") or "none"
 

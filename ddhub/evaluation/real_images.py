@@ -14,12 +14,12 @@ from ddhub.artifact import source_location
 from ddhub.artifact.file_names import RECIPE
 from ddhub.artifact.folder import Artifact
 from ddhub.artifact.recipe import EvaluateSpec
-from ddhub.base import checked_files, files, strict_yaml
+from ddhub.base import checked_files, strict_yaml
 from ddhub.base.errors import UserError
 from ddhub.base.log import say, warn_once
 from ddhub.base.schema import check
 from ddhub.base.units import listed
-from ddhub.data import classes, opening
+from ddhub.data import classes, image_cache, opening
 from ddhub.data import source as sources
 from ddhub.data.source import Split
 from ddhub.evaluation.rows import FEW_COPIES
@@ -158,7 +158,7 @@ def _counted(found: Artifact, test: Split) -> int | None:
 
 def _note(test: str, train: str) -> Path:
     """The cache file of the count for two fingerprints."""
-    return files.home() / "images" / f"{files.digest(['test images in train', test, train])[:32]}.json"
+    return image_cache.place(["test images in train", test, train], ".json")
 
 
 def _shared(test: Tensor, train: Tensor) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 
 from ddhub.data.catalog import IDS
 from ddhub.data.preprocess import CIFAR10, FASHION, IMAGENET, MNIST, SVHN
-from ddhub.training.protocol import Protocol
+from ddhub.training.protocol import UNMIRRORED, Protocol
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,6 @@ ORDERS = {
 }
 # A mirrored digit is another digit or none, so DSA goes without flips (IDC's and DSA's own code).
 DIGITS = ("mnist", "svhn", "digits")
-UNMIRRORED = "color_crop_cutout_scale_rotate"
 PROTOCOLS: dict[str, dict[str, Any]] = {
     "apm": {"loss": "l1_logits", "augment": "dsa", "lr": 0.02, "epochs": 1000, "batch": 256},
     "dc": {"loss": "ce", "augment": "dsa", "lr": 0.01, "epochs": 1000, "batch": 256},

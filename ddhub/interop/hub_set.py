@@ -81,7 +81,7 @@ def _listed(name: str, revision: str | None) -> Repo:
         sizes, commit = dict(found.sizes), found.commit
         files.write_json(_note(name, commit), sizes)
     reading.check_names(sizes)
-    odd = next((each for each in sizes if ".." in PurePosixPath(each).parts or each.startswith("/")), None)
+    odd = next(filter(_leads_out, sizes), None)
     if odd is not None:
         raise UserError(f"{name}: names a file '{odd}', which leads out of it; refused")
     return Repo(name, commit, sizes)
@@ -123,6 +123,11 @@ def _sets(repo: Repo) -> list[str]:
     halves = {_folder(name) for name in single if reading.is_half(Path(name))}
     pictures = {_folder(_folder(name)) for name in names if name.lower().endswith(PICTURES) and _folder(name)}
     return sorted({*archives, *whole, *halves, *pictures})
+
+
+def _leads_out(name: str) -> bool:
+    """Whether a file's name in a repo or archive leads out of it."""
+    return name.startswith("/") or ".." in PurePosixPath(name).parts
 
 
 def _folder(name: str) -> str:
@@ -200,7 +205,7 @@ def _check(archive: Path, members: Sequence[tuple[str, int]], how: Reading) -> N
         UserError: naming the archive.
     """
     reading.check_names(name for name, _ in members)
-    odd = next((name for name, _ in members if name.startswith("/") or ".." in PurePosixPath(name).parts), None)
+    odd = next((name for name, _ in members if _leads_out(name)), None)
     if odd is not None:
         raise UserError(f"{archive.name}: holds '{odd}', which leads out of it; refused")
     total = sum(length for _, length in members)

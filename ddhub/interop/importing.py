@@ -17,7 +17,7 @@ from ddhub.artifact import folder as folders
 from ddhub.artifact import manifest, parquet, payload_hashes, set_name, source_location
 from ddhub.artifact.file_names import MANIFEST, RECIPE, WHITENING
 from ddhub.artifact.manifest import Manifest
-from ddhub.artifact.manifest_parts import Imported, LabelRecord, Making, PreprocessRecord, SourceRecord
+from ddhub.artifact.manifest_parts import Imported, LabelRecord, Making
 from ddhub.artifact.parquet import Rows
 from ddhub.base import files, plugins, strict_yaml
 from ddhub.base import overrides as changes
@@ -37,7 +37,7 @@ from ddhub.interop.input_space import StatedSpace
 from ddhub.interop.layout import Layout
 from ddhub.interop.options import ImportOptions
 from ddhub.interop.reading import Foreign, Reading
-from ddhub.training.field_networks import CONVNET_DEPTH
+from ddhub.training.field_networks import CONVNET_DEPTH, usual_depth
 from ddhub.training.protocol import Protocol
 
 
@@ -109,7 +109,7 @@ def evaluation_of(folder: Path) -> str:
     """The command that evaluates an imported set: a ConvNet for its size, and no baselines that need teachers."""
     record = manifest.read(folder)
     side = record.source.resolution
-    arch = "convnet" if side in CONVNET_DEPTH else f"convnet{max(2, min(5, side.bit_length() - 3))}"
+    arch = "convnet" if side in CONVNET_DEPTH else f"convnet{usual_depth(side)}"
     words = ["ddhub", "evaluate", str(folder), "--archs", arch]
     return shlex.join(words if record.labels.form == "hard" else [*words, "--baselines", "none"])
 
@@ -121,7 +121,7 @@ def find(path: Path, layout: str, how: Reading) -> tuple[str, Path]:
         UserError: naming the candidates, if no layout fits or several do.
     """
     _refuse_known(path)
-    layouts = _all_layouts() if layout == "auto" else {layout: layout_module.load(layout)}
+    layouts = plugins.LAYOUTS.every(layout_module.load) if layout == "auto" else {layout: layout_module.load(layout)}
     places = [path]
     if path.is_dir():
         whole = (p for p in path.iterdir() if p.suffix in readings.SINGLE and not readings.is_half(p))
@@ -139,17 +139,6 @@ def find(path: Path, layout: str, how: Reading) -> tuple[str, Path]:
         raise UserError(f"{path}: {what} ({known})", next="--layout NAME says what is missing")
     shown = "; ".join(f"{place} (--layout {name})" for name, place in fitting)
     raise UserError(f"{path}: several sets are possible: {shown}", next="name one of these paths and its --layout")
-
-
-def _all_layouts() -> dict[str, Layout]:
-    """All layouts by name. Broken plug-ins are left out with a message."""
-    found = {}
-    for name in plugins.LAYOUTS.names():
-        try:
-            found[name] = layout_module.load(name)
-        except UserError as fault:
-            say(f"left out: {fault}")
-    return found
 
 
 def _detects(layout: Layout, place: Path, how: Reading) -> bool:
@@ -296,23 +285,14 @@ def _write(
     described = _recipe_content(name, imported, counts, split.spec, protocol, method, license)
     files.write_bytes(out / RECIPE, strict_yaml.to_yaml(described).encode())
     records = payload_hashes.file_records(out)
-    known = split.spec.model_dump(include=set(SourceRecord.model_fields))
     record = Manifest(
         name=name,
         ipc=ipc,
         unequal=counts if len(set(counts)) > 1 else None,
         classes=list(split.classes),
         wnids=class_names.wnids(split.classes),
-        source=SourceRecord(**known, fingerprint=split.fingerprint, license=license),
-        preprocess=PreprocessRecord(
-            mean=list(fitted.mean),
-            std=list(fitted.std),
-            statistics=fitted.statistics,
-            zca=WHITENING if fitted.zca is not None else None,
-            per_image=fitted.per_image,
-            pixels_space=None if exact is None else "input",
-            clipped=clipped,
-        ),
+        source=folders.source_record(split, license),
+        preprocess=folders.preprocess_record(fitted, rows, clipped),
         labels=LabelRecord(form=found.form),
         teachers=[],
         protocol=protocol,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ddhub.base import plugins
-from ddhub.base.plugins import Code, signature_fault
+from ddhub.base.plugins import Code
 
 if TYPE_CHECKING:
     from ddhub.interop.reading import Foreign, Reading
@@ -49,24 +49,18 @@ def load(name: str) -> Layout:
     Raises:
         UserError: for an unknown name, and for a plug-in that breaks the contract, with its faults.
     """
-    found = plugins.LAYOUTS.find(name)
-    plugins.refuse("layout", name, found.code, faults(found.plugin))
-    layout: Layout = found.plugin
-    return dataclasses.replace(layout, code=found.code)
+    layout: Layout = plugins.LAYOUTS.load(name, faults)
+    return layout
 
 
 def faults(plugin: Any) -> list[str]:
     """The faults of an object as a layout, one line each."""
     if not isinstance(plugin, Layout):
         return [f"is {type(plugin).__name__}, not Layout(detect=detect, read=read) of ddhub.interop.layout"]
-    found = []
-    for what, function, arguments in (
-        ("detect", plugin.detect, ("path", "how")),
-        ("read", plugin.read, ("path", "how")),
-        ("write", plugin.write, ("found", "folder", "named") if plugin.named else ("found", "folder")),
-    ):
-        wrong = None if what == "write" and function is None else signature_fault(function, *arguments)
-        found += [f"{what}: {wrong}"] if wrong else []
+    found = plugins.function_faults(detect=(plugin.detect, "path", "how"), read=(plugin.read, "path", "how"))
+    if plugin.write is not None:
+        named = ("named",) if plugin.named else ()
+        found += plugins.function_faults(write=(plugin.write, "found", "folder", *named))
     if not isinstance(plugin.holds, tuple) or not plugin.holds or not set(plugin.holds) <= set(FORMS):
         found.append(f"holds: is no tuple of some of {', '.join(FORMS)}, but {plugin.holds!r}")
     return found

@@ -29,7 +29,8 @@ from ddhub.base.units import size
 # Default limit of bytes read from one file: never more than half of this machine's memory.
 LIMIT = min(limits.SET_BYTES, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2)
 MANY = 16  # a larger number of files is recorded as one hash of their listing
-SINGLE = (".pt", ".pth", ".npz")  # files that may hold a whole set
+TORCH = (".pt", ".pth")
+SINGLE = (*TORCH, ".npz")  # files that may hold a whole set
 # Advice for files of no layout: how to write the simplest layout.
 AS_PAIR = (
     "with floats in [0, 1], (N, C, H, W), and classes from 0: torch.save([images, labels], 'set.pt'); "
@@ -40,7 +41,7 @@ ANY_LAYOUT = "leave --layout out, so that every layout is tried"  # for files th
 # Names of files that hold only the images, the labels or the rate of a set.
 HALF = re.compile(r"(?<![a-z])(?:images?|labels?)(?![a-z]).*\.pth?$|(?:^|_)lr(?:_[^.]*)?\.pth?$", re.IGNORECASE)
 LABELS = re.compile(r"(?<![a-z])(?:labels?|targets?)(?![a-z])", re.IGNORECASE)
-TABLES = (".pt", ".pth", ".npy", ".npz", ".csv", ".json", ".txt")  # possible types of label files
+TABLES = (*SINGLE, ".npy", ".csv", ".json", ".txt")  # possible types of label files
 UNIT_SLACK = 0.25  # how far pixels in [0, 1] may lie outside of it
 MOST_SHOWN = 4  # items of a container shown in a message
 Form = Literal["logits", "probabilities", "regression", "hard"]
@@ -106,8 +107,13 @@ def load(path: Path, how: Reading) -> Any:
             ) from fault
         raise UserError(
             f"{path.name}: is not a file of tensors that torch can read ({one_line(fault, 200)})",
-            next=AGAIN if path.suffix in (".pt", ".pth") else ANY_LAYOUT,
+            next=AGAIN if path.suffix in TORCH else ANY_LAYOUT,
         ) from fault
+
+
+def is_torch(path: Path) -> bool:
+    """Whether a path is a file with a suffix of torch's."""
+    return path.suffix in TORCH and path.is_file()
 
 
 def arrays(path: Path, how: Reading, wanted: Sequence[str] | None = None) -> dict[str, np.ndarray]:

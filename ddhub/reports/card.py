@@ -10,12 +10,11 @@ import yaml
 
 from ddhub.artifact import doubts, parquet
 from ddhub.artifact.manifest import Manifest, ipc_text
-from ddhub.base.files import shipped
 from ddhub.base.hub_client import REPO_ID
 from ddhub.base.units import duration, size
 from ddhub.evaluation.baselines import BASELINES
 from ddhub.evaluation.protocols import PROTOCOLS, own, version
-from ddhub.reports import card_script, charts, summary, tables
+from ddhub.reports import card_script, charts, summary, tables, templates
 from ddhub.reports.documents import Evaluation
 from ddhub.reports.escaping import code, literal, plain
 from ddhub.reports.summary import DATA
@@ -96,14 +95,7 @@ def render(manifest: Manifest, recipe: dict[str, Any], report: Evaluation | None
 @cache
 def _template() -> jinja2.Template:
     """The card's template, cached because compiling it is slower than rendering."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(shipped("cards")),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,  # Markdown, not HTML; `plain`, `code` and `literal` escape names
-    )
+    environment = templates.environment(autoescape=False)  # Markdown: `plain`, `code` and `literal` escape names
     environment.filters |= {"size": size, "duration": duration, "percent": _percent}
     environment.filters |= {"plain": plain, "code": code, "literal": literal, "ipc_text": ipc_text}
     return environment.get_template("dataset.md.j2")

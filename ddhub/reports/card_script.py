@@ -8,7 +8,7 @@ from ddhub.artifact.manifest import Manifest
 from ddhub.base import seeds
 from ddhub.base.errors import UserError
 from ddhub.training import architectures
-from ddhub.training.field_networks import CONVNET_DEPTH, ConvNet
+from ddhub.training.field_networks import ConvNet, usual_depth
 from ddhub.training.protocol import DSA_OPERATIONS
 
 PLACEHOLDER = "OWNER/NAME"  # the id of a set that was never pushed
@@ -72,8 +72,7 @@ def convnet(manifest: Manifest) -> tuple[int, int, bool]:
     if isinstance(net, ConvNet):
         layers = [layer for layer in net.features if isinstance(layer, torch.nn.Conv2d)]
         return len(layers), layers[0].out_channels, True
-    usual = [depth for known, depth in CONVNET_DEPTH.items() if known <= side]
-    return usual[-1] if usual else 1, 128, False
+    return usual_depth(side), 128, False
 
 
 def operations(augment: str) -> list[str]:

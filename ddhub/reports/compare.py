@@ -10,7 +10,7 @@ from ddhub.reports import tables as printing
 from ddhub.reports.charts import COLOURS, Panel, Series, on_one_axis
 from ddhub.reports.documents import Difference, Evaluation, Report
 from ddhub.reports.summary import Line
-from ddhub.reports.tables import Table, TableCell, accuracy, difference, share
+from ddhub.reports.tables import Table, TableCell, accuracy, difference, over, share
 
 FORMAT = 1
 NOTES = (summary.FEW, summary.NOTE)  # notes that are printed once
@@ -137,7 +137,7 @@ def tables(document: Report) -> list[Table]:
 
     found = [
         table("test accuracy in per cent, mean ± standard deviation", _accuracy),
-        table("over random real images, in points, with 95% intervals", _over),
+        table("over random real images, in points, with 95% intervals", over),
         table("share of full data, with 95% intervals", lambda line: share(line.share)),
         *_pairs(document.differences, several, lead),
     ]
@@ -180,11 +180,6 @@ def _lead(key: Key, several: bool) -> list[TableCell]:
 def _accuracy(line: Line) -> TableCell:
     entries = line.scores["distilled"]
     return TableCell(" / ".join(map(accuracy, entries)), entries[0].mean)
-
-
-def _over(line: Line) -> TableCell:
-    entry = line.over.get("random")
-    return TableCell(difference(entry), entry.mean) if entry else TableCell()
 
 
 def _pairs(differences: Sequence[Difference], several: bool, lead: Sequence[str]) -> list[Table]:

@@ -66,7 +66,7 @@ class Recovery(Document):
     arch: str = Field(description="Architecture.")
     protocol: str = Field(description="Protocol with the user's changes.")
     test_set: str = Field(description="Name of the test images.")
-    data: str = Field(description="`distilled` or a baseline.")
+    data: str = Field(description="`distilled`.")
     share: float = Field(description="Its mean accuracy divided by that of full data.")
     ci95: Interval | None = Field(description="95% interval of the share. null where either n is 1.")
     n: tuple[int, int] = Field(description="Trainings on the set, and on full data.")

@@ -16,7 +16,7 @@ from markupsafe import Markup
 from ddhub import __version__
 from ddhub.artifact import folder as folders
 from ddhub.base import files
-from ddhub.reports import charts, compare, escaping, headlines, image_grid, summary, tables
+from ddhub.reports import charts, compare, escaping, headlines, image_grid, summary, tables, templates
 from ddhub.reports.documents import Evaluation, Report
 
 CHARTS = {
@@ -63,16 +63,7 @@ def render(document: Report, shown: Mapping[str, list[image_grid.Pictured]] | No
 
 @cache
 def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(files.shipped("cards")),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=True,
-        finalize=_inert,
-    )
-    return environment.get_template("report.html.j2")
+    return templates.environment(autoescape=True, finalize=_inert).get_template("report.html.j2")
 
 
 def _inert(value: Any) -> Any:

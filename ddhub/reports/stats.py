@@ -91,8 +91,8 @@ def moments(values: Sequence[float]) -> Moments:
     return Moments(n=len(values), **intervals.of_mean(values)._asdict())
 
 
-def recovery(rows: Sequence[Row], data: str = "distilled") -> list[Recovery]:
-    """Share of the full-data accuracy per architecture and protocol, with a 95% interval (delta method).
+def recovery(rows: Sequence[Row]) -> list[Recovery]:
+    """The set's share of the full-data accuracy per architecture and protocol, with a 95% interval (delta method).
 
     Full data is what `_whole` takes, in the same precision. The interval treats both means as independent. It is None
     if either has a single row.
@@ -104,10 +104,10 @@ def recovery(rows: Sequence[Row], data: str = "distilled") -> list[Recovery]:
     found = []
     for score in scores:
         whole = full.get((score.arch, score.test_set))
-        if score.data != data or whole is None or whole.mean == 0:
+        if score.data != "distilled" or whole is None or whole.mean == 0:
             continue
         here = {"arch": score.arch, "test_set": score.test_set}
-        if precisions(rows, **here, protocol_title=score.protocol, data=data) != precisions(kept, **here):
+        if precisions(rows, **here, protocol_title=score.protocol, data=score.data) != precisions(kept, **here):
             continue
         share, interval = score.mean / whole.mean, None
         if score.std is not None and whole.std is not None:
@@ -116,7 +116,7 @@ def recovery(rows: Sequence[Row], data: str = "distilled") -> list[Recovery]:
             half = share * math.sqrt(sum(errors)) * float(special.stdtrit(freedom, intervals.QUANTILE))
             interval = (share - half, share + half)
         found.append(
-            Recovery(**here, protocol=score.protocol, data=data, share=share, ci95=interval, n=(score.n, whole.n))
+            Recovery(**here, protocol=score.protocol, data=score.data, share=share, ci95=interval, n=(score.n, whole.n))
         )
     return found
 
@@ -138,9 +138,7 @@ def _whole(rows: Sequence[Row]) -> list[Row]:
     return found
 
 
-def rank_fidelity(
-    rows: Sequence[Row], protocol: str, test_set: str, data: str = "distilled", seed: int = 0
-) -> RankFidelity | None:
+def rank_fidelity(rows: Sequence[Row], protocol: str, test_set: str, data: str = "distilled") -> RankFidelity | None:
     """Kendall's tau-b between architectures ranked by accuracy on a set and on full data; None below 3 and above 300.
 
     The interval resamples each architecture's rows (percentile bootstrap). It covers the uncertainty of the two
@@ -161,7 +159,7 @@ def rank_fidelity(
     tau = float(_kendall(*(np.array([[np.mean(values[arch]) for arch in archs]]) for values in (ours, full)))[0])
     if math.isnan(tau):
         return None
-    draw = np.random.default_rng(seed)
+    draw = np.random.default_rng(0)
 
     def resampled(values: dict[str, list[float]]) -> Any:
         means = [draw.choice(values[arch], (RESAMPLES, len(values[arch]))).mean(1) for arch in archs]
@@ -198,7 +196,7 @@ def _by_arch(rows: Iterable[Row]) -> dict[str, list[float]]:
     return found
 
 
-def dd_ranking(rows: Sequence[Row], arch: str, test_set: str, protocol: str = "native") -> DDRanking:
+def dd_ranking(rows: Sequence[Row], arch: str, test_set: str) -> DDRanking:
     """DD-Ranking's label-robust and augmentation-robust scores from fractions, with their components.
 
     HLR is the deficit of hard labels against full data; smaller is better. IOR is the lead of the set's own protocol
@@ -222,12 +220,12 @@ def dd_ranking(rows: Sequence[Row], arch: str, test_set: str, protocol: str = "n
 
     hard = means.get(("hard", "distilled"))
     hlr = None if full is None or hard is None else full - hard
-    ior, bare = lead(protocol), lead("unaugmented")
+    ior, bare = lead("native"), lead("unaugmented")
     alpha = None if hlr is None or ior is None else SCORE_WEIGHT * ior - (1 - SCORE_WEIGHT) * hlr
     beta = None if ior is None or bare is None else SCORE_WEIGHT * ior + (1 - SCORE_WEIGHT) * bare
     return DDRanking(
         arch=arch,
-        protocol=protocol,
+        protocol="native",
         test_set=test_set,
         lrs=_mapped(alpha),
         ars=_mapped(beta),

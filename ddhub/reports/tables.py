@@ -49,7 +49,7 @@ def of_report(report: Evaluation, *, brief: bool = False) -> Table:
         columns.append((title, [_accuracies(line, data, once) for line in found]))
         columns.append((f"{title}, corrupted", [_corrupted(line, data) for line in found]))
         if data in REAL[:1]:
-            columns.append(("over random", [_over(line) for line in found]))
+            columns.append(("over random", [over(line) for line in found]))
             columns.append(("intervals", [_apart(line) for line in found]))
     columns.append(("share of full", [share(line.share) for line in found]))
     told = [(title, cells) for title, cells in columns if any(cell.text != "-" for cell in cells)]
@@ -99,7 +99,8 @@ def _corrupted(line: Line, data: str) -> TableCell:
     return TableCell(" / ".join(told), pairs[0][1].mean) if pairs else TableCell()
 
 
-def _over(line: Line) -> TableCell:
+def over(line: Line) -> TableCell:
+    """The lead over random real images, in points."""
     entry = line.over.get("random")
     return TableCell() if entry is None else TableCell(difference(entry), entry.mean)
 

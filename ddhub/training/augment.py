@@ -25,21 +25,14 @@ PATCHES = 2  # patches per side of an image that consists of patches
 Moves = list[tuple[str, Tensor]]  # operations in order, with their draws u (n, B), or (n, 1) for a whole batch
 
 
-def augment(images: Tensor, strategy: str, generator: torch.Generator, *, siamese: bool = False) -> Tensor:
-    """Apply one randomly drawn operation, or a chain of operations, to a batch.
+def drawn(strategy: str, count: int, generator: torch.Generator, *, siamese: bool = False) -> Moves:
+    """Draw one operation, or those of a chain, with their magnitudes, for a batch of so many images.
 
     Args:
-        images: (B, C, H, W) network inputs, H equal to W.
         strategy: `dsa`, `none`, operations joined by underscores (one is drawn) or by plus signs (all, in order).
         generator: a CPU generator. The same state gives the same draws on every device.
         siamese: draw one magnitude for the whole batch.
     """
-    (moves,) = sent([drawn(strategy, len(images), generator, siamese=siamese)], images.device)
-    return moved(images, moves)
-
-
-def drawn(strategy: str, count: int, generator: torch.Generator, *, siamese: bool = False) -> Moves:
-    """Draw on the CPU what `augment` does to a batch of so many images."""
     if strategy == "none":
         return []
     names = strategy.split("+") if strategy in CHAINS or "+" in strategy else [_drawn(strategy, generator)]

@@ -15,6 +15,11 @@ CONVNETS = {"convnet": None, **{f"convnet{depth}": depth for depth in range(2, 7
 CONVNET_DEPTH = {8: 2, 16: 2, 28: 3, 32: 3, 64: 4, 128: 5, 224: 6, 256: 6}
 
 
+def usual_depth(side: int) -> int:
+    """The field's depth of a ConvNet for the largest known side up to this one."""
+    return max((depth for known, depth in CONVNET_DEPTH.items() if known <= side), default=2)
+
+
 class ConvNet(nn.Module):
     """The field's ConvNet: blocks of 3x3 convolution, instance norm, ReLU, 2x2 average pool; then one linear layer.
 

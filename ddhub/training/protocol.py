@@ -66,6 +66,7 @@ def refuse_untaught(name: str, protocol: Protocol, teachers: int, what: str) -> 
 
 # The operations of differentiable siamese augmentation. ddhub/training/augment.py holds their formulas.
 DSA_OPERATIONS = ("color", "crop", "cutout", "flip", "scale", "rotate")
+UNMIRRORED = "_".join(word for word in DSA_OPERATIONS if word != "flip")  # for images that may not be mirrored
 AUGMENTATIONS = (*DSA_OPERATIONS, "shuffle", "rrc", "rrc50", "cutmix")  # with those of the field's other protocols
 
 

@@ -1,7 +1,5 @@
 """The metadata of a teacher's file, read without torch."""
 
-import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,25 +12,19 @@ from ddhub.base.redact import one_line
 FACTS = {"arch": str, "classes": int, "channels": int, "side": int, "validation_top1": float}
 
 
-@contextlib.contextmanager
-def _read(path: Path) -> Iterator[Any]:
-    """The file, open; what is no teacher's is a UserError."""
-    try:
-        files.refuse_odd(path)
-        with safe_open(path, "np") as file:
-            yield file
-    except UserError:
-        raise
-    except (OSError, SafetensorError, ArithmeticError, LookupError, ValueError, TypeError) as fault:
-        raise UserError(f"{path}: not a teacher's file ({one_line(fault, 100)})") from fault
-
-
 def facts(path: Path) -> dict[str, Any]:
     """The metadata of a teacher's file: arch, classes, channels, side, validation_top1.
 
     Raises:
         UserError: naming a file that is no teacher's.
     """
-    with _read(path) as file:
-        found: dict[str, Any] = strict_json.parse((file.metadata() or {})["ddhub"], f"{path}: its facts")
+    try:
+        files.refuse_odd(path)
+        with safe_open(path, "np") as file:
+            content = (file.metadata() or {})["ddhub"]
+        found: dict[str, Any] = strict_json.parse(content, f"{path}: its facts")
         return {name: kind(found[name]) for name, kind in FACTS.items()}
+    except UserError:
+        raise
+    except (OSError, SafetensorError, ArithmeticError, LookupError, ValueError, TypeError) as fault:
+        raise UserError(f"{path}: not a teacher's file ({one_line(fault, 100)})") from fault

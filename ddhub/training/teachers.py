@@ -61,7 +61,6 @@ class Teachers:
         self,
         inputs: Tensor,
         which: int | None = None,
-        batch: int = AT_ONCE,
         allocate: Allocate | None = None,
         check: bool = True,
     ) -> Tensor:
@@ -75,7 +74,7 @@ class Teachers:
             UserError: for labels that are not finite, because weights are too large.
         """
         decisions = self.network.decisions
-        each = min(batch, decisions.chunk or batch)
+        each = min(AT_ONCE, decisions.chunk or AT_ONCE)
         labels = (allocate or self._on_device)((len(inputs), self.network.classes), torch.float32)
         with torch.no_grad():
             for part, into in zip(inputs.split(each), labels.split(each), strict=True):

@@ -56,15 +56,19 @@ def foretold(outline: Outline) -> Outline:
 
 def cut_into_chunks(outline: Outline) -> list[Work]:
     """The works that the decision `chunk` divides: those of the method, or else scores of real images."""
-    phase = forecast.of_method(outline)
-    own = [work for work in (phase.works if phase else []) if work.cut == "chunk"]
+    own = [work for work in _of_method(outline) if work.cut == "chunk"]
     return own or [scoring(outline, "scores", outline.recipe.teachers.arch, outline.held_out, 1, pixels=True)]
 
 
 def _uncut(outline: Outline) -> list[Work]:
     """The works of the method that no decision divides."""
+    return [work for work in _of_method(outline) if work.cut is None and work.calls]
+
+
+def _of_method(outline: Outline) -> list[Work]:
+    """The works of the method; none if it declares none."""
     phase = forecast.of_method(outline)
-    return [work for work in (phase.works if phase else []) if work.cut is None and work.calls]
+    return phase.works if phase else []
 
 
 def _most(outline: Outline, chunked: Sequence[Work]) -> dict[str, int]:

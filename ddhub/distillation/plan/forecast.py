@@ -86,7 +86,7 @@ def document(outline: Outline, asked: evaluations.Evaluations | None, threads: i
         "evaluating": evaluating(outline, asked, stored_or_rough),
         "sum": {
             "seconds": seconds,
-            "wall_seconds": seconds - sum(row["seconds"] - row["wall_seconds"] for row in known),
+            "wall_seconds": sum(row["wall_seconds"] for row in known),
             "peak_bytes": max(row["peak_bytes"] for row in known),
             "disk_bytes": sum(row["disk_bytes"] for row in known),
             "measured": min((row["measured"] for row in known if row["measured"]), default=None),

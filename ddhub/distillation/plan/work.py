@@ -216,9 +216,7 @@ def training(
     )
 
 
-def scoring(
-    outline: Outline, name: str, arch: str, count: int, times: float, *, pixels: bool = False, held: float = 0
-) -> Work:
+def scoring(outline: Outline, name: str, arch: str, count: int, times: float, *, pixels: bool = False) -> Work:
     """Forward passes over `count` images, `times` times, by fit.predict or Teachers.label."""
     one, decisions = outline.forward(arch), outline.decisions
     at_once = max(1, min(PREDICTED, count, decisions.chunk or PREDICTED))
@@ -234,7 +232,6 @@ def scoring(
         run=partial(_score, outline, arch, zca),
         rough=Rough(one.flops + _whitening(outline, zca), 2 * one.bytes, one.bytes / 2, one.layers + 5),
         compiled=decisions.compile and one.convnet,
-        held=held,
         batch=min(PREDICTED, count),
     )
 

@@ -20,7 +20,7 @@ from ddhub.artifact.folder import Artifact
 from ddhub.base import files, progress, strict_json
 from ddhub.base.errors import UserError
 from ddhub.base.resources import Resources
-from ddhub.data import enlarge, preprocess
+from ddhub.data import enlarge, held_out, preprocess
 from ddhub.data import source as sources
 from ddhub.data.preprocess import Preprocess
 from ddhub.data.source import Split
@@ -158,7 +158,7 @@ def examine(found: Artifact, teacher: Referee, source: Callable[[], Split | None
 
 def _of_stored(split: Split, factor: int) -> Preprocess:
     """The statistics of real images that are reduced and enlarged as the set's own, which have less contrast."""
-    some = split.images[torch.linspace(0, len(split) - 1, min(input_spaces.FIT_ON, len(split))).long()]
+    some = split.images[held_out.spread(len(split), input_spaces.FIT_ON)]
     shown = enlarge.enlarged_pixels(enlarge.reduced(some, factor), some.shape[-1])
     return preprocess.fit(shown, torch.arange(len(shown)), zca=False)
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ddhub.artifact.folder import Artifact
-from ddhub.data import catalog
+from ddhub.data import catalog, held_out
 from ddhub.data import preprocess as preprocessing
 from ddhub.data.preprocess import Preprocess
 from ddhub.data.source import Split
@@ -39,7 +39,7 @@ def others(found: Artifact, split: Split, own: Preprocess) -> Iterator[Space]:
         if claimed.zca is not None or not _same(claimed, mean, std):
             yield Space(words, f"{undo}--mean {_list(mean)} --std {_list(std)}", Preprocess(mean, std))
     if split.images[0].numel() <= LARGEST_WHITENING:
-        some = torch.linspace(0, len(split) - 1, min(FIT_ON, len(split))).long()
+        some = held_out.spread(len(split), FIT_ON)
         if claimed.zca is None or claimed.per_image:
             # Kornia divides the covariance by N - 1 and ddhub by N. A teacher cannot tell the difference.
             yield Space("whitened by ZCA", "--zca", preprocessing.fit(split.images, some, zca=True, unbiased=True))

@@ -16,7 +16,6 @@ from ddhub.base.errors import UserError
 from ddhub.interop import reading
 from ddhub.interop.reading import Reading
 
-SUFFIXES = (".pt", ".pth")
 IMAGES, LABELS, RATE = (
     re.compile(rf"(?<![a-z]){word}(?![a-z])", re.IGNORECASE) for word in ("images?", "labels?", "lr")
 )
@@ -51,7 +50,7 @@ def find(path: Path) -> Pairs | None:
     """
     if path.is_dir():
         return _of_stems(path, _stems(path)) or _only(path)
-    if not path.is_file() or path.suffix not in SUFFIXES:
+    if not reading.is_torch(path):
         return None
     given = re.fullmatch(r"images_(.+)\.pt", path.name)
     if given:
@@ -85,7 +84,7 @@ def _of_stems(folder: Path, stems: list[str]) -> Pairs | None:
 
 def _only(folder: Path) -> Pairs | None:
     """The only pair of files in a folder whose names differ just in `images` and `labels`."""
-    found = [pair for path in sorted(folder.iterdir()) if path.suffix in SUFFIXES and (pair := _pair(path))]
+    found = [pair for path in sorted(folder.iterdir()) if path.suffix in reading.TORCH and (pair := _pair(path))]
     if len(found) > 1:
         names = ", ".join(pair.images[0].name for pair in found[:3])
         raise UserError(

@@ -18,7 +18,7 @@ from ddhub.interop.reading import Foreign, Reading
 
 def detect(path: Path, how: Reading) -> bool:
     """Accept a torch file with one pair of tensors, the second of them a matrix."""
-    if path.suffix not in (".pt", ".pth") or not path.is_file():
+    if not reading.is_torch(path):
         return False
     content = reading.load(path, how)
     pair = content.get("data") if isinstance(content, dict) else None

@@ -27,7 +27,7 @@ def _experiments(content: Any) -> list[Any] | None:
 
 def detect(path: Path, how: Reading) -> bool:
     """Accept a torch file with a list of pairs, or with one pair of normalised images."""
-    if path.suffix not in (".pt", ".pth") or not path.is_file():
+    if not reading.is_torch(path):
         return False
     content = reading.load(path, how)
     alone = reading.pair(content)

@@ -20,7 +20,7 @@ NAMES = {"cifar100": "cifar100", "tiny": "tinyimagenet"}
 
 def detect(path: Path, how: Reading) -> bool:
     """Accept a torch file with one tensor of images that is not half of another layout."""
-    if path.suffix not in (".pt", ".pth") or not path.is_file() or reading.is_half(path):
+    if not reading.is_torch(path) or reading.is_half(path):
         return False
     content = reading.load(path, how)
     return isinstance(content, Tensor) and content.dim() == 4 and content.is_floating_point()

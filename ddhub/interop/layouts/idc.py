@@ -24,7 +24,7 @@ EMPTY = 0.5  # fills a side that the factor does not divide
 
 def detect(path: Path, how: Reading) -> bool:
     """Accept a torch file with one pair of images in [0, 1] and labels."""
-    if path.suffix not in (".pt", ".pth") or not path.is_file():
+    if not reading.is_torch(path):
         return False
     found = reading.pair(reading.load(path, how))
     return found is not None and reading.is_unit(found[0])

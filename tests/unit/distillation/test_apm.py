@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from apm_tasks import ARCH, CLASSES, IPC, OTHER, SIDE, task_of
+from augmented import augmented
 
 from ddhub.base import seeds
 from ddhub.base.errors import UserError
@@ -17,7 +18,6 @@ from ddhub.distillation.methods.apm import momentum
 from ddhub.distillation.task import Task
 from ddhub.training import device, fit
 from ddhub.training import network as networks
-from ddhub.training.augment import augment
 from ddhub.training.loop import Run
 from ddhub.training.protocol import Protocol
 
@@ -50,7 +50,7 @@ def readable_gradient(images, labels, state, task, step=0) -> torch.Tensor:
     images, views = images.detach().requires_grad_(), task.config.views
     draws = [seeds.generator(task.recipe.seed, "view", step, view) for view in range(views)]
     losses = []
-    for seen in [augment(images, "dsa", draw) for draw in draws] or [images]:
+    for seen in [augmented(images, "dsa", draw) for draw in draws] or [images]:
         teacher = task.teachers.network.forward(task.teachers.weights[state["teacher"]], seen)
         gaps = [
             (task.network(arch).forward(weights, seen) - teacher).abs().mean(1)

@@ -13,6 +13,7 @@ from ddhub.data.spec import SourceSpec
 from ddhub.distillation import first_recipe
 from ddhub.distillation.first_recipe import PictureOptions
 from ddhub.distillation.plan import planning
+from ddhub.training import architectures
 
 PHOTOS = Holdings(
     SourceSpec(dataset="photos", path="/here/photos", image="image", label="label"),
@@ -66,6 +67,13 @@ def test_a_test_part_is_held_out_only_where_there_is_none():
     tested = chosen(replace(PHOTOS, tested=True))
     assert tested.recipe.source.hold_out is None and tested.recipe.source.test == "test"
     assert not any("held out" in line for line in tested.reasons)
+
+
+@pytest.mark.parametrize("side", range(4, 10))
+def test_a_network_for_pictures_of_any_side_runs(side):
+    """Those of 4 to 7 pixels had a ConvNet of one block, which is no architecture."""
+    arch = chosen(replace(PHOTOS, side=side, uniform=True)).recipe.teachers.arch
+    architectures.try_out(arch, 4, 3, side)
 
 
 def test_flips_are_a_stated_default():

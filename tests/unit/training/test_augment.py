@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from augmented import augmented
 
 from ddhub.training import augment
 from ddhub.training.protocol import DSA_OPERATIONS
@@ -125,7 +126,7 @@ def test_none_is_the_identity():
     """Nothing is drawn and nothing copied."""
     generator, images = torch.Generator().manual_seed(0), draw(4, 3, SIDE, SIDE)
     before = generator.get_state()
-    assert augment.augment(images, "none", generator) is images
+    assert augmented(images, "none", generator) is images
     assert torch.equal(before, generator.get_state())
 
 
@@ -135,7 +136,7 @@ def test_siamese_moves_two_batches_alike(name):
     image = draw(1, 3, SIDE, SIDE)
     for seed in range(5):
         moved = [
-            augment.augment(image.expand(count, -1, -1, -1), name, torch.Generator().manual_seed(seed), siamese=True)
+            augmented(image.expand(count, -1, -1, -1), name, torch.Generator().manual_seed(seed), siamese=True)
             for count in (4, 7)
         ]
         for batch in moved:
@@ -145,7 +146,7 @@ def test_siamese_moves_two_batches_alike(name):
 @pytest.mark.parametrize("name", DSA_OPERATIONS)
 def test_without_siamese_every_image_has_its_own_magnitude(name):
     """Thirty copies of one image do not stay copies."""
-    moved = augment.augment(draw(1, 3, SIDE, SIDE).expand(30, -1, -1, -1), name, torch.Generator().manual_seed(0))
+    moved = augmented(draw(1, 3, SIDE, SIDE).expand(30, -1, -1, -1), name, torch.Generator().manual_seed(0))
     assert len({tuple(image.flatten().tolist()) for image in moved}) > 1
 
 
@@ -161,9 +162,9 @@ def test_the_generator_alone_decides():
     images = draw(6, 3, SIDE, SIDE)
     torch.manual_seed(1)
     before = torch.get_rng_state()
-    first, again = (augment.augment(images, "dsa", torch.Generator().manual_seed(5)) for _ in range(2))
+    first, again = (augmented(images, "dsa", torch.Generator().manual_seed(5)) for _ in range(2))
     assert torch.equal(first, again) and torch.equal(before, torch.get_rng_state())
-    others = [augment.augment(images, "dsa", torch.Generator().manual_seed(seed)) for seed in range(10)]
+    others = [augmented(images, "dsa", torch.Generator().manual_seed(seed)) for seed in range(10)]
     assert sum(torch.equal(first, other) for other in others) == 1  # seed 5 itself
 
 
@@ -175,7 +176,7 @@ def test_a_strategy_draws_its_own_operations_only(strategy, monkeypatch):
         monkeypatch.setitem(augment.FORMULAS, name, lambda x, u, name=name: drawn.append(name) or x)
     generator = torch.Generator().manual_seed(0)
     for _ in range(600):
-        augment.augment(torch.zeros(1, 1, 2, 2), strategy, generator)
+        augmented(torch.zeros(1, 1, 2, 2), strategy, generator)
     expected = list(DSA_OPERATIONS) if strategy == "dsa" else strategy.split("_")
     assert set(drawn) == set(expected)
     assert min(drawn.count(name) for name in expected) > 0.7 * 600 / len(expected)
@@ -184,7 +185,7 @@ def test_a_strategy_draws_its_own_operations_only(strategy, monkeypatch):
 def test_a_chain_applies_all_and_a_list_draws_one():
     """`flip+crop` is both, each with its own draws; `flip_crop` is either."""
     images = torch.rand(64, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    chained = augment.augment(images, "flip+crop", torch.Generator().manual_seed(1))
+    chained = augmented(images, "flip+crop", torch.Generator().manual_seed(1))
     generator = torch.Generator().manual_seed(1)
     expected = augment.flip(images, torch.rand(3, 64, generator=generator))
     expected = augment.crop(expected, torch.rand(3, 64, generator=generator))
@@ -251,7 +252,7 @@ def test_a_deterministic_gradient_samples_alike(name):
         torch.use_deterministic_algorithms(deterministic)
         try:
             given = images.clone().requires_grad_()
-            moved = augment.augment(given, f"{name}+flip", torch.Generator().manual_seed(3))
+            moved = augmented(given, f"{name}+flip", torch.Generator().manual_seed(3))
             found.append((moved.detach(), torch.autograd.grad(moved.square().sum(), given)[0]))
         finally:
             torch.use_deterministic_algorithms(False)

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from apm_tasks import task_of
+from augmented import augmented
 from card import DEVICE, Card
 
 import ddhub
@@ -16,7 +17,7 @@ from ddhub.data import enlarge, preprocess
 from ddhub.distillation.methods.apm import loop as apm
 from ddhub.distillation.methods.apm import momentum
 from ddhub.distillation.methods.dm import loop as dm
-from ddhub.training import augment, device, fit, losses
+from ddhub.training import device, fit, losses
 from ddhub.training import network as networks
 from ddhub.training.loop import Run
 from ddhub.training.protocol import DSA_OPERATIONS, Protocol
@@ -138,7 +139,7 @@ def test_scores(card):
 def test_every_augmentation(card, operation):
     images = examples().images
     card.seen.clear()
-    found = augment.augment(images, operation, torch.Generator().manual_seed(0))
+    found = augmented(images, operation, torch.Generator().manual_seed(0))
     assert found.device == DEVICE and +card.seen == {"sent": 1}
 
 
