@@ -21,6 +21,7 @@ from ddhub.data.preprocess import Preprocess
 from ddhub.interop import conventions, input_space
 from ddhub.interop import layout as layouts
 from ddhub.interop.input_space import InputSpace
+from ddhub.interop.layout import Layout
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def export(source: Path, layout: str, out: Path, named: bool = False) -> dict[st
     if named and not chosen.named:
         raise UserError(f"--named: the layout {layout} has no folders", next="--layout folder --named")
     found = _by_class(folder.read(source).whole())
-    _check_holds(found, layout, chosen.holds)
+    check_holds(found, layout, chosen)
     out = new_folder.untaken(out)
     values = _values(found, layout)
     found = replace(found, pixels=values.inputs)
@@ -78,12 +79,23 @@ def _by_class(found: Artifact) -> Artifact:
     return replace(found, **{name: c[order] for name in columns if (c := getattr(found, name)) is not None})
 
 
-def _check_holds(found: Artifact, layout: str, forms: tuple[str, ...]) -> None:
-    """Refuse a set without the soft labels that a layout requires."""
-    form = found.manifest.labels.form
+def check_holds(found: Artifact, layout: str, chosen: Layout) -> None:
+    """Refuse a set without the soft labels that a layout requires, or with classes that the layout would confuse.
+
+    Raises:
+        UserError: naming another layout.
+    """
+    record, forms = found.manifest, chosen.holds
+    form = record.labels.form
     if "hard" not in forms and form not in forms:
         labels = "has hard labels only" if form == "hard" else f"has {form}"
         raise UserError(f"{found.folder}: {labels}, and the layout {layout} holds {forms[0]}", next="--layout mtt")
+    if form in chosen.by_place and len(set(record.counts)) > 1:
+        raise UserError(
+            f"{found.folder}: has {record.ipc_text} images per class. The layout {layout} stores {form} without "
+            "classes, and its readers take as many images for each",
+            next="--layout dc, which stores classes, or --layout folder",
+        )
 
 
 def _values(found: Artifact, layout: str) -> Values:

@@ -48,6 +48,11 @@ def settle(asked: StatedSpace, found: Foreign, dataset: str) -> InputSpace:
         whitened, because = False, "as told by --mean and --std"
     elif whitened is None and known is not None:
         whitened, because = known.zca, f"as the importer's table has it ({known.source})"
+    if whitened and asked.mean is not None:
+        raise UserError(
+            f"--mean and --std: the images are whitened {because}, which does not use them",
+            next="without --mean and --std; or with --no-zca, if the images are only normalised",
+        )
     if whitened:
         return InputSpace("per_image" if found.family == "kip" else "zca", because)
     if asked.mean is not None and asked.std is not None:

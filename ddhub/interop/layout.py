@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from ddhub.interop.reading import Foreign, Reading
 
 FORMS = ("logits", "probabilities", "regression", "hard")
+# Fields of Reading that concern some layouts only. They have the names of the command's options.
+CHOICES = ("experiment", "factor", "image", "label", "split", "config", "range", "background")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,6 +37,12 @@ class Layout:
 
     holds: tuple[str, ...] = ("hard",)
     """The label forms that `write` can store, out of FORMS. Without `hard`, sets of hard labels are refused."""
+
+    uses: tuple[str, ...] | None = None
+    """The fields of Reading that `read` uses, out of CHOICES. An import refuses the others. None: not known."""
+
+    by_place: tuple[str, ...] = ()
+    """The label forms that are stored without classes: an image has its class from its place. Classes must be equal."""
 
     named: bool = False
     """Whether `write` takes a third argument. If that is true, it names class folders by their classes."""
@@ -63,4 +71,7 @@ def faults(plugin: Any) -> list[str]:
         found += plugins.function_faults(write=(plugin.write, "found", "folder", *named))
     if not isinstance(plugin.holds, tuple) or not plugin.holds or not set(plugin.holds) <= set(FORMS):
         found.append(f"holds: is no tuple of some of {', '.join(FORMS)}, but {plugin.holds!r}")
+    uses = () if plugin.uses is None else plugin.uses
+    if not isinstance(uses, tuple) or not set(uses) <= set(CHOICES):
+        found.append(f"uses: is no tuple of some of {', '.join(CHOICES)}, but {uses!r}")
     return found

@@ -43,14 +43,9 @@ def read(path: Path, how: Reading) -> Foreign:
 def write(found: Artifact, folder: Path) -> None:
     """Write `DATASET_ConvNet_NNipc_best.pt`."""
     assert found.soft_labels is not None
-    if len(set(found.manifest.counts)) > 1:
-        raise UserError(
-            f"{found.folder}: has {found.manifest.ipc_text} images per class, and the layout apm has as many of each",
-            next="--layout datm",
-        )
     name = f"{catalog.spelling(found.manifest.source.dataset)}_ConvNet_{found.manifest.ipc}ipc_best.pt"
     pair = [found.inputs.clone(), found.soft_labels.clone()]
     reading.save(folder / name, {"data": pair, "accs_all_exps": {}})
 
 
-LAYOUT = Layout(detect=detect, read=read, write=write, holds=("logits",))
+LAYOUT = Layout(detect=detect, read=read, write=write, uses=(), by_place=("logits",), holds=("logits",))

@@ -44,4 +44,4 @@ def write(found: Artifact, folder: Path) -> None:
     reading.save(folder / "lr_best.pt", torch.tensor(found.manifest.protocol.lr, dtype=torch.float32))
 
 
-LAYOUT = Layout(detect=detect, read=read, write=write, holds=("logits",))
+LAYOUT = Layout(detect=detect, read=read, write=write, uses=(), by_place=("logits",), holds=("logits",))

@@ -75,4 +75,4 @@ def write(found: Artifact, folder: Path) -> None:
     reading.save(folder / name, content)
 
 
-LAYOUT = Layout(detect=detect, read=read, write=write)
+LAYOUT = Layout(detect=detect, read=read, write=write, uses=("experiment",))

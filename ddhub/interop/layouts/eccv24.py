@@ -44,4 +44,4 @@ def write(found: Artifact, folder: Path) -> None:
     reading.save(folder / f"{name}.pt", found.inputs.clone())
 
 
-LAYOUT = Layout(detect=detect, read=read, write=write)
+LAYOUT = Layout(detect=detect, read=read, write=write, uses=())

@@ -122,30 +122,34 @@ def read(path: Path, how: Reading) -> Foreign:
         raise UserError(f"{path.name}: {len(found.classes)} classes, more than the {limits.CLASSES} that are read")
     with next_step("fetch the file again, or move it out of the folder"):
         images, notes = _decoded(paths, path, how)
-    labels = torch.tensor([number for number, pictures in enumerate(found.classes.values()) for _ in pictures])
-    groups = _named(root, tuple(re.sub(r"^new(?=\d+$)", "", folder.name) for folder in found.classes))
+    own = tuple(re.sub(r"^new(?=\d+$)", "", folder.name) for folder in found.classes)
+    lines = _lines(root, own)
+    numbers = range(len(own)) if lines is None else map(int, own)
+    sizes = torch.tensor([len(pictures) for pictures in found.classes.values()])
+    labels = torch.tensor(list(numbers)).repeat_interleave(sizes)
+    groups = own if lines is None else lines
     notes += ["FKD labels beside the images are left out"] if any(root.glob("FKD_*")) else []
     notes += [f"left out: {text}" for text in found.left_out]
     return Foreign("folder", images, labels, reading.records(paths, path), groups=groups, notes=notes)
 
 
-def _named(root: Path, folders: tuple[str, ...]) -> tuple[str, ...]:
-    """The class names for numbered folders from the lines of `classes.txt`, or else the folders' own names."""
+def _lines(root: Path, folders: tuple[str, ...]) -> tuple[str, ...] | None:
+    """The lines of `classes.txt`: the names of class 0, 1, ..., with or without a folder. None if it names none."""
     path = root / CLASSES
     if not path.is_file() or path.is_symlink() or not all(name.isdecimal() and len(name) < 10 for name in folders):
-        return folders
+        return None
     if path.stat().st_size > limits.CLASSES * limits.CLASS_NAME:
         raise UserError(
             f"{CLASSES}: is longer than any list of classes", next=f"a class name per line in {path}, or remove it"
         )
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    lines = path.read_text(encoding="utf-8", errors="replace").rstrip("\r\n").splitlines()
     outside = next((name for name in folders if int(name) >= len(lines)), None)
     if outside is not None:
         raise UserError(
             f"{CLASSES}: names {len(lines)} classes, and there is a folder '{outside}'",
             next=f"a line for every class in {path}, or remove it",
         )
-    return tuple(lines[int(name)] for name in folders)
+    return tuple(lines)
 
 
 def _refuse_links(paths: list[Path], root: Path) -> None:
@@ -226,4 +230,4 @@ def write(found: Artifact, folder: Path, named: bool = False) -> None:
     files.write_bytes(folder / CLASSES, "".join(f"{name}\n" for name in classes).encode())
 
 
-LAYOUT = Layout(detect=detect, read=read, write=write, named=True)
+LAYOUT = Layout(detect=detect, read=read, write=write, uses=("range", "background"), named=True)

@@ -73,4 +73,4 @@ def read(path: Path, how: Reading) -> Foreign:
     return Foreign("hub", split.images, split.labels, records, groups=split.classes, notes=notes)
 
 
-LAYOUT = Layout(detect=detect, read=read)
+LAYOUT = Layout(detect=detect, read=read, uses=("image", "label", "split", "config", "range", "background"))

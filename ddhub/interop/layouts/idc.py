@@ -77,4 +77,4 @@ def write(found: Artifact, folder: Path) -> None:
     reading.save(folder / "data.pt", [found.inputs.clone(), found.labels.clone()])
 
 
-LAYOUT = Layout(detect=detect, read=read, write=write)
+LAYOUT = Layout(detect=detect, read=read, write=write, uses=("factor",))

@@ -63,4 +63,4 @@ def write(found: Artifact, folder: Path) -> None:
     files.write_atomic(folder / name, lambda file: np.savez(file, images=images, labels=labels))
 
 
-LAYOUT = Layout(detect=detect, read=read, write=write, holds=("regression",))
+LAYOUT = Layout(detect=detect, read=read, write=write, uses=(), holds=("regression",))

@@ -57,4 +57,6 @@ def write(found: Artifact, folder: Path) -> None:
     reading.save(folder / "labels_best.pt", labels.clone())
 
 
-LAYOUT = Layout(detect=detect, read=read, write=write, holds=("hard", "probabilities"))
+LAYOUT = Layout(
+    detect=detect, read=read, write=write, uses=(), by_place=("probabilities",), holds=("hard", "probabilities")
+)

@@ -2,12 +2,13 @@
 
 import dataclasses
 import shlex
+import shutil
 
 import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from foreign_files import PLAIN, bring, build, inputs
+from foreign_files import PLAIN, bring, build, inputs, soft
 from PIL import Image
 
 from ddhub import api
@@ -15,7 +16,7 @@ from ddhub.artifact import folder as folders
 from ddhub.artifact import source_location
 from ddhub.base.errors import UserError
 from ddhub.cli import app
-from ddhub.interop import conventions, importing
+from ddhub.interop import conventions, exporting, importing
 from ddhub.interop import layout as layouts
 from ddhub.interop.layouts import idc
 
@@ -160,6 +161,40 @@ def test_class_folders_can_have_names(grouped, tmp_path):
     assert "class order: by name" in again.manifest.imported.notes
     with pytest.raises(UserError, match="--layout folder --named"):
         api.export(grouped.folder, "mtt", tmp_path / "no", named=True)
+
+
+@pytest.mark.parametrize("layout", ["apm", "datm", "mtt"])
+def test_classes_of_different_sizes_are_no_places(layout, image_folder, tmp_path):
+    """Without class numbers, readers would give 1, 2 and 3 images two of each class."""
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    hard = torch.tensor([0, 1, 1, 2, 2, 2])
+    torch.save(inputs(), theirs / "images_best.pt")
+    torch.save(hard, theirs / "labels_best.pt")
+    found = bring(theirs, tmp_path / "set", image_folder, **PLAIN)
+    form = "probabilities" if layout == "mtt" else "logits"
+    record = found.manifest.model_copy(update={"labels": found.manifest.labels.model_copy(update={"form": form})})
+    found = dataclasses.replace(found, manifest=record, soft_labels=soft().softmax(1))
+    with pytest.raises(
+        UserError, match=rf"1 to 3 images per class.* {layout} stores {form} without.*\n  next: --layout dc"
+    ):
+        exporting.check_holds(found, layout, layouts.load(layout))
+
+
+def test_a_class_without_images_comes_back_from_its_folders(image_folder, tmp_path):
+    """classes.txt names it, so its missing folder is no sign of another source."""
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    torch.save(inputs(), theirs / "images_best.pt")
+    torch.save(torch.tensor([0, 0, 0, 2, 2, 2]), theirs / "labels_best.pt")
+    found = bring(theirs, tmp_path / "set", image_folder, **PLAIN)
+    api.export(found.folder, "folder", tmp_path / "folders")
+    again = bring(tmp_path / "folders", tmp_path / "again", image_folder)
+    assert torch.equal(again.labels, found.labels) and torch.equal(again.images, found.images)
+    with pytest.raises(UserError, match="without images: green"):
+        shutil.copytree(tmp_path / "folders" / "00000", tmp_path / "named" / "red")
+        shutil.copytree(tmp_path / "folders" / "00002", tmp_path / "named" / "blue")
+        bring(tmp_path / "named", tmp_path / "no", image_folder)
 
 
 PAIRS = [

@@ -359,3 +359,38 @@ def test_places_that_cannot_be_read_or_written_are_refused_first(image_folder, t
     with pytest.raises(UserError, match="is there already"):
         api.export(found.folder, "mtt", path)
     assert importing.find(path, "auto", Reading()) == ("mtt", path)
+
+
+@pytest.mark.parametrize(
+    ("layout", "option", "instead"),
+    [
+        ("dc", {"factor": 2}, "idc"),
+        ("mtt", {"experiment": 0}, "dc"),
+        ("folder", {"factor": 2}, "idc"),
+        ("mtt", {"background": "black"}, "folder or hub"),
+        ("apm", {"split": "test"}, "hub"),
+        ("kip", {"range": (0, 4095)}, "folder or hub"),
+    ],
+)
+def test_an_option_that_the_layout_does_not_use_is_refused(layout, option, instead, image_folder, tmp_path):
+    """Silently dropped, it would give a set that differs from the user's statement, such as tiles left uncut."""
+    (name,) = option
+    with pytest.raises(UserError, match=rf"--{name}: .* layout {layout}, .*\n  next: .*--layout {instead}, "):
+        bring(build(layout, tmp_path / "theirs"), tmp_path / "set", image_folder, **option, **PLAIN)
+    assert not (tmp_path / "set").exists()
+
+
+def test_a_rate_beside_that_of_the_files_is_refused(image_folder, tmp_path):
+    """The files hold 0.0123. The same rate said again is no contradiction."""
+    path = build("datm", tmp_path / "theirs")
+    with pytest.raises(UserError, match=r"--lr 0\.1: the files of theirs hold the rate 0\.0123\n  next: without --lr"):
+        bring(path, tmp_path / "set", image_folder, lr=0.1, **PLAIN)
+    found = bring(path, tmp_path / "same", image_folder, lr=0.0123, **PLAIN)
+    assert found.manifest.protocol.lr == pytest.approx(0.0123)
+
+
+@pytest.mark.parametrize(("name", "zca"), [("colours_2", True), ("colours_zca_2", None)])
+def test_statistics_beside_whitening_are_refused(name, zca, image_folder, tmp_path):
+    """Whitening, stated or read off the folder's name, would drop them without a word."""
+    with pytest.raises(UserError, match=r"--mean and --std: .*whitened as t.*\n  next: .*--no-zca"):
+        bring(build("mtt", tmp_path / name), tmp_path / "set", image_folder, zca=zca, **PLAIN)
