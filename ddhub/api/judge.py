@@ -137,7 +137,7 @@ def report(
         raise UserError("--push and --from: of one set", next="ddhub report SET --push, for each")
     names, where = dict.fromkeys(map(str, sets)), None if rows_from is None else Path(rows_from)
     found = [each for name in names for each in find_rows.read(name, where)]
-    document = compare.build([(each.label, each.rows) for each in found])
+    document = compare.build([(each.label, each.rows) for each in found], {each.label: each.probed for each in found})
     headlines.warn_of_all(found, document)
     if html is not None:
         from ddhub.reports import html_page

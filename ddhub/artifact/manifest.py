@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from ddhub.artifact import run_state
 from ddhub.artifact.file_names import MANIFEST
 from ddhub.artifact.manifest_parts import (
     MOST_GROUPS,
@@ -131,6 +132,11 @@ def no_set(place: Path) -> UserError:
     if place.exists() and around:
         kind = "folder" if place.is_dir() else "file"
         return UserError(f"{place}: is a {kind} of the set {around[0]}", next=f"the same command with {around[0]}")
+    if run_state.is_begun(place):
+        return UserError(
+            f"{place}: holds a run that is not finished, and no set yet",
+            next=f"ddhub distill RECIPE --out {place}, as it was begun: it goes on",
+        )
     if place.is_dir():
         return UserError(
             f"{place}: holds no ddhub.json, so it is no ddhub artifact", next="ddhub distill RECIPE makes one"

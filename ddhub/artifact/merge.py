@@ -20,7 +20,7 @@ from ddhub.artifact.manifest import Manifest
 from ddhub.artifact.manifest_parts import MOST_GROUPS, ByteCounts, Imported, Making, Part
 from ddhub.base import files, strict_yaml
 from ddhub.base.errors import UserError
-from ddhub.base.log import say
+from ddhub.base.log import say, warn
 
 # These keys may differ between parts: names that reading does not need, and figures that are averaged.
 FREE = ("source.revision", "source.image", "source.label", "preprocess.clipped", "labels.rest")
@@ -75,6 +75,7 @@ def merge(sets: Sequence[MergedPart], out: Path, name: str) -> None:
     _refuse_repeated(sets)
     _refuse_different(sets)
     _refuse_contained(sets)
+    _warn_of_one_start(sets)
     first, groups = sets[0], sum(one.record.groups for one in sets)
     if groups > MOST_GROUPS:
         raise UserError(f"merge: {groups} groups, and column 'group' counts to {MOST_GROUPS}")
@@ -158,6 +159,22 @@ def _refuse_contained(sets: Sequence[MergedPart]) -> None:
         for other in range(len(sets)):
             if other != place and pictures[place] <= pictures[other]:
                 raise UserError(f"{one.name}: all of its images are in {sets[other].name}", next="leave it out")
+
+
+def _warn_of_one_start(sets: Sequence[MergedPart]) -> None:
+    """Warn of sets with one seed that began from real images: these are the same training images in both."""
+    seen: dict[int, str] = {}
+    for one in sets:
+        for part in one.parts:
+            if part.init != "real" or part.seed is None:
+                continue
+            if part.seed in seen:
+                warn(
+                    f"WARNING: {seen[part.seed]} and {part.name} have seed {part.seed}, so their images began as the "
+                    "same training images and can still be alike\n"
+                    "  next: ddhub distill RECIPE --set seed=N, with another N for each set"
+                )
+            seen[part.seed] = part.name
 
 
 def _part(record: Manifest, hub: str | None) -> Part:

@@ -27,6 +27,11 @@ class RunState(Document):
     decisions: dict[str, Any]  # as in ddhub/training/device.py
 
 
+def is_begun(folder: Path) -> bool:
+    """Whether a run was begun in a folder."""
+    return (folder / STATE / RUN).is_file()
+
+
 def begun(folder: Path) -> RunState | None:
     """The start conditions of the run in a folder; None if there is no run.
 

@@ -4,12 +4,13 @@ import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ddhub.artifact import hub, manifest
+from ddhub.artifact import hub, manifest, run_state
 from ddhub.artifact.file_names import MANIFEST
 from ddhub.base import files, hub_client, strict_json
 from ddhub.base.errors import UserError
 from ddhub.base.log import say
 from ddhub.evaluation import rows as results
+from ddhub.evaluation.probe.outcome import Outcome
 from ddhub.evaluation.rows import Row
 
 IMPORTED = "import.json"  # in an evaluation's folder: the set that was imported for it
@@ -23,6 +24,7 @@ class SetRows:
     rows: list[Row]
     place: hub.SetPlace | None = None  # of the artifact, if there is one
     added: list[Path] = field(default_factory=list)  # files of rows outside of the artifact
+    probed: Outcome | None = None  # the outcome of a probe of this set, if it lies beside the rows
 
 
 def evaluations(name: str) -> Path:
@@ -64,7 +66,9 @@ def read(reference: str, rows_from: Path | None = None) -> list[SetRows]:
     if not own and not added:
         raise UserError(f"{reference}: not evaluated yet, it has no rows", next=f"ddhub evaluate {reference}")
     label = str(folder) if place.repo_id is None else reference
-    return [SetRows(label, [*own, *added.values()], place, list(added))]
+    places = [place.folder, *([elsewhere] if added and elsewhere is not None else [])]
+    probes = [Outcome.beside(each, manifest.identity(record.files)) for each in places]
+    return [SetRows(label, [*own, *added.values()], place, list(added), next(filter(None, probes), None))]
 
 
 def _foreign(reference: str) -> Path | None:
@@ -93,16 +97,18 @@ def _of_evaluation(reference: str, folder: Path) -> list[SetRows]:
         row = results.read(path)
         groups.setdefault(row.payload, []).append(row)
     if not groups:
-        if any((above / MANIFEST).is_file() for above in folder.absolute().parents):
+        if run_state.is_begun(folder) or any((above / MANIFEST).is_file() for above in folder.absolute().parents):
             raise manifest.no_set(folder)
         raise UserError(
             f"{reference}: neither a set (no ddhub.json) nor an evaluation of one (no rows in evaluation/)",
             next="ddhub report SET, or: ddhub evaluate SET --out NEW_FOLDER",
         )
     name = str(folder)
-    if len(groups) == 1:
-        return [SetRows(name, found) for found in groups.values()]
-    return [SetRows(f"{name} ({payload[:8]})", found) for payload, found in groups.items()]
+    several = len(groups) > 1
+    return [
+        SetRows(f"{name} ({payload[:8]})" if several else name, found, probed=Outcome.beside(folder, payload))
+        for payload, found in groups.items()
+    ]
 
 
 def destination(found: SetRows) -> tuple[str, str | None]:

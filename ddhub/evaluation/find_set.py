@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ddhub.artifact import hub, manifest
+from ddhub.artifact import hub, manifest, run_state
 from ddhub.artifact.file_names import MANIFEST
 from ddhub.artifact.set_name import NAME_LENGTH
 from ddhub.base import files, hub_client, limits, new_folder, strict_json
@@ -53,7 +53,7 @@ def require_source(reference: str) -> None:
     """
     path = Path(reference)
     if path.exists() and not (path / MANIFEST).is_file():
-        if (path.parent / MANIFEST).is_file():
+        if (path.parent / MANIFEST).is_file() or run_state.is_begun(path):
             raise manifest.no_set(path)
         raise UserError(
             f"{reference}: is no ddhub artifact (it holds no ddhub.json), so its source has to be said",

@@ -2,8 +2,9 @@
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from ddhub.evaluation.probe.outcome import Outcome
 from ddhub.evaluation.rows import Row
 from ddhub.reports import headlines, stats, summary
 from ddhub.reports import tables as printing
@@ -21,15 +22,17 @@ PAIRS = (
 )
 
 
-def build(sets: Sequence[tuple[str, Sequence[Row]]]) -> Report:
+def build(sets: Sequence[tuple[str, Sequence[Row]]], probes: Mapping[str, Outcome | None] | None = None) -> Report:
     """The document of `ddhub report --json`: the report of each set, differences of each pair, and warnings.
 
     Sets are ordered by the number of their training images, and otherwise as given.
 
     Args:
         sets: the label of each set, and its rows.
+        probes: the outcome of a probe, by the label of its set.
     """
-    found = [summary.build(name, rows) for name, rows in sorted(sets, key=lambda each: _images(each[1]))]
+    ordered = sorted(sets, key=lambda each: _images(each[1]))
+    found = [summary.with_probe(summary.build(name, rows), (probes or {}).get(name)) for name, rows in ordered]
     differences = [each for a, b in itertools.combinations(found, 2) for each in _differences(a, b)]
     return Report(format=FORMAT, sets=found, differences=differences, warnings=list(_warnings(found)))
 

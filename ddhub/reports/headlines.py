@@ -62,9 +62,9 @@ def above(report: Evaluation) -> list[str]:
 
 
 def warnings(report: Evaluation) -> list[str]:
-    """Warnings about the scores: lines below random images, tested training images, and classes without a test."""
+    """Warnings about the scores: the probe's, lines below random images, tested training images, untested classes."""
     ours = [line for line in summary.lines(report) if "distilled" in line.scores]
-    said = []
+    said = [] if report.probe is None or not report.probe.bad else [f"{report.probe.verdict}: {report.probe.sentence}."]
     for line in _lost([line for line in ours if "random" in line.scores]):
         said.append(f"{line.arch} {line.protocol}: {summary.distance(line.over['random'].mean)} random real images.")
     said += summary.copied(report.rows, above=FEW_COPIES)

@@ -8,7 +8,7 @@ from typing import Any
 
 from ddhub.artifact import manifest
 from ddhub.artifact.manifest import Manifest
-from ddhub.base import files, strict_json
+from ddhub.base import files
 from ddhub.base.document import Document
 from ddhub.evaluation import rows as results
 from ddhub.evaluation.probe.outcome import Outcome
@@ -115,7 +115,8 @@ def _scores(test_set: str, rows: Sequence[Row]) -> Iterator[DDRanking]:
 
 def save(record: Manifest, rows_folder: Path, path: Path) -> Evaluation:
     """Write the report of all rows of a set to `path`, with the outcome of a probe beside it. Return the report."""
-    report = with_probe(build(record.name, results.of(record, rows_folder)), _probed(record, path))
+    probed = Outcome.beside(path.parent, manifest.identity(record.files))
+    report = with_probe(build(record.name, results.of(record, rows_folder)), probed)
     files.write_json(path, content(report))
     return report
 
@@ -123,12 +124,6 @@ def save(record: Manifest, rows_folder: Path, path: Path) -> Evaluation:
 def with_probe(report: Evaluation, outcome: Outcome | None) -> Evaluation:
     """The report with all keys of a probe's outcome."""
     return report if outcome is None else report.model_copy(update={"probe": Outcome(**outcome.content())})
-
-
-def _probed(record: Manifest, path: Path) -> Outcome | None:
-    """The outcome beside a report that `ddhub/evaluation/probe/check.py` wrote for this payload."""
-    found = strict_json.known(path.with_name("probe.json"))
-    return Outcome.kept(found) if found.get("payload") == manifest.identity(record.files) else None
 
 
 def content(report: Evaluation) -> dict[str, Any]:

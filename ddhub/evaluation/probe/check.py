@@ -27,7 +27,7 @@ from ddhub.data.source import Split
 from ddhub.evaluation.probe import spaces as input_spaces
 from ddhub.evaluation.probe import teacher as teachers
 from ddhub.evaluation.probe import verdict as verdicts
-from ddhub.evaluation.probe.outcome import Outcome, ProbeTeacher, SpaceScore
+from ddhub.evaluation.probe.outcome import PROBE, Outcome, ProbeTeacher, SpaceScore
 from ddhub.evaluation.probe.spaces import Space
 from ddhub.evaluation.probe.teacher import Referee
 from ddhub.evaluation.probe.verdict import Judgement, SpaceReading
@@ -68,13 +68,13 @@ def probe(
             raise UserError(f"--probe: {source.fault}")
         teacher = teachers.trained(split, resources)
     key = _key(found, teacher, source.read)
-    outcome = _kept(out / "probe.json", key)
+    outcome = _kept(out / PROBE, key)
     if outcome is None:
         with progress.busy(f"{found.manifest.name}: probing whether it is fed as it was made"):
             outcome = _no_teacher(source) if teacher is None else examine(found, teacher, source.split)
         payload = manifest.identity(found.manifest.files)
         kept_as = key if source.fault is None else None  # an unreadable source may be readable next time
-        files.write_json(out / "probe.json", {"key": kept_as, "payload": payload, **outcome.content()})
+        files.write_json(out / PROBE, {"key": kept_as, "payload": payload, **outcome.content()})
     if outcome.verdict == "permuted classes" and _numbered(found):
         path = out / "classes.txt"
         names = [(outcome.order or {}).get(name, name) for name in found.manifest.classes]

@@ -1,11 +1,15 @@
 """The outcome of a probe: a verdict, its numbers, and the next command."""
 
+from pathlib import Path
 from typing import Any
 
 from pydantic import Field, ValidationError
 
+from ddhub.base import strict_json
 from ddhub.base.document import Document
 from ddhub.base.log import say, warn
+
+PROBE = "probe.json"  # beside the rows of the probed set
 
 
 class ProbeTeacher(Document):
@@ -45,16 +49,26 @@ class Outcome(Document):
         except ValidationError:
             return None
 
+    @classmethod
+    def beside(cls, folder: Path, payload: str) -> "Outcome | None":
+        """The outcome in a folder's probe.json, if the set with this payload was probed."""
+        found = strict_json.known(folder / PROBE)
+        return cls.kept(found) if found.get("payload") == payload else None
+
+    @property
+    def bad(self) -> bool:
+        """Whether the set seems to be fed otherwise than it was made."""
+        return self.verdict not in ("fine", "unknown")
+
     def content(self) -> dict[str, Any]:
         """All keys as JSON values."""
         return self.model_dump(mode="json")
 
     def say(self) -> None:
         """Report the outcome; a bad verdict as a warning."""
-        loud = self.verdict not in ("fine", "unknown")
         then = f"\n  next: {self.next}" if self.next else ""
-        text = f"{'WARNING: ' if loud else 'probe: '}{self.verdict}: {self.sentence}{then}"
-        if loud:
+        text = f"{'WARNING: ' if self.bad else 'probe: '}{self.verdict}: {self.sentence}{then}"
+        if self.bad:
             warn(f"{'-' * 72}\n{text}\n{'-' * 72}")
         else:
             say(text)

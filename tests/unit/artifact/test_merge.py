@@ -183,6 +183,17 @@ def test_merging_again_numbers_the_groups_through(make, merged, tmp_path):
     assert verify.faults(tmp_path / "all") == []
 
 
+def test_sets_with_one_seed_are_said_to_begin_alike(make, halves, tmp_path, capsys):
+    """Their images differ, so nothing is refused, but they are near copies of each other."""
+    longer = make("longer", *TINY, "method.lr_images=2")
+    api.merge(*halves, out=tmp_path / "apart")
+    assert "began as the same" not in capsys.readouterr().err
+    api.merge(halves[0], longer, out=tmp_path / "alike")
+    told = capsys.readouterr().err
+    assert "WARNING: half0 and longer have seed 0, so their images began as the same training images" in told
+    assert "  next: ddhub distill RECIPE --set seed=N" in told
+
+
 def test_a_merged_set_is_evaluated_and_exported(merged, tmp_path):
     """Like any other; the report stands in its card."""
     folder = Path(shutil.copytree(merged, tmp_path / "set"))

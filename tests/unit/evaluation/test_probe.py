@@ -15,6 +15,7 @@ from ddhub.data import preprocess, source
 from ddhub.data.spec import SourceSpec
 from ddhub.evaluation.probe import check, verdict
 from ddhub.evaluation.probe.verdict import SpaceReading
+from ddhub.reports import headlines
 
 pytestmark = pytest.mark.slow
 
@@ -200,3 +201,22 @@ def test_judging_keeps_its_error_rates():
     one_each = torch.arange(10)
     assert verdict.judge(one_each, 10, [SpaceReading("as fed", None, one_each)], 0.99).verdict == "fine"
     assert verdict.judge(one_each, 10, [SpaceReading("as fed", None, (one_each + 1) % 10)], 0.99).verdict != "fine"
+
+
+def test_a_report_repeats_a_bad_verdict(cached, tmp_path):
+    """A table of scores without it would blame the set for how it was fed. Another payload's verdict is not taken."""
+    wrong = {"mean": (0.5,), "std": (0.05,)}
+    out, quick = tmp_path / "out", {"baselines": [], "seeds": 1, "threads": 1}
+    importing = {**wrong, "epochs": 1}
+    done = api.evaluate(
+        str(cached / "plain_mtt"), ["convnet2_w8"], source="digits", out=out, importing=importing, **quick
+    )
+    assert done.probe.verdict == "wrong space"
+    (shown,) = api.report(out, html=tmp_path / "page.html").sets
+    told = f"wrong space: {done.probe.sentence}."
+    assert headlines.warnings(shown) == headlines.warnings(done) == [told]
+    assert "wrong space" in (tmp_path / "page.html").read_text()
+    kept = json.loads((out / "probe.json").read_text())
+    (out / "probe.json").write_text(json.dumps({**kept, "payload": "0" * 64}))
+    (shown,) = api.report(out).sets
+    assert shown.probe is None and headlines.warnings(shown) == []
