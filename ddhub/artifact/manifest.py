@@ -132,7 +132,7 @@ def no_set(place: Path) -> UserError:
     if place.exists() and around:
         kind = "folder" if place.is_dir() else "file"
         return UserError(f"{place}: is a {kind} of the set {around[0]}", next=f"the same command with {around[0]}")
-    if run_state.is_begun(place):
+    if run_state.is_unfinished(place):
         return UserError(
             f"{place}: holds a run that is not finished, and no set yet",
             next=f"ddhub distill RECIPE --out {place}, as it was begun: it goes on",

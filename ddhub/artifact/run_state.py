@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from ddhub.artifact.file_names import RECIPE
 from ddhub.base import files, strict_json
 from ddhub.base.document import Document
 from ddhub.base.errors import UserError
@@ -27,9 +28,9 @@ class RunState(Document):
     decisions: dict[str, Any]  # as in ddhub/training/device.py
 
 
-def is_begun(folder: Path) -> bool:
-    """Whether a run was begun in a folder."""
-    return (folder / STATE / RUN).is_file()
+def is_unfinished(folder: Path) -> bool:
+    """Whether a folder holds a run that has packaged no set yet."""
+    return (folder / STATE / RUN).is_file() and not (folder / RECIPE).exists()
 
 
 def begun(folder: Path) -> RunState | None:

@@ -97,7 +97,7 @@ def _of_evaluation(reference: str, folder: Path) -> list[SetRows]:
         row = results.read(path)
         groups.setdefault(row.payload, []).append(row)
     if not groups:
-        if run_state.is_begun(folder) or any((above / MANIFEST).is_file() for above in folder.absolute().parents):
+        if run_state.is_unfinished(folder) or any((above / MANIFEST).is_file() for above in folder.absolute().parents):
             raise manifest.no_set(folder)
         raise UserError(
             f"{reference}: neither a set (no ddhub.json) nor an evaluation of one (no rows in evaluation/)",

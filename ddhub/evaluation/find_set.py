@@ -53,7 +53,7 @@ def require_source(reference: str) -> None:
     """
     path = Path(reference)
     if path.exists() and not (path / MANIFEST).is_file():
-        if (path.parent / MANIFEST).is_file() or run_state.is_begun(path):
+        if (path.parent / MANIFEST).is_file() or run_state.is_unfinished(path):
             raise manifest.no_set(path)
         raise UserError(
             f"{reference}: is no ddhub artifact (it holds no ddhub.json), so its source has to be said",

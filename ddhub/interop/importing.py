@@ -84,7 +84,7 @@ def import_set(path: Path, out: Path, asked: ImportRequest) -> Path:
     name = set_name.check_name(asked.name)
     path, fetched = (path, []) if asked.layout == "hub" else hub_set.fetched(path, asked.reading)
     layout, path = find(path, asked.layout, asked.reading)
-    _refuse_unused(asked.reading, layout, path.name)
+    layout_module.refuse_unused(asked.reading, layout, path.name)
     found = read(path, layout, asked.reading)
     _refuse_second_rate(asked, found, path.name)
     if found.labels is None:
@@ -163,23 +163,6 @@ def read(path: Path, layout: str, how: Reading) -> Foreign:
         raise UserError(f"layout {layout}: read returns no Foreign(family, images, ...) with a family of {known}")
     notes = [f"read by code of {chosen.code}"] if chosen.code else []
     return replace(found, notes=[*found.notes, *notes])
-
-
-def _refuse_unused(how: Reading, layout: str, where: str) -> None:
-    """Refuse a statement that the layout makes no use of, because the set would not be read as stated.
-
-    Raises:
-        UserError: naming the option.
-    """
-    uses = layout_module.load(layout).uses
-    unused = () if uses is None else (name for name in layout_module.CHOICES if name not in uses)
-    ignored = [name for name in unused if getattr(how, name) != getattr(Reading(), name)]
-    if ignored:
-        others = [name for name, each in _all_layouts().items() if each.uses is not None and ignored[0] in each.uses]
-        raise UserError(
-            f"--{ignored[0]}: {where} was read as the layout {layout}, which has no such option",
-            next=f"without --{ignored[0]}; or --layout {' or '.join(others)}, if it has that layout",
-        )
 
 
 def _refuse_second_rate(asked: ImportRequest, found: Foreign, where: str) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ddhub.base import plugins
+from ddhub.base.errors import UserError
 from ddhub.base.plugins import Code
 
 if TYPE_CHECKING:
@@ -59,6 +60,23 @@ def load(name: str) -> Layout:
     """
     layout: Layout = plugins.LAYOUTS.load(name, faults)
     return layout
+
+
+def refuse_unused(how: Reading, layout: str, where: str) -> None:
+    """Refuse a statement that a layout makes no use of, because the set would not be read as stated.
+
+    Raises:
+        UserError: naming the option, and the layouts that use it.
+    """
+    uses = load(layout).uses
+    unused = () if uses is None else (name for name in CHOICES if name not in uses)
+    ignored = next((name for name in unused if getattr(how, name) != getattr(type(how)(), name)), None)
+    if ignored is not None:
+        others = [name for name, each in plugins.LAYOUTS.every(load).items() if ignored in (each.uses or ())]
+        raise UserError(
+            f"--{ignored}: {where} was read as the layout {layout}, which has no such option",
+            next=f"without --{ignored}; or --layout {' or '.join(others)}, if it has that layout",
+        )
 
 
 def faults(plugin: Any) -> list[str]:
