@@ -90,7 +90,7 @@ def distill(
     engine = jobs.choose(asked.workers, asked.shard, asked.ray)
     recipe, chosen = recipe_file(str(recipe), changed, minutes, flips, asked)
     resolved = recipe_files.read(recipe, changed)
-    from ddhub.distillation import checks, groups, pipeline
+    from ddhub.distillation import card_texts, checks, groups, pipeline
 
     folder = Path(out) if out is not None else Path("distilled") / resolved.name
     if resolved.groups == 1:
@@ -104,6 +104,7 @@ def distill(
         if missing:
             return Made(folder=str(folder), missing=missing, next=groups.command(recipe, folder, changed))
         with files.locked(folder / STATE / "lock"):  # other shards write it too
+            card_texts.take_over(resolved, folder)
             refresh.write(folder)
             return Made(folder=str(folder))
 

@@ -59,6 +59,11 @@ class Manifest(Strict):
     memorisation: Memorisation | None = Field(default=None, description="Check for copies of training images.")
     imported: Imported | None = Field(default=None, description="Origin of a set that others made.")
     repo_id: str | None = Field(default=None, description="Hub repo of the last push.")
+    title: str | None = Field(
+        default=None,
+        description="Title of the card, if the recipe got another one after the set was made.",
+        exclude_if=lambda title: title is None,  # key is newer than published manifests
+    )
     made: Making = Field(description="Machine and software that made it.")
     files: dict[str, FileRecord] = Field(description="Hash and size of every payload file.")
     bytes: ByteCounts = Field(description="Storage by purpose.")

@@ -78,7 +78,10 @@ def push(
     record = manifest.parse(_bytes(contents[MANIFEST]))
     repo = _found(repo_id, revision, create_pr, private, make)
     if repo.public and record.license == "unknown":
-        warn(f"{repo_id}: is public, and the licence of the set's source is not known; the card says 'unknown'")
+        warn(
+            f"{repo_id}: is public, and the licence of the set's source is not known; the card says 'unknown'."
+            " To name one, change publish.license in the recipe, and distill and push again: nothing is made anew"
+        )
     wanted = {name: _Content(content) for name, content in contents.items()}
     hashes = {name: each.sha256 for name, each in wanted.items()}
     changed = [name for name, content in wanted.items() if not content.is_in(repo.there.get(name))]

@@ -1,5 +1,6 @@
 """Recipes: everything needed to repeat a run, as strict YAML with a content hash."""
 
+import re
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -50,8 +51,20 @@ class EvaluateSpec(Strict):
 class PublishSpec(Strict):
     """Licence and name for the dataset card."""
 
-    license: str | None = Field(default=None, description="Licence. null takes the source's, if it is known.")
+    license: str | None = Field(
+        default=None, description="Licence, as the Hub names it: `cc-by-4.0`. null takes the source's, if it is known."
+    )
     pretty_name: str | None = Field(default=None, description="Title of the card.")
+
+    @field_validator("license")
+    @classmethod
+    def _license_is_a_name(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", value):
+            raise ValueError(
+                f"'{value}' is no licence as the Hub names it: small letters, digits, `.` and `-`, as in cc-by-4.0;"
+                " `other` is one of your own"
+            )
+        return value
 
 
 class Recipe(Strict):

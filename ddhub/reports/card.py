@@ -1,4 +1,4 @@
-"""The dataset card: README.md as a pure function of manifest and report. Missing values are errors."""
+"""The dataset card: README.md as a pure function of manifest, report and makers' words. Missing values are errors."""
 
 import re
 from functools import cache
@@ -10,6 +10,7 @@ import yaml
 
 from ddhub.artifact import doubts, parquet
 from ddhub.artifact.manifest import Manifest, ipc_text
+from ddhub.base import files, limits
 from ddhub.base.hub_client import REPO_ID
 from ddhub.base.units import duration, size
 from ddhub.evaluation.baselines import BASELINES
@@ -25,7 +26,22 @@ STARTS = {  # the start of images, in words
     "easy": "easy training images, on which the teachers err least",
     "noise": "noise",
 }
+WORDS = (  # what stands between them is the makers'
+    "<!-- Write about your set between these two comments. ddhub keeps that, and rewrites all other lines. -->",
+    "<!-- end of your own words -->",
+)
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+
+
+def own_words(path: Path) -> str:
+    """The lines of a card that its makers wrote, with the comments around them; the comments alone for a new card."""
+    if path.is_file():
+        with files.regular(path) as file:
+            text = file.read(2 * limits.YAML_BYTES).decode(errors="replace")
+        begin, end = text.find(WORDS[0]), text.rfind(WORDS[1])
+        if 0 <= begin < end:
+            return text[begin : end + len(WORDS[1])]
+    return "\n".join(WORDS)
 
 
 def describe(folder: Path) -> dict[str, Any]:
@@ -48,13 +64,20 @@ def describe(folder: Path) -> dict[str, Any]:
     return content
 
 
-def render(manifest: Manifest, recipe: dict[str, Any], report: Evaluation | None, info: dict[str, Any]) -> str:
+def render(
+    manifest: Manifest,
+    recipe: dict[str, Any],
+    report: Evaluation | None,
+    info: dict[str, Any],
+    words: str = "\n".join(WORDS),
+) -> str:
     """The card of an artifact.
 
     Args:
         recipe: the resolved recipe's values, for the card's name. Imported sets may have none.
         report: the summary of the rows, or None before any evaluation.
         info: the result of `describe`.
+        words: the result of `own_words`.
     """
     title = _title(manifest, recipe)
     rows = report.rows if report else []
@@ -65,6 +88,7 @@ def render(manifest: Manifest, recipe: dict[str, Any], report: Evaluation | None
         script,
         header=yaml.dump(header, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=2**31).rstrip(),
         title=title,
+        words=words,
         m=manifest,
         notes=doubts.notes(manifest),
         cost_of_8_bits=doubts.cost_of_8_bits(manifest),
@@ -102,7 +126,9 @@ def _template() -> jinja2.Template:
 
 
 def _title(manifest: Manifest, recipe: Any) -> str:
-    """The recipe's name for the card. A stranger's recipe can hold anything."""
+    """The title: the manifest's, or the recipe's. A stranger's recipe can hold anything."""
+    if manifest.title:
+        return manifest.title
     publish = recipe.get("publish") if isinstance(recipe, dict) else None
     title = publish.get("pretty_name") if isinstance(publish, dict) else None
     return title if isinstance(title, str) and title else manifest.name

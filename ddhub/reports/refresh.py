@@ -25,11 +25,12 @@ def write(folder: Path) -> None:
 
 
 def card_of(record: Manifest, folder: Path, summary: Evaluation) -> bytes:
-    """The card's text, from manifest, report and folder."""
+    """The card's text, from manifest, report and folder. The makers' own words in the present card stay in it."""
     from ddhub.reports import card
 
     resolved = strict_yaml.read(folder / RECIPE)
-    return card.render(record, resolved, summary, card.describe(folder)).encode()
+    words = card.own_words(folder / CARD)
+    return card.render(record, resolved, summary, card.describe(folder), words).encode()
 
 
 def results(artifact: Path | None, record: Manifest, out: Path) -> None:

@@ -252,8 +252,8 @@ def _card(folder: Path, record: Manifest, built: Evaluation | None) -> list[str]
     if not isinstance(header, dict):
         return [f"{path}: has no YAML header"]
     found = []
-    if record.source.license and header.get("license") != record.source.license:
-        found.append(f"{path}: license is not the manifest's '{record.source.license}'")
+    if header.get("license") != record.license:
+        found.append(f"{path}: license is not the manifest's '{record.license}'; publish.license of the recipe sets it")
     configs = header.get("configs")
     listed = configs if isinstance(configs, list) else []
     paths = [entry.get("data_files") for entry in listed if isinstance(entry, dict)]

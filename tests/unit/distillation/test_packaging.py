@@ -8,9 +8,10 @@ from safetensors.torch import load_file
 
 from ddhub import api
 from ddhub.artifact import folder as folders
+from ddhub.artifact import source_location
 from ddhub.artifact.run_state import STATE
 from ddhub.base.errors import UserError
-from ddhub.distillation import packaging
+from ddhub.distillation import packaging, recipes
 from ddhub.distillation.task import Task
 from ddhub.training import device, teachers
 from ddhub.training.teachers import Teachers
@@ -132,6 +133,27 @@ def test_the_card_is_complete_and_inert(image_folder, tmp_path):
     assert {"dataset-distillation", "ipc-10", "random"} <= set(header["tags"])
     assert "<b>" not in text.split("---\n", 2)[2]
     assert escaping.plain("a|b") == "a&#124;b"
+
+
+def test_a_licence_and_title_filled_in_later_reach_the_finished_set(image_folder, tmp_path):
+    """The same recipe with other texts changes manifest and card; payload, rows and the source's place stay."""
+    before = make(tmp_path / "set", source=image_folder)
+    assert before.manifest.license == "unknown"
+    after = make(tmp_path / "set", "publish={license: mit, pretty_name: Our colours}", source=image_folder)
+    text = (after.folder / "README.md").read_text()
+    assert "license: mit" in text and "# Our colours" in text
+    assert after.manifest.license == "mit" and after.manifest.files == before.manifest.files
+    assert json.loads((after.folder / "croissant.json").read_text())["license"] == "mit"
+    assert source_location.remembered(after.manifest) == str(image_folder)
+    assert api.verify(str(after.folder)).faults == []
+    assert make(tmp_path / "set", source=image_folder).manifest == before.manifest
+
+
+@pytest.mark.parametrize("license", ["CC BY 4.0", "My own", ""])
+def test_a_licence_that_the_hub_has_no_name_for_is_refused_before_work(license):
+    """The Hub refuses a card with such a licence, after hours of work."""
+    with pytest.raises(UserError, match="no licence as the Hub names it"):
+        recipes.read("digits_ipc1", [f"publish={{license: '{license}'}}"])
 
 
 def test_logits_beyond_half_precision_are_refused_before_the_method_begins(tmp_path, monkeypatch):

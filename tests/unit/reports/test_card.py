@@ -63,6 +63,20 @@ def test_a_card_is_as_kept(name):
     assert rendered(name).encode() == path.read_bytes()
 
 
+def test_the_makers_own_words_stay_when_the_card_is_rewritten(folder):
+    """Markdown and comments among them; lines outside of their place do not stay, and a foreign README has none."""
+    path, words = folder / "README.md", "## Why\n\nLeaves of *our* schoolyard.\n<!-- note -->\n| a | b |"
+    begin, end = card.WORDS
+    api.card(folder)
+    path.write_text(path.read_text().replace(end, f"{words}\n{end}") + "outside\n")
+    api.card(folder)
+    assert f"{begin}\n{words}\n{end}\n\n## Results" in path.read_text()
+    assert "outside\n" not in path.read_text() and api.verify(str(folder)).faults == []
+    path.write_text("no card")
+    api.card(folder)
+    assert f"{begin}\n{end}\n\n## Results" in path.read_text()
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_the_header_is_what_the_hub_reads(name):
     """YAML with all that a dataset card has, the same for huggingface_hub; class names come through as they were."""
