@@ -5,7 +5,7 @@ python benchmarks/counted_steps.py > benchmarks/results/counted_steps.json
 Operations are counted on the CPU as torch dispatches them, without views. Each is one launch or more.
 A student's step trains ConvNet-3 of width 128 with L1, DSA and SGD. A teacher's step trains on whitened images with
 cross-entropy. `plain` is the whole step. `graph` is the rest beside one replay: rows, augmentation, and copies into
-the graph. tests/support/card.py counts copies.
+the graph. tests/support/fake_gpu.py counts copies.
 The seconds of two schedules follow from both. One is the paper's for CIFAR-10 with 50 images per class, the other is
 stage d of benchmarks/gpu.py. These seconds rest on the constants below. They are no measurement; a GPU has to confirm
 them.

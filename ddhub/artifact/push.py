@@ -14,7 +14,7 @@ from ddhub.artifact.file_names import MANIFEST, PAYLOAD
 from ddhub.base import files, hub_client, hub_faults
 from ddhub.base.errors import UserError
 from ddhub.base.log import say, warn
-from ddhub.base.units import counted, size
+from ddhub.base.units import counted, listed, size
 
 OWN = ".gitattributes"  # a file that the Hub puts into every repo
 LOOKED_AT = 20  # newest commits or pull requests that are searched for a lost one
@@ -185,7 +185,7 @@ def _refuse_to_replace(repo: _Repo, stale: list[str], record: manifest.Manifest)
     elif _payload(repo) != manifest.identity(record.files):
         why = "holds another set already"
     elif stale:
-        why = f"holds files that this folder lacks ({', '.join(stale[:3])}{', ...' if len(stale) > 3 else ''})"
+        why = f"holds files that this folder lacks ({listed(stale, 3)})"
     if why:
         raise UserError(
             f"{repo.name}: {why}; nothing was pushed",

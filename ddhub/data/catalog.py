@@ -69,7 +69,7 @@ class Shape:
         return self.channels * self.side**2
 
 
-# Train splits by the names of ddhub/interop/conventions.py. ImageNet's images differ in size.
+# Train splits by the keys of IDS. ImageNet's images differ in size.
 SHAPES = {
     "digits": Shape(1438, 10, 1, 8),
     "mnist": Shape(60_000, 10, 1, 28),

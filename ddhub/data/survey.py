@@ -11,6 +11,7 @@ from typing import Any
 
 from ddhub.base import limits
 from ddhub.base.errors import UserError
+from ddhub.base.units import listed
 from ddhub.data import decode, misread
 from ddhub.data.decode import Rules
 from ddhub.data.encoded_images import Content, Encoded
@@ -97,9 +98,9 @@ def side(spec: SourceSpec, found: Sequence[Header]) -> int:
         return spec.resolution
     sizes = {header.size for header in found}
     if len(sizes) > 1 or len(set(*sizes)) > 1:
-        shown = ", ".join(f"{width}x{height}" for width, height in sorted(sizes)[:3])
+        shown = listed([f"{width}x{height}" for width, height in sorted(sizes)], 3)
         raise UserError(
-            f"source.resolution: images have different sizes or are not square ({shown}{', ...' * (len(sizes) > 3)})",
+            f"source.resolution: images have different sizes or are not square ({shown})",
             next="--set source.resolution=64 (images are resized to a square by a box filter)",
         )
     only = sizes.pop()[0]

@@ -56,8 +56,8 @@ def aligned(found: Artifact, split: Split, what: str) -> tuple[Split, int]:
     held = split.labels.bincount(minlength=len(ours)) > 0
     lacking = [name for name, there in zip(ours, held.tolist(), strict=True) if not there]
     if lacking:
-        few = ", ".join(lacking[:5]) + ", ..." * (len(lacking) > 5)
-        warn_once(f"{what}: has no images of {len(lacking)} of {len(ours)} classes ({few}): scored on the others")
+        few = f"{len(lacking)} of {len(ours)} classes ({listed(lacking, SHOWN)})"
+        warn_once(f"{what}: has no images of {few}: scored on the others")
     return split, len(ours) - len(lacking)
 
 

@@ -16,7 +16,7 @@ from ddhub.base import files, hub_client, limits, new_folder, strict_json
 from ddhub.base.errors import UserError
 from ddhub.base.log import say
 from ddhub.base.redact import one_line
-from ddhub.base.units import size
+from ddhub.base.units import listed, size
 from ddhub.data import unpacking
 from ddhub.interop import reading
 from ddhub.interop.reading import Reading
@@ -136,8 +136,7 @@ def _folder(name: str) -> str:
 
 
 def _few(names: Sequence[str]) -> str:
-    shown = ", ".join(name or "(all of it)" for name in names[:SHOWN])
-    return shown + (", ..." if len(names) > SHOWN else "")
+    return listed([name or "(all of it)" for name in names], SHOWN)
 
 
 def _belongs(name: str, chosen: str) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from ddhub.artifact import doubts, manifest
 from ddhub.artifact.manifest import Manifest
 from ddhub.base.log import warn
+from ddhub.base.units import listed
 from ddhub.evaluation.find_rows import SetRows
 from ddhub.evaluation.rows import FEW_COPIES
 from ddhub.reports import summary
@@ -112,5 +113,4 @@ def _lost(lines: Sequence[Line]) -> list[Line]:
 
 
 def _names(lines: Sequence[Line]) -> str:
-    few = ", ".join(dict.fromkeys(line.arch for line in lines[:5]))
-    return few + ", ..." * (len(lines) > 5)
+    return listed(list(dict.fromkeys(line.arch for line in lines)), 5)

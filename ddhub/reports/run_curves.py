@@ -6,7 +6,7 @@ from ddhub.artifact.run_state import STATE
 from ddhub.base import files, strict_json
 from ddhub.base.errors import UserError
 from ddhub.base.log import TITLES, say
-from ddhub.base.units import counted
+from ddhub.base.units import counted, listed
 from ddhub.reports import charts
 
 METRICS, PICTURE = "metrics.jsonl", "metrics.png"
@@ -43,15 +43,14 @@ def curves(folder: Path) -> Curves:
         damaged = []
         for at, line in enumerate(strict_json.every_line(path), 1):
             if line is None or not isinstance(line.get("step"), int):
-                damaged.append(at)
+                damaged.append(str(at))
                 continue
             for name, number in line.items():
                 if name not in BESIDE and isinstance(number, int | float):
                     phase = f"{line.get('phase')} {group}".strip()
                     found.setdefault(name, {}).setdefault(phase, []).append((line["step"], number))
         if damaged:
-            which = ", ".join(map(str, damaged[:SHOWN])) + (", ..." if len(damaged) > SHOWN else "")
-            say(f"{path}: left out {counted(len(damaged), 'damaged line')}: {which}")
+            say(f"{path}: left out {counted(len(damaged), 'damaged line')}: {listed(damaged, SHOWN)}")
     return found
 
 

@@ -17,6 +17,7 @@ from ddhub.artifact.manifest import Manifest
 from ddhub.artifact.parquet import Arrays
 from ddhub.base import files, limits, links, redact, strict_json, strict_yaml
 from ddhub.base.errors import UserError
+from ddhub.base.units import listed
 from ddhub.data import whitening
 from ddhub.evaluation import rows
 from ddhub.reports import croissant, summary, tables
@@ -84,8 +85,7 @@ def _data(folder: Path, record: Manifest) -> list[str]:
     odd = (counts != np.array(record.counts)).nonzero()[0].tolist()
     wrong = [f"'{record.classes[k]}' has {counts[k]}" for k in odd]
     if wrong:
-        shown = ", ".join(wrong[:3]) + (", ..." if len(wrong) > 3 else "")
-        found.append(f"{where}: {record.ipc_text} images per class are promised, but {shown}")
+        found.append(f"{where}: {record.ipc_text} images per class are promised, but {listed(wrong, 3)}")
     return found
 
 

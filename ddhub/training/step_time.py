@@ -8,7 +8,7 @@ from ddhub.base.errors import UserError
 from ddhub.training.device import Decisions
 
 STEPS, ROUNDS = 2, 3
-CARD_STEPS = 30  # a graph is recorded after the first few
+GPU_STEPS = 30  # a graph is recorded after the first few
 MARGIN = 0.9  # another way must take less than this share of the first way's time
 
 
@@ -42,9 +42,9 @@ def step_seconds(train: Callable[[int], object], device: str) -> float:
     if device == "cpu":
         run(1)
         return min(run(STEPS) for _ in range(ROUNDS)) / STEPS
-    run(CARD_STEPS)
+    run(GPU_STEPS)
     # The start of a training, such as recording its graph, is in both.
     return (
-        min(run(2 * CARD_STEPS) for _ in range(ROUNDS)) / CARD_STEPS
-        - min(run(CARD_STEPS) for _ in range(ROUNDS)) / CARD_STEPS
+        min(run(2 * GPU_STEPS) for _ in range(ROUNDS)) / GPU_STEPS
+        - min(run(GPU_STEPS) for _ in range(ROUNDS)) / GPU_STEPS
     )

@@ -15,7 +15,7 @@ SAYS = "import json; print('{}'); print(json.dumps({{'n': {}}}, indent=1))"
 
 @pytest.fixture
 def asked(tmp_path, monkeypatch):
-    monkeypatch.setattr(gpu, "_facts", lambda asked: {"hardware": "a card"})
+    monkeypatch.setattr(gpu, "_facts", lambda asked: {"hardware": "a GPU"})
     settings = {"out": tmp_path, "minutes": 5, "stages": "ab", "tiny": True, "device": "cpu", "threads": 1}
     return argparse.Namespace(**settings, data=None)
 
@@ -30,13 +30,13 @@ def stage(asked, name):
 
 def test_what_is_done_is_not_done_again(asked, monkeypatch):
     """A failed piece is told with its log, tried again by the next call, and keeps no other from its turn."""
-    broken = piece("a", "second", "import sys; sys.exit('no card')")
+    broken = piece("a", "second", "import sys; sys.exit('no GPU')")
     several = [piece("a", "first", SAYS.format("a", 1)), broken, piece("b", "third", SAYS.format("b", 3))]
     monkeypatch.setattr(gpu, "pieces", lambda asked: several)
     assert not gpu.run(asked)
     assert [stage(asked, "a")[name]["done"] for name in ("first", "second")] == [True, False]
-    assert "no card" in stage(asked, "a")["second"]["log"] and stage(asked, "b")["third"]["result"] == {"n": 3}
-    assert json.loads((asked.out / "a.json").read_text())["hardware"] == "a card"
+    assert "no GPU" in stage(asked, "a")["second"]["log"] and stage(asked, "b")["third"]["result"] == {"n": 3}
+    assert json.loads((asked.out / "a.json").read_text())["hardware"] == "a GPU"
     several[1] = piece("a", "second", SAYS.format("", 2))
     seen, usual = [], gpu.attempt
     monkeypatch.setattr(gpu, "attempt", lambda piece, *rest: seen.append(piece) or usual(piece, *rest))

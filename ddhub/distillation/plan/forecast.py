@@ -262,8 +262,8 @@ def _teachers(outline: Outline) -> Phase:
     protocol = Protocol(loss="ce", augment=outline.recipe.augment, lr=spec.lr, epochs=spec.epochs, batch=spec.batch)
     outline = replace(outline, decisions=outline.decisions.exact())
     learning = training(outline, "teachers", spec.arch, outline.training, protocol, spec.count, pixels=True)
-    marking = scoring(outline, "their marks", spec.arch, outline.held_out, spec.count, pixels=True)
-    return Phase([learning, marking], disk=spec.count * outline.forward(spec.arch).weights)
+    tested = scoring(outline, "their scores", spec.arch, outline.held_out, spec.count, pixels=True)
+    return Phase([learning, tested], disk=spec.count * outline.forward(spec.arch).weights)
 
 
 def _packaging(outline: Outline) -> Phase:
@@ -272,7 +272,7 @@ def _packaging(outline: Outline) -> Phase:
     arch, times = chosen.teachers.arch, 2 * chosen.evaluate.packaging_seeds
     works = [
         training(outline, "networks", arch, count, own_protocol(chosen), times),
-        scoring(outline, "their marks", arch, outline.held_out, times, pixels=True),
+        scoring(outline, "their scores", arch, outline.held_out, times, pixels=True),
     ]
     soft = 0
     if chosen.labels.form == "logits":

@@ -20,6 +20,7 @@ from ddhub.artifact.folder import Artifact
 from ddhub.base import files, progress, strict_json
 from ddhub.base.errors import UserError
 from ddhub.base.resources import Resources
+from ddhub.base.units import listed
 from ddhub.data import enlarge, held_out, preprocess
 from ddhub.data import source as sources
 from ddhub.data.preprocess import Preprocess
@@ -279,8 +280,8 @@ def _finite(number: float | None) -> float | None:
 def _sentence(judged: Judgement, moved: dict[str, str] | None) -> str:
     if judged.verdict != "permuted classes" or not moved:
         return judged.why
-    few = [f"'{a}' shows '{b}'" for a, b in list(moved.items())[:3]]
-    return f"{judged.why} ({', '.join(few)}{', ...' if len(moved) > len(few) else ''})"
+    shown = [f"'{a}' shows '{b}'" for a, b in moved.items()]
+    return f"{judged.why} ({listed(shown, 3)})"
 
 
 def _next(found: Artifact, judged: Judgement, moved: dict[str, str] | None) -> str | None:

@@ -87,7 +87,7 @@ def trained(split: Split, asked: Resources) -> Referee:
     channels, side = int(split.images.shape[1]), int(split.images.shape[2])
     steps = math.ceil(len(training) / BATCH)
     epochs = min(EPOCHS[1], max(EPOCHS[0], math.ceil(LEAST_STEPS / steps)))
-    depth = min(6, max(2, side.bit_length() - 3))  # the field's depth at usual sizes, and a similar one for others
+    depth = min(6, max(2, side.bit_length() - 3))  # about the field's depth; a change would train cached teachers again
     arch = f"convnet{depth}_w{WIDTH}"
     flops = architectures.training_flops(arch, channels, side, epochs * len(training))
     decisions = device.decide(asked.device, asked.threads, asked.compile, flops)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ddhub.base.errors import UserError
+from ddhub.base.units import listed
 from ddhub.interop import reading
 from ddhub.interop.reading import Reading
 
@@ -86,9 +87,9 @@ def _only(folder: Path) -> Pairs | None:
     """The only pair of files in a folder whose names differ just in `images` and `labels`."""
     found = [pair for path in sorted(folder.iterdir()) if path.suffix in reading.TORCH and (pair := _pair(path))]
     if len(found) > 1:
-        names = ", ".join(pair.images[0].name for pair in found[:3])
+        names = [pair.images[0].name for pair in found]
         raise UserError(
-            f"{folder.name}: holds {len(found)} sets ({names}{', ...' if len(found) > 3 else ''})",
+            f"{folder.name}: holds {len(found)} sets ({listed(names, 3)})",
             next=f"name one of them, as {found[0].images[0]}",
         )
     return found[0] if found else None

@@ -1,4 +1,4 @@
-"""On a card the fastest way of training is measured once; here on the CPU, with a recorder in place of CUDA's."""
+"""On a GPU the fastest way of training is measured once; here on the CPU, with a recorder in place of CUDA's."""
 
 from dataclasses import replace
 from functools import partial
@@ -52,7 +52,7 @@ def test_the_usual_way_stays_unless_another_wins_clearly(told):
 
 
 def test_a_way_that_this_machine_cannot_go_is_left_out(monkeypatch):
-    """A compiler that fails ends no run, and neither does a card that is full."""
+    """A compiler that fails ends no run, and neither does a GPU that is full."""
 
     def seconds(outline, way):
         if way.compile or not way.channels_last:

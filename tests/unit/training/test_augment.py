@@ -246,7 +246,7 @@ def test_cutmix_pastes_one_box_of_other_images():
 
 @pytest.mark.parametrize("name", ["scale", "rotate", "rrc"])
 def test_a_deterministic_gradient_samples_alike(name):
-    """A card's grid_sample has a gradient in no order; gathering pixel by pixel gives the same images and gradients."""
+    """A GPU's grid_sample has a gradient in no order; gathering pixel by pixel gives the same images and gradients."""
     images, found = draw(5, 2, SIDE, SIDE), []
     for deterministic in (False, True):
         torch.use_deterministic_algorithms(deterministic)

@@ -238,7 +238,7 @@ def work(outline: Outline) -> Phase:
         times = ceil(iterations / config.stopping.every) * config.stopping.networks
         brief = own_protocol(outline.recipe).model_copy(update={"epochs": config.stopping.epochs})
         works.append(training(outline, "choosing", teachers.arch, total, brief, times, held=2 * image * total))
-        works.append(scoring(outline, "choosing: marks", teachers.arch, outline.held_out, times, pixels=True))
+        works.append(scoring(outline, "choosing: scores", teachers.arch, outline.held_out, times, pixels=True))
     return Phase(works, disk=image * total * (columns + (config.blend < 1)))  # a blend has a file of its own
 
 

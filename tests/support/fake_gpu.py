@@ -21,7 +21,7 @@ READS = (
 INDEXED = (aten.index, aten.index_put, aten.index_put_, aten._index_put_impl_, aten._unsafe_index)
 
 
-class OnCard(torch.Tensor):
+class OnGpu(torch.Tensor):
     """A tensor on the device; its values are in `held`."""
 
     held: torch.Tensor
@@ -34,7 +34,7 @@ class OnCard(torch.Tensor):
         return made
 
     def __repr__(self):
-        return f"OnCard({self.held})"
+        return f"OnGpu({self.held})"
 
     def tolist(self):
         """Its values; torch refuses this of subclasses."""
@@ -45,7 +45,7 @@ class OnCard(torch.Tensor):
         return done(function, arguments, given or {}, Counter())
 
 
-class Card(TorchDispatchMode):
+class FakeGpu(TorchDispatchMode):
     """While it is entered, the device is there. `seen` counts `read`, `copied` (the host waits) and `sent` (it does
     not: `non_blocking`, as from pinned memory)."""
 
@@ -64,13 +64,13 @@ def done(function: Any, arguments: Any, given: dict[str, Any], seen: Counter[str
     assert not any(type(tensor) is torch.Tensor and tensor.device == DEVICE for tensor in tensors), (
         f"{function}: a tensor was made on the device out of Python's numbers, which copies them while the host waits"
     )
-    here = any(isinstance(tensor, OnCard) for tensor in tensors)
+    here = any(isinstance(tensor, OnGpu) for tensor in tensors)
     packet, target = function.overloadpacket, given.get("device")
     there = here if target is None else torch.device(target) == DEVICE
     if packet is aten._to_copy and here != there:
         seen["read" if here else "sent" if given.get("non_blocking") else "copied"] += 1
     elif packet is aten.copy_:
-        into, source = (isinstance(each, OnCard) for each in arguments[:2])
+        into, source = (isinstance(each, OnGpu) for each in arguments[:2])
         there = into
         if into != source:
             ahead = bool(arguments[2]) if len(arguments) > 2 else bool(given.get("non_blocking"))
@@ -78,17 +78,17 @@ def done(function: Any, arguments: Any, given: dict[str, Any], seen: Counter[str
     elif here:
         _check(function, packet, arguments, tensors, seen)
     plain = {**given, "device": torch.device("cpu")} if target is not None else given
-    inner_arguments, inner_given = tree_map_only(OnCard, lambda tensor: tensor.held, (arguments, plain))
+    inner_arguments, inner_given = tree_map_only(OnGpu, lambda tensor: tensor.held, (arguments, plain))
     found = function(*inner_arguments, **inner_given)
     if not (there and (here or target is not None)):
         return found
-    wrapped = tree_map_only(torch.Tensor, OnCard, found)
+    wrapped = tree_map_only(torch.Tensor, OnGpu, found)
     return return_and_correct_aliasing(function, arguments, given, wrapped) if here else wrapped
 
 
 def _check(function: Any, packet: Any, arguments: Any, tensors: list[Any], seen: Counter[str]) -> None:
     """Note a read; refuse tensors of two devices where a real one would."""
-    hosts = [tensor for tensor in tensors if not isinstance(tensor, OnCard) and tensor.ndim]
+    hosts = [tensor for tensor in tensors if not isinstance(tensor, OnGpu) and tensor.ndim]
     if packet in READS:
         seen["read"] += 1
     elif packet in INDEXED:
