@@ -20,6 +20,7 @@ compiling.
 """
 
 import argparse
+import functools
 import json
 import statistics
 import sys
@@ -33,6 +34,7 @@ from distilling import (
     Memory,
     Paced,
     Worker,
+    answered,
     clock,
     distill,
     facts,
@@ -43,7 +45,6 @@ from distilling import (
     student_flops,
     task_of,
     update_flops,
-    waited,
 )
 
 EPOCHS, UPDATES, SNAPSHOTS, CLASSES, SIDE = 250, 3, 5, 10, 32
@@ -99,13 +100,7 @@ def serve(asked: argparse.Namespace) -> None:
     torch.set_num_threads(asked.threads)
     if asked.way != "plain":
         load_compiler()
-    memory = Memory(asked.device)
-
-    def answer(seconds: list[float]) -> bool:
-        told = waited({"seconds": seconds, "peak_bytes": memory.peak})
-        memory.reset()
-        return told is not None
-
+    answer = functools.partial(answered, Memory(asked.device))
     (plain if asked.way == "plain" else ddhub)(asked, answer)
 
 

@@ -120,7 +120,7 @@ def distill(task: Task, run: Paced) -> None:
 
 
 class Memory:
-    """The peak of memory in bytes since `reset`, beyond the memory at the object's creation.
+    """The peak of memory in bytes since `take`, beyond the memory at the object's creation.
 
     On a GPU it is the memory that torch allocated. On a CPU it is the anonymous memory of this process, sampled 50
     times per second. Libraries that were loaded before are not counted.
@@ -136,11 +136,12 @@ class Memory:
         if not device.startswith("cuda"):
             threading.Thread(target=self._watch, daemon=True).start()
 
-    def reset(self) -> None:
-        """Forget the peak."""
-        self._peak = 0
+    def take(self) -> int:
+        """The peak in bytes since the last call, which is then forgotten."""
+        peak, self._peak = self.peak, 0
         if self.device.startswith("cuda"):
             torch.cuda.reset_peak_memory_stats(self.device)
+        return peak
 
     @property
     def peak(self) -> int:
@@ -161,6 +162,17 @@ def anonymous_bytes() -> int:
     """The anonymous memory of this process in bytes: its allocations, without mapped files and libraries."""
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssAnon"))
     return int(line.split()[1]) * 1024
+
+
+def two_cycles(updates: int, memory: Memory, peaks: list[int]) -> Callable[[int, State], bool]:
+    """A `between` of two cycles of `updates` steps. It adds to `peaks` the peaks before and in each."""
+
+    def between(step: int, state: State) -> bool:
+        if step % updates == 0:
+            peaks.append(memory.take())
+        return step < 2 * updates
+
+    return between
 
 
 def load_compiler() -> None:
@@ -206,6 +218,11 @@ class Worker:
 def _of(pipe: IO[str] | None) -> IO[str]:
     assert pipe is not None
     return pipe
+
+
+def answered(memory: Memory, seconds: Any) -> bool:
+    """In a worker: send what a turn took, in time and memory, and wait. False means that no turn follows."""
+    return waited({"seconds": seconds, "peak_bytes": memory.take()}) is not None
 
 
 def waited(answer: Any = None) -> str | None:

@@ -30,7 +30,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from distilling import NO_MEMORY, Memory, Paced, anonymous_bytes, distill, facts, load_compiler, split, task_of
+from distilling import (
+    NO_MEMORY,
+    Memory,
+    Paced,
+    anonymous_bytes,
+    distill,
+    facts,
+    load_compiler,
+    split,
+    task_of,
+    two_cycles,
+)
 
 from ddhub.data.source import Split
 
@@ -57,13 +68,7 @@ def measure(asked: argparse.Namespace) -> dict:
     changes += [f"method.student={{arch: convnet4, epochs: {asked.epochs}, lr: 0.1}}", "method.init=noise"]
     task = task_of(recipes.read(f"imagenet_ipc{asked.ipc[0]}", changes), sparse_source(asked.out), decisions)
 
-    def between(step: int, state: dict) -> bool:
-        if step % UPDATES == 0:
-            peaks.append(memory.peak)
-            memory.reset()
-        return step < 2 * UPDATES
-
-    run = Paced(asked.out / "run", asked.device, between)
+    run = Paced(asked.out / "run", asked.device, two_cycles(UPDATES, memory, peaks))
     distill(task, run)
     seconds = run.seconds_of_steps[UPDATES:]
     update = sum(seconds[1:]) / (UPDATES - 1)

@@ -10,7 +10,6 @@ import json
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -18,35 +17,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from distilling import Memory
 
 from ddhub.artifact import parquet
 from ddhub.artifact.parquet import Rows
 from ddhub.training import device
 
 CLASSES, SIDE, SIZES = 1000, 64, (10_000, 100_000)
-
-
-class Memory:
-    """The peak of anonymous memory in bytes during a block, beyond the memory before it."""
-
-    def __enter__(self) -> "Memory":
-        self.before, self.peak, self.over = self._now(), 0, threading.Event()
-        self.thread = threading.Thread(target=self._watch)
-        self.thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.over.set()
-        self.thread.join()
-
-    def _watch(self) -> None:
-        while not self.over.wait(0.02):
-            self.peak = max(self.peak, self._now() - self.before)
-
-    @staticmethod
-    def _now() -> int:
-        line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssAnon"))
-        return int(line.split()[1]) * 1024
 
 
 def sources(folder: Path, images: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -71,17 +48,17 @@ def work(phase: str, folder: Path) -> dict:
     names = [f"class {number}" for number in range(CLASSES)]
     rows = Rows(pixels, torch.arange(len(pixels)) % CLASSES, soft)
     begun = time.perf_counter()
-    with Memory() as memory:
-        if phase == "write":
-            parquet.write(folder, rows, names)
-            count = len(rows)
-        elif phase == "read":
-            count = sum(len(part) for part in parquet.read(folder, (3, SIDE, SIDE)))
-        else:
-            stream = datasets.load_dataset(
-                "parquet", data_files=[str(path) for path in parquet.shards(folder)], split="train", streaming=True
-            )
-            count = sum(1 for _ in stream)
+    memory = Memory("cpu")
+    if phase == "write":
+        parquet.write(folder, rows, names)
+        count = len(rows)
+    elif phase == "read":
+        count = sum(len(part) for part in parquet.read(folder, (3, SIDE, SIDE)))
+    else:
+        stream = datasets.load_dataset(
+            "parquet", data_files=[str(path) for path in parquet.shards(folder)], split="train", streaming=True
+        )
+        count = sum(1 for _ in stream)
     assert count == len(rows)
     return {"seconds": round(time.perf_counter() - begun, 1), "peak_anonymous_bytes": memory.peak}
 

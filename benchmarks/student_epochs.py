@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 import torch
-from distilling import Memory, Paced, Worker, distill, facts, load_compiler, noise_source, task_of, waited
+from distilling import Memory, Paced, Worker, distill, facts, load_compiler, noise_source, task_of, two_cycles, waited
 
 UPDATES = 3
 
@@ -32,14 +32,8 @@ def measure(asked: argparse.Namespace, epochs: int) -> dict:
         recipes.read("cifar10_ipc50", [*changes, "ipc=10", "teachers.count=1"]), noise_source(1000, 10, 32), decisions
     )
 
-    def between(step: int, state: dict) -> bool:
-        if step % UPDATES == 0:
-            peaks.append(memory.peak)
-            memory.reset()
-        return step < 2 * UPDATES
-
     with tempfile.TemporaryDirectory() as folder:
-        distill(task, Paced(Path(folder), asked.device, between))
+        distill(task, Paced(Path(folder), asked.device, two_cycles(UPDATES, memory, peaks)))
     return {"student_epochs": epochs, "peak_bytes": dict(zip(("start", "compiling", "running"), peaks, strict=True))}
 
 

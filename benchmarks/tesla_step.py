@@ -31,6 +31,7 @@ own.
 """
 
 import argparse
+import functools
 import json
 import statistics
 import sys
@@ -41,7 +42,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from distilling import Memory, Paced, Worker, clock, distill, facts, load_compiler, noise_source, task_of, waited
+from distilling import Memory, Paced, Worker, answered, clock, distill, facts, load_compiler, noise_source, task_of
 from torch import Tensor
 from torch.func import functional_call
 
@@ -201,13 +202,7 @@ def serve(asked: argparse.Namespace) -> None:
     name = asked.way.partition("@")[0]
     if name == "ddhub":
         load_compiler()
-    memory = Memory(asked.device)
-
-    def answer(seconds: dict) -> bool:
-        told = waited({"seconds": seconds, "peak_bytes": memory.peak})
-        memory.reset()
-        return told is not None
-
+    answer = functools.partial(answered, Memory(asked.device))
     {"tesla": tesla, "plain": plain, "ddhub": ddhub}[name](asked, CASES[asked.case], answer)
 
 

@@ -66,6 +66,15 @@ def sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket.socket, "connect", local_only)
 
 
+def refused(function: Callable[..., Any], *arguments: Any) -> str:
+    """What a call is refused with."""
+    from ddhub.base.errors import UserError
+
+    with pytest.raises(UserError) as caught:
+        function(*arguments)
+    return str(caught.value)
+
+
 def encode(image: Image.Image) -> dict[str, Any]:
     """A PIL image as datasets stores it, in the file format that keeps its mode."""
     file = io.BytesIO()
@@ -171,21 +180,28 @@ def folder(finished: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A Hub with users alice and bob; the client in this process logs in as alice, with a cache of its own."""
+def hub(tmp_path: Path) -> Any:
+    """A Hub without users. No client knows of it."""
     from hub_server import HubServer
+
+    with HubServer(tmp_path / "hub") as hub:
+        yield hub
+
+
+@pytest.fixture
+def server(hub: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A Hub with users alice and bob; the client in this process logs in as alice, with a cache of its own."""
     from huggingface_hub import constants
 
-    with HubServer(tmp_path / "hub") as server:
-        server.token = server.add_user("alice")
-        server.add_user("bob")
-        monkeypatch.setattr(constants, "ENDPOINT", server.url)
-        template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-        monkeypatch.setenv("HF_TOKEN", server.token)
-        # The client waits seconds between its tries; the tries are what is tested.
-        monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
-        yield server
+    hub.token = hub.add_user("alice")
+    hub.add_user("bob")
+    monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+    template = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_TOKEN", hub.token)
+    # The client waits seconds between its tries; the tries are what is tested.
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
+    return hub

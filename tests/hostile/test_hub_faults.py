@@ -2,21 +2,12 @@
 
 import hashlib
 import math
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import pytest
 from hub_client import in_client
 from hub_server import Corrupt, Cut, Drop, HubServer, Slow, Status
 
 PATH, CONTENT = "data/train.parquet", bytes(range(256)) * 8
-
-
-@pytest.fixture
-def hub(tmp_path: Path) -> Iterator[HubServer]:
-    with HubServer(tmp_path / "hub") as server:
-        yield server
 
 
 def send_folder(parts: list[str]) -> str:

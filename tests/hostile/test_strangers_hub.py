@@ -13,6 +13,7 @@ from conftest import QUICK, coloured, write_folder
 from hub_client import in_client
 from hub_http import Answer
 from hub_server import Changed, HubServer, Status
+from sets import content
 from strangers import refused, said
 
 from ddhub import api
@@ -34,10 +35,6 @@ def other(tmp_path_factory) -> Path:
         folder = tmp_path_factory.mktemp("other") / "set"
         api.distill("digits_ipc1", out=folder, overrides=[*QUICK, "seed=1"], threads=1)
     return folder
-
-
-def content(folder: Path) -> dict[str, bytes | None]:
-    return {name: path.read_bytes() for name, path in hub.published(folder).items()}
 
 
 @pytest.mark.parametrize("kind", ["resolve", "revision"])

@@ -8,8 +8,6 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -30,12 +28,6 @@ def parquet(rows: int) -> bytes:
 
 TRAIN = parquet(1000)
 LOAD = "data/train-00000-of-00001.parquet"
-
-
-@pytest.fixture
-def hub(tmp_path: Path) -> Iterator[HubServer]:
-    with HubServer(tmp_path / "hub") as server:
-        yield server
 
 
 def upload(files: dict[str, str], repo: str = "alice/set", again: bool = True) -> list[str]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from ddhub.artifact import manifest, parquet
+from ddhub.artifact import hub, manifest, parquet
 from ddhub.artifact import payload_hashes as payloads
 from ddhub.artifact.parquet import Rows
 
@@ -19,6 +19,11 @@ TINY = [
 def payload(folder: Path) -> dict[str, str]:
     """File name to sha256 of what is shipped."""
     return {name: record.sha256 for name, record in manifest.read(folder).files.items()}
+
+
+def content(folder: Path) -> dict[str, bytes | None]:
+    """What a repo should hold: every published file of a folder."""
+    return {name: path.read_bytes() for name, path in hub.published(folder).items()}
 
 
 def rewrite(folder, change):

@@ -1,18 +1,17 @@
 """Publishing and fetching over real HTTP: a push is whole or not at all, and what went wrong is said in a sentence.
 
-The server is tests/hub_server.py; the clients are the real ones. In this file they run in the test's own process, with
-their endpoint and caches moved; tests/test_publish.py runs the whole way in processes of their own.
+The clients are the real ones. In this file they run in the test's own process, with their endpoint and caches moved.
+In test_publish.py they run in processes of their own.
 """
 
 import json
 import math
-from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 from conftest import QUICK
 from hub_server import Corrupt, Cut, Drop, Status
-from sets import rewrite
+from sets import content, rewrite
 
 from ddhub import api
 from ddhub.artifact import hub, manifest
@@ -23,11 +22,6 @@ from ddhub.cli import app
 pytestmark = pytest.mark.slow
 
 ID = "alice/digits"
-
-
-def content(folder: Path) -> dict[str, bytes]:
-    """What a repo should hold: every published file of a folder."""
-    return {name: path.read_bytes() for name, path in hub.published(folder).items()}
 
 
 def served(server) -> dict[str, bytes]:

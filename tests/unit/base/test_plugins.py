@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import refused
 
 from ddhub.base import plugins
 from ddhub.base.errors import UserError
@@ -68,12 +69,6 @@ def package(tmp_path, monkeypatch):
         return folder
 
     return package
-
-
-def refused(load, name: str) -> str:
-    with pytest.raises(UserError) as caught:
-        load(name)
-    return str(caught.value)
 
 
 def test_a_file_is_a_method_that_knows_its_hash(write):

@@ -1,6 +1,6 @@
 """Ray on a local cluster of two nodes, one killed.
 
-pip install 'ddhub[ray]', then python -m pytest tests/test_ray.py
+pip install 'ddhub[ray]', then python -m pytest tests/unit/base/test_ray.py
 """
 
 import json

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from conftest import QUICK, coloured, encode, write_folder
+from conftest import QUICK, coloured, encode, refused, write_folder
 from hub_client import in_client
 from hub_server import HubServer
 from PIL import Image
@@ -37,12 +37,6 @@ NAMES = ("red", "green", "blue")
 
 def spec(folder: Path, **values) -> SourceSpec:
     return SourceSpec(dataset=str(folder), **values)
-
-
-def refused(function, *arguments) -> str:
-    with pytest.raises(UserError) as caught:
-        function(*arguments)
-    return str(caught.value)
 
 
 def picture(label: int, seed: int, side: int = 12) -> Image.Image:

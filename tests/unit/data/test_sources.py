@@ -7,23 +7,16 @@ import huggingface_hub
 import numpy as np
 import pytest
 import torch
-from conftest import coloured
+from conftest import coloured, refused
 from huggingface_hub import errors
 from PIL import Image
 
-from ddhub.base.errors import UserError
 from ddhub.data import held_out, image_cache, source
 from ddhub.data.spec import SourceSpec
 
 
 def spec(folder, **values) -> SourceSpec:
     return SourceSpec(dataset=str(folder), **values)
-
-
-def refused(function, *arguments) -> str:
-    with pytest.raises(UserError) as caught:
-        function(*arguments)
-    return str(caught.value)
 
 
 def test_an_image_folder_loads_with_its_columns_found(image_folder):

@@ -59,7 +59,6 @@ def test_blur_keeps_the_mean_and_pixelate_makes_fewer_values():
     assert len(np.unique(corruptions.apply("pixelate", clean)[0], axis=-1)[0, 0]) <= 13  # of 16 columns
 
 
-@pytest.mark.slow  # eight trainings
 def test_rows_are_tested_on_corrupted_images_where_asked(folder):
     """A column of the table, a sentence, the card, and a set that verify passes; rows without are trained again."""
 

@@ -3,6 +3,7 @@
 import pytest
 import timm
 import torch
+from conftest import refused
 from torch import nn
 
 from ddhub.base.errors import UserError
@@ -18,12 +19,6 @@ RUNS = [
     for size in ((1, 8), (3, 32))
     if (name, size[1]) not in TOO_DEEP | NO_PIXELS_TO_NORMALISE
 ]
-
-
-def refused(function, *arguments) -> str:
-    with pytest.raises(UserError) as caught:
-        function(*arguments)
-    return str(caught.value)
 
 
 @pytest.mark.parametrize(("name", "channels", "side"), RUNS)
