@@ -82,7 +82,11 @@ class Recipe(Strict):
     method: dict[str, Any] = Field(description="`name` is the method. Its own keys stand beside it.")
     labels: LabelSpec = Field(default=LabelSpec(), description="Soft labels stored beside the class.")
     groups: int = Field(
-        default=1, ge=1, le=MOST_GROUPS, description="Parts made independently, each of `ipc / groups` per class."
+        default=1,
+        ge=1,
+        le=MOST_GROUPS,
+        description="Parts made independently, each of `ipc / groups` per class. Their students need as many "
+        "steps as those of one run, so more epochs where a part fills fewer batches.",
     )
     memory: str | None = Field(default=None, description="Budget of a process, such as `6.5GB`. null sets no bound.")
     evaluate: EvaluateSpec = Field(default=EvaluateSpec(), description="The set's own training protocol.")
