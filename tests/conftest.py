@@ -115,6 +115,11 @@ def write_folder(
     return folder
 
 
+def parquet_files(folder: Path) -> dict[str, bytes]:
+    """What `write_folder` wrote, as a commit to the tests' Hub takes it."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*.parquet")}
+
+
 def coloured(count: int, seed: int, side: int = 12) -> tuple[list[Image.Image], list[int]]:
     """`count` noisy RGB images of three classes that their colour tells apart, and their labels."""
     noise = np.random.default_rng(seed)

@@ -309,11 +309,11 @@ def test_the_hub_is_waited_for_where_it_asks(server, folder, kind, monkeypatch, 
 @pytest.fixture
 def foreign(server, tmp_path, monkeypatch) -> str:
     """A dataset of two pictures a class that is no artifact."""
-    from conftest import coloured, write_folder
+    from conftest import coloured, parquet_files, write_folder
 
     made = write_folder(tmp_path / "made", {"train": coloured(6, 0)})
     server.create_repo("bob/small")
-    content = {path.relative_to(made).as_posix(): path.read_bytes() for path in made.rglob("*.parquet")}
+    content = parquet_files(made)
     server.commit("bob/small", content)
     monkeypatch.chdir(tmp_path)
     return "bob/small"

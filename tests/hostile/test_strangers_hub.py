@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import QUICK, coloured, write_folder
+from conftest import QUICK, coloured, parquet_files, write_folder
 from hub_client import in_client
 from hub_http import Answer
 from hub_server import Changed, HubServer, Status
@@ -175,7 +175,7 @@ def test_an_absent_hub_is_asked_once_for_a_source(tmp_path, monkeypatch):
     """Each request of `datasets` would try for half a minute; what was fetched before is read at once."""
     monkeypatch.setenv("DDHUB_HOME", str(tmp_path / "ddhub"))
     made = write_folder(tmp_path / "made", {"train": coloured(12, 0)})
-    files = {path.relative_to(made).as_posix(): path.read_bytes() for path in made.rglob("*.parquet")}
+    files = parquet_files(made)
     with HubServer(tmp_path / "hub") as server:
         server.create_repo("alice/colours")
         pinned = server.commit("alice/colours", files)
@@ -191,7 +191,7 @@ def test_a_source_is_read_at_the_commit_that_is_recorded(tmp_path):
 
     def files(count: int) -> dict[str, bytes | None]:
         made = write_folder(tmp_path / f"made{count}", {"train": coloured(count, 0)})
-        return {path.relative_to(made).as_posix(): path.read_bytes() for path in made.rglob("*.parquet")}
+        return parquet_files(made)
 
     first, second = files(30), files(12)
     with HubServer(tmp_path / "hub") as server:

@@ -1,6 +1,6 @@
 """What was read once is read again without the Hub."""
 
-from conftest import coloured, write_folder
+from conftest import coloured, parquet_files, write_folder
 from hub_client import in_client
 from hub_server import HubServer
 
@@ -23,9 +23,7 @@ def test_a_source_that_was_read_is_read_offline(tmp_path):
     made = write_folder(tmp_path / "made", {"train": coloured(30, 0), "test": coloured(12, 1)})
     with HubServer(tmp_path / "hub") as server:
         server.create_repo("alice/colours")
-        commit = server.commit(
-            "alice/colours", {path.relative_to(made).as_posix(): path.read_bytes() for path in made.rglob("*.parquet")}
-        )
+        commit = server.commit("alice/colours", parquet_files(made))
         home = str(tmp_path / "home")
         assert in_client(read_source, server, home=home, offline=False) == [commit, 30, 12, True]
         assert in_client(read_source, server, home=home, offline=True) == [commit, 30, 12, True]

@@ -21,7 +21,7 @@ def payload(folder: Path) -> dict[str, str]:
     return {name: record.sha256 for name, record in manifest.read(folder).files.items()}
 
 
-def content(folder: Path) -> dict[str, bytes | None]:
+def content(folder: Path) -> dict[str, bytes]:
     """What a repo should hold: every published file of a folder."""
     return {name: path.read_bytes() for name, path in hub.published(folder).items()}
 
