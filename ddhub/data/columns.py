@@ -1,6 +1,7 @@
 """Finding the columns of images and labels in a dataset."""
 
 from collections.abc import Sequence
+from pathlib import PurePath
 from typing import Any
 
 from ddhub.base.errors import UserError
@@ -44,6 +45,12 @@ def find(spec: SourceSpec, dataset: Any) -> dict[str, str]:
             )
         if key == "image" and given is None and not fitting:
             raise UserError(f"source.image: no column holds pictures{_types(features)}", next=AS_FILES)
+        if key == "label" and given is None and not fitting and spec.path and _in_folders(dataset, found["image"]):
+            raise UserError(
+                f"source: {spec.path}: the table of file names has no column label ({', '.join(kinds)}), and with a"
+                " table `datasets` takes no classes from folders",
+                next="move metadata.csv out of the folder, or add a column label to it",
+            )
         if given is None and len(fitting) != 1:
             others = list(fitting or kinds)
             raise UserError(
@@ -55,6 +62,17 @@ def find(spec: SourceSpec, dataset: Any) -> dict[str, str]:
     if column not in images and not _holds_files(dataset, column):
         raise UserError(f"source.image: column '{column}' holds no images{did_you_mean(column, images)}", next=AS_FILES)
     return found
+
+
+def _in_folders(dataset: Any, column: str) -> bool:
+    """Whether pictures of a column are files in several folders."""
+    import datasets
+
+    if not isinstance(dataset.features[column], datasets.Image):
+        return False
+    some = dataset.select_columns([column]).cast_column(column, datasets.Image(decode=False))
+    paths = [each.get("path") or "" for each in some[:: max(1, len(some) // LOOKED)][column]]
+    return len({PurePath(path).parent for path in paths}) > 1
 
 
 def _types(features: Any) -> str:

@@ -155,13 +155,15 @@ def _check_places(held: Contents, place: str) -> None:
     pictures = list(held.splits) or held.pictures
     depths = Counter(len(path.parts) for path in pictures)
     usual = depths.most_common(1)[0][0]
-    if len({path.parent.name for path in pictures}) < 2:
+    if max(map(len, _classes_of_splits(held, pictures).values())) < 2:
         tables = [path for path in held.unread if path.suffix.lower() in TABLES]
+        trained = next((path for path in pictures if "train" in held.splits.get(path, ())), pictures[0])
+        beside = Path(place, trained.parent)
         raise UserError(
             f"{place}: pictures of one class, or of none: a set needs two classes or more",
-            next=f"rename {Path(place, tables[0])} to {TABLE}"
+            next=f"write {beside}/{TABLE}, from {Path(place, tables[0])}"
             if tables
-            else f"put the pictures of every class into a folder of its own, or write {TABLE}",
+            else f"put the pictures of every class into a folder of its own, such as {beside}/CLASS, or write {TABLE}",
         )
     odd = [str(path) for path in pictures if len(path.parts) != usual]
     if odd:
@@ -170,6 +172,15 @@ def _check_places(held: Contents, place: str) -> None:
             f"{place}: {counted(len(odd), 'picture')} at another depth than the rest ({regular}): {listed(odd, SHOWN)}",
             next="move each into the folder of its class, or out of the folder",
         )
+
+
+def _classes_of_splits(held: Contents, pictures: Sequence[Path]) -> dict[str, set[str]]:
+    """The class folders of each split. A folder that is itself named as a split, such as train, is none."""
+    found: dict[str, set[str]] = {}
+    for path in pictures:
+        for split in held.splits.get(path, [""]):
+            found.setdefault(split, set()).add(path.parent.name)
+    return found
 
 
 def _check_headers(held: Contents, place: str) -> None:

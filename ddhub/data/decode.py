@@ -116,6 +116,8 @@ def _opened(content: bytes | str | Path, where: str) -> Iterator[Any]:
             yield image
     except UserError:
         raise
+    except FileNotFoundError as fault:
+        raise Damaged(f"{where}: no such file; a name in metadata.csv counts from the folder of that table") from fault
     except UnidentifiedImageError as fault:
         told = f"{misread.described(content)}none of {', '.join(FORMATS)}"
         raise Damaged(f"{where}: cannot be decoded ({told})") from fault

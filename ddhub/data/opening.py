@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -65,8 +66,15 @@ def _existing(where: str) -> Path:
 
 
 def _folder(local: Path) -> Path:
-    """The folder of a local source, unpacked. Misnamed splits are refused."""
+    """The folder of a local source, unpacked. Misnamed splits and unreadable paths are refused."""
     whole = unpacking.unpacked(local)
+    for part in (whole.absolute(), *whole.absolute().parents):
+        if re.search(r"[*?[]", part.name):
+            plain = part.with_name(re.sub(r"[*?[\]]", "_", part.name))
+            raise UserError(
+                f"source: {part}: `datasets` takes `[`, `*` and `?` in this name for a pattern, and finds no file",
+                next=shlex.join(["mv", str(part), str(plain)]),
+            )
     split_words.refuse_misnamed(whole)
     return whole
 
@@ -78,6 +86,9 @@ def _unclear(fault: ValueError, spec: SourceSpec, split: str, wanted: tuple[str,
         first = re.search(r"available configs: \['([^']+)'", str(fault))
         name = first[1] if first else "NAME"
         return UserError(f"{where}: which subset? {one_line(fault)}", next=f"--set source.config={name}")
+    if "must be present as dictionary key in metadata files" in str(fault):
+        told = "metadata.csv (or .jsonl) has no column file_name, or no commas between its columns"
+        return UserError(f"{where}: {told}", next="let its first line be file_name,label")
     names = split_names(spec)
     if names and whole_split(split) not in names:
         return UserError(

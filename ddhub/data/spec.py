@@ -1,6 +1,7 @@
 """The recipe's `source` and `preprocess`: where real images come from, and how they become network inputs."""
 
 import re
+import shlex
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -77,6 +78,11 @@ def spec_of(place: str) -> SourceSpec:
     Raises:
         UserError: for anything else.
     """
+    if Path(place).expanduser().is_file():
+        raise UserError(
+            f"{place}: is a file, and a folder is read",
+            next=f"mkdir pictures; mv {shlex.quote(place)} pictures; ddhub init pictures",
+        )
     if not is_local(place):
         name, _, revision = place.partition("@")
         if name != "digits" and not hub_client.is_id(name):

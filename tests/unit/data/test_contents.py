@@ -53,7 +53,18 @@ def test_a_regular_folder_has_nothing_to_say(album):
         (
             ("1.png", "2.png", "labels.csv"),
             "pictures of one class, or of none",
-            "rename album/labels.csv to metadata.csv",
+            "write album/metadata.csv, with columns file_name and label, from album/labels.csv",
+        ),
+        (("images/1.png", "labels.csv"), "pictures of one class, or of none", "write album/images/metadata.csv"),
+        (
+            ("train/cat.0.jpg", "train/dog.0.jpg", "test/1.jpg"),
+            "pictures of one class, or of none",
+            "album/train/CLASS",
+        ),
+        (
+            ("train/1.jpg", "test/2.jpg", "train.csv"),
+            "pictures of one class, or of none",
+            "write album/train/metadata.csv",
         ),
         ((*REGULAR, "cover.png"), "1 picture at another depth than the rest (cat/1.png): cover.png", "move each"),
         (("bus/1.png", "car/1.png", "train/1.png"), "train/1.png is named as the split train", "train to trains"),

@@ -658,3 +658,40 @@ def test_a_cached_source_is_found_while_the_hub_is_away(monkeypatch, tmp_path):
     ref.parent.mkdir(parents=True)
     ref.write_text("beef")
     assert opening.resolve_revision("someone/colours", None) == "beef"
+
+
+def test_a_folder_whose_path_is_a_pattern_is_refused_with_a_plain_name(tmp_path):
+    """`datasets` would find no picture, and say that the folder holds none. A name within the folder is free."""
+    place = write_folder(tmp_path / "photos [2024]" / "trees", {"train": coloured(6, 0)})
+    with pytest.raises(UserError, match=r"photos \[2024\]: `datasets` takes") as fault:
+        first_look.look(SourceSpec(dataset="trees", path=str(place)))
+    assert fault.value.next == f"mv '{tmp_path}/photos [2024]' '{tmp_path}/photos _2024_'"
+
+
+TABLES = {  # the table's content, what is said, what to do
+    "semicolons": ("file_name;label\nx/0.png;x\n", "no commas between its columns", "file_name,label"),
+    "no label": ("file_name,note\nx/0.png,a\ny/0.png,b\n", "takes no classes from folders", "move metadata.csv out"),
+    "no such file": ("file_name,label\n0.png,x\ny/0.png,y\n", "no such file; a name in metadata.csv counts from", ""),
+}
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_a_table_of_file_names_that_cannot_be_read_so_is_explained(kind, tmp_path):
+    """With the table's own fault: not that of `datasets`, and no advice that makes a class of every note."""
+    text, said, advice = TABLES[kind]
+    for image, name in zip(coloured(2, 0)[0], "xy", strict=True):
+        (tmp_path / name).mkdir()
+        image.save(tmp_path / name / "0.png")
+    (tmp_path / "metadata.csv").write_text(text)
+    with pytest.raises(UserError) as fault:
+        first_look.look(SourceSpec(dataset="trees", path=str(tmp_path)))
+    assert said in str(fault.value) and advice in (fault.value.next or "")
+
+
+def test_a_file_in_place_of_a_folder_is_told_from_a_wrong_name(tmp_path, monkeypatch):
+    """It is there, and a folder around it is read."""
+    monkeypatch.chdir(tmp_path)
+    Path("my pics.zip").write_bytes(b"")
+    with pytest.raises(UserError, match="is a file, and a folder is read") as fault:
+        api.init("my pics.zip")
+    assert fault.value.next == "mkdir pictures; mv 'my pics.zip' pictures; ddhub init pictures"
