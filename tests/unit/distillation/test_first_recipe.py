@@ -56,6 +56,7 @@ def test_the_recipe_is_yaml_with_comments_that_reads_back():
     recipe = found.recipe
     assert (recipe.name, recipe.source.path, recipe.source.dataset) == ("photos", "/here/photos", "photos")
     assert recipe.ipc == 5 and recipe.method["name"] == "apm"
+    assert recipe.method["blend"] == 0.25  # sets of the whole way taught next to nothing from some small folders
     assert found.text.count("#") > 10
     assert all(len(line) <= 120 for line in found.text.splitlines())
 
