@@ -29,7 +29,7 @@ def find(spec: SourceSpec, dataset: Any) -> dict[str, str]:
     kinds = {name: kind for name, kind in features.items() if name not in images}
     classes = [name for name, kind in kinds.items() if isinstance(kind, datasets.ClassLabel)]
     classes = classes or [name for name in USUAL if name in kinds]
-    found = {}
+    found: dict[str, str] = {}
     for key, given, fitting in (("image", spec.image, images), ("label", spec.label, classes)):
         if given is not None and given not in features:
             raise UserError(f"source.{key}: no column '{given}'{did_you_mean(given, list(features))}")
