@@ -1,19 +1,26 @@
 """Rows of an evaluation: one JSON file per training."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, ModelWrapValidatorHandler, PrivateAttr, model_validator
 
 from ddhub.artifact.manifest import Manifest, identity
-from ddhub.base import limits, links, redact, strict_json
+from ddhub.base import files, limits, links, redact, strict_json
 from ddhub.base.document import Document
 from ddhub.base.errors import UserError
+from ddhub.base.log import warn_once
 from ddhub.base.schema import check
-from ddhub.base.units import size
+from ddhub.base.units import listed, size
 from ddhub.evaluation import protocols
 
 FORMAT = 1
+# The keys that decide a row's accuracy. All but the user's changes of the protocol make its file's name (row_names.py).
+TRAINING = (
+    *("payload", "arch", "protocol", "protocol_version", "overrides", "data", "seed", "settings", "family"),
+    *("test_set", "test", "train", "weights"),
+)
 USUAL_PRECISION = "float32"  # of rows that do not name theirs
 
 
@@ -112,6 +119,11 @@ class Row(Document):
         """The precision of the training."""
         return str(self.decisions.get("precision", USUAL_PRECISION))
 
+    @property
+    def training(self) -> str:
+        """A hash of all that decides the accuracy. Rows that share it are copies of one training."""
+        return files.digest({"precision": self.precision, **{key: getattr(self, key) for key in TRAINING}})
+
     def __repr__(self) -> str:
         return f"<Row {self.arch} {self.protocol} {self.data} seed {self.seed}: {100 * self.top1:.1f}%>"
 
@@ -155,3 +167,19 @@ def of(record: Manifest, folder: Path) -> list[Row]:
     payload = identity(record.files)
     found = [read(path) for path in paths(folder)]
     return [row for row in found if row.payload == payload]
+
+
+def repeated(rows: Sequence[Row]) -> str | None:
+    """A sentence on rows that are copies of others, such as files copied by hand or by a cloud drive; None without."""
+    first = {row.training: row for row in reversed(rows)}
+    copies = [row for row in rows if first[row.training] is not row]
+    names = listed(list(dict.fromkeys(f"{row.arch} {row.protocol} {row.data} seed {row.seed}" for row in copies)), 3)
+    return f"{len(copies)} of {len(rows)} rows are copies of others, and are not counted ({names})" if copies else None
+
+
+def each_once(name: str, rows: Sequence[Row]) -> list[Row]:
+    """The first row of every training. A copy would feign a second seed."""
+    told = repeated(rows)
+    if told is not None:
+        warn_once(f"WARNING: {name}: {told}")
+    return list({row.training: row for row in reversed(rows)}.values())[::-1]

@@ -59,7 +59,7 @@ class Line:
 
 def build(name: str, rows: Sequence[Row]) -> Evaluation:
     """The report of a set: rows, their summary, and comparisons. Empty parts are left out."""
-    ordered = sorted(rows, key=lambda row: (row.arch, row.protocol_title, row.data, row.seed))
+    ordered = results.each_once(name, sorted(rows, key=lambda row: (row.arch, row.protocol_title, row.data, row.seed)))
     scores = stats.summarise(ordered)
     clear = _clear(ordered, scores)
     present = {row.data for row in clear}

@@ -224,8 +224,9 @@ def _recipe(folder: Path, record: Manifest) -> list[str]:
 def _results(folder: Path, record: Manifest) -> list[str]:
     """Differences between report, card and rows."""
     try:
-        built = summary.build(record.name, rows.of(record, folder / "evaluation"))
-        said = _report(folder, built)
+        found = rows.of(record, folder / "evaluation")
+        built, copies = summary.build(record.name, found), rows.repeated(found)
+        said = [*([f"{folder / 'evaluation'}: {copies}"] if copies else []), *_report(folder, built)]
     except UserError as fault:
         return [fault.args[0], *_card(folder, record, None)]
     return said + _card(folder, record, built)

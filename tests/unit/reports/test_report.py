@@ -539,3 +539,21 @@ def test_rows_of_a_set_on_the_hub_join_its_own_in_one_commit(server, folder, tmp
     assert api.verify(ID).ok
     with pytest.raises(UserError, match="a commit is not changed"):
         api.report(*[f"{ID}@{done['pushed']['commit']}"], push=True)
+
+
+def test_a_copied_row_is_no_second_seed(folder, capsys):
+    """A cloud drive's copy would double n and narrow every interval. Another precision is another training."""
+    evaluated(folder)
+    before = api.report(folder).to_dict()
+    for path in sorted((folder / "evaluation").glob("*-distilled-*.json")):
+        shutil.copyfile(path, path.with_name(f"{path.stem} (copy).json"))
+    capsys.readouterr()
+    assert api.report(folder).to_dict() == before
+    told = "3 of 9 rows are copies of others, and are not counted (a native distilled seed 0, a native distilled seed 1"
+    assert told in capsys.readouterr().err
+    api.card(folder)
+    (fault,) = verify.faults(folder)
+    assert told in fault and str(folder / "evaluation") in fault
+    rows = made("distilled", ABOVE)
+    other = made("distilled", ABOVE, decisions={"precision": "bfloat16"})
+    assert len(reports_of_rows.built("set", [*rows, *other]).rows) == 6
