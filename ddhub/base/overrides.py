@@ -48,15 +48,14 @@ def setting(text: str, example: str = "method.iterations=10") -> Setting:
 def override(data: dict[str, Any], overrides: Sequence[str]) -> None:
     """Apply `a.b=value` strings to nested keys, in place.
 
-    A changed `method.name` starts from that method's defaults. The method's own keys are set after it, wherever they
-    stand. `publish` and `expected` of a recipe hold only for its own source and method. Another source or method drops
-    them, unless they are set too.
+    A changed `method.name` starts from that method's defaults. `publish` and `expected` of a recipe hold only for its
+    own source and method. Another source or method drops them, unless they are set too.
 
     Raises:
         UserError: for a string without `=`, or a path through a value without keys.
     """
     settings = [setting(text) for text in overrides]
-    for each in sorted(settings, key=lambda each: each.key.startswith("method.") and each.key != "method.name"):
+    for each in settings:
         *parents, last = each.key.split(".")
         target: Any = data
         for depth, parent in enumerate(parents, 1):
