@@ -162,11 +162,11 @@ def _refuse_contained(sets: Sequence[MergedPart]) -> None:
 
 
 def _warn_of_one_start(sets: Sequence[MergedPart]) -> None:
-    """Warn of sets with one seed that began from real images: these are the same training images in both."""
+    """Warn of sets with one seed that began from real images: both drew from the same training images."""
     seen: dict[int, str] = {}
     for one in sets:
         for part in one.parts:
-            if part.init != "real" or part.seed is None:
+            if part.init not in ("real", "easy") or part.seed is None:
                 continue
             if part.seed in seen:
                 warn(

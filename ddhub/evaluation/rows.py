@@ -10,7 +10,6 @@ from ddhub.artifact.manifest import Manifest, identity
 from ddhub.base import files, limits, links, redact, strict_json
 from ddhub.base.document import Document
 from ddhub.base.errors import UserError
-from ddhub.base.log import warn_once
 from ddhub.base.schema import check
 from ddhub.base.units import listed, size
 from ddhub.evaluation import protocols
@@ -169,17 +168,13 @@ def of(record: Manifest, folder: Path) -> list[Row]:
     return [row for row in found if row.payload == payload]
 
 
-def repeated(rows: Sequence[Row]) -> str | None:
-    """A sentence on rows that are copies of others, such as files copied by hand or by a cloud drive; None without."""
-    first = {row.training: row for row in reversed(rows)}
-    copies = [row for row in rows if first[row.training] is not row]
-    names = listed(list(dict.fromkeys(f"{row.arch} {row.protocol} {row.data} seed {row.seed}" for row in copies)), 3)
-    return f"{len(copies)} of {len(rows)} rows are copies of others, and are not counted ({names})" if copies else None
+def each_once(rows: Sequence[Row]) -> tuple[list[Row], str | None]:
+    """The first row of every training, and a sentence on copies, which would feign more seeds; None without copies.
 
-
-def each_once(name: str, rows: Sequence[Row]) -> list[Row]:
-    """The first row of every training. A copy would feign a second seed."""
-    told = repeated(rows)
-    if told is not None:
-        warn_once(f"WARNING: {name}: {told}")
-    return list({row.training: row for row in reversed(rows)}.values())[::-1]
+    Files are copied by hand or by a cloud drive.
+    """
+    kept: dict[str, Row] = {}
+    copies = [row for row in rows if kept.setdefault(row.training, row) is not row]
+    names = list(dict.fromkeys(f"{row.arch} {row.protocol} {row.data} seed {row.seed}" for row in copies))
+    told = f"{len(copies)} of {len(rows)} rows are copies of others, and are not counted ({listed(names, 3)})"
+    return list(kept.values()), told if copies else None

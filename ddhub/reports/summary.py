@@ -10,6 +10,7 @@ from ddhub.artifact import manifest
 from ddhub.artifact.manifest import Manifest
 from ddhub.base import files
 from ddhub.base.document import Document
+from ddhub.base.log import warn_once
 from ddhub.evaluation import rows as results
 from ddhub.evaluation.probe.outcome import Outcome
 from ddhub.evaluation.rows import Row
@@ -59,7 +60,10 @@ class Line:
 
 def build(name: str, rows: Sequence[Row]) -> Evaluation:
     """The report of a set: rows, their summary, and comparisons. Empty parts are left out."""
-    ordered = results.each_once(name, sorted(rows, key=lambda row: (row.arch, row.protocol_title, row.data, row.seed)))
+    in_order = sorted(rows, key=lambda row: (row.arch, row.protocol_title, row.data, row.seed))
+    ordered, repeats = results.each_once(in_order)
+    if repeats is not None:
+        warn_once(f"WARNING: {name}: {repeats}")
     scores = stats.summarise(ordered)
     clear = _clear(ordered, scores)
     present = {row.data for row in clear}

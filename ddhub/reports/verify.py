@@ -225,7 +225,7 @@ def _results(folder: Path, record: Manifest) -> list[str]:
     """Differences between report, card and rows."""
     try:
         found = rows.of(record, folder / "evaluation")
-        built, copies = summary.build(record.name, found), rows.repeated(found)
+        built, copies = summary.build(record.name, found), rows.each_once(found)[1]
         said = [*([f"{folder / 'evaluation'}: {copies}"] if copies else []), *_report(folder, built)]
     except UserError as fault:
         return [fault.args[0], *_card(folder, record, None)]

@@ -192,6 +192,9 @@ def test_sets_with_one_seed_are_said_to_begin_alike(make, halves, tmp_path, caps
     told = capsys.readouterr().err
     assert "WARNING: half0 and longer have seed 0, so their images began as the same training images" in told
     assert "  next: ddhub distill RECIPE --set seed=N" in told
+    easy = [make(f"easy{rate}", *TINY, "method.init=easy", f"method.lr_images={rate}") for rate in (1, 2)]
+    api.merge(*easy, out=tmp_path / "easy")
+    assert "WARNING: easy1 and easy2 have seed 0" in capsys.readouterr().err
 
 
 def test_a_merged_set_is_evaluated_and_exported(merged, tmp_path):
