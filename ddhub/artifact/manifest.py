@@ -48,7 +48,10 @@ class Manifest(Strict):
     labels: LabelRecord = Field(description="Meaning of column `soft_label`.")
     teachers: list[TeacherRecord] = Field(description="The shipped teachers.")
     protocol: Protocol = Field(description="How to train on the set.")
-    method: dict[str, Any] = Field(description="`name` of the method, and its settings.")
+    method: dict[str, Any] = Field(
+        description="`name` of the method, and its settings. Of a merged set: the names, and the settings that all "
+        "parts share. `merged` has all settings of each."
+    )
     seed: int | None = Field(default=None, description="Seed of the recipe.")
     init: str | None = Field(default=None, description="Start of the images: `real`, `easy` or `noise`.")
     groups: Groups = Field(default=1, description="Parts that were made independently. Column `group` numbers them.")
@@ -176,8 +179,9 @@ def contradictions(record: Manifest, where: str) -> list[str]:
         found.append(f"wnids: {len(record.wnids)} for {len(record.classes)} classes")
     if record.wnids is not None and len(set(record.wnids)) != len(record.wnids):
         found.append("wnids: one is there twice")
-    if not isinstance(record.method.get("name"), str):
-        found.append("method.name: missing, or no text")
+    methods = {"": record.method} | {f"merged: '{part.name}': ": part.method for part in record.merged or []}
+    nameless = [place for place, method in methods.items() if not isinstance(method.get("name"), str)]
+    found += [f"{place}method.name: missing, or no text" for place in nameless]
     odd = next((n for n in record.classes if not redact.is_text(n) or len(n) > limits.CLASS_NAME), None)
     if odd is not None:
         found.append(f"classes: {odd[:60]!r} is no text of one line of {limits.CLASS_NAME} characters or less")

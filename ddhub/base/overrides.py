@@ -48,13 +48,14 @@ def setting(text: str, example: str = "method.iterations=10") -> Setting:
 def override(data: dict[str, Any], overrides: Sequence[str]) -> None:
     """Apply `a.b=value` strings to nested keys, in place.
 
-    A changed `method.name` starts from that method's defaults. `publish` and `expected` of a recipe hold only for its
-    own source and method. Another source or method drops them, unless they are set too.
+    A changed `method.name` starts from that method's defaults. Its other keys are set after it, whatever their order.
+    `publish` and `expected` of a recipe hold only for its own source and method. Another source or method drops them,
+    unless they are set too.
 
     Raises:
         UserError: for a string without `=`, or a path through a value without keys.
     """
-    settings = [setting(text) for text in overrides]
+    settings = _names_first([setting(text) for text in overrides])
     for each in settings:
         *parents, last = each.key.split(".")
         target: Any = data
@@ -78,6 +79,23 @@ def override(data: dict[str, Any], overrides: Sequence[str]) -> None:
             # The licence belongs to the source. The pretty name mentions source and method.
             kept = {} if changed & {"source", "source.dataset"} else {"license": (data["publish"] or {}).get("license")}
             data["publish"] = kept
+
+
+def _names_first(settings: Sequence[Setting]) -> list[Setting]:
+    """The settings with every `method.name` before the other keys of its method.
+
+    A key that the named method lacks is then a fault, in place of dropped with the old method. A whole `method`
+    replaces all that stands before it.
+    """
+    ordered: list[Setting] = []
+    first = 0
+    for each in settings:
+        ordered.insert(first if each.key == "method.name" else len(ordered), each)
+        if each.key == "method":
+            first = len(ordered)
+        elif each.key == "method.name":
+            first += 1
+    return ordered
 
 
 def public_override(text: str) -> str:

@@ -96,6 +96,7 @@ def render(
         start_words=STARTS,
         images=images,
         settings=_settings(manifest.method),
+        own_settings=_own_settings(manifest),
         transformer=optimisation.FAMILIES["transformer"],
         other=optimisation.OTHER,
         native_version=version("native"),
@@ -152,6 +153,20 @@ def _settings(method: dict[str, Any], prefix: str = "") -> dict[str, str]:
         elif value is not None and (prefix or key != "name"):
             found[f"{prefix}{key}"] = str(value)
     return found
+
+
+def _own_settings(manifest: Manifest) -> list[dict[str, str]]:
+    """The settings of each part of a merged set that not all parts share; an empty list if they share all.
+
+    A setting of another part with the same method is `unset`: the manifest leaves out those at their default.
+    """
+    parts, shared = manifest.merged or [], _settings(manifest.method)
+    each = [{key: value for key, value in _settings(part.method).items() if key not in shared} for part in parts]
+    of_method: dict[str, dict[str, str]] = {}
+    for part, unshared in zip(parts, each, strict=True):
+        of_method.setdefault(part.method["name"], {}).update(dict.fromkeys(unshared, "unset"))
+    found = [of_method[part.method["name"]] | unshared for part, unshared in zip(parts, each, strict=True)]
+    return found if any(each) else []
 
 
 def _header(manifest: Manifest, title: str, images: int, info: dict[str, Any]) -> dict[str, Any]:

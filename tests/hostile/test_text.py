@@ -108,6 +108,14 @@ MANIFESTS = {
     ),
     "no statistics": ({"preprocess": {**MANIFEST["preprocess"], "mean": []}}, "mean and std need 1 values"),
     "a method without a name": ({"method": {}}, "method.name: missing"),
+    "a part's method without a name": (
+        {
+            "merged": [
+                {key: MANIFEST[key] for key in ("name", "ipc", "groups", "made")} | {"payload": "0", "method": {}}
+            ]
+        },
+        "merged: 'digits_ipc10': method.name: missing",
+    ),
     "an augmentation of no kind": ({"protocol": {**MANIFEST["protocol"], "augment": "os.system"}}, "no operation"),
     "deep": ({"method": {"name": "apm", "a": deep(200)}}, "more than 64 levels deep"),
     "very deep": ({"method": {"name": "apm", "a": deep(900)}}, "ddhub.json: not readable as JSON"),

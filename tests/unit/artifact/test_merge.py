@@ -150,8 +150,27 @@ def test_the_card_says_what_it_was_merged_of(merged):
     assert f"They were merged from 2 sets that were made independently: {seeds}." in card
     assert "| `group` | the number of the independently made group, 0 to 1" in card
     shown = manifest.read(merged).merged[0].packaging.validation_top1_packaged
+    assert "| of `half0`" not in card  # the method's settings are the same
     assert f"| `half0` | 1 | 1 | {100 * shown:.1f}% |" in card
     assert "Not measured for the merged set" in card and "makes it again" not in card
+
+
+def test_the_card_says_which_settings_of_the_parts_differ(make, halves, tmp_path):
+    """A blend of one part stood nowhere, as if both were of the whole way; two methods were not cited."""
+    quarter = make("quarter", *TINY, "seed=7", "method.blend=0.25")
+    api.merge(quarter, halves[1], out=tmp_path / "both")
+    card = (tmp_path / "both" / "README.md").read_text()
+    assert "\n| of `quarter` | `apm`, blend 0.25 |\n| of `half1` | `apm`, blend unset |\n" in card
+    record = manifest.read(tmp_path / "both")
+    assert "blend" not in record.method and [part.method.get("blend") for part in record.merged] == [0.25, None]
+    matched = make("matched", TINY[0], TINY[3], "method={name: dm, iterations: 2}", "seed=8")
+    api.merge(halves[1], matched, out=tmp_path / "methods")
+    card = (tmp_path / "methods" / "README.md").read_text()
+    rows = [line for line in card.splitlines() if line.startswith("| of `")]
+    assert (
+        "refresh_every 3" in rows[0] and "real " not in rows[0] and "real " in rows[1] and "unset" not in "".join(rows)
+    )
+    assert "2312.08912" in card and "2110.04181" in card
 
 
 def test_halves_merged_are_what_one_run_of_two_groups_is(make, merged):

@@ -112,6 +112,18 @@ def test_a_changed_method_starts_from_its_own_defaults(write):
     assert recipes.read(path, ["method.name=apm"]) == recipes.read(path)
 
 
+def test_a_methods_settings_before_its_name_are_kept_or_refused(write):
+    """`method.blend=0.5 method.name=dm` dropped the blend without a word. A whole `method` replaces what is before."""
+    path = write()
+    assert recipes.read(path, ["method.iterations=5", "seed=1", "method.name=dm"]).method["iterations"] == 5
+    for lost in (["method.blend=0.5", "method.name=dm"], ["method.name=dm", "method.blend=1", "method.name=random"]):
+        with pytest.raises(UserError, match=r"--set method\.blend: unknown key"):
+            recipes.read(path, lost)
+    whole = ["method.blend=0.5", "method={name: random}"]
+    assert recipes.read(path, whole).method == {"name": "random"}
+    assert recipes.read(path, [*whole, "method.iterations=5", "method.name=dm"]).method["iterations"] == 5
+
+
 @pytest.mark.parametrize(
     ("override", "fault"),
     [
