@@ -25,10 +25,11 @@ from ddhub.data import enlarge, held_out, preprocess
 from ddhub.data import source as sources
 from ddhub.data.preprocess import Preprocess
 from ddhub.data.source import Split
+from ddhub.evaluation.probe import outcome as outcomes
 from ddhub.evaluation.probe import spaces as input_spaces
 from ddhub.evaluation.probe import teacher as teachers
 from ddhub.evaluation.probe import verdict as verdicts
-from ddhub.evaluation.probe.outcome import PROBE, Outcome, ProbeTeacher, SpaceScore
+from ddhub.evaluation.probe.outcome import Outcome, ProbeTeacher, SpaceScore
 from ddhub.evaluation.probe.spaces import Space
 from ddhub.evaluation.probe.teacher import Referee
 from ddhub.evaluation.probe.verdict import Judgement, SpaceReading
@@ -52,7 +53,7 @@ def probe(
     read: bool = True,
     resources: Resources = Resources(),
 ) -> Outcome:
-    """Probe a set with an available teacher, report the outcome, and write it to `out`/probe.json.
+    """Probe a set with an available teacher, report the outcome, and write it to `out`.
 
     Args:
         train: train a teacher if there is none.
@@ -69,15 +70,16 @@ def probe(
             raise UserError(f"--probe: {source.fault}")
         teacher = teachers.trained(split, resources)
     key = _key(found, teacher, source.read)
-    outcome = _kept(out / PROBE, key)
+    payload = manifest.identity(found.manifest.files)
+    path = outcomes.place(out, payload)
+    outcome = _kept(path, key)
     if outcome is None:
         with progress.busy(f"{found.manifest.name}: probing whether it is fed as it was made"):
             outcome = _no_teacher(source) if teacher is None else examine(found, teacher, source.split)
-        payload = manifest.identity(found.manifest.files)
         kept_as = key if source.fault is None else None  # an unreadable source may be readable next time
-        files.write_json(out / PROBE, {"key": kept_as, "payload": payload, **outcome.content()})
+        files.write_json(path, {"key": kept_as, "payload": payload, **outcome.content()})
     if outcome.verdict == "permuted classes" and _numbered(found):
-        path = out / "classes.txt"
+        path = path.with_name(path.name.replace("probe", "classes")).with_suffix(".txt")
         names = [(outcome.order or {}).get(name, name) for name in found.manifest.classes]
         files.write_bytes(path, "".join(f"{name}\n" for name in names).encode())
         next = f"{AGAIN} --classes {path}, which was written for it"

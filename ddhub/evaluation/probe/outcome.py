@@ -9,7 +9,14 @@ from ddhub.base import strict_json
 from ddhub.base.document import Document
 from ddhub.base.log import say, warn
 
-PROBE = "probe.json"  # beside the rows of the probed set
+PROBE = "probe.json"  # beside the rows of the set that was probed first
+
+
+def place(folder: Path, payload: str) -> Path:
+    """The file of a set's outcome in a folder: probe.json, or a file named by the set if another set has that."""
+    first = folder / PROBE
+    taken = strict_json.known(first).get("payload")
+    return first if taken in (None, payload) else folder / f"probe_{payload[:8]}.json"
 
 
 class ProbeTeacher(Document):
@@ -51,8 +58,8 @@ class Outcome(Document):
 
     @classmethod
     def beside(cls, folder: Path, payload: str) -> "Outcome | None":
-        """The outcome in a folder's probe.json, if the set with this payload was probed."""
-        found = strict_json.known(folder / PROBE)
+        """The outcome in an evaluation's folder, if the set with this payload was probed."""
+        found = strict_json.known(place(folder, payload))
         return cls.kept(found) if found.get("payload") == payload else None
 
     @property

@@ -14,6 +14,7 @@ from ddhub.base.resources import Resources
 from ddhub.data import preprocess, source
 from ddhub.data.spec import SourceSpec
 from ddhub.evaluation.probe import check, verdict
+from ddhub.evaluation.probe.outcome import Outcome
 from ddhub.evaluation.probe.verdict import SpaceReading
 from ddhub.reports import headlines
 
@@ -106,6 +107,22 @@ def test_permuted_classes_are_caught_and_the_order_is_written(cached, tmp_path):
     swapped.write_text("".join(f"{name}\n" for name in "0124356789"))
     two = bring(cached / "plain_mtt", tmp_path / "c", classes=str(swapped), **right())
     assert two.verdict == "permuted classes" and two.order == {"3": "4", "4": "3"}
+
+
+def test_two_sets_of_one_place_keep_their_verdicts(cached, tmp_path):
+    """The second set's verdict, and its class order, took the place of the first's."""
+    out, sets = tmp_path / "out", []
+    for turn in (0, 3, 4):
+        theirs = shutil.copytree(cached / "plain_mtt", tmp_path / f"theirs{turn}")
+        torch.save((torch.load(theirs / "labels_best.pt") + turn) % 10, theirs / "labels_best.pt")
+        sets.append(tmp_path / f"set{turn}")
+        api.import_set(theirs, out=sets[-1], source="digits", **right())
+    told = [check.probe(folders.read(each), out) for each in sets]
+    kept = [Outcome.beside(out, manifest.identity(manifest.read(each).files)) for each in sets]
+    assert [each.verdict for each in kept] == ["fine", "permuted classes", "permuted classes"]
+    assert kept[1].order["3"] == "0" and kept[2].order["4"] == "0"
+    orders = [path for path in out.glob("classes*.txt") if path.read_text().split()[3] in ("0", "9")]
+    assert len(orders) == 2 and all(any(str(path) in each.next for each in told[1:]) for path in orders)
 
 
 def test_both_wrong_is_said(cached, tmp_path):
