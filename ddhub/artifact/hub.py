@@ -1,6 +1,8 @@
 """Sets on the Hub: fetched by id, pinned to one commit."""
 
-from collections.abc import Mapping
+import contextlib
+import shlex
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -8,12 +10,13 @@ from typing import Any
 
 from ddhub.artifact import cache_repair, manifest
 from ddhub.artifact.file_names import MANIFEST, PUBLISHED
-from ddhub.base import files, hub_client, hub_faults, limits, links, redact, strict_json
+from ddhub.base import files, hub_client, hub_faults, limits, links, near_paths, redact, strict_json
 from ddhub.base.errors import UserError
 from ddhub.base.log import say, warn
-from ddhub.base.schema import did_you_mean
-from ddhub.base.units import counted, size
+from ddhub.base.schema import nearest
+from ddhub.base.units import counted, listed, size
 
+MOST_REVISIONS, SHOWN = 20, 5  # of a repo that are asked for a set, and that a message names
 MOST_FILES = 2 * limits.ROWS  # of a set: the most rows, and as many other files
 
 
@@ -46,18 +49,10 @@ def fetch(reference: str) -> SetPlace:
                 raise UserError(f"{reference}: a recipe, not a set", next=f"ddhub distill {reference}")
             raise manifest.no_set(Path(reference))
         return SetPlace(Path(reference))
-    beside = [found.parent.name for found in Path(reference).parent.glob("*/ddhub.json")]
-    if not beside:
-        return _fetched(reference)
-    # An id may be a misspelt path. The message comes before the Hub is asked, because that takes time.
-    misspelt = f"{reference}: no such folder here{did_you_mean(Path(reference).name, beside).removesuffix('?')}"
-    warn(f"{misspelt}; asking the Hub")
-    try:
-        return _fetched(reference)
-    except UserError as fault:
-        raise UserError(
-            f"{misspelt}; as an id of the Hub: {fault.args[0]}", next=f"ls {Path(reference).parent}"
-        ) from fault
+    path = Path(reference.partition("@")[0])
+    if any(path.parent.glob("*/ddhub.json")):  # said before the Hub is asked, because that takes time
+        warn(f"{reference}: no such folder here{near_paths.instead(path).removesuffix('?')}; asking the Hub")
+    return _fetched(reference)
 
 
 def _fetched(reference: str) -> SetPlace:
@@ -68,7 +63,8 @@ def _fetched(reference: str) -> SetPlace:
     with hub_client.errors(f"fetching {reference}", repo_id):
         asked, sizes, away = _commit_and_files(repo_id, revision or None)
         _refuse_excess(reference, sizes)
-        found = _manifest(api, of, asked, away)
+        with _other_revisions(reference):
+            found = _manifest(api, of, asked, away)
         folder, commit = found.parent, found.parent.name  # the cache keeps a folder for each commit
         if away is None and asked != revision:  # so that the cache knows the branch's commit offline
             files.write_bytes(found.parent.parent.parent / "refs" / (revision or "main"), commit.encode())
@@ -85,6 +81,33 @@ def _fetched(reference: str) -> SetPlace:
         published(folder), lambda name: api.hf_hub_download(**of, filename=name, revision=commit, force_download=True)
     )
     return SetPlace(folder, repo_id, commit)
+
+
+@contextlib.contextmanager
+def _other_revisions(reference: str) -> Iterator[None]:
+    """Add the revisions that the Hub knows to the fault of a revision that is missing or holds no set.
+
+    Raises:
+        UserError: naming the revisions of the repo, or those that hold a set.
+    """
+    from huggingface_hub.errors import RemoteEntryNotFoundError, RevisionNotFoundError
+
+    repo_id, _, revision = reference.partition("@")
+    try:
+        yield
+    except (RemoteEntryNotFoundError, RevisionNotFoundError) as fault:
+        missing = isinstance(fault, RevisionNotFoundError)
+        known: list[str] = []
+        with contextlib.suppress(*hub_faults.faults()):  # the first fault says what is known without it
+            known = hub_client.revisions(repo_id)[:MOST_REVISIONS]
+            known = [each for each in known if missing or MANIFEST in hub_client.describe(repo_id, each).sizes]
+        if not known:
+            raise
+        lacks = "the repo has no such revision; it has" if missing else f"{revision or 'main'} holds no set; one is at"
+        raise UserError(
+            f"fetching {reference}: {lacks} {listed(known, SHOWN)}",
+            next=f"the same command with {shlex.quote(f'{repo_id}@{(nearest(revision, known) or known)[0]}')}",
+        ) from None
 
 
 def _of_set(name: str) -> bool:
@@ -159,7 +182,8 @@ def pin(repo_id: str, revision: str | None) -> str:
     if revision is not None and hub_client.COMMIT.fullmatch(revision):
         return revision
     note = files.home() / "pins" / f"{files.digest([hub_client.client().endpoint, repo_id, revision])[:32]}.json"
-    with hub_client.errors(f"looking up {repo_id}", repo_id):
+    asked = f"{repo_id}@{revision}" if revision else repo_id
+    with hub_client.errors(f"looking up {repo_id}", repo_id), _other_revisions(asked):
         try:
             found = hub_client.describe(repo_id, revision)
         except hub_faults.faults() as fault:

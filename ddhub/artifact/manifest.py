@@ -24,7 +24,7 @@ from ddhub.artifact.manifest_parts import (
     TeacherRecord,
     Unequal,
 )
-from ddhub.base import files, limits, redact, strict_json
+from ddhub.base import files, limits, near_paths, redact, strict_json
 from ddhub.base.errors import UserError
 from ddhub.base.files import json_bytes
 from ddhub.base.schema import Count, Strict, check
@@ -151,7 +151,9 @@ def no_set(place: Path) -> UserError:
         )
     if place.exists():
         return UserError(f"{place}: is a file, not the folder of a set", next=f"ls {place.absolute().parent}")
-    return UserError(f"{place}: no such folder", next="a folder, or the id of a Hub dataset, owner/name")
+    found = near_paths.near(place)
+    then = f"the same command with {found[0]}" if found else "a folder, or the id of a Hub dataset, owner/name"
+    return UserError(f"{place}: no such folder{near_paths.instead(place)}", next=then)
 
 
 def parse(content: bytes, where: str = MANIFEST) -> Manifest:

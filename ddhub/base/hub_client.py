@@ -19,7 +19,7 @@ from ddhub.base import log, progress
 from ddhub.base.errors import UserError, as_user_error
 from ddhub.base.hub_answers import OddAnswer, Watch
 from ddhub.base.hub_faults import ODD, explain, faults, pause, refused
-from ddhub.base.redact import one_line
+from ddhub.base.redact import is_text, one_line
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 PATIENCE = 10.0  # seconds to wait for the answer to a single request
@@ -92,6 +92,21 @@ def describe(
     if not all(isinstance(name, str) for name in listed):
         raise OddAnswer("a file without a name")
     return Described(commit, bool(found.private), listed)
+
+
+def revisions(repo_id: str) -> list[str]:
+    """The branches of a dataset, its proposed changes and its tags.
+
+    Raises:
+        OddAnswer: if the answer names none. Other exceptions of the client pass through.
+    """
+    try:
+        found = client().list_repo_refs(repo_id, repo_type="dataset", include_pull_requests=True)
+        names = [each.name for each in found.branches] + [each.ref for each in found.pull_requests or ()]
+        names += [each.name for each in found.tags]
+    except ODD as fault:
+        raise OddAnswer(one_line(fault, 200)) from fault
+    return [name for name in names if isinstance(name, str) and is_text(name)]
 
 
 @contextlib.contextmanager

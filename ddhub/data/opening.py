@@ -151,9 +151,10 @@ def resolve_revision(name: str, revision: str | None) -> str:
         if cached is not None:
             say(f"{name}: the Hub does not answer; read from the cache, as of commit {cached}", once=True)
             return cached
-        raise UserError(
-            f"source: {name}: the Hub does not answer for it: {one_line(fault)}", next=_advice(name, fault)
-        ) from fault
+        what = f"the Hub does not answer for it: {one_line(fault)}"
+        if hub_faults.status(fault) == 404:
+            what = hub_faults.explain(fault, name)[0]
+        raise UserError(f"source: {name}: {what}", next=_advice(name, fault)) from fault
 
 
 def _advice(name: str, fault: BaseException) -> str:

@@ -6,6 +6,7 @@ In test_publish.py they run in processes of their own.
 
 import json
 import math
+import shlex
 
 import pytest
 from click.testing import CliRunner
@@ -16,6 +17,7 @@ from sets import content, rewrite
 from ddhub import api
 from ddhub.artifact import hub, manifest
 from ddhub.artifact.parquet import Rows
+from ddhub.base import hub_client
 from ddhub.base.errors import UserError
 from ddhub.cli import app
 
@@ -280,17 +282,53 @@ def test_what_cannot_be_fetched_is_said(server, folder, reference, words):
     assert "Traceback" not in result.output
 
 
-def test_a_misspelt_path_is_hinted_at_before_the_hub_is_asked(server, tmp_path, monkeypatch):
-    """The set beside it is named; the Hub may know another all the same."""
+@pytest.mark.parametrize("branch", ["v2", "topic/1"])
+def test_a_set_of_another_revision_is_named(server, folder, tmp_path, branch):
+    """A set that is on a branch alone, proposed alone, or not at the revision that was asked for."""
+    server.create_repo(ID)
+    hub_client.client().create_branch(ID, branch=branch, repo_type="dataset")
+    server.commit(ID, content(folder), revision=branch)
+    with pytest.raises(UserError, match=f"main holds no set; one is at {branch}") as caught:
+        api.pull(ID, tmp_path / "copy")
+    assert caught.value.next == f"the same command with {shlex.quote(f'{ID}@{branch}')}"
+    assert api.pull(f"{ID}@{branch}", tmp_path / "copy").repo_id == ID
+    with pytest.raises(UserError, match=f"the repo has no such revision; it has main, {branch}"):
+        api.verify(f"{ID}@v")
+    with pytest.raises(UserError, match=f"the repo has no such revision; it has main, {branch}"):
+        api.evaluate(f"{ID}@v", source="digits")
+    server.fail("refs", Status(500), times=math.inf)
+    with pytest.raises(UserError, match="the repo holds no ddhub"):
+        api.verify(ID)
+
+
+def test_a_proposed_set_is_named(server, folder):
+    """A set that is pushed with --create-pr alone is at refs/pr/1."""
+    server.create_repo(ID)
+    api.push(folder, ID, create_pr=True)
+    with pytest.raises(UserError, match="main holds no set; one is at refs/pr/1") as caught:
+        api.verify(ID)
+    assert caught.value.next == f"the same command with {ID}@refs/pr/1"
+    assert api.verify(f"{ID}@refs/pr/1").ok
+
+
+@pytest.mark.parametrize("typed", ["sets/firts", "stes/first"])
+@pytest.mark.parametrize("command", [["verify"], ["evaluate", "--source", "digits"], ["export", "--layout", "dc"]])
+def test_a_misspelt_path_is_no_riddle_about_the_hub(server, tmp_path, monkeypatch, typed, command):
+    """Neither a folder nor a repo: the path that is like it is named, also by its folder."""
     monkeypatch.chdir(tmp_path)
     beside = tmp_path / "sets" / "first"
     beside.mkdir(parents=True)
     (beside / "ddhub.json").write_text("{}")
-    result = CliRunner().invoke(app.main, ["verify", "sets/firts"])
+    out = ["--out", "out"] if command[0] == "export" else []
+    result = CliRunner().invoke(app.main, [command[0], typed, *command[1:], *out])
     assert result.exit_code == 1
-    assert "sets/firts: no such folder here; did you mean 'first'; asking the Hub" in result.output
-    assert "error: sets/firts: no such folder here; did you mean 'first'; as an id of the Hub: " in result.output
-    assert "next: ls sets" in result.output
+    assert "no such folder" in result.output and "did you mean 'sets/first'?" in result.output
+    assert "next: the same command with sets/first" in result.output
+    if command == ["verify"] and typed == "sets/firts":  # before the Hub is asked, which takes time
+        assert "sets/firts: no such folder here; did you mean 'sets/first'; asking the Hub" in result.output
+        assert "no dataset sets/firts on the Hub" in result.output
+    nothing = CliRunner().invoke(app.main, ["verify", "sets/x"]).output
+    assert "no such folder here; sets holds first\n" in nothing and "check the name" in nothing
 
 
 def test_a_set_is_evaluated_by_its_id(server, folder, tmp_path, monkeypatch):

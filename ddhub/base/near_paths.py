@@ -1,0 +1,38 @@
+"""Existing paths that a missing one may mean."""
+
+from pathlib import Path
+
+from ddhub.base.schema import nearest
+from ddhub.base.units import listed
+
+SHOWN = 5  # names of a folder that are listed when none is near
+
+
+def near(path: Path) -> list[Path]:
+    """The paths that a missing path may mean: of a like name in its folder, or in a folder of a like name."""
+    folder = path.parent
+    folders = [folder] if folder.is_dir() else [folder.with_name(each) for each in _like(folder)]
+    return [place / each for place in folders for each in nearest(path.name, _names(place))]
+
+
+def instead(path: Path) -> str:
+    """`; did you mean 'sets/first'?`, or what the path's folder holds; empty if it is not known."""
+    if found := near(path):
+        return f"; did you mean {' or '.join(repr(str(each)) for each in found)}?"
+    beside = _names(path.parent) if path.parent != Path() else []
+    return f"; {path.parent} holds {listed(beside, SHOWN)}" if beside else ""
+
+
+def _like(folder: Path) -> list[str]:
+    """The folders beside a missing folder that it may mean. The last parts of `/`, `.` and `..` have no like."""
+    return nearest(folder.name, _names(folder.parent)) if folder.name.strip(".") else []
+
+
+def _names(folder: Path) -> list[str]:
+    """The names in a folder, except hidden ones; none if it cannot be read."""
+    try:
+        return sorted(
+            each.name for each in folder.iterdir() if not each.name.startswith(".") and each.name.isprintable()
+        )
+    except OSError:
+        return []
