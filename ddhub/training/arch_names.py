@@ -7,12 +7,13 @@ from pathlib import Path
 
 from ddhub.base import plugins
 from ddhub.base.errors import UserError
-from ddhub.base.schema import did_you_mean
+from ddhub.base.schema import did_you_mean, nearest
 
 OWN = (  # the names of field_networks.TABLE
     *("convnet", "convnet2", "convnet3", "convnet4", "convnet5", "convnet6"),
     *("resnet18", "resnet18_in", "alexnet_in", "vgg11", "vgg11_in", "vit_tiny"),
 )
+SUCH = "an architecture such as convnet, resnet18, vit_tiny or timm:NAME"
 PREFIXES = ("timm:", "frozen:")
 WIDENED = re.compile(r"(\w+)_w([1-9][0-9]{0,4})")  # a name, and the width of its first stage
 REGISTERED = re.compile(r"^@register_model\s+def (\w+)\(", re.MULTILINE)
@@ -40,9 +41,10 @@ def names() -> list[str]:
 
 def unknown(arch: str) -> UserError:
     """The fault of a name that nobody knows."""
+    theirs = [] if nearest(arch, names()) else nearest(arch.lower(), sorted(_of_timm()))
     return UserError(
-        f"arch '{arch}': unknown{did_you_mean(arch, names())}",
-        next="an architecture such as convnet, resnet18, vit_tiny or timm:NAME",
+        f"arch '{arch}': unknown{did_you_mean(arch, [f'timm:{each}' for each in theirs] or names())}",
+        next=SUCH,
     )
 
 

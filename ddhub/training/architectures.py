@@ -22,7 +22,6 @@ from torch.overrides import TorchFunctionMode
 from ddhub.base import limits, plugins, seeds
 from ddhub.base.errors import UserError
 from ddhub.base.redact import one_line
-from ddhub.base.schema import did_you_mean
 from ddhub.training import arch_names, frozen, timm_registry
 from ddhub.training.field_networks import TABLE, Build, ConvNet
 
@@ -57,17 +56,15 @@ def resolve(arch: str) -> Build:
         return frozen.probe
     if arch and (not NAME.fullmatch(arch) or len(arch) > limits.NAME):
         raise UserError(
-            f"arch {arch[: limits.NAME]!r}: is no architecture's name (letters, digits and _, single . or - between)"
+            f"arch {arch[: limits.NAME]!r}: is no architecture's name (letters, digits and _, single . or - between)",
+            next=arch_names.SUCH,
         )
     widened = arch_names.WIDENED.fullmatch(arch)
     if widened and widened[1] in TABLE:
         return partial(TABLE[widened[1]], width=int(widened[2]))
     if arch.startswith("timm:"):
         name = arch.removeprefix("timm:")
-        if not timm_registry.with_ours().is_model(name):
-            raise UserError(
-                f"arch '{arch}': timm has no such model{did_you_mean(name, timm_registry.with_ours().list_models())}"
-            )
+        timm_registry.check("timm:", name)
         return partial(_timm, name)
     if arch in plugins.ARCHITECTURES.installed():
         return _installed(arch)

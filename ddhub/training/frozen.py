@@ -22,7 +22,6 @@ from torch.nn import functional
 from ddhub.base import files, hub_client, hub_faults, limits, progress, torch_files
 from ddhub.base.errors import UserError
 from ddhub.base.redact import one_line
-from ddhub.base.schema import did_you_mean
 from ddhub.data.preprocess import Preprocess
 from ddhub.training import timm_registry
 
@@ -60,8 +59,7 @@ def split(arch: str) -> tuple[str, Path | None]:
     """
     timm = timm_registry.with_ours()
     name, at, file = arch.removeprefix(PREFIX).partition("@")
-    if not timm.is_model(name):
-        raise UserError(f"arch '{arch}': timm has no model '{name}'{did_you_mean(name, timm.list_models())}")
+    timm_registry.check(PREFIX, name)
     if at and not Path(file).is_file():
         what = "is no file" if Path(file).exists() else "no such file of weights"
         raise UserError(f"arch '{arch}': {what}: {file!r}", next=f"{PREFIX}{name}@FILE")

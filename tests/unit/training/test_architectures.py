@@ -237,7 +237,17 @@ def test_any_timm_model_runs_by_its_full_name(name):
         ("resnet18_w0", "arch 'resnet18_w0': unknown"),
         ("resnet19_w16", "arch 'resnet19_w16': unknown"),
         ("convnet3_w0", "arch 'convnet3_w0': unknown"),
-        ("timm:resnet19", "timm has no such model; did you mean 'resnet"),
+        ("efficientnet_b9", "unknown; did you mean 'timm:efficientnet_b8'?"),
+        ("timm:resnet19", "timm has no such model; did you mean 'resnet18'?\n  next: timm:resnet18 in its place"),
+        ("timm:RESNET50", "next: timm:resnet50 in its place"),
+        ("timm:nosuch", "timm has no such model\n  next: python -c 'import timm; print(*timm.list_models())'"),
+        ("frozen:nosuch", "timm has no such model\n  next: python -c 'import timm"),
+        (
+            "timm:resnet18.a1_in1",
+            "no weights 'a1_in1' of resnet18; did you mean 'a1_in1k'?\n  next: timm:resnet18.a1_in1k",
+        ),
+        ("frozen:resnet18.no", "next: frozen:resnet18 in its place"),
+        ("timm:", "next: an architecture such as"),
         ("", "arch '': unknown"),
     ],
 )

@@ -128,7 +128,7 @@ def _away():
     ("arch", "said"),
     [
         ("frozen:resnet19", "did you mean"),
-        ("frozen:", "timm has no model ''"),
+        ("frozen:", "timm has no such model"),
         ("frozen:resnet18@/tmp", "is no file: '/tmp'"),
         ("frozen:resnet18@nowhere.pt", "no such file of weights: 'nowhere.pt'"),
         ("frozen:ddhub_convnet3", "nobody published weights"),
