@@ -75,13 +75,38 @@ def _refuse_classes(split: Split, ours: Sequence[str], what: str) -> NoReturn:
     )
 
 
-def warn_of_another(found: Artifact, train: Split, what: str) -> None:
-    """Warn if the real images here differ from the manifest's fingerprint."""
-    if train.fingerprint != found.manifest.source.fingerprint:
+def is_another(found: Artifact, train: Split) -> bool:
+    """Whether the real images here differ from those that the set was made from. A warning says so."""
+    differs = train.fingerprint != found.manifest.source.fingerprint
+    if differs:
         warn_once(
-            f"{what}: is not what {found.manifest.name} says that it was made from (source.fingerprint); "
-            "baselines and tuning use what was read here"
+            f"the train split of {train.spec.path or train.spec.dataset}: is not what {found.manifest.name} says that "
+            "it was made from (source.fingerprint); baselines, tuning and the count of training images among test "
+            "images use what was read here"
         )
+    return differs
+
+
+def refuse_drawn_anew(found: Artifact, what: str, allowed: bool) -> None:
+    """Refuse a held-out test part of changed pictures, unless allowed.
+
+    One picture more or less in a class draws its part anew. Images that the set was made from then get into it, and
+    nothing tells which.
+
+    Raises:
+        UserError: if it is not allowed.
+    """
+    told = (
+        f"{what}: the pictures there have changed since {found.manifest.name} was made, so its test part is drawn"
+        " anew, and can hold images that the set was distilled from"
+    )
+    if not allowed:
+        raise UserError(
+            told,
+            next="put the pictures back as they were, or distill them again; --test FOLDER (or a Hub id) tests on other"
+            " images, and --allow-train on these",
+        )
+    warn_once(told)
 
 
 def training_images(found: Artifact, source_path: str | None, own: bool) -> Split | None:

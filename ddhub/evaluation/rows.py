@@ -43,6 +43,7 @@ class Corrupted(Document):
     top1: dict[str, Fraction] = Field(description="Test accuracy by corruption.")
 
 
+ANEW = "(test part drawn anew)"  # ends the name of test images that can hold images the set was distilled from
 FEW_COPIES = 0.01  # share of test images that are training images, above which there is a warning
 
 

@@ -29,6 +29,7 @@ from ddhub.evaluation import protocols as named
 from ddhub.evaluation.baseline_images import Pool
 from ddhub.evaluation.dynamic_labels import SHARE, ViewLabels
 from ddhub.evaluation.request import Cell, EvaluationRequest, Tuned
+from ddhub.evaluation.rows import ANEW
 from ddhub.training import architectures, fit, frozen, losses, memory, optimisation
 from ddhub.training import device as devices
 from ddhub.training import network as networks
@@ -179,9 +180,12 @@ def build(found: Artifact, request: EvaluationRequest) -> Bench:
         real, training, validation = sources.load_train(spec)
         where = f"the train split of {spec.path or spec.dataset}"
         real_images.check_classes(found, real, where)
-        real_images.warn_of_another(found, real, where)
     known = real if compared else real_images.training_images(found, request.source_path, own=request.test is None)
-    copies = real_images.refuse_training_images(found, test, known, what, request.allow_train)
+    another = known is not None and real_images.is_another(found, known)
+    anew = another and test_spec.hold_out is not None
+    if anew:
+        real_images.refuse_drawn_anew(found, what, request.allow_train)
+    copies = None if anew else real_images.refuse_training_images(found, test, known, what, request.allow_train)
     names = list(dict.fromkeys(cell.protocol for cell in cells if cell.protocol != "full"))
     full_epochs = real_images.own_settings(found).full_epochs
     protocols = named.resolve(record, names, full_epochs, request.overrides)
@@ -197,6 +201,7 @@ def build(found: Artifact, request: EvaluationRequest) -> Bench:
     if held < len(record.classes):
         test_set += f" ({held} of {len(record.classes)} classes)"
     test_set += " (training images)" if real_images.mostly(copies, test) else ""
+    test_set += f" {ANEW}" if anew else ""
     return Bench(request, found, test, test_set, copies, real, training, validation, loaded, protocols, decisions)
 
 

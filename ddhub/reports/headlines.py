@@ -68,7 +68,7 @@ def warnings(report: Evaluation) -> list[str]:
     said = [] if report.probe is None or not report.probe.bad else [f"{report.probe.verdict}: {report.probe.sentence}."]
     for line in _lost([line for line in ours if "random" in line.scores]):
         said.append(f"{line.arch} {line.protocol}: {summary.distance(line.over['random'].mean)} random real images.")
-    said += summary.copied(report.rows, above=FEW_COPIES)
+    said += [*summary.copied(report.rows, above=FEW_COPIES), *summary.drawn_anew(report.rows)]
     for test_set in dict.fromkeys(line.test_set for line in ours):
         if (found := LACKING.search(test_set)) is not None:
             said.append(f"The test images have {found[1]} of {found[2]} classes: the others are not tested.")

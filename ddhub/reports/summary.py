@@ -207,7 +207,7 @@ def sentences(report: Evaluation) -> list[str]:
     said += [_against(ours, data, several) for data in REAL[1:] if data in present]
     said += [_ranked(entry, several) for entry in report.rank_fidelity]
     said += _scored(report.dd_ranking, several)
-    said += [*older(report.rows), *copied(report.rows), *_uncounted(report.rows)]
+    said += [*older(report.rows), *copied(report.rows), *drawn_anew(report.rows), *_uncounted(report.rows)]
     said += corrupted(report.rows)
     if not any(score.ci95 for score in report.summary):
         return said
@@ -239,6 +239,16 @@ def copied(rows: Sequence[Row], above: float = 0.0) -> list[str]:
     ]
 
 
+def drawn_anew(rows: Sequence[Row]) -> list[str]:
+    """A sentence for each test set that was held out of other pictures than the set was made from."""
+    found = dict.fromkeys(row.test_set for row in rows if row.test_set.endswith(results.ANEW))
+    return [
+        f"{test_set}: the pictures have changed since the set was made, so images that it was distilled from can be"
+        " among the test images."
+        for test_set in found
+    ]
+
+
 def _uncounted(rows: Sequence[Row]) -> list[str]:
     """A sentence for each test set whose images were not compared with training images. Older rows do not say it."""
     unknown = {row.test_set for row in rows if "test_copies" in row.content and row.test_copies is None}
@@ -247,6 +257,7 @@ def _uncounted(rows: Sequence[Row]) -> list[str]:
         f"It is not known how many images of {test_set} are also training images of the source, which was not read."
         " --baselines random reads it."
         for test_set in sorted(unknown - known)
+        if not test_set.endswith(results.ANEW)
     ]
 
 

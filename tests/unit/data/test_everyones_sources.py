@@ -401,6 +401,30 @@ def test_a_source_s_own_test_split_of_training_images_is_refused(made, leaky, tm
     assert scored(made, tmp_path, source_path=str(made[0]), overrides=["epochs=1"])["test_copies"] == 0
 
 
+@pytest.mark.parametrize("baselines", [(), ("random",)], ids=["alone", "beside random"])
+def test_a_held_out_part_of_changed_pictures_is_refused(baselines, made, tmp_path):
+    """One more picture in a class draws its part anew, and pictures that were distilled from are tested on."""
+    source, held = tmp_path / "pictures", tmp_path / "held"
+    shutil.copytree(made[0] / "train", source)
+    told = f"source={{dataset: {source}, validation: 0.2, hold_out: 0.2}}"
+    api.distill("digits_ipc1", out=held, overrides=[*QUICK, "labels={form: hard}", "augment=none", told], threads=1)
+    how = {"source_path": str(source), "baselines": baselines, "overrides": ["epochs=1"]}
+    how |= {"seeds": 1, "threads": 1, "probe": False}
+    assert api.evaluate(held, **how).rows[0].test_set.endswith("pictures train, 20% held out")
+    trained = {image.numpy().tobytes() for image in sources.load_train(spec(source, hold_out=0.2))[0].images}
+    picture(0, 99).save(source / "red" / "99.png")
+    tested = {image.numpy().tobytes() for image in sources.load_test(spec(source, hold_out=0.2)).images}
+    assert trained & tested
+    with pytest.raises(UserError, match="have changed since") as caught:
+        api.evaluate(held, **how)
+    assert "--allow-train" in str(caught.value)
+    report = api.evaluate(held, allow_train=True, **how)
+    anew = [row for row in report.rows if row.test_set.endswith("(test part drawn anew)")]
+    assert len(anew) == 1 + len(baselines) and {row.test_copies for row in anew} == {None}
+    assert [text for text in headlines.warnings(report) if "have changed since the set was made" in text]
+    assert "was not read" not in " ".join(summary.sentences(report))
+
+
 def test_the_split_that_is_tested_on_can_be_set(made, tmp_path):
     """`evaluate --set source.test=NAME` reads it; other keys of the source are the set's own."""
     shutil.copytree(made[0], tmp_path / "source")
