@@ -16,12 +16,17 @@ from ddhub.artifact.folder import Artifact
 from ddhub.base import files, new_folder, plugins
 from ddhub.base.errors import UserError
 from ddhub.base.files import is_path
+from ddhub.base.overrides import texts
+from ddhub.base.units import counted
+from ddhub.data import catalog
 from ddhub.data import source as sources
 from ddhub.data.preprocess import Preprocess
+from ddhub.data.spec import SourceSpec
 from ddhub.interop import conventions, input_space
 from ddhub.interop import layout as layouts
 from ddhub.interop.input_space import InputSpace
 from ddhub.interop.layout import Layout
+from ddhub.training.protocol import Protocol
 
 
 @dataclass(frozen=True)
@@ -142,30 +147,75 @@ def _whitened(found: Artifact) -> Tensor:
 
 
 def _read_with(found: Artifact, layout: str, out: Path, values: Values) -> str:
-    """The command that imports the exported files."""
-    source = found.manifest.source.dataset
-    local = source_location.remembered(found.manifest)
+    """The command that imports the exported files as this set, with its protocol as far as the labels allow it."""
+    record, source = found.manifest, found.manifest.source
     told = ["--layout", layout] if is_path(layout) else []
-    told += ["--source", local if local and source.startswith("./") else source]
-    if local and not source.startswith("./"):
-        told += ["--set", f"source.path={local}"]
-    if local:  # its pictures may have other sizes
-        told += ["--set", f"source.resolution={found.manifest.source.resolution}"]
-    if conventions.disputed_order(layout, source) and layout != "folder":
+    told += ["--source", source.dataset]
+    for text in texts({f"source.{key}": value for key, value in _source_settings(found).items()}):
+        told += ["--set", text]
+    if conventions.disputed_order(layout, source.dataset) and layout != "folder":
         told += ["--order", "source"]
-    words = ["ddhub", "import", str(out), *told, *values.options, "--out", f"{out}-imported"]
-    return shlex.join(words)
+    if record.method["name"] != layout:
+        told += ["--method", str(record.method["name"])]
+    if source.license not in (None, catalog.LICENSES.get(source.dataset)):
+        told += ["--license", str(source.license)]
+    words = ["ddhub", "import", str(out), *told, *values.options, *_training_options(found, layout)]
+    return shlex.join([*words, "--out", f"{out}-imported"])
+
+
+def _source_settings(found: Artifact) -> dict[str, Any]:
+    """The settings with which the set's source was read, except those that an import takes anyway."""
+    local = source_location.remembered(found.manifest)
+    spec = source_location.recorded_spec(found).model_copy(update={"path": local})
+    shape = catalog.SHAPES.get(catalog.dataset(spec.dataset) or spec.dataset)
+    usual = SourceSpec(dataset=spec.dataset, image="image", label="label")
+    if local:
+        spec = spec.model_copy(update={"revision": None})
+    elif shape is not None:  # pictures in a folder may have other sizes than the Hub's
+        usual = usual.model_copy(update={"resolution": shape.side or spec.resolution, "channels": shape.channels})
+    known = usual.model_dump()
+    return {key: value for key, value in spec.model_dump().items() if value is not None and value != known.get(key)}
+
+
+def _imported_protocol(found: Artifact, layout: str) -> Protocol | None:
+    """The protocol that an import takes from its table; None for a layout that is not in it."""
+    record, form = found.manifest, _form(found, layouts.load(layout).holds)
+    if layout not in conventions.PROTOCOLS:
+        return None
+    return conventions.protocol(layout, record.source.dataset, record.ipc, form, None)[0]
+
+
+def _training_options(found: Artifact, layout: str) -> list[str]:
+    """The rate and epochs of the set, if an import takes others. They say nothing about training by another loss."""
+    own, theirs = found.manifest.protocol, _imported_protocol(found, layout)
+    if theirs is not None and theirs.loss != own.loss:
+        return []
+    told = [] if theirs is not None and theirs.lr == own.lr else ["--lr", repr(own.lr)]
+    return told if theirs is not None and theirs.epochs == own.epochs else [*told, "--epochs", str(own.epochs)]
+
+
+def _form(found: Artifact, forms: tuple[str, ...]) -> str:
+    """The form of the labels in the files."""
+    form = found.manifest.labels.form
+    return form if form in forms else "hard"
 
 
 def _left_out(found: Artifact, layout: str, forms: tuple[str, ...]) -> list[str]:
     record = found.manifest
+    own, theirs = record.protocol, _imported_protocol(found, layout)
     lost = ["statistics and protocol" if layout == "folder" else "class names, statistics and protocol"]
-    if record.labels.form != "hard" and record.labels.form not in forms:
+    if record.labels.form != _form(found, forms):
         lost.append(f"soft labels ({record.labels.form}): {layout} holds classes alone")
     if layout == "folder" and record.preprocess.pixels_space is not None:
         lost.append("column pixels: 8 bits cannot hold the set's float inputs")
     if record.groups > 1:
         lost.append(f"which of the {record.groups} groups an image is of")
     if record.teachers:
-        lost.append(f"{len(record.teachers)} teachers")
+        lost.append(counted(len(record.teachers), "teacher"))
+    if theirs is not None and theirs.loss != own.loss:
+        lost.append(f"training by {own.loss}: an import trains as the layout's family does, by {theirs.loss}")
+    elif theirs is not None:
+        taken = theirs.model_dump(exclude={"lr", "epochs"}).items()
+        other = [f"{key} {getattr(own, key)} ({value})" for key, value in taken if value != getattr(own, key)]
+        lost += [f"of the protocol, beside what an import takes: {', '.join(other)}"] if other else []
     return lost

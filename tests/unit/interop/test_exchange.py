@@ -74,6 +74,23 @@ def test_an_export_of_pictures_of_several_sizes_is_read_back(make_folder, tmp_pa
     distilled(tmp_path / "set", source, "own", "ipc=2", "source.resolution=8", "source.hold_out=0.2")
     told = run(api.export(tmp_path / "set", "mtt", tmp_path / "theirs").to_dict()["read_with"])
     assert told.exit_code == 0, told.output
+    sources = [folders.read(tmp_path / name).manifest.source for name in ("set", "theirs-imported")]
+    assert sources[0] == sources[1]  # the held out test part too, which the import took for training images
+
+
+def test_an_export_is_read_back_with_the_protocol_of_the_set(image_folder, tmp_path):
+    """Rate and epochs where the loss is the same, what else differs is said; the method and licence stay."""
+    settings = ["evaluate={epochs: 3, lr: 0.07, batch: 32, packaging_seeds: 1}", "publish.license=mit"]
+    found = distilled(tmp_path / "set", image_folder, "./own", "ipc=2", *settings).manifest
+    done = api.export(tmp_path / "set", "apm", tmp_path / "theirs").to_dict()
+    assert "of the protocol, beside what an import takes: batch 32 (256)" in done["left_out"]
+    assert run(done["read_with"]).exit_code == 0
+    again = folders.read(tmp_path / "theirs-imported").manifest
+    assert again.protocol == found.protocol.model_copy(update={"batch": 256, "min_steps": again.protocol.min_steps})
+    assert (again.method["name"], again.license, again.source) == ("random", "mit", found.source)
+    done = api.export(tmp_path / "set", "dc", tmp_path / "hard").to_dict()  # the rate is of another loss
+    assert "--lr" not in done["read_with"] and run(done["read_with"]).exit_code == 0
+    assert "training by l1_logits: an import trains as the layout's family does, by ce" in done["left_out"]
 
 
 @pytest.mark.parametrize("layout", ["apm", "dc", "mtt", "datm", "eccv24", "folder", "idc"])
