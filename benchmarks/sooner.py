@@ -5,6 +5,8 @@ python benchmarks/sooner.py --source CIFAR10_FOLDER --threads 1 --out sooner > b
 Every variant is the recipe (cifar10_ipc10_small) with overrides (benchmarks/sooner.yaml, or --variant), distilled by
 adversarial prediction matching on the real source with cached teachers. At given seconds its set, as it would be
 shipped then, is scored on validation data alone: fresh networks trained on it for some epochs, the same seeds for all.
+A variant with --plain is distilled by the plain loop of benchmarks/plain_loop.py, which has the habits of the
+method's public code, from the same start images and teachers.
 Seconds are those of the method's loop; scoring, loading, teachers, the choice of first images and a first cycle that
 compiles are not counted. Every variant is a process of its own; within a seed all take turns from mark to mark, so that
 a busy machine is equally busy for all.
@@ -16,6 +18,7 @@ ratio of 0. Finished seeds are files of OUT and are not run again.
 """
 
 import argparse
+import contextlib
 import json
 import re
 import statistics
@@ -26,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from distilling import Paced, Worker, clock, command, distill, facts, waited
+from distilling import Over, Paced, Worker, clock, command, distill, facts, waited
 
 from ddhub.base.errors import UserError
 from ddhub.base.strict_yaml import parse_yaml
@@ -50,7 +53,7 @@ def serve(asked: argparse.Namespace) -> None:
     how = Resources(asked.device, asked.threads, asked.compile, asked.precision)
     with tempfile.TemporaryDirectory() as name:
         task, _ = pipeline.prepare(resolved, Path(name) / "set", how, 1e9)
-        warm, until = warm_up(task, Path(name)), 0.0
+        warm, until = 0.0 if asked.plain else warm_up(task, Path(name)), 0.0
 
         def shipped(state: dict, step: int) -> torch.Tensor:
             if state["best"] is not None:
@@ -73,7 +76,18 @@ def serve(asked: argparse.Namespace) -> None:
             return told is not None
 
         run = Paced(Path(name), task.decisions.device, between)
-        distill(task, run)
+        if asked.plain:
+            run_plain(task, run)
+        else:
+            distill(task, run)
+
+
+def run_plain(task: Task, run: Paced) -> None:
+    """The plain loop, until the run is over. It compiles nothing and needs no warming up."""
+    import plain_loop
+
+    with contextlib.suppress(Over):
+        plain_loop.distill(task, run)
 
 
 def warm_up(task: Task, folder: Path) -> float:
@@ -211,6 +225,7 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, help="[default: by the work]")
     parser.add_argument("--out", type=Path, default=Path("sooner"), help="folder of finished seeds")
     parser.add_argument("--note", default="", help="what else the machine was doing")
+    parser.add_argument("--plain", action="store_true", help="by the plain loop; of a variant")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--seed", type=int, default=0, help=argparse.SUPPRESS)
     return parser
