@@ -14,8 +14,8 @@ import random
 from collections.abc import Sequence
 
 import torch
-from distilling import Paced
 import torch.nn.functional as F
+from distilling import Paced
 from evaluation_speed import plain_dsa
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
