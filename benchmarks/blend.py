@@ -2,11 +2,15 @@
 
 python benchmarks/blend.py --source CIFAR10_FOLDER --log blend.jsonl --seeds 0 1
 python benchmarks/blend.py --log blend.jsonl --print > benchmarks/results/blend.json
+python benchmarks/blend.py --recipe cifar10_ipc10_small --source CIFAR10_FOLDER --log blend_whole.jsonl --seeds 0 1
+python benchmarks/blend.py --recipe cifar10_ipc10_small --log blend_whole.jsonl --print > \
+    benchmarks/results/blend_whole.json
 
-A set of `cifar10_ipc40_half_small` is distilled to its end (`method.blend=1`) and kept in OUT. A point is a share of
-the way: 0 is the start, 1 the moved images. The teachers label it. `label_change` is the mean absolute difference of
-its logits from those of the start, beside `label_size`, the mean absolute logit of the start. Every network trains
-once, as in half_size.py. Only validation data score it. Lines that LOG has already are not made again.
+A set of `cifar10_ipc40_half_small`, or of another recipe, is distilled to its end (`method.blend=1`) and kept in OUT. A
+point is a share of the way: 0 is the start, 1 the moved images. The teachers label it. `label_change` is the mean
+absolute difference of its logits from those of the start, beside `label_size`, the mean absolute logit of the start.
+Every network trains once, as in half_size.py. Only validation data score it. Lines that LOG has already are not made
+again.
 """
 
 import argparse
@@ -24,7 +28,8 @@ def main() -> None:
     """Train what is missing in the log, or print the log as one document."""
     asked = arguments()
     if asked.print:
-        print(document(asked.log, "python benchmarks/blend.py --source FOLDER --log LOG --seeds 0 1"))
+        other = "" if asked.recipe == RECIPE else f" --recipe {asked.recipe}"
+        print(document(asked.log, f"python benchmarks/blend.py{other} --source FOLDER --log LOG --seeds 0 1"))
         return
     for seed in asked.seeds:
         one_set(seed, asked)
@@ -33,10 +38,13 @@ def main() -> None:
 def one_set(seed: int, asked: argparse.Namespace) -> None:
     """Distill the set of a seed, or read it, and train on points of its way."""
     done = {(row["seed"], row["blend"], row["arch"]) for row in lines(asked.log)}
-    with prepared(RECIPE, asked.source, [f"seed={seed}", "method.blend=1"], Resources(threads=1)) as (task, folder):
+    with prepared(asked.recipe, asked.source, [f"seed={seed}", "method.blend=1"], Resources(threads=1)) as (
+        task,
+        folder,
+    ):
         labels = task.initial_labels()
         start = task.initial_images(torch.arange(len(labels)), task.config.init)
-        moved = distilled(task, asked.out / f"whole-{seed}.pt", folder, "whole", asked.log).images
+        moved = distilled(task, asked.out / f"{asked.recipe}-{seed}.pt", folder, "whole", asked.log).images
         first = task.need_teachers().label(start)
         for blend in asked.blends:
             inputs = enlarge.enlarged(start.lerp(moved, blend), task.side)
@@ -52,6 +60,7 @@ def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_log(parser)
+    parser.add_argument("--recipe", default=RECIPE)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--blends", type=float, nargs="+", default=[0.0, 0.25, 0.5, 1.0])
     parser.add_argument("--archs", nargs="+", choices=WAYS, default=["convnet3_w32", "vgg11_in_w16", "alexnet_in_w32"])

@@ -1,13 +1,17 @@
 """Benchmark scripts name what is there: a move that breaks one is seen at once. Results say how they were made."""
 
 import ast
+import contextlib
 import importlib
 import json
 import sys
 from pathlib import Path
 from types import ModuleType
 
+import apm_tasks
 import bfloat16
+import distilling
+import plain_loop
 import pytest
 import sooner
 import torch
@@ -83,3 +87,35 @@ def test_bfloat16_beside_float32_says_the_hardware(tmp_path, capsys):
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
     bfloat16.summarise(str(tmp_path / "rows.jsonl"))
     assert json.loads(capsys.readouterr().out)["hardware"] == ["a machine"]
+
+
+def test_seconds_to_what_a_reference_reaches():
+    """The mean curve, then those of seeds. A target that is never reached counts as a ratio of 0."""
+    cold = [[(10.0, 0.3), (20.0, 0.5), (40.0, 0.4)], [(10.0, 0.3), (40.0, 0.6)]]
+    other = [[(2.0, 0.2), (4.0, 0.45)], [(2.0, 0.2), (4.0, 0.45)]]
+    end, best = sooner.TARGETS["end"], sooner.TARGETS["best"]
+    found = sooner.compared(cold, other, [end(curve) for curve in cold])
+    assert (found["top1"], found["seconds"], found["ratio"]) == (0.4, 4.0, 5.0)
+    assert found["seconds_of_seeds"] == [None]
+    assert found["ratio_of_seeds"] == {"median": 0.0, "all": [0.0], "n": 1}
+    assert sooner.compared(cold, other, [best(curve) for curve in cold])["seconds"] is None
+
+
+def test_the_plain_loop_has_a_tasks_teachers_and_start(tmp_path):
+    """Its teachers give the task's labels, its images start as the task's and move, and the same seed does it again."""
+    task = apm_tasks.task_of(iterations=2, refresh_every=1, average=0.5, init="real")
+    teachers, (images, _) = task.need_teachers(), task.start("real")
+    net = plain_loop.PlainLoop(apm_tasks.ARCH, apm_tasks.CLASSES, images, images, 1, teachers=teachers.weights).teachers
+    assert torch.allclose(net[-1](images), teachers.logits(images, len(teachers) - 1), atol=1e-5)
+    curves = [shipped(task, tmp_path / name) for name in ("once", "again")]
+    assert torch.equal(curves[0][0], images) and not torch.equal(curves[0][-1], images)
+    assert torch.equal(curves[0][-1], curves[1][-1])
+
+
+def shipped(task, folder):
+    """What the plain loop would ship before each update and after the last."""
+    seen = []
+    run = distilling.Paced(folder, "cpu", lambda step, state: seen.append(state["best"].clone()) or True)
+    with contextlib.suppress(distilling.Over):
+        plain_loop.distill(task, run)
+    return seen
