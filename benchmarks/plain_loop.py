@@ -55,7 +55,7 @@ class PlainLoop:
         self.chunk = chunk or len(images)
         self.images = images.clone().requires_grad_()
         self.optimizer = torch.optim.SGD([self.images], lr=lr, momentum=0.5)
-        self.teachers = [self._net(0) for _ in teachers or [None]]
+        self.teachers = [self._net(0) for _ in range(max(1, len(teachers)))]
         for net, weights in zip(self.teachers, teachers, strict=False):
             net.load_state_dict(weights)
         self.teacher = self.teachers[0]
