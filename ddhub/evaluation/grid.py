@@ -274,6 +274,7 @@ def _test(bench: Bench, cell: Cell, weights: networks.Weights, count: int, secon
         "tuned": asdict(tuned) if tuned else None,
         "test_set": bench.test_set,
         "test_images": len(bench.test),
+        "classes": len(bench.set.manifest.classes),
         "test_copies": bench.test_copies,
         "train_images": count,
         "epochs": fit.plan(count, protocol, family)[0],

@@ -63,6 +63,7 @@ class Row(Document):
     test_set: Name = Field(description="Name of the test images.")
     test: Name = Field(description="Fingerprint of the test images.")
     test_images: int | None = Field(default=None, description="Number of test images.")
+    classes: int | None = Field(default=None, gt=0, description="Number of classes. null in older rows.")
     test_copies: int | None = Field(
         default=None,
         ge=0,

@@ -82,6 +82,11 @@ class RankFidelity(Document):
     tau: float = Field(description="Kendall's tau-b.")
     ci95: Interval | None = Field(description="95% interval by a bootstrap over the rows. null where an n is 1.")
     n: int = Field(description="Fewest trainings of an architecture.")
+    near_chance: list[str] = Field(
+        default_factory=list,
+        exclude_if=lambda archs: not archs,  # key is newer than published reports
+        description="Architectures whose accuracy on the data is near chance, as far as rows name the classes.",
+    )
 
 
 class DDRanking(Document):

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from ddhub.artifact import doubts
 from ddhub.base import files, intervals
 from ddhub.evaluation.rows import Row
 from ddhub.reports.documents import DDRanking, Difference, Moments, RankFidelity, Recovery, Score
@@ -176,7 +177,11 @@ def rank_fidelity(rows: Sequence[Row], protocol: str, test_set: str, data: str =
         if known
         else None
     )
-    return RankFidelity(protocol=protocol, test_set=test_set, data=data, archs=archs, tau=tau, ci95=interval, n=n)
+    classes = {row.arch: row.classes for row in kept if row.classes is not None}
+    low = [arch for arch in archs if arch in classes and doubts.near_chance(float(np.mean(ours[arch])), classes[arch])]
+    return RankFidelity(
+        protocol=protocol, test_set=test_set, data=data, archs=archs, tau=tau, ci95=interval, n=n, near_chance=low
+    )
 
 
 def _kendall(a: Any, b: Any) -> Any:

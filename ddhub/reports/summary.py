@@ -42,7 +42,6 @@ NOTE = (
     "Intervals are 95% (Student's t over seeds). Each stands alone: there is no correction for their number. "
     "≠ 0: the interval of the paired difference excludes zero."
 )
-
 FEW = "With n=2, an interval extends 12.7 standard errors to each side. More seeds make it narrower."
 
 
@@ -330,12 +329,13 @@ def distance(mean: float) -> str:
 
 
 def _ranked(entry: RankFidelity, several: bool) -> str:
-    bounds = entry.ci95
+    bounds, low, count = entry.ci95, len(entry.near_chance), len(entry.archs)
     sure = "" if bounds is None else f"95% interval {bounds[0]:.2f} to {bounds[1]:.2f}, "
     by = "random real images rank" if entry.data == "random" else "the set ranks"
+    doubt = f" {low} of {count} are near chance there, so their places are chance too." if 2 * low > count else ""
     return (
         f"{_under(entry.protocol, entry.test_set, several)}, {by} architectures as full data does with "
-        f"Kendall's tau {entry.tau:.2f} ({sure}{len(entry.archs)} architectures, n={entry.n})."
+        f"Kendall's tau {entry.tau:.2f} ({sure}{count} architectures, n={entry.n}).{doubt}"
     )
 
 

@@ -72,6 +72,19 @@ def test_rankings_of_architectures_are_compared():
     assert statistics.rank_fidelity(grid([0.3, 0.4], "distilled") + full, "native", TEST) is None
 
 
+def test_a_ranking_at_chance_says_so():
+    """Networks that all guess can be ranked as full data does, by a tau of 1."""
+    full = grid([0.7, 0.8, 0.9, 0.95], "full", "full")
+    for means, low in (([0.09, 0.1, 0.11, 0.5], 3), ([0.09, 0.1, 0.4, 0.5], 2)):
+        made = [row.model_copy(update={"classes": 10}) for row in grid(means, "distilled")]
+        report = summary.build("set", made + full)
+        assert [len(each.near_chance) for each in report.rank_fidelity] == [low]
+        told = "3 of 4 are near chance there, so their places are chance too."
+        assert (told in " ".join(summary.sentences(report))) == (low == 3)
+    old = summary.build("set", grid([0.09, 0.1, 0.11, 0.5], "distilled") + full)  # rows that name no classes
+    assert "near_chance" not in summary.content(old)["rank_fidelity"][0]
+
+
 def test_one_row_per_architecture_has_no_interval():
     """Nothing can be resampled: null, not [1.0, 1.0]."""
     single = [row for row in grid([0.3, 0.4, 0.5], "distilled") if row.seed == 0]
