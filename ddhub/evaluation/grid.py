@@ -16,6 +16,7 @@ from typing import Any
 from ddhub.artifact import source_location
 from ddhub.artifact.folder import Artifact
 from ddhub.artifact.manifest import Manifest
+from ddhub.artifact.run_state import STATE
 from ddhub.base import files, jobs, limits, progress
 from ddhub.base import seeds as seeding
 from ddhub.base.errors import UserError
@@ -33,7 +34,9 @@ from ddhub.evaluation.workbench import Bench
 from ddhub.training import architectures, fit, frozen
 from ddhub.training import device as devices
 from ddhub.training import network as networks
+from ddhub.training.loop import Run
 
+CHECKPOINT = 120.0  # seconds between two checkpoints of a training; a shorter one has none
 ASIDE = ".untested"  # suffix of a row's file that a new row will replace
 
 
@@ -223,8 +226,9 @@ def _work(bench: Bench, cells: tuple[Cell, ...], path: Path) -> None:
         examples = [workbench.examples(bench, cell) for cell in group]
         # Paired: one seed gives the same initialisation and order of augmentations for all compared data.
         derived = [seeding.derive(cell.seed, "evaluate") for cell in group]
-        trained = fit.fit_many(network, examples, protocol, derived, teach=workbench.teach(bench, cells[0]))
-    seconds = (time.monotonic() - begun) / len(group)
+        run = _resumable(path.parent / STATE, row_names.file_name(bench, group[0]), decisions, _title(cells))
+        trained = fit.fit_many(network, examples, protocol, derived, run=run, teach=workbench.teach(bench, cells[0]))
+    seconds = (time.monotonic() - begun + run.earlier) / len(group)
     lost = []
     for name, cell in sorted(names.items(), key=lambda item: item[0] == path):  # this job's own file comes last
         moments = trained[cell.seed - first]
@@ -235,8 +239,19 @@ def _work(bench: Bench, cells: tuple[Cell, ...], path: Path) -> None:
                 _test(bench, cell, moments[-1], len(examples[0]), seconds, name)
             except fit.Diverged:
                 lost.append(cell)
+    run.remove()
+    with contextlib.suppress(OSError):  # other trainings may be there
+        run.folder.parent.rmdir()
     if lost:
         raise _diverged(bench, lost)
+
+
+def _resumable(folder: Path, name: str, decisions: devices.Decisions, title: str) -> Run:
+    """A training that goes on from a checkpoint if it is long. Another way of training begins anew."""
+    place = folder / f"{Path(name).stem}-{files.digest(decisions.record())[:6]}"
+    run = Run(place, "training", device=decisions.device, checkpoint_seconds=CHECKPOINT, unit="epoch", brief=True)
+    run.title = title
+    return run
 
 
 def _diverged(bench: Bench, cells: Sequence[Cell]) -> UserError:

@@ -13,12 +13,11 @@ from torch import Tensor
 
 from ddhub.base import progress
 from ddhub.base import seeds as seeding
-from ddhub.base.errors import UserError
 from ddhub.training import batches, cuda_graph, optimisation
 from ddhub.training import device as devices
 from ddhub.training import network as networks
 from ddhub.training.batches import Batch, Examples
-from ddhub.training.loop import Run
+from ddhub.training.loop import Diverged, Run
 from ddhub.training.losses import loss_of
 from ddhub.training.network import Network, Weights
 from ddhub.training.optimisation import Family
@@ -26,10 +25,6 @@ from ddhub.training.protocol import Protocol
 
 MOMENTUM = 0.9
 SMALL_BATCH = 32  # batch size for families that need more steps than a protocol has
-
-
-class Diverged(UserError):
-    """A training whose loss is no longer finite."""
 
 
 def family_of(network: Network, protocol: Protocol) -> Family:
@@ -103,6 +98,7 @@ def fit_many(
     seeds: Sequence[int],
     *,
     keep: Iterable[int] = (),
+    run: Run | None = None,
     teach: Callable[[Tensor], Tensor] | None = None,
 ) -> list[list[Weights] | None]:
     """Train several new networks, `network.decisions.together` of them in one program. Return the results of `fit`.
@@ -115,16 +111,17 @@ def fit_many(
     Args:
         examples: the examples of each network, equally many for all.
         seeds: the seed of each network.
-        keep, teach: as in `fit`.
+        keep, run, teach: as in `fit`. A run is for networks that are trained in one program.
     """
     at_once, kept = network.decisions.together, set(keep)
+    assert run is None or len(seeds) == at_once, "networks of several programs cannot share a run"
     if at_once == 1:
         pairs = zip(examples, seeds, strict=True)
-        return [_fit_or_none(network, each, protocol, seed, kept, teach) for each, seed in pairs]
+        return [_fit_or_none(network, each, protocol, seed, kept, run, teach) for each, seed in pairs]
     found: list[list[Weights] | None] = []
     for start in range(0, len(seeds), at_once):
         part = slice(start, start + at_once)
-        found += _fit_together(network, examples[part], protocol, seeds[part], kept, teach)
+        found += _fit_together(network, examples[part], protocol, seeds[part], kept, run, teach)
     return found
 
 
@@ -134,10 +131,11 @@ def _fit_or_none(
     protocol: Protocol,
     seed: int,
     keep: set[int],
+    run: Run | None,
     teach: Callable[[Tensor], Tensor] | None,
 ) -> list[Weights] | None:
     try:
-        return fit(network, examples, protocol, seed, keep=keep, teach=teach)
+        return fit(network, examples, protocol, seed, keep=keep, run=run, teach=teach)
     except Diverged:
         return None
 
@@ -148,6 +146,7 @@ def _fit_together(
     protocol: Protocol,
     several: Sequence[int],
     keep: set[int],
+    run: Run | None,
     teach: Callable[[Tensor], Tensor] | None,
 ) -> list[list[Weights] | None]:
     """`fit` with a leading dimension J. The sum of the J losses gives each network's weights their own gradient."""
@@ -155,20 +154,23 @@ def _fit_together(
     examples = [each.on(network.decisions) for each in examples]
     assert all(len(each) == count for each in examples), "networks trained together see as many images each"
     epochs, steps = plan(count, protocol, family_of(network, protocol))
-    weights = networks.stack([network.init(seed) for seed in several])
-    carry = {"weights": weights, "optimizer": None}
-    learner, losses = _Learner(network, protocol, (epochs, steps), carry, _backward_many), torch.zeros(())
+    carry: dict[str, Any] = {"weights": networks.stack([network.init(seed) for seed in several]), "optimizer": None}
+    learner: _Learner | None = None
+    losses = torch.zeros(len(several))
     wanted, snapshots = _epochs_of(keep, epochs, protocol), []
-    for epoch in progress.track(range(epochs), "epoch"):
+    for epoch in run.steps(epochs, carry) if run else progress.track(range(epochs), "epoch"):
+        learner = learner or _Learner(network, protocol, (epochs, steps), carry, _backward_many)
         own = (
             batches.epoch(each, protocol, steps, seed, epoch, device, teach)
             for each, seed in zip(examples, several, strict=True)
         )
         for step, batch in enumerate(zip(*own, strict=True), epoch * steps):
             losses = learner.step(step, batches.stacked(batch))
+        if run:  # no losses are logged: one that is not finite would end all of them
+            carry.update(learner.state())
         if epoch + 1 in wanted:
             snapshots.append(learner.snapshot())
-    moments = [*snapshots, learner.weights]
+    moments = [*snapshots, learner.weights if learner else carry["weights"]]
     ended = [[network.place(networks.unstack(each, number)) for each in moments] for number in range(len(several))]
     fine = losses.isfinite().tolist()
     return [kept if ok and _finite(kept[-1]) else None for kept, ok in zip(ended, fine, strict=True)]

@@ -37,12 +37,18 @@ COST = 0.02  # if saving takes at most this share of the time
 METRICS = 500  # lines of metrics.jsonl per phase, about; a shorter run has one per step
 
 
+class Diverged(UserError):
+    """A training whose loss is no longer finite."""
+
+
 class Run:
     """One resumable phase (`teacher`, `distill`) with its files in one folder.
 
     Args:
         unit: the word for a step.
         beside: more text for the first message, such as `2 teachers from the cache`.
+        brief: one of many phases, most of them brief. It writes neither metrics nor a last checkpoint, and says nothing
+            of its start and end. Its first checkpoint comes after `checkpoint_seconds`.
     """
 
     def __init__(
@@ -55,12 +61,14 @@ class Run:
         report_seconds: float = progress.LINE,
         unit: str = "step",
         beside: str = "",
+        brief: bool = False,
     ) -> None:
         self.folder, self.phase, self.device = folder, phase, device
         self.checkpoint_seconds, self.report_seconds = checkpoint_seconds, report_seconds
-        self.unit, self.beside, self.title = unit, beside, phase.replace("_", " ")
+        self.unit, self.beside, self.title, self.brief = unit, beside, phase.replace("_", " "), brief
         self.metrics = Metrics(folder / "metrics.jsonl")
         self.seconds = 0.0  # time spent in this phase, with all earlier processes
+        self.earlier = 0.0  # time that earlier processes spent
         self._pending: list[tuple[int, dict[str, Any]]] = []
         self._values: dict[str, float] = {}
         self._step = 0
@@ -83,7 +91,7 @@ class Run:
             store: restored to the same step as `state`, or filled with initial values at step 0.
 
         Raises:
-            UserError: naming the step with non-finite values. The last checkpoint is kept.
+            Diverged: naming the step with non-finite values. The last checkpoint is kept.
             Stopped: after a signal.
         """
         self._step = self._restore(state)
@@ -104,9 +112,9 @@ class Run:
                 self._step += 1
                 self.seconds = clock.ticked(self._step)
                 ended = self._step >= n or bool(state.get("stop"))
-                line = clock.line_due(ended)
+                line = clock.line_due(ended and not self.brief)
                 self._look(clock, line, bar.live)
-                saved = ended or gate.heard() is not None or self._save_due(clock)
+                saved = (ended and not self.brief) or gate.heard() is not None or self._save_due(clock)
                 if saved:
                     self._save(state, store)
                 self._show(bar, clock, line, ended)
@@ -118,6 +126,8 @@ class Run:
 
     def _announce(self, n: int, ended: bool) -> None:
         """Report the first step and what is done already."""
+        if self.brief and not self._step:
+            return
         where = f"resuming at {self.unit} {self._step + 1} of {n}" if self._step else f"{n} {self._units(n)}"
         if ended:
             where = f"all of {self._step} {self._units(self._step)} done before"
@@ -128,9 +138,11 @@ class Run:
 
     def _look(self, clock: "_Clock", line: bool, live: bool) -> None:
         """Read values and write metrics when a line is due. A live display reads them more often."""
-        if line or clock.metrics_due(self._step):
+        if line or (clock.metrics_due(self._step) and not self.brief):
             self._flush()
-            self.metrics.append(phase=self.phase, step=self._step, **self._values, seconds=round(self.seconds, 1))
+            if not self.brief:
+                values = {**self._values, "seconds": round(self.seconds, 1)}
+                self.metrics.append(phase=self.phase, step=self._step, **values)
         elif live and clock.redraw_due():
             self._flush()
 
@@ -152,7 +164,8 @@ class Run:
         """Save once early, then every few minutes, and after every long step if saving is cheap."""
         now = time.monotonic()
         if self._saving is None or self._saved is None:
-            return now - clock.begun >= min(SOON, self.checkpoint_seconds)
+            soon = self.checkpoint_seconds if self.brief else min(SOON, self.checkpoint_seconds)
+            return now - clock.begun >= soon
         since = now - self._saved
         return since >= self.checkpoint_seconds or (clock.pace.seconds >= LONG and COST * since >= self._saving)
 
@@ -163,7 +176,7 @@ class Run:
                 number = float(value)
                 if not math.isfinite(number):
                     self._pending.clear()
-                    raise UserError(
+                    raise Diverged(
                         f"{self.title}: step {step}: {name} is {number}; the last good state is kept in {self.folder}",
                         next="lower its learning rate with --set, and use another --out",
                     )
@@ -205,7 +218,7 @@ class Run:
                 continue
             state.clear()
             state.update(content["state"])
-            self.seconds = content["seconds"]
+            self.seconds = self.earlier = content["seconds"]
             self.metrics.rewind(self.phase, content["step"])
             stopping.goes_on("from the last checkpoint")
             self._saved = time.monotonic() - max(0.0, time.time() - path.stat().st_mtime)

@@ -10,9 +10,9 @@ from ddhub.base.resources import Resources
 from ddhub.evaluation import grid, speed
 from ddhub.evaluation.rows import Row
 from ddhub.evaluation.workbench import network as bench_network
+from ddhub.training import batches, step_time
 from ddhub.training import device as devices
 from ddhub.training import network as networks
-from ddhub.training import step_time
 
 pytestmark = pytest.mark.slow
 
@@ -146,3 +146,33 @@ def test_a_way_that_the_network_cannot_be_trained_in_is_left_out(folder, measure
     assert {row.decisions["together"] for row in rows(folder, 3)} == {1}
     with pytest.raises(UserError, match="--together: no"):
         rows(folder, 3, together=3)
+
+
+@pytest.mark.parametrize("together", [1, 2])
+def test_a_training_that_ends_early_goes_on_in_the_middle(folder, monkeypatch, together):
+    """A row in progress was lost. The one that goes on has the same accuracy, and no checkpoint stays."""
+    found, place, begun, epoch = folders.read(folder), folder / "evaluation", [], batches.epoch
+    how = {"seeds": 2, "baselines": [], "protocols": ["hard"], "overrides": ["epochs=40", "lr=0.1"]}
+
+    def evaluated() -> list[float]:
+        resources = Resources(threads=1, together=together)
+        return tops(grid.evaluate(found, place, [ARCH], resources=resources, **how))
+
+    def ended(*given):
+        begun.append(given[4])
+        if given[4] == 30:
+            raise KeyboardInterrupt
+        return epoch(*given)
+
+    monkeypatch.setattr(grid, "CHECKPOINT", 0.0)
+    first = evaluated()
+    for path in place.glob("*-s1-*.json"):
+        path.unlink()
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(batches, "epoch", ended)
+        evaluated()
+    assert len(list((place / ".ddhub").iterdir())) == 1
+    begun.clear()
+    monkeypatch.setattr(batches, "epoch", lambda *given: begun.append(given[4]) or epoch(*given))
+    assert evaluated() == first and min(first) > 0.2
+    assert begun[0] == 30 and not (place / ".ddhub").exists()
