@@ -7,7 +7,7 @@ import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,8 @@ from ddhub.training import augment, losses, teachers
 from ddhub.training import device as devices
 from ddhub.training.protocol import Protocol
 
+OVERSHOT = 0.5  # distance from [0, 1] at which floats are no pixels
+
 
 class Preprocessing(nn.Module):
     """A module that turns pixels into network inputs. It serves test images and the set's own.
@@ -43,10 +45,39 @@ class Preprocessing(nn.Module):
         self.register_buffer("zca", preprocess.zca)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Turn pixels (B, C, H, W), as uint8 or as floats in [0, 1], into float32 network inputs."""
-        unit = images.float() / 255 if images.dtype == torch.uint8 else images
+        """Turn pixels (B, C, H, W), as uint8 or as floats in [0, 1], into float32 network inputs.
+
+        Raises:
+            UserError: for other tensors, such as network inputs. Values of floats are checked on the CPU alone.
+        """
+        _check_pixels(images, len(self._preprocess.mean))
+        unit = images.float() / 255 if images.dtype == torch.uint8 else images.float()
         inputs = replace(self._preprocess, zca_mean=self.zca_mean, zca=self.zca).inputs_from_unit(unit)
         return enlarge.enlarged(inputs, self._side) if inputs.shape[-1] == self._stored else inputs
+
+
+def _check_pixels(images: Tensor, channels: int) -> None:
+    """Refuse what cannot be pixels of a set with so many channels. It would become wrong inputs without a word.
+
+    A little outside of [0, 1] is allowed, because resizing overshoots.
+    """
+    if not isinstance(images, Tensor):
+        raise UserError("preprocess: takes a torch.Tensor", next="preprocess(torch.as_tensor(images))")
+    if images.dtype != torch.uint8 and not images.is_floating_point():
+        raise UserError(f"preprocess: takes uint8, or floats in [0, 1], and not {images.dtype}", next="images.byte()")
+    if images.dim() < 3 or images.shape[-3] != channels:
+        grey = images.dim() >= 3 and images.shape[-3] == 1
+        raise UserError(
+            f"preprocess: takes images of shape (B, {channels}, H, W), and not {tuple(images.shape)}",
+            next=f"images.expand(-1, {channels}, -1, -1)" if grey else "images.permute(0, 3, 1, 2), of (B, H, W, C)",
+        )
+    if images.is_floating_point() and images.device.type == "cpu" and images.numel():
+        low, high = (value.item() for value in images.aminmax())
+        if not (low >= -OVERSHOT and high <= 1 + OVERSHOT):
+            raise UserError(
+                f"preprocess: takes uint8, or floats in [0, 1], and these go from {low:.4g} to {high:.4g}",
+                next="images / 255, of pixels up to 255; network inputs are preprocessed already",
+            )
 
 
 @dataclass(frozen=True, repr=False)
@@ -160,7 +191,15 @@ class DistilledSet:
             decisions=devices.Decisions(str(self.inputs.device), torch.get_num_threads()),
             of=self._artifact.sizes,
         )
-        return partial(found.label, check=self.inputs.device.type == "cpu")  # a check would wait for a GPU
+
+        def label(inputs: Tensor) -> Tensor:
+            if not inputs.is_floating_point():
+                raise UserError(
+                    f"teach: takes network inputs, and not {inputs.dtype}", next="teach(preprocess(images))"
+                )
+            return found.label(inputs, check=self.inputs.device.type == "cpu")  # a check would wait for a GPU
+
+        return label
 
     def dataset(self) -> Any:
         """The rows as a `datasets.Dataset` in torch format: `image` uint8 (C, H, W), `label`, `soft_label`, ..."""

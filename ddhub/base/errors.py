@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import inspect
 import os
 from collections.abc import Callable, Iterator
 from functools import wraps
@@ -18,6 +19,7 @@ FULL = {
     errno.EFBIG: "a file may not grow so large here (ulimit -f)",
 }
 CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS)
+LISTS = ("archs", "protocols", "baselines", "overrides", "test_settings")  # parameters of the Python functions
 NO_PLACE = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
 
 
@@ -84,10 +86,16 @@ def next_step(command: str) -> Iterator[None]:
 
 
 def paths_checked(function: Callable[Given, Answer]) -> Callable[Given, Answer]:
-    """A function of the Python interface, whose faults of the disk and of odd paths are UserErrors."""
+    """A function of the Python interface, whose faults of the disk, of odd paths and of lone texts are UserErrors."""
+    parameters = inspect.signature(function).parameters
 
     @wraps(function)
     def checked(*given: Given.args, **named: Given.kwargs) -> Answer:
+        told = {**dict(zip(parameters, given, strict=False)), **named}
+        for name in LISTS:
+            if isinstance(text := told.get(name), str):  # its letters would be taken for names
+                texts = [text] if "=" in text else text.split(",")
+                raise UserError(f"{name}={text!r}: a list of texts belongs here", next=f"{name}={texts}")
         for each in (*given, *named.values()):
             if isinstance(each, str | Path) and "\0" in str(each):
                 raise UserError(f"{each}: holds a NUL, which no path and no name does", next="give it without the NUL")

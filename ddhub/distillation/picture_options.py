@@ -1,10 +1,12 @@
 """The user's choices for pictures without a recipe. The module loads no library."""
 
+import math
 import re
 import unicodedata
 from dataclasses import dataclass, field
 
 from ddhub.artifact.set_name import check_name, is_name
+from ddhub.base.errors import UserError
 from ddhub.base.files import safe_name
 from ddhub.base.resources import Resources
 from ddhub.data.spec import SourceSpec
@@ -22,6 +24,10 @@ class PictureOptions:
     ipc: int | None = None
     resolution: int | None = None  # side in pixels
     resources: Resources = field(default_factory=Resources)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.minutes < math.inf:
+            raise UserError(f"--minutes {self.minutes:g}: expected minutes above 0", next=f"--minutes {MINUTES:g}")
 
 
 def name_of(spec: SourceSpec, asked: PictureOptions) -> str:

@@ -61,13 +61,21 @@ class ImportRequest:
 
 
 def ask(source: str, **options: Unpack[ImportOptions]) -> ImportRequest:
-    """The user's statements, from keyword arguments."""
+    """The user's statements, from keyword arguments.
+
+    Raises:
+        UserError: for numbers that no set has, such as a rate that is not finite.
+    """
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     read, space = (
         {field.name: given.pop(field.name) for field in fields(part) if field.name in given}
         for part in (Reading, StatedSpace)
     )
     overrides = changes.texts(given.pop("overrides", ()))
+    if "lr" in given and not 0 < given["lr"] < math.inf:
+        raise UserError(f"--lr {given['lr']}: expected a rate above 0", next="--lr 0.01")
+    if given.get("epochs", 1) < 1:
+        raise UserError(f"--epochs {given['epochs']}: at least 1", next="--epochs 1")
     return ImportRequest(source, overrides, space=StatedSpace(**space), reading=Reading(**read), **given)
 
 

@@ -1,7 +1,9 @@
 """The input space of a foreign set: the statistics or whitening that turned pixels into its floats."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -30,6 +32,22 @@ class StatedSpace:
     mean: Sequence[float] | None = None
     std: Sequence[float] | None = None
     zca: bool | None = None
+
+    def __post_init__(self) -> None:
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if values is not None and not _are_numbers(values):
+                raise UserError(
+                    f"--{name} {values}: expected finite numbers, one per channel, as in 0.49,0.48,0.45",
+                    next=f"--{name} 0.49,0.48,0.45",
+                )
+
+
+def _are_numbers(values: Any) -> bool:
+    """Whether these are finite numbers in a sequence; a caller in Python can give anything."""
+    try:
+        return not isinstance(values, str) and all(math.isfinite(value) for value in values)
+    except TypeError:
+        return False
 
 
 def settle(asked: StatedSpace, found: Foreign, dataset: str) -> InputSpace:

@@ -120,6 +120,36 @@ def test_teachers_label_on_the_fly(folder):
     assert torch.allclose(loaded.teach(loaded.inputs), loaded.soft_labels, atol=0.01)
 
 
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda images: images.float(), "go from 0 to 255"),
+        (lambda images: images.long(), "not torch.int64"),
+        (lambda images: images.float() / 0, "go from nan to"),
+        (lambda images: images.numpy(), "torch.Tensor"),
+        (lambda images: images.permute(0, 2, 3, 1), r"not \(10, 8, 8, 1\)"),
+        (lambda images: images.expand(-1, 3, -1, -1), r"not \(10, 3, 8, 8\)"),
+    ],
+    ids=["0 to 255", "integers", "not finite", "array", "channels last", "channels"],
+)
+def test_what_are_no_pixels_is_refused(spoil, said, folder):
+    """Each of these gave wrong inputs without a word."""
+    loaded = ddhub.load(folder)
+    with pytest.raises(UserError, match=said) as caught:
+        loaded.preprocess(spoil(loaded.images))
+    assert caught.value.next
+
+
+def test_inputs_are_not_preprocessed_twice_nor_pixels_taught(folder):
+    """Both gave wrong numbers; a little overshoot of resizing is none."""
+    loaded = ddhub.load(folder)
+    with pytest.raises(UserError, match="preprocess: takes uint8, or floats"):
+        loaded.preprocess(loaded.inputs)
+    with pytest.raises(UserError, match=r"teach: takes network inputs, and not torch\.uint8"):
+        loaded.teach(loaded.images)
+    assert loaded.preprocess(loaded.images / 255 * 1.2 - 0.1).isfinite().all()
+
+
 def test_rows_come_in_torch_format(folder):
     """As `datasets` gives them to anybody."""
     row = ddhub.load(folder).dataset()[0]

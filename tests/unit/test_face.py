@@ -178,6 +178,42 @@ def test_strangers_names_are_inert_in_notebooks(folder):
     assert "<script>" not in shown and "<b>" not in shown
 
 
+@pytest.mark.parametrize(
+    ("call", "next"),
+    [
+        (lambda: ddhub.evaluate("set", "convnet2,convnet3"), "archs=['convnet2', 'convnet3']"),
+        (lambda: ddhub.evaluate("set", protocols="native"), "protocols=['native']"),
+        (lambda: ddhub.distill("digits_ipc1", overrides="a=[1,2]"), "overrides=['a=[1,2]']"),
+        (lambda: ddhub.import_set("a", source="digits", out="b", overrides="c=1"), "overrides=['c=1']"),
+    ],
+    ids=["archs", "protocols", "overrides", "import_set"],
+)
+def test_a_text_in_place_of_a_list_is_named(call, next):
+    """Its letters were taken for names: "arch 'c': unknown"."""
+    with pytest.raises(ddhub.UserError, match="a list of texts belongs here") as caught:
+        call()
+    assert caught.value.next == next
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        *(lambda rate=rate: ddhub.import_set("a", source="digits", out="b", lr=rate) for rate in (float("nan"), -1, 0)),
+        *(
+            lambda mean=mean: ddhub.import_set("a", source="digits", out="b", mean=mean, std=[0.3])
+            for mean in (0.3, [float("nan")], "0.3", [[0.3]])
+        ),
+        lambda: ddhub.import_set("a", source="digits", out="b", epochs=0),
+        *(lambda minutes=minutes: ddhub.init("a", minutes=minutes) for minutes in (float("nan"), float("inf"), 0)),
+    ],
+)
+def test_numbers_that_are_none_are_refused(call, tmp_path, monkeypatch):
+    """The command line takes `nan` for a number too; it ended in a traceback."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ddhub.UserError, match=r"^--(lr|mean|epochs|minutes)"):
+        call()
+
+
 @pytest.mark.parametrize("path", ["x" * 300, "/".join(["y" * 200] * 30), "a\0b"], ids=["long", "deep", "NUL"])
 def test_paths_that_no_file_can_have_are_sentences(path, folder):
     """Wherever a function takes one; the command line says the same."""
