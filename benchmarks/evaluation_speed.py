@@ -130,9 +130,6 @@ def ours(arch: str, steps: int, folder: Path, threads: int, precision: Literal["
         fetch=Path,
         name="noise",
         cells=cells,
-        overrides=(),
-        test=None,
-        source_path=None,
         resources=Resources(device="cpu", threads=threads, precision=precision),
     )
     made = workbench.build(folders.read(folder), request)

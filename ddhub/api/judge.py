@@ -72,6 +72,7 @@ def evaluate(
     from ddhub.artifact import folder as folders
     from ddhub.evaluation import grid as grids
     from ddhub.evaluation.probe import check
+    from ddhub.evaluation.request import EvaluationRequest, Grid
 
     with same_folder.kept(place.out):
         if place.fresh:
@@ -82,26 +83,22 @@ def evaluate(
         name = place.name or found.manifest.name
         if probe is not False:
             probed = check.probe(found, place.out, local, train=bool(probe), read=bool(baselines), resources=asked)
+        rows = Grid(archs, protocols, baselines, seeds)
+        request = EvaluationRequest(
+            reference=place.reference,
+            fetch=hub.fetch_folder,
+            name=name,
+            overrides=tuple(changed),
+            test=test,
+            source_path=local,
+            resources=asked,
+            test_settings=tuple(test_settings),
+            allow_train=allow_train,
+            corruptions=corruptions,
+            tune=tune,
+        )
         try:
-            done = grids.evaluate(
-                found,
-                place.out / "evaluation",
-                archs,
-                name=name,
-                protocols=protocols,
-                baselines=baselines,
-                overrides=changed,
-                tune=tune,
-                seeds=seeds,
-                test=test,
-                source_path=local,
-                test_settings=test_settings,
-                allow_train=allow_train,
-                corruptions=corruptions,
-                resources=asked,
-                reference=place.reference,
-                fetch=hub.fetch_folder,
-            )
+            done = grids.evaluate(found, place.out / "evaluation", rows, request)
         finally:  # finished rows count, even if others failed
             refresh.results(place.set if place.own else None, found.manifest, place.out)
         say(f"rows: {place.out / 'evaluation'}; summary: {place.out / ('README.md' if place.own else 'report.json')}")

@@ -8,27 +8,25 @@ import contextlib
 import functools
 import socket
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from ddhub.artifact import source_location
 from ddhub.artifact.folder import Artifact
-from ddhub.artifact.manifest import Manifest
 from ddhub.artifact.run_state import STATE
 from ddhub.base import files, jobs, limits, progress
 from ddhub.base import seeds as seeding
 from ddhub.base.errors import UserError
 from ddhub.base.log import say
-from ddhub.base.resources import Resources
 from ddhub.base.units import counted, duration
 from ddhub.data import spec
 from ddhub.evaluation import corruptions as corrupting
 from ddhub.evaluation import protocols as named
 from ddhub.evaluation import real_images, row_names, speed, training_cost, tuning, workbench
 from ddhub.evaluation import rows as results
-from ddhub.evaluation.request import Cell, EvaluationRequest
+from ddhub.evaluation.request import Cell, EvaluationRequest, Grid
 from ddhub.evaluation.rows import Row
 from ddhub.evaluation.workbench import Bench
 from ddhub.training import architectures, fit, frozen
@@ -40,78 +38,40 @@ CHECKPOINT = 120.0  # seconds between two checkpoints of a training; a shorter o
 ASIDE = ".untested"  # suffix of a row's file that a new row will replace
 
 
-def evaluate(
-    found: Artifact,
-    out: Path,
-    archs: Sequence[str],
-    *,
-    name: str | None = None,
-    protocols: Sequence[str] = ("native",),
-    baselines: Sequence[str] = ("random",),
-    overrides: Sequence[str] = (),
-    seeds: int | None = None,
-    test: str | None = None,
-    source_path: str | None = None,
-    test_settings: Sequence[str] = (),
-    allow_train: bool = False,
-    corruptions: bool = False,
-    tune: bool = False,
-    resources: Resources = Resources(),
-    reference: str | None = None,
-    fetch: Callable[[str], Path] = Path,
-) -> list[Row]:
+def evaluate(found: Artifact, out: Path, rows: Grid, request: EvaluationRequest) -> list[Row]:
     """Run every row that has no file yet. Return all rows of this evaluation, or the existing ones for a shard.
 
     Args:
         out: the folder of the rows.
-        name: the set's name in rows; None takes the manifest's.
-        archs: architectures by name; none takes that of the set's teachers.
-        protocols: names of protocols.PROTOCOLS; baselines: names of baselines.BASELINES.
-        overrides: changes of protocols: `epochs=50` for all, `native.epochs=50` for one. Rows record them.
-        seeds: rows per architecture, protocol and data; None takes the recipe's.
-        test: a Hub id or folder whose test split is used instead of the source's.
-        source_path: a local copy of the source.
-        test_settings: how to read the test images: `source.KEY=VALUE`, KEY one of source_settings.TEST_KEYS.
-        allow_train: allow test images that the set was distilled from.
-        corruptions: also test on corrupted images. Rows without that test are trained again.
-        tune: choose rate and weight decay for each architecture, protocol and data, on validation data.
-        resources: ddhub/evaluation/speed.py decides on `compile`, `precision` and `together` if they are None. Without
-            `threads`, workers share this machine's threads, and a Ray task has one.
-        reference, fetch: how other processes find the set's folder; by default by its path.
+        request: without cells. ddhub/evaluation/speed.py decides on `compile`, `precision` and `together` of its
+            resources if they are None. Without `threads`, workers share this machine's threads, and a Ray task has one.
 
     Raises:
         UserError: before any training, if something cannot be evaluated; after it, if rows failed.
     """
-    archs = [frozen.absolute(arch) for arch in archs]
-    count = real_images.own_settings(found).seeds if seeds is None else seeds
-    cells = _cells(found.manifest, archs, protocols, baselines, count)
+    cells = _cells(found, rows)
+    resources = request.resources
     engine = jobs.choose(resources.workers, resources.shard, resources.ray)
     if resources.threads is None and (engine.workers > 1 or engine.ray):
         resources = replace(resources, threads=1 if engine.ray else devices.threads_each(engine.workers))
-    source_path = source_path or source_location.remembered(found.manifest)  # other machines do not remember it
-    request = EvaluationRequest(
-        reference=spec.absolute(reference or str(found.folder)),
-        fetch=fetch,
-        name=name or found.manifest.name,
+    source_path = request.source_path or source_location.remembered(found.manifest)  # other machines do not remember it
+    request = replace(
+        request,
+        reference=spec.absolute(request.reference),
         cells=tuple(cells),
-        overrides=tuple(overrides),
-        test=test and spec.absolute(test),
+        test=request.test and spec.absolute(request.test),
         source_path=source_path and spec.absolute(source_path),
         resources=resources,
-        test_settings=tuple(test_settings),
-        allow_train=allow_train,
-        corruptions=corruptions,
-        tune=tune,
     )
     with progress.busy(f"{found.manifest.name}: reading what the rows need"):
         bench = workbench.build(found, request)
     gpus = resources.device is None or devices.is_gpu(resources.device)
     engine = replace(engine, cpus=resources.threads or 1, gpus=gpus)
-    if tune:
+    if request.tune:
         bench = tuning.tune(bench, cells, out / "tuning", engine)
     paths = {out / row_names.file_name(bench, cell): cell for cell in cells}
     _put_back(paths)  # left by a killed command
-    if corruptions:
+    if request.corruptions:
         _set_aside(request.name, paths)
     return _run(bench, out, engine, paths)
 
@@ -169,18 +129,17 @@ def check_archs(found: Artifact, archs: Sequence[str]) -> None:
         architectures.try_out(arch, len(found.manifest.classes), *workbench.shape(found, arch))
 
 
-def _cells(
-    record: Manifest, archs: Sequence[str], protocols: Sequence[str], baselines: Sequence[str], count: int
-) -> list[Cell]:
+def _cells(found: Artifact, rows: Grid) -> list[Cell]:
     """The cells of the grid, one per row."""
+    count = real_images.own_settings(found).seeds if rows.seeds is None else rows.seeds
     if count < 1:
         raise UserError("--seeds: at least 1", next="--seeds 1")
-    data = ["distilled", *(name for name in baselines if name != "full")]
-    whole = ["full"] if "full" in baselines else []
+    data = ["distilled", *(name for name in rows.baselines if name != "full")]
+    whole = ["full"] if "full" in rows.baselines else []
     lines = []
-    for arch in dict.fromkeys(archs or [record.home_arch]):
+    for arch in dict.fromkeys(map(frozen.absolute, rows.archs or [found.manifest.home_arch])):
         probed = frozen.is_frozen(arch)
-        own = [named.FROZEN] if probed else [name for name in dict.fromkeys(protocols) if name != named.FROZEN]
+        own = [named.FROZEN] if probed else [name for name in dict.fromkeys(rows.protocols) if name != named.FROZEN]
         lines += [(arch, protocol, name) for protocol in own for name in dict.fromkeys(data)]
         lines += [(arch, named.FROZEN if probed else name, name) for name in whole]
     if len(lines) * count > limits.ROWS:

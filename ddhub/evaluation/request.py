@@ -1,7 +1,7 @@
 """The request of an evaluation: the rows to make, and everything from which a process can rebuild their bench."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,16 @@ class Cell:
     protocol: str
     data: str  # distilled, or one of baselines.BASELINES
     seed: int
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The rows asked for: every architecture by every protocol, on every kind of data, from every seed."""
+
+    archs: Sequence[str] = ()  # none: that of the set's teachers
+    protocols: Sequence[str] = ("native",)  # names of protocols.PROTOCOLS
+    baselines: Sequence[str] = ("random",)  # names of baselines.BASELINES, beside the set itself
+    seeds: int | None = None  # their number; None takes the recipe's
 
 
 @dataclass(frozen=True)
@@ -40,15 +50,15 @@ class EvaluationRequest:
     reference: str  # the reference from which `fetch` finds the set's folder
     fetch: Callable[[str], Path]  # a function of a module
     name: str  # the set's name in rows
-    cells: tuple[Cell, ...]
-    overrides: tuple[str, ...]  # overrides of protocols, as for `protocols.resolve`
-    test: str | None
-    source_path: str | None
-    resources: Resources
+    cells: tuple[Cell, ...] = ()  # filled in from a Grid
+    overrides: tuple[str, ...] = ()  # changes of protocols: `epochs=50` for all, `native.epochs=50` for one
+    test: str | None = None  # a Hub id or folder whose test split is used instead of the source's
+    source_path: str | None = None  # a local copy of the source
+    resources: Resources = field(default_factory=Resources)
     test_settings: tuple[str, ...] = ()  # how to read the test images, as `source.KEY=VALUE`
     allow_train: bool = False  # whether test images may be training images
-    corruptions: bool = False  # whether rows are also tested on corrupted images
-    tune: bool = False
+    corruptions: bool = False  # whether rows are also tested on corrupted images; rows without are trained again
+    tune: bool = False  # whether rate and weight decay are chosen on validation data
     tuned: tuple[Tuned, ...] = ()  # the choices of tuning
     decided: tuple[tuple[str, Decisions], ...] = ()  # decisions by architecture, fixed by speed.settle
 

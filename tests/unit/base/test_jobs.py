@@ -28,6 +28,7 @@ from ddhub.base.errors import UserError
 from ddhub.base.jobs import Engine, board, claims, workers
 from ddhub.base.resources import Resources
 from ddhub.evaluation import grid, rows
+from ddhub.evaluation.request import EvaluationRequest, Grid
 from ddhub.training import device
 
 pytestmark = pytest.mark.slow
@@ -299,9 +300,9 @@ def test_a_row_is_made_of_what_was_asked_for_or_not_at_all(folder, tmp_path, mon
         record["files"]["recipe.yaml"] = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
         (there / "ddhub.json").write_text(json.dumps(record))
     monkeypatch.setattr(jobs, "run_all", lambda given, engine, **named: every.update(given))
-    how = {"seeds": 1, "baselines": (), "reference": str(there), "fetch": hub.fetch_folder}
     shard = Resources(threads=1, shard="0/2")  # which may leave rows to others
-    grid.evaluate(folders.read(folder), tmp_path / "rows", ["convnet2_w8"], resources=shard, **how)
+    asked = EvaluationRequest(str(there), hub.fetch_folder, "set", resources=shard)
+    grid.evaluate(folders.read(folder), tmp_path / "rows", Grid(["convnet2_w8"], baselines=(), seeds=1), asked)
     ((path, job),) = every.items()
     fault = board.attempt_pickled(pickle.dumps(job), path)
     assert isinstance(fault, UserError) and socket.gethostname() in str(fault)

@@ -1,6 +1,8 @@
 """How rows are trained is measured once, frozen beside them and replayed; rows repeat to the bit."""
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -8,6 +10,7 @@ from ddhub.artifact import folder as folders
 from ddhub.base.errors import UserError
 from ddhub.base.resources import Resources
 from ddhub.evaluation import grid, speed
+from ddhub.evaluation.request import EvaluationRequest, Grid
 from ddhub.evaluation.rows import Row
 from ddhub.evaluation.workbench import network as bench_network
 from ddhub.training import batches, step_time
@@ -19,11 +22,13 @@ pytestmark = pytest.mark.slow
 ARCH = "convnet2_w8"
 
 
+def request(folder, **asked) -> EvaluationRequest:
+    return EvaluationRequest(str(folder), Path, "set", resources=Resources(**{"threads": 1, **asked}))
+
+
 def rows(folder, seeds: int, **asked) -> list[Row]:
-    found = folders.read(folder)
-    done = grid.evaluate(
-        found, folder / "evaluation", [ARCH], seeds=seeds, resources=Resources(**{"threads": 1, **asked})
-    )
+    wanted = Grid([ARCH], seeds=seeds)
+    done = grid.evaluate(folders.read(folder), folder / "evaluation", wanted, request(folder, **asked))
     return sorted(done, key=lambda row: (row.data, row.seed))
 
 
@@ -111,7 +116,7 @@ def test_long_grids_of_convnets_try_bfloat16_unasked(folder, monkeypatch, arch, 
 
     monkeypatch.setattr(speed, "candidates", only_candidates)
     with pytest.raises(UserError, match="float32") as told:
-        grid.evaluate(folders.read(folder), folder / "evaluation", [arch], seeds=2, resources=Resources(threads=1))
+        grid.evaluate(folders.read(folder), folder / "evaluation", Grid([arch], seeds=2), request(folder))
     assert ("bfloat16" in str(told.value)) == tried
 
 
@@ -152,11 +157,11 @@ def test_a_way_that_the_network_cannot_be_trained_in_is_left_out(folder, measure
 def test_a_training_that_ends_early_goes_on_in_the_middle(folder, monkeypatch, together):
     """A row in progress was lost. The one that goes on has the same accuracy, and no checkpoint stays."""
     found, place, begun, epoch = folders.read(folder), folder / "evaluation", [], batches.epoch
-    how = {"seeds": 2, "baselines": [], "protocols": ["hard"], "overrides": ["epochs=40", "lr=0.1"]}
+    wanted = Grid([ARCH], ["hard"], baselines=[], seeds=2)
+    asked = replace(request(folder, together=together), overrides=("epochs=40", "lr=0.1"))
 
     def evaluated() -> list[float]:
-        resources = Resources(threads=1, together=together)
-        return tops(grid.evaluate(found, place, [ARCH], resources=resources, **how))
+        return tops(grid.evaluate(found, place, wanted, asked))
 
     def ended(*given):
         begun.append(given[4])
