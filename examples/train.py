@@ -39,7 +39,10 @@ if len(sys.argv) > 2:  # real images of the same size
     rows = load_dataset(sys.argv[2], split=split).with_format("torch")
     if getattr(rows.features[label], "names", manifest["classes"]) != manifest["classes"]:
         sys.exit(f"{sys.argv[2]}: has other classes or another order of them; use ddhub evaluate {sys.argv[1]}")
-    inputs = (rows[image][:] / 255 - mean) / std
+    real = rows[image][:]
+    if not torch.is_tensor(real) or real.dtype != torch.uint8 or real.shape[1:] != inputs.shape[1:]:
+        sys.exit(f"{sys.argv[2]}: has images of another size or kind than the set; use ddhub evaluate {sys.argv[1]}")
+    inputs = (real / 255 - mean) / std
 with torch.no_grad():
     correct = (net(inputs).argmax(1) == rows[label][:]).float().mean()
 print(f"accuracy on {'the test images' if len(sys.argv) > 2 else 'the set itself'}: {100 * correct:.1f}%")
