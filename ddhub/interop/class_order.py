@@ -3,6 +3,7 @@
 Shapes: N images, K classes.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -103,24 +104,24 @@ def _unequal(where: str, images: int, labels: int) -> UserError:
 def _order(found: Foreign, classes: Sequence[str], named: Sequence[str] | None, affirmed: bool, where: str) -> Tensor:
     """The source's class number for each class number of the files, (K,)."""
     if named is not None:
-        return _by_name(named, classes, "--classes", NAMES)
+        lines = _by_name(named, classes, "--classes", NAMES)
+        if _numeric(found, classes):
+            return lines[_numbers(found, classes, where)]
+        _refuse_unordered(found, classes, where)
+        return lines
     if not found.groups:
         _refuse_unclear(classes, affirmed, where)
         return torch.arange(len(classes))
     if set(found.groups) <= set(classes):
         return _by_name(found.groups, classes, where, SOURCE)
     if affirmed and not _numeric(found, classes):
+        _refuse_unordered(found, classes, where)
         return torch.arange(len(classes))
     if not _numeric(found, classes) and (matched := match(found.groups, classes)) is not None:
         return torch.tensor(matched)
     if _numeric(found, classes):
         _refuse_unclear(classes, affirmed, where)
-        numbers = torch.tensor([int(group) for group in found.groups])
-        if numbers.max() >= len(classes):
-            raise UserError(
-                f"{where}: class {int(numbers.max())} is outside 0..{len(classes) - 1} of the source", next=SOURCE
-            )
-        return numbers
+        return _numbers(found, classes, where)
     unknown = next(group for group in found.groups if group not in classes)
     raise UserError(
         f"{where}: the source has no class '{unknown}'{did_you_mean(unknown, list(classes))}",
@@ -144,6 +145,42 @@ def _refuse_unclear(classes: Sequence[str], affirmed: bool, where: str) -> None:
             f"{where}: does it number '{classes[other]}' as {classes[other]}, or as {other}, its place in the source?",
             next=f"--order source, if as {other}; or {NAMES}",
         )
+
+
+def _numbers(found: Foreign, classes: Sequence[str], where: str) -> Tensor:
+    """The numbers that name the files' class folders."""
+    numbers = torch.tensor([int(group) for group in found.groups])
+    if numbers.max() >= len(classes):
+        raise UserError(
+            f"{where}: class {int(numbers.max())} is outside 0..{len(classes) - 1} of the source", next=SOURCE
+        )
+    return numbers
+
+
+def _refuse_unordered(found: Foreign, classes: Sequence[str], where: str) -> None:
+    """Refuse names without an order, whatever the user says that it is.
+
+    Fewer names leave open which classes are missing. Folders are listed by text, with class_10 before class_2.
+
+    Raises:
+        UserError: if names are missing, or folders have another order by number.
+    """
+    names, then = list(found.groups), "rename each folder to the name of its class in the source"
+    if names and len(names) != len(classes):
+        raise UserError(f"{where}: names {len(names)} classes, and the source has {len(classes)}", next=then)
+    rising = sorted(names, key=_by_number)
+    if found.family == "folder" and names == sorted(names) and names != rising:
+        place = next(place for place, (a, b) in enumerate(zip(names, rising, strict=True)) if a != b)
+        raise UserError(
+            f"{where}: its folders have two orders: class {place} is '{names[place]}' by text, '{rising[place]}' by"
+            " number",
+            next=then,
+        )
+
+
+def _by_number(name: str) -> list[tuple[bool, int, str]]:
+    """A sort key by the numbers in a name."""
+    return [(part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in re.split(r"(\d+)", name)]
 
 
 def _by_name(names: Sequence[str], classes: Sequence[str], where: str, then: str) -> Tensor:

@@ -161,6 +161,30 @@ def test_numbers_of_a_source_whose_classes_are_numbers_in_another_order_are_aske
         assert torch.equal(image.permute(1, 2, 0), torch.from_numpy(source[found.classes[label]]))
 
 
+def test_folders_whose_order_is_open_are_not_numbered(tmp_path):
+    """Numbered folders are the lines of --classes by their numbers; other names need one order, and all classes."""
+    source = {f"{label}": drawn(label) for label in range(12)}
+    for name, pixels in source.items():
+        for place in range(2):
+            write(tmp_path / "source" / "train" / f"of{int(name):02d}" / f"{place}.png", pixels)
+        write(tmp_path / "numbers" / name / "0.png", pixels)
+        write(tmp_path / "names" / f"class_{name}" / "0.png", pixels)
+    write(tmp_path / "few" / "class_1" / "0.png", source["1"])
+    write(tmp_path / "few" / "class_3" / "0.png", source["3"])
+    lines = tmp_path / "lines.txt"
+    lines.write_text("".join(f"of{label:02d}\n" for label in range(12)))
+    how = {"source": str(tmp_path / "source"), "overrides": ["source.validation=0.5"]}
+    api.import_set(tmp_path / "numbers", out=tmp_path / "out", classes=str(lines), **how)
+    found = load(tmp_path / "out")
+    for image, label in zip(found.images, found.labels.tolist(), strict=True):
+        assert torch.equal(image.permute(1, 2, 0), torch.from_numpy(source[f"{label}"]))
+    for told in ({"classes": str(lines)}, {"order": "source"}):
+        with pytest.raises(UserError, match="class 2 is 'class_10' by text, 'class_2' by number"):
+            api.import_set(tmp_path / "names", out=tmp_path / "of_names", **told, **how)
+        with pytest.raises(UserError, match="few: names 2 classes, and the source has 12"):
+            api.import_set(tmp_path / "few", out=tmp_path / "of_few", **told, **how)
+
+
 NORMAL = Preprocess((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 
 
