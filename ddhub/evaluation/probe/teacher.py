@@ -3,6 +3,7 @@
 It sees only the source's train split. Its accuracy is measured on the validation part.
 """
 
+import contextlib
 import math
 import time
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from ddhub.artifact.folder import Artifact
+from ddhub.base.errors import UserError
 from ddhub.base.log import say
 from ddhub.base.resources import Resources
 from ddhub.base.units import duration
@@ -57,8 +59,11 @@ def at_hand(found: Artifact, source: Callable[[], Split | None], decisions: Deci
     split = source() if groups else None
     if split is None:
         return None
-    loaded = [(teaching.load(paths[:FEW], decisions=decisions), identity) for paths, identity in groups]
-    fitting = [(teachers, identity) for teachers, identity in loaded if _fits(teachers, found)]
+    fitting = []
+    for paths, identity in groups:
+        with contextlib.suppress(UserError):  # the package of its architecture can be gone
+            teachers = teaching.load(paths[:FEW], decisions=decisions)
+            fitting += [(teachers, identity)] if _fits(teachers, found) else []
     if not fitting:
         return None
     # Fitting a whitening is slow, so plain inputs come first, and then accuracy.

@@ -5,6 +5,8 @@ import shutil
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from ddhub import api
 from ddhub.artifact import folder as folders
@@ -70,6 +72,20 @@ def test_stripped_copies_that_are_fed_as_they_were_made_are_fine(cached, tmp_pat
     assert (plain.verdict, whitened.verdict) == ("fine", "fine")
     assert plain.teacher.kind == "cached" and plain.next is None
     assert plain.spaces[0].recognised > 0.9 and plain.images == 100
+
+
+def test_a_cached_teacher_of_a_package_that_is_gone_is_passed_over(cached, tmp_path, monkeypatch):
+    """It ended every evaluation of a foreign set of its source."""
+    monkeypatch.setenv("DDHUB_HOME", str(shutil.copytree(cached / "home", tmp_path / "home")))
+    for path in (tmp_path / "home" / "teachers").glob("*-00.safetensors"):
+        with safe_open(path, "pt") as file:
+            facts = json.loads(file.metadata()["ddhub"])
+        gone = path.with_name(f"gone{path.name}")
+        save_file(load_file(path), gone, {"ddhub": json.dumps({**facts, "arch": "gone"})})
+        about = json.loads(path.with_suffix(".about.json").read_text())
+        gone.with_suffix(".about.json").write_text(json.dumps({**about, "sha256": files.sha256(gone)}))
+    found = bring(cached / "plain_mtt", tmp_path / "set", **right())
+    assert (found.verdict, found.teacher.kind) == ("fine", "cached")
 
 
 @pytest.mark.parametrize(
