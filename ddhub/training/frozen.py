@@ -171,15 +171,27 @@ def _of_file(name: str, file: Path) -> nn.Module:
         raise UserError(
             f"{file}: lacks {len(missing)} of the weights of timm's {name}, such as {missing[0]}", next=published
         )
+    odd = next((key for key, value in net.state_dict().items() if not value.isfinite().all()), None)
+    if odd is not None:
+        raise UserError(f"{file}: its weights are not finite, such as {odd}", next=published)
     return net
 
 
 def _unpickled(file: Path, name: str) -> Any:
-    """The weights in a torch file, loaded without running its code."""
-    alone = f"torch.save(timm.models.load_state_dict({str(file)!r}), 'weights.pth')"
-    torch_files.check(
-        file, limits.SET_BYTES, f'python -c "import timm, torch; {alone}", then {PREFIX}{name}@weights.pth'
-    )
+    """The weights in a torch file, loaded without running its code.
+
+    A checkpoint of timm's training holds its arguments too, and timm reads it without running anything. The weights of
+    a whole saved network come out of it only by running its code.
+    """
+    safe = f"import timm, torch; torch.save(timm.models.load_state_dict({str(file)!r}), 'weights.pth')"
+    whole = f"import torch; torch.save(torch.load({str(file)!r}, weights_only=False).state_dict(), 'weights.pth')"
+    then = f"{PREFIX}{name}@weights.pth"
+    try:
+        torch_files.check(file, limits.SET_BYTES, f'python -c "{safe}", then {then}')
+    except UserError as fault:
+        if "asks for" in str(fault) and "'argparse." not in str(fault):
+            fault.next = f'if you trust its code, which this runs: python -c "{whole}", then {then}'
+        raise
     return timm_registry.with_ours().models.load_state_dict(str(file), weights_only=True)
 
 

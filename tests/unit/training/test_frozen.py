@@ -1,10 +1,16 @@
 """Frozen backbones: weights from a file or the Hub's cache, features once, nothing random left in them."""
 
+import argparse
+import re
+import shlex
+import subprocess
+import sys
+
 import pytest
 import timm
 import timm_weights
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch.nn import functional
 
 from ddhub.base import files
@@ -73,6 +79,31 @@ def test_torch_s_own_format_is_read_without_running_anything(weights, tmp_path):
 class Evil:
     def __reduce__(self):
         return pytest.fail, ("it ran",)
+
+
+@pytest.mark.parametrize("kind", ["a whole network", "a checkpoint of timm's training"])
+def test_what_is_advised_for_more_than_weights_makes_a_file_of_weights(kind, weights, tmp_path, monkeypatch):
+    """The command is typed as it stands; for a whole network it failed."""
+    monkeypatch.chdir(tmp_path)
+    net = timm.create_model(NAME)
+    net.load_state_dict(timm.models.load_state_dict(str(weights)))
+    checkpoint = {"state_dict": net.state_dict(), "args": argparse.Namespace(lr=0.1)}
+    torch.save(net if kind == "a whole network" else checkpoint, "saved.pt")
+    with pytest.raises(UserError, match="refused, and nothing in it was run") as caught:
+        frozen.load(f"frozen:{NAME}@saved.pt")
+    command, arch = re.fullmatch(r".*?(python -c .*), then (\S+)", caught.value.next).groups()
+    assert ("trust" in caught.value.next) == (kind == "a whole network")
+    subprocess.run([sys.executable, *shlex.split(command)[1:]], check=True)
+    assert frozen.load(arch).weights == frozen.load(f"frozen:{NAME}@{weights}").weights
+
+
+def test_weights_that_are_not_finite_are_refused(weights, tmp_path):
+    """All features were NaN, and a lower rate was advised."""
+    spoilt = load_file(weights)
+    spoilt["conv1.0.weight"][0] = torch.nan
+    save_file(spoilt, tmp_path / "spoilt.safetensors")
+    with pytest.raises(UserError, match=r"not finite, such as conv1\.0\.weight"):
+        frozen.load(f"frozen:{NAME}@{tmp_path / 'spoilt.safetensors'}")
 
 
 def test_weights_of_another_model_are_refused(weights, tmp_path):
