@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from ddhub.base.errors import UserError
 from ddhub.base.schema import nearest
 from ddhub.base.units import listed
 
@@ -21,6 +22,12 @@ def instead(path: Path) -> str:
         return f"; did you mean {' or '.join(repr(str(each)) for each in found)}?"
     beside = _names(path.parent) if path.parent != Path() else []
     return f"; {path.parent} holds {listed(beside, SHOWN)}" if beside else ""
+
+
+def no_set(path: Path) -> UserError:
+    """The error for a foreign set that is neither here nor on the Hub."""
+    told = f"{path}: no such file or folder, and no Hub id owner/name{instead(path)}"
+    return UserError(told, next=f"ls {path.absolute().parent}")
 
 
 def _like(folder: Path) -> list[str]:

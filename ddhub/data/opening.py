@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from ddhub.base import hub_client, hub_faults, progress
+from ddhub.base import hub_client, hub_faults, near_paths, progress
 from ddhub.base.errors import UserError
 from ddhub.base.files import is_path
 from ddhub.base.log import say
@@ -30,7 +30,7 @@ def rows(spec: SourceSpec, split: str, wanted: tuple[str, str], theirs: bool = F
 
     where, revision = spec.path or spec.dataset, spec.revision
     if is_local(spec):
-        local = _existing(where)
+        local = existing(where)
         if local_splits.saved(local):
             if theirs:  # its state can name any file
                 raise UserError(f"source: {where}: is what `save_to_disk` wrote; of strangers that is not read")
@@ -55,13 +55,17 @@ def rows(spec: SourceSpec, split: str, wanted: tuple[str, str], theirs: bool = F
         raise UserError(f"source: {where}: cannot be read: {why}", next=_advice(where, fault)) from fault
 
 
-def _existing(where: str) -> Path:
-    """A local source, which is a folder or an archive."""
+def existing(where: str) -> Path:
+    """A local source, which is a folder or an archive.
+
+    Raises:
+        UserError: if it is missing, with the paths that are like it.
+    """
     local = Path(where).expanduser()
     if local.is_file() and not unpacking.archives(local):
         raise UserError(f"source: {where}: is a file", next=f"--set source.path={local.parent}")
     if not local.exists():
-        raise UserError(f"source: {where}: no such folder", next=f"ls {local.parent}")
+        raise UserError(f"source: {where}: no such folder{near_paths.instead(local)}", next=f"ls {local.parent}")
     return local
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
-from ddhub.base import hub_client, limits
+from ddhub.base import hub_client, limits, near_paths
 from ddhub.base.errors import UserError
 from ddhub.base.files import is_path
 from ddhub.base.schema import Factor, Strict
@@ -86,11 +86,12 @@ def spec_of(place: str) -> SourceSpec:
     if not is_local(place):
         name, _, revision = place.partition("@")
         if name != "digits" and not hub_client.is_id(name):
-            raise UserError(f"{place}: no such folder, and no Hub id", next="ddhub init FOLDER, or OWNER/NAME")
+            what = f"no such folder, and no Hub id{near_paths.instead(Path(name))}"
+            raise UserError(f"{place}: {what}", next="ddhub init FOLDER, or OWNER/NAME")
         return SourceSpec(dataset=name, revision=revision or None)
     folder = Path(place).expanduser().absolute()
     if not folder.is_dir():
-        raise UserError(f"{place}: no such folder", next=f"ls {folder.parent}")
+        raise UserError(f"{place}: no such folder{near_paths.instead(folder)}", next=f"ls {folder.parent}")
     if (folder / "ddhub.json").is_file():
         raise UserError(f"{place}: is a distilled set, not a folder of pictures", next=f"ddhub evaluate {place}")
     return SourceSpec(dataset=folder.resolve().name or "pictures", path=str(folder))

@@ -68,7 +68,7 @@ def look(recipe: Recipe, dry: bool) -> Holdings | None:
     """
     local = opening.is_local(recipe.source) or recipe.source.dataset == "digits"
     place = local_folder(recipe.source)
-    pictures = contents.contents(Path(place).expanduser()) if place is not None else None
+    pictures = contents.contents(opening.existing(place)) if place is not None else None
     if place is not None and pictures is not None:
         contents.check(pictures, place, recipe.source.skip_damaged)
     try:

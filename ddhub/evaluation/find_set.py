@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ddhub.artifact import hub, manifest, run_state
 from ddhub.artifact.file_names import MANIFEST
 from ddhub.artifact.set_name import NAME_LENGTH
-from ddhub.base import files, hub_client, limits, new_folder, strict_json
+from ddhub.base import files, hub_client, limits, near_paths, new_folder, strict_json
 from ddhub.base.errors import UserError
 from ddhub.base.log import say
 from ddhub.data import spec
@@ -81,9 +81,7 @@ def import_beside_rows(reference: str, out: Path | None, asked: "ImportRequest")
     elif (path / MANIFEST).is_file():
         raise UserError(f"{reference}: is a ddhub artifact, which names its source itself", next="leave --source out")
     elif not path.exists():
-        raise UserError(
-            f"{reference}: no such file or folder, and no Hub id owner/name", next=f"ls {path.absolute().parent}"
-        )
+        raise near_paths.no_set(path)
     label = _label(where, asked.reading.config)
     out = out if out is not None else find_rows.evaluations(label)
     if path.is_dir() and out.resolve().is_relative_to(path.resolve()):

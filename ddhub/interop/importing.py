@@ -20,7 +20,7 @@ from ddhub.artifact.file_names import MANIFEST, RECIPE, WHITENING
 from ddhub.artifact.manifest import Manifest
 from ddhub.artifact.manifest_parts import Imported, LabelRecord, Making
 from ddhub.artifact.parquet import Rows
-from ddhub.base import files, plugins, strict_yaml
+from ddhub.base import files, near_paths, plugins, strict_yaml
 from ddhub.base import overrides as changes
 from ddhub.base.errors import UserError
 from ddhub.base.log import say
@@ -135,19 +135,19 @@ def find(path: Path, layout: str, how: Reading) -> tuple[str, Path]:
     layouts = plugins.LAYOUTS.every(layout_module.load) if layout == "auto" else {layout: layout_module.load(layout)}
     places = [path]
     if path.is_dir():
-        whole = (p for p in path.iterdir() if p.suffix in readings.SINGLE and not readings.is_half(p))
-        places += sorted(whole)
+        places += sorted(p for p in path.iterdir() if p.suffix in readings.SINGLE and not readings.is_half(p))
     fitting = [(name, place) for place in places for name, each in layouts.items() if _detects(each, place, how)]
     if len(fitting) == 1:
         return fitting[0]
     if layout != "auto" and len(fitting) < 2:
         return layout, path  # the layout's own reader reports best what is missing
     if not fitting:
-        known = ", ".join(layouts)
-        what = "fits none of the layouts" if path.exists() else "no such file or folder, and no Hub id owner/name"
+        if not path.exists():
+            raise near_paths.no_set(path)
+        what = f"{path}: fits none of the layouts ({', '.join(layouts)})"
         if path.is_file() and path.suffix in readings.SINGLE:
-            raise UserError(f"{path}: {what} ({known}); it holds {_held(path, how)}", next=readings.AS_PAIR)
-        raise UserError(f"{path}: {what} ({known})", next="--layout NAME says what is missing")
+            raise UserError(f"{what}; it holds {_held(path, how)}", next=readings.AS_PAIR)
+        raise UserError(what, next="--layout NAME says what is missing")
     shown = "; ".join(f"{place} (--layout {name})" for name, place in fitting)
     raise UserError(f"{path}: several sets are possible: {shown}", next="name one of these paths and its --layout")
 

@@ -331,6 +331,25 @@ def test_a_misspelt_path_is_no_riddle_about_the_hub(server, tmp_path, monkeypatc
     assert "no such folder here; sets holds first\n" in nothing and "check the name" in nothing
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["import", "./picutres/a.pt", "--source", "digits", "--out", "out"],
+        ["evaluate", "./picutres/a.pt", "--source", "digits"],
+        ["init", "./picutres"],
+        ["distill", "digits_ipc1", "--set", "source.path=picutres", "--set", "source.dataset=own", "--out", "out"],
+    ],
+)
+def test_a_misspelt_file_or_source_is_answered_with_what_is_like_it(tmp_path, monkeypatch, command):
+    """Without the Hub, too."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "a.pt").write_bytes(b"")
+    result = CliRunner().invoke(app.main, command)
+    assert result.exit_code == 1
+    assert "no such f" in result.output and "did you mean '" in result.output and "pictures" in result.output
+
+
 def test_a_set_is_evaluated_by_its_id(server, folder, tmp_path, monkeypatch):
     """Rows go beside, not into the cache; they name the commit."""
     monkeypatch.chdir(tmp_path)
