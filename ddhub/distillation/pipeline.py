@@ -3,6 +3,7 @@
 Nothing here or below can open the test split. `Task` holds only the train split.
 """
 
+import contextlib
 import functools
 import time
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ from ddhub.base.limits import TILES
 from ddhub.base.log import say, warn, warn_once
 from ddhub.base.resources import Resources
 from ddhub.base.units import memory_bytes
-from ddhub.data import held_out, preprocess
+from ddhub.data import held_out, opening, preprocess
 from ddhub.data import source as sources
 from ddhub.data import spec as specs
 from ddhub.data.catalog import Shape
@@ -110,9 +111,23 @@ def finished(recipe: Recipe, out: Path) -> bool:
     """
     if (out / MANIFEST).is_file() and belongs(recipe, out):
         say(f"{out}: already made from this recipe")
+        _warn_of_change(recipe.source, out)
         return True
     _refuse_strangers(out)
     return False
+
+
+def _warn_of_change(spec: SourceSpec, out: Path) -> None:
+    """Warn if a folder of pictures has changed since the finished set was made from it."""
+    begun = run_state.begun(out)
+    if begun is None or not opening.is_local(spec):
+        return
+    with contextlib.suppress(UserError):  # a finished set outlives its source
+        if sources.load_train(spec)[0].fingerprint != begun.fingerprint:
+            warn_once(
+                f"{out}: was made from other pictures than {spec.dataset} holds now; "
+                f"rm -r {out} and the same command, or another --out, make a set of these"
+            )
 
 
 def _refuse_strangers(out: Path) -> None:
