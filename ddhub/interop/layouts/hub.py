@@ -9,6 +9,7 @@ from pathlib import Path
 from ddhub.artifact.manifest_parts import FileRecord
 from ddhub.base import hub_client, hub_faults, links
 from ddhub.base.errors import UserError
+from ddhub.base.units import listed
 from ddhub.data import source
 from ddhub.data.spec import SourceSpec
 from ddhub.interop import reading
@@ -70,6 +71,9 @@ def read(path: Path, how: Reading) -> Foreign:
         records = {f"{path}@{split.spec.revision}": decoded}
         notes = ["the hash is of the decoded images, labels and class names of the Hub dataset"]
     notes += [f"read from the subset {how.config}"] if how.config else []
+    columns = source.encoded(split.spec, how.split, theirs=True).dataset.features
+    others = [name for name in columns if name not in (split.spec.image, split.spec.label)]
+    notes += [f"left out: columns that are neither image nor class ({listed(others, 5)})"] if others else []
     return Foreign("hub", split.images, split.labels, records, groups=split.classes, notes=notes)
 
 

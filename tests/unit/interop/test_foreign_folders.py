@@ -1,6 +1,7 @@
 """Folders of pictures that other tools wrote: read by content, as their source is; the rest is said."""
 
 import io
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -183,6 +184,15 @@ def test_folders_whose_order_is_open_are_not_numbered(tmp_path):
             api.import_set(tmp_path / "names", out=tmp_path / "of_names", **told, **how)
         with pytest.raises(UserError, match="few: names 2 classes, and the source has 12"):
             api.import_set(tmp_path / "few", out=tmp_path / "of_few", **told, **how)
+
+
+@pytest.mark.slow
+def test_columns_that_no_set_of_images_has_are_said(finished, tmp_path):
+    """Soft labels in a table were left out without a word, and the score was that of hard labels."""
+    shutil.copytree(finished / "data", tmp_path / "table" / "data")
+    api.import_set(tmp_path / "table", out=tmp_path / "set", source="digits")
+    (told,) = [note for note in load(tmp_path / "set").manifest.imported.notes if note.startswith("left out: columns")]
+    assert "soft_label" in told and "image," not in told
 
 
 NORMAL = Preprocess((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
