@@ -37,7 +37,8 @@ if len(sys.argv) > 2:  # real images of the same size
     if split not in get_dataset_split_names(sys.argv[2]):
         sys.exit(f"{sys.argv[2]}: has no split '{split}'; use ddhub evaluate {sys.argv[1]}")
     rows = load_dataset(sys.argv[2], split=split).with_format("torch")
-    if getattr(rows.features[label], "names", manifest["classes"]) != manifest["classes"]:
+    names = getattr(rows.features[label], "names", [str(number) for number in range(len(manifest["classes"]))])
+    if names != manifest["classes"] or "int" not in rows.features[label].dtype:
         sys.exit(f"{sys.argv[2]}: has other classes or another order of them; use ddhub evaluate {sys.argv[1]}")
     real = rows[image][:]
     if not torch.is_tensor(real) or real.dtype != torch.uint8 or real.shape[1:] != inputs.shape[1:]:

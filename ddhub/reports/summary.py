@@ -231,7 +231,7 @@ def copied(rows: Sequence[Row], above: float = 0.0) -> list[str]:
     """A sentence for each test set of which more than a share `above` are training images."""
     found = {row.test_set: (row.test_copies, row.test_images) for row in rows if row.test_copies and row.test_images}
     return [
-        f"{copies} of {images} images of {test_set} ({100 * copies / images:.2g}%) are also training images of the"
+        f"{copies} of {images} images of {test_set} ({100 * copies / images:.3g}%) are also training images of the"
         " source, pixel by pixel."
         for test_set, (copies, images) in found.items()
         if copies > above * images

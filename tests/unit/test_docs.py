@@ -377,7 +377,7 @@ def test_the_script_trains_on_a_set_without_ddhub(quickstart, make_folder, monke
     """Forty lines or so of torch and datasets; test images come from a folder with the source's columns."""
     script = ROOT / "examples/train.py"
     assert "ddhub" not in re.sub(r"ddhub(\.json|\.load| evaluate)", "", script.read_text())
-    assert len(script.read_text().splitlines()) <= 48
+    assert len(script.read_text().splitlines()) <= 49
     set_ = quickstart[0] / "distilled/digits_ipc1_dm"
     images = [Image.fromarray(np.full((8, 8), 25 * k, np.uint8)) for k in range(10)]
     real = make_folder({"test": (images, list(range(10)))}, names=[str(k) for k in range(10)])
@@ -410,6 +410,19 @@ def test_the_script_refuses_test_images_that_it_would_read_wrongly(
     real = make_folder({split: (images, list(range(10)))}, names=list(names))
     monkeypatch.setattr(sys, "argv", ["train.py", str(quickstart[0] / "distilled/digits_ipc1_dm"), str(real)])
     with pytest.raises(SystemExit, match=rf"{why}.*use ddhub evaluate"):
+        runpy.run_path(str(ROOT / "examples/train.py"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("labels", [range(1, 11), [str(digit) for digit in range(10)]], ids=["from 1", "texts"])
+def test_the_script_refuses_labels_that_are_no_class_numbers(labels, quickstart, make_folder, tmp_path, monkeypatch):
+    """A column without class names can count from 1, and every image was then of the next class."""
+    made = shutil.copytree(quickstart[0] / "distilled/digits_ipc1_dm", tmp_path / "made")
+    record = json.loads((made / "ddhub.json").read_text())
+    (made / "ddhub.json").write_text(json.dumps(record | {"classes": [str(label) for label in labels]}))
+    real = make_folder({"test": ([Image.new("L", (8, 8))] * 10, list(labels))}, names=None)
+    monkeypatch.setattr(sys, "argv", ["train.py", str(made), str(real)])
+    with pytest.raises(SystemExit, match=r"other classes.*use ddhub evaluate"):
         runpy.run_path(str(ROOT / "examples/train.py"))
 
 
