@@ -12,7 +12,7 @@ say otherwise. All have the labels of the same three teachers. Every network tra
 """
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,11 +111,19 @@ def distilled(task: Task, asked: argparse.Namespace, folder: Path) -> Iterator[t
     yield f"{asked.name}-start", enlarge.enlarged(start, task.side), made.labels
 
 
-def score(task: Task, images: Tensor, labels: Tensor, arch: str, soft_labels: Tensor | None = None) -> dict[str, Any]:
+def score(
+    task: Task,
+    images: Tensor,
+    labels: Tensor,
+    arch: str,
+    soft_labels: Tensor | None = None,
+    teach: Callable[[Tensor], Tensor] | None = None,
+) -> dict[str, Any]:
     """Validation accuracy of a network of one architecture, and its steps.
 
     Args:
         soft_labels: the targets of the images; None takes the teachers' labels of them.
+        teach: labels every view in place of stored targets.
     """
     way, network = WAYS[arch], task.network(arch)
     epochs = max(1, way.steps * way.batch // len(images))
@@ -125,7 +133,7 @@ def score(task: Task, images: Tensor, labels: Tensor, arch: str, soft_labels: Te
         protocol = optimisation.for_other_family(protocol, network.skeleton, set(changes))
     examples = fit.Examples(images, labels, targets=task.soft_labels(images) if soft_labels is None else soft_labels)
     epochs, steps = fit.plan(len(examples), protocol, fit.family_of(network, protocol))
-    weights = fit.fit(network, examples, protocol, seeds.derive(0, "sketch"))[-1]
+    weights = fit.fit(network, examples, protocol, seeds.derive(0, "sketch"), teach=teach)[-1]
     top1 = fit.accuracy(network, weights, task.validation_examples())
     return {"arch": arch, "top1": round(top1, 4), "steps": epochs * steps}
 
