@@ -1,6 +1,6 @@
 """Other ways to move images: validation accuracy of sets whose updates are changed in one place.
 
-python benchmarks/other_moves.py --source CIFAR10_FOLDER --log other_moves.jsonl --ways plain blended agreeing features
+python benchmarks/other_moves.py --source CIFAR10_FOLDER --log other_moves.jsonl --ways plain blended agreeing
 python benchmarks/other_moves.py --log other_moves.jsonl --print > benchmarks/results/other_moves.json
 
 Every set is made by `cifar10_ipc40_half_small` with one change of adversarial prediction matching:
@@ -10,15 +10,13 @@ Every set is made by `cifar10_ipc40_half_small` with one change of adversarial p
   does (arXiv:2502.20653, section 4.2.3).
 - agreeing: each refresh trains a student of each family, and an update keeps the elements of the gradient that have the
   same sign in both (arXiv:2009.00329).
-- features: an update also moves the mean features of each class towards those of real images, in the first teacher.
-  Both terms have the same norm.
 
 Every network trains once, as in half_size.py, on points of the way as in blend.py: 0 is the start, 1 the moved images.
 The teachers label each point. Only validation data score it. Lines that LOG has already are not made again.
 """
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,12 +30,10 @@ from torch import Tensor
 from ddhub.base.resources import Resources
 from ddhub.data import enlarge
 from ddhub.distillation.methods.apm import loop
-from ddhub.distillation.methods.dm.loop import rows_of
 from ddhub.distillation.task import Task
 from ddhub.training import fit
 from ddhub.training.network import Weights
 
-REAL = 200  # real images of each class whose features are the aim
 chunked, taught = loop.chunked, loop.taught
 Gradient = tuple[Tensor, Tensor]
 
@@ -63,34 +59,13 @@ def agreeing(images: Tensor, labels: Tensor, students: loop.Students, which: int
     return gradients.sum(0) * agreed, torch.stack([gap for _, gap in each]).sum()
 
 
-def with_features(task: Task) -> Callable[..., Gradient]:
-    """`chunked`, with a term on the first teacher's features."""
-    teachers = task.need_teachers()
-    network, weights = teachers.network, teachers.weights[0]
-    members = rows_of(task.source.labels[task.training], network.classes)
-    chosen = [task.training[rows[:REAL]] for rows in members]
-    aims = [teachers.features(task.preprocess.inputs(task.source.images[rows])).mean(0) for rows in chosen]
-
-    def both(images: Tensor, labels: Tensor, students: loop.Students, which: int | None, task: Task) -> Gradient:
-        gradient, gap = chunked(images, labels, students, which, task)
-        pixels = images.detach().requires_grad_()
-        features = network.embed(weights, pixels)
-        means = [features[rows].mean(0) for rows in rows_of(labels, network.classes)]
-        distance = torch.stack([(mean - aim).square().sum() for mean, aim in zip(means, aims, strict=True)]).sum()
-        of_features = torch.autograd.grad(distance, pixels)[0]
-        return gradient + of_features * (gradient.norm() / of_features.norm()), gap
-
-    return both
-
-
 @contextmanager
-def changed(way: str, task: Task) -> Iterator[None]:
+def changed(way: str) -> Iterator[None]:
     """The method with the change of a way."""
     name, function = {
         "plain": ("chunked", chunked),
         "blended": ("taught", blended),
         "agreeing": ("chunked", agreeing),
-        "features": ("chunked", with_features(task)),
     }[way]
     with patch.object(loop, name, function):
         yield
@@ -115,7 +90,7 @@ def one_set(way: str, seed: int, asked: argparse.Namespace) -> None:
     """Make the set of a way, or read it, and train on points from its start to its end."""
     done = {(row["way"], row["seed"], row["blend"], row["arch"]) for row in lines(asked.log)}
     overrides = [f"seed={seed}", "method.blend=1", *OVERRIDES.get(way, [])]
-    with prepared(RECIPE, asked.source, overrides, Resources(threads=1)) as (task, folder), changed(way, task):
+    with prepared(RECIPE, asked.source, overrides, Resources(threads=1)) as (task, folder), changed(way):
         labels = task.initial_labels()
         start = task.initial_images(torch.arange(len(labels)), task.config.init)
         moved = distilled(task, asked.out / f"{way}-{seed}.pt", folder, way, asked.log).images
@@ -131,7 +106,7 @@ def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_log(parser)
-    parser.add_argument("--ways", nargs="+", choices=["plain", "blended", "agreeing", "features"], default=["plain"])
+    parser.add_argument("--ways", nargs="+", choices=["plain", "blended", "agreeing"], default=["plain"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--blends", type=float, nargs="+", default=[0.25, 1.0])
     parser.add_argument("--archs", nargs="+", choices=WAYS, default=["convnet3_w32", "vgg11_in_w16", "alexnet_in_w32"])
