@@ -216,6 +216,10 @@ class Run:
                 warn(f"{path}: damaged ({type(fault).__name__}), going back to the checkpoint before it")
                 path.rename(path.with_suffix(".damaged"))
                 continue
+            if not self._is_ours(content, state, path):
+                warn(f"{path}: is of another {self.phase}, going back to the checkpoint before it")
+                path.rename(path.with_suffix(".damaged"))
+                continue
             state.clear()
             state.update(content["state"])
             self.seconds = self.earlier = content["seconds"]
@@ -225,6 +229,12 @@ class Run:
             return int(content["step"])
         self.metrics.rewind(self.phase, 0)
         return 0
+
+    def _is_ours(self, content: Any, state: State, path: Path) -> bool:
+        """Whether a file's content is a checkpoint of this run, and not of a network whose code has changed since."""
+        known = isinstance(content, dict) and {"step", "seconds", "state"} <= content.keys()
+        known = known and content["step"] == _step(path)
+        return known and (not self.brief or _alike(content["state"], state))
 
     def _place(self, storage: Any, location: str) -> Any:
         """Put a checkpoint's tensors on the CPU, or on this run's device, as they were."""
@@ -276,6 +286,15 @@ class _Clock:
 
 def _step(checkpoint: Path) -> int:
     return int(checkpoint.stem.rpartition("-")[2])
+
+
+def _alike(found: Any, initial: Any) -> bool:
+    """Whether a restored value has the tensors of an initial one, by name and shape. Other values may change."""
+    if isinstance(initial, Tensor):
+        return isinstance(found, Tensor) and found.shape == initial.shape
+    if isinstance(initial, dict):
+        return isinstance(found, dict) and all(name in found and _alike(found[name], initial[name]) for name in initial)
+    return True
 
 
 def duration_ms(seconds: float) -> str:

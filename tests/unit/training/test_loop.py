@@ -82,6 +82,26 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, damage, cap
     assert [line["step"] for line in lines(tmp_path / "broken")] == list(range(1, STEPS + 1))
 
 
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        torch.zeros(3),
+        {"a": 1},
+        {"step": 5, "seconds": 0.0, "state": {"x": torch.zeros(3), "optimizer": None}},
+        {"step": 7, "seconds": 0.0, "state": {}},
+        {"step": 7, "seconds": 0.0, "state": {"x": torch.zeros(4)}},
+    ],
+    ids=["no dict", "no checkpoint", "another step", "without weights", "other shapes"],
+)
+def test_a_checkpoint_of_another_training_is_passed_over(tmp_path, foreign, capsys):
+    """A training of an evaluation begins anew, as when the user has edited the network's file since."""
+    newest = tmp_path / "work-00000007.pt"
+    torch.save(foreign, newest)
+    run = Run(tmp_path, "work", checkpoint_seconds=1e9, brief=True)
+    assert list(run.steps(3, {"x": torch.zeros(3)})) == [0, 1, 2]
+    assert f"{newest}: is of another work" in capsys.readouterr().err
+
+
 def test_checkpoints_hold_no_code(tmp_path):
     """A checkpoint is data: an object that would run on loading counts as damage."""
     (tmp_path / "work-00000003.pt").write_bytes(b"")
