@@ -151,8 +151,7 @@ def no_set(place: Path) -> UserError:
         )
     if place.exists():
         return UserError(f"{place}: is a file, not the folder of a set", next=f"ls {place.absolute().parent}")
-    found = near_paths.near(place)
-    then = f"the same command with {found[0]}" if found else "a folder, or the id of a Hub dataset, owner/name"
+    then = near_paths.next_command(place, "a folder, or the id of a Hub dataset, owner/name")
     return UserError(f"{place}: no such folder{near_paths.instead(place)}", next=then)
 
 

@@ -71,7 +71,7 @@ def explain(fault: BaseException, repo_id: str) -> tuple[str, str]:
         return f"no valid name of a Hub dataset ({one_line(fault, 200)})", "choose another OWNER/NAME"
     if isinstance(fault, kinds.OfflineModeIsEnabled) or "offline mode" in str(fault).lower():
         what = f"not in the cache, and HF_HUB_OFFLINE forbids asking the Hub{near_paths.instead(Path(repo_id))}"
-        return what, _with_near(repo_id, f"{again} with HF_HUB_OFFLINE=0")
+        return what, near_paths.next_command(Path(repo_id), f"{again} with HF_HUB_OFFLINE=0")
     if isinstance(fault, kinds.GatedRepoError):
         return "the repo is gated", f"accept its terms on its page, then type hf auth login and {again}"
     if isinstance(fault, kinds.RevisionNotFoundError):
@@ -93,12 +93,6 @@ def explain(fault: BaseException, repo_id: str) -> tuple[str, str]:
     return f"the connection failed ({one_line(fault, 200)})", f"check the network, then {again}"
 
 
-def _with_near(repo_id: str, otherwise: str) -> str:
-    """The next command for an id that may be a misspelt path."""
-    near = near_paths.near(Path(repo_id))
-    return f"the same command with {near[0]}" if near else otherwise
-
-
 def _explain_status(fault: BaseException, repo_id: str) -> tuple[str, str] | None:
     """The meaning of an answer's HTTP status; None without an answer."""
     from huggingface_hub.errors import RepositoryNotFoundError
@@ -111,7 +105,7 @@ def _explain_status(fault: BaseException, repo_id: str) -> tuple[str, str] | Non
         return (
             f"no dataset {repo_id} on the Hub that this token can read, and no such folder here"
             f"{near_paths.instead(Path(repo_id))}",
-            _with_near(repo_id, "check the name; for a private dataset: hf auth login"),
+            near_paths.next_command(Path(repo_id), "check the name; for a private dataset: hf auth login"),
         )
     if said == 403:
         return _explain_forbidden(fault, repo_id)

@@ -1,5 +1,6 @@
 """Existing paths that a missing one may mean."""
 
+import shlex
 from pathlib import Path
 
 from ddhub.base.errors import UserError
@@ -12,8 +13,9 @@ SHOWN = 5  # names of a folder that are listed when none is near
 def near(path: Path) -> list[Path]:
     """The paths that a missing path may mean: of a like name in its folder, or in a folder of a like name."""
     folder = path.parent
-    folders = [folder] if folder.is_dir() else [folder.with_name(each) for each in _like(folder)]
-    return [place / each for place in folders for each in nearest(path.name, _names(place))]
+    folders = [folder] if _is_folder(folder) else [folder.with_name(each) for each in _like(folder)]
+    found = [place / each for place in folders for each in nearest(path.name, _names(place))]
+    return [each for each in found if each != path]  # a link that leads nowhere
 
 
 def instead(path: Path) -> str:
@@ -27,7 +29,25 @@ def instead(path: Path) -> str:
 def no_set(path: Path) -> UserError:
     """The error for a foreign set that is neither here nor on the Hub."""
     told = f"{path}: no such file or folder, and no Hub id owner/name{instead(path)}"
-    return UserError(told, next=f"ls {path.absolute().parent}")
+    return UserError(told, next=next_command(path, f"ls {shlex.quote(str(_there(path.absolute().parent)))}"))
+
+
+def next_command(path: Path, otherwise: str) -> str:
+    """The next command for a missing path: the same with the path that it may mean."""
+    found = near(path)
+    return f"the same command with {shlex.quote(str(found[0]))}" if found else otherwise
+
+
+def _there(folder: Path) -> Path:
+    """The folder itself, or its nearest parent that exists."""
+    return next(each for each in (folder, *folder.parents) if _is_folder(each) or each == each.parent)
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # nobody may look there, or the name is too long
+        return False
 
 
 def _like(folder: Path) -> list[str]:

@@ -6,6 +6,8 @@ ddhub/evaluation/workbench.py provides what a row trains on.
 
 import contextlib
 import functools
+import glob
+import shutil
 import socket
 import time
 from collections.abc import Iterable, Sequence
@@ -199,8 +201,7 @@ def _work(bench: Bench, cells: tuple[Cell, ...], path: Path) -> None:
             except fit.Diverged:
                 lost.append(cell)
     run.remove()
-    with contextlib.suppress(OSError):  # other trainings may be there
-        run.folder.parent.rmdir()
+    _forget(path.parent / STATE, names)
     if lost:
         raise _diverged(bench, lost)
 
@@ -211,6 +212,15 @@ def _resumable(folder: Path, name: str, decisions: devices.Decisions, title: str
     run = Run(place, "training", device=decisions.device, checkpoint_seconds=CHECKPOINT, unit="epoch", brief=True)
     run.title = title
     return run
+
+
+def _forget(folder: Path, rows: Iterable[Path]) -> None:
+    """Remove the checkpoints of rows that another way of training has begun."""
+    for row in rows:
+        for left in folder.glob(f"{glob.escape(row.stem)}-*"):
+            shutil.rmtree(left, ignore_errors=True)
+    with contextlib.suppress(OSError):  # other trainings may be there
+        folder.rmdir()
 
 
 def _diverged(bench: Bench, cells: Sequence[Cell]) -> UserError:

@@ -48,7 +48,8 @@ class Run:
         unit: the word for a step.
         beside: more text for the first message, such as `2 teachers from the cache`.
         brief: one of many phases, most of them brief. It writes neither metrics nor a last checkpoint, and says nothing
-            of its start and end. Its first checkpoint comes after `checkpoint_seconds`.
+            of its start and end. Its first checkpoint comes after `checkpoint_seconds`. It goes on without checkpoints
+            if one cannot be written.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Run:
         self._step = 0
         self._saved: float | None = None  # when the newest checkpoint was written, by time.monotonic
         self._saving: float | None = None  # how long this process took for that
+        self._keeps = True  # False once a brief phase cannot write a checkpoint; it goes on without
 
     def log(self, **values: Tensor | float) -> None:
         """Note values of the current step. Tensors are read only when a line is due, so that the device never waits."""
@@ -121,7 +123,8 @@ class Run:
                 if (signal := gate.heard()) is not None:
                     if not saved:
                         self._save(state, store)
-                    say(f"{self.title}: saved at {self.unit} {self._step} of {n}")
+                    if self._keeps:
+                        say(f"{self.title}: saved at {self.unit} {self._step} of {n}")
                     raise stopping.Stopped(signal)
 
     def _announce(self, n: int, ended: bool) -> None:
@@ -162,6 +165,8 @@ class Run:
 
     def _save_due(self, clock: "_Clock") -> bool:
         """Save once early, then every few minutes, and after every long step if saving is cheap."""
+        if not self._keeps:
+            return False
         now = time.monotonic()
         if self._saving is None or self._saved is None:
             soon = self.checkpoint_seconds if self.brief else min(SOON, self.checkpoint_seconds)
@@ -196,7 +201,14 @@ class Run:
         path = self.folder / f"{self.phase}-{self._step:08d}.pt"
         buffer = io.BytesIO()  # torch's own writer misreports a full disk
         torch.save(content, buffer)
-        files.write_atomic(path, lambda file: file.write(buffer.getbuffer()))
+        try:
+            files.write_atomic(path, lambda file: file.write(buffer.getbuffer()))
+        except UserError as fault:
+            if not self.brief:
+                raise
+            self._keeps = False  # its result takes less space, and may be written
+            warn(f"{self.title}: goes on without checkpoints: {fault.args[0]}")
+            return
         kept = self._checkpoints()[-2:]
         for old in self._checkpoints()[:-2]:
             old.unlink()

@@ -181,3 +181,22 @@ def test_a_training_that_ends_early_goes_on_in_the_middle(folder, monkeypatch, t
     monkeypatch.setattr(batches, "epoch", lambda *given: begun.append(given[4]) or epoch(*given))
     assert evaluated() == first and min(first) > 0.2
     assert begun[0] == 30 and not (place / ".ddhub").exists()
+
+
+def test_no_checkpoint_of_another_way_of_training_stays(folder, monkeypatch):
+    """A row was begun with two threads and is finished with one."""
+    monkeypatch.setattr(grid, "CHECKPOINT", 0.0)
+    found, place, epoch = folders.read(folder), folder / "evaluation", batches.epoch
+    wanted = Grid([ARCH], ["hard"], baselines=[], seeds=1)
+
+    def ended(*given):
+        if given[4] == 3:
+            raise KeyboardInterrupt
+        return epoch(*given)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(batches, "epoch", ended)
+        grid.evaluate(found, place, wanted, replace(request(folder, threads=2), overrides=("epochs=9",)))
+    assert len(list((place / ".ddhub").iterdir())) == 1
+    grid.evaluate(found, place, wanted, replace(request(folder), overrides=("epochs=9",)))
+    assert not (place / ".ddhub").exists()

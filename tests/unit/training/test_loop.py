@@ -102,6 +102,14 @@ def test_a_checkpoint_of_another_training_is_passed_over(tmp_path, foreign, caps
     assert f"{newest}: is of another work" in capsys.readouterr().err
 
 
+def test_a_brief_phase_goes_on_without_checkpoints(tmp_path, capsys):
+    """Its result is smaller. A full disk has room for a row of an evaluation, and none for a network."""
+    (tmp_path / "file").write_text("in the way")
+    run = Run(tmp_path / "file" / "run", "work", checkpoint_seconds=0, brief=True)
+    assert list(run.steps(3, {"x": torch.zeros(3)})) == [0, 1, 2]
+    assert capsys.readouterr().err.count("goes on without checkpoints") == 1
+
+
 def test_checkpoints_hold_no_code(tmp_path):
     """A checkpoint is data: an object that would run on loading counts as damage."""
     (tmp_path / "work-00000003.pt").write_bytes(b"")
