@@ -71,13 +71,24 @@ def _check_pixels(images: Tensor, channels: int) -> None:
             f"preprocess: takes images of shape (B, {channels}, H, W), and not {tuple(images.shape)}",
             next=f"images.expand(-1, {channels}, -1, -1)" if grey else "images.permute(0, 3, 1, 2), of (B, H, W, C)",
         )
-    if images.is_floating_point() and images.device.type == "cpu" and images.numel():
+    if images.is_floating_point() and _are_readable(images):
         low, high = (value.item() for value in images.aminmax())
         if not (low >= -OVERSHOT and high <= 1 + OVERSHOT):
             raise UserError(
                 f"preprocess: takes uint8, or floats in [0, 1], and these go from {low:.4g} to {high:.4g}",
                 next="images / 255, of pixels up to 255; network inputs are preprocessed already",
             )
+
+
+def _are_readable(images: Tensor) -> bool:
+    """Whether values can be read, and without a wait: not on a GPU, in a traced program, or under `torch.func`."""
+    if images.device.type != "cpu" or not images.numel() or torch.compiler.is_compiling():
+        return False
+    try:
+        images.flatten()[0].item()
+    except RuntimeError:  # `torch.func.vmap` forbids it
+        return False
+    return True
 
 
 @dataclass(frozen=True, repr=False)
@@ -193,10 +204,9 @@ class DistilledSet:
         )
 
         def label(inputs: Tensor) -> Tensor:
-            if not inputs.is_floating_point():
-                raise UserError(
-                    f"teach: takes network inputs, and not {inputs.dtype}", next="teach(preprocess(images))"
-                )
+            if not isinstance(inputs, Tensor) or not inputs.is_floating_point():
+                kind = inputs.dtype if isinstance(inputs, Tensor) else type(inputs).__name__
+                raise UserError(f"teach: takes network inputs, and not {kind}", next="teach(preprocess(images))")
             return found.label(inputs, check=self.inputs.device.type == "cpu")  # a check would wait for a GPU
 
         return label

@@ -157,6 +157,17 @@ def test_rows_come_in_torch_format(folder):
     assert row["soft_label"].dtype == torch.float32
 
 
+def test_preprocessing_can_be_exported_and_mapped(folder):
+    """Programs that are traced have no values that a check could read."""
+    loaded = ddhub.load(str(folder))
+    pixels = loaded.images[:4] / 255
+    exported = torch.export.export(loaded.preprocess, (pixels,)).module()
+    assert torch.allclose(exported(pixels), loaded.preprocess(pixels))
+    assert torch.allclose(torch.func.vmap(loaded.preprocess)(pixels[None])[0], loaded.preprocess(pixels))
+    with pytest.raises(UserError, match="teach: takes network inputs, and not ndarray"):
+        loaded.teach(pixels.numpy())
+
+
 def test_whitening_is_part_of_the_preprocessing(tmp_path, image_folder):
     """The module whitens test images as the set was whitened."""
     from conftest import QUICK
