@@ -292,7 +292,8 @@ class _Learner:
         return {name: value.detach().clone() for name, value in self.weights.items()}
 
     def state(self) -> dict[str, Any]:
-        return {"weights": self.weights, "optimizer": self.optimizer.state_dict()}
+        """What a run saves. The optimiser is asked for its state only then, because that takes a while."""
+        return {"weights": self.weights, "optimizer": self.optimizer.state_dict}
 
 
 def predict(

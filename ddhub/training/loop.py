@@ -89,7 +89,7 @@ class Run:
 
         Args:
             n: the number of all steps.
-            state: the content of a checkpoint.
+            state: the content of a checkpoint. A function in it is called for its value when one is saved.
             store: restored to the same step as `state`, or filled with initial values at step 0.
 
         Raises:
@@ -197,7 +197,8 @@ class Run:
         begun = time.monotonic()
         if store is not None:
             store.flush()
-        content = {"step": self._step, "seconds": self.seconds, "state": state}
+        now = {name: value() if callable(value) else value for name, value in state.items()}
+        content = {"step": self._step, "seconds": self.seconds, "state": now}
         path = self.folder / f"{self.phase}-{self._step:08d}.pt"
         buffer = io.BytesIO()  # torch's own writer misreports a full disk
         torch.save(content, buffer)
