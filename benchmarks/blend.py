@@ -38,10 +38,8 @@ def main() -> None:
 def one_set(seed: int, asked: argparse.Namespace) -> None:
     """Distill the set of a seed, or read it, and train on points of its way."""
     done = {(row["seed"], row["blend"], row["arch"]) for row in lines(asked.log)}
-    with prepared(asked.recipe, asked.source, [f"seed={seed}", "method.blend=1"], Resources(threads=1)) as (
-        task,
-        folder,
-    ):
+    overrides = [f"seed={seed}", "method.blend=1"]
+    with prepared(asked.recipe, asked.source, overrides, Resources(threads=1)) as (task, folder):
         labels = task.initial_labels()
         start = task.initial_images(torch.arange(len(labels)), task.config.init)
         moved = distilled(task, asked.out / f"{asked.recipe}-{seed}.pt", folder, "whole", asked.log).images
@@ -61,11 +59,16 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_log(parser)
     parser.add_argument("--recipe", default=RECIPE)
+    add_points(parser, [0.0, 0.25, 0.5, 1.0])
+    return parser.parse_args()
+
+
+def add_points(parser: argparse.ArgumentParser, blends: list[float]) -> None:
+    """Add the options of a script that trains networks on points of the way of sets."""
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--blends", type=float, nargs="+", default=[0.0, 0.25, 0.5, 1.0])
+    parser.add_argument("--blends", type=float, nargs="+", default=blends)
     parser.add_argument("--archs", nargs="+", choices=WAYS, default=["convnet3_w32", "vgg11_in_w16", "alexnet_in_w32"])
     parser.add_argument("--out", type=Path, default=Path("trials"), help="folder of the sets")
-    return parser.parse_args()
 
 
 if __name__ == "__main__":

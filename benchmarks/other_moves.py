@@ -18,13 +18,13 @@ The teachers label each point. Only validation data score it. Lines that LOG has
 import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import torch
+from blend import add_points
 from every_network_trials import add_log, distilled, document, lines, note, prepared
-from half_size import RECIPE, WAYS, score
+from half_size import RECIPE, score
 from torch import Tensor
 
 from ddhub.base.resources import Resources
@@ -107,10 +107,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_log(parser)
     parser.add_argument("--ways", nargs="+", choices=["plain", "blended", "agreeing"], default=["plain"])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--blends", type=float, nargs="+", default=[0.25, 1.0])
-    parser.add_argument("--archs", nargs="+", choices=WAYS, default=["convnet3_w32", "vgg11_in_w16", "alexnet_in_w32"])
-    parser.add_argument("--out", type=Path, default=Path("trials"), help="folder of the sets")
+    add_points(parser, [0.25, 1.0])
     return parser.parse_args()
 
 

@@ -29,6 +29,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import plain_loop
 import torch
 from distilling import Over, Paced, Worker, clock, command, distill, facts, waited
 
@@ -41,14 +42,21 @@ REFERENCE = "cold"
 VARIANTS = Path(__file__).with_suffix(".yaml")
 SCORING = 1000  # the seeds of scores begin here, apart from those that a method may use to choose
 Curve = list[tuple[float, float]]  # seconds, accuracy
+Point = dict[str, Any]  # seconds, updates, top1 (one of each network)
+
+
+def highest(curve: Curve) -> float:
+    """The best accuracy of a curve."""
+    return max(top1 for _, top1 in curve)
+
+
 # What is to be reached of a reference's curve. Its best accuracy is the best of many marks and so lucky.
 TARGETS: dict[str, Callable[[Curve], float]] = {
     "end": lambda curve: curve[-1][1],
-    "best": lambda curve: max(top1 for _, top1 in curve),
-    "best - 0.5 points": lambda curve: max(top1 for _, top1 in curve) - 0.005,
-    "best - 1 points": lambda curve: max(top1 for _, top1 in curve) - 0.01,
+    "best": highest,
+    "best - 0.5 points": lambda curve: highest(curve) - 0.005,
+    "best - 1 points": lambda curve: highest(curve) - 0.01,
 }
-Point = dict[str, Any]  # seconds, updates, top1 (one of each network)
 
 
 def serve(asked: argparse.Namespace) -> None:
@@ -84,18 +92,11 @@ def serve(asked: argparse.Namespace) -> None:
             return told is not None
 
         run = Paced(Path(name), task.decisions.device, between)
-        if asked.plain:
-            run_plain(task, run)
-        else:
+        if not asked.plain:
             distill(task, run)
-
-
-def run_plain(task: Task, run: Paced) -> None:
-    """The plain loop, until the run is over. It compiles nothing and needs no warming up."""
-    import plain_loop
-
-    with contextlib.suppress(Over):
-        plain_loop.distill(task, run)
+            return
+        with contextlib.suppress(Over):  # it compiles nothing and needs no warming up
+            plain_loop.distill(task, run)
 
 
 def warm_up(task: Task, folder: Path) -> float:
@@ -202,7 +203,7 @@ def summary(found: dict[str, list[list[Point]]]) -> dict:
     """The reference, and of every variant its mean curve and its seconds to the reference's best accuracy."""
     curves = {name: means(seeds) for name, seeds in found.items()}
     each = {name: [means([seed]) for seed in seeds] for name, seeds in found.items()}
-    best = {name: max(top1 for _, top1 in curve) for name, curve in curves.items()}
+    best = {name: highest(curve) for name, curve in curves.items()}
     reference = max((name for name in found if name.startswith(REFERENCE)), key=lambda name: best[name])
     cold = (curves[reference], *each[reference])
     result: dict[str, Any] = {"reference": reference, "reference_best_top1": round(best[reference], 4), "variants": {}}
