@@ -138,6 +138,17 @@ class Gate:
         return True
 
 
+@contextlib.contextmanager
+def held_back() -> Iterator[None]:
+    """Run a short block whole: a signal that comes meanwhile ends the command after it."""
+    with Gate() as gate:
+        gate.close(0.0)
+        yield
+        number = gate.open()
+    if number is not None:
+        raise Stopped(number)
+
+
 def _arrived(number: int, frame: FrameType | None) -> None:
     _arrivals.append(number)
     gate = Gate._current

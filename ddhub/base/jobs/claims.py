@@ -21,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from ddhub.base import files, strict_json
+from ddhub.base import files, stopping, strict_json
 
 HEARTBEAT = 15.0  # seconds between two beats
 EXPIRY = 120.0  # seconds without a beat after which a claim is free
@@ -59,8 +59,9 @@ class Claims:
             UserError: if the folder cannot be written.
         """
         path = path_of(output)
-        self._held.add(path)  # noted first: a signal may come at any moment, and release spares claims of others
-        with files.disk_errors(path, "claiming"):
+        self._held.add(path)  # noted first: a second signal may come at any moment, and release spares claims of others
+        # A signal between creation and signature would leave a claim that its own process does not know.
+        with files.disk_errors(path, "claiming"), stopping.held_back():
             files.make_parent(path)
             try:
                 file = path.open("x", encoding="utf-8")

@@ -210,6 +210,21 @@ def test_a_heart_beats_while_a_claim_is_held(out, monkeypatch):
     assert path.exists()
 
 
+def test_a_signal_while_a_claim_is_created_leaves_no_claim(out, monkeypatch):
+    """It comes when the file exists and nobody has signed it."""
+    create = Path.open
+
+    def interrupted(path, *args, **named):
+        file = create(path, *args, **named)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return file
+
+    monkeypatch.setattr(Path, "open", interrupted)
+    with pytest.raises(stopping.Stopped), stopping.heeded(), claims.Claims() as ours:
+        ours.take(out / "a")
+    assert names(out) == []
+
+
 def test_a_claim_is_no_row_and_is_not_published(folder):
     """Nor is the lock of the report."""
     (folder / "evaluation").mkdir(exist_ok=True)
