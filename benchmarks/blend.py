@@ -38,11 +38,12 @@ def main() -> None:
 def one_set(seed: int, asked: argparse.Namespace) -> None:
     """Distill the set of a seed, or read it, and train on points of its way."""
     done = {(row["seed"], row["blend"], row["arch"]) for row in lines(asked.log)}
-    overrides = [f"seed={seed}", "method.blend=1"]
+    overrides = [f"seed={seed}", "method.blend=1", *asked.overrides]
     with prepared(asked.recipe, asked.source, overrides, Resources(threads=1)) as (task, folder):
         labels = task.initial_labels()
         start = task.initial_images(torch.arange(len(labels)), task.config.init)
-        moved = distilled(task, asked.out / f"{asked.recipe}-{seed}.pt", folder, "whole", asked.log).images
+        kept = asked.out / f"{asked.name or asked.recipe}-{seed}.pt"
+        moved = distilled(task, kept, folder, "whole", asked.log).images
         first = task.need_teachers().label(start)
         for blend in asked.blends:
             inputs = enlarge.enlarged(start.lerp(moved, blend), task.side)
@@ -59,6 +60,8 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_log(parser)
     parser.add_argument("--recipe", default=RECIPE)
+    parser.add_argument("--name", help="of the sets, where --set makes others than the recipe")
+    parser.add_argument("--set", dest="overrides", metavar="KEY=VALUE", action="append", default=[])
     add_points(parser, [0.0, 0.25, 0.5, 1.0])
     return parser.parse_args()
 

@@ -104,8 +104,8 @@ def task_of(recipe: Recipe, source: Split, decisions: devices.Decisions) -> Task
     """A task on any source. Its teachers are untrained, because training does not change their cost."""
     channels, side = source.images.shape[1:3]
     spec = recipe.teachers
-    network = networks.network(spec.arch, len(source.classes), channels, side, decisions)
-    teachers = Teachers(network, [network.init(seed) for seed in range(spec.count)], [], [])
+    network = networks.network(spec.home, len(source.classes), channels, side, decisions)
+    teachers = Teachers([network] * spec.count, [network.init(seed) for seed in range(spec.count)], [], [])
     config = method_config(recipe)
     held_out = torch.arange(len(source) - len(source.classes), len(source))
     training = torch.arange(len(source) - len(held_out))

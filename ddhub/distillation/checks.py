@@ -84,7 +84,7 @@ def look(recipe: Recipe, dry: bool) -> Holdings | None:
 
 def named(recipe: Recipe) -> list[str]:
     """The architectures that a recipe names."""
-    teachers = {recipe.teachers.arch} if recipe.teachers.count else set()
+    teachers = set(recipe.teachers.turns)
     return sorted(method_of(recipe).architectures_of(method_config(recipe)) | teachers)
 
 

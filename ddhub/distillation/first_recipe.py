@@ -262,7 +262,7 @@ def _reasons(held: Holdings, asked: PictureOptions, size: Size, recipe: Recipe) 
     told += [
         f"resolution: {size.side} pixels a side, {kept}" if asked.resolution is None else f"resolution: {size.side}",
         f"ipc: {counted(recipe.ipc, 'image')} per class, from {training_images(held)} to distill in the smallest class",
-        f"network: {recipe.teachers.arch}, {'the widest' if size.width == WIDTHS[0] else 'as wide as'} the time allows",
+        f"network: {recipe.teachers.home}, {'the widest' if size.width == WIDTHS[0] else 'as wide as'} the time allows",
         "augmentation: with flips; --no-flips if a mirror image is wrong (text, digits)"
         if asked.flips is not False
         else "augmentation: without flips, as asked",

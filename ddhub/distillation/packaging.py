@@ -222,7 +222,7 @@ def _copy_teachers(task: Task, staging: Path) -> list[TeacherRecord]:
         name = f"teachers/{index:02d}.safetensors"
         files.write_bytes(staging / name, path.read_bytes())
         top1 = task.teachers.validation_top1[index]
-        records.append(TeacherRecord(arch=task.teachers.network.arch, file=name, validation_top1=top1))
+        records.append(TeacherRecord(arch=task.teachers.networks[index].arch, file=name, validation_top1=top1))
     return records
 
 

@@ -169,7 +169,7 @@ def prepare(recipe: Recipe, out: Path, asked: Resources, checkpoint_seconds: flo
     seconds = {"source": time.monotonic() - begun}
     counts = f"{len(task.training)} training and {len(task.validation)} validation images"
     say(f"{recipe.name}: {counts} of {len(task.source.classes)} classes", once=True)
-    for arch in sorted(method_of(recipe).architectures_of(task.config)):
+    for arch in sorted(method_of(recipe).architectures_of(task.config) | set(recipe.teachers.turns)):
         task.network(arch)  # an unsuitable network is found before teachers train for hours
     if not recipe.teachers.count:
         return task, seconds
@@ -238,7 +238,7 @@ def lessons(task: Task, checkpoint_seconds: float) -> teaching.Lessons:
     recipe, source = task.recipe, task.source
     return teaching.Lessons(
         recipe.teachers,
-        task.network(recipe.teachers.arch, task.decisions.exact()),
+        [task.network(arch, task.decisions.exact()) for arch in recipe.teachers.turns],
         fit.Examples(source.images, source.labels, task.preprocess, index=task.training),
         fit.Examples(source.images, source.labels, task.preprocess, index=task.validation),
         augment=recipe.augment,
@@ -340,5 +340,6 @@ def decided(recipe: Recipe, shape: Shape, asked: Resources) -> devices.Decisions
 
 def _teacher_flops(recipe: Recipe, shape: Shape) -> float:
     """The FLOPs of training all teachers."""
-    images = recipe.teachers.count * recipe.teachers.epochs * shape.images
-    return architectures.training_flops(recipe.teachers.arch, shape.channels, shape.side, images)
+    images = recipe.teachers.epochs * shape.images
+    turns = recipe.teachers.turns
+    return sum(architectures.training_flops(arch, shape.channels, shape.side, images) for arch in turns)

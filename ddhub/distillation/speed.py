@@ -39,11 +39,11 @@ def chosen(outline: Outline, asked: Resources, flops: float) -> Decisions:
 
 
 def _seconds(outline: Outline, way: Decisions) -> float:
-    """Seconds of one training step of a teacher on noise."""
+    """Seconds of one training step of the first teacher on noise."""
     spec, count = outline.recipe.teachers, way.together
     images = min(spec.batch, outline.training)
     shape = outline.shape
-    network = networks.network(spec.arch, shape.classes, shape.channels, shape.side, way)
+    network = networks.network(spec.home, shape.classes, shape.channels, shape.side, way)
     examples = fit.Examples(outline.noise(images), (torch.arange(images) % outline.shape.classes).to(way.device))
     asked = [seeds.derive(number, "trial") for number in range(count)]
 

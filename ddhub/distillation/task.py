@@ -59,8 +59,8 @@ class Task:
 
     @property
     def home_arch(self) -> str:
-        """The architecture for validation scores: the teachers'."""
-        return self.recipe.teachers.arch
+        """The architecture for validation scores: the first teacher's."""
+        return self.recipe.teachers.home
 
     def real(self, ipc: int, *purpose: str | int) -> tuple[Tensor, Tensor]:
         """`ipc` random real images per class as network inputs (M, C, S, S), and their labels (M,)."""
@@ -143,9 +143,8 @@ class Task:
         task = replace(self, recipe=own, decisions=decisions, initial=initial, parts=recipe.groups)
         if self.teachers is None:
             return task
-        return replace(
-            task, teachers=replace(self.teachers, network=task.network(self.teachers.network.arch, decisions.exact()))
-        )
+        networks = [task.network(network.arch, decisions.exact()) for network in self.teachers.networks]
+        return replace(task, teachers=replace(self.teachers, networks=networks))
 
     def _drawn(self, ipc: int, *purpose: str | int) -> Tensor:
         """Rows of `ipc` random training images per class, ordered by class."""

@@ -7,7 +7,6 @@ Shapes: B rows of one group, K classes, C H W image.
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,9 +22,6 @@ from ddhub.evaluation import rows
 from ddhub.reports import croissant, summary, tables
 from ddhub.reports.documents import Evaluation
 from ddhub.training import teacher_file
-
-if TYPE_CHECKING:
-    from ddhub.training.network import Network
 
 SUM_TOLERANCE = 0.01  # tolerance for a sum of float16 probabilities over many classes
 
@@ -176,7 +172,7 @@ def _preprocessing(folder: Path, record: Manifest) -> list[str]:
 
 def _teachers(folder: Path, record: Manifest) -> list[str]:
     """Differences of each teacher's file from its entry in the manifest, or else from the network that it names."""
-    found, like = [], None
+    found = []
     for teacher in record.teachers:
         path = folder / teacher.file
         if not path.is_file():
@@ -191,21 +187,18 @@ def _teachers(folder: Path, record: Manifest) -> list[str]:
             facts = teacher_file.facts(path)
             wrong = [name for name, value in expected.items() if facts[name] != value]
             found += [f"{path}: its {name} is {facts[name]!r}, not {expected[name]!r}" for name in wrong]
-            like = like if wrong else _weights(path, like)
+            if not wrong:
+                _check_weights(path)
         except UserError as fault:
             found.append(fault.args[0])
     return found
 
 
-def _weights(path: Path, like: "Network | None") -> "Network":
-    """The network of a teacher's weights, as a training loads them.
-
-    Args:
-        like: the network of the set's other teachers, which must be the same.
-    """
+def _check_weights(path: Path) -> None:
+    """Refuse a teacher whose weights no training could load."""
     from ddhub.training import device, teachers
 
-    return teachers.load([path], like, device.Decisions()).network
+    teachers.load([path], decisions=device.Decisions())
 
 
 def _recipe(folder: Path, record: Manifest) -> list[str]:

@@ -4,6 +4,9 @@ import importlib.util
 import re
 from functools import cache
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator
 
 from ddhub.base import plugins
 from ddhub.base.errors import UserError
@@ -17,6 +20,20 @@ SUCH = "an architecture such as convnet, resnet18, vit_tiny or timm:NAME"
 PREFIXES = ("timm:", "frozen:")
 WIDENED = re.compile(r"(\w+)_w([1-9][0-9]{0,4})")  # a name, and the width of its first stage
 REGISTERED = re.compile(r"^@register_model\s+def (\w+)\(", re.MULTILINE)
+
+
+def _some(value: str | list[str]) -> str | list[str]:
+    if not value:
+        raise ValueError("names no architecture")
+    return value
+
+
+Archs = Annotated[str | list[str], AfterValidator(_some)]  # one architecture, or a list that takes turns
+
+
+def as_list(archs: str | list[str]) -> list[str]:
+    """One or several architectures as a list."""
+    return [archs] if isinstance(archs, str) else archs
 
 
 def check(arch: str) -> None:

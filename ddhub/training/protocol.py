@@ -1,12 +1,13 @@
 """Protocols: how a network is trained on a set. Also the settings of teachers, and the names of augmentations."""
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ddhub.base import limits
 from ddhub.base.errors import UserError
 from ddhub.base.schema import Batch, Count, CountOrZero, Rate, Strict, Temperature, Weight, did_you_mean
+from ddhub.training.arch_names import Archs, as_list
 
 Loss = Literal["l1_logits", "ce", "soft_ce", "mse", "kl"]
 
@@ -73,11 +74,38 @@ AUGMENTATIONS = (*DSA_OPERATIONS, "shuffle", "rrc", "rrc50", "cutmix")  # with t
 class TeacherSpec(Strict):
     """The networks trained on real data, which label the set."""
 
-    arch: str = Field(default="convnet", description="Architecture of the teachers.")
+    arch: Archs = Field(
+        default="convnet",
+        description="Architecture of the teachers. Those of a list take turns, and the first is the set's own.",
+    )
     count: int = Field(default=1, ge=0, le=limits.NETWORKS, description="Number of teachers.")
     epochs: Count = Field(default=100, description="Passes of a teacher over the training images.")
     lr: Rate = Field(default=0.05, description="Learning rate of a teacher.")
     batch: Batch = Field(default=256, description="Images in a training step of a teacher.")
+
+    @model_validator(mode="after")
+    def _as_many_of_each(self) -> Self:
+        """Labels are then a mean over architectures too."""
+        if self.count % len(self.archs):
+            raise ValueError(
+                f"count: {self.count} is no multiple of the {len(self.archs)} architectures of the teachers"
+            )
+        return self
+
+    @property
+    def archs(self) -> list[str]:
+        """The architectures as a list."""
+        return as_list(self.arch)
+
+    @property
+    def home(self) -> str:
+        """The set's own architecture."""
+        return self.archs[0]
+
+    @property
+    def turns(self) -> list[str]:
+        """The architecture of each teacher."""
+        return [self.archs[number % len(self.archs)] for number in range(self.count)]
 
 
 def check_augment(value: Any) -> list[str]:

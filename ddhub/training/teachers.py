@@ -40,9 +40,9 @@ TRAINING = 2  # version of the training rules; a change makes new cache files (2
 
 @dataclass(frozen=True)
 class Teachers:
-    """Trained networks of one architecture, frozen."""
+    """Trained networks, frozen."""
 
-    network: Network
+    networks: Sequence[Network]  # of each teacher; those of one architecture share it
     weights: Sequence[Weights]
     files: Sequence[Path]
     validation_top1: Sequence[float]
@@ -51,11 +51,28 @@ class Teachers:
     def __len__(self) -> int:
         return len(self.weights)
 
+    @property
+    def network(self) -> Network:
+        """The first teacher's network. All take the same inputs, and are run alike."""
+        return self.networks[0]
+
+    def first(self, count: int) -> "Teachers":
+        """The first `count` of them."""
+        parts = (self.networks[:count], self.weights[:count], self.files[:count], self.validation_top1[:count])
+        return Teachers(*parts)
+
     def logits(self, inputs: Tensor, which: int | None = None) -> Tensor:
         """Logits (B, K) of network inputs (B, C, H, W): of one teacher or the mean of all; differentiable in inputs."""
         if which is not None:
-            return self.network.forward(self.weights[which], inputs)
-        return self.network.forward_each(self.weights, inputs).mean(0)
+            return self.networks[which].forward(self.weights[which], inputs)
+        return torch.cat([network.forward_each(own, inputs) for network, own in self._by_network()]).mean(0)
+
+    def _by_network(self) -> list[tuple[Network, list[Weights]]]:
+        """The networks, each with the weights of its teachers."""
+        found: dict[int, tuple[Network, list[Weights]]] = {}
+        for network, weights in zip(self.networks, self.weights, strict=True):
+            found.setdefault(id(network), (network, []))[1].append(weights)
+        return list(found.values())
 
     def label(
         self,
@@ -104,7 +121,7 @@ class Teachers:
 
     @property
     def has_features(self) -> bool:
-        """Whether `features` works: only ConvNets have features."""
+        """Whether `features` works: the first teacher is a ConvNet."""
         return hasattr(self.network.skeleton, "embed")
 
     def features(self, inputs: Tensor) -> Tensor:
@@ -125,7 +142,7 @@ class Lessons:
     """The training data and settings of a recipe's teachers."""
 
     spec: TeacherSpec
-    network: Network
+    networks: Sequence[Network]  # of each teacher
     training: fit.Examples  # the training part, pixels and hard labels
     validation: fit.Examples  # the validation part, scored once after training
     augment: str
@@ -141,15 +158,26 @@ class Lessons:
     @property
     def paths(self) -> list[Path]:
         """The cache file of each teacher."""
+        return [
+            file_tools.home() / "teachers" / f"{self._key(network)}-{self._turn(index):02d}.safetensors"
+            for index, network in enumerate(self.networks)
+        ]
+
+    def _turn(self, index: int) -> int:
+        """A teacher's number among those of its architecture, which is its seed too."""
+        return index // len(self.spec.archs)
+
+    def _key(self, network: Network) -> str:
+        """What decides the weights of the teachers of one network, beside their seeds."""
         settings = self.protocol.model_dump(include={"loss", "augment", "optimizer", "lr", "epochs", "batch"})
-        if self.network.family.patient:
+        if network.family.patient:
             settings["min_steps"] = self.protocol.min_steps
-        key = file_tools.digest([TRAINING, self.spec.arch, self.network.classes, settings, self.identity])[:24]
-        return [file_tools.home() / "teachers" / f"{key}-{index:02d}.safetensors" for index in range(self.spec.count)]
+        return file_tools.digest([TRAINING, network.arch, network.classes, settings, self.identity])[:24]
 
     def give(self, index: int, path: Path) -> None:
         """Train one teacher, or resume its training, and write its file."""
-        phase, decisions = f"teacher {index + 1} of {self.spec.count}", self.network.decisions
+        phase, network = f"teacher {index + 1} of {self.spec.count}", self.networks[index]
+        decisions = network.decisions
         run = Run(
             path.with_name(f"{path.stem}-{file_tools.digest(decisions.record())[:6]}.run"),
             phase.replace(" ", "_"),
@@ -158,10 +186,10 @@ class Lessons:
             unit="epoch",
         )
         with progress.busy(phase):
-            weights = fit.fit(self.network, self.training, self.protocol, seed=index, run=run)[-1]
-            top1 = fit.accuracy(self.network, weights, self.validation)
+            weights = fit.fit(network, self.training, self.protocol, seed=self._turn(index), run=run)[-1]
+            top1 = fit.accuracy(network, weights, self.validation)
         file_tools.write_json(_seconds(path), run.seconds)  # unrounded: history.Watch compares it with a clock
-        content = _content(self.network, weights, top1)
+        content = _content(network, weights, top1)
         hash = hashlib.sha256(content).hexdigest()
         file_tools.write_json(_about(path), {"identity": self.identity, "sha256": hash})
         file_tools.write_bytes(path, content)
@@ -188,7 +216,7 @@ def obtain(lessons: Lessons, sent: Callable[[int], jobs.Job] | None = None, work
     cached = sum(path.exists() for path in lessons.paths)
     made = {path: job(index) for index, path in enumerate(lessons.paths)}
     jobs.run_all(made, jobs.Engine(workers=workers), name="teachers")
-    return replace(load(lessons.paths, lessons.network), cached=cached)
+    return replace(load(lessons.paths, lessons.networks), cached=cached)
 
 
 def cached(fingerprint: str) -> list[tuple[list[Path], Any]]:
@@ -247,33 +275,35 @@ def _content(network: Network, weights: Weights, validation_top1: float) -> byte
 
 def load(
     paths: Sequence[Path],
-    network: Network | None = None,
+    known: Sequence[Network] = (),
     decisions: device.Decisions | None = None,
     of: tuple[int, int, int] | None = None,
 ) -> Teachers:
-    """Load teachers of one architecture. Without a `network`, build the one that their files name.
+    """Load teachers. Without the networks that are `known`, one for each, build those that their files name.
 
     Args:
-        of: classes, channels and side of the set that ships them, which must be equal.
+        of: classes, channels and side of the set that ships them, which must be equal; None takes the first one's.
 
     Raises:
-        UserError: naming the file that is no teacher's or differs in kind from the others.
+        UserError: naming the file that is no teacher's or is of other sizes.
     """
-    weights, scores = [], []
-    for path in paths:
+    built, weights, scores = list[Network](known), [], []
+    for number, path in enumerate(paths):
         told, tensors = teacher_file.facts(path), _tensors(path)
-        if network is None:
+        if not known:
             assert decisions is not None
             sizes = (told["classes"], told["channels"], told["side"])
-            _check_sizes(path, tensors, sizes, of or sizes)
-            network = _build(path, tensors, told["arch"], sizes, decisions)
+            of = of or sizes
+            _check_sizes(path, tensors, sizes, of)
+            built.append(_build(path, tensors, told["arch"], sizes, decisions))
+        network = built[number]
         _check_weights(path, tensors, network)
         if not all(value.isfinite().all() for value in tensors.values()):
             raise UserError(f"{path}: holds weights that are not finite")
         weights.append(network.place(tensors))
         scores.append(float(told["validation_top1"]))
-    assert network is not None, "teachers need at least one file or a network"
-    return Teachers(network, weights, list(paths), scores)
+    assert built, "teachers need at least one file or a network"
+    return Teachers(built, weights, list(paths), scores)
 
 
 def _tensors(path: Path) -> Weights:

@@ -95,7 +95,9 @@ def test_files_are_read_once_a_process_and_again_when_they_change(tmp_path, monk
 def lessons(count: int = 1) -> teachers.Lessons:
     network = networks.network("convnet2_w8", 3, 1, 8, device.Decisions("cpu", 1))
     part = examples(12)
-    return teachers.Lessons(TeacherSpec(arch="convnet2_w8", count=count, epochs=1), network, part, part, "none", ["id"])
+    return teachers.Lessons(
+        TeacherSpec(arch="convnet2_w8", count=count, epochs=1), [network] * count, part, part, "none", ["id"]
+    )
 
 
 @pytest.mark.parametrize("spoil", [flip, *CUTS[1:]])

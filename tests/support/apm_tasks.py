@@ -28,7 +28,7 @@ def task_of(**settings) -> Task:
     names = tuple(str(k) for k in range(CLASSES))
     source = Split(pixels, torch.arange(60) % CLASSES, names, "sha256:none", made.source)
     network = networks.network(ARCH, CLASSES, 1, SIDE, device.Decisions())
-    teachers = Teachers(network, [network.init(seed) for seed in range(2)], [], [])
+    teachers = Teachers([network] * 2, [network.init(seed) for seed in range(2)], [], [])
     protocol = Protocol(loss="l1_logits", augment="dsa", lr=0.02, epochs=1)
     rows = torch.arange(60)
     preprocess = Preprocess((0.5,), (0.25,))

@@ -28,7 +28,7 @@ def measured(outline: Outline) -> Decisions:
     recipe, device, method = outline.recipe, outline.decisions.device, method_of(outline.recipe)
     assert recipe.memory is not None
     budget = memory_bytes(recipe.memory)
-    archs = sorted(method.architectures_of(outline.config) | {recipe.teachers.arch})
+    archs = sorted(method.architectures_of(outline.config) | set(recipe.teachers.archs))
     networks, chunked = [outline.network(arch) for arch in archs], cut_into_chunks(outline)
     works: dict[str, Callable[[int], object]] = {
         "micro_batch": partial(_train, networks),
@@ -57,7 +57,7 @@ def foretold(outline: Outline) -> Outline:
 def cut_into_chunks(outline: Outline) -> list[Work]:
     """The works that the decision `chunk` divides: those of the method, or else scores of real images."""
     own = [work for work in _of_method(outline) if work.cut == "chunk"]
-    return own or [scoring(outline, "scores", outline.recipe.teachers.arch, outline.held_out, 1, pixels=True)]
+    return own or [scoring(outline, "scores", outline.recipe.teachers.home, outline.held_out, 1, pixels=True)]
 
 
 def _uncut(outline: Outline) -> list[Work]:

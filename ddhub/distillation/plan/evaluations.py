@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ddhub.distillation.plan.work import Outline, Phase, Work, scoring, training
+from ddhub.distillation.plan.work import Outline, Phase, Work, labelling, scoring, training
 from ddhub.distillation.task import own_protocol
 from ddhub.training import architectures, optimisation
 from ddhub.training.protocol import Protocol, refuse_untaught
@@ -31,13 +31,13 @@ def phases(outline: Outline, asked: Evaluations | None) -> Iterator[tuple[dict[s
     if asked is None:
         return
     rows, tested = 2 * outline.recipe.evaluate.seeds, max(1, round(TESTED * outline.shape.images))
-    for arch in asked.archs or [outline.recipe.teachers.arch]:
+    for arch in asked.archs or [outline.recipe.teachers.home]:
         for name in asked.protocols:
             protocol = _protocol(outline, arch, name, asked)
             refuse_untaught(name, protocol, outline.recipe.teachers.count, "the recipe has")
             works = [training(outline, "trainings", arch, outline.synthetic, protocol, rows)]
             if protocol.on_the_fly:
-                works.append(_views(outline, protocol, works[0]))
+                works += _views(outline, protocol, works[0])
             works.append(scoring(outline, "tests", arch, tested, rows, pixels=True))
             yield {"phase": "evaluate", "arch": arch, "protocol": name, "rows": rows}, Phase(works)
 
@@ -46,13 +46,15 @@ def _protocol(outline: Outline, arch: str, name: str, asked: Evaluations) -> Pro
     """How an evaluation trains an architecture on the set."""
     chosen, shape = outline.recipe, outline.shape
     found = asked.changed(name, own_protocol(chosen), chosen.ipc, shape.classes, shape.side)
-    if asked.own(name) and architectures.family(arch) != architectures.family(chosen.teachers.arch):
+    if asked.own(name) and architectures.family(arch) != architectures.family(chosen.teachers.home):
         return optimisation.for_other_family(found, outline.network(arch).skeleton)
     return found
 
 
-def _views(outline: Outline, protocol: Protocol, learning: Work) -> Work:
+def _views(outline: Outline, protocol: Protocol, learning: Work) -> list[Work]:
     """Teachers' labels of the augmented views of some trainings."""
-    spec = outline.recipe.teachers
-    asked = spec.count if protocol.labels == "teachers" else 1
-    return scoring(outline, "labels of views", spec.arch, learning.batch, asked * learning.images / learning.batch)
+    name, count = "labels of views", outline.recipe.teachers.count
+    times = learning.images / learning.batch
+    if protocol.labels == "teacher":
+        return [scoring(outline, name, outline.recipe.teachers.home, learning.batch, times)]
+    return labelling(outline, name, learning.batch, times, count)

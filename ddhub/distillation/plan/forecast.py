@@ -3,6 +3,7 @@
 No image is decoded. The shape of the source is known, given or looked up, and no teacher counts as cached.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
@@ -18,7 +19,7 @@ from ddhub.data import preprocess
 from ddhub.distillation import memorisation
 from ddhub.distillation.plan import costs, evaluations
 from ddhub.distillation.plan.costs import Fit
-from ddhub.distillation.plan.work import Outline, Phase, Rough, Work, scoring, training
+from ddhub.distillation.plan.work import Outline, Phase, Rough, Work, labelling, scoring, training
 from ddhub.distillation.recipes import method_of, refuse_top_k
 from ddhub.distillation.task import constants, own_protocol
 from ddhub.training import device
@@ -261,32 +262,40 @@ def _teachers(outline: Outline) -> Phase:
         return Phase([])
     protocol = Protocol(loss="ce", augment=outline.recipe.augment, lr=spec.lr, epochs=spec.epochs, batch=spec.batch)
     outline = replace(outline, decisions=outline.decisions.exact())
-    learning = training(outline, "teachers", spec.arch, outline.training, protocol, spec.count, pixels=True)
-    tested = scoring(outline, "their scores", spec.arch, outline.held_out, spec.count, pixels=True)
-    return Phase([learning, tested], disk=spec.count * outline.forward(spec.arch).weights)
+    works = []
+    for arch, count in Counter(spec.turns).items():
+        works.append(training(outline, "teachers", arch, outline.training, protocol, count, pixels=True))
+        works.append(scoring(outline, "their scores", arch, outline.held_out, count, pixels=True))
+    return Phase(works, disk=_shipped(outline))
+
+
+def _shipped(outline: Outline) -> int:
+    """Bytes of the teachers."""
+    return sum(outline.forward(arch).weights for arch in outline.recipe.teachers.turns)
 
 
 def _packaging(outline: Outline) -> Phase:
     """Networks trained on the set as floats and as packaged, and the labels of both."""
     chosen, count, values = outline.recipe, outline.synthetic, outline.shape.values
-    arch, times = chosen.teachers.arch, 2 * chosen.evaluate.packaging_seeds
+    arch, times = chosen.teachers.home, 2 * chosen.evaluate.packaging_seeds
     works = [
         training(outline, "networks", arch, count, own_protocol(chosen), times),
         scoring(outline, "their scores", arch, outline.held_out, times, pixels=True),
     ]
     soft = 0
     if chosen.labels.form == "logits":
-        asked = chosen.teachers.count if chosen.labels.teachers == "mean" else 1
-        works.append(scoring(outline, "labels", arch, count, 2 * asked))
+        if chosen.labels.teachers == "mean":
+            works += labelling(outline, "labels", count, 2, chosen.teachers.count)
+        else:
+            works.append(scoring(outline, "labels", arch, count, 2))
         soft = 4 * chosen.labels.top_k if chosen.labels.top_k else 2 * outline.shape.classes
     whitening = 4 * (values**2 + values) if chosen.preprocess.zca else 0
-    networks = chosen.teachers.count * outline.forward(arch).weights
-    return Phase(works, disk=count * (outline.stored_values + soft) + networks + whitening)
+    return Phase(works, disk=count * (outline.stored_values + soft) + _shipped(outline) + whitening)
 
 
 def _memorisation(outline: Outline) -> Phase:
     """The copy check: pixels and features of each training image, against up to 512 others."""
-    shape, arch = outline.shape, outline.recipe.teachers.arch
+    shape, arch = outline.shape, outline.recipe.teachers.home
     one, limit = outline.forward(arch), memorisation.LIMIT
     features = bool(outline.recipe.teachers.count) and one.convnet
     queries = min(limit, outline.synthetic) + min(limit, outline.held_out)
@@ -307,7 +316,7 @@ def _memorisation(outline: Outline) -> Phase:
 
 
 def _search(outline: Outline, queries: int, features: bool, images: int, calls: int) -> None:
-    arch = outline.recipe.teachers.arch
+    arch = outline.recipe.teachers.home
     pixels, asked = (outline.noise(count).cpu().to(torch.uint8) for count in (images, queries))
     network = outline.network(arch)
     weights = network.init(0)

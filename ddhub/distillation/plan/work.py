@@ -4,6 +4,7 @@ forecast.py lists the phases of every recipe. A method's own file lists its work
 Shapes: C channels, S side, K classes.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
@@ -234,6 +235,17 @@ def scoring(outline: Outline, name: str, arch: str, count: int, times: float, *,
         compiled=decisions.compile and one.convnet,
         batch=min(PREDICTED, count),
     )
+
+
+def labelling(outline: Outline, name: str, count: int, times: float, asked: int) -> list[Work]:
+    """Labels of `count` inputs by teachers, `times` times.
+
+    Args:
+        asked: the teachers that label each time: all, or one of them, drawn.
+    """
+    turns = Counter(outline.recipe.teachers.turns)
+    each = times * asked / turns.total()
+    return [scoring(outline, name, arch, count, each * own) for arch, own in turns.items()]
 
 
 def moving(

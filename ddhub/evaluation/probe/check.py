@@ -8,7 +8,6 @@ Shapes: N images, C H W image, K classes.
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -181,8 +180,7 @@ class _Lens:
     """A teacher's view of a set, in one space or another."""
 
     def __init__(self, found: Artifact, teacher: Referee, chosen: Tensor, own: Preprocess | None) -> None:
-        few, every = teachers.FEW, teacher.teachers
-        self.teachers = replace(every, weights=every.weights[:few], files=every.files[:few])
+        self.teachers = teacher.teachers.first(teachers.FEW)
         self.preprocess, self.own = teacher.preprocess, own
         self.images = found.images[chosen]
         self.floats = None if found.pixels is None else found.pixels[chosen]

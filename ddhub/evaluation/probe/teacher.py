@@ -102,7 +102,7 @@ def trained(split: Split, asked: Resources) -> Referee:
     parts = [fit.Examples(split.images, split.labels, fitted, index=part) for part in (training, validation)]
     spec = TeacherSpec(arch=arch, epochs=epochs, lr=LR, batch=BATCH)
     identity = [split.fingerprint, VALIDATION, SPLIT_SEED, False]
-    lessons = teaching.Lessons(spec, network, parts[0], parts[1], AUGMENT, identity)
+    lessons = teaching.Lessons(spec, [network], parts[0], parts[1], AUGMENT, identity)
     return Referee(teaching.obtain(lessons), fitted, "trained")
 
 

@@ -260,5 +260,7 @@ def elsewhere(task):
     """The task on the device, its teachers too."""
     decisions = device.Decisions("meta", resident=1 << 20)
     own = networks.network(task.teachers.network.arch, 3, 1, 8, decisions)
-    teachers = replace(task.teachers, network=own, weights=[own.place(each) for each in task.teachers.weights])
+    teachers = replace(
+        task.teachers, networks=[own] * len(task.teachers), weights=[own.place(each) for each in task.teachers.weights]
+    )
     return replace(task, teachers=teachers, decisions=decisions)

@@ -2,33 +2,27 @@
 
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from ddhub.base.schema import Batch, Count, CountOrZero, Networks, Rate, Strict, Weight
 from ddhub.distillation.method import INIT, Init
+from ddhub.training.arch_names import Archs, as_list
 
 
 class Student(Strict):
     """Training of the students on the synthetic set: L1 on logits, SGD, rate x0.1 after half of the epochs."""
 
-    arch: str | list[str] = Field(
+    arch: Archs = Field(
         default="convnet", description="Architecture of the students. Those of a list alternate by refresh."
     )
     epochs: Count = Field(default=250, description="Passes of a student over its images.")
     lr: Rate = Field(default=0.02, description="Learning rate of a student.")
     batch: Batch = Field(default=256, description="Images in a training step of a student.")
 
-    @field_validator("arch")
-    @classmethod
-    def _names_one(cls, value: str | list[str]) -> str | list[str]:
-        if not value:
-            raise ValueError("names no architecture")
-        return value
-
     @property
     def archs(self) -> list[str]:
         """The architectures as a list."""
-        return [self.arch] if isinstance(self.arch, str) else self.arch
+        return as_list(self.arch)
 
 
 class Stopping(Strict):

@@ -25,7 +25,7 @@ from ddhub.base import mapped_tensors, progress, seeds
 from ddhub.data import enlarge
 from ddhub.distillation.methods.apm.config import Config
 from ddhub.distillation.methods.apm.momentum import blended, candidate, go_back, initial, settle, take, update
-from ddhub.distillation.plan.work import Outline, Phase, moving, scoring, training
+from ddhub.distillation.plan.work import Outline, Phase, labelling, moving, scoring, training
 from ddhub.distillation.task import SyntheticSet, Task, own_protocol
 from ddhub.training import augment, cuda_graph, fit
 from ddhub.training.image_store import Store
@@ -224,21 +224,23 @@ def work(outline: Outline) -> Phase:
     whole = 4 * outline.shape.values
     held = batch * (image * (columns + 2) + whole * config.views) + weights_held(outline)
     protocol, chunk = student_protocol(config, outline.recipe.augment), chunk_size(config, outline.shape.side)
-    works = [scoring(outline, "their labels", teachers.arch, batch, refreshes * asked)]
+    works = labelling(outline, "their labels", batch, refreshes, asked)
     turns = [turn(config, number) for number in range(len(config.student.archs))]  # then it repeats
     for archs in turns:
         for arch in dict.fromkeys(archs):
             times = refreshes * archs.count(arch) / len(turns)
             works.append(training(outline, "students", arch, batch, protocol, times, held=held))
         networks = [(arch, config.snapshots * archs.count(arch)) for arch in sorted(set(archs))]
-        run = partial(rehearse, config, outline.network, teachers.arch, archs=archs)
-        steps, networks = iterations * views / len(turns), [*networks, (teachers.arch, asked)]
-        works.append(moving(outline, "updates", networks, batch, steps, run, chunk=chunk, held=held))
+        for teacher in teachers.archs:  # drawn alike often, or all at every update
+            run = partial(rehearse, config, outline.network, teacher, archs=archs)
+            steps = iterations * views / len(turns) / len(teachers.archs)
+            of_turn = [*networks, (teacher, asked)]
+            works.append(moving(outline, "updates", of_turn, batch, steps, run, chunk=chunk, held=held))
     if config.stopping is not None:
         times = ceil(iterations / config.stopping.every) * config.stopping.networks
         brief = own_protocol(outline.recipe).model_copy(update={"epochs": config.stopping.epochs})
-        works.append(training(outline, "choosing", teachers.arch, total, brief, times, held=2 * image * total))
-        works.append(scoring(outline, "choosing: scores", teachers.arch, outline.held_out, times, pixels=True))
+        works.append(training(outline, "choosing", teachers.home, total, brief, times, held=2 * image * total))
+        works.append(scoring(outline, "choosing: scores", teachers.home, outline.held_out, times, pixels=True))
     return Phase(works, disk=image * total * (columns + (config.blend < 1)))  # a blend has a file of its own
 
 
