@@ -102,7 +102,7 @@ def _arguments(name: str, classes: int, channels: int, side: int) -> dict[str, A
         try:
             with shapes_alone():
                 net = timm_registry.with_ours().create_model(name, num_classes=classes, in_chans=channels, **told)
-            with torch.random.fork_rng(devices=[]), torch.device("meta"), torch.no_grad():
+            with seeds.global_draws(), torch.device("meta"), torch.no_grad():
                 net(torch.zeros(2, channels, side, side))
             return told
         except FAULTS as fault:
@@ -136,9 +136,8 @@ def build(arch: str, classes: int, channels: int, side: int, seed: int) -> nn.Mo
         raise UserError(
             f"arch '{arch}': {weights} weights are more than the {MOST_WEIGHTS} of the largest network made"
         )
-    with torch.random.fork_rng(devices=[]):
+    with seeds.global_draws(seeds.derive(seed, "init", arch)):
         try:
-            torch.manual_seed(seeds.derive(seed, "init", arch))
             return builder(classes, channels, side)
         except FAULTS as fault:
             raise _cannot_run(arch, side, fault) from fault
@@ -171,7 +170,7 @@ class _Unfilled(TorchFunctionMode):
 @contextmanager
 def shapes_alone() -> Iterator[None]:
     """Build networks without weights in this block. They take no memory and almost no time."""
-    with torch.random.fork_rng(devices=[]), torch.device("meta"), _Unfilled():
+    with seeds.global_draws(), torch.device("meta"), _Unfilled():
         yield
 
 
@@ -206,7 +205,7 @@ def _check_norm(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
 
 def draws(net: nn.Module, channels: int, side: int) -> bool:
     """Whether a network draws from torch's global generator in training, as dropout does."""
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
+    with seeds.global_draws(), torch.no_grad():
         before = torch.get_rng_state()
         net.train()(torch.zeros(2, channels, side, side))
         return not torch.equal(before, torch.get_rng_state())

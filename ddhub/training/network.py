@@ -7,6 +7,7 @@ repeats them.
 
 import functools
 import logging
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
+from ddhub.base import seeds
 from ddhub.base.errors import UserError
 from ddhub.base.redact import one_line
 from ddhub.training import architectures, device, optimisation, winograd
@@ -26,11 +28,15 @@ BUSY_PIXELS = 2**19
 
 
 class Network:
-    """An architecture at one size, as functions of its weights. All networks of that kind in a process share it."""
+    """An architecture at one size, as functions of its weights. All networks of that kind in a process share it.
+
+    A call puts weights into the skeleton, so the calls of several threads take turns.
+    """
 
     def __init__(self, arch: str, classes: int, channels: int, side: int, decisions: Decisions) -> None:
         self.arch, self.classes, self.channels, self.side = arch, classes, channels, side
         self.decisions = decisions
+        self._turn = threading.RLock()  # of `skeleton`
         keep_freed_memory()
         skeleton = architectures.try_out(arch, classes, channels, side)
         self.draws = architectures.draws(skeleton, channels, side)  # whether training draws global random numbers
@@ -63,6 +69,11 @@ class Network:
         net = architectures.build(self.arch, self.classes, self.channels, self.side, seed)
         return self.place(net.state_dict())
 
+    def example(self) -> Weights:
+        """Weights with the right names, shapes and types."""
+        with self._turn:
+            return self.place(self.skeleton.state_dict())
+
     def place(self, weights: Weights) -> Weights:
         """Weights on this network's device and in its memory format, detached; of tied ones, the first."""
         own = {name: value.detach() for name, value in weights.items() if name not in self._tied}
@@ -74,12 +85,13 @@ class Network:
 
     def forward(self, weights: Weights, images: Tensor, *, train: bool = False) -> Tensor:
         """Logits (B, K) of network inputs (B, C, S, S). In training mode, buffers in `weights` are updated in place."""
-        if self._modal:
-            self.skeleton.train(train)
-        if not train:
-            return self._call(weights, self._formatted(images))
-        with self._precision():
-            return self._call(weights, self._formatted(images)).float()
+        with self._turn:
+            if self._modal:
+                self.skeleton.train(train)
+            if not train:
+                return self._call(weights, self._formatted(images))
+            with self._precision():
+                return self._call(weights, self._formatted(images)).float()
 
     def portions(self, several: Sequence[Weights], images: Tensor) -> Iterator[Sequence[Weights]]:
         """Weights in the groups that `forward_each` runs at once for these inputs (B, C, S, S).
@@ -98,20 +110,22 @@ class Network:
     def _forward_together(self, several: Sequence[Weights], images: Tensor) -> Tensor:
         if len(several) == 1:
             return self.forward(several[0], images).unsqueeze(0)
-        if self._modal:
-            self.skeleton.eval()
-        found: Tensor = vmap(self._plain, in_dims=(0, None))(stack(several), self._formatted(images))
-        return found
+        with self._turn:
+            if self._modal:
+                self.skeleton.eval()
+            found: Tensor = vmap(self._plain, in_dims=(0, None))(stack(several), self._formatted(images))
+            return found
 
     def forward_many(self, weights: Weights, images: Tensor) -> Tensor:
         """Logits (J, B, K) of J networks with stacked weights (J, ...), each on its own inputs (J, B, C, S, S).
 
         It runs in training mode, and updates buffers in `weights` in place.
         """
-        if self._modal:
-            self.skeleton.train()
-        with self._precision():
-            return self._call_many(weights, images).float()
+        with self._turn:
+            if self._modal:
+                self.skeleton.train()
+            with self._precision():
+                return self._call_many(weights, images).float()
 
     @contextmanager
     def seeded(self, seed: int) -> Iterator[None]:
@@ -120,8 +134,7 @@ class Network:
             yield
             return
         devices = [self.decisions.device] if device.is_gpu(self.decisions.device) else []
-        with torch.random.fork_rng(devices=devices):
-            torch.manual_seed(seed)
+        with seeds.global_draws(seed, devices):
             yield
 
     def _try_together(self) -> None:
@@ -130,7 +143,7 @@ class Network:
             raise UserError(f"--together: {self.arch} has dropout, which draws per network", next="--together 1")
         if isinstance(self.skeleton, ConvNet):
             return
-        weights = stack([self.place(self.skeleton.state_dict())] * 2)
+        weights = stack([self.example()] * 2)
         for name in self.trainable:
             weights[name].requires_grad_()
         images = torch.zeros(2, 2, self.channels, self.side, self.side, device=self.decisions.device)
@@ -147,7 +160,9 @@ class Network:
             UserError: for a network without such features.
         """
         if isinstance(self.skeleton, ConvNet):
-            return functional_call(_Embedding(self.skeleton), {f"net.{k}": v for k, v in weights.items()}, (images,))
+            own = {f"net.{name}": value for name, value in weights.items()}
+            with self._turn:
+                return functional_call(_Embedding(self.skeleton), own, (images,))
         raise UserError(f"arch '{self.arch}': features are read from ConvNets only", next="use convnet or convnet3_w32")
 
     def _formatted(self, value: Tensor) -> Tensor:

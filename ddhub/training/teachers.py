@@ -329,7 +329,7 @@ def _build(
 
 def _check_weights(path: Path, tensors: Weights, network: Network) -> None:
     """Refuse tensors of other names, shapes or types than the architecture's, with the first difference."""
-    own = network.place(network.skeleton.state_dict())
+    own = network.example()
     expected, given = (
         {name: f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}" for name, value in held.items()}
         for held in (own, tensors)
