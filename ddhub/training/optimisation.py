@@ -1,7 +1,7 @@
 """Optimisers and schedules: by kind of network, with exceptions for networks of another family than the set's."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import cos, pi
 from typing import Any
 
@@ -68,7 +68,7 @@ def for_all(family: Family, protocol: Protocol) -> Family:
         return family
     decay, schedule = ADAPTIVE[protocol.optimizer]
     schedule = protocol.schedule or schedule
-    return replace(family, optimizer=protocol.optimizer, lr=None, weight_decay=decay, schedule=schedule, patient=False)
+    return Family(protocol.optimizer, None, decay, schedule, source="the protocol")
 
 
 def decaying(net: nn.Module, names: Sequence[str], parameters: Sequence[Tensor]) -> list[dict[str, Any]]:

@@ -98,5 +98,6 @@ def test_rows_say_what_was_used_and_the_sets_own_family_keeps_its_protocol(folde
         assert own["family"]["patient"] is False and own["family"]["schedule"] == "half"
         assert (other["optimizer"], other["lr"], other["epochs"]) == ("adamw", 3e-3, 5)
         assert other["settings"]["loss"] == "l1_logits" and other["family"]["schedule"] == "cosine"
+        assert other["family"]["source"] == "the protocol" and "momentum" in own["family"]["source"]
         bench = rows["alexnet_in_w8", "dc-bench", data]
         assert (bench["optimizer"], bench["lr"], bench["epochs"], bench["settings"]["loss"]) == ("sgd", 0.01, 2, "ce")
