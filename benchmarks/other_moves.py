@@ -10,13 +10,15 @@ Every set is made by `cifar10_ipc40_half_small` with one change of adversarial p
   does (arXiv:2502.20653, section 4.2.3).
 - agreeing: each refresh trains a student of each family, and an update keeps the elements of the gradient that have the
   same sign in both (arXiv:2009.00329).
+- featured: a second gradient, as large as the first, moves the mean features of each class in the teacher to those of
+  real training images, as distribution matching does with random networks (arXiv:2110.04181).
 
 Every network trains once, as in half_size.py, on points of the way as in blend.py: 0 is the start, 1 the moved images.
 The teachers label each point. Only validation data score it. Lines that LOG has already are not made again.
 """
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
@@ -32,7 +34,7 @@ from ddhub.data import enlarge
 from ddhub.distillation.methods.apm import loop
 from ddhub.distillation.task import Task
 from ddhub.training import fit
-from ddhub.training.network import Weights
+from ddhub.training.network import Network, Weights
 
 chunked, taught = loop.chunked, loop.taught
 Gradient = tuple[Tensor, Tensor]
@@ -59,6 +61,37 @@ def agreeing(images: Tensor, labels: Tensor, students: loop.Students, which: int
     return gradients.sum(0) * agreed, torch.stack([gap for _, gap in each]).sum()
 
 
+def featured(images: Tensor, labels: Tensor, students: loop.Students, which: int | None, task: Task) -> Gradient:
+    """The gradient, plus one as large that brings the mean features of classes to those of real images."""
+    gradient, gap = chunked(images, labels, students, which, task)
+    teachers, number = task.need_teachers(), which or 0
+    network, weights = teachers.networks[number], teachers.weights[number]
+    real = _real_features(task.recipe.hash, number, lambda: _class_means(task, network, weights))
+    moving = images.detach().requires_grad_()
+    features = network.embed(weights, moving)
+    gaps = [(features[labels == label].mean(0) - real[label]).square().sum() for label in labels.unique().tolist()]
+    own = torch.autograd.grad(torch.stack(gaps).sum(), moving)[0]
+    return gradient + own * (gradient.norm() / own.norm()), gap
+
+
+_known: dict[tuple[str, int], Tensor] = {}
+
+
+def _real_features(recipe: str, teacher: int, make: Callable[[], Tensor]) -> Tensor:
+    """The mean features of real images, computed once for each teacher of a recipe."""
+    if (recipe, teacher) not in _known:
+        _known[recipe, teacher] = make()
+    return _known[recipe, teacher]
+
+
+def _class_means(task: Task, network: Network, weights: Weights) -> Tensor:
+    """The mean features of 500 real images of each class, (K, F)."""
+    images, labels = task.real(500, "features")
+    with torch.no_grad():
+        features = torch.cat([network.embed(weights, part) for part in images.split(500)])
+    return torch.stack([features[labels == label].mean(0) for label in range(network.classes)])
+
+
 @contextmanager
 def changed(way: str) -> Iterator[None]:
     """The method with the change of a way."""
@@ -66,6 +99,7 @@ def changed(way: str) -> Iterator[None]:
         "plain": ("chunked", chunked),
         "blended": ("taught", blended),
         "agreeing": ("chunked", agreeing),
+        "featured": ("chunked", featured),
     }[way]
     with patch.object(loop, name, function):
         yield
@@ -106,7 +140,7 @@ def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_log(parser)
-    parser.add_argument("--ways", nargs="+", choices=["plain", "blended", "agreeing"], default=["plain"])
+    parser.add_argument("--ways", nargs="+", choices=["plain", "blended", "agreeing", "featured"], default=["plain"])
     add_points(parser, [0.25, 1.0])
     return parser.parse_args()
 
