@@ -20,7 +20,7 @@ from ddhub.artifact.manifest import Manifest
 from ddhub.artifact.manifest_parts import ByteCounts, FileRecord, PreprocessRecord, SourceRecord
 from ddhub.artifact.parquet import Rows
 from ddhub.base import limits
-from ddhub.base.errors import UserError, next_step
+from ddhub.base.errors import UserError, next_step, quoted
 from ddhub.base.mapped_tensors import Allocate, in_memory
 from ddhub.base.units import size
 from ddhub.data import enlarge
@@ -133,7 +133,7 @@ def read(folder: Path, lasting: str | None = None) -> Artifact:
     Raises:
         UserError: naming the missing, damaged or contradicting file.
     """
-    with next_step(f"ddhub verify {lasting or folder}"):
+    with next_step(f"ddhub verify {quoted(lasting or folder)}"):
         return _read(folder)
 
 

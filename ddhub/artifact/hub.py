@@ -11,7 +11,7 @@ from typing import Any
 from ddhub.artifact import cache_repair, manifest
 from ddhub.artifact.file_names import MANIFEST, PUBLISHED
 from ddhub.base import files, hub_client, hub_faults, limits, links, near_paths, redact, strict_json
-from ddhub.base.errors import UserError
+from ddhub.base.errors import UserError, quoted
 from ddhub.base.log import say, warn
 from ddhub.base.schema import nearest
 from ddhub.base.units import counted, listed, size
@@ -46,7 +46,7 @@ def fetch(reference: str) -> SetPlace:
     if not hub_client.is_id(reference):
         if not Path(reference).is_dir():
             if reference in files.shipped_recipes():
-                raise UserError(f"{reference}: a recipe, not a set", next=f"ddhub distill {reference}")
+                raise UserError(f"{reference}: a recipe, not a set", next=f"ddhub distill {quoted(reference)}")
             raise manifest.no_set(Path(reference))
         return SetPlace(Path(reference))
     path = Path(reference.partition("@")[0])

@@ -25,7 +25,7 @@ from ddhub.artifact.manifest_parts import (
     Unequal,
 )
 from ddhub.base import files, limits, near_paths, redact, strict_json
-from ddhub.base.errors import UserError
+from ddhub.base.errors import UserError, quoted
 from ddhub.base.files import json_bytes
 from ddhub.base.schema import Count, Strict, check
 from ddhub.data.catalog import LICENSES
@@ -143,14 +143,14 @@ def no_set(place: Path) -> UserError:
     if run_state.is_unfinished(place):
         return UserError(
             f"{place}: holds a run that is not finished, and no set yet",
-            next=f"ddhub distill RECIPE --out {place}, as it was begun: it goes on",
+            next=f"ddhub distill RECIPE --out {quoted(place)}, as it was begun: it goes on",
         )
     if place.is_dir():
         return UserError(
             f"{place}: holds no ddhub.json, so it is no ddhub artifact", next="ddhub distill RECIPE makes one"
         )
     if place.exists():
-        return UserError(f"{place}: is a file, not the folder of a set", next=f"ls {place.absolute().parent}")
+        return UserError(f"{place}: is a file, not the folder of a set", next=f"ls {quoted(place.absolute().parent)}")
     then = near_paths.next_command(place, "a folder, or the id of a Hub dataset, owner/name")
     return UserError(f"{place}: no such folder{near_paths.instead(place)}", next=then)
 

@@ -19,7 +19,7 @@ from ddhub.artifact.file_names import MANIFEST, RECIPE
 from ddhub.artifact.manifest import Manifest
 from ddhub.artifact.manifest_parts import MOST_GROUPS, ByteCounts, Imported, Making, Part
 from ddhub.base import files, strict_yaml
-from ddhub.base.errors import UserError
+from ddhub.base.errors import UserError, quoted
 from ddhub.base.log import say, warn
 
 # These keys may differ between parts: names that reading does not need, and figures that are averaged.
@@ -59,7 +59,7 @@ def read(name: str, folder: Path) -> MergedPart:
     path = folder / RECIPE
     described = strict_yaml.read(path)
     if not isinstance(described, dict):
-        raise UserError(f"{path}: not a recipe", next=f"ddhub verify {name}")
+        raise UserError(f"{path}: not a recipe", next=f"ddhub verify {quoted(name)}")
     return MergedPart(name, folder, record, described, on_hub=name != str(folder))
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from ddhub.artifact import manifest, read_back
 from ddhub.artifact.file_names import MANIFEST, PAYLOAD
 from ddhub.base import files, hub_client, hub_faults
-from ddhub.base.errors import UserError
+from ddhub.base.errors import UserError, quoted
 from ddhub.base.log import say, warn
 from ddhub.base.units import counted, listed, size
 
@@ -133,7 +133,7 @@ def _gone(repo_id: str) -> UserError:
     return UserError(
         f"{repo_id}: no such dataset on the Hub that this token may see; it was deleted, renamed or made private, and"
         " is not made again",
-        next=f"hf auth login; or ddhub push FOLDER {repo_id} --private --yes, which makes it",
+        next=f"hf auth login; or ddhub push FOLDER {quoted(repo_id)} --private --yes, which makes it",
     )
 
 

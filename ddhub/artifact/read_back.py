@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ddhub.base import files, hub_client, limits, strict_json
-from ddhub.base.errors import UserError
+from ddhub.base.errors import UserError, quoted
 from ddhub.base.log import say
 
 
@@ -44,7 +44,7 @@ def check(api: Any, repo_id: str, commit: str, wanted: dict[str, str]) -> None:
     if wrong:
         raise UserError(
             f"{repo_id}: published at {commit}, but the Hub serves other bytes for {', '.join(sorted(wrong)[:3])}",
-            next=f"the same command again, and if that says the same: ddhub verify {repo_id}@{commit}",
+            next=f"the same command again, and if that says the same: ddhub verify {quoted(repo_id)}@{quoted(commit)}",
         )
 
 

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from ddhub.artifact.file_names import RECIPE
 from ddhub.base import files, strict_json
 from ddhub.base.document import Document
-from ddhub.base.errors import UserError
+from ddhub.base.errors import UserError, quoted
 
 STATE = ".ddhub"
 RUN = "run.json"
@@ -46,7 +46,9 @@ def begun(folder: Path) -> RunState | None:
         return RunState.model_validate(strict_json.read(path))
     except ValidationError as fault:
         wrong = ".".join(map(str, fault.errors()[0]["loc"]))
-        raise UserError(f"{path}: not how a run began ({wrong})", next=f"start over with: rm -r {folder}") from fault
+        raise UserError(
+            f"{path}: not how a run began ({wrong})", next=f"start over with: rm -r {quoted(folder)}"
+        ) from fault
 
 
 def begin(folder: Path, run: RunState) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import inspect
 import os
+import shlex
 from collections.abc import Callable, Iterator
 from functools import wraps
 from pathlib import Path
@@ -21,6 +22,11 @@ FULL = {
 CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 LISTS = ("archs", "protocols", "baselines", "overrides", "test_settings")  # parameters of the Python functions
 NO_PLACE = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
+
+
+def quoted(path: object) -> str:
+    """A path or name as one word of a shell command, for `next`: `rm -r` of a path with a space would remove others."""
+    return shlex.quote(str(path))
 
 
 class UserError(Exception):
@@ -61,11 +67,11 @@ def as_user_error(fault: OSError, where: Path | None = None, doing: str = "") ->
     if place is None:  # not a file's fault: a socket can refuse too
         return None
     if fault.errno in CLOSED:
-        return UserError(f"{place}: no permission{during}", next=f"ls -ld {place.parent} {place}")
+        return UserError(f"{place}: no permission{during}", next=f"ls -ld {quoted(place.parent)} {quoted(place)}")
     if fault.errno == errno.ENAMETOOLONG:
         return UserError(f"{place}: is longer than the name of a file can be", next="a shorter name")
     if fault.errno in NO_PLACE:
-        return UserError(f"{place}: cannot be written there ({fault.strerror})", next=f"ls -ld {place.parent}")
+        return UserError(f"{place}: cannot be written there ({fault.strerror})", next=f"ls -ld {quoted(place.parent)}")
     return None
 
 

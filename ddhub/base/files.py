@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ddhub.base import links, same_folder
-from ddhub.base.errors import UserError, as_user_error
+from ddhub.base.errors import UserError, as_user_error, quoted
 
 PACKAGE = Path(__file__).parent.parent  # ddhub itself
 ODD = (errno.ELOOP, errno.EMLINK, errno.ENXIO, errno.EOPNOTSUPP)  # of opening links, pipes, sockets and devices
@@ -229,7 +229,7 @@ def _plain(descriptor: int, path: Path, mode: str) -> BufferedReader | BufferedR
 
 
 def _no_file(path: Path) -> UserError:
-    return UserError(f"{path}: is a link, a pipe, a socket or a device where a file belongs", next=f"rm {path}")
+    return UserError(f"{path}: is a link, a pipe, a socket or a device where a file belongs", next=f"rm {quoted(path)}")
 
 
 def safe_name(text: str) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ddhub.base import near_paths
+from ddhub.base.errors import quoted
 from ddhub.base.redact import one_line
 
 ODD = (AttributeError, LookupError, TypeError)  # what the client raises on a malformed answer
@@ -79,7 +80,8 @@ def explain(fault: BaseException, repo_id: str) -> tuple[str, str]:
     if isinstance(fault, kinds.RemoteEntryNotFoundError) and "ddhub.json" in str(fault):
         return (
             "the repo holds no ddhub.json, so it is no ddhub artifact",
-            f"ddhub evaluate {repo_id} --source DATASET, or ddhub import {repo_id} --source DATASET --out FOLDER",
+            f"ddhub evaluate {quoted(repo_id)} --source DATASET,"
+            f" or ddhub import {quoted(repo_id)} --source DATASET --out FOLDER",
         )
     known = _explain_status(fault, repo_id)
     if known is not None:

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from ddhub.base.errors import UserError
+from ddhub.base.errors import UserError, quoted
 
 
 def refuse_led_out(path: Path) -> None:
@@ -16,7 +16,7 @@ def refuse_led_out(path: Path) -> None:
         if _is_set(root) and leads_out(root, path.parent.absolute()):
             raise UserError(
                 f"{path.parent}: is a link, or lies behind one, that leads out of the folder {root}; refused",
-                next=f"ls -l {root}, and remove the link",
+                next=f"ls -l {quoted(root)}, and remove the link",
             )
 
 

@@ -1,9 +1,8 @@
 """Existing paths that a missing one may mean."""
 
-import shlex
 from pathlib import Path
 
-from ddhub.base.errors import UserError
+from ddhub.base.errors import UserError, quoted
 from ddhub.base.schema import nearest
 from ddhub.base.units import listed
 
@@ -29,13 +28,13 @@ def instead(path: Path) -> str:
 def no_set(path: Path) -> UserError:
     """The error for a foreign set that is neither here nor on the Hub."""
     told = f"{path}: no such file or folder, and no Hub id owner/name{instead(path)}"
-    return UserError(told, next=next_command(path, f"ls {shlex.quote(str(_there(path.absolute().parent)))}"))
+    return UserError(told, next=next_command(path, f"ls {quoted(_there(path.absolute().parent))}"))
 
 
 def next_command(path: Path, otherwise: str) -> str:
     """The next command for a missing path: the same with the path that it may mean."""
     found = near(path)
-    return f"the same command with {shlex.quote(str(found[0]))}" if found else otherwise
+    return f"the same command with {quoted(found[0])}" if found else otherwise
 
 
 def _there(folder: Path) -> Path:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ddhub.base import files, same_folder
-from ddhub.base.errors import UserError
+from ddhub.base.errors import UserError, quoted
 
 PARTIAL = ".partial"  # suffix of unfinished folders
 
@@ -66,7 +66,9 @@ def _rename(staging: Path, out: Path) -> None:
     except OSError as fault:
         if fault.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
-        raise UserError(f"{out}: is there already, made by another process meanwhile", next=f"ls {out}") from fault
+        raise UserError(
+            f"{out}: is there already, made by another process meanwhile", next=f"ls {quoted(out)}"
+        ) from fault
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
-from ddhub.base.errors import UserError
+from ddhub.base.errors import UserError, quoted
 from ddhub.base.files import is_path
 from ddhub.base.log import say
 from ddhub.base.redact import one_line
@@ -132,7 +132,7 @@ class Kind:
             content = path.read_bytes()
         except OSError as fault:
             raise UserError(
-                f"{name}: no {self.noun} can be read there ({fault.strerror})", next=f"ls -l {path}"
+                f"{name}: no {self.noun} can be read there ({fault.strerror})", next=f"ls -l {quoted(path)}"
             ) from fault
         known = hashlib.sha256(content).hexdigest()
         if sha256 not in (None, known):

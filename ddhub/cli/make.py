@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from ddhub.base import plugins
+from ddhub.base.errors import quoted
 from ddhub.cli.options import (
     RECIPE,
     RUNNING,
@@ -195,7 +196,7 @@ def distill(
         return
     click.echo(f"artifact: {made.folder}")
     click.echo(f"picture:  {made.picture}")
-    click.echo(f"next:     ddhub evaluate {made.folder} --archs resnet18_w16,vit_tiny_w64")
+    click.echo(f"next:     ddhub evaluate {quoted(made.folder)} --archs resnet18_w16,vit_tiny_w64")
 
 
 def _dry_run(reference: str, overrides: tuple[str, ...], out: str | None, as_json: bool, how: dict[str, Any]) -> None:
@@ -234,4 +235,4 @@ def merge(sets: tuple[str, ...], out: str, name: str | None, as_json: bool) -> N
         print_json(made.to_dict())
         return
     click.echo(f"artifact: {made.folder}\npicture:  {made.picture}")
-    click.echo(f"next:     ddhub evaluate {made.folder}")
+    click.echo(f"next:     ddhub evaluate {quoted(made.folder)}")

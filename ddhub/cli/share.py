@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from ddhub.base.errors import quoted
 from ddhub.cli import which
 from ddhub.cli.options import FOREIGN, PUBLISHING, command, importing_options, json_option, layouts, option, print_json
 
@@ -45,7 +46,7 @@ def push(folder: str | None, repo_id: str | None, as_json: bool, **how: Any) -> 
         which.agree(
             f"{doing}{'; another set there is replaced' if how['yes'] else ''}",
             how["yes"],
-            f"ddhub push {folder} {offered}",
+            f"ddhub push {quoted(folder)} {offered}",
         )
         repo_id = offered
     done = api.push(folder, repo_id, **how)

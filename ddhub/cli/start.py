@@ -4,6 +4,7 @@ from typing import Any
 
 import click
 
+from ddhub.base.errors import quoted
 from ddhub.cli.options import (
     PICTURES,
     RECIPE,
@@ -83,4 +84,4 @@ def init(
         return
     for line in done.chosen:
         click.echo(line)
-    click.echo(f"recipe: {done.recipe}\nnext: ddhub distill {done.recipe}")
+    click.echo(f"recipe: {done.recipe}\nnext: ddhub distill {quoted(done.recipe)}")

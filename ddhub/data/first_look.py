@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ddhub.base.errors import UserError
+from ddhub.base.errors import UserError, quoted
 from ddhub.data import opening, source, survey
 from ddhub.data.classes import plain
 from ddhub.data.spec import SourceSpec, whole_split
@@ -48,7 +48,9 @@ def look(spec: SourceSpec) -> Holdings:
     spec = spec if names is None else spec.model_copy(update=_splits(spec, names))
     images = source.encoded(spec, spec.train)
     if not len(images):
-        raise UserError(f"source: {spec.path or spec.dataset}: the split is empty", next=f"ls {spec.path or '.'}")
+        raise UserError(
+            f"source: {spec.path or spec.dataset}: the split is empty", next=f"ls {quoted(spec.path or '.')}"
+        )
     spec, labels = images.spec, source.labelled(images)
     if len(set(labels.numbers.tolist())) < 2:
         raise UserError(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ddhub.base import hub_client, links
-from ddhub.base.errors import UserError
+from ddhub.base.errors import UserError, quoted
 from ddhub.base.redact import one_line
 from ddhub.data.labels import Labels
 from ddhub.data.spec import whole_split
@@ -49,7 +49,7 @@ def read_saved(folder: Path, split: str) -> Any:
                 raise UserError(f"source: {place / STATE}: names a file outside of the dataset; refused")
         return datasets.load_from_disk(str(place))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as fault:
-        raise UserError(f"source: {place}: cannot be read: {one_line(fault)}", next=f"ls {place}") from fault
+        raise UserError(f"source: {place}: cannot be read: {one_line(fault)}", next=f"ls {quoted(place)}") from fault
 
 
 def missing(train: str, test: str, asked: str, names: Sequence[str]) -> str:

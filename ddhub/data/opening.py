@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from ddhub.base import hub_client, hub_faults, near_paths, progress
-from ddhub.base.errors import UserError
+from ddhub.base.errors import UserError, quoted
 from ddhub.base.files import is_path
 from ddhub.base.log import say
 from ddhub.base.redact import one_line
@@ -65,7 +65,9 @@ def existing(where: str) -> Path:
     if local.is_file() and not unpacking.archives(local):
         raise UserError(f"source: {where}: is a file", next=f"--set source.path={local.parent}")
     if not local.exists():
-        raise UserError(f"source: {where}: no such folder{near_paths.instead(local)}", next=f"ls {local.parent}")
+        raise UserError(
+            f"source: {where}: no such folder{near_paths.instead(local)}", next=f"ls {quoted(local.parent)}"
+        )
     return local
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 
 from ddhub.base import hub_client, limits, near_paths
-from ddhub.base.errors import UserError
+from ddhub.base.errors import UserError, quoted
 from ddhub.base.files import is_path
 from ddhub.base.schema import Factor, Strict
 from ddhub.data.picture_settings import PictureSettings
@@ -91,9 +91,11 @@ def spec_of(place: str) -> SourceSpec:
         return SourceSpec(dataset=name, revision=revision or None)
     folder = Path(place).expanduser().absolute()
     if not folder.is_dir():
-        raise UserError(f"{place}: no such folder{near_paths.instead(folder)}", next=f"ls {folder.parent}")
+        raise UserError(f"{place}: no such folder{near_paths.instead(folder)}", next=f"ls {quoted(folder.parent)}")
     if (folder / "ddhub.json").is_file():
-        raise UserError(f"{place}: is a distilled set, not a folder of pictures", next=f"ddhub evaluate {place}")
+        raise UserError(
+            f"{place}: is a distilled set, not a folder of pictures", next=f"ddhub evaluate {quoted(place)}"
+        )
     return SourceSpec(dataset=folder.resolve().name or "pictures", path=str(folder))
 
 

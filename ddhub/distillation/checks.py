@@ -11,7 +11,7 @@ from ddhub.artifact.recipe import Recipe
 from ddhub.artifact.run_state import RUN, STATE
 from ddhub.base import files, hub_faults
 from ddhub.base import free_space as disk
-from ddhub.base.errors import UserError
+from ddhub.base.errors import UserError, quoted
 from ddhub.base.log import say
 from ddhub.base.redact import one_line
 from ddhub.base.resources import Resources
@@ -98,7 +98,7 @@ def writable(folder: Path) -> None:
     if not there.is_dir():
         raise UserError(f"{there}: is a file, where {folder} belongs", next="choose another --out")
     if not os.access(there, os.W_OK | os.X_OK):
-        raise UserError(f"{there}: no permission to write", next=f"ls -ld {there}, or choose another --out")
+        raise UserError(f"{there}: no permission to write", next=f"ls -ld {quoted(there)}, or choose another --out")
 
 
 def header(recipe: Recipe) -> None:

@@ -24,7 +24,7 @@ from torch import Tensor
 from ddhub.artifact.recipe import Recipe
 from ddhub.artifact.run_state import RUN, STATE
 from ddhub.base import files, jobs, mapped_tensors, progress
-from ddhub.base.errors import UserError
+from ddhub.base.errors import UserError, quoted
 from ddhub.base.log import say
 from ddhub.base.redact import one_line
 from ddhub.base.resources import Resources
@@ -87,7 +87,9 @@ class GroupSettings(Strict):
         try:
             return cls.model_validate_json(path.read_bytes())
         except ValidationError as fault:
-            raise UserError(f"{path}: damaged", next=f"rm {path}, then the same command writes it again") from fault
+            raise UserError(
+                f"{path}: damaged", next=f"rm {quoted(path)}, then the same command writes it again"
+            ) from fault
 
 
 def make(
@@ -224,7 +226,7 @@ def read(path: Path) -> FinishedGroup:
     except (OSError, SafetensorError, KeyError, ValueError, TypeError) as fault:
         raise UserError(
             f"{path}: not a group's file ({one_line(fault, 100)})",
-            next=f"rm {path}, then the same command makes it again",
+            next=f"rm {quoted(path)}, then the same command makes it again",
         ) from fault
 
 

@@ -17,7 +17,7 @@ from ddhub.artifact.file_names import MANIFEST
 from ddhub.artifact.recipe import Recipe
 from ddhub.artifact.run_state import RUN, STATE, RunState
 from ddhub.base import files, links, plugins, progress
-from ddhub.base.errors import UserError, memory_errors
+from ddhub.base.errors import UserError, memory_errors, quoted
 from ddhub.base.limits import TILES
 from ddhub.base.log import say, warn, warn_once
 from ddhub.base.resources import Resources
@@ -126,7 +126,7 @@ def _warn_of_change(spec: SourceSpec, out: Path) -> None:
         if sources.load_train(spec)[0].fingerprint != begun.fingerprint:
             warn_once(
                 f"{out}: was made from other pictures than {spec.dataset} holds now; "
-                f"rm -r {out} and the same command, or another --out, make a set of these"
+                f"rm -r {quoted(out)} and the same command, or another --out, make a set of these"
             )
 
 
@@ -150,7 +150,7 @@ def belongs(recipe: Recipe, out: Path) -> bool:
         changed = ", ".join(_differences(begun.recipe, recipe.content())) or "an older format"
         raise UserError(
             f"{out}: belongs to another recipe (different: {changed})",
-            next=f"choose another --out, or start over with: rm -r {out}",
+            next=f"choose another --out, or start over with: rm -r {quoted(out)}",
         )
     return True
 
@@ -302,7 +302,7 @@ def _frozen_decisions(recipe: Recipe, source: sources.Split, out: Path, asked: R
         if begun.fingerprint != source.fingerprint:
             raise UserError(
                 f"{out}: begun with other images than {recipe.source.dataset} holds now",
-                next=f"bring the source back as it was, or start over with: rm -r {out}",
+                next=f"bring the source back as it was, or start over with: rm -r {quoted(out)}",
             )
         decisions = devices.Decisions(**begun.decisions)
         if asked.device is None:

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from ddhub.artifact.file_names import MANIFEST
 from ddhub.artifact.recipe import Recipe
 from ddhub.base import plugins, strict_yaml
-from ddhub.base.errors import UserError
+from ddhub.base.errors import UserError, quoted
 from ddhub.base.files import is_path, shipped, shipped_recipes
 from ddhub.base.keys import Key
 from ddhub.base.keys import keys as keys_of
@@ -60,7 +60,9 @@ def find(reference: str) -> Path:
         return shipped("recipes") / f"{stem}.yaml"
     kind = f"no such recipe{did_you_mean(stem, shipped_recipes())}"
     if reference and path.is_dir():
-        raise UserError(f"{reference}: is a folder, not a recipe", next=f"ddhub init {reference}  (writes its recipe)")
+        raise UserError(
+            f"{reference}: is a folder, not a recipe", next=f"ddhub init {quoted(reference)}  (writes its recipe)"
+        )
     if path.suffix in (".yaml", ".yml") or path.name != reference:
         kind = f"no such file, and no shipped recipe{did_you_mean(stem, shipped_recipes())}"
     raise UserError(f"{reference or 'RECIPE'}: {kind}", next="ddhub recipes")
@@ -83,14 +85,16 @@ def read(reference: str, overrides: Sequence[str] = ()) -> Recipe:
     if not isinstance(data, dict):
         raise UserError(f"{path}: expected keys and values, as in the shipped recipes", next="ddhub recipes")
     if path.name == MANIFEST:
-        raise UserError(f"{path}: is a set's manifest, not a recipe", next=f"ddhub distill {path.parent}/recipe.yaml")
+        raise UserError(
+            f"{path}: is a set's manifest, not a recipe", next=f"ddhub distill {quoted(path.parent)}/recipe.yaml"
+        )
     for kind, advice in (("merged", "distill the recipes that it lists, then: ddhub merge"), ("imported", None)):
         if kind in data:
             raise UserError(f"{path}: describes a set that was {kind}, which no recipe makes", next=advice)
     override(data, overrides)
     _refuse_code_of_sets(path, data.get("method"))
     told = {setting(text).key for text in overrides}
-    return validate(data, str(path), told, f"ddhub distill {reference} --dry-run")
+    return validate(data, str(path), told, f"ddhub distill {quoted(reference)} --dry-run")
 
 
 def resolve(data: dict[str, Any], where: str, overrides: Sequence[str], whole: str = LOOK) -> Recipe:

@@ -13,7 +13,7 @@ from pydantic import Field
 from ddhub.artifact.recipe import Recipe
 from ddhub.base import hub_client, progress
 from ddhub.base.document import Document
-from ddhub.base.errors import UserError
+from ddhub.base.errors import UserError, quoted
 from ddhub.base.files import shipped_recipes, write_bytes
 from ddhub.base.log import say
 from ddhub.base.overrides import Overrides, override, setting, texts
@@ -154,7 +154,7 @@ def begin(place: str, asked: PictureOptions, overrides: Sequence[str]) -> tuple[
         if (known.dataset, known.path) != (spec.dataset, spec.path):
             raise UserError(
                 f"{path}: is a recipe for other pictures ({known.path or known.dataset})",
-                next=f"ddhub init {place} --name ANOTHER, then: ddhub distill ANOTHER.yaml",
+                next=f"ddhub init {quoted(place)} --name ANOTHER, then: ddhub distill ANOTHER.yaml",
             )
         return path, None
     return path, chosen(as_read(spec, overrides), asked, place)
@@ -217,7 +217,7 @@ def asked_of(reference: str, minutes: float | None, flips: bool | None, resource
 def refuse_there(path: Path) -> None:
     """Refuse the path of an existing file for a new recipe."""
     if path.exists():
-        raise UserError(f"{path}: is there already", next=f"ddhub distill {path}, or choose another --out")
+        raise UserError(f"{path}: is there already", next=f"ddhub distill {quoted(path)}, or choose another --out")
 
 
 def write(found: "Choice", path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from ddhub.artifact import hub, manifest, run_state
 from ddhub.artifact.file_names import MANIFEST
 from ddhub.base import files, hub_client, strict_json
-from ddhub.base.errors import UserError
+from ddhub.base.errors import UserError, quoted
 from ddhub.base.log import say
 from ddhub.evaluation import rows as results
 from ddhub.evaluation.probe.outcome import Outcome
@@ -59,12 +59,12 @@ def read(reference: str, rows_from: Path | None = None) -> list[SetRows]:
     if elsewhere is None and place.repo_id is not None:
         elsewhere = evaluations(place.repo_id)
     if rows_from is not None and not (rows_from / "evaluation").is_dir():
-        raise UserError(f"{rows_from}: holds no folder evaluation/", next=f"ddhub evaluate {reference}")
+        raise UserError(f"{rows_from}: holds no folder evaluation/", next=f"ddhub evaluate {quoted(reference)}")
     added = _added(place.folder, record, elsewhere) if elsewhere is not None else {}
     if added:
         say(f"{reference}: {len(own)} rows of its own, {len(added)} more from {elsewhere}")
     if not own and not added:
-        raise UserError(f"{reference}: not evaluated yet, it has no rows", next=f"ddhub evaluate {reference}")
+        raise UserError(f"{reference}: not evaluated yet, it has no rows", next=f"ddhub evaluate {quoted(reference)}")
     label = str(folder) if place.repo_id is None else reference
     places = [place.folder, *([elsewhere] if added and elsewhere is not None else [])]
     probes = [Outcome.beside(each, manifest.identity(record.files)) for each in places]
@@ -120,17 +120,21 @@ def destination(found: SetRows) -> tuple[str, str | None]:
     if found.place is None:
         raise UserError(
             f"{found.label}: holds rows, and no set to push",
-            next=f"ddhub report OWNER/NAME --from {found.label} --push",
+            next=f"ddhub report OWNER/NAME --from {quoted(found.label)} --push",
         )
     if found.place.repo_id is None:
         folder = found.place.folder
         known = manifest.read(folder).repo_id
         if known is None:
-            raise UserError(f"{folder}: was never pushed, so it has no repo", next=f"ddhub push {folder} OWNER/NAME")
+            raise UserError(
+                f"{folder}: was never pushed, so it has no repo", next=f"ddhub push {quoted(folder)} OWNER/NAME"
+            )
         return known, None
     repo_id, _, revision = found.label.partition("@")
     if hub_client.COMMIT.fullmatch(revision):
-        raise UserError(f"{found.label}: a commit is not changed any more", next=f"ddhub report {repo_id} --push")
+        raise UserError(
+            f"{found.label}: a commit is not changed any more", next=f"ddhub report {quoted(repo_id)} --push"
+        )
     return repo_id, revision or None
 
 

@@ -10,7 +10,7 @@ from ddhub.artifact import hub, manifest, run_state
 from ddhub.artifact.file_names import MANIFEST
 from ddhub.artifact.set_name import NAME_LENGTH
 from ddhub.base import files, hub_client, limits, near_paths, new_folder, strict_json
-from ddhub.base.errors import UserError
+from ddhub.base.errors import UserError, quoted
 from ddhub.base.log import say
 from ddhub.data import spec
 from ddhub.evaluation import find_rows
@@ -57,7 +57,7 @@ def require_source(reference: str) -> None:
             raise manifest.no_set(path)
         raise UserError(
             f"{reference}: is no ddhub artifact (it holds no ddhub.json), so its source has to be said",
-            next=f"ddhub evaluate {reference} --source DATASET (what it was made from: a Hub id, digits or a folder)",
+            next=f"ddhub evaluate {quoted(reference)} --source DATASET (its origin: a Hub id, digits or a folder)",
         )
 
 

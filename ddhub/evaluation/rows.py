@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, ModelWrapValidatorHandler, PrivateAt
 from ddhub.artifact.manifest import Manifest, identity
 from ddhub.base import files, limits, links, redact, strict_json
 from ddhub.base.document import Document
-from ddhub.base.errors import UserError
+from ddhub.base.errors import UserError, quoted
 from ddhub.base.schema import check
 from ddhub.base.units import listed, size
 from ddhub.evaluation import protocols
@@ -140,7 +140,7 @@ def read(path: Path) -> Row:
     except UserError as unreadable:
         row, faults = None, [unreadable.args[0].removeprefix(f"{path}: ")]
     if row is None:
-        raise UserError(f"{path}: not an evaluation row ({faults[0]})", next=f"rm {path}, then evaluate again")
+        raise UserError(f"{path}: not an evaluation row ({faults[0]})", next=f"rm {quoted(path)}, then evaluate again")
     return row
 
 
@@ -154,7 +154,7 @@ def paths(folder: Path) -> list[Path]:
     found = sorted(folder.glob("*.json"))
     linked = next((path for path in found if path.is_symlink() and links.leads_out(folder.parent, path)), None)
     if linked is not None:
-        raise UserError(f"{linked}: is a link that leads out of the folder; refused", next=f"rm {linked}")
+        raise UserError(f"{linked}: is a link that leads out of the folder; refused", next=f"rm {quoted(linked)}")
     if len(found) > limits.ROWS:
         raise UserError(f"{folder}: {len(found)} rows, more than the {limits.ROWS} that are read")
     total = sum(path.lstat().st_size for path in found)

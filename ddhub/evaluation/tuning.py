@@ -16,7 +16,7 @@ from typing import Any
 from ddhub.artifact import manifest
 from ddhub.artifact.manifest import Manifest
 from ddhub.base import files, jobs, progress, seeds, strict_json
-from ddhub.base.errors import UserError
+from ddhub.base.errors import UserError, quoted
 from ddhub.base.log import say, warn
 from ddhub.base.units import duration
 from ddhub.evaluation import workbench
@@ -105,7 +105,9 @@ def _tried(path: Path) -> dict[str, Any]:
     found = strict_json.known(path)
     numbers = [found.get(name) for name in ("lr", "weight_decay", "validation_top1", "seconds")]
     if not all(isinstance(number, int | float) and number >= 0 for number in numbers):
-        raise UserError(f"{path}: is no candidate that was tried", next=f"rm {path}, then the same command again")
+        raise UserError(
+            f"{path}: is no candidate that was tried", next=f"rm {quoted(path)}, then the same command again"
+        )
     return found
 
 

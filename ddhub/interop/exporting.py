@@ -14,7 +14,7 @@ from torch import Tensor
 from ddhub.artifact import folder, source_location
 from ddhub.artifact.folder import Artifact
 from ddhub.base import files, new_folder, plugins
-from ddhub.base.errors import UserError
+from ddhub.base.errors import UserError, quoted
 from ddhub.base.files import is_path
 from ddhub.base.overrides import texts
 from ddhub.base.units import counted
@@ -55,7 +55,7 @@ def export(source: Path, layout: str, out: Path, named: bool = False) -> dict[st
     if chosen.write is None:
         raise UserError(
             f"--layout {layout}: is only read; an artifact is a Hub dataset already",
-            next=f"ddhub push {source} OWNER/NAME",
+            next=f"ddhub push {quoted(source)} OWNER/NAME",
         )
     if named and not chosen.named:
         raise UserError(f"--named: the layout {layout} has no folders", next="--layout folder --named")

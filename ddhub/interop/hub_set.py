@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from ddhub.base import files, hub_client, limits, new_folder, strict_json
-from ddhub.base.errors import UserError
+from ddhub.base.errors import UserError, quoted
 from ddhub.base.log import say
 from ddhub.base.redact import one_line
 from ddhub.base.units import listed, size
@@ -175,7 +175,7 @@ def _unpacked(archive: Path, how: Reading) -> Path:
     except Exception as fault:  # zipfile and tarfile raise anything for a broken file
         raise UserError(
             f"{archive.name}: a damaged archive ({one_line(fault, 200)})",
-            next=f"rm {archive}, then the same command fetches it again",
+            next=f"rm {quoted(archive)}, then the same command fetches it again",
         ) from fault
     return out
 

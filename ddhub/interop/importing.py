@@ -22,7 +22,7 @@ from ddhub.artifact.manifest_parts import Imported, LabelRecord, Making
 from ddhub.artifact.parquet import Rows
 from ddhub.base import files, near_paths, plugins, strict_yaml
 from ddhub.base import overrides as changes
-from ddhub.base.errors import UserError
+from ddhub.base.errors import UserError, quoted
 from ddhub.base.log import say
 from ddhub.base.schema import check
 from ddhub.data import catalog, plausibility
@@ -190,7 +190,7 @@ def _held(path: Path, how: Reading) -> str:
 def _refuse_known(path: Path) -> None:
     """Refuse artifacts and known files that are no foreign set."""
     if path.is_dir() and (path / MANIFEST).is_file():
-        raise UserError(f"{path}: is a ddhub artifact already", next=f"ddhub evaluate {path}")
+        raise UserError(f"{path}: is a ddhub artifact already", next=f"ddhub evaluate {quoted(path)}")
     per_batch = path.is_dir() and any(path.glob("epoch_*/batch_*.tar"))
     if path.name.startswith(("FKD_", "batch_")) or per_batch:
         raise UserError(

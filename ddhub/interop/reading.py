@@ -22,7 +22,7 @@ from torch import Tensor
 from ddhub.artifact.manifest_parts import FileRecord
 from ddhub.base import files as file_tools
 from ddhub.base import limits, torch_files
-from ddhub.base.errors import UserError
+from ddhub.base.errors import UserError, quoted
 from ddhub.base.redact import is_text, one_line
 from ddhub.base.units import size
 
@@ -162,7 +162,7 @@ def _encode(text: str, encoding: str = "latin1") -> bytes:
 def _check_size(path: Path, how: Reading, *, stored: bool) -> bool:
     """Refuse a file that exceeds the limit, packed or unpacked. Return whether it is a zip archive."""
     if not path.is_file():
-        raise UserError(f"{path}: no such file", next=f"ls {path.absolute().parent}")
+        raise UserError(f"{path}: no such file", next=f"ls {quoted(path.absolute().parent)}")
     check_names([path.name])
     total = path.stat().st_size
     try:

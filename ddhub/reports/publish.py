@@ -7,7 +7,7 @@ from ddhub.artifact import hub, manifest
 from ddhub.artifact import push as pushing
 from ddhub.artifact.file_names import CARD, CROISSANT, MANIFEST
 from ddhub.base import files, hub_client, same_folder
-from ddhub.base.errors import UserError
+from ddhub.base.errors import UserError, quoted
 from ddhub.base.log import say
 from ddhub.evaluation import find_rows, rows
 from ddhub.evaluation.find_rows import SetRows
@@ -38,7 +38,9 @@ def push(
     with same_folder.kept(folder):
         faults = verify.faults(folder)
         if faults:
-            raise UserError("\n".join([*faults, "nothing was pushed"]), next=f"ddhub card {folder}, or make it again")
+            raise UserError(
+                "\n".join([*faults, "nothing was pushed"]), next=f"ddhub card {quoted(folder)}, or make it again"
+            )
         record = manifest.read(folder)
         make = make and (record.repo_id != repo_id or private or yes)
         record = record.model_copy(update={"repo_id": repo_id})

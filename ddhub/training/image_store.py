@@ -5,7 +5,6 @@ before they are first overwritten. A run that was killed at any moment can thus 
 Shapes: M images, B rows of them, C H W image.
 """
 
-import shlex
 from collections.abc import Callable, Iterator
 from math import prod
 from pathlib import Path
@@ -15,7 +14,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from ddhub.base import files, mapped_tensors
-from ddhub.base.errors import UserError
+from ddhub.base.errors import UserError, quoted
 
 PART = 16 << 20  # bytes of a column per piece, for work on all rows
 Values = dict[str, Tensor]  # columns by name, float32 (B, C, H, W)
@@ -85,7 +84,7 @@ class Store:
             UserError: if the files of a checkpoint are missing.
         """
         if step and self._made:
-            checkpoints = shlex.quote(str(self.folder.parent)) + "/*.pt"
+            checkpoints = quoted(self.folder.parent) + "/*.pt"
             raise UserError(
                 f"{self.folder}: files that the checkpoint of step {step} counts on are gone",
                 next=f"bring them back, or begin again with: rm {checkpoints}",

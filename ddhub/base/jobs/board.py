@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ddhub.base import progress, same_folder, stopping
-from ddhub.base.errors import UserError, as_user_error, memory_errors
+from ddhub.base.errors import UserError, as_user_error, memory_errors, quoted
 from ddhub.base.jobs.claims import EXPIRY, Claims, holder, path_of, pulse
 from ddhub.base.log import say, warn
 from ddhub.base.units import duration
@@ -67,7 +67,7 @@ class Board:
         elif now - since > PATIENCE:
             raise UserError(
                 f"{path}: claimed by {holder(path)}, of which nothing was seen for {duration(now - since)}",
-                next=f"rm {path_of(path)}, if that process is gone; then the same command again",
+                next=f"rm {quoted(path_of(path))}, if that process is gone; then the same command again",
             )
 
     def put_back(self, path: Path) -> None:

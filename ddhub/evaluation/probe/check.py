@@ -17,7 +17,7 @@ from torch import Tensor
 from ddhub.artifact import manifest, source_location
 from ddhub.artifact.folder import Artifact
 from ddhub.base import files, progress, strict_json
-from ddhub.base.errors import UserError
+from ddhub.base.errors import UserError, quoted
 from ddhub.base.resources import Resources
 from ddhub.base.units import listed
 from ddhub.data import enlarge, held_out, preprocess
@@ -289,7 +289,7 @@ def _next(found: Artifact, judged: Judgement, moved: dict[str, str] | None) -> s
     if judged.verdict == "fine":
         return None
     if found.manifest.imported is None:
-        return None if judged.verdict == "unknown" else f"ddhub verify {found.folder}, and fetch the set again"
+        return None if judged.verdict == "unknown" else f"ddhub verify {quoted(found.folder)}, and fetch the set again"
     if judged.verdict == "permuted classes":
         return f"{AGAIN} --classes FILE: the source's class names, one a line, in the set's order"
     if judged.verdict == "wrong space" and judged.best is not None:
