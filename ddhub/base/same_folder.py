@@ -1,17 +1,31 @@
 """The folder of a command's work: once it is deleted, renamed or replaced, nothing is written into it.
 
-Device and inode identify a folder. The folder is held open, so that no other folder gets the same numbers.
+Device and inode identify a folder. The folder is held open, so that no other folder gets the same numbers. Threads that
+work in one folder share it, and the last of them closes it.
 """
 
 import contextlib
 import os
+import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from ddhub.base.errors import UserError
 
 Number = tuple[int, int]  # device and inode
-_held: dict[Path, int | None] = {}  # descriptors of folders by path; None for a folder that is not made yet
+
+
+@dataclass
+class _Held:
+    """A folder in use."""
+
+    descriptor: int | None  # None for a folder that is not made yet
+    users: int = 1  # blocks that keep it
+
+
+_held: dict[Path, _Held] = {}
+_lock = threading.Lock()  # of `_held`
 
 
 @contextlib.contextmanager
@@ -27,10 +41,12 @@ def kept(folder: Path, number: Number | None = None) -> Iterator[None]:
         UserError: if the folder was lost. It replaces other faults of the loss, such as a missing file.
     """
     path = folder.absolute()
-    if path in _held:
-        yield
+    if not _taken(path):
+        try:
+            yield
+        finally:
+            _left(path)
         return
-    _held[path] = _opened(path)
     try:
         if number is not None and number_of(path) != number:
             raise _other(path)
@@ -44,9 +60,28 @@ def kept(folder: Path, number: Number | None = None) -> Iterator[None]:
             raise reason from fault
         raise
     finally:
-        descriptor = _held.pop(path)
-        if descriptor is not None:
-            os.close(descriptor)
+        _left(path)
+
+
+def _taken(path: Path) -> bool:
+    """Begin to use a folder, and return whether nobody used it before."""
+    with _lock:
+        if known := _held.get(path):
+            known.users += 1
+            return False
+        _held[path] = _Held(_opened(path))
+        return True
+
+
+def _left(path: Path) -> None:
+    """End the use of a folder. The last user closes it."""
+    with _lock:
+        held = _held[path]
+        held.users -= 1
+        if not held.users:
+            del _held[path]
+            if held.descriptor is not None:
+                os.close(held.descriptor)
 
 
 def refuse_other(path: Path) -> None:
@@ -55,10 +90,11 @@ def refuse_other(path: Path) -> None:
     Raises:
         UserError: naming the folder.
     """
-    for folder in path.absolute().parents:
-        descriptor = _held.get(folder)
-        if descriptor is not None and number_of(folder) != _number(os.fstat(descriptor)):
-            raise _other(folder)
+    with _lock:
+        known = [(folder, held) for folder in path.absolute().parents if (held := _held.get(folder))]
+        lost = [folder for folder, held in known if held.descriptor is not None and _differs(folder, held.descriptor)]
+    if lost:
+        raise _other(lost[0])
 
 
 def number_of(folder: Path) -> Number | None:
@@ -71,9 +107,11 @@ def number_of(folder: Path) -> Number | None:
 
 def note_made(path: Path) -> None:
     """Open the newly made folders on the path of a file, so that they are known from now on."""
-    for folder in path.absolute().parents:
-        if folder in _held and _held[folder] is None:
-            _held[folder] = _opened(folder)
+    with _lock:
+        for folder in path.absolute().parents:
+            held = _held.get(folder)
+            if held is not None and held.descriptor is None:
+                held.descriptor = _opened(folder)
 
 
 def _opened(folder: Path) -> int | None:
@@ -81,6 +119,10 @@ def _opened(folder: Path) -> int | None:
         return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:  # missing, no folder, or not readable: the writer reports it
         return None
+
+
+def _differs(folder: Path, descriptor: int) -> bool:
+    return number_of(folder) != _number(os.fstat(descriptor))
 
 
 def _number(status: os.stat_result) -> Number:

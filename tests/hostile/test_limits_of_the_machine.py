@@ -1,10 +1,12 @@
 """A machine that gives little: no address space, no place for folders, folders that vanish. One sentence each."""
 
+import contextlib
 import functools
 import resource
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +175,25 @@ def test_a_folder_is_told_from_its_successor_of_the_same_number(tmp_path):
         out.mkdir()
         refused(lambda: files.write_bytes(out / "inner" / "late", b"3"), f"{out}: was replaced by another folder")
     files.write_bytes(out / "inner" / "late", b"3")  # nobody works in it any more
+
+
+def test_threads_share_a_folder_until_the_last_has_left(tmp_path):
+    """Whoever came first may leave first; and none of many comers and goers closes it for another."""
+    out = tmp_path / "set"
+    out.mkdir()
+    with contextlib.ExitStack() as later:
+        with same_folder.kept(out):
+            later.enter_context(same_folder.kept(out))
+        out.rename(tmp_path / "renamed")
+        refused(lambda: files.write_bytes(out / "late", b"1"), f"{out}: was deleted or renamed")
+    files.write_bytes(out / "late", b"1")
+
+    def come_and_go(_: int) -> None:
+        with same_folder.kept(out):
+            files.write_bytes(out / "inner" / "row", b"2")
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(come_and_go, range(400)))
 
 
 def test_a_folder_that_the_shell_stands_in_no_more_is_said(tmp_path):
