@@ -15,7 +15,7 @@ from io import BufferedRandom, BufferedReader
 from pathlib import Path
 from typing import IO, Any
 
-from ddhub.base import links, same_folder
+from ddhub.base import links, same_folder, stopping
 from ddhub.base.errors import UserError, as_user_error, quoted
 
 PACKAGE = Path(__file__).parent.parent  # ddhub itself
@@ -71,18 +71,22 @@ def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """
     with disk_errors(path, "writing"):
         make_parent(path)
-        descriptor, name = _temporary(path)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                write(file)
-                file.flush()
-                os.fsync(descriptor)
-                os.fchmod(descriptor, 0o644)
-                os.replace(name, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(name)
-            raise
+        with contextlib.ExitStack() as made:
+            with stopping.held_back():  # a file that nobody knows yet would stay
+                descriptor, name = _temporary(path)
+                made.callback(_remove, name)
+                file = made.enter_context(os.fdopen(descriptor, "wb"))
+            write(file)
+            file.flush()
+            os.fsync(descriptor)
+            os.fchmod(descriptor, 0o644)
+            os.replace(name, path)
+
+
+def _remove(name: str) -> None:
+    """Remove a temporary file, unless it has its final name by now."""
+    with contextlib.suppress(OSError):
+        os.unlink(name)
 
 
 def _temporary(path: Path) -> tuple[int, str]:

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ddhub.base import files, same_folder
+from ddhub.base import files, same_folder, stopping
 from ddhub.base.errors import UserError, quoted
 
 PARTIAL = ".partial"  # suffix of unfinished folders
@@ -31,32 +31,42 @@ def untaken(out: str | Path) -> Path:
 def whole(out: Path) -> Iterator[Path]:
     """Fill a hidden folder beside `out`, and rename it to `out` at the end. After a fault nothing is left of it."""
     files.make_folder(out.parent)
-    staging, held = _staging(out)
-    try:
-        with same_folder.kept(staging):
-            yield staging
-        staging.chmod(0o755)
-        _rename(staging, out)
-    except UserError as fault:  # the message names `out`, because the user does not know the hidden folder
-        message, advice = (text.replace(str(staging), str(out)) for text in (fault.args[0], fault.next or ""))
-        raise UserError(message, next=advice or None) from fault
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-        os.close(held)
+    with contextlib.ExitStack() as made:
+        staging = _staging(out, made)
+        try:
+            with same_folder.kept(staging):
+                yield staging
+            staging.chmod(0o755)
+            _rename(staging, out)
+        except UserError as fault:  # the message names `out`, because the user does not know the hidden folder
+            message, advice = (text.replace(str(staging), str(out)) for text in (fault.args[0], fault.next or ""))
+            raise UserError(message, next=advice or None) from fault
 
 
-def _staging(out: Path) -> tuple[Path, int]:
-    """A new hidden folder beside `out`, and its lock. Folders that killed processes left for `out` are removed."""
+def _staging(out: Path, made: contextlib.ExitStack) -> Path:
+    """A new hidden folder beside `out`, locked. Folders that killed processes left for `out` are removed.
+
+    Args:
+        made: removes the folder in the end.
+    """
     with contextlib.ExitStack() as stack:
         parent = os.open(out.parent, os.O_RDONLY)
         stack.callback(os.close, parent)
         files.hold(parent)  # nobody removes the new folder before it is locked
         files.sweep(out.parent, f".{glob.escape(out.name)}.*{PARTIAL}")
-        with files.places(out):
-            staging = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.", suffix=PARTIAL))
-        held = os.open(staging, os.O_RDONLY)
-        files.hold(held)
-    return staging, held
+        with stopping.held_back():  # a folder that nobody knows yet would stay
+            with files.places(out):
+                staging = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.", suffix=PARTIAL))
+            held = os.open(staging, os.O_RDONLY)
+            made.callback(_remove, staging, held)
+            files.hold(held)
+    return staging
+
+
+def _remove(staging: Path, held: int) -> None:
+    with stopping.held_back():
+        shutil.rmtree(staging, ignore_errors=True)
+        os.close(held)
 
 
 def _rename(staging: Path, out: Path) -> None:
@@ -83,13 +93,18 @@ def no_stub(folder: Path, begun: Path, notes: Sequence[str] = ()) -> Iterator[No
     try:
         yield
     except BaseException:
-        if made and folder.is_dir() and not begun.exists() and all(_is_nothing(p, notes) for p in folder.rglob("*")):
-            shutil.rmtree(folder, ignore_errors=True)
-        if made and not folder.exists():
-            with contextlib.suppress(OSError):  # a parent that is no longer empty stays
-                for parent in made[1:]:
-                    parent.rmdir()
+        with stopping.held_back():
+            _remove_stub(folder, begun, notes, made)
         raise
+
+
+def _remove_stub(folder: Path, begun: Path, notes: Sequence[str], made: Sequence[Path]) -> None:
+    if made and folder.is_dir() and not begun.exists() and all(_is_nothing(p, notes) for p in folder.rglob("*")):
+        shutil.rmtree(folder, ignore_errors=True)
+    if made and not folder.exists():
+        with contextlib.suppress(OSError):  # a parent that is no longer empty stays
+            for parent in made[1:]:
+                parent.rmdir()
 
 
 def _is_nothing(path: Path, notes: Sequence[str]) -> bool:

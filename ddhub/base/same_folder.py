@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ddhub.base import stopping
 from ddhub.base.errors import UserError
 
 Number = tuple[int, int]  # device and inode
@@ -41,26 +42,30 @@ def kept(folder: Path, number: Number | None = None) -> Iterator[None]:
         UserError: if the folder was lost. It replaces other faults of the loss, such as a missing file.
     """
     path = folder.absolute()
-    if not _taken(path):
-        try:
-            yield
-        finally:
-            _left(path)
-        return
+    first: bool | None = None
     try:
-        if number is not None and number_of(path) != number:
+        with stopping.held_back():  # a use that nobody ends would keep the folder for good
+            first = _taken(path)
+        if first and number is not None and number_of(path) != number:
             raise _other(path)
         yield
     except UserError:
         raise
     except Exception as fault:
-        try:
-            refuse_other(path / "any")
-        except UserError as reason:
-            raise reason from fault
+        if first:
+            _blame(path, fault)
         raise
     finally:
-        _left(path)
+        if first is not None:
+            _left(path)
+
+
+def _blame(path: Path, fault: Exception) -> None:
+    """Raise the loss of a folder in place of a fault that came of it."""
+    try:
+        refuse_other(path / "any")
+    except UserError as reason:
+        raise reason from fault
 
 
 def _taken(path: Path) -> bool:
@@ -75,7 +80,7 @@ def _taken(path: Path) -> bool:
 
 def _left(path: Path) -> None:
     """End the use of a folder. The last user closes it."""
-    with _lock:
+    with stopping.held_back(), _lock:
         held = _held[path]
         held.users -= 1
         if not held.users:

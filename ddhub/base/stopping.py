@@ -9,7 +9,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Self
 
 from ddhub.base.errors import UserError
@@ -63,6 +63,8 @@ def heeded() -> Iterator[None]:
         return
     before = {number: signal.getsignal(number) for number in SIGNALS}
     _kept.clear()
+    _arrivals.clear()
+    outer, Gate.heeded = Gate.heeded, True
     try:
         for number, handler in before.items():
             if handler is not signal.SIG_IGN:
@@ -73,6 +75,7 @@ def heeded() -> Iterator[None]:
             raise stopped from fault
         raise
     finally:
+        Gate.heeded = outer
         _arrivals.clear()
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -81,45 +84,77 @@ def heeded() -> Iterator[None]:
 class Gate:
     """Holds the first signal back while a step runs. Without `heeded` it holds back Ctrl-C alone.
 
+    A signal that nobody has heard when the gate ends goes to the gate around it, or ends the command.
     Only the main thread gets signals, so a gate in another thread does nothing.
     """
 
+    heeded = False  # whether all signals are handled here, not Ctrl-C alone
     _current: "Gate | None" = None
 
     def __init__(self) -> None:
         self._active = threading.current_thread() is threading.main_thread()
         self._closed = False
         self._number: int | None = None
+        self._heard = False
         self._timer: threading.Timer | None = None
         self._outer: Gate | None = None
         self._restore = False
 
     def __enter__(self) -> Self:
         if self._active:
-            self._outer, Gate._current = Gate._current, self
-            self._restore = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+            self._outer = Gate._current
+            handler = signal.getsignal(signal.SIGINT)
+            # `_arrived` is there if a signal came while a gate ended.
+            self._restore = (
+                self._outer is None and not Gate.heeded and handler in (signal.default_int_handler, _arrived)
+            )
             if self._restore:
+                _arrivals.clear()
                 signal.signal(signal.SIGINT, _arrived)
+            Gate._current = self  # last: a signal before it would leave the gate behind
         return self
 
-    def __exit__(self, *fault: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, fault: BaseException | None, at: TracebackType | None) -> None:
         if not self._active:
             return
-        self.open()  # a held-back signal must not come after the loop
-        Gate._current = self._outer
+        self._leave()  # first, for the same reason
+        unheard = None if self._heard else self._number
+        self.open()  # a signal that was heard must not come after the loop
         if self._restore:
             _arrivals.clear()
             with contextlib.suppress(ValueError):  # an abandoned loop may be closed by another thread
                 signal.signal(signal.SIGINT, signal.default_int_handler)
+        if unheard is None:
+            return
+        if fault is None:
+            _pass_on(unheard)
+        else:  # the fault comes first
+            threading.Timer(0.0, os.kill, (os.getpid(), unheard)).start()
+
+    def _leave(self) -> None:
+        """Give the place to the gate around this one. An abandoned loop may end after others have begun."""
+        if Gate._current is self:
+            Gate._current = self._outer
+            return
+        inner = Gate._current
+        while inner is not None and inner._outer is not self:
+            inner = inner._outer
+        if inner is not None:
+            inner._outer = self._outer
 
     def close(self, seconds: float) -> None:
         """Begin a step of about so many seconds. No signal waits longer than PATIENCE."""
         self._closed = self._active and seconds <= PATIENCE
 
-    def heard(self) -> int | None:
-        """The signal that waits. Its time no longer runs, so that what it ends can be saved."""
+    def waits(self) -> bool:
+        """Whether a signal waits. Its time no longer runs, so that what it ends can be saved."""
         if self._timer is not None:
             self._timer.cancel()
+        return self._number is not None
+
+    def heard(self) -> int | None:
+        """Take the signal that waits. The caller ends by it."""
+        self._heard = self.waits()
         return self._number
 
     def open(self) -> int | None:
@@ -138,19 +173,25 @@ class Gate:
         return True
 
 
-@contextlib.contextmanager
-def held_back() -> Iterator[None]:
-    """Run a short block whole: a signal that comes meanwhile ends the command after it."""
-    with Gate() as gate:
-        gate.close(0.0)
-        yield
-        number = gate.open()
-    if number is not None:
-        raise Stopped(number)
+def held_back() -> Gate:
+    """Run a short block whole: a signal that comes meanwhile ends the command after it, or after the step around it.
+
+    Whatever the block makes must be known by its end to those who clean up, because the signal comes then.
+    """
+    gate = Gate()
+    gate.close(0.0)
+    return gate
 
 
 def _arrived(number: int, frame: FrameType | None) -> None:
     _arrivals.append(number)
+    _pass_on(number)
+
+
+def _pass_on(number: int) -> None:
+    """Let the gate hold a signal back, or end the command."""
     gate = Gate._current
     if gate is None or not gate.holds(number):
+        while gate is not None:  # the command ends by this signal, so none is left to be heard
+            gate._heard, gate = True, gate._outer
         raise Stopped(number)

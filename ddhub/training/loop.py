@@ -110,13 +110,13 @@ class Run:
             while not ended:
                 gate.close(clock.pace.seconds)  # until the next step closes it: what a step notes and saves is held too
                 yield self._step
-                gate.heard()
+                gate.waits()
                 self._step += 1
                 self.seconds = clock.ticked(self._step)
                 ended = self._step >= n or bool(state.get("stop"))
                 line = clock.line_due(ended and not self.brief)
                 self._look(clock, line, bar.live)
-                saved = (ended and not self.brief) or gate.heard() is not None or self._save_due(clock)
+                saved = (ended and not self.brief) or gate.waits() or self._save_due(clock)
                 if saved:
                     self._save(state, store)
                 self._show(bar, clock, line, ended)

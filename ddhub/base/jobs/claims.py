@@ -48,8 +48,9 @@ class Claims:
 
     def __exit__(self, kind: type[BaseException] | None, fault: BaseException | None, at: TracebackType | None) -> None:
         self._end.set()
-        for path in list(self._held):
-            self._give_back(path)
+        with stopping.held_back():
+            for path in list(self._held):
+                self._give_back(path)
         self._heart.join()
 
     def take(self, output: Path) -> bool:

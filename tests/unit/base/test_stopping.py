@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from ddhub.base import stopping
+from ddhub.base import files, new_folder, same_folder, stopping
 from ddhub.base.errors import UserError
 from ddhub.base.jobs import board
 
@@ -148,3 +148,124 @@ def test_another_thread_may_use_it_all():
     thread.start()
     thread.join()
     assert seen == [None]
+
+
+def test_a_signal_that_nobody_heard_ends_the_command_at_the_end_of_the_gate():
+    """It came after the loop's last look, and the next work would begin."""
+    with pytest.raises(stopping.Stopped), stopping.heeded(), stopping.Gate() as gate:
+        gate.close(0)
+        assert gate.heard() is None
+        send()
+
+
+def test_a_signal_that_a_fault_left_unheard_comes_after_the_fault():
+    """Whoever catches the fault, as of one row of many, is stopped nevertheless."""
+    with pytest.raises(stopping.Stopped), stopping.heeded():
+        with pytest.raises(ValueError, match="diverged"), stopping.Gate() as gate:
+            gate.close(0)
+            send()
+            raise ValueError("diverged")
+        for _ in range(1000):
+            time.sleep(0.01)
+
+
+def test_a_block_that_runs_whole_within_a_step_leaves_a_signal_to_the_step():
+    """A checkpoint is written in such blocks, and the step around it is not cut short."""
+    with stopping.heeded(), stopping.Gate() as gate:
+        gate.close(0)
+        with stopping.held_back():
+            send()
+        assert gate.heard() == signal.SIGTERM
+
+
+def test_an_abandoned_gate_leaves_the_present_one_in_its_place():
+    """The garbage collector may end a loop after another has begun."""
+    with stopping.heeded():
+        with stopping.Gate() as abandoned, stopping.Gate() as gate:
+            gate.close(0)
+            abandoned.__exit__(None, None, None)
+            send()
+            assert gate.heard() == signal.SIGTERM
+        with pytest.raises(stopping.Stopped):
+            send()
+
+
+def test_a_signal_at_the_start_of_a_gate_leaves_nothing_of_it(monkeypatch):
+    """A notebook would say `stopping` for ever, and take each later fault for a stop."""
+    install = signal.signal
+
+    def interrupted(number, handler):
+        install(number, handler)
+        monkeypatch.undo()
+        send(signal.SIGINT)
+
+    monkeypatch.setattr(stopping.signal, "signal", interrupted)
+    with pytest.raises(stopping.Stopped), stopping.Gate():
+        raise AssertionError("the signal comes first")
+    with stopping.Gate() as gate:
+        gate.close(0)
+        assert not stopping.asked() and gate.heard() is None
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def interrupting(monkeypatch, module, name, before=False):
+    """Let a signal come at the end of a function, or at its beginning; once."""
+    function = getattr(module, name)
+
+    def interrupted(*given, **named):
+        monkeypatch.setattr(module, name, function)
+        if before:
+            send()
+            return function(*given, **named)
+        found = function(*given, **named)
+        send()
+        return found
+
+    monkeypatch.setattr(module, name, interrupted)
+
+
+def writes(place):
+    files.write_bytes(place / "a", b"content")
+
+
+def makes(place):
+    with new_folder.whole(place / "a") as staging:
+        (staging / "b").touch()
+        raise ValueError("a fault")
+
+
+def starts(place):
+    with new_folder.no_stub(place / "a" / "b", place / "a" / "b" / "begun"):
+        (place / "a" / "b").mkdir(parents=True)
+        raise ValueError("a fault")
+
+
+@pytest.mark.parametrize(
+    ("work", "module", "name", "before"),
+    [
+        (writes, files.tempfile, "mkstemp", False),
+        (makes, new_folder.tempfile, "mkdtemp", False),
+        (makes, new_folder.shutil, "rmtree", True),
+        (starts, new_folder.shutil, "rmtree", True),
+    ],
+)
+def test_a_signal_leaves_no_unfinished_file_or_folder(tmp_path, monkeypatch, work, module, name, before):
+    """It comes where the file was just made, or is just removed; its lock would keep it for the life of a notebook."""
+    opened = len(os.listdir("/proc/self/fd"))
+    interrupting(monkeypatch, module, name, before)
+    with pytest.raises((stopping.Stopped, ValueError)), stopping.heeded():
+        work(tmp_path)
+        time.sleep(1)
+    assert list(tmp_path.iterdir()) == [] and len(os.listdir("/proc/self/fd")) == opened
+
+
+def test_a_signal_where_a_folder_is_taken_into_use_ends_the_use(tmp_path, monkeypatch):
+    """Otherwise the process would refuse another folder of that name for good."""
+    interrupting(monkeypatch, same_folder, "_taken")
+    with pytest.raises(stopping.Stopped), stopping.heeded(), same_folder.kept(tmp_path / "a"):
+        raise AssertionError("the signal comes first")
+    with same_folder.kept(tmp_path / "a"):
+        files.write_bytes(tmp_path / "a" / "b", b"")
+    (tmp_path / "a").rename(tmp_path / "renamed")
+    with same_folder.kept(tmp_path / "a"):
+        files.write_bytes(tmp_path / "a" / "b", b"")
