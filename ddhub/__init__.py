@@ -44,7 +44,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'ddhub' has no attribute {name!r}")
     found = getattr(importlib.import_module(_HOME[name]), name)
     if isinstance(found, FunctionType):
-        found = importlib.import_module("ddhub.base.errors").paths_checked(found)
+        found = importlib.import_module("ddhub.base.arguments").checked(found)
     globals()[name] = found
     return found
 

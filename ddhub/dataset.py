@@ -19,7 +19,8 @@ from ddhub.artifact import folder, hub
 from ddhub.artifact.folder import Artifact
 from ddhub.artifact.manifest import Manifest
 from ddhub.base import progress, seeds
-from ddhub.base.errors import UserError
+from ddhub.base.arguments import checked
+from ddhub.base.errors import UserError, at_least
 from ddhub.data import enlarge
 from ddhub.data.preprocess import Preprocess
 from ddhub.training import augment, losses, teachers
@@ -127,8 +128,10 @@ class DistilledSet:
         soft = () if self.soft_labels is None else (self.soft_labels,)
         return self.inputs, self.labels, *soft
 
+    @checked
     def to(self, device: str | torch.device) -> "DistilledSet":
         """Return the set with tensors, preprocessing and teachers on a device. This set does not move."""
+        devices.check_device(device)
         moved = {name: getattr(self, name) for name in ("images", "inputs", "labels", "soft_labels", "groups")}
         moved = {name: None if tensor is None else tensor.to(device) for name, tensor in moved.items()}
         return replace(self, **moved, preprocess=copy.deepcopy(self.preprocess).to(device))
@@ -153,6 +156,7 @@ class DistilledSet:
         targets = losses.targets(soft, self.protocol, stored.form, stored.temperature)
         return losses.loss_of(self.protocol)(logits, labels, targets)
 
+    @checked
     def batches(
         self, epochs: int = 1, batch: int | None = None, seed: int = 0, device: str | torch.device | None = None
     ) -> Iterator[tuple[Tensor, ...]]:
@@ -169,8 +173,11 @@ class DistilledSet:
         Yields:
             Inputs (B, C, H, W), labels (B,) and, if the set has them, soft labels (B, K).
         """
+        at_least(1, batch=batch)
+        at_least(0, epochs=epochs)
         count = math.ceil(len(self) / (batch or self.protocol.batch))
         place = self.inputs.device if device is None else device
+        devices.check_device(place)
         for epoch in range(epochs):
             order = torch.randperm(len(self), generator=seeds.generator(seed, "order", epoch))
             rows = devices.send(order.split(len(self) // count)[:count], self.inputs.device)
@@ -207,6 +214,12 @@ class DistilledSet:
             if not isinstance(inputs, Tensor) or not inputs.is_floating_point():
                 kind = inputs.dtype if isinstance(inputs, Tensor) else type(inputs).__name__
                 raise UserError(f"teach: takes network inputs, and not {kind}", next="teach(preprocess(images))")
+            if inputs.dim() != 4 or inputs.shape[1] != self.inputs.shape[1]:
+                shape = f"(B, {', '.join(map(str, self.inputs.shape[1:]))})"
+                raise UserError(
+                    f"teach: takes inputs of shape {shape}, and not {tuple(inputs.shape)}",
+                    next="teach(preprocess(images)), of a batch of images",
+                )
             return found.label(inputs, check=self.inputs.device.type == "cpu")  # a check would wait for a GPU
 
         return label

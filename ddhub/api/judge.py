@@ -27,13 +27,13 @@ def evaluate(
     tune: bool = False,
     seeds: int | None = None,
     out: Folder | None = None,
-    test: str | None = None,
+    test: Reference | None = None,
     overrides: changes.Overrides = (),
     source_path: Folder | None = None,
     test_settings: Sequence[str] = (),
     allow_train: bool = False,
     corruptions: bool = False,
-    source: str | None = None,
+    source: Reference | None = None,
     importing: ImportOptions | None = None,
     probe: bool | None = None,
     **resources: Unpack[ResourceOptions],
@@ -68,7 +68,8 @@ def evaluate(
     jobs.choose(asked.workers, asked.shard, asked.ray)
     changed = changes.texts(overrides)
     choices.check(protocols, baselines, archs, test_settings, changed)
-    place = find_set.locate(str(set), out, source, importing or {})
+    told = None if source is None else str(source)
+    place = find_set.locate(str(set), out, told, importing or {})
     from ddhub.artifact import folder as folders
     from ddhub.evaluation import grid as grids
     from ddhub.evaluation.probe import check
@@ -89,7 +90,7 @@ def evaluate(
             fetch=hub.fetch_folder,
             name=name,
             overrides=tuple(changed),
-            test=test,
+            test=None if test is None else str(test),
             source_path=local,
             resources=asked,
             test_settings=tuple(test_settings),
@@ -130,6 +131,8 @@ def report(
     """
     from ddhub.reports import compare
 
+    if not sets:
+        raise UserError("report: names no set", next="ddhub.report(SET)")
     if (push or rows_from is not None) and len(sets) != 1:
         raise UserError("--push and --from: of one set", next="ddhub report SET --push, for each")
     names, where = dict.fromkeys(map(str, sets)), None if rows_from is None else Path(rows_from)

@@ -9,6 +9,7 @@ from ddhub.artifact import hub
 from ddhub.artifact.run_state import RUN, STATE
 from ddhub.base import files, jobs, new_folder, progress, same_folder
 from ddhub.base import overrides as changes
+from ddhub.base.errors import at_least
 from ddhub.base.resources import ResourceOptions, Resources
 from ddhub.distillation import recipes as recipe_files
 from ddhub.distillation.starting import init as init
@@ -87,6 +88,7 @@ def distill(
         UserError: for a fault that the user can mend. Finished work is kept.
     """
     asked, changed = Resources(**resources), changes.texts(overrides)
+    at_least(0, checkpoint_seconds=checkpoint_seconds)
     engine = jobs.choose(asked.workers, asked.shard, asked.ray)
     recipe, chosen = recipe_file(str(recipe), changed, minutes, flips, asked)
     resolved = recipe_files.read(recipe, changed)

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
 
-from ddhub.api.places import Folder
+from ddhub.api.places import Folder, Reference
 from ddhub.artifact.file_names import MANIFEST
 from ddhub.base import files, new_folder
 from ddhub.interop.options import ImportOptions
@@ -39,7 +39,7 @@ def push(
     return publish.push(Path(folder), repo_id, private=private, revision=revision, create_pr=create_pr, yes=yes)
 
 
-def pull(set: str, out: Folder) -> Pull:
+def pull(set: Reference, out: Folder) -> Pull:
     """Copy a set from the Hub into a new folder. The copy is verified and complete, or nothing is written.
 
     Args:
@@ -51,11 +51,11 @@ def pull(set: str, out: Folder) -> Pull:
     """
     from ddhub.artifact import pull as pulling
 
-    repo_id, commit = pulling.pull(set, Path(out))
+    repo_id, commit = pulling.pull(str(set), Path(out))
     return Pull(folder=str(out), repo_id=repo_id, commit=commit)
 
 
-def import_set(path: Folder, *, source: str, out: Folder, **options: Unpack[ImportOptions]) -> Made:
+def import_set(path: Folder, *, source: Reference, out: Folder, **options: Unpack[ImportOptions]) -> Made:
     """Import a set in another tool's layout. The artifact is complete, or nothing is written.
 
     Args:
@@ -72,7 +72,7 @@ def import_set(path: Folder, *, source: str, out: Folder, **options: Unpack[Impo
 
     out = new_folder.untaken(out)
     where, revision = find_set.split(str(path))
-    told = importings.ask(source, **options)
+    told = importings.ask(str(source), **options)
     told = replace(told, name=told.name or out.absolute().name, reading=replace(told.reading, revision=revision))
     with new_folder.no_stub(out, out / MANIFEST), files.disk_errors(out, "importing"), new_folder.whole(out) as staging:
         refresh.write(importings.import_set(Path(where), staging, told))

@@ -2,25 +2,19 @@
 
 import contextlib
 import errno
-import inspect
 import os
 import shlex
 from collections.abc import Callable, Iterator
-from functools import wraps
 from pathlib import Path
-from typing import ParamSpec, TypeVar
 
 from ddhub.base.redact import shown
 
-Given = ParamSpec("Given")
-Answer = TypeVar("Answer")
 FULL = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the quota of the disk is used up",
     errno.EFBIG: "a file may not grow so large here (ulimit -f)",
 }
 CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS)
-LISTS = ("archs", "protocols", "baselines", "overrides", "test_settings")  # parameters of the Python functions
 NO_PLACE = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
 
 
@@ -81,6 +75,13 @@ def _disk(place: Path | None) -> str:
     return str(next(each for each in (path, *path.parents) if os.path.ismount(each)))
 
 
+def at_least(lowest: int, **given: float | None) -> None:
+    """Refuse smaller numbers and NaN, by the names of their arguments. The command line does so by itself."""
+    for name, value in given.items():
+        if value is not None and not value >= lowest:
+            raise UserError(f"{name}={value}: at least {lowest}", next=f"{name}={lowest}")
+
+
 @contextlib.contextmanager
 def next_step(command: str) -> Iterator[None]:
     """Give the UserErrors of a block this next command. Of nested blocks the inner one wins, as does a fault's own."""
@@ -89,31 +90,6 @@ def next_step(command: str) -> Iterator[None]:
     except UserError as fault:
         fault.next = fault.next or shown(command)
         raise
-
-
-def paths_checked(function: Callable[Given, Answer]) -> Callable[Given, Answer]:
-    """A function of the Python interface, whose faults of the disk, of odd paths and of lone texts are UserErrors."""
-    parameters = inspect.signature(function).parameters
-
-    @wraps(function)
-    def checked(*given: Given.args, **named: Given.kwargs) -> Answer:
-        told = {**dict(zip(parameters, given, strict=False)), **named}
-        for name in LISTS:
-            if isinstance(text := told.get(name), str):  # its letters would be taken for names
-                texts = [text] if "=" in text else text.split(",")
-                raise UserError(f"{name}={text!r}: a list of texts belongs here", next=f"{name}={texts}")
-        for each in (*given, *named.values()):
-            if isinstance(each, str | Path) and "\0" in str(each):
-                raise UserError(f"{each}: holds a NUL, which no path and no name does", next="give it without the NUL")
-        try:
-            return function(*given, **named)
-        except OSError as fault:
-            known = as_user_error(fault)
-            if known is None:
-                raise
-            raise known from fault
-
-    return checked
 
 
 def _stands() -> bool:

@@ -122,9 +122,15 @@ def texts(overrides: Overrides) -> list[str]:
     """Overrides as `KEY=VALUE` strings. The values of a mapping become YAML."""
     if not isinstance(overrides, Mapping):
         return list(overrides)
-    return [f"{key}={_yaml(value)}" for key, value in overrides.items()]
+    return [f"{key}={_yaml(key, value)}" for key, value in overrides.items()]
 
 
-def _yaml(value: Any) -> str:
-    plain = yaml.safe_dump(value, default_flow_style=True, width=2**31, sort_keys=False)
+def _yaml(key: str, value: Any) -> str:
+    try:
+        plain = yaml.safe_dump(value, default_flow_style=True, width=2**31, sort_keys=False)
+    except yaml.YAMLError as fault:  # an array, a path, a number of numpy
+        raise UserError(
+            f"overrides: {key}={value!r}: no value that a YAML file can hold",
+            next="a text, number, list or dict of Python",
+        ) from fault
     return plain.removesuffix("\n").removesuffix("\n...")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal, TypedDict
 
-from ddhub.base.errors import UserError
+from ddhub.base.errors import UserError, at_least
 from ddhub.base.units import memory_bytes
 
 Precision = Literal["float32", "bfloat16"]
@@ -27,6 +27,7 @@ class Resources:
 
     def __post_init__(self) -> None:
         _ = self.budget  # a malformed amount is found before work begins
+        at_least(1, threads=self.threads, together=self.together, workers=self.workers)
 
     @property
     def budget(self) -> int | None:

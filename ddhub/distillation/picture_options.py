@@ -6,7 +6,7 @@ import unicodedata
 from dataclasses import dataclass, field
 
 from ddhub.artifact.set_name import check_name, is_name
-from ddhub.base.errors import UserError
+from ddhub.base.errors import UserError, at_least
 from ddhub.base.files import safe_name
 from ddhub.base.resources import Resources
 from ddhub.data.spec import SourceSpec
@@ -28,6 +28,8 @@ class PictureOptions:
     def __post_init__(self) -> None:
         if not 0 < self.minutes < math.inf:
             raise UserError(f"--minutes {self.minutes:g}: expected minutes above 0", next=f"--minutes {MINUTES:g}")
+        at_least(1, ipc=self.ipc)
+        at_least(4, resolution=self.resolution)
 
 
 def name_of(spec: SourceSpec, asked: PictureOptions) -> str:

@@ -22,7 +22,7 @@ from ddhub.artifact.manifest_parts import Imported, LabelRecord, Making
 from ddhub.artifact.parquet import Rows
 from ddhub.base import files, near_paths, plugins, strict_yaml
 from ddhub.base import overrides as changes
-from ddhub.base.errors import UserError, quoted
+from ddhub.base.errors import UserError, at_least, quoted
 from ddhub.base.log import say
 from ddhub.base.schema import check
 from ddhub.data import catalog, plausibility
@@ -55,7 +55,7 @@ class ImportRequest:
     lr: float | None = None
     epochs: int | None = None
     space: StatedSpace = field(default_factory=StatedSpace)
-    classes: str | None = None  # a file with one class name per line, in the set's order
+    classes: str | Path | None = None  # a file with one class name per line, in the set's order
     order: str | None = None  # `source` affirms that the set has the source's class order
     reading: Reading = field(default_factory=Reading)
 
@@ -74,8 +74,8 @@ def ask(source: str, **options: Unpack[ImportOptions]) -> ImportRequest:
     overrides = changes.texts(given.pop("overrides", ()))
     if "lr" in given and not 0 < given["lr"] < math.inf:
         raise UserError(f"--lr {given['lr']}: expected a rate above 0", next="--lr 0.01")
-    if given.get("epochs", 1) < 1:
-        raise UserError(f"--epochs {given['epochs']}: at least 1", next="--epochs 1")
+    at_least(1, epochs=options.get("epochs"), factor=options.get("factor"), limit=options.get("limit"))
+    at_least(0, experiment=options.get("experiment"))
     return ImportRequest(source, overrides, space=StatedSpace(**space), reading=Reading(**read), **given)
 
 

@@ -1,7 +1,8 @@
 """The user's statements about a set in another tool's layout, where its files state nothing."""
 
 from collections.abc import Sequence
-from typing import TypedDict
+from pathlib import Path
+from typing import Literal, TypedDict
 
 from ddhub.base.overrides import Overrides
 
@@ -19,8 +20,8 @@ class ImportOptions(TypedDict, total=False):
     mean: Sequence[float] | None  #: the mean of pixels in [0, 1], one value per channel
     std: Sequence[float] | None  #: the standard deviation, likewise
     zca: bool | None  #: whether its floats are whitened
-    classes: str | None  #: a file with one class name per line, in the set's order
-    order: str | None  #: `source` affirms that the set has the source's class order
+    classes: str | Path | None  #: a file with one class name per line, in the set's order
+    order: Literal["source"] | None  #: `source` affirms that the set has the source's class order
     experiment: int | None  #: the number of the experiment, in a DC file with several
     factor: int | None  #: tiles per side of an image in the layout idc
     file: str | None  #: the file or folder to take from a Hub repo with several sets

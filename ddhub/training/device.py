@@ -91,10 +91,7 @@ def decide(
         UserError: for a missing device, or for `compile` without a C++ compiler.
     """
     name = device or own_device()
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as fault:
-        raise UserError(f"--device {name}: not available here", next="--device cpu") from fault
+    check_device(name)
     if compile and not has_compiler():
         raise UserError("--compile: no C++ compiler found (g++ or clang++)", next="--no-compile")
     if threads is not None:
@@ -145,6 +142,14 @@ def full_float32(where: str) -> Iterator[None]:
 def is_gpu(name: str) -> bool:
     """Whether a torch device is a GPU."""
     return name.startswith("cuda")
+
+
+def check_device(name: str | torch.device) -> None:
+    """Refuse a device that this machine or torch has not."""
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as fault:
+        raise UserError(f"--device {name}: not available here", next="--device cpu") from fault
 
 
 def own_device() -> str:

@@ -184,3 +184,23 @@ def test_a_damaged_set_does_not_load(folder):
     (folder / "teachers" / "00.safetensors").write_bytes(b"x")
     with pytest.raises(UserError, match=r"00\.safetensors: damaged"):
         ddhub.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda loaded: loaded.to("gpu"), "--device gpu: not available here"),
+        (lambda loaded: loaded.to(5), "device=5: a text or a device belongs here"),
+        (lambda loaded: next(loaded.batches(device="gpu")), "--device gpu: not available here"),
+        (lambda loaded: loaded.batches("x"), "epochs='x': a whole number belongs here"),
+        (lambda loaded: next(loaded.batches(batch=0)), "batch=0: at least 1"),
+        (lambda loaded: next(loaded.batches(epochs=-1)), "epochs=-1: at least 0"),
+        (lambda loaded: loaded.batches(epoch=1), "epoch: ddhub.DistilledSet.batches has no such argument; did you"),
+        (lambda loaded: loaded.teach(torch.randn(2, 3, 8, 8)), r"shape \(B, 1, 8, 8\), and not \(2, 3, 8, 8\)"),
+    ],
+)
+def test_wrong_arguments_of_a_loaded_set_are_sentences(call, said, folder):
+    """They were errors of torch, or batch=0 took the protocol's without a word."""
+    with pytest.raises(UserError, match=said) as caught:
+        call(ddhub.load(folder))
+    assert caught.value.next

@@ -190,7 +190,7 @@ def test_strangers_names_are_inert_in_notebooks(folder):
 )
 def test_a_text_in_place_of_a_list_is_named(call, next):
     """Its letters were taken for names: "arch 'c': unknown"."""
-    with pytest.raises(ddhub.UserError, match="a list of texts belongs here") as caught:
+    with pytest.raises(ddhub.UserError, match=r"a list of texts( or a dict)? belongs here") as caught:
         call()
     assert caught.value.next == next
 
@@ -210,7 +210,7 @@ def test_a_text_in_place_of_a_list_is_named(call, next):
 def test_numbers_that_are_none_are_refused(call, tmp_path, monkeypatch):
     """The command line takes `nan` for a number too; it ended in a traceback."""
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ddhub.UserError, match=r"^--(lr|mean|epochs|minutes)"):
+    with pytest.raises(ddhub.UserError, match=r"^(--)?(lr|mean|epochs|minutes)\b"):
         call()
 
 
@@ -234,3 +234,98 @@ def test_paths_that_no_file_can_have_are_sentences(path, folder):
         with pytest.raises(ddhub.UserError) as caught:
             call(path)
         assert len(str(caught.value)) < 9000 and caught.value.next, name
+
+
+FUNCTIONS = [*VERBS, "load"]
+NEEDED = {  # arguments that each function must have; they are fine
+    **{"distill": {"recipe": "digits_ipc1"}, "evaluate": {"set": "set"}, "export": {"folder": "set", "layout": "mtt"}},
+    **{"import_set": {"path": "a", "source": "digits", "out": "b"}, "init": {"source": "pictures"}},
+    **{"load": {"reference": "set"}, "merge": {"out": "both"}, "plan": {"recipe": "digits_ipc1"}},
+    **{"pull": {"set": "owner/name", "out": "b"}, "push": {"folder": "set", "repo_id": "owner/name"}},
+    **{"verify": {"set": "set"}},
+}
+
+
+def arguments(name: str) -> list[str]:
+    """The arguments that a function takes by name, with those of `**resources` and `**options`."""
+    from ddhub.interop.options import ImportOptions
+
+    gathered = {"resources": ResourceOptions.__annotations__, "options": ImportOptions.__annotations__}
+    parameters = inspect.signature(getattr(ddhub, name)).parameters
+    found = [list(gathered.get(each, [each])) for each in parameters if each != "sets"]
+    return [each for some in found for each in some]
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_wrong_type_in_any_argument_is_a_sentence_that_names_it(name, tmp_path, monkeypatch):
+    """It was a TypeError from inside, or nothing at all: precision=5 trained in float32."""
+    monkeypatch.chdir(tmp_path)
+    for each in arguments(name):
+        with pytest.raises(ddhub.UserError, match=f"^{each}=<object .*belongs here") as caught:
+            getattr(ddhub, name)(**{**NEEDED.get(name, {}), each: object()})
+        assert caught.value.next, each
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_misspelt_missing_and_surplus_arguments_are_sentences(name):
+    """Each says what to type next."""
+    function, needed = getattr(ddhub, name), NEEDED.get(name, {})
+    for each in arguments(name):
+        with pytest.raises(ddhub.UserError, match=f"^{each}zz: ddhub.{name} has no such argument; did you") as caught:
+            function(**needed, **{f"{each}zz": 1})
+        assert caught.value.next == f"{each}=..."
+    for each in needed:
+        with pytest.raises(ddhub.UserError, match=f"missing a required argument: '{each}'") as caught:
+            function(**{other: value for other, value in needed.items() if other != each})
+        assert f"ddhub.{name}(" in caught.value.next
+    if name not in ("merge", "report"):
+        with pytest.raises(ddhub.UserError, match="too many") as caught:
+            function(*["a"] * 9)
+        assert caught.value.next == f"help(ddhub.{name})"
+
+
+@pytest.mark.parametrize(
+    ("call", "what", "next"),
+    [
+        (lambda: ddhub.evaluate("set", seeds="2"), "seeds='2': a whole number or None", "seeds=2"),
+        (lambda: ddhub.evaluate("set", seeds=True), "seeds=True: a whole number or None", "seeds=1"),
+        (
+            lambda: ddhub.evaluate("set", precision="half"),
+            "'float32', 'bfloat16', 'auto' or None",
+            "precision='float32'",
+        ),
+        (lambda: ddhub.distill("digits_ipc1", flips="no"), "flips='no': True or False or None", "flips=True"),
+        (lambda: ddhub.push("set", Path("me/digits")), "a text belongs here", "repo_id='me/digits'"),
+        (lambda: ddhub.merge(["a", "b"], out="c"), r"sets=\['a', 'b'\]: a text or a path", "ddhub.merge(*sets)"),
+        (lambda: ddhub.evaluate("set", source="digits", importing={"lrr": 1}), "lrr: importing has no", "lr=..."),
+        (lambda: ddhub.evaluate("set", source="digits", importing={"lr": "1"}), "lr='1': a number", "lr=1"),
+        (lambda: ddhub.import_set("a", source="digits", out="b", range=5), "a list of numbers or None", "range=[5]"),
+        (lambda: ddhub.distill("digits_ipc1", overrides={"ipc": object()}), "overrides: ipc=<object", "a text, number"),
+        (lambda: ddhub.evaluate("set", workers=-1), "workers=-1: at least 1", "workers=1"),
+        (lambda: ddhub.evaluate("set", threads=0), "threads=0: at least 1", "threads=1"),
+        (lambda: ddhub.plan("digits_ipc1", classes=-5), "classes=-5: at least 1", "classes=1"),
+        (lambda: ddhub.init("pictures", resolution=2), "resolution=2: at least 4", "resolution=4"),
+        (lambda: ddhub.distill("digits_ipc1", checkpoint_seconds=-1), "checkpoint_seconds=-1: at least 0", ""),
+        (lambda: ddhub.report(), "names no set", "ddhub.report(SET)"),
+    ],
+)
+def test_a_wrong_argument_comes_with_what_to_type(call, what, next, tmp_path, monkeypatch):
+    """What is meant is typed out where it can be told."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ddhub.UserError, match=what) as caught:
+        call()
+    assert next in caught.value.next
+
+
+def test_what_works_is_taken(folder, tmp_path):
+    """Paths, tuples and whole numbers for others; numpy's whole numbers end in a sentence, and no file holds them."""
+    import numpy as np
+
+    assert ddhub.plan(Path("digits_ipc1"), overrides=QUICK, threads=1, archs=("convnet2_w8",)).phases
+    assert ddhub.verify(folder).ok and ddhub.verify(str(folder)).ok
+    with pytest.raises(ddhub.UserError, match="none: no such file"):
+        ddhub.import_set(tmp_path / "none", source=tmp_path, out=tmp_path / "o", mean=np.full(3, 0.5), std=(1, 1), lr=1)
+    with pytest.raises(ddhub.UserError, match="threads=") as caught:
+        ddhub.plan("digits_ipc1", threads=np.int64(2))
+    assert caught.value.next == "threads=2"

@@ -56,7 +56,7 @@ def choose(workers: int | None = None, shard: str | None = None, ray: str | None
         if shard is not None or (workers or 1) > 1:
             raise UserError("--ray: spreads the jobs by itself", next="leave --shard and --workers out")
         if importlib.util.find_spec("ray") is None:
-            raise UserError("--ray: Ray is not installed", next="pip install 'ddhub[ray]'")
+            raise UserError("--ray: Ray is not installed", next="pip install ray")
         return Engine(ray=ray)
     return Engine(workers=workers or 1, shard=_shard(shard) if shard is not None else _torchrun())
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ddhub.artifact.recipe import Recipe
 from ddhub.base import jobs, progress
+from ddhub.base.errors import at_least
 from ddhub.base.resources import Resources
 from ddhub.data.spec import SourceSpec, local_folder
 from ddhub.distillation import groups, pipeline
@@ -21,6 +22,10 @@ class SourceSize:
     images: int | None = None  # images of its train split
     classes: int | None = None
     side: int | None = None  # side of its images in pixels
+
+    def __post_init__(self) -> None:
+        at_least(1, images=self.images, classes=self.classes)
+        at_least(4, side=self.side)
 
 
 def plan(

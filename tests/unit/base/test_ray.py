@@ -1,6 +1,6 @@
 """Ray on a local cluster of two nodes, one killed.
 
-pip install 'ddhub[ray]', then python -m pytest tests/unit/base/test_ray.py
+pip install ray, then python -m pytest tests/unit/base/test_ray.py
 """
 
 import json
@@ -18,7 +18,7 @@ from ddhub.base.errors import UserError
 
 pytestmark = pytest.mark.slow
 
-pytest.importorskip("ray", reason="Ray is not installed: pip install 'ddhub[ray]'")
+pytest.importorskip("ray", reason="Ray is not installed: pip install ray")
 
 SCRIPT = Path(__file__).parents[2] / "support" / "two_nodes.py"
 

@@ -372,7 +372,7 @@ def test_more_parts_than_images_are_a_fault(copied):
 
 def test_a_group_whose_node_died_goes_on_elsewhere(tmp_path, home):
     """On a Ray cluster: the fresh node resumes at the checkpoint, and the set is that of a loop."""
-    pytest.importorskip("ray", reason="Ray is not installed: pip install 'ddhub[ray]'")
+    pytest.importorskip("ray", reason="Ray is not installed: pip install ray")
     longer = [*TWO, "method.iterations=80"]
     script = Path(__file__).parents[2] / "support" / "group_nodes.py"
     env = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0"}
