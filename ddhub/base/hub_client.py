@@ -20,6 +20,7 @@ from ddhub.base.errors import UserError, as_user_error
 from ddhub.base.hub_answers import OddAnswer, Watch
 from ddhub.base.hub_faults import ODD, explain, faults, pause, refused
 from ddhub.base.redact import is_text, one_line
+from ddhub.base.shared import shared
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 PATIENCE = 10.0  # seconds to wait for the answer to a single request
@@ -115,18 +116,23 @@ def offline_if_silent(repo_id: str, revision: str | None) -> Iterator[None]:
 
     A silent Hub is remembered for SILENCE seconds.
     """
+    with _offline() if _silent(repo_id, revision) else contextlib.nullcontext():
+        yield
+
+
+@shared
+@contextlib.contextmanager
+def _offline() -> Iterator[None]:
+    """Put clients offline in this block."""
     from datasets import config
     from huggingface_hub import constants
 
-    if _silent(repo_id, revision):
-        before = constants.HF_HUB_OFFLINE, config.HF_HUB_OFFLINE
-        constants.HF_HUB_OFFLINE = config.HF_HUB_OFFLINE = True
-        try:
-            yield
-        finally:
-            constants.HF_HUB_OFFLINE, config.HF_HUB_OFFLINE = before
-    else:
+    before = constants.HF_HUB_OFFLINE, config.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = config.HF_HUB_OFFLINE = True
+    try:
         yield
+    finally:
+        constants.HF_HUB_OFFLINE, config.HF_HUB_OFFLINE = before
 
 
 _found_silent: dict[str, float] = {}  # endpoint -> monotonic time of its last silence

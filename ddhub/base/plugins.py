@@ -12,6 +12,7 @@ import importlib
 import inspect
 import pkgutil
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -237,17 +238,22 @@ def _owner(entry: metadata.EntryPoint) -> str:
 
 
 _FILES: dict[tuple[Path, str], ModuleType] = {}
+_turn = threading.RLock()  # of `_FILES`: a class has one identity in all threads
 
 
 def _executed(path: Path, content: bytes, sha256: str) -> ModuleType:
     """Run the content of a file as a module. The content was hashed before, so the hash is that of the running code."""
-    if (path, sha256) not in _FILES:
-        module = ModuleType(f"ddhub_plugin_{sha256[:16]}")
-        module.__file__ = str(path)
-        sys.modules[module.__name__] = module  # models and dataclasses look up their annotations there
-        exec(compile(content, str(path), "exec"), module.__dict__)
-        _FILES[path, sha256] = module
-    return _FILES[path, sha256]
+    with _turn:
+        return _FILES.get((path, sha256)) or _run(path, content, sha256)
+
+
+def _run(path: Path, content: bytes, sha256: str) -> ModuleType:
+    module = ModuleType(f"ddhub_plugin_{sha256[:16]}")
+    module.__file__ = str(path)
+    sys.modules[module.__name__] = module  # models and dataclasses look up their annotations there
+    exec(compile(content, str(path), "exec"), module.__dict__)
+    _FILES[path, sha256] = module
+    return module
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ddhub.base import log, redact, stopping
 from ddhub.base.log import say
+from ddhub.base.shared import shared
 from ddhub.base.units import duration
 
 if TYPE_CHECKING:
@@ -69,6 +70,14 @@ class _Screen:
             self._display.remove_task(_task(bar))
             self._bars.discard(bar)
             if not self._bars:
+                self._display.stop()
+
+    def close(self) -> None:
+        """Draw nothing more. A bar that a signal left behind would hide the cursor for good."""
+        with self._lock:
+            self.wanted = False
+            if self._display is not None and self._bars:
+                self._bars.clear()
                 self._display.stop()
 
 
@@ -257,9 +266,10 @@ def shown() -> Iterator[None]:
         end.set()
         watch.join()
         log.ROOT.removeHandler(heard)
-        _screen.wanted = False
+        _screen.close()
 
 
+@shared
 @contextlib.contextmanager
 def shown_by_default() -> Iterator[None]:
     """Show messages and progress in this block as the command line does, unless logging is configured."""
@@ -270,6 +280,7 @@ def shown_by_default() -> Iterator[None]:
         yield
 
 
+@shared
 @contextlib.contextmanager
 def bars_hidden(utils: Any) -> Iterator[None]:
     """Hide the progress bars of huggingface_hub or `datasets` in this block.

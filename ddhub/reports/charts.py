@@ -9,6 +9,7 @@ import io
 import math
 import re
 import textwrap
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -298,20 +299,26 @@ def _figure(draw: Callable[..., None], panels: Sequence[Panel], across: int) -> 
     return figure
 
 
+_turn = threading.RLock()  # matplotlib's settings and warnings are those of the whole process
+
+
 @contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Ignore warnings about letters that the font lacks. The table has every name."""
-    with warnings.catch_warnings():
+def styled(**more: Any) -> Iterator[None]:
+    """Draw in ddhub's style, with more settings of matplotlib. Threads take turns.
+
+    Warnings about letters that the font lacks are ignored. The table has every name.
+    """
+    import matplotlib.style
+
+    with _turn, matplotlib.style.context(["default", STYLE, more]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph")
         yield
 
 
 def png(draw: Callable[..., None], panels: Sequence[Panel]) -> bytes:
     """Panels as one PNG, two per row."""
-    import matplotlib.style
-
     file = io.BytesIO()
-    with matplotlib.style.context(["default", STYLE]), quiet():
+    with styled():
         figure = _figure(draw, panels, 2)
         figure.savefig(file, format="png", facecolor="white", metadata={"Software": None})
     return file.getvalue()
@@ -319,11 +326,9 @@ def png(draw: Callable[..., None], panels: Sequence[Panel]) -> bytes:
 
 def svg(draw: Callable[..., None], panel: Panel, salt: str) -> str:
     """A panel as SVG for a page: without inline styles, with ids made unique by `salt`, and ink in the text colour."""
-    import matplotlib.style
-
     file = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    with matplotlib.style.context(["default", STYLE, {"svg.hashsalt": salt}]), quiet():
+    with styled(**{"svg.hashsalt": salt}):
         _figure(draw, [panel], 1).savefig(file, format="svg", transparent=True, metadata=nothing)
     text = file.getvalue()
     text = text[text.index("<svg") :].replace(INK, "currentColor")

@@ -43,7 +43,6 @@ def address(image: "Tensor") -> str:
 
 def image_grid(found: "Artifact", path: Path) -> None:
     """Write a PNG of the first synthetic images by class: few per class stand below its name, many beside it."""
-    import matplotlib.style
     from matplotlib.figure import Figure
 
     names = found.manifest.classes[:CLASSES]
@@ -52,7 +51,7 @@ def image_grid(found: "Artifact", path: Path) -> None:
     above = 0.3 if across > 1 else 0.0  # inches for a class name
     wide, high = PICTURE * count + 0.1, PICTURE + 0.1 + above
     size = (wide * across, high * -(-len(names) // across))
-    with matplotlib.style.context(["default", charts.STYLE, {"axes.grid": False}]), charts.quiet():
+    with charts.styled(**{"axes.grid": False}):
         figure = Figure(figsize=size, dpi=110)
         axes = figure.add_axes((0, 0, 1, 1), frame_on=False, xticks=[], yticks=[])
         for label, name in enumerate(names):

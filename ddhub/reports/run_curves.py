@@ -58,11 +58,10 @@ def _drawn(found: Curves) -> bytes:
     """A PNG with a chart for each value."""
     import io
 
-    import matplotlib.style
     from matplotlib.figure import Figure
 
     file = io.BytesIO()
-    with matplotlib.style.context(["default", charts.STYLE]), charts.quiet():
+    with charts.styled():
         figure = Figure(figsize=(7, 2.6 * len(found)), dpi=110, layout="constrained")
         grid = figure.subplots(len(found), 1, squeeze=False).flatten().tolist()
         for axes, (name, phases) in zip(grid, found.items(), strict=True):

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ddhub.base.errors import UserError
 from ddhub.base.resources import AskedPrecision, Precision, Resources
+from ddhub.base.shared import shared
 
 # FLOPs of training above which compiling pays on a CPU. Compiling takes tens of seconds. ConvNets then train about
 # twice as fast (benchmarks/README.md).
@@ -128,9 +129,13 @@ def _switch(decisions: Decisions) -> None:
 @contextlib.contextmanager
 def full_float32(where: str) -> Iterator[None]:
     """Compute scores on a GPU without TF32, whatever training used."""
-    if where == "cpu":
+    with contextlib.nullcontext() if where == "cpu" else _no_tf32():
         yield
-        return
+
+
+@shared
+@contextlib.contextmanager
+def _no_tf32() -> Iterator[None]:
     kept = torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = False
     try:

@@ -1,6 +1,7 @@
 """Plug-ins: what is found under a name, what a contract refuses and in which words, whose code failed."""
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -208,3 +209,11 @@ def test_a_fault_of_somebody_elses_code_names_the_code_after_its_lines(capfd):
         1 / 0  # noqa: B018
     with pytest.raises(UserError, match="said"), plugins.blame_plugin(code):
         raise UserError("said")
+
+
+def test_threads_that_load_one_file_get_one_module(tmp_path):
+    """Its classes would have two identities, and pickle refuses those of the first."""
+    content = b"import time\ntime.sleep(0.2)\nclass Own:\n    pass\n"
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda _: plugins._executed(tmp_path / "own.py", content, "a" * 64), range(2))
+    assert first is second

@@ -131,13 +131,26 @@ def test_another_process_tells_what_it_does():
 def test_a_bar_begins_where_the_work_does(monkeypatch):
     """That of a resumed run is never drawn at its first step."""
     drawn = []
+    monkeypatch.setattr(progress, "_screen", progress._Screen())
     monkeypatch.setattr(progress, "BRIEF", 0.0)
     monkeypatch.setattr(progress._Screen, "live", True)
     monkeypatch.setattr(progress, "_display", lambda: Display(drawn))
     with progress.Bar("distill", 100, str) as bar:
         bar.at(61)
         bar.at(62)
-    assert drawn == [61, 62]
+    assert drawn == [61, 62, "stopped"]
+
+
+def test_a_bar_that_a_signal_left_behind_goes_with_the_command(monkeypatch):
+    """The terminal would have no cursor."""
+    drawn = []
+    monkeypatch.setattr(progress, "_screen", progress._Screen())
+    monkeypatch.setattr(progress, "BRIEF", 0.0)
+    monkeypatch.setattr(progress._Screen, "live", True)
+    monkeypatch.setattr(progress, "_display", lambda: Display(drawn))
+    with progress.shown():
+        progress.Bar("distill", 100, str).at(1)  # its block was never entered
+    assert drawn == [1, "stopped"] and not progress._screen.busy
 
 
 class Display:
@@ -156,7 +169,8 @@ class Display:
     def start(self):
         pass
 
-    stop = start
+    def stop(self):
+        self.drawn.append("stopped")
 
     def remove_task(self, task):
         pass
