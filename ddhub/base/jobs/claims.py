@@ -38,7 +38,8 @@ class Claims:
 
     def __init__(self) -> None:
         self._token = uuid.uuid4().hex
-        self._held: set[Path] = set()
+        self._held: set[Path] = set()  # with those that are being asked for
+        self._beating: set[Path] = set()  # held for certain: a heart that beat another's claim would keep it for ever
         self._end = threading.Event()
         self._heart = threading.Thread(target=self._beat, name="claims", daemon=True)
 
@@ -72,6 +73,7 @@ class Claims:
                     return False
             else:
                 self._sign_first(file, path)
+            self._beating.add(path)
         return True
 
     def release(self, output: Path) -> None:
@@ -105,6 +107,7 @@ class Claims:
             return True
 
     def _give_back(self, path: Path) -> None:
+        self._beating.discard(path)
         with _locked(path) as file:
             if file is not None and self._token in file.read():  # it may have expired and have another owner now
                 path.unlink()
@@ -112,7 +115,7 @@ class Claims:
 
     def _beat(self) -> None:
         while not self._end.wait(HEARTBEAT):
-            for path in list(self._held):
+            for path in list(self._beating):
                 with contextlib.suppress(OSError):  # the disk may work again at the next beat
                     os.utime(path)
 

@@ -210,6 +210,17 @@ def test_a_heart_beats_while_a_claim_is_held(out, monkeypatch):
     assert path.exists()
 
 
+def test_a_heart_beats_no_claim_that_is_only_asked_for(out, monkeypatch):
+    """A dead machine's claim would never expire while others wait for it."""
+    monkeypatch.setattr(claims, "HEARTBEAT", 0.02)
+    path, expired = signed(out / "a", host="another"), claims.expired
+    monkeypatch.setattr(claims, "expired", lambda path: time.sleep(0.3) or expired(path))
+    beaten = path.stat().st_mtime_ns
+    with claims.Claims() as ours:
+        assert not ours.take(out / "a")
+    assert path.stat().st_mtime_ns == beaten
+
+
 def test_a_signal_while_a_claim_is_created_leaves_no_claim(out, monkeypatch):
     """It comes when the file exists and nobody has signed it."""
     create = Path.open
