@@ -5,6 +5,10 @@ python benchmarks/blend.py --log blend.jsonl --print > benchmarks/results/blend.
 python benchmarks/blend.py --recipe cifar10_ipc10_small --source CIFAR10_FOLDER --log blend_whole.jsonl --seeds 0 1
 python benchmarks/blend.py --recipe cifar10_ipc10_small --log blend_whole.jsonl --print > \
     benchmarks/results/blend_whole.json
+python benchmarks/blend.py --name families --set 'teachers.arch=[convnet3_w32,vgg11_in_w16]' --set teachers.count=4 \
+    --source CIFAR10_FOLDER --log families.jsonl --seeds 0 1 2
+python benchmarks/blend.py --set 'teachers.arch=[convnet3_w32,vgg11_in_w16]' --set teachers.count=4 \
+    --log families.jsonl --print > benchmarks/results/blend_families.json
 
 A set of `cifar10_ipc40_half_small`, or of another recipe, is distilled to its end (`method.blend=1`) and kept in OUT. A
 point is a share of the way: 0 is the start, 1 the moved images. The teachers label it. `label_change` is the mean
@@ -14,6 +18,7 @@ again.
 """
 
 import argparse
+import shlex
 from pathlib import Path
 
 import torch
@@ -29,7 +34,9 @@ def main() -> None:
     asked = arguments()
     if asked.print:
         other = "" if asked.recipe == RECIPE else f" --recipe {asked.recipe}"
-        print(document(asked.log, f"python benchmarks/blend.py{other} --source FOLDER --log LOG --seeds 0 1"))
+        other += "".join(f" --set {shlex.quote(each)}" for each in asked.overrides)
+        seeds = " ".join(str(seed) for seed in sorted({row["seed"] for row in lines(asked.log)}))
+        print(document(asked.log, f"python benchmarks/blend.py{other} --source FOLDER --log LOG --seeds {seeds}"))
         return
     for seed in asked.seeds:
         one_set(seed, asked)
