@@ -134,7 +134,7 @@ def distill(task: Task, run: Paced) -> None:
     random.seed(seed)
     torch.manual_seed(seed)
     loop = PlainLoop(
-        spec.home,
+        spec.arch,
         teachers.network.classes,
         images,
         labels,
