@@ -281,7 +281,7 @@ def test_ray_asks_for_itself_and_for_ray(monkeypatch):
     with pytest.raises(UserError, match="spreads the jobs by itself"):
         jobs.choose(ray="local", shard="0/2")
     monkeypatch.setattr(jobs.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"pip install 'ddhub\[ray\]'"):
+    with pytest.raises(UserError, match="pip install ray"):
         jobs.choose(ray="local")
 
 
