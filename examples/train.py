@@ -10,6 +10,8 @@ from huggingface_hub import hf_hub_download
 from torch import nn
 
 path = os.path.join(sys.argv[1], "ddhub.json")
+if not os.path.exists(path) and (os.path.exists(sys.argv[1]) or sys.argv[1].count("/") != 1):
+    sys.exit(f"{sys.argv[1]}: is no folder with a ddhub.json, nor OWNER/NAME of a set")
 with open(path if os.path.exists(path) else hf_hub_download(sys.argv[1], "ddhub.json", repo_type="dataset")) as file:
     manifest = json.load(file)
 mean, std = (torch.tensor(manifest["preprocess"][name]).view(1, -1, 1, 1) for name in ("mean", "std"))

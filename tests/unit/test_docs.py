@@ -377,7 +377,7 @@ def test_the_script_trains_on_a_set_without_ddhub(quickstart, make_folder, monke
     """Forty lines or so of torch and datasets; test images come from a folder with the source's columns."""
     script = ROOT / "examples/train.py"
     assert "ddhub" not in re.sub(r"ddhub(\.json|\.load| evaluate)", "", script.read_text())
-    assert len(script.read_text().splitlines()) <= 49
+    assert len(script.read_text().splitlines()) <= 51
     set_ = quickstart[0] / "distilled/digits_ipc1_dm"
     images = [Image.fromarray(np.full((8, 8), 25 * k, np.uint8)) for k in range(10)]
     real = make_folder({"test": (images, list(range(10)))}, names=[str(k) for k in range(10)])
@@ -385,6 +385,16 @@ def test_the_script_trains_on_a_set_without_ddhub(quickstart, make_folder, monke
         monkeypatch.setattr(sys, "argv", [str(script), *map(str, arguments)])
         runpy.run_path(str(script))
         assert capsys.readouterr().out.startswith(told)
+
+
+@pytest.mark.parametrize("place", ["nowhere", "pictures", "a/b/c"])
+def test_the_script_refuses_what_is_no_set(place, tmp_path, monkeypatch):
+    """A misspelt path, a folder of pictures, and no name of a repo."""
+    monkeypatch.chdir(tmp_path)
+    Path("pictures").mkdir()
+    monkeypatch.setattr(sys, "argv", ["train.py", place])
+    with pytest.raises(SystemExit, match=f"{place}: is no folder with a ddhub.json"):
+        runpy.run_path(str(ROOT / "examples/train.py"))
 
 
 @pytest.mark.slow
