@@ -7,8 +7,10 @@ python benchmarks/blend.py --recipe cifar10_ipc10_small --log blend_whole.jsonl 
     benchmarks/results/blend_whole.json
 python benchmarks/blend.py --name families --set 'teachers.arch=[convnet3_w32,vgg11_in_w16]' --set teachers.count=4 \
     --source CIFAR10_FOLDER --log families.jsonl --seeds 0 1 2
-python benchmarks/blend.py --set 'teachers.arch=[convnet3_w32,vgg11_in_w16]' --set teachers.count=4 \
+python benchmarks/blend.py --name families --set 'teachers.arch=[convnet3_w32,vgg11_in_w16]' --set teachers.count=4 \
     --log families.jsonl --print > benchmarks/results/blend_families.json
+
+The same with `--name mean` and `--set method.teacher=mean` in both commands makes `blend_families_mean.json`.
 
 A set of `cifar10_ipc40_half_small`, or of another recipe, is distilled to its end (`method.blend=1`) and kept in OUT. A
 point is a share of the way: 0 is the start, 1 the moved images. The teachers label it. `label_change` is the mean
@@ -33,13 +35,20 @@ def main() -> None:
     """Train what is missing in the log, or print the log as one document."""
     asked = arguments()
     if asked.print:
-        other = "" if asked.recipe == RECIPE else f" --recipe {asked.recipe}"
-        other += "".join(f" --set {shlex.quote(each)}" for each in asked.overrides)
-        seeds = " ".join(str(seed) for seed in sorted({row["seed"] for row in lines(asked.log)}))
-        print(document(asked.log, f"python benchmarks/blend.py{other} --source FOLDER --log LOG --seeds {seeds}"))
+        print(document(asked.log, remade_by(asked)))
         return
     for seed in asked.seeds:
         one_set(seed, asked)
+
+
+def remade_by(asked: argparse.Namespace) -> str:
+    """The command that makes the lines of the log."""
+    rows = [row for row in lines(asked.log) if "blend" in row]
+    seeds, blends = (" ".join(map(str, sorted({row[name] for row in rows}))) for name in ("seed", "blend"))
+    other = "" if asked.recipe == RECIPE else f" --recipe {asked.recipe}"
+    other += f" --name {asked.name}" if asked.name else ""
+    other += "".join(f" --set {shlex.quote(each)}" for each in asked.overrides)
+    return f"python benchmarks/blend.py{other} --source FOLDER --log LOG --seeds {seeds} --blends {blends}"
 
 
 def one_set(seed: int, asked: argparse.Namespace) -> None:
@@ -70,7 +79,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--name", help="of the sets, where --set makes others than the recipe")
     parser.add_argument("--set", dest="overrides", metavar="KEY=VALUE", action="append", default=[])
     add_points(parser, [0.0, 0.25, 0.5, 1.0])
-    return parser.parse_args()
+    asked = parser.parse_args()
+    if asked.overrides and not asked.name:
+        parser.error("--set: makes other sets than the recipe: give them a --name")
+    return asked
 
 
 def add_points(parser: argparse.ArgumentParser, blends: list[float]) -> None:

@@ -1,5 +1,6 @@
 """Protocols: how a network is trained on a set. Also the settings of teachers, and the names of augmentations."""
 
+from collections import Counter
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -86,6 +87,8 @@ class TeacherSpec(Strict):
     @model_validator(mode="after")
     def _as_many_of_each(self) -> Self:
         """Labels are then a mean over architectures too."""
+        if repeated := [arch for arch, times in Counter(self.archs).items() if times > 1]:
+            raise ValueError(f"arch: names {repeated[0]} twice; `count` says how many of each there are")
         if self.count % len(self.archs):
             raise ValueError(
                 f"count: {self.count} is no multiple of the {len(self.archs)} architectures of the teachers"

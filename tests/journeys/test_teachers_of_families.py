@@ -11,7 +11,7 @@ from ddhub.distillation import recipes
 from ddhub.reports import verify
 from ddhub.training import device, teachers
 
-FAMILIES = ["convnet2_w4", "vgg11_in_w4"]
+FAMILIES = ["vgg11_in_w4", "convnet2_w4"]
 ONE = [
     *("teachers.epochs=1", "evaluate.epochs=2", "evaluate.packaging_seeds=1"),
     "method={name: apm, iterations: 4, init: easy, student: {arch: convnet2_w4, epochs: 2}}",
@@ -40,7 +40,7 @@ def test_the_set_ships_them_all_and_its_labels_are_their_mean(made):
     assert torch.allclose(loaded.teach(loaded.inputs), each.mean(0), atol=1e-4)
     assert verify.faults(made) == []
     card = (made / "README.md").read_text()
-    assert "2 x `convnet2_w4`" in card and "2 x `vgg11_in_w4`" in card and "dynamic" in card
+    assert card.index("2 x `vgg11_in_w4`") < card.index("2 x `convnet2_w4`") and "dynamic" in card
     assert "The teachers are of several architectures." in card and "safetensors:" not in card
 
 
@@ -76,6 +76,7 @@ def test_groups_and_workers_have_them_all(tmp_path):
     ("change", "message"),
     [
         ("teachers.count=3", "teachers: count: 3 is no multiple of the 2 architectures"),
+        ("teachers.arch=[vgg11_in_w4, vgg11_in_w4]", "teachers: arch: names vgg11_in_w4 twice"),
         ("teachers.arch=[]", "teachers.arch: names no architecture"),
         ("teachers.arch=[convnet2_w4, vgg12_in]", "did you mean 'vgg11_in'"),
     ],
@@ -89,3 +90,12 @@ def test_lists_that_do_not_fit_are_refused(change, message):
 def test_a_recipe_of_one_family_is_what_it_was():
     """Its content, which is hashed, is the name alone."""
     assert recipes.read("digits_ipc1").content()["teachers"]["arch"] == "convnet2_w32"
+
+
+def test_a_method_that_needs_teachers_says_so_where_there_are_none(tmp_path):
+    """The plan is made all the same."""
+    none = [*ONE, "teachers.count=0", "labels.form=hard"]
+    phases = {row["phase"]: row for row in api.plan("digits_ipc1", overrides=none, threads=1).to_dict()["phases"]}
+    assert phases["teachers"]["works"] == [] and phases["distill"]["works"]
+    with pytest.raises(UserError, match="needs teachers"):
+        api.distill("digits_ipc1", out=tmp_path / "set", overrides=none, threads=1)

@@ -244,7 +244,7 @@ def labelling(outline: Outline, name: str, count: int, times: float, asked: int)
         asked: the teachers that label each time: all, or one of them, drawn.
     """
     turns = Counter(outline.recipe.teachers.turns)
-    each = times * asked / turns.total()
+    each = times * asked / max(1, turns.total())
     return [scoring(outline, name, arch, count, each * own) for arch, own in turns.items()]
 
 
