@@ -49,7 +49,7 @@ def as_user_error(fault: OSError, where: Path | None = None, doing: str = "") ->
     place = where or (Path(named) if named else None)
     during = f" ({doing})" if doing else ""
     if fault.errno in FULL:
-        room = f"free some space (df -h {_disk(place)})"
+        room = f"free some space (df -h {quoted(_disk(place))})"
         return UserError(
             f"{f'{place}: ' if place else ''}{FULL[fault.errno]}{during}; what was saved before is whole",
             next=f"{'ulimit -f unlimited' if fault.errno == errno.EFBIG else room}, then run the same command again",

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 from ddhub.base import files
-from ddhub.base.errors import UserError
+from ddhub.base.errors import UserError, quoted
 from ddhub.base.log import warn
 from ddhub.base.units import size
 
@@ -23,7 +23,7 @@ def need_room(path: Path, needed: int, what: str) -> None:
     if needed > free:
         raise UserError(
             f"{there}: {what} take {size(needed)}, and {size(free)} are free",
-            next=f"df -h {there}, then free some space",
+            next=f"df -h {quoted(there)}, then free some space",
         )
 
 

@@ -46,7 +46,7 @@ def push(folder: str | None, repo_id: str | None, as_json: bool, **how: Any) -> 
         which.agree(
             f"{doing}{'; another set there is replaced' if how['yes'] else ''}",
             how["yes"],
-            f"ddhub push {quoted(folder)} {offered}",
+            f"ddhub push {quoted(folder)} {quoted(offered)}",
         )
         repo_id = offered
     done = api.push(folder, repo_id, **how)

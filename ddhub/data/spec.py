@@ -1,7 +1,6 @@
 """The recipe's `source` and `preprocess`: where real images come from, and how they become network inputs."""
 
 import re
-import shlex
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -81,7 +80,7 @@ def spec_of(place: str) -> SourceSpec:
     if Path(place).expanduser().is_file():
         raise UserError(
             f"{place}: is a file, and a folder is read",
-            next=f"mkdir pictures; mv {shlex.quote(place)} pictures; ddhub init pictures",
+            next=f"mkdir pictures; mv {quoted(place)} pictures; ddhub init pictures",
         )
     if not is_local(place):
         name, _, revision = place.partition("@")

@@ -5,7 +5,7 @@ import zipfile
 from pathlib import Path
 
 from ddhub.base import files, limits, new_folder
-from ddhub.base.errors import UserError
+from ddhub.base.errors import UserError, quoted
 from ddhub.base.log import say
 from ddhub.base.redact import one_line
 from ddhub.base.units import size
@@ -61,7 +61,7 @@ def _unpack(path: Path, out: Path) -> None:
                     shutil.copyfileobj(source, file)
     except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError) as fault:
         raise UserError(
-            f"source: {path}: cannot be unpacked ({one_line(fault, 200)})", next=f"unzip -t {path}"
+            f"source: {path}: cannot be unpacked ({one_line(fault, 200)})", next=f"unzip -t {quoted(path)}"
         ) from fault
 
 
