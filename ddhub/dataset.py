@@ -92,6 +92,14 @@ def _are_readable(images: Tensor) -> bool:
     return True
 
 
+def _check_device(device: str | torch.device) -> None:
+    """Refuse a device that is not there, with advice for Python in place of the command line's `--device cpu`."""
+    try:
+        devices.check_device(device)
+    except UserError as fault:
+        raise UserError(f"device={str(device)!r}: not available here", next="device='cpu'") from fault
+
+
 @dataclass(frozen=True, repr=False)
 class DistilledSet:
     """A distilled set in memory. It works as a `torch.utils.data.Dataset`. Its tensors own their memory."""
@@ -130,8 +138,12 @@ class DistilledSet:
 
     @checked
     def to(self, device: str | torch.device) -> "DistilledSet":
-        """Return the set with tensors, preprocessing and teachers on a device. This set does not move."""
-        devices.check_device(device)
+        """Return the set with tensors, preprocessing and teachers on a device. This set does not move.
+
+        Raises:
+            UserError: for a device that this machine or torch has not.
+        """
+        _check_device(device)
         moved = {name: getattr(self, name) for name in ("images", "inputs", "labels", "soft_labels", "groups")}
         moved = {name: None if tensor is None else tensor.to(device) for name, tensor in moved.items()}
         return replace(self, **moved, preprocess=copy.deepcopy(self.preprocess).to(device))
@@ -160,7 +172,7 @@ class DistilledSet:
     def batches(
         self, epochs: int = 1, batch: int | None = None, seed: int = 0, device: str | torch.device | None = None
     ) -> Iterator[tuple[Tensor, ...]]:
-        """Yield augmented training batches of one size, shuffled each epoch, as ddhub and the card's script make them.
+        """Iterate over augmented batches of one size, shuffled each epoch, as ddhub and the card's script make them.
 
         An epoch has as few batches as fit. The images left over, fewer than the number of batches, are skipped in it.
 
@@ -170,14 +182,20 @@ class DistilledSet:
             seed: the seed of order and augmentation. The same seed gives the same batches.
             device: the device of the batches; None takes the set's.
 
-        Yields:
-            Inputs (B, C, H, W), labels (B,) and, if the set has them, soft labels (B, K).
+        Returns:
+            An iterator of inputs (B, C, H, W), labels (B,) and, if the set has them, soft labels (B, K).
+
+        Raises:
+            UserError: at the call, for numbers that are too small and for a device that this machine or torch has not.
         """
         at_least(1, batch=batch)
         at_least(0, epochs=epochs)
-        count = math.ceil(len(self) / (batch or self.protocol.batch))
         place = self.inputs.device if device is None else device
-        devices.check_device(place)
+        _check_device(place)
+        return self._batches(epochs, math.ceil(len(self) / (batch or self.protocol.batch)), seed, place)
+
+    def _batches(self, epochs: int, count: int, seed: int, place: str | torch.device) -> Iterator[tuple[Tensor, ...]]:
+        """So many batches an epoch. It is a generator of its own, so that `batches` checks when it is called."""
         for epoch in range(epochs):
             order = torch.randperm(len(self), generator=seeds.generator(seed, "order", epoch))
             rows = devices.send(order.split(len(self) // count)[:count], self.inputs.device)

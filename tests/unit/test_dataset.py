@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import inspect
 import math
 import re
 
@@ -189,18 +190,25 @@ def test_a_damaged_set_does_not_load(folder):
 @pytest.mark.parametrize(
     ("call", "said"),
     [
-        (lambda loaded: loaded.to("gpu"), "--device gpu: not available here"),
+        (lambda loaded: loaded.to("gpu"), "device='gpu': not available here\n  next: device='cpu'$"),
         (lambda loaded: loaded.to(5), "device=5: a text or a device belongs here"),
-        (lambda loaded: next(loaded.batches(device="gpu")), "--device gpu: not available here"),
+        (lambda loaded: loaded.batches(device="gpu"), "device='gpu': not available here\n  next: device='cpu'$"),
+        (lambda loaded: loaded.batches(device=torch.device("cuda:99")), "device='cuda:99': not available here"),
         (lambda loaded: loaded.batches("x"), "epochs='x': a whole number belongs here"),
-        (lambda loaded: next(loaded.batches(batch=0)), "batch=0: at least 1"),
-        (lambda loaded: next(loaded.batches(epochs=-1)), "epochs=-1: at least 0"),
+        (lambda loaded: loaded.batches(batch=0), "batch=0: at least 1"),
+        (lambda loaded: loaded.batches(epochs=-1), "epochs=-1: at least 0"),
         (lambda loaded: loaded.batches(epoch=1), "epoch: ddhub.DistilledSet.batches has no such argument; did you"),
         (lambda loaded: loaded.teach(torch.randn(2, 3, 8, 8)), r"shape \(B, 1, 8, 8\), and not \(2, 3, 8, 8\)"),
     ],
 )
 def test_wrong_arguments_of_a_loaded_set_are_sentences(call, said, folder):
-    """They were errors of torch, or batch=0 took the protocol's without a word."""
+    """At the call, and not at the first batch. They were errors of torch, or batch=0 took the protocol's."""
     with pytest.raises(UserError, match=said) as caught:
         call(ddhub.load(folder))
     assert caught.value.next
+
+
+@pytest.mark.parametrize("name", ["to", "batches", "loss", "teach"])
+def test_what_a_loaded_set_refuses_is_documented(name):
+    """As for the functions of the package."""
+    assert "\nRaises:\n    UserError: " in inspect.getdoc(getattr(ddhub.DistilledSet, name))
