@@ -141,12 +141,13 @@ def _fits(value: Any, hint: Any) -> bool:
     if origin in (Union, UnionType):
         return any(_fits(value, each) for each in get_args(hint))
     if origin is Literal:
-        return value in get_args(hint)
+        return any(isinstance(value, type(each)) and value == each for each in get_args(hint))
     if origin is not None and issubclass(origin, Mapping):
         return isinstance(value, Mapping)
     if origin is not None and issubclass(origin, Collection):  # a generator would be used up by the check
-        several = isinstance(value, Collection) and not isinstance(value, str | bytes | Mapping)
-        return several and all(_fits(each, get_args(hint)[0]) for each in cast(Collection[Any], value))
+        listed = plain(value)  # an array fits if its list does; one of no dimension is no list
+        several = isinstance(listed, Collection) and not isinstance(listed, str | bytes | Mapping)
+        return several and all(_fits(each, get_args(hint)[0]) for each in cast(Collection[Any], listed))
     if hint in KINDS:
         return isinstance(value, KINDS[hint][0]) and (hint is bool or not isinstance(value, bool))
     return hint is Any or (isinstance(hint, type) and not is_typeddict(hint) and isinstance(value, hint))
@@ -179,14 +180,31 @@ def _instead(name: str, value: Any, hint: Any) -> str | None:
 
 
 def _alike(value: Any, hint: Any) -> Iterator[Any]:
-    """Values that may be meant: of the texts `2`, `a,b` and `a=[1,2]`, of 2.5, and of an item without its list."""
+    """Values that may be meant: of the texts `2`, `a,b` and `a=[1,2]`, of 2.5, of arrays, of an item without a list."""
     if isinstance(value, str):
         yield [value] if "=" in value else value.split(",")
-    yield [value]
+    yield from ([value], [plain(value)])
+    if isinstance(value, list | tuple):
+        yield [plain(each) for each in value]
     if isinstance(value, os.PathLike):
         yield str(value)
-    for kind in (int, float):
-        with suppress(TypeError, ValueError, OverflowError):
-            yield kind(value)
+    yield from _numbers(value)
+    yield plain(value)
     for choice in _choices(hint):
         yield from get_args(choice) if get_origin(choice) is Literal else [True] * (choice is bool)
+
+
+def plain(value: Any) -> Any:
+    """An array or a scalar of numpy or torch as a list or a number of Python; else the value."""
+    with suppress(AttributeError, TypeError, RuntimeError):  # torch cannot list what is sparse or on no device
+        return value.tolist()
+    return value
+
+
+def _numbers(value: Any) -> Sequence[float]:
+    """The number that a value is, a whole one as an int first; its whole part, for a hint of int, last."""
+    found: list[float] = []
+    for read in (int, float, lambda each: float(str(each))):  # 0.1 of float32 is 0.10000000149011612 if not by its text
+        with suppress(TypeError, ValueError, OverflowError, RuntimeError):  # torch's, of what holds no single number
+            found.append(read(value))
+    return sorted(found, key=lambda each: each != found[-1])

@@ -20,7 +20,7 @@ from ddhub.artifact.file_names import MANIFEST, RECIPE, WHITENING
 from ddhub.artifact.manifest import Manifest
 from ddhub.artifact.manifest_parts import Imported, LabelRecord, Making
 from ddhub.artifact.parquet import Rows
-from ddhub.base import files, near_paths, plugins, strict_yaml
+from ddhub.base import arguments, files, near_paths, plugins, strict_yaml
 from ddhub.base import overrides as changes
 from ddhub.base.errors import UserError, at_least, quoted
 from ddhub.base.log import say
@@ -61,12 +61,12 @@ class ImportRequest:
 
 
 def ask(source: str, **options: Unpack[ImportOptions]) -> ImportRequest:
-    """The user's statements, from keyword arguments.
+    """The user's statements, from keyword arguments. Arrays of numpy and torch become lists, as files hold them.
 
     Raises:
         UserError: for numbers that no set has, such as a rate that is not finite.
     """
-    given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    given = {name: arguments.plain(value) for name, value in options.items() if value is not None}
     read, space = (
         {field.name: given.pop(field.name) for field in fields(part) if field.name in given}
         for part in (Reading, StatedSpace)

@@ -6,7 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from conftest import QUICK
 
 import ddhub
@@ -318,10 +320,36 @@ def test_a_wrong_argument_comes_with_what_to_type(call, what, next, tmp_path, mo
     assert next in caught.value.next
 
 
+def given_to_import(**options):
+    return lambda: ddhub.import_set("a", source="digits", out="b", **options)
+
+
+@pytest.mark.parametrize(
+    ("call", "next"),
+    [
+        (given_to_import(lr=np.float32(0.1)), "lr=0.1"),
+        (given_to_import(lr=np.float32(1)), "lr=1"),
+        (given_to_import(lr=torch.tensor(0.5)), "lr=0.5"),
+        (given_to_import(lr="0.5"), "lr=0.5"),
+        (given_to_import(epochs=2.5), "epochs=2"),
+        (given_to_import(epochs="12345678901234567891"), "epochs=12345678901234567891"),
+        (given_to_import(mean=[np.float32(0.5)], std=[0.3]), "mean=[0.5]"),
+        (given_to_import(mean=torch.tensor(0.5), std=[0.3]), "mean=[0.5]"),
+        (given_to_import(zca=np.False_), "zca=False"),
+        (lambda: ddhub.init("pictures", minutes=np.float32(2.5)), "minutes=2.5"),
+        (lambda: ddhub.evaluate("set", precision=np.array(["a", "b"])), "precision='float32'"),
+    ],
+)
+def test_what_is_to_be_typed_means_the_same(call, next, tmp_path, monkeypatch):
+    """It was `lr=0` for 0.1 of float32, `zca=True` for numpy's False, and errors of numpy and torch."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ddhub.UserError, match="belongs here") as caught:
+        call()
+    assert caught.value.next == next
+
+
 def test_what_works_is_taken(folder, tmp_path):
     """Paths, tuples and whole numbers for others; numpy's whole numbers end in a sentence, and no file holds them."""
-    import numpy as np
-
     assert ddhub.plan(Path("digits_ipc1"), overrides=QUICK, threads=1, archs=("convnet2_w8",)).phases
     assert ddhub.verify(folder).ok and ddhub.verify(str(folder)).ok
     with pytest.raises(ddhub.UserError, match="none: no such file"):

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from foreign_files import PLAIN, bring, build, inputs, soft
 from PIL import Image
 
+import ddhub
 from ddhub import api
 from ddhub.artifact import folder as folders
 from ddhub.artifact import source_location
@@ -366,6 +367,17 @@ def test_pixels_are_no_normalised_inputs(scale, advice, image_folder, tmp_path):
     mean, std = (tuple(map(float, words[k].split(","))) for k in (1, 3))
     found = bring(tmp_path, tmp_path / "set", image_folder, mean=mean, std=std)
     assert torch.equal(found.images, (pixels / scale * 255).round().byte())
+
+
+@pytest.mark.parametrize("array", [torch.tensor, np.float32, np.float64], ids=["torch", "float32", "float64"])
+def test_statistics_are_taken_as_arrays(array, image_folder, tmp_path):
+    """They are what a training script has at hand; the manifest holds the numbers of a list."""
+    path, mean, std = build("mtt", tmp_path / "theirs"), (0.5, 0.25, 0.5), (0.25, 0.5, 0.25)
+    listed = bring(path, tmp_path / "listed", image_folder, mean=mean, std=std).manifest
+    told = {"mean": array(mean), "std": array(std), "lr": np.float64(0.01)}
+    made = ddhub.import_set(path, out=tmp_path / "set", source=str(image_folder), **told)
+    assert made.manifest.preprocess == listed.preprocess and made.manifest.preprocess.mean == list(mean)
+    assert "mean [0.5, 0.25, 0.5]" in str(made.manifest.imported.notes)
 
 
 def test_what_fits_no_layout_is_described(image_folder, tmp_path):
