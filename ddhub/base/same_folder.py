@@ -2,6 +2,9 @@
 
 Device and inode identify a folder. The folder is held open, so that no other folder gets the same numbers. Threads that
 work in one folder share it, and the last of them closes it.
+
+The garbage collector may end an abandoned block during any call here, in the same thread. So the lock is reentrant, and
+what a call found may be closed after the next one.
 """
 
 import contextlib
@@ -22,11 +25,12 @@ class _Held:
     """A folder in use."""
 
     descriptor: int | None  # None for a folder that is not made yet
-    users: int = 1  # blocks that keep it
+    number: Number | None  # of what is open
+    users: int = 1  # blocks that keep it; 0 once it is closed
 
 
 _held: dict[Path, _Held] = {}
-_lock = threading.Lock()  # of `_held`
+_lock = threading.RLock()  # of `_held`
 
 
 @contextlib.contextmanager
@@ -73,8 +77,9 @@ def _taken(path: Path) -> bool:
     with _lock:
         if known := _held.get(path):
             known.users += 1
-            return False
-        _held[path] = _Held(_opened(path))
+            if known.users > 1:  # otherwise its last use ended since it was found
+                return False
+        _held[path] = _Held(*_opened(path))
         return True
 
 
@@ -96,8 +101,8 @@ def refuse_other(path: Path) -> None:
         UserError: naming the folder.
     """
     with _lock:
-        known = [(folder, held) for folder in path.absolute().parents if (held := _held.get(folder))]
-        lost = [folder for folder, held in known if held.descriptor is not None and _differs(folder, held.descriptor)]
+        known = [(folder, held.number) for folder in path.absolute().parents if (held := _held.get(folder))]
+        lost = [folder for folder, number in known if number is not None and number_of(folder) != number]
     if lost:
         raise _other(lost[0])
 
@@ -116,18 +121,19 @@ def note_made(path: Path) -> None:
         for folder in path.absolute().parents:
             held = _held.get(folder)
             if held is not None and held.descriptor is None:
-                held.descriptor = _opened(folder)
+                descriptor, number = _opened(folder)
+                if held.users and held.descriptor is None:
+                    held.descriptor, held.number = descriptor, number
+                elif descriptor is not None:  # nobody would close it
+                    os.close(descriptor)
 
 
-def _opened(folder: Path) -> int | None:
+def _opened(folder: Path) -> tuple[int, Number] | tuple[None, None]:
     try:
-        return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:  # missing, no folder, or not readable: the writer reports it
-        return None
-
-
-def _differs(folder: Path, descriptor: int) -> bool:
-    return number_of(folder) != _number(os.fstat(descriptor))
+        return None, None
+    return descriptor, _number(os.fstat(descriptor))
 
 
 def _number(status: os.stat_result) -> Number:
