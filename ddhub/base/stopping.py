@@ -15,6 +15,7 @@ from typing import Self
 from ddhub.base.errors import UserError
 
 PATIENCE = 5.0  # seconds that a signal waits for the end of a step
+SOON = 0.1  # seconds in which an abandoned loop has ended
 SIGNALS = [number for name in ("SIGINT", "SIGTERM", "SIGHUP") if (number := getattr(signal, name, None)) is not None]
 
 
@@ -84,7 +85,8 @@ def heeded() -> Iterator[None]:
 class Gate:
     """Holds the first signal back while a step runs. Without `heeded` it holds back Ctrl-C alone.
 
-    A signal that nobody has heard when the gate ends goes to the gate around it, or ends the command.
+    A signal that nobody has heard when the gate ends goes to the gate around it, or ends the command. `Stopped` then
+    replaces a fault of the block and has it as its cause, so that a UserError is still told to the user.
     Only the main thread gets signals, so a gate in another thread does nothing.
     """
 
@@ -126,10 +128,10 @@ class Gate:
                 signal.signal(signal.SIGINT, signal.default_int_handler)
         if unheard is None:
             return
-        if fault is None:
-            _pass_on(unheard)
-        else:  # the fault comes first
-            threading.Timer(0.0, os.kill, (os.getpid(), unheard)).start()
+        if kind is GeneratorExit:  # what an abandoned loop raises reaches nobody
+            threading.Timer(SOON, _again, (unheard, Gate.heeded)).start()
+        else:
+            _pass_on(unheard, fault)
 
     def _leave(self) -> None:
         """Give the place to the gate around this one. An abandoned loop may end after others have begun."""
@@ -188,10 +190,19 @@ def _arrived(number: int, frame: FrameType | None) -> None:
     _pass_on(number)
 
 
-def _pass_on(number: int) -> None:
+def _again(number: int, heeded: bool) -> None:
+    """Send a signal again, unless the command that heeds it has ended."""
+    if number in _arrivals or not heeded:
+        os.kill(os.getpid(), number)
+
+
+def _pass_on(number: int, fault: BaseException | None = None) -> None:
     """Let the gate hold a signal back, or end the command."""
     gate = Gate._current
     if gate is None or not gate.holds(number):
         while gate is not None:  # the command ends by this signal, so none is left to be heard
             gate._heard, gate = True, gate._outer
-        raise Stopped(number)
+        stopped = Stopped(number)
+        if fault is not None:
+            raise stopped from fault
+        raise stopped

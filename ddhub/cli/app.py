@@ -60,6 +60,8 @@ class CommandGroup(click.Group):
             ctx.exit(1)
         except KeyboardInterrupt as fault:
             with contextlib.suppress(OSError):  # SIGHUP: the terminal is gone
+                if isinstance(fault.__cause__, UserError):
+                    click.echo(f"error: {fault.__cause__}", err=True)
                 click.echo(stopping.last_words(), err=True)
             ctx.exit(stopping.exit_code(fault))
 

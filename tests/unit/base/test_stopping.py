@@ -158,15 +158,66 @@ def test_a_signal_that_nobody_heard_ends_the_command_at_the_end_of_the_gate():
         send()
 
 
-def test_a_signal_that_a_fault_left_unheard_comes_after_the_fault():
-    """Whoever catches the fault, as of one row of many, is stopped nevertheless."""
-    with pytest.raises(stopping.Stopped), stopping.heeded():
+@pytest.mark.parametrize("kind", [ValueError, UserError])
+@pytest.mark.parametrize(
+    ("around", "number"), [(stopping.heeded, signal.SIGTERM), (contextlib.nullcontext, signal.SIGINT)]
+)
+def test_a_signal_that_a_fault_left_unheard_replaces_the_fault(kind, around, number):
+    """Whoever catches the fault, as of one row of many, is stopped nevertheless; and the fault is not lost."""
+    fault = kind("diverged")
+    with around():
+        try:
+            with stopping.Gate() as gate:
+                gate.close(0)
+                send(number)
+                raise fault
+        except BaseException as out:
+            found = out
+    assert type(found) is stopping.Stopped and found.number == number and found.__cause__ is fault
+
+
+def test_a_signal_that_a_fault_left_unheard_goes_to_the_gate_around():
+    """The fault comes out of the inner gate, and the step around it hears the signal."""
+    with stopping.heeded(), stopping.Gate() as outer:
+        outer.close(0)
         with pytest.raises(ValueError, match="diverged"), stopping.Gate() as gate:
             gate.close(0)
             send()
             raise ValueError("diverged")
-        for _ in range(1000):
-            time.sleep(0.01)
+        assert outer.heard() == signal.SIGTERM
+
+
+@pytest.mark.parametrize(
+    ("around", "number"), [(stopping.heeded, signal.SIGTERM), (contextlib.nullcontext, signal.SIGINT)]
+)
+def test_a_signal_that_an_abandoned_loop_left_unheard_comes_after_its_end(around, number):
+    """A fault in the loop's body does so. What is raised while the loop is closed would reach nobody."""
+
+    def loop():
+        with stopping.Gate() as gate:
+            gate.close(0)
+            yield
+
+    with around():
+        with contextlib.suppress(ValueError):
+            for _ in loop():
+                send(number)
+                raise ValueError("diverged")
+        with pytest.raises(KeyboardInterrupt):
+            for _ in range(1000):
+                time.sleep(0.01)
+
+
+def test_a_signal_is_not_sent_again_after_its_command(monkeypatch):
+    """It would end the program that called the command."""
+    sent = []
+    monkeypatch.setattr(stopping.os, "kill", lambda _, number: sent.append(number))
+    stopping._again(signal.SIGTERM, True)
+    assert sent == []
+    stopping._again(signal.SIGINT, False)  # the program's own loop
+    monkeypatch.setattr(stopping, "_arrivals", [signal.SIGTERM])
+    stopping._again(signal.SIGTERM, True)
+    assert sent == [signal.SIGINT, signal.SIGTERM]
 
 
 def test_a_block_that_runs_whole_within_a_step_leaves_a_signal_to_the_step():

@@ -10,7 +10,9 @@ import pytest
 from click.testing import CliRunner
 
 from ddhub import __version__
-from ddhub.cli.app import main
+from ddhub.base import stopping
+from ddhub.base.errors import UserError
+from ddhub.cli.app import CommandGroup, main
 
 
 def run(*arguments: str):
@@ -180,6 +182,20 @@ def test_ctrl_c_before_a_command_begins_ends_the_process_without_a_traceback():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, preexec_fn=_heeds)
     assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
+
+
+def test_a_stop_that_replaces_an_error_tells_the_error_first():
+    """The command ends by the signal, and its next start would meet the error again."""
+    group = CommandGroup("main")
+
+    @group.command()
+    def fail():
+        with stopping.held_back():
+            signal.raise_signal(signal.SIGTERM)
+            raise UserError("the disk is full")
+
+    result = CliRunner().invoke(group, ["fail"])
+    assert (result.exit_code, result.stderr) == (143, "error: the disk is full\nstopped\n")
 
 
 def _heeds():
