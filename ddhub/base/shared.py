@@ -8,6 +8,8 @@ from contextlib import AbstractContextManager, ExitStack, _GeneratorContextManag
 from dataclasses import dataclass
 from typing import Any
 
+from ddhub.base import stopping
+
 
 @dataclass
 class _Entered:
@@ -21,7 +23,7 @@ def shared(make: Callable[..., AbstractContextManager[Any]]) -> Callable[..., _G
     """Decorate a function that makes context managers. The first of several blocks enters one, and the last leaves it.
 
     Each block by itself would save what another has set, and restore it at the end for good.
-    Blocks with different arguments share nothing.
+    Blocks with different arguments share nothing. Signals wait while a block begins or ends.
     """
     lock, entered = threading.RLock(), dict[tuple[Any, ...], _Entered]()
 
@@ -29,7 +31,8 @@ def shared(make: Callable[..., AbstractContextManager[Any]]) -> Callable[..., _G
         with lock:
             if known := entered.get(given):
                 known.blocks += 1
-                return
+                if known.blocks > 1:  # otherwise the garbage collector ended its last block since it was found
+                    return
             leaving = ExitStack()
             leaving.enter_context(make(*given))
             entered[given] = _Entered(leaving)
@@ -45,10 +48,15 @@ def shared(make: Callable[..., AbstractContextManager[Any]]) -> Callable[..., _G
     @functools.wraps(make)
     @contextlib.contextmanager
     def block(*given: Any) -> Iterator[None]:
-        begin(given)
+        begun = False
         try:
+            with stopping.held_back():  # a block that nobody ends would last for good
+                begin(given)
+                begun = True
             yield
         finally:
-            end(given)
+            if begun:
+                with stopping.held_back():
+                    end(given)
 
     return block

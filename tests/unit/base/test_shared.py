@@ -1,13 +1,16 @@
 """State of the whole process: blocks that overlap, as those of threads do, leave it as it was before the first."""
 
 import contextlib
+import gc
 import logging
+import signal
+import sys
 
 import datasets
 import pytest
 from huggingface_hub import constants
 
-from ddhub.base import hub_client, log, progress
+from ddhub.base import hub_client, log, progress, stopping
 from ddhub.base.shared import shared
 from ddhub.training import device
 
@@ -59,6 +62,98 @@ def test_a_block_that_cannot_begin_leaves_nothing():
         pass
     with failing():
         pass
+
+
+@pytest.mark.parametrize("moment", ["begin", "end"])
+def test_a_signal_where_a_block_begins_or_ends_leaves_nothing(moment):
+    """Its state would last for the life of a notebook."""
+    told = []
+
+    class Noted:
+        def __enter__(self):
+            if moment == "begin":
+                signal.raise_signal(signal.SIGTERM)
+            told.append("begin")
+
+        def __exit__(self, *_):
+            if moment == "end":
+                signal.raise_signal(signal.SIGTERM)
+            told.append("end")
+
+    noted = shared(Noted)
+    with pytest.raises(stopping.Stopped), stopping.heeded(), noted():
+        told.append("block")
+    assert told == (["begin", "end"] if moment == "begin" else ["begin", "block", "end"])
+
+
+def test_a_signal_right_after_a_block_began_ends_it():
+    """It was begun, and nobody ended it."""
+    told = []
+
+    def stop():
+        signal.raise_signal(signal.SIGTERM)
+
+    class Noted:
+        def __enter__(self):
+            told.append("begin")
+
+        def __exit__(self, *_):
+            told.append("end")
+
+    noted = shared(Noted)
+    with pytest.raises(stopping.Stopped), stopping.heeded(), in_begin("return", "begin", stop), noted():
+        told.append("block")
+    with noted():
+        told.append("next")
+    assert told == ["begin", "end", "begin", "next", "end"]
+
+
+@contextlib.contextmanager
+def in_begin(event, name, act):
+    """Act where a function returns: `begin` within `shared`, or what it calls; once."""
+
+    def watch(frame, happened, called):
+        code = frame.f_code
+        found = getattr(called, "__name__", None) if event == "c_return" else code.co_name
+        where = (code.co_name, code.co_filename) == ("begin", shared.__code__.co_filename)
+        if where and (happened, found) == (event, name):
+            sys.setprofile(None)
+            act()
+
+    sys.setprofile(watch)
+    try:
+        yield
+    finally:
+        sys.setprofile(None)
+
+
+def test_a_block_that_begins_while_the_last_one_is_collected_begins_anew():
+    """It would count in a state that has ended."""
+    told = []
+
+    @shared
+    @contextlib.contextmanager
+    def noted():
+        told.append("begin")
+        yield
+        told.append("end")
+
+    def abandoned():
+        with noted():
+            yield
+
+    gc.collect()
+    gc.disable()
+    try:
+        cycle = [abandoned()]
+        next(cycle[0])
+        cycle.append(cycle)
+        del cycle
+        with in_begin("c_return", "get", gc.collect), noted():
+            told.append("block")
+    finally:
+        gc.enable()
+    assert told == ["begin", "end", "begin", "block", "end"]
 
 
 def test_calls_that_overlap_are_shown_and_leave_logging_as_it_was(monkeypatch):
