@@ -61,12 +61,14 @@ class _Screen:
             return bar
 
     def move(self, bar: int, done: int) -> None:
-        assert self._display is not None
-        self._display.update(_task(bar), completed=done)
+        with self._lock:
+            if self._display is not None and bar in self._bars:  # `close` may have removed it
+                self._display.update(_task(bar), completed=done)
 
     def remove(self, bar: int) -> None:
         with self._lock:
-            assert self._display is not None
+            if self._display is None or bar not in self._bars:
+                return
             self._display.remove_task(_task(bar))
             self._bars.discard(bar)
             if not self._bars:
@@ -76,9 +78,8 @@ class _Screen:
         """Draw nothing more. A bar that a signal left behind would hide the cursor for good."""
         with self._lock:
             self.wanted = False
-            if self._display is not None and self._bars:
-                self._bars.clear()
-                self._display.stop()
+            for bar in tuple(self._bars):
+                self.remove(bar)
 
 
 def _task(bar: int) -> Any:

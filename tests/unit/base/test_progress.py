@@ -150,21 +150,35 @@ def test_a_bar_that_a_signal_left_behind_goes_with_the_command(monkeypatch):
     monkeypatch.setattr(progress._Screen, "live", True)
     monkeypatch.setattr(progress, "_display", lambda: Display(drawn))
     with progress.shown():
-        progress.Bar("distill", 100, str).at(1)  # its block was never entered
+        left = progress.Bar("distill", 100, str)
+        left.at(1)  # its block was never entered
     assert drawn == [1, "stopped"] and not progress._screen.busy
+    left.at(2)
+    with progress.shown(), progress.Bar("evaluate", 100, str) as bar:
+        bar.at(3)
+        assert progress._screen._display.tasks == {1: 3}  # the next command draws its own bar alone
+        left.at(4)
+        left.__exit__()
+    assert drawn == [1, "stopped", 3, "stopped"] and progress._screen._display.tasks == {}
 
 
 class Display:
     """Notes where bars are drawn."""
 
     def __init__(self, drawn):
-        self.drawn = drawn
+        self.drawn, self.tasks, self.made = drawn, {}, 0
 
     def add_task(self, name, *, completed, **_):
-        self.drawn.append(completed)
-        return 0
+        self.made += 1
+        self._draw(self.made - 1, completed)
+        return self.made - 1
 
     def update(self, task, *, completed):
+        assert task in self.tasks
+        self._draw(task, completed)
+
+    def _draw(self, task, completed):
+        self.tasks[task] = completed
         self.drawn.append(completed)
 
     def start(self):
@@ -174,7 +188,7 @@ class Display:
         self.drawn.append("stopped")
 
     def remove_task(self, task):
-        pass
+        del self.tasks[task]
 
 
 def test_on_a_terminal_a_bar_moves_and_goes_and_lines_stand(tmp_path):
