@@ -10,6 +10,7 @@ import logging
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -63,6 +64,10 @@ class Network:
         self._call_many = torch.compile(many, dynamic=False) if self.compiled else many
         if decisions.together > 1:
             self._try_together()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Network":
+        """Return the network itself, because a process shares it."""
+        return self
 
     def init(self, seed: int) -> Weights:
         """New weights. The same seed gives the same ones."""

@@ -47,6 +47,12 @@ def test_threads_that_call_one_network_get_answers_by_their_own_weights():
         assert all(torch.equal(one, other) for one, other in zip(found, alone[name], strict=True)), name
 
 
+def test_a_deep_copy_of_what_holds_a_network_holds_the_same():
+    """A process shares it; the lock of its turns cannot be copied."""
+    network = networks.network("convnet2_w8", CLASSES, 1, SIDE, device.Decisions())
+    assert copy.deepcopy([network])[0] is network
+
+
 def test_networks_that_threads_build_at_once_are_those_of_their_seeds(monkeypatch):
     """Layers draw from torch's global generator, which is as it was afterwards."""
     arch, seeds = "convnet2_w8", (0, 1)
