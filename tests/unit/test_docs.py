@@ -7,6 +7,7 @@ import re
 import runpy
 import shlex
 import shutil
+import statistics
 import sys
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from PIL import Image
+from scipy import stats
 
 from ddhub import api
 from ddhub.base import files
@@ -142,8 +144,13 @@ def test_the_readme_fits_on_one_screen_and_names_both_commands():
 
 
 def table(page, words):
-    """The cells of the first table of networks after some words, by architecture."""
-    lines = page.read_text().partition(words)[2].partition("| network |")[2].splitlines()[2:]
+    """The cells of the first table of networks after some words of a page, by architecture."""
+    return table_of(page.read_text(), words)
+
+
+def table_of(text, words):
+    """The same of a text."""
+    lines = text.partition(words)[2].partition("| network |")[2].splitlines()[2:]
     rows = itertools.takewhile(lambda line: line.startswith("|"), lines)
     cells = ([cell.strip() for cell in row.strip("|").split("|")] for row in rows)
     return {NETWORKS[network]: numbers for network, *numbers in cells}
@@ -187,10 +194,20 @@ def beside_real_images(row):
     return [*means(row), percent(easy["easy"]), *("{} ({})".format(*gain(each)) for each in (row, easy))]
 
 
-def test_the_readmes_results_are_those_of_the_file():
-    """Every number of its table, as the rows of all sets say it."""
-    wanted = {arch: beside_real_images(row) for arch, row in over_sets("every_network", "native").items()}
-    assert set(wanted) == set(NETWORKS.values()) and table(README, "<!-- results -->") == wanted
+ALONE = "## The same with ConvNets alone as teachers"
+
+
+@pytest.mark.parametrize(
+    ("page", "words", "file"),
+    [
+        (README, "<!-- results -->", "every_network"),
+        (DOCS / "results.md", ALONE, "every_network_convnets"),
+    ],
+)
+def test_the_tables_of_six_networks_are_those_of_the_files(page, words, file):
+    """Every number, as the rows of all sets say it."""
+    wanted = {arch: beside_real_images(row) for arch, row in over_sets(file, "native").items()}
+    assert set(wanted) == set(NETWORKS.values()) and table(page, words) == wanted
 
 
 def test_labels_of_every_view_teach_what_the_file_says():
@@ -213,10 +230,12 @@ def test_the_demo_in_the_readme_is_what_its_file_says():
     assert sorted(asked.split(",")) == sorted({row["arch"] for row in made["summary"]})
 
 
-def test_how_often_networks_were_trained_is_what_the_file_says():
-    rows = over_sets("every_network", "native")
-    wanted = {arch: [sets_of("every_network", "native", arch), *trainings(row)] for arch, row in rows.items()}
-    assert table(DOCS / "results.md", "How often each was trained") == wanted
+@pytest.mark.parametrize(("words", "file"), [("# Results", "every_network"), (ALONE, "every_network_convnets")])
+def test_how_often_networks_were_trained_is_what_the_file_says(words, file):
+    rows = over_sets(file, "native")
+    wanted = {arch: [sets_of(file, "native", arch), *trainings(row)] for arch, row in rows.items()}
+    page = (DOCS / "results.md").read_text().partition(words)[2]
+    assert table_of(page, "How often each was trained") == wanted
 
 
 @pytest.mark.parametrize(
@@ -261,6 +280,24 @@ def test_points_of_the_way_are_what_the_file_says():
         found = [[row["top1"] for row in rows if (row["arch"], row["blend"]) == (arch, blend)] for blend in blends]
         assert cells == [percent(sum(each) / len(each)) if each else "-" for each in found]
         assert {len(each) for each in found if each} == {int(n)}
+
+
+def test_points_of_the_way_by_teachers_of_two_families_are_what_the_file_says():
+    """The mean over sets at each point, and half less start with Student's interval over sets."""
+    rows = [row for row in rows_of("blend_families") if "arch" in row]
+    shown = table(DOCS / "results.md", "### Teachers of two families")
+    assert {row["arch"] for row in rows} == set(shown)
+    for arch, (*cells, more, n) in shown.items():
+        found = [
+            {row["seed"]: row["top1"] for row in rows if (row["arch"], row["blend"]) == (arch, blend)}
+            for blend in (0.0, 0.25, 0.5, 1.0)
+        ]
+        assert cells == [percent(statistics.fmean(each.values())) for each in found]
+        assert [len(each) for each in found] == [int(n), 2, int(n), 2]
+        gains = [found[2][seed] - start for seed, start in found[0].items()]
+        half = stats.t.ppf(0.975, len(gains) - 1) * statistics.stdev(gains) / len(gains) ** 0.5
+        middle, low, high = (f"{100 * (statistics.fmean(gains) + by):+.1f}" for by in (0, -half, half))
+        assert more == f"{middle} ({low} to {high})"
 
 
 def test_what_moves_teach_is_what_the_file_says():
