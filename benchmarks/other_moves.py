@@ -2,6 +2,7 @@
 
 python benchmarks/other_moves.py --source CIFAR10_FOLDER --log other_moves.jsonl --ways plain blended agreeing
 python benchmarks/other_moves.py --log other_moves.jsonl --print > benchmarks/results/other_moves.json
+python benchmarks/other_moves.py --source CIFAR10_FOLDER --log featured.jsonl --ways featured --blends 0 0.25 1
 
 Every set is made by `cifar10_ipc40_half_small` with one change of adversarial prediction matching:
 
@@ -113,7 +114,10 @@ def main() -> None:
     """Train what is missing in the log, or print the log as one document."""
     asked = arguments()
     if asked.print:
-        print(document(asked.log, "python benchmarks/other_moves.py --source FOLDER --log LOG"))
+        rows = [row for row in lines(asked.log) if "way" in row]
+        ways, blends = (" ".join(dict.fromkeys(str(row[name]) for row in rows)) for name in ("way", "blend"))
+        told = f"python benchmarks/other_moves.py --source FOLDER --log LOG --ways {ways} --blends {blends}"
+        print(document(asked.log, told))
         return
     for way in asked.ways:
         for seed in asked.seeds:
