@@ -24,7 +24,7 @@ import shlex
 from pathlib import Path
 
 import torch
-from every_network_trials import add_log, distilled, document, lines, note, prepared
+from every_network_trials import add_log, distilled, document, lines, note, prepared, values
 from half_size import RECIPE, WAYS, score
 
 from ddhub.base.resources import Resources
@@ -44,7 +44,7 @@ def main() -> None:
 def remade_by(asked: argparse.Namespace) -> str:
     """The command that makes the lines of the log."""
     rows = [row for row in lines(asked.log) if "blend" in row]
-    seeds, blends = (" ".join(map(str, sorted({row[name] for row in rows}))) for name in ("seed", "blend"))
+    seeds, blends = values(rows, "seed"), values(rows, "blend")
     other = "" if asked.recipe == RECIPE else f" --recipe {asked.recipe}"
     other += f" --name {asked.name}" if asked.name else ""
     other += "".join(f" --set {shlex.quote(each)}" for each in asked.overrides)

@@ -162,6 +162,11 @@ def document(log: Path, command: str) -> str:
     return json.dumps({**about, "rows": lines(log)}, indent=1)
 
 
+def values(rows: Sequence[dict[str, Any]], name: str) -> str:
+    """The values that rows have under a name, in order, as the command line takes them."""
+    return " ".join(map(str, sorted({row[name] for row in rows})))
+
+
 def condensed(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Mean over sets of each variant, architecture and protocol; a set counts once, by the mean of its trainings."""
     groups: dict[tuple[Any, ...], dict[int, list[float]]] = {}

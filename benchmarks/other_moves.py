@@ -26,7 +26,7 @@ from unittest.mock import patch
 
 import torch
 from blend import add_points
-from every_network_trials import add_log, distilled, document, lines, note, prepared
+from every_network_trials import add_log, distilled, document, lines, note, prepared, values
 from half_size import RECIPE, score
 from torch import Tensor
 
@@ -115,7 +115,7 @@ def main() -> None:
     asked = arguments()
     if asked.print:
         rows = [row for row in lines(asked.log) if "way" in row]
-        ways, blends = (" ".join(dict.fromkeys(str(row[name]) for row in rows)) for name in ("way", "blend"))
+        ways, blends = values(rows, "way"), values(rows, "blend")
         told = f"python benchmarks/other_moves.py --source FOLDER --log LOG --ways {ways} --blends {blends}"
         print(document(asked.log, told))
         return

@@ -129,26 +129,27 @@ def test_another_process_tells_what_it_does():
     assert told[:2] == ["reading", "compiling"]
 
 
-def test_a_bar_begins_where_the_work_does(monkeypatch):
-    """That of a resumed run is never drawn at its first step."""
-    drawn = []
+@pytest.fixture
+def drawn(monkeypatch):
+    """What is drawn on a screen of the test's own, at once."""
+    found = []
     monkeypatch.setattr(progress, "_screen", progress._Screen())
     monkeypatch.setattr(progress, "BRIEF", 0.0)
     monkeypatch.setattr(progress._Screen, "live", True)
-    monkeypatch.setattr(progress, "_display", lambda: Display(drawn))
+    monkeypatch.setattr(progress, "_display", lambda: Display(found))
+    return found
+
+
+def test_a_bar_begins_where_the_work_does(drawn):
+    """That of a resumed run is never drawn at its first step."""
     with progress.Bar("distill", 100, str) as bar:
         bar.at(61)
         bar.at(62)
     assert drawn == [61, 62, "stopped"]
 
 
-def test_a_bar_that_a_signal_left_behind_goes_with_the_command(monkeypatch):
+def test_a_bar_that_a_signal_left_behind_goes_with_the_command(drawn):
     """The terminal would have no cursor."""
-    drawn = []
-    monkeypatch.setattr(progress, "_screen", progress._Screen())
-    monkeypatch.setattr(progress, "BRIEF", 0.0)
-    monkeypatch.setattr(progress._Screen, "live", True)
-    monkeypatch.setattr(progress, "_display", lambda: Display(drawn))
     with progress.shown():
         left = progress.Bar("distill", 100, str)
         left.at(1)  # its block was never entered
