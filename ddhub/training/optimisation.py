@@ -1,7 +1,7 @@
 """Optimisers and schedules: by kind of network, with exceptions for networks of another family than the set's."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import cos, pi
 from typing import Any
 
@@ -63,9 +63,9 @@ def for_other_family(protocol: Protocol, net: nn.Module, told: Collection[str] =
 
 
 def for_all(family: Family, protocol: Protocol) -> Family:
-    """A family's settings after a protocol that decides for all families. With SGD a family keeps its own."""
+    """A family's settings after a protocol that decides for all families. With SGD only a schedule counts."""
     if protocol.optimizer not in ADAPTIVE:
-        return family
+        return replace(family, schedule=protocol.schedule) if protocol.schedule else family
     decay, schedule = ADAPTIVE[protocol.optimizer]
     schedule = protocol.schedule or schedule
     return Family(protocol.optimizer, None, decay, schedule, source="the protocol")

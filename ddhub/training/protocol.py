@@ -28,7 +28,9 @@ class Protocol(Strict):
     epochs: Count = Field(description="Passes over the set.")
     batch: Batch = Field(default=256, description="Images in a training step.")
     schedule: Literal["half", "cosine", "half_cosine", "cosine_to_zero"] | None = Field(
-        default=None, description="Schedule of the rate. null: a cosine, to half with `adamw`, to zero with `adam`."
+        default=None,
+        description="Schedule of the rate. null: the family's with `sgd`, a cosine to half with `adamw`, to zero with "
+        "`adam`.",
     )
     min_steps: CountOrZero = Field(
         default=2000, description="Fewest steps for transformers, and for families other than the set's own."

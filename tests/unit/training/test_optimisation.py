@@ -56,6 +56,14 @@ def test_other_families_have_an_optimiser_of_their_own(arch):
     assert found.model_copy(update=OWN.model_dump(include=OPTIMISER)) == OWN.model_copy(update={"patient": True})
 
 
+@pytest.mark.parametrize("arch", ["convnet2_w4", "vit_tiny_w12"])
+def test_a_chosen_schedule_counts_beside_sgd_too(arch):
+    """Every other setting of the family stays."""
+    net = network(arch, 3, 1, 16, Decisions())
+    before, after = (fit.family_of(net, OWN.model_copy(update={"schedule": name})) for name in (None, "cosine_to_zero"))
+    assert after == replace(before, schedule="cosine_to_zero") != before
+
+
 def test_transformers_get_more_steps_and_nothing_else():
     """They have AdamW everywhere, at a rate of their own."""
     net = network("vit_tiny_w12", 3, 1, 16, Decisions())
