@@ -2,10 +2,10 @@
 
 import contextlib
 import gc
-import os
 import threading
 
 import pytest
+from descriptors import open_below
 
 from ddhub.base import same_folder
 from ddhub.base.errors import UserError
@@ -61,10 +61,6 @@ def use(folder):
         return folder in same_folder._held
 
 
-def descriptors():
-    return sorted(os.listdir("/proc/self/fd"))
-
-
 def test_a_thread_that_takes_a_folder_may_end_an_abandoned_use(tmp_path, collected):
     """It waited for itself for ever."""
     abandon(tmp_path / "a")
@@ -82,21 +78,21 @@ def test_a_folder_whose_only_use_ends_while_it_is_taken_is_taken_anew(tmp_path, 
             gc.collect()
             return found
 
-    before = descriptors()
+    before = open_below(tmp_path)
     monkeypatch.setattr(same_folder, "_held", Collecting())
     abandon(tmp_path)
     assert in_time(lambda: use(tmp_path)) == [True]
-    assert same_folder._held == {} and descriptors() == before
+    assert same_folder._held == {} and open_below(tmp_path) == before
 
 
 def test_a_made_folder_whose_only_use_ends_while_it_is_noted_is_closed(tmp_path, collected):
     """Its descriptor would stay for the life of the process."""
     abandon(tmp_path / "a")
     (tmp_path / "a").mkdir()
-    before = descriptors()
+    before = open_below(tmp_path)
     collected(same_folder, "_opened")
     in_time(lambda: same_folder.note_made(tmp_path / "a" / "file"))
-    assert same_folder._held == {} and descriptors() == before
+    assert same_folder._held == {} and open_below(tmp_path) == before
 
 
 @pytest.mark.parametrize("lost", [False, True])

@@ -5,8 +5,10 @@ import os
 import signal
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
+from descriptors import open_below
 
 from ddhub.base import files, new_folder, same_folder, stopping
 from ddhub.base.errors import UserError
@@ -64,16 +66,18 @@ def test_a_step_that_takes_too_long_is_not_waited_for(monkeypatch):
                 time.sleep(0.01)
 
 
-def test_what_a_signal_ends_may_take_its_time(monkeypatch):
+def test_what_a_signal_ends_may_take_its_time():
     """Saving is not cut short by the time limit of the step before it; the gate stays closed meanwhile."""
-    monkeypatch.setattr(stopping, "PATIENCE", 0.2)
     with stopping.heeded(), stopping.Gate() as gate:
         gate.close(0.1)
         send()
+        limit = gate._timer
         assert gate.heard() == signal.SIGTERM
-        time.sleep(0.4)
+        ended = limit.finished.is_set()
+        limit.cancel()
         with pytest.raises(stopping.Stopped):
             send()
+    assert ended  # out here, because a signal would replace the fault
 
 
 def test_a_signal_that_a_library_turns_into_its_own_fault_is_a_stop_all_the_same(tmp_path):
@@ -190,22 +194,29 @@ def test_a_signal_that_a_fault_left_unheard_goes_to_the_gate_around():
 @pytest.mark.parametrize(
     ("around", "number"), [(stopping.heeded, signal.SIGTERM), (contextlib.nullcontext, signal.SIGINT)]
 )
-def test_a_signal_that_an_abandoned_loop_left_unheard_comes_after_its_end(around, number):
+def test_a_signal_that_an_abandoned_loop_left_unheard_comes_after_its_end(monkeypatch, around, number):
     """A fault in the loop's body does so. What is raised while the loop is closed would reach nobody."""
+    again = []
 
     def loop():
         with stopping.Gate() as gate:
             gate.close(0)
             yield
 
+    def later(seconds, call, given):
+        again.append((call, given))
+        return SimpleNamespace(start=lambda: None)
+
     with around():
         with contextlib.suppress(ValueError):
             for _ in loop():
                 send(number)
+                monkeypatch.setattr(stopping.threading, "Timer", later)
                 raise ValueError("diverged")
+        ((call, given),) = again
         with pytest.raises(KeyboardInterrupt):
-            for _ in range(1000):
-                time.sleep(0.01)
+            call(*given)
+            time.sleep(0.01)
 
 
 def test_a_signal_is_not_sent_again_after_its_command(monkeypatch):
@@ -302,12 +313,11 @@ def starts(place):
 )
 def test_a_signal_leaves_no_unfinished_file_or_folder(tmp_path, monkeypatch, work, module, name, before):
     """It comes where the file was just made, or is just removed; its lock would keep it for the life of a notebook."""
-    opened = len(os.listdir("/proc/self/fd"))
     interrupting(monkeypatch, module, name, before)
     with pytest.raises((stopping.Stopped, ValueError)), stopping.heeded():
         work(tmp_path)
         time.sleep(1)
-    assert list(tmp_path.iterdir()) == [] and len(os.listdir("/proc/self/fd")) == opened
+    assert list(tmp_path.iterdir()) == [] and open_below(tmp_path) == []
 
 
 def test_a_signal_where_a_folder_is_taken_into_use_ends_the_use(tmp_path, monkeypatch):
