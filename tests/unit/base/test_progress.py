@@ -10,99 +10,100 @@ import sys
 import time
 
 import pytest
+from clocks import Clock, Watched
 
 from ddhub.base import log, progress, stopping
 
-pytestmark = pytest.mark.slow
-
 LIVE = """
-import time
+import threading, time
 from ddhub.base import progress
 from ddhub.base.log import say, to_stderr
+drawn, left = threading.Event(), progress.Pace.left
+def noted(pace, total):
+    text = left(pace, total)
+    if text:
+        drawn.set()
+    return text
+progress.Pace.left = noted
 to_stderr()
 progress.BRIEF = 0.1
 with progress.shown(), progress.busy("net seed 0"):
     for step in progress.track(range(8), "epoch"):
         time.sleep(0.2)
         if step == 4:
+            drawn.wait(60)  # the display draws in its own time
             say("a word in between")
 say("the end")
 """
 
 
 @pytest.fixture
-def quick(monkeypatch):
-    """Patience of tests."""
-    monkeypatch.setattr(progress, "SILENCE", 0.3)
-    monkeypatch.setattr(progress, "LINE", 0.6)
+def watched(monkeypatch):
+    """The thread that breaks silences, on a clock of the test's own."""
+    return Watched(monkeypatch, progress)
 
 
-def test_a_long_silence_is_broken_by_what_goes_on(quick, capsys):
+def test_a_long_silence_is_broken_by_what_goes_on(watched, capsys):
     """Once soon, then from time to time with how long it has taken; of nested work the innermost speaks."""
     with progress.shown():
-        time.sleep(0.8)
+        watched.passes(3)
         with progress.busy("reading pictures"):
-            time.sleep(1.8)
-    told = capsys.readouterr().err.splitlines()
-    assert told[0] == "working ..." and "reading pictures ..." in told
-    assert re.fullmatch(r"reading pictures \.\.\. \ds", told[-1])
+            watched.passes(13)
+    assert capsys.readouterr().err.splitlines() == ["working ...", "reading pictures ...", "reading pictures ... 11s"]
 
 
-def test_work_that_comes_again_is_announced_once(quick, capsys):
+def test_work_that_comes_again_is_announced_once(watched, capsys):
     """The students of each refresh filled the log of a run."""
     with progress.shown():
         for _ in range(3):
             with progress.busy("students"):
-                time.sleep(0.8)
-            time.sleep(0.5)
+                watched.passes(4)
+            watched.passes(1)
     assert capsys.readouterr().err.splitlines().count("students ...") == 1
 
 
-def test_a_command_that_was_asked_to_stop_says_so(quick, capsys):
+def test_a_command_that_was_asked_to_stop_says_so(watched, capsys):
     """Whatever it was at, and until it has ended."""
     with contextlib.suppress(KeyboardInterrupt), stopping.heeded(), progress.shown():
         try:
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(5)
         finally:
-            time.sleep(0.8)
-    assert capsys.readouterr().err.splitlines()[0] == "stopping ..."
+            watched.passes(3)
+    assert capsys.readouterr().err.splitlines() == ["stopping ..."]
 
 
-def test_who_speaks_is_not_interrupted(monkeypatch, capsys):
+def test_who_speaks_is_not_interrupted(watched, capsys):
     """Lines of others end a silence too."""
-    monkeypatch.setattr(progress, "SILENCE", 1.0)  # five times the time between two lines, for a machine that is busy
     with progress.shown():
         for _ in range(8):
             log.say("a line")
-            time.sleep(0.2)
-    assert set(capsys.readouterr().err.splitlines()) == {"a line"}
+            watched.passes(1.75)
+    assert capsys.readouterr().err.splitlines() == ["a line"] * 8
 
 
-def test_a_program_that_uses_ddhub_is_not_spoken_to(quick, capsys):
+def test_a_program_that_uses_ddhub_is_not_spoken_to(watched):
     """Only commands say what goes on."""
     with progress.busy("reading pictures"):
-        time.sleep(0.8)
-    assert capsys.readouterr().err == ""
+        assert watched.watches == []
 
 
-def test_tracked_steps_are_lines_where_there_is_no_terminal(quick, capsys):
+def test_tracked_steps_are_lines_where_there_is_no_terminal(monkeypatch, capsys):
     """Named as the work that they belong to, with what is left."""
+    clock = Clock(monkeypatch, progress)
     with progress.busy("net seed 0"):
-        assert list(map(lambda step: time.sleep(0.2) or step, progress.track(range(8), "epoch"))) == list(range(8))
-    told = capsys.readouterr().err.splitlines()
-    assert 1 <= len(told) <= 3
-    assert all(re.fullmatch(r"net seed 0: epoch \d/8 \d+% \| eta \ds", line) for line in told)
+        assert [clock.sleep(4) or step for step in progress.track(range(8), "epoch")] == list(range(8))
+    told = ["net seed 0: epoch 3/8 37% | eta 20s", "net seed 0: epoch 6/8 75% | eta 8s"]
+    assert capsys.readouterr().err.splitlines() == told
 
 
 def test_the_time_to_go_does_not_count_the_start(monkeypatch):
     """The first step, which compiles, says nothing of the others; between two steps the time goes down."""
-    clock = [0.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    clock = Clock(monkeypatch, progress)
     pace = progress.Pace(10)
     told = []
-    for now, done in ((60, 11), (62, 12), (64, 13), (65, 13)):
-        clock[0] = now
+    for seconds, done in ((60, 11), (2, 12), (2, 13), (1, 13)):
+        clock.sleep(seconds)
         pace.at(done)
         told.append(pace.left(23))
     assert told == ["", "eta 22s", "eta 20s", "eta 19s"]
@@ -119,14 +120,14 @@ def test_a_library_that_loads_is_named(tmp_path, monkeypatch):
     assert slow_library.said == "loading slow_library" and progress.working() == "working"
 
 
-def test_another_process_tells_what_it_does():
+def test_another_process_tells_what_it_does(watched):
     """As often as that changes, and nothing after the block."""
     told = []
     with progress.passed_on(told.append):
         for what in ("reading", "compiling"):
             with progress.busy(what):
-                time.sleep(0.6)
-    assert told[:2] == ["reading", "compiling"]
+                watched.passes(1)
+    assert told == ["reading", "compiling"]
 
 
 @pytest.fixture
@@ -192,6 +193,7 @@ class Display:
         del self.tasks[task]
 
 
+@pytest.mark.slow
 def test_on_a_terminal_a_bar_moves_and_goes_and_lines_stand(tmp_path):
     """Seen through a real pseudo-terminal."""
     ours, theirs = pty.openpty()
@@ -208,7 +210,7 @@ def test_on_a_terminal_a_bar_moves_and_goes_and_lines_stand(tmp_path):
     os.close(ours)
     assert done.wait() == 0 and done.communicate()[0] == b""
     text = seen.decode()
-    assert "net seed 0" in text and "━" in text and re.search(r"[3-7]/8 \| eta \ds", text)
+    assert "net seed 0" in text and "━" in text and re.search(r"[2-4]/8 \| eta \d", text)
     last = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text).rpartition("a word in between")[2]
     assert "the end" in last and text.count("a word in between") == 1
     assert "\x1b[?25h" in text  # the cursor is back

@@ -4,12 +4,12 @@ import errno
 import json
 import os
 import signal
-import time
 
 import pytest
 import torch
+from clocks import Clock
 
-from ddhub.base import files, jobs, seeds, stopping
+from ddhub.base import files, jobs, progress, seeds, stopping
 from ddhub.base.errors import UserError
 from ddhub.training import loop as loops
 from ddhub.training.loop import Run
@@ -202,7 +202,12 @@ def test_a_full_disk_keeps_the_checkpoint_before(tmp_path, full_disk):
     assert done[0] == 4 and torch.equal(state["x"], whole["x"])
 
 
-def test_the_progress_line_says_what_people_ask(tmp_path, capsys):
+@pytest.fixture
+def clock(monkeypatch):
+    return Clock(monkeypatch, loops, progress)
+
+
+def test_the_progress_line_says_what_people_ask(tmp_path, capsys, clock):
     """Phase, step, share, values, speed, age of the checkpoint, time to go: on stderr."""
     loop(tmp_path, steps=4)
     out, err = capsys.readouterr()
@@ -231,23 +236,19 @@ def test_saved_means_saved(tmp_path, capsys, monkeypatch):
     assert "work: resuming at step 4 of 12" in (told := capsys.readouterr().err) and "saved 2m0" in told
 
 
-def test_the_first_checkpoint_comes_soon_and_later_ones_do_not(tmp_path, monkeypatch):
+def test_the_first_checkpoint_comes_soon_and_later_ones_do_not(tmp_path, clock):
     """A run that is killed in its first minutes has not been in vain."""
-    monkeypatch.setattr(loops, "SOON", 0.3)
     run = Run(tmp_path, "work", checkpoint_seconds=1e9)
     for _ in run.steps(20, {"x": torch.ones(1)}):
-        time.sleep(0.05)
-    assert len(checkpoints(tmp_path)) == 2  # the first and the last
+        clock.sleep(loops.SOON / 5)
+    assert checkpoints(tmp_path) == ["work-00000005.pt", "work-00000020.pt"]  # the first and the last
 
 
-def test_long_steps_are_saved_one_by_one(tmp_path, monkeypatch):
+def test_long_steps_are_saved_one_by_one(tmp_path, clock):
     """A step that takes seconds is worth a checkpoint, as long as that costs next to nothing."""
-    monkeypatch.setattr(loops, "SOON", 0.01)
-    monkeypatch.setattr(loops, "LONG", 0.01)
-    monkeypatch.setattr(loops, "COST", 1.0)
     seen = set()
     for _ in Run(tmp_path, "work", checkpoint_seconds=1e9).steps(5, {"x": torch.ones(1)}):
-        time.sleep(0.5)
+        clock.sleep(loops.LONG)
         seen |= set(checkpoints(tmp_path))
     assert len(seen | set(checkpoints(tmp_path))) == 5
 
