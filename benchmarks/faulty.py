@@ -23,16 +23,18 @@ VERSION_3 = 0x20080522  # the version of the structures of capset(2)
 
 @dataclass(frozen=True)
 class Chosen:
-    """A kill -9 at the n-th call of a kind, counted from 1. Without a kind, calls are counted and written to `counts`.
+    """A signal at the n-th call of a kind, counted from 1. Without a kind, calls are counted and written to `counts`.
 
     Args:
         named: a pattern such as `teacher_*-*05.pt`. Only renames to such names count.
+        by: the signal, kill -9 unless told otherwise.
     """
 
     where: Where | None = None
     number: int = 0
     counts: Path | None = None
     named: str = "*"
+    by: int = signal.SIGKILL
 
 
 def command(
@@ -79,19 +81,17 @@ def trouble(
 
 
 def counted(call: Callable[..., Any], name: str, counts: dict[str, int], chosen: Chosen) -> Callable[..., Any]:
-    """A function of `os` that ends the process at the chosen call."""
+    """A function of `os` that sends the process its signal at the chosen call."""
 
     def calling(*args: Any, **named: Any) -> Any:
         if name == "replace" and not fnmatch(Path(args[1]).name, chosen.named):
             return call(*args, **named)
+        after = chosen.where == "after a rename"
+        done = call(*args, **named) if after else None  # first, because one that fails does not count
         counts[name] += 1
-        due = chosen.where is not None and CALLS[chosen.where] == name and counts[name] == chosen.number
-        if due and chosen.where != "after a rename":
-            os.kill(os.getpid(), signal.SIGKILL)
-        done = call(*args, **named)
-        if due:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return done
+        if chosen.where is not None and CALLS[chosen.where] == name and counts[name] == chosen.number:
+            os.kill(os.getpid(), chosen.by)
+        return done if after else call(*args, **named)
 
     return calling
 

@@ -50,11 +50,16 @@ def usual_signals() -> None:
 
 @pytest.fixture(autouse=True)
 def sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A cache of its own for every test, one thread, and no way out to the network (this machine is allowed)."""
-    from ddhub.base import log
+    """A cache of its own for every test, one thread, and no way out to the network (this machine is allowed).
+
+    A slow machine's commands do not say what they are doing, between the lines that a test looks at.
+    """
+    from ddhub.base import hub_client, log, progress
 
     monkeypatch.setenv("DDHUB_HOME", str(tmp_path / "ddhub-home"))
     log.to_stderr()  # as the command line has it
+    monkeypatch.setattr(progress, "SILENCE", 3600.0)
+    monkeypatch.setattr(hub_client, "_found_silent", {})  # a server of an earlier test may have had the same port
     torch.set_num_threads(1)
     connect = socket.socket.connect
 

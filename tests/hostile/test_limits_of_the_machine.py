@@ -53,7 +53,7 @@ def test_a_limit_of_address_space_is_said_before_and_after(tmp_path):
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
     command = [sys.executable, "-m", "ddhub", "distill", "digits_ipc1", "--out", str(tmp_path / "set")]
-    ran = subprocess.run(command, preexec_fn=limited, capture_output=True, text=True, timeout=60, check=False)
+    ran = subprocess.run(command, preexec_fn=limited, capture_output=True, text=True, timeout=600, check=False)
     assert "ulimit -v allows 1.0 GB of address space" in ran.stderr
     assert "Traceback" not in ran.stderr and ran.returncode == 1
 
@@ -201,7 +201,7 @@ def test_a_folder_that_the_shell_stands_in_no_more_is_said(tmp_path):
     gone = tmp_path / "gone"
     gone.mkdir()
     words = f"rmdir {gone}; {sys.executable} -m ddhub card set"
-    ran = subprocess.run(words, shell=True, cwd=gone, capture_output=True, text=True, timeout=60, check=False)
+    ran = subprocess.run(words, shell=True, cwd=gone, capture_output=True, text=True, timeout=600, check=False)
     assert "Traceback" not in ran.stderr and "next: " in ran.stderr and ran.returncode == 1
 
 

@@ -109,7 +109,7 @@ def test_a_full_run_leaves_no_token_behind(tmp_path):
         ]
         command = [sys.executable, "-c", DRIVER, str(home / "token"), json.dumps(commands)]
         done = subprocess.run(
-            command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False
+            command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False
         )
         told = json.loads(done.stdout.splitlines()[-1])
         assert told["codes"] == [0, 0, 1, 1, 1, 0, 0, 0, 0], done.stderr

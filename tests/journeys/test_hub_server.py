@@ -173,7 +173,7 @@ def test_the_command_line_client_uploads_and_downloads(hub, tmp_path):
     env = hub.client_env(tmp_path / "home", hub.add_user("alice"))
     for verb, *rest in (("upload", str(tmp_path / "up")), ("download", "--local-dir", str(tmp_path / "down"))):
         command = [sys.executable, "-m", "huggingface_hub.cli.hf", verb, "alice/set", *rest, "--repo-type", "dataset"]
-        ran = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
+        ran = subprocess.run(command, env=env, capture_output=True, text=True, timeout=600)
         assert ran.returncode == 0, ran.stderr
     assert (tmp_path / "down" / "train.parquet").read_bytes() == TRAIN
 

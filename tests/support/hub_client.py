@@ -24,6 +24,6 @@ def in_client(
     call = f"print(json.dumps({step.__name__}(**json.loads(sys.argv[1]))))"
     code = f"from __future__ import annotations\nimport json, sys\n{inspect.getsource(step)}\n{call}"
     command = [sys.executable, "-c", code, json.dumps(given)]
-    ran = subprocess.run(command, env=hub.client_env(home, token, xet), capture_output=True, text=True, timeout=120)
+    ran = subprocess.run(command, env=hub.client_env(home, token, xet), capture_output=True, text=True, timeout=600)
     assert ran.returncode == 0, ran.stderr
     return json.loads(ran.stdout.splitlines()[-1])

@@ -2,7 +2,9 @@
 
 import argparse
 import json
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -45,15 +47,26 @@ def test_what_is_done_is_not_done_again(asked, monkeypatch):
 
 def test_a_piece_is_told_to_end_at_its_limit_and_goes_on(asked, monkeypatch):
     """As distilling does, which saves when it is told to; its seconds add up."""
+    ready = asked.out / "ready"
+
+    class Patient(subprocess.Popen):
+        def communicate(self, *given, **named):
+            while not ready.exists() and self.poll() is None:  # a start may take longer than the limit
+                time.sleep(0.02)
+            return super().communicate(*given, **named)
+
     code = f"""
 import pathlib, signal, sys, time
 mark = pathlib.Path({str(asked.out / "mark")!r})
 if mark.exists():
     print('[1]'), sys.exit(0)
 signal.signal(signal.SIGTERM, lambda *_: (mark.touch(), sys.exit(1)))
-time.sleep(60)
+pathlib.Path({str(ready)!r}).touch()
+time.sleep(600)
 """
-    monkeypatch.setattr(gpu, "pieces", lambda asked: [piece("a", "long", code, limit=1.5)])
+    monkeypatch.setattr(gpu.subprocess, "Popen", Patient)
+    limits = iter((0.5, 200.0))
+    monkeypatch.setattr(gpu, "pieces", lambda asked: [piece("a", "long", code, limit=next(limits))])
     assert not gpu.run(asked)
     first = stage(asked, "a")["long"]
     assert first["stopped_at_its_limit"] and not first["done"]

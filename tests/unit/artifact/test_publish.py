@@ -30,7 +30,7 @@ assert [row["label"] for row in stream] == rows["label"][:]
 """
 
 
-def run(command, env, cwd, timeout=120):
+def run(command, env, cwd, timeout=600):
     """Run a command to its end; its output is shown where it fails."""
     done = subprocess.run(command, env=env, cwd=cwd, capture_output=True, text=True, timeout=timeout, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -26,7 +26,7 @@ def noted(pace, total):
     return text
 progress.Pace.left = noted
 to_stderr()
-progress.BRIEF = 0.1
+progress.BRIEF = 0
 with progress.shown(), progress.busy("net seed 0"):
     for step in progress.track(range(8), "epoch"):
         time.sleep(0.2)
@@ -40,6 +40,7 @@ say("the end")
 @pytest.fixture
 def watched(monkeypatch):
     """The thread that breaks silences, on a clock of the test's own."""
+    monkeypatch.setattr(progress, "SILENCE", 2.0)
     return Watched(monkeypatch, progress)
 
 

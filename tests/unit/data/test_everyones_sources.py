@@ -666,7 +666,7 @@ def test_a_blank_source_is_refused_and_a_constant_channel_is_said(make_folder, c
 
 def test_long_decoding_says_its_rate_and_end(monkeypatch, image_folder, capfd):
     """A line now and then, with images done, images a second and the time left."""
-    monkeypatch.setattr(image_cache, "SAID_EVERY", 0)
+    monkeypatch.setattr(image_cache, "SAID_EVERY", -1)
     monkeypatch.setattr(image_cache, "TOGETHER", 12 * 12 * 3 * 20)
     sources.load_train(spec(image_folder))
     lines = [line for line in capfd.readouterr().err.splitlines() if "images/s" in line]
