@@ -53,13 +53,14 @@ def plan(
     Raises:
         UserError: for a recipe that cannot be made, or a source whose size is not known.
     """
-    resolved = recipe_files.read(str(recipe), changes.texts(overrides))
+    asked = Resources(**resources)
+    resolved = recipe_files.read(str(recipe), _changes(overrides, asked))
     choices.check(protocols, (), archs)
     from ddhub.distillation.plan import evaluations, planning
 
     after = evaluations.Evaluations(archs, protocols, named.changed, named.own)
     told = planning.SourceSize(images, classes, side)
-    return planning.plan(resolved, Resources(**resources), told, after, measure=measure)
+    return planning.plan(resolved, asked, told, after, measure=measure)
 
 
 @progress.shown_by_default()
@@ -87,7 +88,8 @@ def distill(
     Raises:
         UserError: for a fault that the user can mend. Finished work is kept.
     """
-    asked, changed = Resources(**resources), changes.texts(overrides)
+    asked = Resources(**resources)
+    changed = _changes(overrides, asked)
     at_least(0, checkpoint_seconds=checkpoint_seconds)
     engine = jobs.choose(asked.workers, asked.shard, asked.ray)
     recipe, chosen = recipe_file(str(recipe), changed, minutes, flips, asked)
@@ -109,6 +111,11 @@ def distill(
             card_texts.take_over(resolved, folder)
             refresh.write(folder)
             return Made(folder=str(folder))
+
+
+def _changes(overrides: changes.Overrides, asked: Resources) -> list[str]:
+    """The changes of a recipe. Its budget of memory is a key of it, so `memory=` is one of them."""
+    return [*changes.texts(overrides), *([] if asked.memory is None else [f"memory={asked.memory}"])]
 
 
 def merge(*sets: Reference, out: Folder, name: str | None = None) -> Made:

@@ -23,7 +23,7 @@ class Resources:
     workers: int | None = None  #: processes on this machine
     shard: str | None = None  #: part I of N as `I/N`, counted from 0
     ray: str | None = None  #: the address of a Ray cluster; `local` starts one here
-    memory: str | None = None  #: memory for an evaluation's batches and labels of views, `4GB`; a recipe has its own
+    memory: str | None = None  #: `4GB`, for an evaluation's batches and labels of views; in `distill`, the recipe's key
 
     def __post_init__(self) -> None:
         _ = self.budget  # a malformed amount is found before work begins
