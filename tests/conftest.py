@@ -1,8 +1,13 @@
 """What every test shares: temporary caches, no network, one thread, and a small local dataset of images."""
 
 import os
+import shlex
 import tempfile
 from pathlib import Path
+
+# Tests compare commands that are printed with paths below this folder, and a shell has to quote some names.
+if shlex.quote(tempfile.gettempdir()) != tempfile.gettempdir():
+    os.environ["TMPDIR"] = tempfile.tempdir = "/tmp"
 
 # Libraries read these when they are imported, so they are set before any of them is.
 _SESSION = tempfile.TemporaryDirectory(prefix="ddhub-tests-")
@@ -61,6 +66,7 @@ def sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "SILENCE", 3600.0)
     monkeypatch.setattr(hub_client, "_found_silent", {})  # a server of an earlier test may have had the same port
     torch.set_num_threads(1)
+    torch.default_generator.manual_seed(0)  # what a test draws does not hang on the tests before it
     connect = socket.socket.connect
 
     def local_only(self: socket.socket, address: Any) -> None:

@@ -1,8 +1,9 @@
 """The store of images: what a checkpoint knows can be had again, whatever was written after it."""
 
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from strangers import fuzzed
 
 from ddhub.training.image_store import Store
 from ddhub.training.loop import Run
@@ -29,7 +30,7 @@ writes = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=40)
+@fuzzed(40)
 @given(writes, st.integers(0, 8))
 def test_any_checkpoint_that_is_kept_can_be_gone_back_to(tmp_path_factory, history, back):
     """Writes and checkpoints in any order; the files as the newest or the last but one checkpoint knows them."""
