@@ -18,13 +18,14 @@ from ddhub.base.errors import UserError
 
 
 def record(log: Path, victim: str, path: Path) -> None:
-    """Write the output; on the node to be killed, never."""
+    """Write the output; on the node to be killed, never, and on the other not before that one has begun a job."""
     import ray
 
     node = ray.get_runtime_context().get_node_id()
     with log.open("a") as file:
         file.write(f"{path.name} {'victim' if node == victim else 'other'}\n")
-    time.sleep(600 if node == victim else 0.2)
+    while node == victim or "victim" not in log.read_text():
+        time.sleep(0.1)
     files.write_bytes(path.with_suffix(".more"), b"beside it")
     files.write_bytes(path, path.name.encode())
 

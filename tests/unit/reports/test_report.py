@@ -491,7 +491,7 @@ def test_what_cannot_be_reported_is_said(folder, tmp_path):
     outside = evaluated(folder, tmp_path / "out")
     assert "no set to push" in run(str(outside), "--push").output
     path = folder / "evaluation" / "torn.json"
-    row = json.loads(next((folder / "evaluation").iterdir()).read_text())
+    row = json.loads(next((folder / "evaluation").glob("*.json")).read_text())
     for content in ("{", json.dumps({**row, "arch": ["a"]}), json.dumps({**row, "top1": float("nan")})):
         path.write_text(content)
         assert "not an evaluation row" in run(str(folder)).output
