@@ -17,7 +17,10 @@ os.environ["DDHUB_HOME"] = f"{_SESSION.name}/ddhub"
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
-for _name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_ENDPOINT", "XDG_CACHE_HOME"):
+_USERS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_ENDPOINT", "XDG_CACHE_HOME")
+_TERMINALS = ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE")  # width and colour of what is compared
+_CLUSTERS = ("RANK", "LOCAL_RANK", "WORLD_SIZE")
+for _name in (*_USERS, *_TERMINALS, *_CLUSTERS):
     os.environ.pop(_name, None)
 
 import io  # noqa: E402
