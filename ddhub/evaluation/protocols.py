@@ -228,6 +228,10 @@ def _overridden(protocols: dict[str, Protocol], text: str) -> dict[str, Protocol
     for known in chosen:
         model, faults = check(Protocol, {**protocols[known].model_dump(), field: value}, "")
         if model is None:
-            raise UserError("\n".join(f"--set {text}: {fault}" for fault in faults))
+            keys = ", ".join(sorted(Protocol.model_fields))
+            raise UserError(
+                "\n".join(f"--set {text}: {fault}" for fault in faults),
+                next=f"--set {EXAMPLE.partition(' ')[0]}; the keys of a protocol: {keys}",
+            )
         changed[known] = model
     return changed
