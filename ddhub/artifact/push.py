@@ -75,6 +75,7 @@ def push(
     if not hub_client.REPO_ID.fullmatch(repo_id):
         raise UserError(f"'{repo_id}': not a repo id; it reads OWNER/NAME", next="ddhub push FOLDER OWNER/NAME")
     hub_client.check_token()
+    hub_client.check_online(f"pushing to {repo_id}")
     record = manifest.parse(_bytes(contents[MANIFEST]))
     repo = _found(repo_id, revision, create_pr, private, make)
     if repo.public and record.license == "unknown":

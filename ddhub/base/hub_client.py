@@ -201,13 +201,28 @@ def check_token() -> None:
         raise UserError("no Hugging Face token is set here", next="hf auth login (or set HF_TOKEN)")
 
 
+def check_online(doing: str) -> None:
+    """Refuse to begin what changes the Hub while HF_HUB_OFFLINE forbids to reach it.
+
+    Raises:
+        UserError: saying how to allow it.
+    """
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        raise UserError(
+            f"{doing}: HF_HUB_OFFLINE forbids to reach the Hub", next="the same command again with HF_HUB_OFFLINE=0"
+        )
+
+
 def user() -> str:
     """The name of the logged-in user.
 
     Raises:
-        UserError: if nobody is logged in, or the Hub does not answer.
+        UserError: if nobody is logged in, or the Hub does not answer or must not be asked.
     """
     check_token()
+    check_online("asking who is logged in")
     with errors("asking who is logged in", "whoami"):
         return str(client().whoami()["name"])
 

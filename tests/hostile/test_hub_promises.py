@@ -14,7 +14,7 @@ from strangers import refused
 from ddhub import api
 from ddhub.artifact import folder as folders
 from ddhub.artifact import hub
-from ddhub.base import files, redact
+from ddhub.base import files, hub_client, redact
 from ddhub.cli import app
 
 ID = "alice/digits"
@@ -274,6 +274,16 @@ def test_what_is_not_cached_while_offline(server, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     refused(lambda: api.verify(ID), "not in the cache, and HF_HUB_OFFLINE forbids asking", "HF_HUB_OFFLINE=0")
     refused(lambda: hub.pin(ID, None), "HF_HUB_OFFLINE")
+
+
+def test_nothing_is_pushed_while_offline(server, folder, monkeypatch):
+    """It says so, and nothing of a cache, which no push needs."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    for call in (lambda: api.push(folder, ID), hub_client.user):
+        assert "cache" not in refused(call, "HF_HUB_OFFLINE forbids to reach the Hub", "HF_HUB_OFFLINE=0")
+    assert server.requests == []
 
 
 @pytest.mark.parametrize("name", ["alice/offline", "alice/xet"])
