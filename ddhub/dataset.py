@@ -149,8 +149,9 @@ class DistilledSet:
             soft: soft labels (B, K), as stored or as `teach` makes them; None if the protocol has hard labels.
 
         Raises:
-            UserError: if the protocol needs soft labels and there are none.
+            UserError: if the protocol needs soft labels and there are none, or if shapes do not fit each other.
         """
+        _check_shapes(self.name, len(self.classes), logits, labels, soft)
         if soft is None and self.protocol.loss != "ce":
             raise UserError(
                 f"{self.name}: the loss {self.protocol.loss} learns from soft labels, and none were given",
@@ -244,6 +245,21 @@ class DistilledSet:
         with progress.bars_hidden(datasets.utils):
             rows = datasets.load_dataset("parquet", data_files={"train": paths}, split="train")
         return rows.with_format("torch")
+
+
+def _check_shapes(name: str, classes: int, logits: Tensor, labels: Tensor, soft: Tensor | None) -> None:
+    """Refuse a batch whose parts do not fit. Torch would repeat some of them and return a wrong number."""
+    batch = len(logits) if isinstance(logits, Tensor) and logits.dim() else 0
+    wanted = {"logits": (batch, classes), "labels": (batch,), "soft": (batch, classes)}
+    for part, value in (("logits", logits), ("labels", labels), ("soft", soft)):
+        if part == "soft" and value is None:
+            continue
+        if not isinstance(value, Tensor) or tuple(value.shape) != wanted[part]:
+            found = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            raise UserError(
+                f"{name}: loss: {part} are {found}, and {classes} classes and a batch of {batch} need {wanted[part]}",
+                next="loss(net(inputs), *rest), for a batch inputs, *rest of batches()",
+            )
 
 
 def load(reference: str | Path) -> DistilledSet:

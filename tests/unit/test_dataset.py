@@ -198,6 +198,9 @@ def test_a_damaged_set_does_not_load(folder):
         (lambda loaded: loaded.batches(batch=0), "batch=0: at least 1"),
         (lambda loaded: loaded.batches(epochs=-1), "epochs=-1: at least 0"),
         (lambda loaded: loaded.batches(epoch=1), "epoch: ddhub.DistilledSet.batches has no such argument; did you"),
+        (lambda loaded: loaded.loss(torch.zeros(4, 1), *loaded[:4][1:]), r"loss: logits are \(4, 1\), and 10 classes"),
+        (lambda loaded: loaded.loss(torch.zeros(4, 10), *loaded[:3][1:]), r"loss: labels are \(3,\), .* need \(4,\)"),
+        (lambda loaded: loaded.loss(torch.zeros(4, 10), loaded.labels[:4], torch.zeros(10)), r"loss: soft are \(10,\)"),
         (lambda loaded: loaded.teach(torch.randn(2, 3, 8, 8)), r"shape \(B, 1, 8, 8\), and not \(2, 3, 8, 8\)"),
     ],
 )
