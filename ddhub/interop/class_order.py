@@ -77,12 +77,11 @@ def _numeric(found: Foreign, classes: Sequence[str]) -> bool:
 def _numbered(found: Foreign, classes: int, where: str) -> tuple[Tensor, list[str]]:
     """The files' own class numbers (N,), and notes on them."""
     count = len(found.images)
+    for given in (found.labels, found.soft):
+        if given is not None and len(given) != count:
+            raise _unequal(where, count, len(given))
     if found.labels is not None:
-        if len(found.labels) != count:
-            raise _unequal(where, count, len(found.labels))
-        return found.labels, []
-    if found.soft is not None and len(found.soft) != count:
-        raise _unequal(where, count, len(found.soft))
+        return found.labels, _against(found.soft, found.labels)
     if count % classes or found.ipc not in (None, count // classes):
         wanted = f"{found.ipc} images" if found.ipc else "as many images"
         raise UserError(
@@ -91,10 +90,14 @@ def _numbered(found: Foreign, classes: int, where: str) -> tuple[Tensor, list[st
         )
     labels = torch.arange(count) // (count // classes)
     notes = ["the class of an image is its place: the layout has images class by class"]
-    if found.soft is not None and found.soft.shape[1] == classes:
-        odd = int((found.soft.argmax(1) != labels).sum())
-        notes += [f"{odd} of {count} images have their largest soft label at another class"] if odd else []
-    return labels, notes
+    known = found.soft if found.soft is not None and found.soft.shape[1] == classes else None
+    return labels, [*notes, *_against(known, labels)]
+
+
+def _against(soft: Tensor | None, labels: Tensor) -> list[str]:
+    """A note on images whose largest soft label (N, K) is not at their class (N,)."""
+    odd = 0 if soft is None else int((soft.argmax(1) != labels).sum())
+    return [f"{odd} of {len(labels)} images have their largest soft label at another class"] if odd else []
 
 
 def _unequal(where: str, images: int, labels: int) -> UserError:

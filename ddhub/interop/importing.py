@@ -96,7 +96,7 @@ def import_set(path: Path, out: Path, asked: ImportRequest) -> Path:
     found = read(path, layout, asked.reading)
     _refuse_second_rate(asked, found, path.name)
     if found.labels is None:
-        readings.refuse_labels_beside(path)
+        readings.refuse_labels_beside(path, found.files)
     spec, local = _source(asked, found)
     space = input_space.settle(asked.space, found, spec.dataset)
     named = _class_file(asked)

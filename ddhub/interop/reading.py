@@ -266,13 +266,17 @@ def is_half(path: Path) -> bool:
     return HALF.search(path.name) is not None
 
 
-def refuse_labels_beside(path: Path) -> None:
+def refuse_labels_beside(path: Path, used: Iterable[str]) -> None:
     """Refuse to derive labels from positions if a label file lies beside the images.
+
+    Args:
+        used: the names of the files that were read.
 
     Raises:
         UserError: naming that file.
     """
     beside = sorted(p.name for p in path.parent.iterdir() if p.suffix in TABLES and LABELS.search(p.stem) and p != path)
+    beside = [name for name in beside if name not in set(used)]
     if path.is_file() and beside:
         raise UserError(
             f"{path.name}: {beside[0]} lies beside it, and its layout has the class of an image from its place",

@@ -1,11 +1,11 @@
 """Images and labels in separate files: `images_best.pt`, `labels_best.pt`, perhaps `lr_best.pt` (MTT and DATM).
 
 Other pairs of names are `images.pt`, `labels.pt`, `lr.pt` (DD-Ranking), and `CIFAR10_IPC10_images.pt` with its labels
-(DC-BENCH).
+(DC-BENCH). Soft labels may lie in a file of their own, `soft_labels.pt`, without hard ones or beside them.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from ddhub.interop.reading import Reading
 IMAGES, LABELS, RATE = (
     re.compile(rf"(?<![a-z]){word}(?![a-z])", re.IGNORECASE) for word in ("images?", "labels?", "lr")
 )
+SOFT = re.compile(r"(?<![a-z])soft[-_ ]?labels?(?![a-z])", re.IGNORECASE)
 # DC-BENCH's file names of random and k-means images: CIFAR10_IPC10_normalize_images.pt.
 BENCH = re.compile(r"[A-Za-z0-9]+_IPC\d+_(?:normalize_)?images\.pt")
 
@@ -31,11 +32,12 @@ class Pairs:
     images: list[Path]
     labels: list[Path]
     lr: Path | None
+    soft: list[Path] = field(default_factory=list)  # soft labels, if there are hard ones in `labels` too
 
     @property
     def files(self) -> list[Path]:
         """All files of the set."""
-        return [*self.images, *self.labels, *([self.lr] if self.lr else [])]
+        return [*self.images, *self.labels, *self.soft, *([self.lr] if self.lr else [])]
 
     @property
     def bench(self) -> bool:
@@ -56,7 +58,7 @@ def find(path: Path) -> Pairs | None:
     given = re.fullmatch(r"images_(.+)\.pt", path.name)
     if given:
         return _of_stems(path.parent, [given.group(1)])
-    images = _beside(path, LABELS, IMAGES)
+    images = _beside(path, LABELS, IMAGES) or _beside(path, SOFT, IMAGES)
     if images:
         raise UserError(f"{path.name}: holds the labels alone", next=f"name the images: {images}")
     return _pair(path)
@@ -72,6 +74,9 @@ def _of_stems(folder: Path, stems: list[str]) -> Pairs | None:
             next=f"import images_{stems[0].removeprefix('zca_')}.pt, which lies beside it in its author's folder",
         )
     labels = [folder / f"labels_{stem}.pt" for stem in stems]
+    soft = [path for stem in stems if (path := folder / f"soft_labels_{stem}.pt").is_file()]
+    if len(soft) == len(stems) and not any(label.exists() for label in labels):
+        labels, soft = soft, []
     if len(stems) > 1 and not any(label.exists() for label in labels):
         labels = [folder / "labels_best.pt"]  # only the images were split
     missing = next((label for label in labels if not label.is_file()), None)
@@ -80,7 +85,7 @@ def _of_stems(folder: Path, stems: list[str]) -> Pairs | None:
             f"{missing.name}: no such file beside images_{stems[0]}.pt", next=f"fetch it too, into {folder}"
         )
     lr = folder / f"lr_{stems[0]}.pt"
-    return Pairs([folder / f"images_{stem}.pt" for stem in stems], labels, lr if lr.is_file() else None)
+    return Pairs([folder / f"images_{stem}.pt" for stem in stems], labels, lr if lr.is_file() else None, soft)
 
 
 def _only(folder: Path) -> Pairs | None:
@@ -97,8 +102,11 @@ def _only(folder: Path) -> Pairs | None:
 
 def _pair(path: Path) -> Pairs | None:
     """An image file with its labels, such as `images.pt` and `labels.pt`, or `A_images.pt` and `A_labels.pt`."""
-    labels = _beside(path, IMAGES, LABELS)
-    return None if labels is None else Pairs([path], [labels], _beside(path, IMAGES, RATE))
+    labels, soft = _beside(path, IMAGES, LABELS), _beside(path, IMAGES, SOFT)
+    if labels is None and soft is None:
+        return None
+    both = [soft] if labels is not None and soft is not None else []
+    return Pairs([path], [path for path in (labels or soft,) if path], _beside(path, IMAGES, RATE), both)
 
 
 def _beside(path: Path, own: re.Pattern[str], other: re.Pattern[str]) -> Path | None:
@@ -153,26 +161,49 @@ def images(pairs: Pairs, how: Reading) -> Tensor:
     return torch.cat(parts) if len(parts) > 1 else parts[0]
 
 
-def labels(pairs: Pairs, how: Reading) -> Tensor:
-    """All labels as stored: (N,) or (N, K)."""
-    parts: list[Any] = [reading.load(path, how) for path in pairs.labels]
-    for path, part in zip(pairs.labels, parts, strict=True):
+def labels(pairs: Pairs, how: Reading) -> tuple[Tensor | None, Tensor | None]:
+    """Hard labels (N,) and soft labels (N, K) as stored, at least one of the two.
+
+    Raises:
+        UserError: for a file of hard labels and one of soft labels that both hold soft ones, or both hard ones.
+    """
+    found = [_joined(paths, how) for paths in (pairs.labels, pairs.soft) if paths]
+    hard = [each for each in found if each.dim() == 1]
+    soft = [each for each in found if each.dim() == 2]
+    if max(len(hard), len(soft)) > 1:
+        names = f"{pairs.labels[0].name} and {pairs.soft[0].name}"
+        kind = "soft labels" if soft else "class numbers"
+        raise UserError(f"{names}: both hold {kind}", next="move the one away that is not to be used")
+    return hard[0] if hard else None, soft[0] if soft else None
+
+
+def _joined(paths: list[Path], how: Reading) -> Tensor:
+    """The labels of all parts: (N,) or (N, K)."""
+    parts: list[Any] = [reading.load(path, how) for path in paths]
+    for path, part in zip(paths, parts, strict=True):
         alike = isinstance(part, Tensor) and part.dim() in (1, 2) and part.shape[1:] == parts[0].shape[1:]
         if not alike or part.dtype != parts[0].dtype:
             raise UserError(
                 f"{path.name}: expected class numbers (N,) or soft labels (N, K), found {reading.describe(part)}",
                 next=reading.AS_PAIR,
             )
-    for path, part in zip(pairs.labels, parts, strict=True):
+    for path, part in zip(paths, parts, strict=True):
         check = reading.matrix if part.dim() == 2 else reading.numbers
         check(part, path.name, how)
     return torch.cat(parts) if len(parts) > 1 else parts[0]
 
 
-def has_soft_labels(pairs: Pairs, how: Reading) -> bool:
-    """Whether the first label file holds a row of numbers per image."""
-    part = reading.load(pairs.labels[0], how)
-    return isinstance(part, Tensor) and part.dim() == 2
+def has_logits(pairs: Pairs, how: Reading) -> bool:
+    """Whether a first label file holds a row of numbers per image that are no probabilities."""
+    firsts = [paths[0] for paths in (pairs.labels, pairs.soft) if paths]
+    parts = ((path, reading.load(path, how)) for path in firsts)
+    soft = [(path, part) for path, part in parts if isinstance(part, Tensor) and part.dim() == 2]
+    return any(not are_probabilities(reading.matrix(part, path.name, how)) for path, part in soft)
+
+
+def are_probabilities(soft: Tensor) -> bool:
+    """Whether rows (N, K) are probabilities: not negative, with sums of 1."""
+    return not bool((soft < 0).any()) and torch.allclose(soft.sum(1), torch.ones(len(soft)), atol=1e-3)
 
 
 def rate(pairs: Pairs, how: Reading) -> float | None:

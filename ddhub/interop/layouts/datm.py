@@ -17,9 +17,9 @@ from ddhub.interop.reading import Foreign, Reading
 
 
 def detect(path: Path, how: Reading) -> bool:
-    """Accept files of images, soft labels and rate in one folder."""
+    """Accept files of images, logits and rate in one folder."""
     pairs = _pairs.find(path)
-    return pairs is not None and pairs.lr is not None and _pairs.has_soft_labels(pairs, how)
+    return pairs is not None and pairs.lr is not None and _pairs.has_logits(pairs, how)
 
 
 def read(path: Path, how: Reading) -> Foreign:
@@ -27,13 +27,17 @@ def read(path: Path, how: Reading) -> Foreign:
     pairs = _pairs.find(path)
     if pairs is None:
         raise UserError(f"{path.name}: holds no images_best.pt, as the layout datm has it", next=reading.ANY_LAYOUT)
-    images, labels = _pairs.images(pairs, how), _pairs.labels(pairs, how)
-    if labels.dim() == 1:
+    images, (labels, soft) = _pairs.images(pairs, how), _pairs.labels(pairs, how)
+    if soft is None:
         raise UserError(f"{pairs.labels[0].name}: holds classes, not logits", next="--layout mtt")
-    soft = reading.matrix(labels, pairs.labels[0].name, how)
+    where = (pairs.soft or pairs.labels)[0].name
+    soft = reading.matrix(soft, where, how)
+    if _pairs.are_probabilities(soft):
+        raise UserError(f"{where}: holds probabilities, not logits", next="--layout mtt")
+    hard = None if labels is None else reading.numbers(labels, pairs.labels[0].name, how)
     records = reading.records(pairs.files, path if path.is_dir() else path.parent)
     lr = _pairs.rate(pairs, how)
-    return Foreign("datm", images, None, records, soft, "logits", lr=lr, method="datm")
+    return Foreign("datm", images, hard, records, soft, "logits", lr=lr, method="datm")
 
 
 def write(found: Artifact, folder: Path) -> None:

@@ -7,8 +7,6 @@ that sum to 1 for TESLA with a teacher's labels. Large sets come in parts, `imag
 
 from pathlib import Path
 
-import torch
-
 from ddhub.artifact.folder import Artifact
 from ddhub.base.errors import UserError
 from ddhub.interop import reading
@@ -18,9 +16,9 @@ from ddhub.interop.reading import Foreign, Reading
 
 
 def detect(path: Path, how: Reading) -> bool:
-    """Accept files of images and labels without a rate; with a rate, only one class number per image."""
+    """Accept files of images and labels without a rate; with a rate, no logits."""
     pairs = _pairs.find(path)
-    return pairs is not None and (pairs.lr is None or not _pairs.has_soft_labels(pairs, how))
+    return pairs is not None and (pairs.lr is None or not _pairs.has_logits(pairs, how))
 
 
 def read(path: Path, how: Reading) -> Foreign:
@@ -28,25 +26,26 @@ def read(path: Path, how: Reading) -> Foreign:
     pairs = _pairs.find(path)
     if pairs is None:
         raise UserError(f"{path.name}: holds no images_best.pt, as the layout mtt has it", next=reading.ANY_LAYOUT)
-    images, labels = _pairs.images(pairs, how), _pairs.labels(pairs, how)
-    where = pairs.labels[0].name
+    images, (labels, soft) = _pairs.images(pairs, how), _pairs.labels(pairs, how)
     folder = path if path.is_dir() else path.parent
     words = folder.resolve().name.lower().replace("-", "_").split("_")
     zca = None if "zca" not in words else words[max(0, words.index("zca") - 1)] not in ("no", "non", "without")
     notes = [f"whitening read off the folder's name, {folder.resolve().name}"] if zca is not None else []
     records = reading.records(pairs.files, folder)
     lr = _pairs.rate(pairs, how)
-    if labels.dim() == 2 and (labels.sum(1) == 1).all() and ((labels == 0) | (labels == 1)).all():
-        labels, notes = labels.argmax(1), [*notes, "one-hot labels are kept as classes"]
-    if labels.dim() == 1:
-        hard = reading.numbers(labels, where, how)
+    if labels is None and soft is not None and (soft.sum(1) == 1).all() and ((soft == 0) | (soft == 1)).all():
+        labels, soft, notes = soft.argmax(1), None, [*notes, "one-hot labels are kept as classes"]
+    hard = None if labels is None else reading.numbers(labels, pairs.labels[0].name, how)
+    if soft is None:
         family, method = ("dc", None) if pairs.bench else ("mtt", "mtt")
         notes += ["normalised as DC-BENCH does, which names files so"] if pairs.bench else []
         return Foreign(family, images, hard, records, zca=zca, lr=lr, notes=notes, method=method)
-    soft = reading.matrix(labels, where, how)
-    if (soft < 0).any() or not torch.allclose(soft.sum(1), torch.ones(len(soft)), atol=1e-3):
+    where = (pairs.soft or pairs.labels)[0].name
+    soft = reading.matrix(soft, where, how)
+    if not _pairs.are_probabilities(soft):
         raise UserError(f"{where}: its rows are no probabilities", next="--layout datm, if they are logits")
-    return Foreign("mtt", images, None, records, soft, "probabilities", zca=zca, lr=lr, notes=notes, method="tesla")
+    method = "tesla" if hard is None else None
+    return Foreign("mtt", images, hard, records, soft, "probabilities", zca=zca, lr=lr, notes=notes, method=method)
 
 
 def write(found: Artifact, folder: Path) -> None:

@@ -241,6 +241,44 @@ def test_a_labels_file_beside_the_images_is_read(images, labels, rate, whole, im
         bring(folder / labels, tmp_path / "again", image_folder, **PLAIN)
 
 
+@pytest.mark.parametrize("stem", ["{}", "A_{}", "{}_best"])
+@pytest.mark.parametrize("hard", [False, True], ids=["alone", "beside hard ones"])
+@pytest.mark.parametrize("form", ["probabilities", "logits"])
+def test_a_file_of_soft_labels_is_read(form, hard, stem, image_folder, tmp_path):
+    """It fitted no layout alone, and was left out without a word beside hard labels."""
+    theirs = soft().softmax(1) if form == "probabilities" else soft()
+    torch.save(inputs(), tmp_path / f"{stem.format('images')}.pt")
+    torch.save(theirs, tmp_path / f"{stem.format('soft_labels')}.pt")
+    order = torch.tensor([2, 0, 1, 1, 0, 2]) if hard else torch.tensor([0, 0, 1, 1, 2, 2])
+    if hard:
+        torch.save(order, tmp_path / f"{stem.format('labels')}.pt")
+    layout = "auto" if form == "probabilities" else "datm"
+    for place in (tmp_path, tmp_path / f"{stem.format('images')}.pt"):
+        out = tmp_path.with_name(f"{tmp_path.name}-{place.suffix}")
+        found = bring(place, out, image_folder, layout=layout, **PLAIN)
+        assert torch.equal(found.soft_labels, theirs) and found.manifest.labels.form == form
+        assert found.labels.tolist() == order.tolist()
+        assert any("largest soft label at another class" in note for note in found.manifest.imported.notes)
+        assert len(found.manifest.imported.files) == 2 + hard
+
+
+def test_files_of_soft_labels_that_contradict_are_refused(image_folder, tmp_path):
+    """Two of soft labels, too few rows, and probabilities where logits are expected, also beside a rate."""
+    folder = build("tesla", tmp_path / "theirs")
+    torch.save(torch.tensor(0.03), folder / "lr_best.pt")
+    found = bring(folder, tmp_path / "set", image_folder, **PLAIN)  # it was read as logits, for its rate
+    assert found.manifest.labels.form == "probabilities" and found.manifest.protocol.lr == pytest.approx(0.03)
+    with pytest.raises(UserError, match=r"holds probabilities, not logits\n  next: --layout mtt"):
+        bring(folder, tmp_path / "no", image_folder, layout="datm", **PLAIN)
+    torch.save(soft().softmax(1), folder / "soft_labels_best.pt")
+    with pytest.raises(UserError, match=r"labels_best\.pt and soft_labels_best\.pt: both hold soft labels\n  next: "):
+        bring(folder, tmp_path / "no", image_folder, **PLAIN)
+    torch.save(torch.arange(3).repeat_interleave(2), folder / "labels_best.pt")
+    torch.save(soft(5).softmax(1), folder / "soft_labels_best.pt")
+    with pytest.raises(UserError, match="6 images and 5 labels"):
+        bring(folder, tmp_path / "no", image_folder, **PLAIN)
+
+
 def test_dc_bench_s_names_say_its_statistics(tmp_path, image_folder):
     """Nobody is asked for --zca: that tool normalises."""
     torch.save(inputs(), tmp_path / "CIFAR10_IPC2_normalize_images.pt")
