@@ -46,6 +46,8 @@ def rows(spec: SourceSpec, split: str, wanted: tuple[str, str], theirs: bool = F
                 dataset_headers.check(place, None, theirs=False)
                 return datasets.load_dataset(place, name=spec.config, split=split), revision
             builder = dataset_headers.builder(place, spec.config, revision)
+            if not is_local(spec):
+                _refuse_merged(place, builder)
             builder.download_and_prepare()
             return builder.as_dataset(split=split), revision
     except ValueError as fault:
@@ -53,6 +55,14 @@ def rows(spec: SourceSpec, split: str, wanted: tuple[str, str], theirs: bool = F
     except unreadable as fault:
         why = one_line(fault.__cause__ or fault)
         raise UserError(f"source: {where}: cannot be read: {why}", next=_advice(where, fault)) from fault
+
+
+def _refuse_merged(repo_id: str, builder: Any) -> None:
+    """Refuse a Hub dataset whose only split has files of several, by their names."""
+    found = builder.config.data_files or {}
+    if len(found) == 1:
+        start = re.compile("hf://datasets/[^@]*@[^/]*/")
+        split_words.refuse_merged(repo_id, [start.sub("", str(name)) for each in found.values() for name in each])
 
 
 def existing(where: str) -> Path:

@@ -7,9 +7,10 @@ refused.
 import os
 import re
 import shlex
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterable, Sequence
 from itertools import combinations
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from ddhub.base import limits
 from ddhub.base.errors import UserError
@@ -24,6 +25,8 @@ EDGE = "[-._ 0-9]"  # what may stand beside such a word
 IN_FOLDER = {split: re.compile(rf"(?:^|{EDGE})(?:{words})(?:{EDGE}|$)") for split, words in SPLITS.items()}
 IN_FILE = {split: re.compile(rf"(?:^|{EDGE})(?:{words}){EDGE}") for split, words in SPLITS.items()}
 TABLES = (".csv", ".tsv", ".json", ".jsonl", ".parquet", ".arrow", ".zip", ".tar", ".gz", ".tgz")
+SHARD = re.compile(r"-\d{5}-of-\d{5}$")  # how the names of a split's parts end
+LEVELS = 4  # folders of a Hub dataset, from above, whose names are looked at
 # What people write beside the word, in a name that says nothing but the split.
 BESIDE = re.compile("(?:s|set|data|dataset|images?|imgs?|pictures?|pics|photos?|samples?|files?|split|folder)?")
 
@@ -111,6 +114,31 @@ def refuse_misnamed(folder: Path) -> None:
         )
 
 
+def refuse_merged(repo_id: str, names: Iterable[str]) -> None:
+    """Refuse a Hub dataset whose folders or tables are named as splits, and are read as one split.
+
+    Args:
+        names: the files that `datasets` reads as one split, by their paths in the repo.
+
+    Raises:
+        UserError: with the commands to fetch the files and to rename them.
+    """
+    copy = repo_id.rpartition("/")[2]
+    with tempfile.TemporaryDirectory() as root:  # empty folders and files of these names
+        for path in map(PurePosixPath, names):
+            if path.is_absolute() or ".." in path.parts:
+                continue
+            Path(root, *path.parts[:-1][:LEVELS]).mkdir(parents=True, exist_ok=True)
+            if path.suffix.lower() in TABLES and len(path.parts) <= LEVELS:
+                Path(root, path).touch()
+        try:
+            refuse_misnamed(Path(root))
+        except UserError as fault:
+            fetch = shlex.join(["hf", "download", repo_id, "--repo-type", "dataset", "--local-dir", copy])
+            then = f"{fetch}; {str(fault.next).replace(root, copy)}; then --set source.path={shlex.quote(copy)}"
+            raise UserError(fault.args[0].replace(root, repo_id), next=then) from None
+
+
 def _splits_of_classes(folders: Sequence[Path]) -> dict[Path, Path]:
     """A place for each folder of pictures, if all are named by split and class, and a class is there in two splits."""
     told = {path: found for path in folders if (found := _divided(path.name)) is not None}
@@ -138,7 +166,7 @@ def _names_files(folder: Path) -> bool:
 
 
 def _stem(path: Path) -> str:
-    return path.name if path.is_dir() else path.name.partition(".")[0]
+    return path.name if path.is_dir() else SHARD.sub("", path.name.partition(".")[0])
 
 
 def _is_read(path: Path) -> bool:

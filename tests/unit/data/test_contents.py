@@ -252,6 +252,26 @@ def test_tables_meant_as_splits_are_not_read_as_one(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("names", "move"),
+    [
+        (("data/trainset-00000-of-00002.parquet", "data/trainset-00001-of-00002.parquet"), None),
+        (("data/trainset-00000-of-00001.parquet", "data/testset-00000-of-00002.parquet"), "mv h/data/testset-00000"),
+        (("Train/a/1.png", "Train/b/1.png", "Test/a/1.png", "Test/b/1.png"), "mv h/Test h/test; mv h/Train h/train"),
+        (("images/trainset.zip", "images/testset.zip"), "mv h/images/testset.zip h/images/test.zip"),
+        (("trainer/1.png", "tester/1.png", "../trainset/1.png", "/testset/1.png"), None),
+    ],
+)
+def test_files_of_the_hub_that_are_read_as_one_split(names, move):
+    """Their names are judged as those of a folder; `..` and `/` lead to nothing here."""
+    if move is None:
+        return split_words.refuse_merged("g/h", names)
+    with pytest.raises(UserError, match=r"g/h.*would not be read as splits of their own") as fault:
+        split_words.refuse_merged("g/h", names)
+    assert move in fault.value.next
+    return None
+
+
+@pytest.mark.parametrize(
     "names",
     [
         ("trainer/1.png", "tester/1.png"),
