@@ -17,6 +17,7 @@ from ddhub.data.preprocess import Preprocess
 MANY = 0.1  # share of single-coloured images above which a warning is given
 EPS = 1e-3  # rounding
 LOOKED = 1000  # number of float images checked
+DARK = 16  # of 255: pixels that stay below it are hardly seen, such as 8-bit values in files of 16 bits
 FAR, SHARE = 2.0, 0.5  # distance from [0, 1], and share of values: no set of pictures has more values so far out
 FLAT = 0.5  # share of the source's contrast below which a set's space is doubted
 UNIT, BYTES = 2.0, 100.0  # pixels in 0..1 stay below the first, pixels in 0..255 reach beyond the second
@@ -60,6 +61,8 @@ class Extremes:
         told = [f"channel {number} is {self.least[number]} in every pixel of every image" for number in flat]
         if self.uniform > MANY * self.count:
             told.append(f"{self.uniform} of {self.count} images are of one colour all over")
+        if self.most.max() < DARK:
+            told.append(f"nearly black: no pixel of {self.count} images is above {self.most.max()} of 255")
         return told
 
 

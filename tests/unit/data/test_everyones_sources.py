@@ -350,6 +350,43 @@ def test_training_images_in_a_source_s_own_test_split_are_counted(
     assert f"{count} of 30 images" in (copy / "README.md").read_text()
 
 
+def read_from_hub(names: list) -> list:
+    """The sizes of the train splits of Hub datasets, or the messages of their refusals."""
+    import os
+
+    os.environ["HF_HUB_OFFLINE"] = "0"
+    from ddhub.base.errors import UserError
+    from ddhub.data import source
+    from ddhub.data.spec import SourceSpec
+
+    found = []
+    for name in names:
+        try:
+            found.append(len(source.load_train(SourceSpec(dataset=name))[0]))
+        except UserError as fault:
+            found.append(str(fault))
+    return found
+
+
+def test_splits_of_a_hub_dataset_that_would_be_read_as_one_are_refused(tmp_path):
+    """They were trained on together, with the test images among them. A header that names the files is heeded."""
+    pictures = {
+        f"{kind}/{number}.png": encode(picture(k, number))["bytes"]
+        for k, kind in enumerate("ab")
+        for number in range(6)
+    }
+    split = {f"{part}/{name}": data for part in ("trainset", "testset") for name, data in pictures.items()}
+    header = "---\nconfigs:\n- config_name: default\n  data_files:\n  - split: train\n    path: trainset/**\n---\n"
+    with HubServer(tmp_path / "hub") as server:
+        for name, content in (("alice/odd", split), ("alice/told", {**split, "README.md": header.encode()})):
+            server.create_repo(name)
+            server.commit(name, content)
+        odd, told = in_client(read_from_hub, server, names=["alice/odd", "alice/told"])
+    assert "source: alice/odd: testset, trainset would not be read as splits of their own" in odd
+    assert "next: hf download alice/odd --repo-type dataset --local-dir odd; mv odd/testset odd/test; mv" in odd
+    assert odd.endswith("; then --set source.path=odd") and told == 12
+
+
 def counted(folder: str, decoded: list, quick: list) -> list:
     """Distill from the Hub, and evaluate without baselines where at most so many images are decoded for the count.
 
@@ -662,6 +699,21 @@ def test_a_blank_source_is_refused_and_a_constant_channel_is_said(make_folder, c
     plain = [Image.new("RGB", (12, 12), (seed, 0, 2 * seed)) for seed in range(6)]
     sources.load_train(spec(make_folder({"train": (plain, [0, 1, 2] * 2)}, name="plain")))
     assert "6 of 6 images are of one colour all over" in capfd.readouterr().err
+
+
+def test_a_test_split_of_another_range_is_said(tmp_path, capfd):
+    """8-bit values in 16-bit files, beside training pictures of the full range: they decode to black, or nearly."""
+    for split, top in (("train", 65535), ("test", 255)):
+        for place in range(6):
+            path = tmp_path / "a" / split / NAMES[place % 3] / f"{place}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            grey = np.asarray(picture(place % 3, place).convert("L")) / 255
+            grey[0, 0], grey[0, 1] = 1, 0
+            Image.fromarray((grey * top).astype(np.uint16)).save(path)
+    train = sources.load_train(spec(tmp_path / "a"))[0]
+    assert "nearly black" not in capfd.readouterr().err
+    sources.load_test(train.spec)
+    assert "test: nearly black: no pixel of 6 images is above 1 of 255" in capfd.readouterr().err
 
 
 def test_long_decoding_says_its_rate_and_end(monkeypatch, image_folder, capfd):
