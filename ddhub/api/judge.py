@@ -102,7 +102,8 @@ def evaluate(
             done = grids.evaluate(found, place.out / "evaluation", rows, request)
         finally:  # finished rows count, even if others failed
             refresh.results(place.set if place.own else None, found.manifest, place.out)
-        say(f"rows: {place.out / 'evaluation'}; summary: {place.out / ('README.md' if place.own else 'report.json')}")
+        told_in = place.out / "README.md" if place.own else refresh.report_of(found.manifest, place.out)
+        say(f"rows: {place.out / 'evaluation'}; summary: {told_in}")
         built = summary.build(name, done)
         headlines.warn_of(found.manifest, built)
         return summary.with_probe(built, probed)
