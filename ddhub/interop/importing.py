@@ -147,7 +147,7 @@ def find(path: Path, layout: str, how: Reading) -> tuple[str, Path]:
         what = f"{path}: fits none of the layouts ({', '.join(layouts)})"
         if path.is_file() and path.suffix in readings.SINGLE:
             raise UserError(f"{what}; it holds {_held(path, how)}", next=readings.AS_PAIR)
-        raise UserError(what, next="--layout NAME says what is missing")
+        raise UserError(what, next=readings.AS_PAIR if path.is_file() else "--layout NAME says what is missing")
     shown = "; ".join(f"{place} (--layout {name})" for name, place in fitting)
     raise UserError(f"{path}: several sets are possible: {shown}", next="name one of these paths and its --layout")
 

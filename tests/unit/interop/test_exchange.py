@@ -20,6 +20,7 @@ from ddhub.cli import app
 from ddhub.interop import conventions, exporting, importing
 from ddhub.interop import layout as layouts
 from ddhub.interop.layouts import idc
+from ddhub.interop.reading import Reading
 
 pytestmark = pytest.mark.slow
 
@@ -260,6 +261,15 @@ def test_a_file_of_soft_labels_is_read(form, hard, stem, image_folder, tmp_path)
         assert found.labels.tolist() == order.tolist()
         assert any("largest soft label at another class" in note for note in found.manifest.imported.notes)
         assert len(found.manifest.imported.files) == 2 + hard
+
+
+@pytest.mark.parametrize("name", ["set.pkl", "set.npy", "set.safetensors"])
+def test_a_file_of_no_layout_says_how_to_write_one(name, tmp_path):
+    """Every other layout refuses it too, so there is no use in trying them."""
+    (tmp_path / name).write_bytes(b"\x80\x04}\x94.")
+    with pytest.raises(UserError, match="fits none of the layouts") as caught:
+        importing.find(tmp_path / name, "auto", Reading())
+    assert "torch.save([images, labels], 'set.pt')" in caught.value.next
 
 
 def test_files_of_soft_labels_that_contradict_are_refused(image_folder, tmp_path):
