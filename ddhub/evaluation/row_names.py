@@ -9,7 +9,7 @@ from ddhub.evaluation import protocols as named
 from ddhub.evaluation.request import Cell
 from ddhub.evaluation.rows import FORMAT
 from ddhub.evaluation.workbench import Bench
-from ddhub.training import fit, frozen
+from ddhub.training import architectures, fit, frozen
 
 
 def key(bench: Bench, cell: Cell) -> dict[str, Any]:
@@ -27,6 +27,7 @@ def key(bench: Bench, cell: Cell) -> dict[str, Any]:
         "family": asdict(fit.family_of(bench.network(cell.arch), protocol)),
         "test": bench.test.fingerprint,
         "train": bench.train.fingerprint if bench.train and cell.data != "distilled" else None,
+        **({"code": code} if (code := architectures.code_of(cell.arch)) else {}),
         **({"weights": frozen.load(cell.arch).weights} if frozen.is_frozen(cell.arch) else {}),
     }
 

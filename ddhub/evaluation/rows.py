@@ -18,7 +18,7 @@ FORMAT = 1
 # The keys that decide a row's accuracy. All but the user's changes of the protocol make its file's name (row_names.py).
 TRAINING = (
     *("payload", "arch", "protocol", "protocol_version", "overrides", "data", "seed", "settings", "family"),
-    *("test_set", "test", "train", "weights"),
+    *("test_set", "test", "train", "weights", "code"),
 )
 USUAL_PRECISION = "float32"  # of rows that do not name theirs
 
@@ -86,6 +86,7 @@ class Row(Document):
     settings: dict[str, Any] = Field(default_factory=dict, description="The whole protocol.")
     family: dict[str, Any] = Field(default_factory=dict, description="Optimiser settings of the architecture's family.")
     weights: str | None = Field(default=None, description="Hash of a frozen backbone's weights.")
+    code: str | None = Field(default=None, description="Hash of the file that defines a package's architecture.")
     tuned: dict[str, Any] | None = Field(default=None, description="Choice of `--tune`.")
     versions: dict[str, Any] = Field(default_factory=dict, description="Versions of libraries.")
     _content: dict[str, Any] = PrivateAttr(default_factory=dict)

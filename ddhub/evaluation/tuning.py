@@ -22,7 +22,7 @@ from ddhub.base.units import duration
 from ddhub.evaluation import workbench
 from ddhub.evaluation.request import Cell, Tuned
 from ddhub.evaluation.workbench import Bench
-from ddhub.training import fit, frozen
+from ddhub.training import architectures, fit, frozen
 from ddhub.training.protocol import Protocol
 
 RATES = (0.1, 0.3, 1.0, 3.0, 10.0)  # factors on the untuned rate
@@ -113,6 +113,7 @@ def _tried(path: Path) -> dict[str, Any]:
 
 def _file_name(bench: Bench, cell: Cell, protocol: Protocol) -> str:
     key = [manifest.identity(bench.set.manifest.files), cell.arch, cell.data, protocol.model_dump()]
+    key += filter(None, [architectures.code_of(cell.arch)])
     return f"{files.safe_name(frozen.title(cell.arch))}-{cell.protocol}-{cell.data}-{files.digest(key)[:12]}.json"
 
 

@@ -7,19 +7,21 @@ small images, and timm_registry.py registers them with timm.
 Shapes: B images, C channels, S side, K classes.
 """
 
+import inspect
 import re
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from ddhub.base import limits, plugins, seeds
+from ddhub.base import files, limits, plugins, seeds
 from ddhub.base.errors import UserError
 from ddhub.base.redact import one_line
 from ddhub.training import arch_names, frozen, timm_registry
@@ -81,6 +83,20 @@ def _installed(arch: str) -> Build:
     plugins.refuse("architecture", arch, found.code, [wrong] if wrong else [])
     build: Build = found.plugin
     return build
+
+
+def code_of(arch: str) -> str | None:
+    """The hash of the file that defines an installed package's architecture; None for ddhub's own, timm's and binaries.
+
+    An edited file can define another network whose weights have the same names and shapes.
+    """
+    if arch in TABLE or arch not in plugins.ARCHITECTURES.installed():
+        return None
+    build: Any = inspect.unwrap(_installed(arch))
+    with suppress(TypeError, OSError):
+        found = inspect.getsourcefile(build.func if isinstance(build, partial) else build)
+        return files.sha256(Path(found)) if found else None
+    return None
 
 
 def _timm(name: str, classes: int, channels: int, side: int) -> nn.Module:

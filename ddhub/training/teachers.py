@@ -172,7 +172,8 @@ class Lessons:
         settings = self.protocol.model_dump(include={"loss", "augment", "optimizer", "lr", "epochs", "batch"})
         if network.family.patient:
             settings["min_steps"] = self.protocol.min_steps
-        return file_tools.digest([TRAINING, network.arch, network.classes, settings, self.identity])[:24]
+        code = filter(None, [architectures.code_of(network.arch)])
+        return file_tools.digest([TRAINING, network.arch, network.classes, settings, self.identity, *code])[:24]
 
     def give(self, index: int, path: Path) -> None:
         """Train one teacher, or resume its training, and write its file."""

@@ -3,6 +3,7 @@
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from conftest import refused
@@ -11,7 +12,8 @@ from ddhub.base import plugins
 from ddhub.base.errors import UserError
 from ddhub.distillation import method
 from ddhub.interop import layout
-from ddhub.training import arch_names, architectures
+from ddhub.training import arch_names, architectures, teachers
+from ddhub.training.protocol import TeacherSpec
 
 METHOD = """
 from ddhub.base.schema import Strict
@@ -165,6 +167,20 @@ def test_an_installed_package_offers_all_three_kinds(package):
     assert "mean" in plugins.METHODS.names() and "ours" in plugins.LAYOUTS.names()
     assert "our_net" in arch_names.names() and architectures.resolve("our_net")(10, 1, 8) is not None
     assert "did you mean 'our_net'" in refused(architectures.resolve, "our_ne")
+
+
+def test_an_edited_network_of_a_package_has_other_teachers(package):
+    """Weights of the same names went on as those of the new network, from the cache or a checkpoint."""
+    source = "from torch import nn\ndef build(classes, channels, side):\n    return nn.Identity()\n"
+    folder = package(source, "[ddhub.architectures]\nedited_net = theirs:build\n")
+    network = SimpleNamespace(arch="edited_net", classes=3, family=SimpleNamespace(patient=False))
+    spec = TeacherSpec(arch="edited_net", count=1)
+    lessons = teachers.Lessons(spec, [network], None, None, "none", None)
+    before, paths = architectures.code_of("edited_net"), lessons.paths
+    assert before and lessons.paths == paths
+    (folder / "theirs.py").write_text(source.replace("Identity", "Flatten"))
+    assert architectures.code_of("edited_net") not in (None, before) and lessons.paths != paths
+    assert architectures.code_of("convnet") is architectures.code_of("timm:resnet18") is None
 
 
 def test_a_package_cannot_take_the_place_of_ddhubs_own(package):
