@@ -34,14 +34,16 @@ def setting(text: str, example: str = "method.iterations=10") -> Setting:
     """Read one `KEY=VALUE`.
 
     Args:
-        example: the example in the error message.
+        example: the example in the error message, or two: `A or B`.
 
     Raises:
         UserError: without `=` or without a key.
     """
     key, equals, value = text.partition("=")
     if not equals or not key.strip().rpartition(".")[2]:
-        raise UserError(f"--set {text}: expected KEY=VALUE, as in {example}", next=f"--set {example}")
+        raise UserError(
+            f"--set {text}: expected KEY=VALUE, as in {example}", next=f"--set {example.partition(' or ')[0]}"
+        )
     return Setting(text, key.strip(), value)
 
 

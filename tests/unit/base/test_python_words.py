@@ -69,6 +69,13 @@ def test_a_fault_and_a_warning_speak_python(caplog):
     assert caplog.messages == ["lower it with lr=0.01", "lower it with --lr 0.01"]
 
 
+def test_an_example_can_be_typed(folder):
+    """It was `overrides=['epochs=50'] or native.lr=0.01`."""
+    with pytest.raises(UserError, match=r"as in epochs=50 or native.lr=0.01") as fault:
+        ddhub.evaluate(folder, overrides=["epochs"])
+    assert fault.value.next == "overrides=['epochs=50']"
+
+
 def test_a_budget_of_memory_is_a_key_of_the_recipe(tmp_path):
     """`memory=` of distill and plan was dropped without a word."""
     for make in (ddhub.plan, ddhub.distill):
