@@ -64,8 +64,8 @@ def _score(rows: Sequence[Row], named: bool) -> Score:
 def compare(rows: Sequence[Row], a: str = "distilled", b: str = "random") -> list[Difference]:
     """The difference in accuracy between data `a` and `b`, per architecture, protocol and test set.
 
-    Rows are paired by seed. A seed gives both the same initial weights and order of augmentation, so their difference
-    varies less than either. `differs` says whether the 95% interval of the mean difference excludes zero. It is None
+    Rows are paired by seed. A seed gives both the same initial weights and order of augmentation, whose effects cancel
+    in the difference. `differs` says whether the 95% interval of the mean difference excludes zero. It is None
     for fewer than two pairs. `disjoint` says whether the 95% intervals of both means are disjoint.
     """
     found = []
