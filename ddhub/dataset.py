@@ -92,6 +92,14 @@ def _are_readable(images: Tensor) -> bool:
     return True
 
 
+def _check_device(device: str | torch.device) -> None:
+    """Refuse a device that is not there, with advice for Python in place of the command line's `--device cpu`."""
+    try:
+        devices.check_device(device)
+    except UserError as fault:
+        raise UserError(f"device={str(device)!r}: not available here", next="device='cpu'") from fault
+
+
 @dataclass(frozen=True, repr=False)
 class DistilledSet:
     """A distilled set in memory. It works as a `torch.utils.data.Dataset`. Its tensors own their memory."""
@@ -135,7 +143,7 @@ class DistilledSet:
         Raises:
             UserError: for a device that this machine or torch has not.
         """
-        devices.check_device(device)
+        _check_device(device)
         moved = {name: getattr(self, name) for name in ("images", "inputs", "labels", "soft_labels", "groups")}
         moved = {name: None if tensor is None else tensor.to(device) for name, tensor in moved.items()}
         return replace(self, **moved, preprocess=copy.deepcopy(self.preprocess).to(device))
@@ -184,7 +192,7 @@ class DistilledSet:
         at_least(1, batch=batch)
         at_least(0, epochs=epochs)
         place = self.inputs.device if device is None else device
-        devices.check_device(place)
+        _check_device(place)
         return self._batches(epochs, math.ceil(len(self) / (batch or self.protocol.batch)), seed, place)
 
     def _batches(self, epochs: int, count: int, seed: int, place: str | torch.device) -> Iterator[tuple[Tensor, ...]]:

@@ -12,7 +12,6 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, ParamSpec, TypeVar, Union, cast, get_args, get_origin, get_type_hints, is_typeddict
 
-from ddhub.base import python_words
 from ddhub.base.errors import UserError, as_user_error
 
 Given = ParamSpec("Given")
@@ -41,14 +40,13 @@ def checked(function: Callable[Given, Answer]) -> Callable[Given, Answer]:
         for name, value in _bound(function, hints, given, named).items():
             for each in value if name in several else [value]:
                 _check(function, name, each, hints.get(name, Any), name in several)
-        with python_words.speaking(hints):
-            try:
-                return function(*given, **named)
-            except OSError as fault:
-                known = as_user_error(fault)
-                if known is None:
-                    raise
-                raise known from fault
+        try:
+            return function(*given, **named)
+        except OSError as fault:
+            known = as_user_error(fault)
+            if known is None:
+                raise
+            raise known from fault
 
     return asked
 

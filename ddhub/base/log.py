@@ -15,7 +15,6 @@ from types import FrameType
 from typing import Any
 
 from ddhub.base.files import disk_errors, make_parent, open_own, write_bytes
-from ddhub.base.python_words import said
 from ddhub.base.redact import shown
 
 ROOT = logging.getLogger("ddhub")
@@ -50,7 +49,7 @@ def warn_once(text: str) -> None:
 
 
 def _log(text: str, level: int, once: bool, caller: FrameType) -> None:
-    logger, text = _logger(caller.f_globals["__name__"]), shown(said(text))
+    logger, text = _logger(caller.f_globals["__name__"]), shown(text)
     if once:
         _shown_once.add(text)
     if logger.isEnabledFor(level):

@@ -163,6 +163,13 @@ def test_a_report_is_the_file_that_lies_in_the_folder(tmp_path, folder):
     assert {**ddhub.report(folder).to_dict()["sets"][0], "set": kept["set"]} == kept
 
 
+@pytest.mark.parametrize("make", [ddhub.plan, ddhub.distill])
+def test_a_budget_of_memory_is_a_key_of_the_recipe(make):
+    """`memory=` was dropped without a word."""
+    with pytest.raises(ddhub.UserError, match=r"memory: .*more than the budget"):
+        make("digits_ipc1", memory="1KB", threads=1)
+
+
 def test_a_plan_and_the_recipes_show_themselves():
     """Numbers as people say them."""
     plan = ddhub.plan("digits_ipc1", overrides=QUICK, threads=1)

@@ -63,7 +63,7 @@ def test_an_override_that_fits_nothing_is_refused(record, override, words):
     with pytest.raises(UserError) as caught:
         protocols.resolve(record, ["native", "hard"], 25, [override])
     assert words in str(caught.value) and "--set" in str(caught.value)
-    assert str(caught.value.next).startswith("--set ")
+    assert str(caught.value.next).startswith("--set ") and "native.lr=0.01" not in str(caught.value.next)
 
 
 def test_a_set_without_teachers_cannot_be_labelled_on_the_fly(record):
