@@ -203,6 +203,9 @@ def labelled(images: Encoded) -> Labels:
         if own is not labels:
             say(f"{spec.dataset} {split}: its files number the classes in another order; matched by name")
         labels = own
+    elif "[" not in split and (unlisted := opening.unlisted(spec, split, len(images.dataset))):
+        every = unlisted + len(images.dataset)
+        say(f"{spec.dataset} {split}: {unlisted} of {every} pictures have no row in its metadata and are left out")
     label_values.check(labels, spec)
     left = len(images) - len(labels.rows)
     if left:

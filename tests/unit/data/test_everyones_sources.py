@@ -772,6 +772,18 @@ def test_a_table_of_file_names_that_cannot_be_read_so_is_explained(kind, tmp_pat
     assert said in str(fault.value) and advice in (fault.value.next or "")
 
 
+@pytest.mark.parametrize(("listed", "said"), [(6, []), (4, ["2 of 6 pictures have no row in its metadata"])])
+def test_pictures_that_a_table_does_not_list_are_counted(listed, said, tmp_path, capfd):
+    """`datasets` leaves them out without a word."""
+    for number, image in enumerate(coloured(6, 0)[0]):
+        image.save(tmp_path / f"{number}.png")
+    rows = [f"{number}.png,{'xy'[number % 2]}" for number in range(listed)]
+    (tmp_path / "metadata.csv").write_text("\n".join(["file_name,label", *rows]))
+    first_look.look(SourceSpec(dataset="trees", path=str(tmp_path)))
+    told = capfd.readouterr().err
+    assert [text for text in said if text in told] == said and ("no row" in told) == bool(said)
+
+
 def test_a_file_in_place_of_a_folder_is_told_from_a_wrong_name(tmp_path, monkeypatch):
     """It is there, and a folder around it is read."""
     monkeypatch.chdir(tmp_path)
