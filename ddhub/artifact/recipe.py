@@ -34,7 +34,9 @@ class EvaluateSpec(Strict):
 
     protocol: Literal["native"] = Field(default="native", description="Name of the set's own protocol.")
     epochs: Count = Field(default=1000, description="Passes over the set.")
-    lr: Rate = Field(default=0.02, description="Learning rate of families that have none of their own.")
+    lr: Rate = Field(
+        default=0.02, description="Learning rate of the family of the teachers' network. Other families have their own."
+    )
     batch: Batch = Field(default=256, description="Images in a training step.")
     min_steps: CountOrZero = Field(
         default=2000, description="Fewest steps for transformers, and for families other than the teachers'."
