@@ -16,7 +16,7 @@ def summary(folder: Path, commands: list[str]) -> dict:
     """Commands, hardware, versions, cost, and the numbers on validation and test data. Rows are shortened."""
     manifest = json.loads((folder / "ddhub.json").read_text())
     report = json.loads((folder / "report.json").read_text())
-    kept = ("arch", "protocol", "data", "seed", "top1", "epochs", "lr", "seconds")
+    kept = ("arch", "protocol", "overrides", "data", "seed", "top1", "epochs", "lr", "seconds")
     return {
         "commands": commands,
         "hardware": manifest["made"]["device"],
@@ -29,7 +29,7 @@ def summary(folder: Path, commands: list[str]) -> dict:
         "bytes": manifest["bytes"],
         "summary": report["summary"],
         "rank_fidelity": report.get("rank_fidelity", []),
-        "rows": [{key: row[key] for key in kept} for row in report["rows"]],
+        "rows": [{key: row[key] for key in kept if row.get(key) != []} for row in report["rows"]],
     }
 
 
