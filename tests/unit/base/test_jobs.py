@@ -348,9 +348,7 @@ def test_rows_of_killed_workers_equal_the_loops_to_the_bit(folder, tmp_path, mon
         return team[-1]
 
     def kill():
-        waited(
-            lambda: any(claimed.glob(".*.claim")),
-        )
+        waited(lambda: any(claimed.glob(".*.claim")))
         team[0].process.kill()
 
     monkeypatch.setattr(workers.Worker, "start", noted)
