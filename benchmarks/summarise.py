@@ -29,7 +29,7 @@ def summary(folder: Path, commands: list[str]) -> dict:
         "bytes": manifest["bytes"],
         "summary": report["summary"],
         "rank_fidelity": report.get("rank_fidelity", []),
-        "rows": [{key: row[key] for key in kept if row.get(key) != []} for row in report["rows"]],
+        "rows": [{key: row[key] for key in kept if row.get(key) not in (None, [])} for row in report["rows"]],
     }
 
 

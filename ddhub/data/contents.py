@@ -96,6 +96,16 @@ def contents(folder: Path) -> Contents | None:
     return Contents(folder, tuple(pictures), tuple(unread), tuple(empty), tuple(links))
 
 
+def beside(named: Sequence[Path]) -> int:
+    """How many pictures lie in the folders of these, and are none of them.
+
+    Args:
+        named: the pictures that a table of labels names. `datasets` leaves out the others without a word.
+    """
+    held = (path for folder in {path.parent for path in named} if folder.is_dir() for path in folder.iterdir())
+    return len({path for path in held if path.suffix.lower() in PICTURES} - set(named))
+
+
 def _has_header(folder: Path) -> bool:
     """Whether a README names the data files."""
     try:

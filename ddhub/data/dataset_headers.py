@@ -51,20 +51,29 @@ def check(where: str, revision: str | None, theirs: bool = True) -> None:
     Raises:
         UserError: naming the entry.
     """
-    from datasets import config
-
-    for name in (config.REPOCARD_FILENAME, config.REPOYAML_FILENAME):
-        path = _file(where, name, revision)
-        if path is None or not path.exists():
-            continue
-        here = f"{where}: {name}"
-        header = _read(path, here, card=name == config.REPOCARD_FILENAME)
+    for here, header in _headers(where, revision):
         if (number := _largest_key(header)) >= limits.CLASSES:
             raise UserError(f"{here}: numbers a class {number}, and {limits.CLASSES:,} classes are the most; refused")
         for key, pattern in _patterns(header) if theirs else ():
             parts = pattern.replace("\\", "/").split("/")
             if ":" in pattern or ".." in parts or pattern.startswith(("/", "\\", "~")):
                 raise UserError(f"{here}: {key} {pattern[:200]!r} leads out of the dataset; refused", next=INSIDE)
+
+
+def names_files(where: str, revision: str | None) -> bool:
+    """Whether a dataset's header says which files belong to which split."""
+    return any(list(_patterns(header)) for _, header in _headers(where, revision))
+
+
+def _headers(where: str, revision: str | None) -> Iterator[tuple[str, Any]]:
+    """The headers of a dataset, each with its name for messages."""
+    from datasets import config
+
+    for name in (config.REPOCARD_FILENAME, config.REPOYAML_FILENAME):
+        path = _file(where, name, revision)
+        if path is not None and path.exists():
+            here = f"{where}: {name}"
+            yield here, _read(path, here, card=name == config.REPOCARD_FILENAME)
 
 
 def _file(where: str, name: str, revision: str | None) -> Path | None:

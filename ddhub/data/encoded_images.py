@@ -17,6 +17,10 @@ from ddhub.data.spec import SourceSpec
 Content = bytes | str
 
 
+def _is_file(path: str | None) -> bool:
+    return path is not None and os.path.isabs(path) and os.path.exists(path)
+
+
 @dataclass(frozen=True)
 class Encoded:
     """The stored images of one split. Nothing is decoded."""
@@ -37,6 +41,16 @@ class Encoded:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @property
+    def files(self) -> list[Path]:
+        """The files of all pictures of the split, where it is a local folder of pictures; none for stored bytes."""
+        import datasets
+        import pyarrow.compute as pc
+
+        columns = [name for name, kind in self.dataset.features.items() if isinstance(kind, datasets.Image)]
+        named = (pc.struct_field(self.dataset.data.column(name), "path") for name in columns)
+        return [Path(path) for paths in named if _is_file(paths[0].as_py()) for path in paths.to_pylist() if path]
 
     @cached_property
     def _images(self) -> Any:

@@ -4,7 +4,7 @@ import contextlib
 import re
 import shlex
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -16,7 +16,6 @@ from ddhub.base.log import say
 from ddhub.base.redact import one_line
 from ddhub.data import dataset_headers, local_splits, split_words, unpacking
 from ddhub.data.catalog import GATED
-from ddhub.data.contents import PICTURES
 from ddhub.data.spec import SourceSpec, whole_split
 
 
@@ -47,7 +46,7 @@ def rows(spec: SourceSpec, split: str, wanted: tuple[str, str], theirs: bool = F
                 dataset_headers.check(place, None, theirs=False)
                 return datasets.load_dataset(place, name=spec.config, split=split), revision
             builder = dataset_headers.builder(place, spec.config, revision)
-            if not is_local(spec):
+            if not is_local(spec) and not dataset_headers.names_files(place, revision):
                 _refuse_merged(place, builder)
             builder.download_and_prepare()
             return builder.as_dataset(split=split), revision
@@ -117,37 +116,8 @@ def _unclear(fault: ValueError, spec: SourceSpec, split: str, wanted: tuple[str,
 
 def data_files(spec: SourceSpec, split: str) -> list[Path]:
     """The Parquet and Arrow files of a split, of a part of it or of several, in row order; none for other formats."""
-    from huggingface_hub import hf_hub_download
-
-    names = _names_of_files(spec, split)
-    if not all(name.endswith((".parquet", ".arrow")) for name in names):
-        return []
-    start = f"hf://datasets/{spec.dataset}@{spec.revision}/"
-    hub = [name.removeprefix(start) for name in names if name.startswith(start)]
-    if not hub:
-        return [Path(name) for name in names if Path(name).is_file()]
-    try:
-        with _reading(spec):  # the files are in the cache already
-            return [Path(hf_hub_download(spec.dataset, n, repo_type="dataset", revision=spec.revision)) for n in hub]
-    except _unreadable():
-        return []
-
-
-def unlisted(spec: SourceSpec, split: str, rows: int) -> int:
-    """How many pictures of a split no row of its table of labels names. `datasets` leaves them out without a word.
-
-    Args:
-        rows: the rows of the split.
-    """
-    names = [PurePosixPath(name) for name in _names_of_files(spec, split)]
-    if not any(name.stem == "metadata" for name in names):
-        return 0
-    return max(0, sum(name.suffix.lower() in PICTURES for name in names) - rows)
-
-
-def _names_of_files(spec: SourceSpec, split: str) -> list[str]:
-    """The files of a split, of a part of it or of several, as `datasets` names them; none where it cannot tell."""
     import datasets
+    from huggingface_hub import hf_hub_download
 
     local = Path(spec.path or spec.dataset).expanduser()
     if is_local(spec) and local_splits.saved(local):
@@ -160,8 +130,17 @@ def _names_of_files(spec: SourceSpec, split: str) -> list[str]:
                 builder = datasets.load_dataset_builder(where, spec.config)
             else:
                 builder = dataset_headers.builder(where, spec.config, spec.revision)
-            found = builder.config.data_files or {}
-            return [str(name) for each in split.split("+") for name in found.get(whole_split(each), [])]
+            found = builder.config.data_files
+            names = [str(name) for each in split.split("+") for name in (found or {}).get(whole_split(each), [])]
+            if not all(name.endswith((".parquet", ".arrow")) for name in names):
+                return []
+            start = f"hf://datasets/{spec.dataset}@{spec.revision}/"
+            hub = [name.removeprefix(start) for name in names if name.startswith(start)]
+            if hub:  # the files are in the cache already
+                return [
+                    Path(hf_hub_download(spec.dataset, n, repo_type="dataset", revision=spec.revision)) for n in hub
+                ]
+            return [Path(name) for name in names if Path(name).is_file()]
     except _unreadable():
         return []
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from ddhub.base import checked_files, files
 from ddhub.base.errors import UserError
 from ddhub.base.log import say, warn_once
-from ddhub.data import columns, copies, held_out, image_cache, local_splits, opening, survey
+from ddhub.data import columns, contents, copies, held_out, image_cache, local_splits, opening, survey
 from ddhub.data import labels as label_values
 from ddhub.data.catalog import Shape
 from ddhub.data.encoded_images import Encoded
@@ -203,9 +203,9 @@ def labelled(images: Encoded) -> Labels:
         if own is not labels:
             say(f"{spec.dataset} {split}: its files number the classes in another order; matched by name")
         labels = own
-    elif "[" not in split and (unlisted := opening.unlisted(spec, split, len(images.dataset))):
-        every = unlisted + len(images.dataset)
-        say(f"{spec.dataset} {split}: {unlisted} of {every} pictures have no row in its metadata and are left out")
+    elif unlisted := contents.beside(images.files):
+        told = f"{unlisted} pictures lie beside the others, and have no row in its metadata: they are left out"
+        say(f"{spec.dataset} {split}: {told}", once=True)
     label_values.check(labels, spec)
     left = len(images) - len(labels.rows)
     if left:

@@ -125,10 +125,10 @@ def refuse_merged(repo_id: str, names: Iterable[str]) -> None:
     """
     copy = repo_id.rpartition("/")[2]
     with tempfile.TemporaryDirectory() as root:  # empty folders and files of these names
-        for path in map(PurePosixPath, names):
-            if path.is_absolute() or ".." in path.parts:
-                continue
-            Path(root, *path.parts[:-1][:LEVELS]).mkdir(parents=True, exist_ok=True)
+        inside = [path for path in map(PurePosixPath, names) if not path.is_absolute() and ".." not in path.parts]
+        for parts in {path.parts[:-1][:LEVELS] for path in inside}:
+            Path(root, *parts).mkdir(parents=True, exist_ok=True)
+        for path in inside:
             if path.suffix.lower() in TABLES and len(path.parts) <= LEVELS:
                 Path(root, path).touch()
         try:

@@ -114,6 +114,8 @@ def _tried(path: Path) -> dict[str, Any]:
 def _file_name(bench: Bench, cell: Cell, protocol: Protocol) -> str:
     key = [manifest.identity(bench.set.manifest.files), cell.arch, cell.data, protocol.model_dump()]
     key += filter(None, [architectures.code_of(cell.arch)])
+    if protocol.schedule and protocol.optimizer == "sgd":  # candidates of earlier versions did without it
+        key.append(_family(bench, cell).schedule)
     return f"{files.safe_name(frozen.title(cell.arch))}-{cell.protocol}-{cell.data}-{files.digest(key)[:12]}.json"
 
 

@@ -58,5 +58,5 @@ def report_of(record: Manifest, out: Path) -> Path:
     first, payload = out / REPORT, manifest.identity(record.files)
     rows = strict_json.known(first, limits.JSON_BYTES).get("rows")
     listed = rows if isinstance(rows, list) else []
-    taken = {row.get("payload") for row in listed if isinstance(row, dict)}
+    taken = {own for row in listed if isinstance(row, dict) and isinstance(own := row.get("payload"), str)}
     return first if taken <= {payload} else first.with_stem(f"{first.stem}_{payload[:8]}")

@@ -12,7 +12,7 @@ from ddhub.base import files, intervals
 from ddhub.evaluation.rows import Row
 from ddhub.reports.documents import DDRanking, Difference, Moments, RankFidelity, Recovery, Score
 
-ALIKE = ("settings", "family", "protocol_version", "weights", "train")  # keys that rows of one mean share
+ALIKE = ("settings", "family", "protocol_version", "weights", "code", "train")  # keys that rows of one mean share
 MOST_RANKED = 300  # most architectures ranked; each resample compares every pair
 RESAMPLES = 2000  # of the bootstrap behind the interval of Kendall's tau
 SCORE_WEIGHT = 0.5  # DD-Ranking's default weight of each of its two components

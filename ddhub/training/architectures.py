@@ -85,10 +85,12 @@ def _installed(arch: str) -> Build:
     return build
 
 
+@cache  # what this process has loaded stays, whatever becomes of the file
 def code_of(arch: str) -> str | None:
     """The hash of the file that defines an installed package's architecture; None for ddhub's own, timm's and binaries.
 
-    An edited file can define another network whose weights have the same names and shapes.
+    An edited file can define another network whose weights have the same names and shapes. Other files that it
+    imports do not count.
     """
     if arch in TABLE or arch not in plugins.ARCHITECTURES.installed():
         return None

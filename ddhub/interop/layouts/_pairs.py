@@ -197,7 +197,11 @@ def has_logits(pairs: Pairs, how: Reading) -> bool:
     """Whether a first label file holds a row of numbers per image that are no probabilities."""
     firsts = [paths[0] for paths in (pairs.labels, pairs.soft) if paths]
     parts = ((path, reading.load(path, how)) for path in firsts)
-    soft = [(path, part) for path, part in parts if isinstance(part, Tensor) and part.dim() == 2]
+    soft = [
+        (path, part)
+        for path, part in parts
+        if isinstance(part, Tensor) and part.dim() == 2 and part.is_floating_point()
+    ]
     return any(not are_probabilities(reading.matrix(part, path.name, how)) for path, part in soft)
 
 

@@ -179,6 +179,8 @@ def test_an_edited_network_of_a_package_has_other_teachers(package):
     before, paths = architectures.code_of("edited_net"), lessons.paths
     assert before and lessons.paths == paths
     (folder / "theirs.py").write_text(source.replace("Identity", "Flatten"))
+    assert lessons.paths == paths  # this process has loaded the former one
+    architectures.code_of.cache_clear()
     assert architectures.code_of("edited_net") not in (None, before) and lessons.paths != paths
     assert architectures.code_of("convnet") is architectures.code_of("timm:resnet18") is None
 

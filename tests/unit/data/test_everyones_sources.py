@@ -376,7 +376,8 @@ def test_splits_of_a_hub_dataset_that_would_be_read_as_one_are_refused(tmp_path)
         for number in range(6)
     }
     split = {f"{part}/{name}": data for part in ("trainset", "testset") for name, data in pictures.items()}
-    header = "---\nconfigs:\n- config_name: default\n  data_files:\n  - split: train\n    path: trainset/**\n---\n"
+    paths = "  - split: train\n    path: [trainset/**, testset/**]\n"
+    header = f"---\nconfigs:\n- config_name: default\n  data_files:\n{paths}---\n"
     with HubServer(tmp_path / "hub") as server:
         for name, content in (("alice/odd", split), ("alice/told", {**split, "README.md": header.encode()})):
             server.create_repo(name)
@@ -384,7 +385,7 @@ def test_splits_of_a_hub_dataset_that_would_be_read_as_one_are_refused(tmp_path)
         odd, told = in_client(read_from_hub, server, names=["alice/odd", "alice/told"])
     assert "source: alice/odd: testset, trainset would not be read as splits of their own" in odd
     assert "next: hf download alice/odd --repo-type dataset --local-dir odd; mv odd/testset odd/test; mv" in odd
-    assert odd.endswith("; then --set source.path=odd") and told == 12
+    assert odd.endswith("; then --set source.path=odd") and told == 24
 
 
 def counted(folder: str, decoded: list, quick: list) -> list:
@@ -772,16 +773,24 @@ def test_a_table_of_file_names_that_cannot_be_read_so_is_explained(kind, tmp_pat
     assert said in str(fault.value) and advice in (fault.value.next or "")
 
 
-@pytest.mark.parametrize(("listed", "said"), [(6, []), (4, ["2 of 6 pictures have no row in its metadata"])])
-def test_pictures_that_a_table_does_not_list_are_counted(listed, said, tmp_path, capfd):
+LISTED = {  # the pictures of a row, and how many of six are in none
+    "all": ([("0", "1"), ("2", "3"), ("4", "5")], 0),
+    "in a second column": ([("0", "1"), ("2", "3")], 2),
+    "twice": ([("0", "1"), ("0", "1"), ("0", "2"), ("2", "1")], 3),
+}
+
+
+@pytest.mark.parametrize("kind", LISTED)
+def test_pictures_that_a_table_does_not_list_are_counted(kind, tmp_path, capfd):
     """`datasets` leaves them out without a word."""
+    listed, left = LISTED[kind]
     for number, image in enumerate(coloured(6, 0)[0]):
         image.save(tmp_path / f"{number}.png")
-    rows = [f"{number}.png,{'xy'[number % 2]}" for number in range(listed)]
-    (tmp_path / "metadata.csv").write_text("\n".join(["file_name,label", *rows]))
-    first_look.look(SourceSpec(dataset="trees", path=str(tmp_path)))
+    rows = [f"{first}.png,{second}.png,{'xy'[number % 2]}" for number, (first, second) in enumerate(listed)]
+    (tmp_path / "metadata.csv").write_text("\n".join(["file_name,mask_file_name,label", *rows]))
+    first_look.look(SourceSpec(dataset="trees", path=str(tmp_path), image="image"))
     told = capfd.readouterr().err
-    assert [text for text in said if text in told] == said and ("no row" in told) == bool(said)
+    assert (f"{left} pictures lie beside" in told) == ("no row" in told) == bool(left)
 
 
 def test_a_file_in_place_of_a_folder_is_told_from_a_wrong_name(tmp_path, monkeypatch):

@@ -74,6 +74,8 @@ def test_two_sets_of_one_place_keep_their_reports(folder, tmp_path):
         payloads.append(payload)
     told = {path.name: {row["payload"] for row in json.loads(path.read_text())["rows"]} for path in out.glob("*.json")}
     assert told == {"report.json": {payloads[0]}, f"report_{payloads[1][:8]}.json": {payloads[1]}}
+    files.write_json(out / "report.json", {"rows": [{"payload": ["no text"]}, "no row"]})
+    assert refresh.report_of(record, out) == out / "report.json"
 
 
 def test_report_json_has_what_rows_can_say_and_no_empty_keys():

@@ -131,8 +131,10 @@ def test_rows_by_an_older_version_say_so():
     assert not any(text.startswith("Rows by other rules") for text in summary.sentences(summary.build("set", made[:6])))
 
 
-@pytest.mark.parametrize("changed", [{"train": "sha256:b"}, {"decisions": {"precision": "bfloat16"}}])
-def test_rows_of_other_real_images_or_another_precision_are_not_averaged(changed):
+@pytest.mark.parametrize(
+    "changed", [{"train": "sha256:b"}, {"code": "of an edited file"}, {"decisions": {"precision": "bfloat16"}}]
+)
+def test_rows_of_other_real_images_or_code_or_another_precision_are_not_averaged(changed):
     """Nor compared: it is not clear which of them the set stands beside. A row without precision is in float32."""
     usual = {"data": "random", "train": "sha256:a"}
     known = rows([0.4], **usual) + rows([0.4, 0.42], decisions={"precision": "float32"}, **usual)[1:]
