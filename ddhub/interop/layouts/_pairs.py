@@ -73,12 +73,10 @@ def _of_stems(folder: Path, stems: list[str]) -> Pairs | None:
             f"images_{stems[0]}.pt: holds images with the whitening undone, for viewing; nothing was trained on them",
             next=f"import images_{stems[0].removeprefix('zca_')}.pt, which lies beside it in its author's folder",
         )
-    labels = [folder / f"labels_{stem}.pt" for stem in stems]
-    soft = [path for stem in stems if (path := folder / f"soft_labels_{stem}.pt").is_file()]
-    if len(soft) == len(stems) and not any(label.exists() for label in labels):
+    labels, soft = (_of_word(folder, stems, word) for word in ("labels", "soft_labels"))
+    soft = soft if all(path.is_file() for path in soft) else []
+    if soft and not any(label.exists() for label in labels):
         labels, soft = soft, []
-    if len(stems) > 1 and not any(label.exists() for label in labels):
-        labels = [folder / "labels_best.pt"]  # only the images were split
     missing = next((label for label in labels if not label.is_file()), None)
     if missing:
         raise UserError(
@@ -86,6 +84,12 @@ def _of_stems(folder: Path, stems: list[str]) -> Pairs | None:
         )
     lr = folder / f"lr_{stems[0]}.pt"
     return Pairs([folder / f"images_{stem}.pt" for stem in stems], labels, lr if lr.is_file() else None, soft)
+
+
+def _of_word(folder: Path, stems: list[str], word: str) -> list[Path]:
+    """The files of labels that belong to the image files; one file, if only the images were split."""
+    parts, whole = [folder / f"{word}_{stem}.pt" for stem in stems], folder / f"{word}_best.pt"
+    return [whole] if len(stems) > 1 and not any(part.exists() for part in parts) else parts
 
 
 def _only(folder: Path) -> Pairs | None:

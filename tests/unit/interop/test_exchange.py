@@ -263,6 +263,18 @@ def test_a_file_of_soft_labels_is_read(form, hard, stem, image_folder, tmp_path)
         assert len(found.manifest.imported.files) == 2 + hard
 
 
+@pytest.mark.parametrize("hard", [False, True], ids=["alone", "beside hard ones"])
+def test_one_file_of_soft_labels_serves_images_in_parts(hard, image_folder, tmp_path):
+    """It was left out without a word."""
+    for number in (0, 1):
+        torch.save(inputs()[3 * number :][:3].clone(), tmp_path / f"images_best_{number}.pt")
+    torch.save(soft().softmax(1), tmp_path / "soft_labels_best.pt")
+    if hard:
+        torch.save(torch.arange(3).repeat_interleave(2), tmp_path / "labels_best.pt")
+    found = bring(tmp_path, tmp_path.with_name(f"{tmp_path.name}-set"), image_folder, **PLAIN)
+    assert torch.equal(found.soft_labels, soft().softmax(1)) and torch.equal(found.inputs, inputs())
+
+
 @pytest.mark.parametrize("name", ["set.pkl", "set.npy", "set.safetensors"])
 def test_a_file_of_no_layout_says_how_to_write_one(name, tmp_path):
     """Every other layout refuses it too, so there is no use in trying them."""
