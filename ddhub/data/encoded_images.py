@@ -50,7 +50,8 @@ class Encoded:
 
         columns = [name for name, kind in self.dataset.features.items() if isinstance(kind, datasets.Image)]
         named = (pc.struct_field(self.dataset.data.column(name), "path") for name in columns)
-        return [Path(path) for paths in named if _is_file(paths[0].as_py()) for path in paths.to_pylist() if path]
+        of_files = (paths for paths in named if len(paths) and _is_file(paths[0].as_py()))
+        return [Path(path) for paths in of_files for path in paths.to_pylist() if path]
 
     @cached_property
     def _images(self) -> Any:

@@ -203,15 +203,23 @@ def labelled(images: Encoded) -> Labels:
         if own is not labels:
             say(f"{spec.dataset} {split}: its files number the classes in another order; matched by name")
         labels = own
-    elif unlisted := contents.beside(images.files):
-        told = f"{unlisted} pictures lie beside the others, and have no row in its metadata: they are left out"
-        say(f"{spec.dataset} {split}: {told}", once=True)
+    else:
+        _say_unlisted(images)
     label_values.check(labels, spec)
     left = len(images) - len(labels.rows)
     if left:
         without = f"{left} of {len(images)} rows have no label (a negative number, or empty)"
         say(f"{spec.dataset} {split}: {without} and are left out")
     return labels
+
+
+def _say_unlisted(images: Encoded) -> None:
+    """Count the pictures of a local folder that its table of labels leaves out, as `datasets` does without a word."""
+    spec = images.spec
+    saved = local_splits.saved(Path(spec.path or spec.dataset).expanduser())  # rows can be of any folder
+    if not saved and (left := contents.beside(images.files)):
+        told = f"{left} pictures lie beside the others, and have no row in its metadata: they are left out"
+        say(f"{spec.dataset} {images.split}: {told}", once=True)
 
 
 def _part(images: Encoded, tested: bool) -> Labels:
