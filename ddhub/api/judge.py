@@ -102,8 +102,7 @@ def evaluate(
             done = grids.evaluate(found, place.out / "evaluation", rows, request)
         finally:  # finished rows count, even if others failed
             refresh.results(place.set if place.own else None, found.manifest, place.out)
-        told_in = place.out / "README.md" if place.own else refresh.report_of(found.manifest, place.out)
-        say(f"rows: {place.out / 'evaluation'}; summary: {told_in}")
+        say(f"rows: {place.out / 'evaluation'}; summary: {place.out / ('README.md' if place.own else 'report.json')}")
         built = summary.build(name, done)
         headlines.warn_of(found.manifest, built)
         return summary.with_probe(built, probed)

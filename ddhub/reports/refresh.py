@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-from ddhub.artifact import manifest
 from ddhub.artifact.file_names import CARD, CROISSANT, RECIPE, REPORT
 from ddhub.artifact.manifest import Manifest
-from ddhub.base import files, limits, progress, same_folder, strict_json, strict_yaml
+from ddhub.base import files, progress, same_folder, strict_yaml
 from ddhub.reports import summary as summaries
 from ddhub.reports.documents import Evaluation
 
@@ -50,13 +49,4 @@ def results(artifact: Path | None, record: Manifest, out: Path) -> None:
         if artifact is not None:
             write(artifact)
         else:
-            summaries.save(record, rows, report_of(record, out))
-
-
-def report_of(record: Manifest, out: Path) -> Path:
-    """The report of a set's rows in a folder: report.json, or a file named by the set if another set has that."""
-    first, payload = out / REPORT, manifest.identity(record.files)
-    rows = strict_json.known(first, limits.JSON_BYTES).get("rows")
-    listed = rows if isinstance(rows, list) else []
-    taken = {own for row in listed if isinstance(row, dict) and isinstance(own := row.get("payload"), str)}
-    return first if taken <= {payload} else first.with_stem(f"{first.stem}_{payload[:8]}")
+            summaries.save(record, rows, out / REPORT)

@@ -25,7 +25,7 @@ from ddhub.base import files
 from ddhub.base.errors import UserError
 from ddhub.cli import app
 from ddhub.evaluation.protocols import PROTOCOLS
-from ddhub.reports import charts, compare, html_page, image_grid, refresh, summary, tables, verify
+from ddhub.reports import charts, compare, html_page, image_grid, summary, tables, verify
 from ddhub.reports.documents import Report
 
 pytestmark = pytest.mark.slow
@@ -59,23 +59,6 @@ def printed(rows: list[Any], capsys, **how: Any) -> str:
     built = reports_of_rows.built("set", rows)
     tables.show([tables.of_report(built, brief=True)], summary.sentences(built), **how)
     return capsys.readouterr().out
-
-
-def test_two_sets_of_one_place_keep_their_reports(folder, tmp_path):
-    """The second set's report took the place of the first's, whose rows lie there still."""
-    record, out = manifest.read(folder), tmp_path / "out"
-    altered = {name: each.model_copy(update={"sha256": "0" * 64}) for name, each in record.files.items()}
-    payloads = []
-    for each in (record, record.model_copy(update={"files": altered}), record):
-        payload = manifest.identity(each.files)
-        for number, row in enumerate(made("distilled", SAME, payload=payload)):
-            files.write_json(out / "evaluation" / f"{payload[:8]}-{number}.json", row)
-        refresh.results(None, each, out)
-        payloads.append(payload)
-    told = {path.name: {row["payload"] for row in json.loads(path.read_text())["rows"]} for path in out.glob("*.json")}
-    assert told == {"report.json": {payloads[0]}, f"report_{payloads[1][:8]}.json": {payloads[1]}}
-    files.write_json(out / "report.json", {"rows": [{"payload": ["no text"]}, "no row"]})
-    assert refresh.report_of(record, out) == out / "report.json"
 
 
 def test_report_json_has_what_rows_can_say_and_no_empty_keys():
