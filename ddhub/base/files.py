@@ -106,6 +106,19 @@ def hold(file: IO[str] | int) -> None:
         fcntl.flock(file, fcntl.LOCK_EX)
 
 
+def in_use(folder: Path) -> bool:
+    """Whether somebody holds a lock on a file in a folder, as those do who are at work there."""
+    for path in filter(Path.is_file, folder.rglob("*")):
+        try:
+            with path.open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:  # removed meanwhile; or a shared file system without locks
+            continue
+    return False
+
+
 def nearest(path: Path) -> Path:
     """The path itself, or its nearest existing parent."""
     return next(each for each in (path.absolute(), *path.absolute().parents) if each.exists())

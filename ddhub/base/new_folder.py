@@ -99,7 +99,8 @@ def no_stub(folder: Path, begun: Path, notes: Sequence[str] = ()) -> Iterator[No
 
 
 def _remove_stub(folder: Path, begun: Path, notes: Sequence[str], made: Sequence[Path]) -> None:
-    if made and folder.is_dir() and not begun.exists() and all(_is_nothing(p, notes) for p in folder.rglob("*")):
+    stub = made and folder.is_dir() and not begun.exists() and all(_is_nothing(p, notes) for p in folder.rglob("*"))
+    if stub and not files.in_use(folder):  # another process may have just begun there
         shutil.rmtree(folder, ignore_errors=True)
     if made and not folder.exists():
         with contextlib.suppress(OSError):  # a parent that is no longer empty stays

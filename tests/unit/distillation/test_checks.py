@@ -1,5 +1,6 @@
 """What can be known to fail is found before any work, and leaves nothing behind."""
 
+import contextlib
 import copy
 import shutil
 from collections import namedtuple
@@ -8,7 +9,7 @@ import pytest
 from conftest import coloured
 
 from ddhub import api
-from ddhub.base import free_space, new_folder
+from ddhub.base import files, free_space, new_folder
 from ddhub.base.errors import UserError
 from ddhub.base.resources import Resources
 from ddhub.data import image_cache
@@ -106,6 +107,21 @@ def test_a_failed_start_leaves_no_folder(image_folder, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="an image is damaged"):
         api.distill(path, threads=1)
     assert list((tmp_path / "distilled").iterdir()) == []
+
+
+def test_a_folder_that_another_has_just_locked_is_not_taken_away(tmp_path):
+    """Two began at once: the one that was refused removed the folder of the other, which then failed too."""
+    folder = tmp_path / "set"
+    with contextlib.ExitStack() as other:
+        with pytest.raises(UserError, match="busy"), new_folder.no_stub(folder, folder / "begun.json"):
+            other.enter_context(files.locked(folder / "lock"))
+            with files.locked(folder / "lock", busy="busy"):
+                pass
+        assert (folder / "lock").exists()
+    new = tmp_path / "new"
+    with pytest.raises(UserError), new_folder.no_stub(new, new / "begun.json"), files.locked(new / "lock"):
+        raise UserError("no image")
+    assert not new.exists()
 
 
 def test_work_that_was_begun_is_never_taken_away(tmp_path):
