@@ -20,6 +20,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -117,12 +118,7 @@ def score(task: Task, made: SyntheticSet, cell: dict[str, Any]) -> tuple[float, 
     protocol = task.protocol.model_copy(update={"epochs": cell["epochs"], **changes})
     network, teach = task.network(arch), None
     if cell["protocol"] == "dynamic":
-        teachers = task.need_teachers()
-
-        def teach(inputs: torch.Tensor) -> torch.Tensor:
-            with torch.no_grad():
-                return teachers.logits(inputs)
-
+        teach = partial(task.need_teachers().label, check=False)
     examples = fit.Examples(made.images, made.labels, targets=made.soft_labels, side=task.side)
     epochs, steps = fit.plan(len(examples), protocol, fit.family_of(network, protocol))
     seed = seeds.derive(cell["training"], "every network")

@@ -3,13 +3,14 @@
 python benchmarks/tenth.py --source CIFAR10_FOLDER --log tenth.jsonl --try epochs=40 --try epochs=150 batch=100 lr=0.05
 python benchmarks/tenth.py --log tenth.jsonl --print > benchmarks/results/tenth.json
 
-500 random real images per class. Teachers of `cifar10_ipc50_small` label their views: two of 60 epochs (TEACHERS), or
-those of `--set`. Each `--try` is a training of the home network with settings of the protocol. Only validation data
-score it. Lines that LOG has already are not made again.
+500 random real images per class, whose views two teachers of `cifar10_ipc50_small` label that had 60 epochs. Each
+`--try` is a training of the own network with settings of the protocol. Only validation data score it. Lines that LOG
+has already are not made again.
 """
 
 import argparse
 import time
+from functools import partial
 
 import torch
 import yaml
@@ -22,7 +23,7 @@ from ddhub.distillation.task import Task
 from ddhub.training import fit
 
 RECIPE, IPC = "cifar10_ipc50_small", 500
-TEACHERS = ["teachers.epochs=60", "teachers.count=2"]
+OVERRIDES = [f"ipc={IPC}", "teachers.epochs=60", "teachers.count=2"]
 
 
 def main() -> None:
@@ -32,8 +33,7 @@ def main() -> None:
         print(document(asked.log, f"python benchmarks/tenth.py --source FOLDER --log LOG{tries(lines(asked.log))}"))
         return
     done = [(row["settings"], row["training"]) for row in lines(asked.log)]
-    overrides = [f"ipc={IPC}", *(asked.overrides or TEACHERS)]
-    with prepared(RECIPE, asked.source, overrides, Resources(threads=1)) as (task, _):
+    with prepared(RECIPE, asked.source, OVERRIDES, Resources(threads=1)) as (task, _):
         for pairs in asked.tries:
             settings = {key: yaml.safe_load(value) for key, value in (pair.split("=", 1) for pair in pairs)}
             for number in asked.trainings:
@@ -48,19 +48,15 @@ def tries(rows: list[dict]) -> str:
 
 
 def trained(task: Task, settings: dict, number: int) -> dict:
-    """A training of the home network on random images: its validation accuracy, steps and seconds."""
+    """A training of the own network on random images: its validation accuracy, steps and seconds."""
     labels, classes = task.source.labels[task.training], task.source.classes
     rows = task.training[held_out.stratified(labels, classes, [IPC] * len(classes), 0, "tenth")]
     inputs = task.preprocess.inputs(task.source.images[rows])
-    teachers, network = task.need_teachers(), task.network("convnet3_w32")
+    network = task.network("convnet3_w32")
     protocol = task.protocol.model_copy(update=settings)
     examples = fit.Examples(inputs, task.source.labels[rows], targets=task.soft_labels(inputs))
     epochs, steps = fit.plan(len(examples), protocol, fit.family_of(network, protocol))
-
-    def teach(views: torch.Tensor) -> torch.Tensor:
-        with torch.no_grad():
-            return teachers.logits(views)
-
+    teach = partial(task.need_teachers().label, check=False)
     begun = time.monotonic()
     weights = fit.fit(network, examples, protocol, seeds.derive(number, "tenth"), teach=teach)[-1]
     seconds = time.monotonic() - begun
@@ -73,7 +69,6 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_log(parser)
     parser.add_argument("--try", dest="tries", nargs="+", action="append", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--set", dest="overrides", metavar="KEY=VALUE", action="append", help="in place of TEACHERS")
     parser.add_argument("--trainings", type=int, nargs="+", default=[0])
     return parser.parse_args()
 

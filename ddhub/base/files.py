@@ -106,12 +106,23 @@ def hold(file: IO[str] | int) -> None:
         fcntl.flock(file, fcntl.LOCK_EX)
 
 
+@contextlib.contextmanager
+def _held_alone(path: Path) -> Iterator[None]:
+    """Hold the lock of a file or folder. Raises BlockingIOError if somebody holds it, and OSError if it is missing."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def in_use(folder: Path) -> bool:
     """Whether somebody holds a lock on a file in a folder, as those do who are at work there."""
     for path in filter(Path.is_file, folder.rglob("*")):
         try:
-            with path.open("rb") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with _held_alone(path):
+                continue
         except BlockingIOError:
             return True
         except OSError:  # removed meanwhile; or a shared file system without locks
@@ -133,16 +144,11 @@ def flush(path: Path) -> None:
 def sweep(folder: Path, pattern: str = f".*{TEMPORARY}") -> None:
     """Remove unfinished hidden files and folders of killed processes. Nobody holds a lock on these."""
     for path in folder.glob(pattern):
-        with contextlib.suppress(OSError):  # removed, or locked
-            descriptor = os.open(path, os.O_RDONLY)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if path.is_dir():
-                    shutil.rmtree(path)
-                else:
-                    path.unlink()
-            finally:
-                os.close(descriptor)
+        with contextlib.suppress(OSError), _held_alone(path):  # removed, or locked
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
 
 
 def make_parent(path: Path) -> None:

@@ -46,8 +46,8 @@ def rows(spec: SourceSpec, split: str, wanted: tuple[str, str], theirs: bool = F
                 dataset_headers.check(place, None, theirs=False)
                 return datasets.load_dataset(place, name=spec.config, split=split), revision
             builder = dataset_headers.builder(place, spec.config, revision)
-            if not is_local(spec) and not dataset_headers.names_files(place, revision):
-                _refuse_merged(place, builder)
+            if not is_local(spec):
+                _refuse_merged(place, revision, builder)
             builder.download_and_prepare()
             return builder.as_dataset(split=split), revision
     except ValueError as fault:
@@ -57,10 +57,10 @@ def rows(spec: SourceSpec, split: str, wanted: tuple[str, str], theirs: bool = F
         raise UserError(f"source: {where}: cannot be read: {why}", next=_advice(where, fault)) from fault
 
 
-def _refuse_merged(repo_id: str, builder: Any) -> None:
-    """Refuse a Hub dataset whose only split has files of several, by their names."""
+def _refuse_merged(repo_id: str, revision: str | None, builder: Any) -> None:
+    """Refuse a Hub dataset whose only split has files of several, by their names, unless its header says so."""
     found = builder.config.data_files or {}
-    if len(found) == 1:
+    if len(found) == 1 and not dataset_headers.names_files(repo_id, revision):
         start = re.compile("hf://datasets/[^@]*@[^/]*/")
         split_words.refuse_merged(repo_id, [start.sub("", str(name)) for each in found.values() for name in each])
 

@@ -166,7 +166,7 @@ def images(pairs: Pairs, how: Reading) -> Tensor:
 
 
 def labels(pairs: Pairs, how: Reading) -> tuple[Tensor | None, Tensor | None]:
-    """Hard labels (N,) and soft labels (N, K) as stored, at least one of the two.
+    """Hard labels (N,) as int64 and soft labels (N, K) as float32, at least one of the two.
 
     Raises:
         UserError: for a file of hard labels and one of soft labels that both hold soft ones, or both hard ones.
@@ -191,10 +191,8 @@ def _joined(paths: list[Path], how: Reading) -> Tensor:
                 f"{path.name}: expected class numbers (N,) or soft labels (N, K), found {reading.describe(part)}",
                 next=reading.AS_PAIR,
             )
-    for path, part in zip(paths, parts, strict=True):
-        check = reading.matrix if part.dim() == 2 else reading.numbers
-        check(part, path.name, how)
-    return torch.cat(parts) if len(parts) > 1 else parts[0]
+    check = reading.matrix if parts[0].dim() == 2 else reading.numbers
+    return torch.cat([check(part, path.name, how) for path, part in zip(paths, parts, strict=True)])
 
 
 def has_logits(pairs: Pairs, how: Reading) -> bool:

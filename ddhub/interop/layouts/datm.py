@@ -27,14 +27,12 @@ def read(path: Path, how: Reading) -> Foreign:
     pairs = _pairs.find(path)
     if pairs is None:
         raise UserError(f"{path.name}: holds no images_best.pt, as the layout datm has it", next=reading.ANY_LAYOUT)
-    images, (labels, soft) = _pairs.images(pairs, how), _pairs.labels(pairs, how)
+    images, (hard, soft) = _pairs.images(pairs, how), _pairs.labels(pairs, how)
     if soft is None:
         raise UserError(f"{pairs.labels[0].name}: holds classes, not logits", next="--layout mtt")
-    where = (pairs.soft or pairs.labels)[0].name
-    soft = reading.matrix(soft, where, how)
     if _pairs.are_probabilities(soft):
+        where = (pairs.soft or pairs.labels)[0].name
         raise UserError(f"{where}: holds probabilities, not logits", next="--layout mtt")
-    hard = None if labels is None else reading.numbers(labels, pairs.labels[0].name, how)
     records = reading.records(pairs.files, path if path.is_dir() else path.parent)
     lr = _pairs.rate(pairs, how)
     return Foreign("datm", images, hard, records, soft, "logits", lr=lr, method="datm")

@@ -26,23 +26,21 @@ def read(path: Path, how: Reading) -> Foreign:
     pairs = _pairs.find(path)
     if pairs is None:
         raise UserError(f"{path.name}: holds no images_best.pt, as the layout mtt has it", next=reading.ANY_LAYOUT)
-    images, (labels, soft) = _pairs.images(pairs, how), _pairs.labels(pairs, how)
+    images, (hard, soft) = _pairs.images(pairs, how), _pairs.labels(pairs, how)
     folder = path if path.is_dir() else path.parent
     words = folder.resolve().name.lower().replace("-", "_").split("_")
     zca = None if "zca" not in words else words[max(0, words.index("zca") - 1)] not in ("no", "non", "without")
     notes = [f"whitening read off the folder's name, {folder.resolve().name}"] if zca is not None else []
     records = reading.records(pairs.files, folder)
     lr = _pairs.rate(pairs, how)
-    if labels is None and soft is not None and (soft.sum(1) == 1).all() and ((soft == 0) | (soft == 1)).all():
-        labels, soft, notes = soft.argmax(1), None, [*notes, "one-hot labels are kept as classes"]
-    hard = None if labels is None else reading.numbers(labels, pairs.labels[0].name, how)
+    if hard is None and soft is not None and (soft.sum(1) == 1).all() and ((soft == 0) | (soft == 1)).all():
+        hard, soft, notes = soft.argmax(1), None, [*notes, "one-hot labels are kept as classes"]
     if soft is None:
         family, method = ("dc", None) if pairs.bench else ("mtt", "mtt")
         notes += ["normalised as DC-BENCH does, which names files so"] if pairs.bench else []
         return Foreign(family, images, hard, records, zca=zca, lr=lr, notes=notes, method=method)
-    where = (pairs.soft or pairs.labels)[0].name
-    soft = reading.matrix(soft, where, how)
     if not _pairs.are_probabilities(soft):
+        where = (pairs.soft or pairs.labels)[0].name
         raise UserError(f"{where}: its rows are no probabilities", next="--layout datm, if they are logits")
     method = "tesla" if hard is None else None
     return Foreign("mtt", images, hard, records, soft, "probabilities", zca=zca, lr=lr, notes=notes, method=method)
