@@ -97,13 +97,19 @@ def contents(folder: Path) -> Contents | None:
 
 
 def beside(named: Sequence[Path]) -> int:
-    """How many pictures lie in the folders of these, and are none of them.
+    """How many pictures lie where these do, and are none of them.
 
     Args:
         named: the pictures that a table of labels names. `datasets` leaves out the others without a word.
     """
-    held = (path for folder in {path.parent for path in named} if folder.is_dir() for path in folder.iterdir())
-    return len({path for path in held if path.suffix.lower() in PICTURES} - set(named))
+    places = {_place(folder) for folder in {path.parent for path in named} if folder.is_dir()}
+    held = {path for place in places for path in place.rglob("*") if path.suffix.lower() in PICTURES}
+    return len(held - set(named))
+
+
+def _place(folder: Path) -> Path:
+    """The folder of the table of labels that names pictures in a folder."""
+    return next((each for each in (folder, *folder.parents) if any(each.glob("metadata.*"))), folder)
 
 
 def _has_header(folder: Path) -> bool:

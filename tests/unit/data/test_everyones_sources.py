@@ -793,6 +793,18 @@ def test_pictures_that_a_table_does_not_list_are_counted(kind, tmp_path, capfd):
     assert (f"{left} pictures lie beside" in told) == ("no row" in told) == bool(left)
 
 
+def test_a_class_folder_that_a_table_does_not_list_is_counted(tmp_path, capfd):
+    """The table lies above it."""
+    names = [f"{kind}/{number}.png" for kind in "xyz" for number in range(3)]
+    for image, name in zip(coloured(9, 0)[0], names, strict=True):
+        (tmp_path / "train" / name).parent.mkdir(parents=True, exist_ok=True)
+        image.save(tmp_path / "train" / name)
+    rows = [f"{name},{name[0]}" for name in names if name[0] != "z"]
+    (tmp_path / "train" / "metadata.csv").write_text("\n".join(["file_name,label", *rows]))
+    assert first_look.look(SourceSpec(dataset="trees", path=str(tmp_path))).classes == ("x", "y")
+    assert "trees train: 3 pictures lie beside" in capfd.readouterr().err
+
+
 def test_a_file_in_place_of_a_folder_is_told_from_a_wrong_name(tmp_path, monkeypatch):
     """It is there, and a folder around it is read."""
     monkeypatch.chdir(tmp_path)
